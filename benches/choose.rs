@@ -1,0 +1,2 @@
+//! Placeholder until the routing benchmark lands.
+fn main() {}

@@ -1,0 +1,192 @@
+//! The addresses haft speaks of, named by their role.
+//!
+//! Plain data: no system call, no name resolution.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where the master listens: what follows `--listen` and `--admin`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddr {
+    /// Every interface, IPv4 and IPv6 (written `3000` or `:3000`).
+    DualStack(u16),
+    /// One address and port; an IPv6 address takes IPv6 clients only.
+    Ip(SocketAddr),
+    /// A Unix stream socket (written `unix:/path`).
+    Unix(PathBuf),
+}
+
+/// Why a text is not a [`ListenAddr`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an address to listen on: {why} (write 3000, 127.0.0.1:3000, [::1]:3000 or unix:/path)")]
+pub struct ListenAddrError {
+    text: String,
+    why: &'static str,
+}
+
+impl FromStr for ListenAddr {
+    type Err = ListenAddrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |why| Err(ListenAddrError { text: text.to_owned(), why });
+        if let Some(path) = text.strip_prefix("unix:") {
+            // sun_path holds 108 bytes with its closing NUL (unix(7)).
+            return match path.len() {
+                0 => refuse("the path is missing"),
+                1..=107 => Ok(Self::Unix(path.into())),
+                _ => refuse("a Unix socket's path has at most 107 bytes"),
+            };
+        }
+        if let Ok(addr) = text.parse::<SocketAddr>() {
+            return Ok(Self::Ip(addr));
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return refuse("the port is missing");
+        }
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        let Ok(port) = port.parse::<u16>() else {
+            return refuse("the port is not a number from 0 to 65535");
+        };
+        match host {
+            "" | "*" => Ok(Self::DualStack(port)),
+            "localhost" => Ok(Self::Ip((Ipv4Addr::LOCALHOST, port).into())),
+            _ => refuse("names are not resolved, give an IP address"),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DualStack(port) => write!(f, ":{port}"),
+            Self::Ip(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for ListenAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenAddr {
+    /// A YAML number (`listen: 3000`) is taken as the text it was written as.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Port(u64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Port(port) => port.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One end of a connection as the kernel told it at accept.
+///
+/// An IPv4-mapped IPv6 address is held as the IPv4 address that it is, so that a client has one name whichever
+/// listener took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndAddr {
+    /// A TCP end.
+    Ip(SocketAddr),
+    /// An end of a Unix stream socket: it has no address to tell clients apart by.
+    Unix,
+}
+
+impl EndAddr {
+    /// The address with an IPv4-mapped IPv6 address turned into IPv4.
+    pub fn from_ip(addr: SocketAddr) -> Self {
+        Self::Ip(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+    }
+
+    /// The Internet address, if the end has one.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(addr) => Some(*addr),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl fmt::Display for EndAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl Default for ListenAddr {
+    fn default() -> Self {
+        Self::Ip((Ipv4Addr::LOCALHOST, 3000).into())
+    }
+}
+
+impl ListenAddr {
+    /// The addresses to try in turn: dual stack falls back to IPv4 on a host without IPv6.
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::DualStack(port) => {
+                vec![(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()]
+            }
+            Self::Ip(addr) => vec![*addr],
+            Self::Unix(_) => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_form_parses_and_prints_back() {
+        for (text, printed) in [
+            ("3000", ":3000"),
+            (":3000", ":3000"),
+            ("*:3000", ":3000"),
+            ("127.0.0.1:3000", "127.0.0.1:3000"),
+            ("localhost:80", "127.0.0.1:80"),
+            ("[::1]:3000", "[::1]:3000"),
+            ("unix:/run/haft.sock", "unix:/run/haft.sock"),
+        ] {
+            let addr: ListenAddr = text.parse().expect(text);
+            assert_eq!(addr.to_string(), printed);
+            assert_eq!(printed.parse::<ListenAddr>().expect(printed), addr);
+        }
+    }
+
+    #[test]
+    fn a_wrong_form_says_what_is_wrong_and_how_to_write_it() {
+        for (text, part) in [
+            ("127.0.0.1", "the port is missing"),
+            ("::1", "the port is missing"),
+            ("70000", "0 to 65535"),
+            ("example.org:80", "give an IP address"),
+            ("unix:", "the path is missing"),
+        ] {
+            let message = text.parse::<ListenAddr>().expect_err(text).to_string();
+            assert!(message.contains(part) && message.contains(text), "{message}");
+            assert!(message.contains("[::1]:3000"), "{message}");
+        }
+        assert!(format!("unix:/{}", "a".repeat(200)).parse::<ListenAddr>().is_err());
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        let mapped: SocketAddr = "[::ffff:127.0.0.4]:9".parse().expect("address");
+        assert_eq!(EndAddr::from_ip(mapped).to_string(), "127.0.0.4:9");
+    }
+}

@@ -1,0 +1,1 @@
+//! What people and machines may see of a running master: metrics, status, health.

@@ -1,0 +1,1 @@
+//! What a worker needs: the library for Rust programs, and the built-in Socket.IO worker.
