@@ -107,7 +107,11 @@ pub enum EndAddr {
 impl EndAddr {
     /// The address with an IPv4-mapped IPv6 address turned into IPv4.
     pub fn from_ip(addr: SocketAddr) -> Self {
-        Self::Ip(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+        match addr.ip().to_canonical() {
+            IpAddr::V4(ip) => Self::Ip((ip, addr.port()).into()),
+            // As it is: a link-local address keeps its scope.
+            IpAddr::V6(_) => Self::Ip(addr),
+        }
     }
 
     /// The Internet address, if the end has one.

@@ -27,6 +27,7 @@
 pub mod addr;
 pub mod admin;
 pub mod config;
+pub mod handover;
 pub mod route;
 pub mod sys;
 pub mod worker;

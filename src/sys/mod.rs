@@ -1,1 +1,13 @@
 //! The only place with unsafe code and raw system calls: thin, typed, tested.
+//!
+//! Descriptors are borrowed in (`BorrowedFd`) and owned out (`OwnedFd`); a raw number never leaves this folder.
+//! "Not ready" is a variant, never a magic value. Nothing here knows of workers, slots or routing.
+
+#![allow(unsafe_code)]
+
+pub mod accept;
+pub mod descriptors;
+pub mod listen;
+pub mod poller;
+pub mod process;
+pub mod scm;

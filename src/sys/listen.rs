@@ -1,0 +1,296 @@
+//! Binding listeners, and telling in plain words why one cannot be bound.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::addr::{EndAddr, ListenAddr};
+
+/// Why an address cannot be listened on, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// EADDRINUSE.
+    #[error("{0}: the port is in use; stop what listens there (`ss -ltnp` shows it) or choose another with --listen")]
+    PortInUse(ListenAddr),
+    /// EACCES, EPERM on a port.
+    #[error(
+        "{0}: no permission for this port; use one from 1024 on, or give the program CAP_NET_BIND_SERVICE \
+         (`setcap cap_net_bind_service=+ep`)"
+    )]
+    PortPermission(ListenAddr),
+    /// EADDRNOTAVAIL, ENODEV.
+    #[error("{0}: this host has no such address; `ip address` lists those it has")]
+    NotOurs(ListenAddr),
+    /// Another process listens on the Unix socket.
+    #[error("{0}: another process listens on this socket; stop it or choose another path")]
+    PathLive(ListenAddr),
+    /// The path exists and is not a socket: it is not ours to remove.
+    #[error("{0}: the path exists and is not a socket; remove it or choose another path")]
+    PathOccupied(ListenAddr),
+    /// Anything else on a Unix path, such as a missing folder.
+    #[error("{addr}: the socket cannot be made: {source}; does its folder exist, and may this user write there?")]
+    Path {
+        /// What was asked for.
+        addr: ListenAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("{addr}: cannot listen: {source}")]
+    Other {
+        /// What was asked for.
+        addr: ListenAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// Who may connect to a Unix listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// As the umask says.
+    Umask,
+    /// This user only (mode 0600).
+    OwnerOnly,
+}
+
+/// A bound, listening, non-blocking socket. A Unix socket's file is removed when this is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    addr: ListenAddr,
+    local: Option<EndAddr>,
+    _file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Binds and listens.
+    ///
+    /// `backlog` is the length of the accept queue, which the kernel caps at net.core.somaxconn. Port 0 takes a free
+    /// port, which [`Listener::addr`] then tells.
+    pub fn bind(addr: &ListenAddr, backlog: u32, access: Access) -> Result<Self, ListenError> {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        match addr {
+            ListenAddr::Unix(path) => Self::bind_unix(addr, path, backlog, access),
+            ListenAddr::DualStack(_) | ListenAddr::Ip(_) => Self::bind_tcp(addr, backlog),
+        }
+    }
+
+    /// The address with the port that the kernel chose.
+    pub fn addr(&self) -> &ListenAddr {
+        &self.addr
+    }
+
+    /// The address at our end of every connection, unless it differs from one to the next (wildcard addresses).
+    pub fn local(&self) -> Option<EndAddr> {
+        self.local
+    }
+
+    /// Gives up the socket for another owner; a Unix socket's file stays as long as the second part lives.
+    pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
+        (self.socket, self._file)
+    }
+
+    fn bind_tcp(addr: &ListenAddr, backlog: i32) -> Result<Self, ListenError> {
+        let mut last = None;
+        for candidate in addr.candidates() {
+            let dual_stack = matches!(addr, ListenAddr::DualStack(_));
+            match tcp_socket(candidate, dual_stack, backlog) {
+                Ok((socket, bound)) => {
+                    let (bound_addr, local) = match addr {
+                        ListenAddr::DualStack(_) => (ListenAddr::DualStack(bound.port()), None),
+                        _ if bound.ip().is_unspecified() => (ListenAddr::Ip(bound), None),
+                        _ => (ListenAddr::Ip(bound), Some(EndAddr::from_ip(bound))),
+                    };
+                    return Ok(Self { socket: socket.into(), addr: bound_addr, local, _file: None });
+                }
+                // A host without IPv6: try the next candidate.
+                Err(error) if dual_stack && no_ipv6(&error) => last = Some(error),
+                Err(error) => return Err(tcp_error(addr, error)),
+            }
+        }
+        Err(tcp_error(addr, last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into())))
+    }
+
+    fn bind_unix(addr: &ListenAddr, path: &Path, backlog: i32, access: Access) -> Result<Self, ListenError> {
+        let other = |source| ListenError::Path { addr: addr.clone(), source };
+        let name = SockAddr::unix(path).map_err(other)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
+        socket.set_nonblocking(true).map_err(other)?;
+        if let Err(error) = socket.bind(&name) {
+            if error.kind() != io::ErrorKind::AddrInUse {
+                return Err(other(error));
+            }
+            remove_stale(addr, path, &name)?;
+            socket.bind(&name).map_err(other)?;
+        }
+        let file = SocketFile::new(path).map_err(other)?;
+        // Nobody can connect before listen(), so the mode is right before it matters.
+        if access == Access::OwnerOnly {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(other)?;
+        }
+        socket.listen(backlog).map_err(other)?;
+        Ok(Self { socket: socket.into(), addr: addr.clone(), local: Some(EndAddr::Unix), _file: Some(file) })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn tcp_socket(addr: SocketAddr, dual_stack: bool, backlog: i32) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A master that was killed leaves connections behind: the next one must be able to bind at once.
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(!dual_stack)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(backlog)?;
+    let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    Ok((socket, bound))
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn tcp_error(addr: &ListenAddr, source: io::Error) -> ListenError {
+    let addr = addr.clone();
+    match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => ListenError::PortInUse(addr),
+        Some(libc::EACCES | libc::EPERM) => ListenError::PortPermission(addr),
+        Some(libc::EADDRNOTAVAIL | libc::ENODEV) => ListenError::NotOurs(addr),
+        _ => ListenError::Other { addr, source },
+    }
+}
+
+/// Removes a socket that nobody listens on any more; anything else at the path is left alone.
+fn remove_stale(addr: &ListenAddr, path: &Path, name: &SockAddr) -> Result<(), ListenError> {
+    let other = |source| ListenError::Path { addr: addr.clone(), source };
+    if !fs::symlink_metadata(path).map_err(other)?.file_type().is_socket() {
+        return Err(ListenError::PathOccupied(addr.clone()));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
+    // A live listener with a full queue must not make the probe wait.
+    probe.set_nonblocking(true).map_err(other)?;
+    match probe.connect(name) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(other),
+        Ok(()) => Err(ListenError::PathLive(addr.clone())),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Err(ListenError::PathLive(addr.clone())),
+        Err(error) => Err(other(error)),
+    }
+}
+
+/// The file of a Unix socket, removed on drop if it is still the one that was made.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        // The working folder may change before the file is removed.
+        Ok(Self { path: std::path::absolute(path)?, identity: (metadata.dev(), metadata.ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Ok(metadata) = fs::symlink_metadata(&self.path)
+            && (metadata.dev(), metadata.ino()) == self.identity
+        {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn bind(text: &str) -> Result<Listener, ListenError> {
+        Listener::bind(&text.parse().expect(text), 128, Access::Umask)
+    }
+
+    fn port(listener: &Listener) -> u16 {
+        match listener.addr() {
+            ListenAddr::DualStack(port) => *port,
+            ListenAddr::Ip(addr) => addr.port(),
+            ListenAddr::Unix(_) => panic!("a Unix socket has no port"),
+        }
+    }
+
+    #[test]
+    fn dual_stack_takes_both_families_and_one_address_only_its_own() {
+        let both = bind("0").expect("bind");
+        TcpStream::connect(("127.0.0.1", port(&both))).expect("IPv4");
+        TcpStream::connect(("::1", port(&both))).expect("IPv6");
+        assert_eq!(both.local(), None);
+        let six = bind("[::1]:0").expect("bind");
+        assert!(TcpStream::connect(("127.0.0.1", port(&six))).is_err());
+        TcpStream::connect(("::1", port(&six))).expect("IPv6");
+        assert!(six.local().is_some());
+    }
+
+    #[test]
+    fn a_port_in_use_and_an_address_that_is_not_ours_are_named_with_the_cure() {
+        let first = bind("127.0.0.1:0").expect("bind");
+        let again = first.addr().to_string();
+        let message = bind(&again).expect_err("in use").to_string();
+        assert!(message.contains(&again) && message.contains("in use") && message.contains("--listen"), "{message}");
+        let message = bind("192.0.2.1:0").expect_err("not ours").to_string();
+        assert!(message.contains("192.0.2.1") && message.contains("no such address"), "{message}");
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_a_live_one_or_a_file_is_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("haft.sock");
+        let text = format!("unix:{}", path.display());
+        drop(UnixListener::bind(&path).expect("stale"));
+        let listener = bind(&text).expect("stale is replaced");
+        UnixStream::connect(&path).expect("connect");
+        assert!(matches!(bind(&text), Err(ListenError::PathLive(_))));
+        UnixStream::connect(&path).expect("still there");
+        drop(listener);
+        assert!(!path.exists(), "the file goes with the listener");
+        fs::write(&path, "precious").expect("write");
+        assert!(matches!(bind(&text), Err(ListenError::PathOccupied(_))));
+        assert_eq!(fs::read(&path).expect("read"), b"precious");
+        let missing = format!("unix:{}/no/such/haft.sock", folder.path().display());
+        assert!(bind(&missing).expect_err("no folder").to_string().contains("does its folder exist"));
+    }
+
+    #[test]
+    fn another_listener_s_file_is_not_removed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("haft.sock");
+        let listener = bind(&format!("unix:{}", path.display())).expect("bind");
+        fs::remove_file(&path).expect("remove");
+        let _other = UnixListener::bind(&path).expect("other");
+        drop(listener);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_private_socket_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("admin.sock");
+        let addr = ListenAddr::Unix(path.clone());
+        let _listener = Listener::bind(&addr, 8, Access::OwnerOnly).expect("bind");
+        assert_eq!(fs::metadata(&path).expect("metadata").mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,144 @@
+//! One set of descriptors to wait for, as a single descriptor that tokio can wait for.
+//!
+//! The master's own descriptors (listeners, channels) are in an epoll set of their own: each turn of the master takes
+//! all events at once, so that what was accepted together is handed over together.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use tokio::io::unix::AsyncFd;
+
+/// Wraps [`Epoll`] so that its number can be given to tokio.
+#[derive(Debug)]
+struct Set(Epoll);
+
+impl AsRawFd for Set {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.0.as_raw_fd()
+    }
+}
+
+/// What a descriptor waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read, or to accept.
+    Readable,
+    /// Something to read, or room to write.
+    ReadableOrWritable,
+}
+
+impl From<Interest> for EpollFlags {
+    fn from(interest: Interest) -> Self {
+        match interest {
+            Interest::Readable => EpollFlags::EPOLLIN,
+            Interest::ReadableOrWritable => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+        }
+    }
+}
+
+/// A set of descriptors, level-triggered, each known by a token of the caller's choice.
+#[derive(Debug)]
+pub struct Poller {
+    set: AsyncFd<Set>,
+    events: Vec<EpollEvent>,
+}
+
+/// What one descriptor of the set is ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// The caller's token.
+    pub token: u64,
+    /// There is something to read, or the peer is gone.
+    pub readable: bool,
+    /// There is room to write.
+    pub writable: bool,
+}
+
+impl Poller {
+    /// Makes an empty set that yields at most `events` events a turn. Must be called within a tokio runtime.
+    pub fn new(events: usize) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        // SAFETY: the set owns its descriptor until it is dropped, and always gives the same number.
+        let set = unsafe { AsyncFd::register_with_interest(Set(epoll), tokio::io::Interest::READABLE) }?;
+        Ok(Self { set, events: vec![EpollEvent::empty(); events] })
+    }
+
+    /// Adds a descriptor. It must be removed before it is closed or handed to another process: the open file lives on
+    /// there, and epoll would go on reporting it.
+    pub fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.set.get_ref().0.add(descriptor, EpollEvent::new(interest.into(), token))?)
+    }
+
+    /// Changes what a descriptor waits for.
+    pub fn change(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.set.get_ref().0.modify(descriptor, &mut EpollEvent::new(interest.into(), token))?)
+    }
+
+    /// Takes a descriptor out of the set.
+    pub fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
+        Ok(self.set.get_ref().0.delete(descriptor)?)
+    }
+
+    /// Waits until something is ready and puts it in place of what `ready` held.
+    ///
+    /// Cancel safe: readiness that was not taken is reported by the next call.
+    pub async fn wait(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        ready.clear();
+        loop {
+            let mut guard = self.set.readable_mut().await?;
+            let count = guard.get_inner().0.wait(&mut self.events, EpollTimeout::ZERO)?;
+            if count > 0 {
+                // The outer readiness is kept: descriptors are level-triggered, so the next call asks again, and only
+                // an empty answer makes it wait.
+                ready.extend(self.events[..count].iter().map(|event| Ready {
+                    token: event.data(),
+                    readable: event.events().intersects(
+                        EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR | EpollFlags::EPOLLRDHUP,
+                    ),
+                    writable: event.events().contains(EpollFlags::EPOLLOUT),
+                }));
+                return Ok(());
+            }
+            guard.clear_ready();
+        }
+    }
+}
+
+/// Lets tokio wait for one descriptor that is not a stream of bytes. It must be non-blocking.
+pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd holds its descriptor until it is dropped, and always gives the same number.
+    Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_is_ready_is_reported_until_it_is_taken_and_again_when_more_comes() {
+        let (mut left, mut right) = UnixStream::pair().expect("pair");
+        right.set_nonblocking(true).expect("non-blocking");
+        let mut poller = Poller::new(8).expect("poller");
+        poller.add(&right, 7, Interest::Readable).expect("add");
+        let mut ready = Vec::new();
+        for _ in 0..3 {
+            left.write_all(b"x").expect("write");
+            for _ in 0..2 {
+                poller.wait(&mut ready).await.expect("wait");
+                assert_eq!(ready, [Ready { token: 7, readable: true, writable: false }]);
+            }
+            assert_eq!(right.read(&mut [0; 8]).expect("read"), 1);
+            let nothing = tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await;
+            assert!(nothing.is_err(), "{ready:?}");
+        }
+        poller.change(&right, 7, Interest::ReadableOrWritable).expect("change");
+        poller.wait(&mut ready).await.expect("wait");
+        assert_eq!(ready, [Ready { token: 7, readable: false, writable: true }]);
+        poller.remove(&right).expect("remove");
+        assert!(tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await.is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! Messages with descriptors over a Unix socket (SCM_RIGHTS, unix(7)).
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+/// Most descriptors in one message: the kernel's SCM_MAX_FD; one more gives EINVAL.
+pub const MAX_DESCRIPTORS: usize = 253;
+
+const CONTROL_LEN: usize =
+    // SAFETY: CMSG_SPACE only computes a length.
+    unsafe { libc::CMSG_SPACE((MAX_DESCRIPTORS * mem::size_of::<RawFd>()) as libc::c_uint) } as usize;
+
+/// Room for the control message of [`MAX_DESCRIPTORS`] descriptors, aligned as `cmsghdr` must be.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+/// A connected pair of Unix sockets, both non-blocking and close-on-exec, that keeps message boundaries.
+pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?)
+}
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The kernel took this many bytes, and all descriptors with the first of them.
+    Bytes(usize),
+    /// The peer's queue is full (EAGAIN): wait until the socket is writable.
+    Full,
+    /// This user has too many descriptors in flight over all sockets (ETOOMANYREFS, or no memory for them): writability
+    /// does not tell when that has passed, so try again after an acknowledgement or a while.
+    TooManyInFlight,
+}
+
+/// Sends `bytes` and copies of `descriptors` in one message, without waiting and without SIGPIPE.
+///
+/// At most [`MAX_DESCRIPTORS`]; `bytes` must not be empty. EPIPE and ECONNRESET tell that the peer is gone.
+pub fn send<'a>(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
+) -> io::Result<Sent> {
+    if descriptors.len() > MAX_DESCRIPTORS || bytes.is_empty() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut control = Control([0; CONTROL_LEN]);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: msghdr is plain data; all zero is its empty value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if descriptors.len() > 0 {
+        let count = descriptors.len();
+        let len = (count * mem::size_of::<RawFd>()) as libc::c_uint;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: the control buffer has room for MAX_DESCRIPTORS and is aligned, so CMSG_FIRSTHDR is inside it with
+        // `count` numbers behind it; `take` keeps an iterator that misstates its length from writing more.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(len) as usize;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+            let data = libc::CMSG_DATA(header).cast::<RawFd>();
+            for (at, descriptor) in descriptors.take(count).enumerate() {
+                ptr::write_unaligned(data.add(at), descriptor.as_raw_fd());
+            }
+        }
+    }
+    loop {
+        // SAFETY: `message` points at live buffers of the lengths it states.
+        let sent =
+            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        if let Ok(sent) = usize::try_from(sent) {
+            return Ok(Sent::Bytes(sent));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EAGAIN) => return Ok(Sent::Full),
+            Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => return Ok(Sent::TooManyInFlight),
+            _ => return Err(error),
+        }
+    }
+}
+
+/// What came of asking for a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A message of this many bytes; 0 is the end of the stream (the peer is gone).
+    Message {
+        /// Bytes written to the front of the buffer.
+        len: usize,
+        /// The kernel closed descriptors that did not fit (MSG_CTRUNC): this process is short of descriptors.
+        descriptors_lost: bool,
+        /// The message was longer than the buffer (MSG_TRUNC); never on a stream socket.
+        cut: bool,
+    },
+    /// Nothing there yet.
+    Empty,
+}
+
+/// Receives one message without waiting; its descriptors are added to `descriptors`, close-on-exec, in their order.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<Received> {
+    let mut control = Control([0; CONTROL_LEN]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain data; all zero is its empty value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = CONTROL_LEN;
+    let len = loop {
+        // SAFETY: `message` points at live buffers of the lengths it states.
+        let len =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
+        if let Ok(len) = usize::try_from(len) {
+            break len;
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EAGAIN) => return Ok(Received::Empty),
+            _ => return Err(error),
+        }
+    };
+    take_descriptors(&message, descriptors);
+    Ok(Received::Message {
+        len,
+        descriptors_lost: message.msg_flags & libc::MSG_CTRUNC != 0,
+        cut: message.msg_flags & libc::MSG_TRUNC != 0,
+    })
+}
+
+/// Moves every descriptor of a received message's control part into `descriptors`.
+fn take_descriptors(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
+    // SAFETY: the kernel has filled the control buffer; CMSG_FIRSTHDR/NXTHDR stay inside it. Each number in SCM_RIGHTS
+    // is a new descriptor of this process that nobody else owns.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                let count = ((*header).cmsg_len - libc::CMSG_LEN(0) as usize) / mem::size_of::<RawFd>();
+                descriptors.reserve(count);
+                for at in 0..count {
+                    descriptors.push(OwnedFd::from_raw_fd(ptr::read_unaligned(data.add(at))));
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::iter;
+    use std::os::fd::AsFd;
+
+    /// A pipe whose reading end tells by what it yields which one it is.
+    fn marked_pipe(mark: u8) -> OwnedFd {
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        File::from(write).write_all(&[mark]).expect("mark");
+        read
+    }
+
+    #[test]
+    fn the_most_descriptors_of_one_message_arrive_in_order() {
+        let (left, right) = seqpacket_pair().expect("pair");
+        let pipes: Vec<OwnedFd> = (0..MAX_DESCRIPTORS).map(|mark| marked_pipe(mark as u8)).collect();
+        let borrowed = pipes.iter().map(AsFd::as_fd);
+        assert_eq!(send(left.as_fd(), b"x", borrowed).expect("send"), Sent::Bytes(1));
+        let mut received = Vec::new();
+        let outcome = receive(right.as_fd(), &mut [0; 16], &mut received).expect("receive");
+        assert_eq!(outcome, Received::Message { len: 1, descriptors_lost: false, cut: false });
+        assert_eq!(received.len(), MAX_DESCRIPTORS);
+        for (mark, pipe) in received.into_iter().enumerate() {
+            let mut byte = [0];
+            File::from(pipe).read_exact(&mut byte).expect("mark");
+            assert_eq!(byte[0], mark as u8);
+        }
+    }
+
+    #[test]
+    fn one_descriptor_too_many_is_refused_before_the_kernel_sees_it() {
+        let (left, _right) = seqpacket_pair().expect("pair");
+        let pipe = marked_pipe(0);
+        let many = vec![pipe.as_fd(); MAX_DESCRIPTORS + 1];
+        assert_eq!(
+            send(left.as_fd(), b"x", many.into_iter()).expect_err("too many").kind(),
+            io::ErrorKind::InvalidInput
+        );
+    }
+
+    #[test]
+    fn a_full_queue_an_empty_queue_and_a_gone_peer_are_told_apart() {
+        let (left, right) = seqpacket_pair().expect("pair");
+        assert_eq!(receive(right.as_fd(), &mut [0; 1], &mut Vec::new()).expect("receive"), Received::Empty);
+        let message = [0u8; 4096];
+        while send(left.as_fd(), &message, iter::empty()).expect("send") != Sent::Full {}
+        drop(right);
+        // What the peer had not read makes the first answer a reset.
+        let kinds = [(); 2].map(|()| send(left.as_fd(), b"x", iter::empty()).expect_err("gone").kind());
+        assert_eq!(kinds, [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe]);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_an_empty_message() {
+        let (left, right) = seqpacket_pair().expect("pair");
+        drop(left);
+        let outcome = receive(right.as_fd(), &mut [0; 1], &mut Vec::new()).expect("receive");
+        assert_eq!(outcome, Received::Message { len: 0, descriptors_lost: false, cut: false });
+    }
+}
