@@ -13,11 +13,18 @@
 //! It never changes the master's state, never binds a socket, never reads `/proc`, and never answers with more than the
 //! snapshot holds.
 
+mod families;
 mod histogram;
+mod metrics;
+mod negotiate;
 mod snapshot;
 
 #[cfg(test)]
 mod example;
+#[cfg(test)]
+mod exposition;
 
 pub use histogram::Histogram;
+pub use metrics::encode;
+pub use negotiate::Format;
 pub use snapshot::{ExitStatus, SlotState, SlotStatus, Snapshot};
