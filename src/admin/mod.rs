@@ -1,6 +1,6 @@
 //! What people and machines may see of a running master: metrics, status, health.
 //!
-//! The master owns every number. For each request this folder asks it, through the control channel, for one [`Snapshot`] taken at
+//! The master owns every number. For each request this folder asks it, through [`Control`], for one [`Snapshot`] taken at
 //! one instant, and renders that: so the numbers of one answer always fit each other, and nothing is counted twice.
 //!
 //! | path | what it says |
@@ -13,10 +13,13 @@
 //! It never changes the master's state, never binds a socket, never reads `/proc`, and never answers with more than the
 //! snapshot holds.
 
+mod control;
 mod families;
 mod histogram;
 mod metrics;
 mod negotiate;
+mod pages;
+mod server;
 mod snapshot;
 
 #[cfg(test)]
@@ -24,7 +27,9 @@ mod example;
 #[cfg(test)]
 mod exposition;
 
+pub use control::{Control, ControlError, ControlRequest, channel};
 pub use histogram::Histogram;
 pub use metrics::encode;
 pub use negotiate::Format;
+pub use server::{AdminListener, serve};
 pub use snapshot::{ExitStatus, SlotState, SlotStatus, Snapshot};
