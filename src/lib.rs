@@ -17,7 +17,8 @@
 //!
 //! | folder | what it is for |
 //! |---|---|
-//! | [`config`] | what was typed, and the validated configuration that comes of it |
+//! | [`flags`] | what was typed, and what the YAML file says |
+//! | [`config`] | the validated configuration that comes of it |
 //! | [`addr`] | addresses, named by their role |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
 //! | [`sys`] | the only place with unsafe code and raw system calls |
@@ -28,10 +29,6 @@ pub mod addr;
 pub mod admin;
 pub mod config;
 pub mod flags;
-pub mod handover;
-pub mod lifecycle;
-pub mod log;
-pub mod master;
 pub mod route;
 pub mod sys;
 pub mod worker;
