@@ -152,7 +152,8 @@ impl Drop for Haft {
 
 /// A connection from the client number's own loopback address.
 fn connect(to: SocketAddr, client: usize) -> Outcome<TcpStream> {
-    let from = Ipv4Addr::new(127, 1 + (client / 62_500 % 250) as u8, (client / 250 % 250) as u8, (1 + client % 250) as u8);
+    let from =
+        Ipv4Addr::new(127, 1 + (client / 62_500 % 250) as u8, (client / 250 % 250) as u8, (1 + client % 250) as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // The port is chosen at connect, when the other end is known: ports of one address can then be used again.
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
@@ -190,7 +191,8 @@ fn requests(to: SocketAddr, count: usize) -> Outcome<()> {
 
 /// Opens so many WebSockets and holds them.
 fn websockets(to: SocketAddr, count: usize) -> Outcome<Vec<TcpStream>> {
-    const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: haft\r\nUpgrade: websocket\r\n\
+    const REQUEST: &[u8] =
+        b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: haft\r\nUpgrade: websocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut held = Vec::with_capacity(count);
     for client in 0..count {

@@ -112,7 +112,7 @@ impl Dispatch {
     /// Sends what waits for a slot, as far as its worker has room.
     pub fn send(&mut self, slot: Slot) -> Option<Result<&Link, (WorkerId, LinkError)>> {
         let link = self.links.get_mut(&self.serving[slot.index()]?)?;
-        match link.send(&mut self.queues[slot.index()], self.max_in_flight) {
+        match link.send(&mut self.queues[slot.index()], self.max_in_flight, Instant::now()) {
             Ok(()) => Some(Ok(link)),
             Err(error) => Some(Err((link.worker, error))),
         }
@@ -203,7 +203,7 @@ impl Dispatch {
 
     /// Whether sending must be tried again without an event that says when.
     pub fn must_retry(&self) -> bool {
-        self.links.values().any(|link| link.obstacle == Obstacle::TooManyInFlight)
+        self.links.values().any(|link| matches!(link.obstacle, Obstacle::TooManyInFlight | Obstacle::Resting))
     }
 
     /// All slots.

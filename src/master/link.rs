@@ -28,6 +28,9 @@ pub enum LinkError {
     Send(#[from] io::Error),
 }
 
+/// How long a worker is left alone after it has given connections back.
+const REST: Duration = Duration::from_millis(100);
+
 /// What stands in the way of sending more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
@@ -37,6 +40,8 @@ pub enum Obstacle {
     ChannelFull,
     /// Too many descriptors are in flight on this host: try again after a while.
     TooManyInFlight,
+    /// The worker gave connections back: it gets no more for a while, since it would give those back too.
+    Resting,
 }
 
 /// What a worker told, as far as others must know.
@@ -65,6 +70,7 @@ pub struct Link {
     /// Most connections in one frame: fewer after the kernel found a frame too long.
     batch: usize,
     drain: Option<Duration>,
+    rests_until: Option<Instant>,
 }
 
 impl Link {
@@ -81,6 +87,7 @@ impl Link {
             ready: false,
             batch: MAX_CONNECTIONS,
             drain: None,
+            rests_until: None,
         }
     }
 
@@ -95,8 +102,17 @@ impl Link {
     }
 
     /// Sends from the front of `held` as much as the worker has room for. Never waits.
-    pub fn send(&mut self, held: &mut VecDeque<Connection>, max_in_flight: usize) -> Result<(), LinkError> {
-        self.obstacle = Obstacle::None;
+    pub fn send(
+        &mut self,
+        held: &mut VecDeque<Connection>,
+        max_in_flight: usize,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        if self.rests_until.is_some_and(|until| now < until) {
+            self.obstacle = Obstacle::Resting;
+            return Ok(());
+        }
+        (self.obstacle, self.rests_until) = (Obstacle::None, None);
         loop {
             let count = self.outbox.room(max_in_flight).min(held.len()).min(self.batch);
             if count == 0 {
@@ -164,6 +180,7 @@ impl Link {
                 FromWorker::Returned { first, count } => {
                     let returned = self.outbox.returned(first, count)?;
                     ledger.returned += returned.len() as u64;
+                    self.rests_until = Some(now + REST);
                     give_back(returned.into_iter(), held, now);
                 }
             }

@@ -237,7 +237,9 @@ impl Master {
                 Some(Ok(link)) => {
                     let interest = match link.obstacle {
                         link::Obstacle::ChannelFull => Interest::ReadableOrWritable,
-                        link::Obstacle::None | link::Obstacle::TooManyInFlight => Interest::Readable,
+                        link::Obstacle::None | link::Obstacle::TooManyInFlight | link::Obstacle::Resting => {
+                            Interest::Readable
+                        }
                     };
                     if interest != link.interest {
                         self.poller.change(link, token(link.worker), interest).doing("waiting for a worker")?;

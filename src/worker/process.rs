@@ -83,7 +83,8 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
     }
     // A master that is gone gives no time: the configured one holds.
     let within = drain.requested().await.unwrap_or(orders.drain_timeout);
-    app.close(within).await;
+    // The last to be told need a moment before the master's patience ends.
+    app.close(within / 5 * 4).await;
     Ok(())
 }
 
