@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
+use self::link::News;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
@@ -31,7 +32,7 @@ use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::{Slot, SlotCountError};
 use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
-use crate::sys::poller::{Interest, Poller, Ready};
+use crate::sys::poller::{Poller, Ready};
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
@@ -106,6 +107,8 @@ struct Master {
     hold_timeout: Duration,
     /// Slots whose queue or worker has changed in this turn.
     dirty: Vec<Slot>,
+    /// What a worker has just told.
+    news: Vec<News>,
     about: report::About,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
@@ -150,6 +153,7 @@ impl Master {
             over_budget: false,
             hold_timeout: config.hold_timeout,
             dirty: Vec::new(),
+            news: Vec::new(),
             about,
             _admin_file: admin_file,
         };
@@ -201,16 +205,21 @@ impl Master {
 
     /// Takes in what a worker said.
     fn hear(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        let Some((slot, heard)) = self.dispatch.receive(worker, Instant::now()) else { return Ok(()) };
-        self.mark(slot);
-        match heard {
-            Ok(news) if news.ready => self.observe(Event::Ready(worker)),
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let event = self.distrust(worker, slot, &error);
-                self.observe(event)
+        let mut news = std::mem::take(&mut self.news);
+        let heard = self.dispatch.receive(worker, &mut news, Instant::now());
+        for news in news.drain(..) {
+            match news {
+                News::Ready => self.observe(Event::Ready(worker))?,
             }
         }
+        self.news = news;
+        let Some((slot, heard)) = heard else { return Ok(()) };
+        self.mark(slot);
+        if let Err(error) = heard {
+            let event = self.distrust(worker, slot, &error);
+            self.observe(event)?;
+        }
+        Ok(())
     }
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
@@ -235,18 +244,10 @@ impl Master {
         while let Some(slot) = self.dirty.pop() {
             match self.dispatch.send(slot) {
                 Some(Ok(link)) => {
-                    let interest = match link.obstacle {
-                        link::Obstacle::ChannelFull => Interest::ReadableOrWritable,
-                        link::Obstacle::None | link::Obstacle::TooManyInFlight | link::Obstacle::Resting => {
-                            Interest::Readable
-                        }
-                    };
+                    let interest = link.wanted_interest();
                     if interest != link.interest {
-                        self.poller.change(link, token(link.worker), interest).doing("waiting for a worker")?;
-                        let worker = link.worker;
-                        if let Some(link) = self.dispatch.link(worker) {
-                            link.interest = interest;
-                        }
+                        self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
+                        link.interest = interest;
                     }
                 }
                 Some(Err((worker, error))) => {
