@@ -1,8 +1,8 @@
 //! What it costs to choose a slot: from the client's address to the slot, by number of slots.
 //!
-//! `cargo bench --bench choose`. Each choice waits for the one before it (the next address depends on the slot), so this
-//! is the time that one connection waits, not the throughput of overlapping choices. No address comes twice, so the
-//! processor cannot learn what will be chosen.
+//! `cargo bench --bench choose`. Each choice waits for the one before it (the next address depends on the slot), so
+//! this is the time that one connection waits, not the throughput of overlapping choices. No address comes twice, so
+//! the processor cannot learn what will be chosen.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

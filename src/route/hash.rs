@@ -53,8 +53,8 @@ mod tests {
     }
 
     /// Strict avalanche: one changed input bit changes each output bit half of the time. Over 4096 inputs the share has
-    /// a standard deviation of 0.78 %; 5.5 of them, over 64 * 64 pairs of bits, is passed by chance once in 6000 runs of
-    /// a perfect hash, and this run is always the same one.
+    /// a standard deviation of 0.78 %; 5.5 of them, over 64 * 64 pairs of bits, is passed by chance once in 6000 runs
+    /// of a perfect hash, and this run is always the same one.
     #[test]
     fn every_input_bit_changes_every_output_bit_half_of_the_time() {
         const INPUTS: u64 = 4096;

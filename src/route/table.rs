@@ -1,6 +1,6 @@
 //! Rendezvous hashing (highest random weight; Thaler and Ravishankar, "Using name-based mappings to increase hit
-//! rates", IEEE/ACM Transactions on Networking 6(1), 1998): each slot has a score for each key, and a key belongs to the
-//! slot with the highest.
+//! rates", IEEE/ACM Transactions on Networking 6(1), 1998): each slot has a score for each key, and a key belongs to
+//! the slot with the highest.
 //!
 //! Scores do not depend on the other slots. So a new slot takes clients from all the others evenly and moves nobody
 //! between them, and the clients of a slot that is not to be had spread evenly over the rest and come back later.
