@@ -105,6 +105,7 @@ struct Master {
     budget: u64,
     over_budget: bool,
     hold_timeout: Duration,
+    drain_timeout: Duration,
     /// Slots whose queue or worker has changed in this turn.
     dirty: Vec<Slot>,
     /// What a worker has just told.
@@ -152,6 +153,7 @@ impl Master {
             budget: descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + 6 * config.workers as u64).max(1),
             over_budget: false,
             hold_timeout: config.hold_timeout,
+            drain_timeout: config.drain_timeout,
             dirty: Vec::new(),
             news: Vec::new(),
             about,
@@ -328,7 +330,8 @@ impl Master {
             self.phase = Phase::Stopping;
             return self.observe(Event::StopNow);
         }
-        tracing::info!("{why}: no more connections are accepted; the workers finish what they have");
+        let within = humantime::format_duration(self.drain_timeout);
+        tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
             (0..self.doors.listeners().len() as u64).try_for_each(|token| self.accept(token))?;
