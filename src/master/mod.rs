@@ -142,7 +142,7 @@ impl Master {
         for listener in &listeners {
             tracing::info!("listening on {}", listener.addr());
         }
-        let about = report::About::new(config, &listeners, descriptor_limit);
+        let about = report::About::new(config, descriptor_limit);
         let (supervisor, exits) = Supervisor::new(config);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
@@ -334,7 +334,8 @@ impl Master {
         tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
-            (0..self.doors.listeners().len() as u64).try_for_each(|token| self.accept(token))?;
+            let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
+            tokens.into_iter().try_for_each(|token| self.accept(token))?;
         }
         self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
