@@ -1,6 +1,6 @@
 // The frame around each test: a folder and children of its own, which are gone afterwards, whatever happened.
 
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -15,7 +15,7 @@ import { Haft } from './haft.mjs';
  */
 export function program(name, body, { minutes = 4 } = {}) {
   test(name, { timeout: minutes * 60_000 }, async (t) => {
-    const place = new Place(await mkdtemp(join(tmpdir(), 'haft-e2e-')), t);
+    const place = new Place(t);
     try {
       await body(place);
     } catch (error) {
@@ -29,9 +29,11 @@ export function program(name, body, { minutes = 4 } = {}) {
 
 /** What a test may start, and the folder it may write to. */
 class Place {
-  constructor(folder, t) {
-    this.folder = folder;
+  constructor(t) {
     this.t = t;
+    this.folder = mkdtempSync(join(tmpdir(), 'haft-e2e-'));
+    // Also when this program is told to stop in the middle.
+    process.once('exit', () => rmSync(this.folder, { recursive: true, force: true }));
     this.children = [];
     this.clients = [];
   }
@@ -66,6 +68,6 @@ class Place {
     this.clients.forEach((client) => client.close());
     const alive = this.children.filter((child) => !child.how);
     await Promise.all(alive.map((child) => child.end('SIGTERM').catch(() => child.end('SIGKILL'))));
-    await rm(this.folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }
