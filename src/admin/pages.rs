@@ -1,0 +1,168 @@
+//! The pages: which there are, and what each says of a snapshot. No socket, no clock.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+
+use super::control::ControlError;
+use super::metrics;
+use super::negotiate::Format;
+use super::snapshot::{SlotState, SlotStatus, Snapshot};
+
+/// The answer to a request, whole.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+/// All that any page may be asked with; a page that changes something will name its own.
+const METHODS: &str = "GET, HEAD";
+
+/// A page that needs to know the master's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    Metrics,
+    Status,
+    Healthz,
+    Readyz,
+}
+
+/// What a request asks for, judged by its head alone.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Page(Page),
+    /// The answer does not depend on the master.
+    Already(Answer),
+}
+
+impl Page {
+    const ALL: [Self; 4] = [Self::Metrics, Self::Status, Self::Healthz, Self::Readyz];
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Metrics => "/metrics",
+            Self::Status => "/status",
+            Self::Healthz => "/healthz",
+            Self::Readyz => "/readyz",
+        }
+    }
+
+    const fn about(self) -> &'static str {
+        match self {
+            Self::Metrics => "counters and gauges, for Prometheus",
+            Self::Status => "the master and its slots, as JSON",
+            Self::Healthz => "200 as long as the master lives",
+            Self::Readyz => "200 if a new connection would find a worker, else 503 and why",
+        }
+    }
+}
+
+/// Judges a request. `has_body`: whether it announces a body, which no page takes.
+pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
+    let page = Page::ALL.into_iter().find(|page| page.path() == path);
+    if page.is_none() && path != "/" {
+        let text = format!("There is nothing here. The paths are:\n\n{}", list());
+        return Wanted::Already(plain(StatusCode::NOT_FOUND, text));
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, format!("This path answers {METHODS}.\n"));
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        return Wanted::Already(answer);
+    }
+    if has_body {
+        let text = "A request to this path has no body.\n".to_owned();
+        return Wanted::Already(plain(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    match page {
+        Some(page) => Wanted::Page(page),
+        None => Wanted::Already(plain(StatusCode::OK, index())),
+    }
+}
+
+/// Renders a page from what the master answered. `asked`: the request's headers.
+pub(super) fn render(page: Page, asked: &HeaderMap, now: Result<Snapshot, ControlError>) -> Answer {
+    let now = match now {
+        Ok(now) => now,
+        Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    };
+    match page {
+        Page::Metrics => metrics_page(asked, now),
+        Page::Status => status_page(&now),
+        Page::Healthz => plain(StatusCode::OK, "ok\n".to_owned()),
+        Page::Readyz => {
+            let status = if now.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            plain(status, readiness(&now))
+        }
+    }
+}
+
+fn metrics_page(asked: &HeaderMap, now: Snapshot) -> Answer {
+    let accept = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::negotiate(accept);
+    let mut answer = match metrics::encode(now, format) {
+        Ok(text) => answer(StatusCode::OK, format.content_type(), text.into()),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    };
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    answer
+}
+
+fn status_page(now: &Snapshot) -> Answer {
+    match serde_json::to_vec_pretty(now) {
+        Ok(mut json) => {
+            json.push(b'\n');
+            answer(StatusCode::OK, "application/json", json.into())
+        }
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// What `/readyz` says: the verdict, then each slot that is not ready.
+fn readiness(now: &Snapshot) -> String {
+    let ready = now.slots.iter().filter(|slot| slot.state == SlotState::Ready).count();
+    let verdict = match (now.is_ready(), now.stopping) {
+        (true, _) => "ready",
+        (false, true) => "not ready, the master is stopping",
+        (false, false) => "not ready",
+    };
+    let mut text = format!("{verdict}: {ready} of {} slots ready\n", now.slots.len());
+    for slot in now.slots.iter().filter(|slot| slot.state != SlotState::Ready) {
+        describe(&mut text, slot);
+    }
+    text
+}
+
+fn describe(text: &mut String, slot: &SlotStatus) {
+    // Writing into a string does not fail.
+    let _ = write!(text, "slot {}: {}", slot.slot, slot.state.name());
+    if let Some(exit) = &slot.last_exit {
+        let _ = write!(text, ", last exit: {}", exit.description);
+    }
+    text.push('\n');
+}
+
+fn index() -> String {
+    format!("haft {}\n\n{}", env!("CARGO_PKG_VERSION"), list())
+}
+
+fn list() -> String {
+    Page::ALL.into_iter().map(|page| format!("{:10}{}\n", page.path(), page.about())).collect()
+}
+
+fn plain(status: StatusCode, text: String) -> Answer {
+    answer(status, PLAIN, text.into())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    const FIXED: [(HeaderName, &str); 2] =
+        [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")];
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, value) in FIXED {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

@@ -1,0 +1,216 @@
+//! The master as it was at one instant. Plain data: the master fills it, the pages render it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+use super::histogram::Histogram;
+
+/// Everything the admin pages know, read at one instant.
+///
+/// In a list of reasons each reason appears once. List a reason that can occur while its count is still zero: Prometheus
+/// cannot see the first increase of a series that was not there before.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// haft's version.
+    pub version: String,
+    /// The master's process id.
+    pub pid: u32,
+    /// When the master started, read from the clock once: it must not change from one snapshot to the next.
+    #[serde(rename = "started_unix_time", serialize_with = "unix_time")]
+    pub started: SystemTime,
+    /// How long the master has been running (by the monotonic clock).
+    #[serde(rename = "uptime_seconds", serialize_with = "seconds")]
+    pub uptime: Duration,
+    /// Where clients connect, as actually bound.
+    pub listen: Vec<String>,
+    /// What sticks to a slot (`ip`, `none`).
+    pub affinity: String,
+    /// Whether the master has been told to stop.
+    pub stopping: bool,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Connections acknowledged by a worker, per slot: the place in the list is the slot.
+    pub delivered: Vec<u64>,
+    /// Connections closed without having reached a worker, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub refused: Vec<(&'static str, u64)>,
+    /// Connections accepted and neither delivered nor refused: held, or sent and not yet acknowledged.
+    pub in_flight: u64,
+    /// Of `in_flight`, those that wait for a worker.
+    pub held: u64,
+    /// Connections sent again because their worker died before it had received them.
+    pub redelivered_unread: u64,
+    /// Connections sent again because their worker died after it had received and before it had acknowledged them.
+    pub redelivered_unacknowledged: u64,
+    /// Connections that a worker gave back.
+    pub returned: u64,
+    /// Calls of accept(2) that gave no connection, by reason (waiting queues that were empty not counted).
+    #[serde(serialize_with = "as_map")]
+    pub accept_errors: Vec<(&'static str, u64)>,
+    /// From accept to acknowledgement, of every delivered connection.
+    pub hand_over: Histogram,
+    /// Descriptors that the master has open.
+    pub descriptors_open: u64,
+    /// Descriptors that the master may have open (the soft RLIMIT_NOFILE).
+    pub descriptors_limit: u64,
+    /// One entry per slot, in the order of slots.
+    pub slots: Vec<SlotStatus>,
+}
+
+/// A slot and the worker that fills it now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SlotStatus {
+    /// The slot's number, from 0.
+    pub slot: usize,
+    /// Where its worker is in its life.
+    pub state: SlotState,
+    /// How many reloads came before this worker.
+    pub generation: u64,
+    /// The worker's number, counted over all slots: no two workers of one master have the same.
+    pub worker: u64,
+    /// The worker's process id, while it has one.
+    pub pid: Option<u32>,
+    /// How long this worker has been running; zero if there is none.
+    #[serde(rename = "uptime_seconds", serialize_with = "seconds")]
+    pub uptime: Duration,
+    /// Connections sent to the worker and not yet acknowledged.
+    pub in_flight: u64,
+    /// Connections that wait for this slot's worker; not part of the slot's `in_flight`.
+    pub held: u64,
+    /// Connections acknowledged by this slot's workers: the slot's place in [`Snapshot::delivered`].
+    pub delivered: u64,
+    /// Connections that the worker says it has, if it says so.
+    pub open: Option<u64>,
+    /// How often a worker of this slot was replaced because it had ended by itself.
+    pub respawned: u64,
+    /// Ends of this slot's workers, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub deaths_by_reason: Vec<(String, u64)>,
+    /// How the last worker of this slot that ended did so.
+    pub last_exit: Option<ExitStatus>,
+}
+
+/// Where a slot's worker is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotState {
+    /// It runs and has not yet said that it can take connections.
+    Starting,
+    /// It takes connections.
+    Ready,
+    /// It finishes what it has.
+    Draining,
+    /// There is none.
+    Gone,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExitStatus {
+    /// For people: `exit code 1`, `signal SIGKILL`.
+    pub description: String,
+    /// When, in seconds since 1970.
+    pub unix_time: u64,
+}
+
+impl Snapshot {
+    /// Whether `accepted = delivered + refused + in flight`: no connection has been lost sight of.
+    pub fn is_balanced(&self) -> bool {
+        let delivered: u64 = self.delivered.iter().sum();
+        let refused: u64 = self.refused.iter().map(|(_, count)| count).sum();
+        self.accepted == delivered + refused + self.in_flight
+    }
+
+    /// Whether a new connection would find a worker: at least one slot is ready, and the master is not stopping.
+    pub fn is_ready(&self) -> bool {
+        !self.stopping && self.slots.iter().any(|slot| slot.state == SlotState::Ready)
+    }
+}
+
+impl SlotState {
+    /// Every state, in the order of a worker's life.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Draining, Self::Gone];
+
+    /// The state's name, as the pages show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn unix_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(seconds_since_1970(*time))
+}
+
+/// A clock that stands before 1970 counts as 1970.
+pub(super) fn seconds_since_1970(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn as_map<S: Serializer, K: Serialize>(counts: &[(K, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(reason, count)| (reason, count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example;
+    use super::*;
+
+    #[test]
+    fn the_conservation_law_holds_until_one_connection_is_lost_sight_of() {
+        assert!(example::snapshot().is_balanced());
+        let spoilers: [fn(&mut Snapshot); 4] =
+            [|s| s.accepted += 1, |s| s.delivered[1] += 1, |s| s.refused[0].1 += 1, |s| s.in_flight -= 1];
+        for spoil in spoilers {
+            let mut snapshot = example::snapshot();
+            spoil(&mut snapshot);
+            assert!(!snapshot.is_balanced(), "{snapshot:?}");
+        }
+    }
+
+    #[test]
+    fn one_ready_slot_is_enough_unless_the_master_stops() {
+        let mut snapshot = example::snapshot();
+        assert!(snapshot.is_ready());
+        snapshot.stopping = true;
+        assert!(!snapshot.is_ready());
+        snapshot.stopping = false;
+        for state in [SlotState::Starting, SlotState::Draining, SlotState::Gone] {
+            snapshot.slots.iter_mut().for_each(|slot| slot.state = state);
+            assert!(!snapshot.is_ready(), "{state:?}");
+        }
+        snapshot.slots.clear();
+        assert!(!snapshot.is_ready());
+    }
+
+    #[test]
+    fn the_json_names_states_as_the_metrics_do_and_gives_seconds() {
+        let json = serde_json::to_value(example::snapshot()).expect("json");
+        assert_eq!(json["uptime_seconds"], 3600.5);
+        assert_eq!(json["started_unix_time"], 1_700_000_000.25);
+        assert_eq!(json["refused"]["hold-timeout"], 3);
+        assert_eq!(json["accept_errors"]["emfile"], 1);
+        assert_eq!(json["delivered"], serde_json::json!([70, 20]));
+        assert_eq!(json["hand_over"]["count"], 90);
+        assert_eq!(json["slots"][1]["deaths_by_reason"]["signal SIGKILL"], 2);
+        assert_eq!(json["slots"][1]["last_exit"]["unix_time"], 1_700_003_000);
+        assert!(json["slots"][1]["pid"].is_null());
+        for state in SlotState::ALL {
+            assert_eq!(serde_json::to_value(state).expect("json"), state.name());
+        }
+    }
+
+    #[test]
+    fn a_clock_before_1970_is_not_an_error() {
+        assert_eq!(seconds_since_1970(UNIX_EPOCH - Duration::from_secs(5)), 0.0);
+    }
+}
