@@ -19,8 +19,9 @@ async function start(place, ...args) {
 
 program('npm, one process: all are served, and each request is a connection of its own', async (place) => {
   const { server, url } = await start(place, 'single');
-  const { homes, members } = await crowd(place, url);
-  assertAllStuck({ homes, members });
+  const all = await crowd(place, url);
+  await assertAllStuck(all);
+  const { homes, members } = all;
 
   members.forEach(({ client }) => client.close());
   const seen = await until('a request for each connection', () => {

@@ -9,8 +9,9 @@ import { inTurns, until } from './lib/wait.mjs';
 
 program('after a restart all clients come back, to the same slots', async (place) => {
   const before = await place.haft('-w', '4');
-  const { homes, members } = await crowd(place, before.url, { addresses: 30, each: 2 });
-  assertAllStuck({ homes, members });
+  const all = await crowd(place, before.url, { addresses: 30, each: 2 });
+  await assertAllStuck(all);
+  const { members } = all;
   await before.stop();
   await until('all clients to have lost their session', () => members.every(({ client }) => !client.socket.connected));
 

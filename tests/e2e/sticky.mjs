@@ -8,8 +8,9 @@ import { program } from './lib/program.mjs';
 
 program('240 clients from 60 addresses stay on their worker', async (place) => {
   const haft = await place.haft('-w', '4');
-  const { homes, members } = await crowd(place, haft.url);
-  assertAllStuck({ homes, members });
+  const all = await crowd(place, haft.url);
+  await assertAllStuck(all);
+  const { homes, members } = all;
 
   const { slots } = await haft.status();
   const known = slots.map(({ slot, pid }) => `slot ${slot} pid ${pid}`).sort();

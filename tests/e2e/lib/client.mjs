@@ -2,7 +2,7 @@
 
 import { io } from 'socket.io-client';
 
-import { within } from './wait.mjs';
+import { until, within } from './wait.mjs';
 
 /** What to do by default: a patient client that never gives up, with short waits so that tests are quick. */
 const DEFAULTS = {
@@ -27,6 +27,7 @@ export class Client {
     this.connects = 0;
     this.socket = io(url, { ...DEFAULTS, ...options, agent: home.agent });
     this.socket.on('connect', () => this.connects++);
+    this.socket.on('hello', (hello) => (this.greeting = { session: this.socket.id, ...hello }));
     this.socket.on('disconnect', (reason) => this.disconnects.push(reason));
     // The manager hears of every error of an engine, also of one between the engine's handshake and Socket.IO's.
     this.socket.io.on('error', (error) => this.errors.push(explain(error)));
@@ -59,10 +60,41 @@ export class Client {
     return within(ACK_WITHIN, `the upgrade of a client at ${this.home.address}`, done);
   }
 
-  /** Sends an event and gives what the server acknowledged it with. Without a session it fails at once. */
+  /** What the server said first in the present session. */
+  async hello() {
+    await until(`a hello for a client at ${this.home.address}`, () => {
+      this.#mustHaveSession('hello');
+      return this.greeting?.session === this.socket.id;
+    });
+    return this.greeting;
+  }
+
+  /** Sends an event and gives all that the server acknowledged it with. Without a session it fails at once. */
   async ask(event, ...args) {
-    if (!this.socket.connected) throw new Error(`no session for ${event}: ${this.disconnects.at(-1)}`);
-    return this.socket.timeout(ACK_WITHIN).emitWithAck(event, ...args);
+    this.#mustHaveSession(event);
+    return new Promise((resolve, reject) => {
+      this.socket.timeout(ACK_WITHIN).emit(event, ...args, (error, ...answer) => (error ? reject(error) : resolve(answer)));
+    });
+  }
+
+  /** All arguments of the next such event in the present session. */
+  async next(event) {
+    this.#mustHaveSession(event);
+    const listeners = {};
+    const arrived = new Promise((resolve, reject) => {
+      listeners[event] = (...args) => resolve(args);
+      listeners.disconnect = (reason) => reject(new Error(`the session ended before ${event}: ${reason}`));
+    });
+    Object.entries(listeners).forEach(([name, listener]) => this.socket.on(name, listener));
+    try {
+      return await within(ACK_WITHIN, `an event ${event} for a client at ${this.home.address}`, arrived);
+    } finally {
+      Object.entries(listeners).forEach(([name, listener]) => this.socket.off(name, listener));
+    }
+  }
+
+  #mustHaveSession(purpose) {
+    if (!this.socket.connected) throw new Error(`no session for ${purpose}: ${this.disconnects.at(-1)}`);
   }
 
   close() {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import { echoes, who } from './app.mjs';
+import { chat, echoes, who, whoAnswers } from './app.mjs';
 import { homes } from './home.mjs';
 import { inTurns } from './wait.mjs';
 
@@ -13,7 +13,7 @@ const AT_ONCE = 40;
  * 240 clients: 4 from each of 60 addresses. Half of them, and half of each address, upgrade from polling to WebSocket;
  * with `pollingOnly` none does. First all of them arrive, then, with all sessions open, all of them talk.
  *
- * Gives `{ homes, members }`; a member has `home`, `client`, `upgrades`, and either `worker` (`{ slot, pid }`, the same
+ * Gives `{ url, homes, members }`; a member has `home`, `client`, `upgrades`, and either `worker` (`{ slot, pid }`, the same
  * from its first to its last message) or `failure` (the first thing that went wrong, as text).
  */
 export async function crowd(place, url, { addresses = 60, each = 4, pollingOnly = false, options = {} } = {}) {
@@ -28,12 +28,14 @@ export async function crowd(place, url, { addresses = 60, each = 4, pollingOnly 
     await arrive(member);
   }));
   await inTurns(members, AT_ONCE, guarded(talk));
-  return { homes: sources, members };
+  return { url, homes: sources, members };
 }
 
 async function arrive(member) {
   await member.client.connected();
   member.worker = await who(member.client);
+  const { client } = await member.client.hello();
+  assert.equal(client.slice(0, client.lastIndexOf(':')), member.home.address, 'the server sees where it comes from');
   await echoes(member.client, 1);
   if (member.upgrades) await member.client.upgraded();
 }
@@ -69,17 +71,23 @@ export function workers(members) {
   return [...new Set(members.map(({ worker }) => `slot ${worker.slot} pid ${worker.pid}`))].sort();
 }
 
-/** Asserts that all were served without one error, each address by one worker. */
-export function assertAllStuck({ homes: sources, members }) {
+/**
+ * Asserts that all were served without one error; each address by one worker, inside and outside sessions; and that
+ * those of one address, who are with one worker, can talk to each other.
+ */
+export async function assertAllStuck({ url, homes: sources, members }) {
   assert.equal(failures(members), 'none');
+  await inTurns(sources, 20, async (home) => {
+    const neighbours = members.filter((member) => member.home === home);
+    const served = workers(neighbours);
+    assert.equal(served.length, 1, `${home.address} is served by one worker, not by ${served.join(' and ')}`);
+    assert.deepEqual(await whoAnswers(url, home), neighbours[0].worker, `a request from ${home.address} alone`);
+    await chat(neighbours.map(({ client }) => client), `room of ${home.address}`);
+  });
   for (const { client } of members) {
     assert.deepEqual(client.errors, [], 'no error was reported to a client');
     assert.deepEqual(client.disconnects, [], 'no session ended');
     assert.equal(client.connects, 1, 'one session each');
-  }
-  for (const home of sources) {
-    const served = workers(members.filter((member) => member.home === home));
-    assert.equal(served.length, 1, `${home.address} is served by one worker, not by ${served.join(' and ')}`);
   }
 }
 

@@ -17,12 +17,23 @@ if (mode === 'cluster' && cluster.isPrimary) {
     if (--waiting === 0) console.log(`listening on ${address}:${port}`);
   });
 } else {
-  const server = http.createServer();
+  const worker = { slot: Number(process.env.SLOT ?? 0), pid: process.pid };
+  const server = http.createServer((request, response) => {
+    if (request.url === '/haft/page.json') response.end(JSON.stringify({ worker }));
+  });
   const io = new Server(server);
-  const slot = Number(process.env.SLOT ?? 0);
   io.on('connection', (socket) => {
-    socket.on('whoami', (answer) => answer({ slot, pid: process.pid }));
-    socket.on('echo', (...args) => args.pop()(args));
+    socket.emit('hello', { ...worker, client: `${socket.conn.remoteAddress}:${socket.request.socket.remotePort}` });
+    socket.on('join', ({ room }, answer) => (socket.join(room), answer({ ok: true, room })));
+    socket.on('leave', ({ room }, answer) => (socket.leave(room), answer({ ok: true, room })));
+    socket.on('message', ({ room, text }, answer) => {
+      socket.to(room).emit('message', { room, text });
+      answer({ ok: true, room, members: io.sockets.adapter.rooms.get(room).size });
+    });
+    socket.on('echo', (...args) => {
+      args.pop()(...args);
+      socket.emit('echo', ...args);
+    });
   });
   server.prependListener('request', tell);
   server.prependListener('upgrade', tell);
