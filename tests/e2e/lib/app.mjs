@@ -16,9 +16,9 @@ export async function who(client) {
 /** Who answers a request outside any session that comes from this home, over a TCP connection of its own. */
 export function whoAnswers(url, home) {
   const answer = new Promise((resolve, reject) => {
-    const request = http.get(new URL('/haft/page.json', url), { agent: home.agent }, async (response) => {
-      const parts = await response.setEncoding('utf8').toArray();
-      resolve({ status: response.statusCode, body: parts.join('') });
+    const request = http.get(new URL('/haft/page.json', url), { agent: home.agent }, (response) => {
+      const body = response.setEncoding('utf8').toArray();
+      body.then((parts) => resolve({ status: response.statusCode, body: parts.join('') }), reject);
     });
     request.on('error', reject);
   });
@@ -46,9 +46,9 @@ export async function chat(clients, room) {
   for (const [index, speaker] of clients.entries()) {
     const text = `${room}: message ${index}`;
     const heard = clients.filter((client) => client !== speaker).map((client) => client.next('message'));
-    const told = await asked(speaker, 'message', { room, text });
+    const [told, ...messages] = await Promise.all([asked(speaker, 'message', { room, text }), ...heard]);
     assert.equal(told.members, clients.length, 'the room has all of them');
-    for (const [message] of await Promise.all(heard)) assert.equal(message.text, text);
+    for (const [message] of messages) assert.equal(message.text, text);
   }
   for (const client of clients) await asked(client, 'leave', { room });
 }
