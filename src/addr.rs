@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// Where the master listens: what follows `--listen` and `--admin`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,34 +21,34 @@ pub enum ListenAddr {
 }
 
 /// Why a text is not a [`ListenAddr`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an address to listen on: {why} (write 3000, 127.0.0.1:3000, [::1]:3000 or unix:/path)")]
-pub struct ListenAddrError {
-    text: String,
-    why: &'static str,
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} (write 3000, 127.0.0.1:3000, [::1]:3000 or unix:/path)")]
+pub struct ListenAddrError(&'static str);
 
 impl FromStr for ListenAddr {
     type Err = ListenAddrError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |why| Err(ListenAddrError { text: text.to_owned(), why });
+        let refuse = |why| Err(ListenAddrError(why));
         if let Some(path) = text.strip_prefix("unix:") {
             // sun_path holds 108 bytes with its closing NUL (unix(7)).
             return match path.len() {
                 0 => refuse("the path is missing"),
+                _ if path.contains('\0') => refuse("a path has no NUL"),
                 1..=107 => Ok(Self::Unix(path.into())),
                 _ => refuse("a Unix socket's path has at most 107 bytes"),
             };
         }
         if let Ok(addr) = text.parse::<SocketAddr>() {
-            return Ok(Self::Ip(addr));
+            // An IPv6 socket of ours takes IPv6 only, so a mapped address can be bound only as the IPv4 one it is.
+            return Ok(Self::Ip(EndAddr::canonical(addr)));
         }
         if text.parse::<IpAddr>().is_ok() {
             return refuse("the port is missing");
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        let Ok(port) = port.parse::<u16>() else {
+        // `u16::from_str` would take `+80`.
+        let Some(port) = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse::<u16>().ok()).flatten() else {
             return refuse("the port is not a number from 0 to 65535");
         };
         match host {
@@ -75,23 +75,6 @@ impl Serialize for ListenAddr {
     }
 }
 
-impl<'de> Deserialize<'de> for ListenAddr {
-    /// A YAML number (`listen: 3000`) is taken as the text it was written as.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Port(u64),
-            Text(String),
-        }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Port(port) => port.to_string(),
-            Written::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// One end of a connection as the kernel told it at accept.
 ///
 /// An IPv4-mapped IPv6 address is held as the IPv4 address that it is, so that a client has one name whichever
@@ -107,10 +90,14 @@ pub enum EndAddr {
 impl EndAddr {
     /// The address with an IPv4-mapped IPv6 address turned into IPv4.
     pub fn from_ip(addr: SocketAddr) -> Self {
+        Self::Ip(Self::canonical(addr))
+    }
+
+    fn canonical(addr: SocketAddr) -> SocketAddr {
         match addr.ip().to_canonical() {
-            IpAddr::V4(ip) => Self::Ip((ip, addr.port()).into()),
-            // As it is: a link-local address keeps its scope.
-            IpAddr::V6(_) => Self::Ip(addr),
+            IpAddr::V4(v4) => (v4, addr.port()).into(),
+            // As it is: an IPv6 address can carry a scope.
+            IpAddr::V6(_) => addr,
         }
     }
 
@@ -149,6 +136,31 @@ impl ListenAddr {
             Self::Unix(_) => Vec::new(),
         }
     }
+
+    /// Whether a connection to one of the two could also be meant for the other, so that they cannot both be bound.
+    ///
+    /// Port 0 means a port that nobody has, so it never overlaps.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (Some(mine), Some(theirs)) = (self.port(), other.port()) else {
+            return self.port() == other.port() && self == other;
+        };
+        let meets =
+            |a: IpAddr, b: IpAddr| a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified());
+        mine == theirs
+            && mine != 0
+            && match (self, other) {
+                (Self::Ip(a), Self::Ip(b)) => meets(a.ip(), b.ip()),
+                _ => true,
+            }
+    }
+
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::DualStack(port) => Some(*port),
+            Self::Ip(addr) => Some(addr.port()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +176,7 @@ mod tests {
             ("127.0.0.1:3000", "127.0.0.1:3000"),
             ("localhost:80", "127.0.0.1:80"),
             ("[::1]:3000", "[::1]:3000"),
+            ("[::ffff:127.0.0.1]:3000", "127.0.0.1:3000"),
             ("unix:/run/haft.sock", "unix:/run/haft.sock"),
         ] {
             let addr: ListenAddr = text.parse().expect(text);
@@ -179,13 +192,39 @@ mod tests {
             ("::1", "the port is missing"),
             ("70000", "0 to 65535"),
             ("example.org:80", "give an IP address"),
+            ("+80", "0 to 65535"),
+            ("", "0 to 65535"),
+            ("3000/tcp", "0 to 65535"),
             ("unix:", "the path is missing"),
+            ("unix:/a\0b", "no NUL"),
         ] {
             let message = text.parse::<ListenAddr>().expect_err(text).to_string();
-            assert!(message.contains(part) && message.contains(text), "{message}");
-            assert!(message.contains("[::1]:3000"), "{message}");
+            assert!(message.contains(part) && message.contains("write 3000, 127.0.0.1:3000, [::1]:3000"), "{message}");
         }
         assert!(format!("unix:/{}", "a".repeat(200)).parse::<ListenAddr>().is_err());
+    }
+
+    #[test]
+    fn addresses_overlap_when_one_connection_could_be_meant_for_both() {
+        for (a, b, overlap) in [
+            ("3000", "3000", true),
+            ("3000", "3001", false),
+            ("3000", "127.0.0.1:3000", true),
+            ("3000", "[::1]:3000", true),
+            ("0.0.0.0:3000", "127.0.0.1:3000", true),
+            ("0.0.0.0:3000", "[::1]:3000", false),
+            ("0.0.0.0:3000", "[::]:3000", false),
+            ("[::]:3000", "[::1]:3000", true),
+            ("127.0.0.1:3000", "127.0.0.2:3000", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+            ("unix:/a", "3000", false),
+        ] {
+            let (a, b): (ListenAddr, ListenAddr) = (a.parse().expect(a), b.parse().expect(b));
+            assert_eq!(a.overlaps(&b), overlap, "{a} and {b}");
+            assert_eq!(b.overlaps(&a), overlap, "{b} and {a}");
+        }
     }
 
     #[test]

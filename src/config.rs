@@ -2,25 +2,32 @@
 //!
 //! [`crate::flags`] turns what was typed into a [`Config`].
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::addr::ListenAddr;
+
+/// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
+pub const MAX_WORKERS: usize = 1024;
 
 /// Everything that decides what the master does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where clients connect. Never empty.
     pub listen: Vec<ListenAddr>,
-    /// Number of slots, at least 1.
+    /// Number of slots, 1 to [`MAX_WORKERS`].
     pub workers: usize,
+    /// Whether each line that a worker writes is marked with its slot (`[w0]`).
+    pub prefix_output: bool,
     /// What sticks to a slot.
     pub affinity: Affinity,
     /// How much of an address is the key.
     pub prefix: Prefix,
-    /// Length of the kernel's accept queue, per listener.
+    /// Length of the kernel's accept queue, per listener; the kernel caps it at `net.core.somaxconn` (listen(2)).
     pub backlog: u32,
-    /// Most connections sent to one worker and not yet acknowledged.
+    /// Most connections sent to one worker and not yet acknowledged, at least 1.
     pub max_in_flight: usize,
     /// How long a connection waits for its own slot before it goes to the next one.
     pub hold_timeout: Duration,
@@ -34,6 +41,75 @@ pub struct Config {
     pub log: Log,
     /// What the workers run.
     pub program: Program,
+}
+
+/// Descriptors the master holds for one worker: both ends of the channel, the pidfd, the pipes of its standard output
+/// and error, and one to spare.
+const DESCRIPTORS_PER_WORKER: u64 = 6;
+
+/// Descriptors the master holds for itself: standard streams, the event loop, signals, the spare one for accepting
+/// when there are none left, the admin listener and those who ask there.
+const DESCRIPTORS_FOR_ITSELF: u64 = 32;
+
+/// How a limit on open descriptors compares with what the configuration can need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headroom {
+    /// Every worker may have `max_in_flight` connections on their way at once.
+    Ample,
+    /// It works, but in a burst accepting can stop for want of descriptors. Worth a warning: `Display` is its text.
+    Low {
+        /// Descriptors the master holds when every worker has `max_in_flight` connections on their way.
+        full: u64,
+        /// The limit (RLIMIT_NOFILE).
+        limit: u64,
+    },
+}
+
+/// The limit on open descriptors is too low for the number of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--workers {workers}: the master needs {least} descriptors for them, but RLIMIT_NOFILE is {limit}: \
+     have at most {most_workers} workers, or raise the limit (ulimit -n {least}; LimitNOFILE={least} in a systemd unit)"
+)]
+pub struct TooFewDescriptors {
+    workers: usize,
+    least: u64,
+    limit: u64,
+    most_workers: u64,
+}
+
+impl Config {
+    /// Compares the limit on open descriptors of the master (RLIMIT_NOFILE, after it was raised) with what it needs.
+    ///
+    /// A worker costs the master 6 descriptors and, for each connection on its way to it, the copy that is kept until
+    /// the worker has acknowledged. The least is one such copy for each worker; `max_in_flight` of them is the most.
+    ///
+    /// # Errors
+    ///
+    /// When not even the least fits.
+    pub fn check_descriptors(&self, limit: u64) -> Result<Headroom, TooFewDescriptors> {
+        let fixed = DESCRIPTORS_FOR_ITSELF + self.listen.len() as u64;
+        let with_copies = |copies: usize| fixed + self.workers as u64 * (DESCRIPTORS_PER_WORKER + copies as u64);
+        let (least, full) = (with_copies(1), with_copies(self.max_in_flight));
+        if limit < least {
+            let most_workers = limit.saturating_sub(fixed) / (DESCRIPTORS_PER_WORKER + 1);
+            return Err(TooFewDescriptors { workers: self.workers, least, limit, most_workers });
+        }
+        Ok(if limit < full { Headroom::Low { full, limit } } else { Headroom::Ample })
+    }
+}
+
+impl fmt::Display for Headroom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ample => f.write_str("the limit on open descriptors is ample"),
+            Self::Low { full, limit } => write!(
+                f,
+                "RLIMIT_NOFILE is {limit}, but a burst can need {full} descriptors; past the limit accepting waits: \
+                 raise it (ulimit -n {full}; LimitNOFILE={full} in a systemd unit) or lower --max-in-flight"
+            ),
+        }
+    }
 }
 
 /// What the workers run.
@@ -130,5 +206,106 @@ impl Default for Engine {
             static_dir: None,
             client_dist: None,
         }
+    }
+}
+
+/// A word that is none of those it could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write {0}")]
+pub struct UnknownWord(&'static str);
+
+/// The words for the variants of an enum: one list serves reading and writing, so that they cannot differ.
+macro_rules! words {
+    ($enum:ty, $all:literal, $($variant:ident = $word:literal),+) => {
+        impl FromStr for $enum {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(UnknownWord($all)),
+                }
+            }
+        }
+
+        impl fmt::Display for $enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$variant => $word,)+
+                })
+            }
+        }
+    };
+}
+
+words!(Affinity, "ip or none", Ip = "ip", None = "none");
+words!(LogFormat, "text or json", Text = "text", Json = "json");
+words!(Transport, "polling or websocket", Polling = "polling", Websocket = "websocket");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(workers: usize, max_in_flight: usize) -> Config {
+        Config {
+            listen: vec![ListenAddr::default()],
+            workers,
+            prefix_output: false,
+            affinity: Affinity::Ip,
+            prefix: Prefix { ipv4: 32, ipv6: 128 },
+            backlog: 4096,
+            max_in_flight,
+            hold_timeout: Duration::from_secs(5),
+            start_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(25),
+            admin: None,
+            log: Log { format: LogFormat::Text, level: "info".to_owned() },
+            program: Program::BuiltIn(Engine::default()),
+        }
+    }
+
+    #[test]
+    fn the_limit_on_descriptors_is_compared_with_the_least_and_the_most() {
+        // 32 for the master and 1 listener; a worker costs 6 and its copies.
+        let (least, full) = (33 + 10 * 7, 33 + 10 * (6 + 64));
+        let config = config(10, 64);
+        assert_eq!(config.check_descriptors(full), Ok(Headroom::Ample));
+        assert_eq!(config.check_descriptors(u64::MAX), Ok(Headroom::Ample));
+        assert_eq!(config.check_descriptors(full - 1), Ok(Headroom::Low { full, limit: full - 1 }));
+        assert_eq!(config.check_descriptors(least), Ok(Headroom::Low { full, limit: least }));
+        assert!(config.check_descriptors(least - 1).is_err());
+    }
+
+    #[test]
+    fn too_few_descriptors_are_refused_with_the_number_of_workers_that_fit() {
+        let message = config(1000, 64).check_descriptors(1024).expect_err("too few").to_string();
+        for part in ["--workers 1000", "RLIMIT_NOFILE is 1024", "at most 141 workers", "ulimit -n 7033"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(config(141, 64).check_descriptors(1024).is_ok());
+        assert!(config(142, 64).check_descriptors(1024).is_err());
+    }
+
+    #[test]
+    fn a_low_limit_is_told_with_its_cure() {
+        let headroom = config(16, 64).check_descriptors(1024).expect("it works");
+        let text = headroom.to_string();
+        for part in ["RLIMIT_NOFILE is 1024", "1153", "--max-in-flight"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_word_is_read_as_it_is_written() {
+        for transport in [Transport::Polling, Transport::Websocket] {
+            assert_eq!(transport.to_string().parse(), Ok(transport));
+        }
+        for affinity in [Affinity::Ip, Affinity::None] {
+            assert_eq!(affinity.to_string().parse(), Ok(affinity));
+        }
+        for format in [LogFormat::Text, LogFormat::Json] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        assert_eq!("IP".parse::<Affinity>().expect_err("case matters").to_string(), "write ip or none");
     }
 }

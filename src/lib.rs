@@ -27,7 +27,11 @@
 pub mod addr;
 pub mod admin;
 pub mod config;
+pub mod flags;
 pub mod handover;
+pub mod lifecycle;
+pub mod log;
+pub mod master;
 pub mod route;
 pub mod sys;
 pub mod worker;

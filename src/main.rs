@@ -1,1 +1,20 @@
-fn main() {}
+//! The command: reads what is wanted, then is the master, or one of its built-in workers.
+
+use std::process::ExitCode;
+
+use haft::flags::{self, Outcome};
+use haft::{master, worker};
+
+fn main() -> ExitCode {
+    if worker::process::is_wanted() {
+        return worker::process::main();
+    }
+    match flags::parse_from(std::env::args_os()) {
+        // The exit code tells even where the text cannot be written.
+        Outcome::Exit(exit) => {
+            exit.print().ok();
+            ExitCode::from(exit.code())
+        }
+        Outcome::Run(config) => master::main(*config),
+    }
+}

@@ -1,1 +1,26 @@
-//! Pure routing: a key and a number of slots in, an order of slots out. No clock, no system call.
+//! Pure routing: what must stick and the number of slots in, an order of slots out.
+//!
+//! ```text
+//! address ──▶ Key ──▶ Table::order ──▶ Slot, Slot, ...   (--affinity ip)
+//!         loads of the slots ──▶ least_loaded ──▶ Slot   (--affinity none)
+//! ```
+//!
+//! Nothing here asks a clock or the system, remembers a client, or knows whether a slot's worker is well: candidates
+//! come as an iterator and the caller takes the first that will do. Choosing allocates nothing.
+//!
+//! The same input gives the same slot in every process, on every machine and in every later run. The hash is not
+//! secret: who may choose their own address may choose their slot.
+
+#![forbid(unsafe_code)]
+
+mod hash;
+mod key;
+mod load;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::Key;
+pub use load::{RoundRobin, least_loaded};
+pub use table::{MAX_SLOTS, Order, Slot, SlotCountError, Table};

@@ -65,7 +65,7 @@ pub struct Listener {
     socket: OwnedFd,
     addr: ListenAddr,
     local: Option<EndAddr>,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -93,7 +93,7 @@ impl Listener {
 
     /// Gives up the socket for another owner; a Unix socket's file stays as long as the second part lives.
     pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
-        (self.socket, self._file)
+        (self.socket, self.file)
     }
 
     fn bind_tcp(addr: &ListenAddr, backlog: i32) -> Result<Self, ListenError> {
@@ -107,7 +107,7 @@ impl Listener {
                         _ if bound.ip().is_unspecified() => (ListenAddr::Ip(bound), None),
                         _ => (ListenAddr::Ip(bound), Some(EndAddr::from_ip(bound))),
                     };
-                    return Ok(Self { socket: socket.into(), addr: bound_addr, local, _file: None });
+                    return Ok(Self { socket: socket.into(), addr: bound_addr, local, file: None });
                 }
                 // A host without IPv6: try the next candidate.
                 Err(error) if dual_stack && no_ipv6(&error) => last = Some(error),
@@ -135,7 +135,7 @@ impl Listener {
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(other)?;
         }
         socket.listen(backlog).map_err(other)?;
-        Ok(Self { socket: socket.into(), addr: addr.clone(), local: Some(EndAddr::Unix), _file: Some(file) })
+        Ok(Self { socket: socket.into(), addr: addr.clone(), local: Some(EndAddr::Unix), file: Some(file) })
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod descriptors;
+pub mod inherit;
 pub mod listen;
 pub mod poller;
 pub mod process;

@@ -106,9 +106,12 @@ impl Poller {
 }
 
 /// Lets tokio wait for one descriptor that is not a stream of bytes. It must be non-blocking.
-pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+///
+/// What is watched is a duplicate: the caller reads and writes through its own.
+pub fn watch(descriptor: impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
+    let duplicate = descriptor.as_fd().try_clone_to_owned()?;
     // SAFETY: an OwnedFd holds its descriptor until it is dropped, and always gives the same number.
-    Ok(unsafe { AsyncFd::register(descriptor) }?)
+    Ok(unsafe { AsyncFd::register(duplicate) }?)
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
 
 /// Sends a signal to the process group that [`launch`] made. A group that is gone already is no error.
 pub fn signal_group(leader: u32, signal: Signal) {
-    if let Ok(leader) = i32::try_from(leader) {
+    // 0 would be our own group.
+    if let Ok(leader @ 1..) = i32::try_from(leader) {
         killpg(Pid::from_raw(leader), signal).ok();
     }
 }

@@ -33,6 +33,8 @@ pub enum Sent {
     /// This user has too many descriptors in flight over all sockets (ETOOMANYREFS, or no memory for them): writability
     /// does not tell when that has passed, so try again after an acknowledgement or a while.
     TooManyInFlight,
+    /// The message is longer than the socket's send buffer allows (EMSGSIZE): send a shorter one.
+    TooLong,
 }
 
 /// Sends `bytes` and copies of `descriptors` in one message, without waiting and without SIGPIPE.
@@ -81,6 +83,7 @@ pub fn send<'a>(
         match error.raw_os_error() {
             Some(libc::EINTR) => {}
             Some(libc::EAGAIN) => return Ok(Sent::Full),
+            Some(libc::EMSGSIZE) => return Ok(Sent::TooLong),
             Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => return Ok(Sent::TooManyInFlight),
             _ => return Err(error),
         }

@@ -74,7 +74,25 @@
 //! 6. Descriptors come non-blocking and unread. Receive with room for 253 and with MSG_CMSG_CLOEXEC.
 
 mod frame;
+mod master_end;
+mod worker_end;
 
-pub use frame::{
-    CONNECTIONS_MAX_LEN, Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS, WORKER_FRAME_MAX_LEN,
-};
+pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS};
+pub use master_end::MasterEnd;
+pub use worker_end::{Heard, WorkerEnd};
+
+use std::io;
+
+/// Why nothing more comes from the other end of a channel.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The other end broke the rules.
+    #[error("broke the hand-over protocol: {0}")]
+    Frame(#[from] FrameError),
+    /// The socket failed.
+    #[error("the channel failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The other end was closed.
+    #[error("the other end of the channel was closed")]
+    Closed,
+}

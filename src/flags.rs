@@ -1,0 +1,261 @@
+//! What was typed and what the YAML file says, made into a [`Config`].
+//!
+//! A flag is defined once, in the module of its topic: its name, its help, its default, its rules, its tests. A key of
+//! the file is turned into what one would type for it ([`typed`]), so flag and key cannot differ. What is typed beats
+//! the file, the file beats the default.
+//!
+//! To add a flag: a field in its topic, a line in [`Flags::resolve`], a line in [`effective`] (a test fails without).
+
+mod effective;
+mod engine;
+mod error;
+mod file;
+mod handover;
+mod listening;
+mod number;
+mod routing;
+mod said;
+mod time;
+mod typed;
+mod watching;
+mod workers;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
+
+use crate::config::{Config, Log, Prefix, Program};
+pub use file::YamlError;
+
+use error::FlagsError;
+use file::File;
+use said::Said;
+
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  haft                               Socket.IO on http://127.0.0.1:3000
+  haft -w 4 -l 8080                  4 workers, port 8080 of every interface
+  haft -l 80 --admin 127.0.0.1:9090  with metrics and status
+  haft -- python3 worker.py -v       your own program as the worker
+  haft -c haft.yaml --check          show what a file comes to";
+
+/// Hands each connection to the worker that its client sticks to
+///
+/// A sticky-session TCP load balancer for one host: it accepts, chooses a worker by the client's address, hands it the
+/// raw socket, and is out of the way.
+#[derive(Debug, clap::Parser)]
+#[command(name = "haft", version, override_usage = "haft [FLAGS] [-- COMMAND [ARGS]...]", after_help = EXAMPLES)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+struct Flags {
+    /// A program that speaks haft's hand-over protocol, and its arguments: what each worker runs [default: the built-in
+    /// Socket.IO worker]
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+
+    #[command(flatten)]
+    listening: listening::Listening,
+    #[command(flatten)]
+    workers: workers::Workers,
+    #[command(flatten)]
+    routing: routing::Routing,
+    #[command(flatten)]
+    handover: handover::HandOver,
+    #[command(flatten)]
+    timeouts: handover::Timeouts,
+    #[command(flatten)]
+    engine: engine::EngineFlags,
+    #[command(flatten)]
+    admin: watching::Admin,
+    #[command(flatten)]
+    logging: watching::Logging,
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Configuration")]
+struct Configuration {
+    /// Take flags from a YAML file; one that is typed beats the file [default: none]
+    ///
+    /// Each flag is a key of the same name (`workers: 4`, `listen: [3000, "unix:/run/haft.sock"]`); COMMAND is the key
+    /// `command`, a list or a text. Paths are relative to where haft is started.
+    #[arg(short, long, value_name = "FILE", value_parser = file_name)]
+    config: Option<PathBuf>,
+
+    /// Check everything, print the effective configuration as YAML, and exit
+    #[arg(long)]
+    check: bool,
+
+    /// Print this help (-h: in short)
+    #[arg(short, long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+fn file_name(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("the name of the file is missing") } else { Ok(text.into()) }
+}
+
+/// What a command line comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// To run with this.
+    Run(Box<Config>),
+    /// To say something and exit: the help, the version, the effective configuration, or what is wrong.
+    Exit(Exit),
+}
+
+/// What is said before exiting.
+#[derive(Debug)]
+pub struct Exit(Message);
+
+#[derive(Debug)]
+enum Message {
+    /// In clap's words and colours: the help, the version, what is wrong.
+    Clap(clap::Error),
+    /// The effective configuration.
+    Yaml(String),
+}
+
+/// Reads the command line, the program's name first, and the file that it names.
+///
+/// Reading that file, looking whether the folders that are named exist, and counting the CPUs for `--workers auto` are
+/// all that it does; it prints nothing.
+pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    match configure(&args) {
+        Ok((config, false)) => Outcome::Run(Box::new(config)),
+        Ok((config, true)) => match config.to_yaml() {
+            Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(yaml))),
+            Err(error) => Outcome::Exit(Exit::wrong(error)),
+        },
+        Err(FlagsError::Clap(error)) => Outcome::Exit(Exit(Message::Clap(error))),
+        Err(error) => Outcome::Exit(Exit::wrong(error)),
+    }
+}
+
+/// The configuration, and whether it is only to be shown.
+fn configure(args: &[OsString]) -> Result<(Config, bool), FlagsError> {
+    let command = Flags::command();
+    let typed = command.clone().try_get_matches_from(args)?;
+    if args.last().is_some_and(|last| last == "--") && !typed.contains_id("command") {
+        return Err(FlagsError::NothingAfterDashes);
+    }
+    let file = typed.get_one::<PathBuf>("config").map(|path| File::read(path)).transpose()?;
+    let said = Said::new(&command, &typed, file);
+    let flags = Flags::from_arg_matches(&match said.file() {
+        Some(file) => command.clone().try_get_matches_from(with_file(&command, args, file, &said)?)?,
+        None => typed,
+    })?;
+    check_engine_alone(&command, &said)?;
+    let check = flags.configuration.check;
+    Ok((flags.resolve(&said)?, check))
+}
+
+/// The command line as if what the file says had been typed too, except where a flag beats it.
+fn with_file(command: &Command, args: &[OsString], file: &File, said: &Said) -> Result<Vec<OsString>, FlagsError> {
+    let (mut flags, mut program) = (Vec::new(), Vec::new());
+    for (index, (key, node)) in file.entries().enumerate() {
+        let words = typed::as_typed(command, key, node).map_err(|why| file.refuse(index, why))?;
+        match key {
+            _ if said.is_typed(key) => {}
+            "command" => program = words,
+            _ => flags.extend(words),
+        }
+    }
+    let (name, rest) = args.split_at(args.len().min(1));
+    let file_flags = flags.into_iter().map(OsString::from);
+    Ok(name
+        .iter()
+        .cloned()
+        .chain(file_flags)
+        .chain(rest.iter().cloned())
+        .chain(program.into_iter().map(OsString::from))
+        .collect())
+}
+
+/// Refuses flags of the built-in worker next to a COMMAND, which would not heed them.
+fn check_engine_alone(command: &Command, said: &Said) -> Result<(), FlagsError> {
+    if !said.is_given("command") {
+        return Ok(());
+    }
+    let engine = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(engine::HEADING));
+    let names: Vec<_> = engine.map(said::key).filter(|key| said.is_given(key)).map(|key| said.name(&key)).collect();
+    if names.is_empty() { Ok(()) } else { Err(FlagsError::EngineAndCommand { names }) }
+}
+
+impl Flags {
+    /// Checks what concerns more than one flag, and what is outside of haft.
+    fn resolve(self, said: &Said) -> Result<Config, FlagsError> {
+        listening::check_apart(&self.listening.listen, self.admin.admin.as_ref(), said)?;
+        let program = match self.command.first() {
+            Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: said.name("command") }),
+            Some(_) => Program::Command(self.command),
+            None => Program::BuiltIn(self.engine.resolve(said)?),
+        };
+        Ok(Config {
+            listen: self.listening.listen,
+            backlog: self.listening.backlog,
+            workers: self.workers.workers.resolve()?,
+            prefix_output: self.workers.prefix_output,
+            affinity: self.routing.affinity,
+            prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
+            max_in_flight: self.handover.max_in_flight,
+            hold_timeout: self.timeouts.hold_timeout,
+            start_timeout: self.timeouts.start_timeout,
+            drain_timeout: self.timeouts.drain_timeout,
+            admin: self.admin.admin,
+            log: Log { format: self.logging.log_format, level: self.logging.log_level },
+            program,
+        })
+    }
+}
+
+impl Exit {
+    fn wrong(error: impl fmt::Display) -> Self {
+        let message = format!("{error}\n");
+        Self(Message::Clap(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(&Flags::command())))
+    }
+
+    /// The exit code: 0 if it was asked for, 2 if something is wrong with the flags or the file.
+    pub fn code(&self) -> u8 {
+        match &self.0 {
+            Message::Clap(error) if error.use_stderr() => 2,
+            Message::Clap(_) | Message::Yaml(_) => 0,
+        }
+    }
+
+    /// Writes it to where it belongs, standard output (code 0) or standard error, in colour on a terminal.
+    ///
+    /// # Errors
+    ///
+    /// What writing says, such as EPIPE when nobody reads.
+    pub fn print(&self) -> io::Result<()> {
+        match &self.0 {
+            Message::Clap(error) => error.print(),
+            Message::Yaml(yaml) => io::stdout().write_all(yaml.as_bytes()),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Message::Clap(error) => error.fmt(f),
+            Message::Yaml(yaml) => f.write_str(yaml),
+        }
+    }
+}

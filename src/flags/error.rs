@@ -1,0 +1,80 @@
+//! What can be wrong with the flags and the file. Each message names the thing and the cure.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::addr::ListenAddr;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FlagsError {
+    /// The help, the version, or a wrong command line, in clap's words.
+    #[error("{0}")]
+    Clap(clap::Error),
+
+    #[error("nothing follows `--`: name a program after it, or leave it out for the built-in Socket.IO worker")]
+    NothingAfterDashes,
+
+    #[error("{name} begins with an empty word: name a program")]
+    EmptyCommand { name: String },
+
+    #[error("--config {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+
+    #[error("--config {}: {why}", path.display())]
+    NotConfiguration { path: PathBuf, why: &'static str },
+
+    #[error("{}:{line}: {why}", path.display())]
+    Line { path: PathBuf, line: usize, why: String },
+
+    #[error("{name} {addr}: it overlaps with {other}, which is {other_is}: choose another address or port")]
+    Overlap { name: String, addr: ListenAddr, other: ListenAddr, other_is: &'static str },
+
+    #[error(
+        "{} {} to the built-in Socket.IO worker, which does not run when there is a COMMAND: leave out one or the other",
+        names.join(", "),
+        if names.len() == 1 { "belongs" } else { "belong" }
+    )]
+    EngineAndCommand { names: Vec<String> },
+
+    #[error("{name}: * is every site already, leave out the others")]
+    EveryOriginAndMore { name: String },
+
+    #[error("{name} {}: {fault}", path.display())]
+    Folder { name: String, path: PathBuf, fault: FolderFault },
+
+    #[error("--workers auto: the CPUs cannot be counted ({0}): give a number")]
+    UnknownCpus(#[source] io::Error),
+}
+
+/// What is wrong with a folder.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FolderFault {
+    #[error("{0}: name a folder that exists and may be read")]
+    Unreachable(#[from] io::Error),
+    #[error("it is not a folder")]
+    NoFolder,
+    #[error(
+        "it holds no {0}: name the folder node_modules/socket.io-client/dist, after `npm install socket.io-client`"
+    )]
+    Lacks(&'static str),
+}
+
+impl From<clap::Error> for FlagsError {
+    /// clap's tip for what it does not know is to put it behind `--`; for a flag that would be wrong, and for a program
+    /// (`haft node server.js`) it says nothing.
+    fn from(mut error: clap::Error) -> Self {
+        error.remove(ContextKind::Suggested);
+        match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(word))
+                if error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') =>
+            {
+                let tip = format!("a program to run comes after '--': haft -- {word}");
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            _ => {}
+        }
+        Self::Clap(error)
+    }
+}

@@ -1,0 +1,63 @@
+//! How connections go to a worker, and how long things may take.
+
+use std::time::Duration;
+
+use crate::flags::number::number;
+use crate::flags::time;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Hand-over")]
+pub(super) struct HandOver {
+    /// Most connections sent to one worker that it has not yet taken
+    #[arg(long, value_name = "N", default_value = "64", value_parser = number::<1, 65536, usize>)]
+    pub(super) max_in_flight: usize,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Timeouts")]
+pub(super) struct Timeouts {
+    /// How long a connection waits for its own worker to start, before it goes to another
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time::span)]
+    pub(super) hold_timeout: Duration,
+
+    /// How long a worker may take until it is ready
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::positive)]
+    pub(super) start_timeout: Duration,
+
+    // Less than the 30 s that Kubernetes waits between SIGTERM and SIGKILL unless told otherwise.
+    /// How long workers may take to finish what they have, once haft is told to stop
+    ///
+    /// SIGTERM and SIGINT tell haft to stop; a second one ends it at once.
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = time::span)]
+    pub(super) drain_timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::flags::testing::{config, refused};
+
+    #[test]
+    fn in_flight_is_bounded() {
+        assert_eq!(config(&[]).max_in_flight, 64);
+        assert_eq!(config(&["--max-in-flight", "65536"]).max_in_flight, 65536);
+        for value in ["0", "65537"] {
+            assert!(refused(&["--max-in-flight", value]).contains("write a number from 1 to 65536"));
+        }
+    }
+
+    #[test]
+    fn timeouts_have_units() {
+        let defaults = config(&[]);
+        assert_eq!(defaults.hold_timeout, Duration::from_secs(5));
+        assert_eq!(defaults.start_timeout, Duration::from_secs(30));
+        assert_eq!(defaults.drain_timeout, Duration::from_secs(25));
+        assert_eq!(config(&["--hold-timeout", "0s"]).hold_timeout, Duration::ZERO);
+        assert_eq!(config(&["--start-timeout", "250ms"]).start_timeout, Duration::from_millis(250));
+        assert_eq!(config(&["--drain-timeout", "1h"]).drain_timeout, Duration::from_secs(3600));
+        assert!(refused(&["--hold-timeout", "5"]).contains("give a unit, such as 5s or 5000ms"));
+        assert!(refused(&["--start-timeout", "0s"]).contains("it must be more than 0"));
+        assert!(refused(&["--drain-timeout", "soon"]).contains("write a time such as"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Where clients connect.
+
+use crate::addr::ListenAddr;
+use crate::flags::error::FlagsError;
+use crate::flags::number::number;
+use crate::flags::said::Said;
+
+/// listen(2) takes an `int`.
+const MOST_WAITING: u64 = i32::MAX as u64;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Listening")]
+pub(super) struct Listening {
+    /// Where clients connect; may be given several times
+    ///
+    /// `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one address;
+    /// `unix:/path` is a Unix socket.
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub(super) listen: Vec<ListenAddr>,
+
+    // The default is the kernel's own default cap since Linux 5.4: as much as it gives without being asked for more,
+    // so that a crowd that reconnects at once is not met with dropped SYNs.
+    /// Connections that may wait in the kernel's queue, per listener
+    ///
+    /// The kernel gives at most net.core.somaxconn.
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<1, MOST_WAITING, u32>)]
+    pub(super) backlog: u32,
+}
+
+/// Refuses two listeners that could not both be bound, the admin listener among them.
+pub(super) fn check_apart(listen: &[ListenAddr], admin: Option<&ListenAddr>, said: &Said) -> Result<(), FlagsError> {
+    let refuse = |key, addr: &ListenAddr, other: &ListenAddr, other_is| {
+        Err(FlagsError::Overlap { name: said.name(key), addr: addr.clone(), other: other.clone(), other_is })
+    };
+    for (i, addr) in listen.iter().enumerate() {
+        if let Some(other) = listen[..i].iter().find(|other| other.overlaps(addr)) {
+            return refuse("listen", addr, other, "listened on already");
+        }
+    }
+    match admin.and_then(|admin| Some((admin, listen.iter().find(|other| other.overlaps(admin))?))) {
+        Some((admin, other)) => refuse("admin", admin, other, "where clients connect"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flags::testing::{config, refused};
+
+    #[test]
+    fn listen_may_be_repeated_and_replaces_the_default() {
+        let listen = |args: &[&str]| config(args).listen.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(listen(&[]), ["127.0.0.1:3000"]);
+        assert_eq!(listen(&["-l", "8080"]), [":8080"]);
+        assert_eq!(listen(&["-l", "8080", "--listen=unix:/run/x"]), [":8080", "unix:/run/x"]);
+        assert!(refused(&["--listen", "example.org:80"]).contains("give an IP address"));
+    }
+
+    #[test]
+    fn listeners_that_cannot_both_be_bound_are_refused() {
+        for (args, message) in [
+            (vec!["-l", "3000", "-l", ":3000"], "--listen :3000: it overlaps with :3000, which is listened on already"),
+            (vec!["-l", "3000", "-l", "[::1]:3000"], "--listen [::1]:3000: it overlaps with :3000"),
+            (
+                vec!["--admin", "127.0.0.1:3000"],
+                "--admin 127.0.0.1:3000: it overlaps with 127.0.0.1:3000, which is where",
+            ),
+            (vec!["-l", "unix:/a", "--admin", "unix:/a"], "--admin unix:/a: it overlaps"),
+        ] {
+            assert!(refused(&args).contains(message), "{}", refused(&args));
+        }
+        config(&["-l", "127.0.0.1:0", "-l", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    }
+
+    #[test]
+    fn backlog_is_what_listen_takes() {
+        assert_eq!(config(&[]).backlog, 4096);
+        assert_eq!(config(&["--backlog", "1"]).backlog, 1);
+        assert!(refused(&["--backlog", "0"]).contains("write a number from 1 to 2147483647"));
+        assert!(refused(&["--backlog", "2147483648"]).contains("write a number"));
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests of all topics use.
+
+use crate::config::Config;
+use crate::flags::{Outcome, parse_from};
+
+/// The configuration that comes of this command line.
+#[track_caller]
+pub(super) fn config(args: &[&str]) -> Config {
+    match parse_from(["haft"].iter().chain(args)) {
+        Outcome::Run(config) => *config,
+        Outcome::Exit(exit) => panic!("{args:?}: {exit}"),
+    }
+}
+
+/// What is said when this command line is refused, with exit code 2.
+#[track_caller]
+pub(super) fn refused(args: &[&str]) -> String {
+    match parse_from(["haft"].iter().chain(args)) {
+        Outcome::Run(config) => panic!("{args:?}: {config:?}"),
+        Outcome::Exit(exit) => {
+            assert_eq!(exit.code(), 2, "{exit}");
+            exit.to_string()
+        }
+    }
+}
+
+/// What is said, with exit code 0.
+#[track_caller]
+pub(super) fn told(args: &[&str]) -> String {
+    match parse_from(["haft"].iter().chain(args)) {
+        Outcome::Exit(exit) if exit.code() == 0 => exit.to_string(),
+        other => panic!("{args:?}: {other:?}"),
+    }
+}

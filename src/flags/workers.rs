@@ -1,0 +1,108 @@
+//! How many workers there are and what is done with their output.
+
+use std::str::FromStr;
+
+use crate::config::MAX_WORKERS;
+use crate::flags::error::FlagsError;
+use crate::flags::number::{NumberError, number};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Workers")]
+pub(super) struct Workers {
+    /// How many workers; auto is one for each CPU that haft may use
+    ///
+    /// auto counts the CPUs of the affinity mask (taskset, cpusets), but no more than the CPU quota of the cgroup
+    /// allows, rounded down.
+    #[arg(short, long, value_name = "N|auto", default_value = "auto")]
+    pub(super) workers: Count,
+
+    /// Put [w0], [w1] and so on before each line that a worker writes
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    pub(super) prefix_output: bool,
+}
+
+/// What was said of the number of workers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Count {
+    Auto,
+    Exactly(usize),
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum CountError {
+    #[error("at least one worker is needed")]
+    Zero,
+    #[error("{0}, or auto")]
+    Unclear(NumberError),
+}
+
+impl FromStr for Count {
+    type Err = CountError;
+
+    fn from_str(text: &str) -> Result<Self, CountError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "0" => Err(CountError::Zero),
+            _ => number::<1, { MAX_WORKERS as u64 }, usize>(text).map(Self::Exactly).map_err(CountError::Unclear),
+        }
+    }
+}
+
+impl Count {
+    /// The number of workers.
+    ///
+    /// For `auto` the standard library counts the CPUs of sched_getaffinity(2), but no more than the least `cpu.max`
+    /// (cgroup v2) or `cpu.cfs_quota_us / cpu.cfs_period_us` (v1) from our cgroup up to the root, rounded down and at
+    /// least 1 (library/std/src/sys/thread/unix.rs).
+    pub(super) fn resolve(self) -> Result<usize, FlagsError> {
+        match self {
+            Self::Exactly(n) => Ok(n),
+            Self::Auto => std::thread::available_parallelism()
+                .map(|cpus| cpus.get().min(MAX_WORKERS))
+                .map_err(FlagsError::UnknownCpus),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::testing::{config, refused};
+
+    #[test]
+    fn workers_is_a_number_or_auto() {
+        assert_eq!(config(&["-w", "4"]).workers, 4);
+        assert_eq!(config(&["--workers", "1024"]).workers, 1024);
+        let cpus = std::thread::available_parallelism().expect("CPUs").get();
+        assert_eq!(config(&["-w", "auto"]).workers, cpus);
+        assert_eq!(config(&[]).workers, cpus);
+    }
+
+    #[test]
+    fn a_wrong_number_of_workers_is_refused_with_the_cure() {
+        for (value, why) in [
+            ("0", "at least one worker is needed"),
+            ("1025", "write a number from 1 to 1024, or auto"),
+            ("-1", "unexpected argument"),
+            ("four", "a number from 1 to 1024, or auto"),
+            ("99999999999999999999", "a number from 1 to 1024, or auto"),
+        ] {
+            assert!(refused(&["--workers", value]).contains(why), "{}", refused(&["--workers", value]));
+        }
+    }
+
+    #[test]
+    fn the_output_is_marked_on_demand() {
+        assert!(!config(&[]).prefix_output);
+        assert!(config(&["--prefix-output"]).prefix_output);
+        assert!(!config(&["--prefix-output=false"]).prefix_output);
+        assert!(refused(&["--prefix-output=yes"]).contains("possible values: true, false"));
+    }
+}

@@ -1,0 +1,85 @@
+//! The master's end of a channel.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
+use super::{ChannelError, FrameError};
+use crate::sys::scm::{self, Received, Sent};
+
+/// The master's end of a channel, with a duplicate of the worker's receiving end.
+///
+/// The duplicate keeps what the worker has not received alive after its death, so that it can be told from what it had
+/// received. Its price: death is not told by the channel but by the process.
+#[derive(Debug)]
+pub struct MasterEnd {
+    channel: OwnedFd,
+    receiving: OwnedFd,
+    frame: Vec<u8>,
+}
+
+impl MasterEnd {
+    /// Makes a channel: the master's end, and the worker's end for the worker to inherit.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (channel, worker) = scm::seqpacket_pair()?;
+        let receiving = worker.try_clone()?;
+        Ok((Self { channel, receiving, frame: Vec::new() }, worker))
+    }
+
+    /// Sends connections as one frame. Both iterators yield as many items, at most
+    /// [`super::MAX_CONNECTIONS`].
+    pub fn send_connections<'a>(
+        &mut self,
+        entries: impl Iterator<Item = Entry>,
+        descriptors: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
+    ) -> io::Result<Sent> {
+        FromMaster::write_connections(entries, &mut self.frame);
+        scm::send(self.channel.as_fd(), &self.frame, descriptors)
+    }
+
+    /// Tells the worker to finish.
+    pub fn send_drain(&self, within_ms: u32) -> io::Result<Sent> {
+        scm::send(self.channel.as_fd(), &FromMaster::drain(within_ms), std::iter::empty())
+    }
+
+    /// Takes one frame of the worker's, if there is one.
+    pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
+        // One byte more than the longest frame tells a longer one.
+        let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
+        // Descriptors that a worker sends are closed here.
+        match scm::receive(self.channel.as_fd(), &mut buffer, &mut Vec::new())? {
+            Received::Empty => Ok(None),
+            Received::Message { len: 0, .. } => Err(ChannelError::Closed),
+            Received::Message { len, cut: true, .. } => {
+                Err(FrameError::Length { kind: buffer[1], len: len.max(buffer.len()) }.into())
+            }
+            Received::Message { len, .. } => Ok(Some(FromWorker::read(&buffer[..len])?)),
+        }
+    }
+
+    /// After the worker's death: takes what it never received out of the channel.
+    ///
+    /// Yields the first sequence number that it had not received; everything from there on was not received either.
+    /// The descriptors are closed: the master has its own copies.
+    pub fn take_unread(&mut self) -> Option<u64> {
+        self.frame.resize(CONNECTIONS_MAX_LEN, 0);
+        let mut first = None;
+        loop {
+            let mut descriptors = Vec::new();
+            match scm::receive(self.receiving.as_fd(), &mut self.frame, &mut descriptors) {
+                Ok(Received::Message { len, .. }) if len > 0 => {
+                    if let Ok(FromMaster::Connections(entries)) = FromMaster::read(&self.frame[..len]) {
+                        first = first.or(entries.first().map(|entry| entry.sequence));
+                    }
+                }
+                Ok(Received::Empty | Received::Message { .. }) | Err(_) => return first,
+            }
+        }
+    }
+}
+
+impl AsFd for MasterEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

@@ -1,0 +1,67 @@
+//! The worker's end of a channel.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker};
+use super::{ChannelError, FrameError};
+use crate::sys::scm::{self, Received, Sent};
+
+/// The worker's end of a channel.
+#[derive(Debug)]
+pub struct WorkerEnd {
+    channel: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// What the worker heard.
+#[derive(Debug)]
+pub enum Heard {
+    /// Connections. The descriptors belong to the first entries, in order; where there are fewer descriptors than
+    /// entries, this process was short of them, and the others must be returned.
+    Connections(Vec<Entry>, Vec<OwnedFd>),
+    /// Finish within this many milliseconds.
+    Drain {
+        /// Milliseconds until the worker is made to end.
+        within_ms: u32,
+    },
+}
+
+impl WorkerEnd {
+    /// Takes over the worker's end.
+    pub fn new(channel: OwnedFd) -> Self {
+        Self { channel, buffer: vec![0; CONNECTIONS_MAX_LEN] }
+    }
+
+    /// Sends a frame without waiting.
+    pub fn send(&self, frame: FromWorker) -> io::Result<Sent> {
+        let mut bytes = Vec::with_capacity(32);
+        frame.write(&mut bytes);
+        scm::send(self.channel.as_fd(), &bytes, std::iter::empty())
+    }
+
+    /// Takes one frame of the master's, if there is one. [`ChannelError::Closed`]: the master is gone.
+    pub fn receive(&mut self) -> Result<Option<Heard>, ChannelError> {
+        let mut descriptors = Vec::new();
+        let len = match scm::receive(self.channel.as_fd(), &mut self.buffer, &mut descriptors)? {
+            Received::Empty => return Ok(None),
+            Received::Message { len: 0, .. } => return Err(ChannelError::Closed),
+            Received::Message { len, cut, .. } => {
+                if cut {
+                    return Err(FrameError::Length { kind: self.buffer[1], len }.into());
+                }
+                len
+            }
+        };
+        match FromMaster::read(&self.buffer[..len])? {
+            FromMaster::Connections(entries) => Ok(Some(Heard::Connections(entries, descriptors))),
+            FromMaster::Drain { within_ms } => Ok(Some(Heard::Drain { within_ms })),
+        }
+    }
+}
+
+impl AsFd for WorkerEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

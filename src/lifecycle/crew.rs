@@ -1,0 +1,211 @@
+//! The processes of the workers: starting them, signalling them, learning of their end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::output::{self, Output, SharedOutput, Target};
+use super::pool::WorkerId;
+use crate::route::Slot;
+use crate::sys::process::{Launch, launch, signal_group};
+
+/// How long the end of a dead worker's output is waited for: what it has started may hold the pipe.
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// What is the same for all workers.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Added to the environment of every worker.
+    pub environment: Vec<(&'static str, String)>,
+    /// Number of slots.
+    pub workers: usize,
+    /// Whether each line of output gets the worker's slot in front.
+    pub prefix_output: bool,
+}
+
+/// A worker's process has ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// How; an error if that could not be learnt.
+    pub status: io::Result<ExitStatus>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such program.
+    #[error("{0}: no such program; check its name, or give its path")]
+    NotFound(String),
+    /// The program may not be run.
+    #[error("{0}: permission denied; is it an executable file (`chmod +x`)?")]
+    NotPermitted(String),
+    /// Fork or exec failed for another reason.
+    #[error("{program}: cannot be started: {source}")]
+    Other {
+        /// The program.
+        program: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+#[derive(Debug)]
+struct Member {
+    pid: u32,
+    output: SharedOutput,
+}
+
+/// The living processes.
+#[derive(Debug)]
+pub struct Crew {
+    recipe: Recipe,
+    members: BTreeMap<WorkerId, Member>,
+    exits: mpsc::UnboundedSender<Exit>,
+    /// Outputs of failed starts that people have seen.
+    shown: Vec<String>,
+    anyone_spoke: bool,
+}
+
+impl Crew {
+    /// Nobody yet; ends of processes will come out of the receiver.
+    pub fn new(recipe: Recipe) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+        let (exits, receiver) = mpsc::unbounded_channel();
+        (Self { recipe, members: BTreeMap::new(), exits, shown: Vec::new(), anyone_spoke: false }, receiver)
+    }
+
+    /// Starts a worker that inherits `channel`. Must be called within a `LocalSet`.
+    pub fn start(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        generation: u32,
+        channel: &OwnedFd,
+    ) -> Result<u32, StartError> {
+        use std::os::fd::AsRawFd;
+        let mut environment = self.recipe.environment.clone();
+        environment.extend([
+            ("HAFT_CHANNEL_FD", channel.as_raw_fd().to_string()),
+            ("HAFT_SLOT", slot.to_string()),
+            ("HAFT_WORKERS", self.recipe.workers.to_string()),
+            ("HAFT_GENERATION", generation.to_string()),
+            ("HAFT_WORKER", worker.0.to_string()),
+        ]);
+        let child = launch(&Launch {
+            command: &self.recipe.command,
+            environment: &environment,
+            channel: channel.as_fd(),
+            pipe_stdout: self.recipe.prefix_output,
+        });
+        let mut child = child.map_err(|source| start_error(&self.recipe.command, source))?;
+        let pid = child.id().unwrap_or(0);
+        let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
+        self.anyone_spoke = true;
+        let relays = self.relays(&mut child, slot, &output);
+        self.members.insert(worker, Member { pid, output });
+        let exits = self.exits.clone();
+        tokio::task::spawn_local(async move {
+            let status = child.wait().await;
+            for relay in relays {
+                tokio::time::timeout(OUTPUT_GRACE, relay).await.ok();
+            }
+            // The receiver lives as long as the master.
+            exits.send(Exit { worker, status }).ok();
+        });
+        Ok(pid)
+    }
+
+    fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
+        let prefix = self.recipe.prefix_output.then(|| format!("[w{slot}] "));
+        let mut relays = Vec::new();
+        if let Some(pipe) = child.stderr.take() {
+            let relay = output::relay(pipe, Target::Stderr, prefix.clone(), output.clone());
+            relays.push(tokio::task::spawn_local(relay));
+        }
+        if let Some(pipe) = child.stdout.take() {
+            // Standard output is never held back: it is a program's product, not its complaint.
+            relays.push(tokio::task::spawn_local(output::relay(pipe, Target::Stdout, prefix, Output::speaking())));
+        }
+        relays
+    }
+
+    /// The worker is ready: what it wrote until now is passed on.
+    pub fn ready(&mut self, worker: WorkerId) {
+        self.shown.clear();
+        self.show(worker);
+    }
+
+    fn show(&self, worker: WorkerId) {
+        let held = self.members.get(&worker).and_then(|member| member.output.borrow_mut().release());
+        if let Some(bytes) = held.filter(|bytes| !bytes.is_empty()) {
+            tokio::task::spawn_local(async move { output::pass_on(Target::Stderr, &bytes).await });
+        }
+    }
+
+    /// The worker's process has ended. If it never was ready, what it wrote is shown unless the same was shown before.
+    /// Yields its last lines.
+    pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> Vec<String> {
+        let Some(member) = self.members.get(&worker) else { return Vec::new() };
+        let tail: Vec<String> = member.output.borrow().tail().map(str::to_owned).collect();
+        if !was_ready {
+            let alike = output::likeness(tail.join("\n").as_bytes());
+            if self.shown.contains(&alike) {
+                member.output.borrow_mut().release();
+            } else {
+                self.shown.push(alike);
+            }
+        }
+        self.show(worker);
+        self.members.remove(&worker);
+        tail
+    }
+
+    /// The worker's process id.
+    pub fn pid(&self, worker: WorkerId) -> Option<u32> {
+        self.members.get(&worker).map(|member| member.pid)
+    }
+
+    /// Sends a signal to a worker and to what it has started.
+    pub fn signal(&self, worker: WorkerId, signal: Signal) {
+        if let Some(member) = self.members.get(&worker) {
+            signal_group(member.pid, signal);
+        }
+    }
+
+    /// Kills everybody.
+    pub fn kill_all(&self) {
+        self.members.values().for_each(|member| signal_group(member.pid, Signal::SIGKILL));
+    }
+}
+
+fn start_error(command: &[String], source: io::Error) -> StartError {
+    let program = command.first().cloned().unwrap_or_default();
+    match source.kind() {
+        io::ErrorKind::NotFound => StartError::NotFound(program),
+        io::ErrorKind::PermissionDenied => StartError::NotPermitted(program),
+        _ => StartError::Other { program, source },
+    }
+}
+
+/// How a process ended, for people: `exit code 1`, `signal SIGKILL`.
+pub fn describe(status: &io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => match (status.code(), status.signal().map(Signal::try_from)) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(Ok(signal))) => format!("signal {signal}"),
+            _ => status.to_string(),
+        },
+        Err(error) => format!("unknown ({error})"),
+    }
+}

@@ -1,0 +1,18 @@
+//! How haft speaks to its operator: one line an event on standard error, for people or as JSON.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts the log of this process. A level that is not a filter counts as `info`: the flags have judged it before.
+pub fn start(log: &Log) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    // Only a second start in one process fails, and then there is a log already.
+    match log.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init().ok(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init().ok(),
+    };
+}

@@ -1,0 +1,47 @@
+//! The master as a process: limits, log, runtime, exit code.
+
+use std::process::ExitCode;
+
+use super::MasterError;
+use crate::config::{Config, Headroom};
+use crate::log;
+use crate::sys::descriptors;
+
+/// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
+/// where the configuration asks for what this host cannot give.
+pub fn main(config: Config) -> ExitCode {
+    log::start(&config.log);
+    let limit = match descriptors::raise_limit() {
+        Ok(limit) => limit,
+        Err(error) => return fail(1, format_args!("the limit on open descriptors cannot be read: {error}")),
+    };
+    match config.check_descriptors(limit) {
+        Ok(Headroom::Ample) => {}
+        Ok(low @ Headroom::Low { .. }) => tracing::warn!("{low}"),
+        Err(error) => return fail(2, error),
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, format_args!("the event loop cannot be made: {error}")),
+    };
+    let local = tokio::task::LocalSet::new();
+    let outcome = local.block_on(&runtime, super::run(config, limit));
+    // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(code(&error), error),
+    }
+}
+
+fn code(error: &MasterError) -> u8 {
+    match error {
+        MasterError::Slots(_) => 2,
+        MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
+    }
+}
+
+fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("haft: error: {error}");
+    ExitCode::from(code)
+}

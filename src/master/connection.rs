@@ -1,0 +1,97 @@
+//! A connection while it is the master's, and why one may be refused.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use crate::addr::EndAddr;
+use crate::route::Key;
+
+/// A connection that was accepted and is neither delivered nor refused yet.
+///
+/// It must end in [`Connection::close_delivered`] or [`Connection::refuse`]: dropping it otherwise is a bug that is
+/// reported, since a client would lose its connection without a reason being counted.
+#[derive(Debug)]
+pub struct Connection {
+    descriptor: Option<OwnedFd>,
+    /// Which listener took it, in the order of `--listen`.
+    pub listener: u16,
+    /// The client's address.
+    pub client: EndAddr,
+    /// The address at our end.
+    pub local: EndAddr,
+    /// What must stick.
+    pub key: Key,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// Since when it has waited for the worker it is assigned to.
+    pub held_since: Instant,
+}
+
+/// Why a connection was refused: it was closed with a reset before any worker had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// No worker was ready to take it within the hold time.
+    NoWorker,
+    /// Every queue it could have waited in was full.
+    QueueFull,
+    /// The master, or the host, had no descriptor left for it.
+    NoDescriptor,
+    /// haft was stopping.
+    Stopping,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::Stopping];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoWorker => "no_worker",
+            Self::QueueFull => "queue_full",
+            Self::NoDescriptor => "no_descriptor",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl Connection {
+    /// A connection as it was accepted.
+    pub fn new(
+        descriptor: OwnedFd,
+        listener: u16,
+        (client, local): (EndAddr, EndAddr),
+        key: Key,
+        accepted: Instant,
+    ) -> Self {
+        Self { descriptor: Some(descriptor), listener, client, local, key, accepted, held_since: accepted }
+    }
+
+    /// Its worker has it: our copy is closed, which the client does not notice.
+    pub fn close_delivered(mut self) {
+        self.descriptor = None;
+    }
+
+    /// Nobody can take it: it is reset, so that the client learns at once. The caller counts the reason.
+    pub fn refuse(mut self) {
+        if let Some(descriptor) = self.descriptor.take() {
+            crate::sys::accept::reset(descriptor);
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // It is taken only by functions that consume the connection.
+        self.descriptor.as_ref().map_or_else(|| unreachable!("a settled connection is gone"), AsFd::as_fd)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.descriptor.is_some() {
+            tracing::error!(client = %self.client, "a connection was lost without a reason: this is a bug in haft");
+        }
+    }
+}

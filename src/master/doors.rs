@@ -1,0 +1,177 @@
+//! The listeners: taking connections from them, and what to do when there is no descriptor left.
+//!
+//! Out of descriptors (EMFILE, ENFILE) a connection stays in the kernel's queue, where it costs nothing, and the
+//! listeners are left alone for a moment: waiting for them would spin. If that lasts longer than the hold time, a spare
+//! descriptor is given up to take and reset those that wait, so that their clients learn of it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::addr::EndAddr;
+use crate::sys::accept::{self, Accepted};
+use crate::sys::listen::Listener;
+use crate::sys::poller::{Interest, Poller};
+
+/// Most connections taken from one listener a turn, so that workers' words and other listeners are not kept waiting.
+const MOST_A_TURN: usize = 64;
+/// How long the listeners are left alone when there is no descriptor.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection as it comes out of a listener.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The connection itself.
+    pub descriptor: OwnedFd,
+    /// Which listener took it.
+    pub listener: u16,
+    /// The client's address.
+    pub client: EndAddr,
+    /// The address at our end.
+    pub local: EndAddr,
+}
+
+/// What one turn at a listener brought, beside the connections.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Connections that went away before they were taken.
+    pub aborted: u64,
+    /// Whether there was no descriptor left.
+    pub exhausted: bool,
+}
+
+/// The listeners, and whether they are open.
+#[derive(Debug)]
+pub struct Doors {
+    listeners: Vec<Listener>,
+    spare: Option<File>,
+    hold_timeout: Duration,
+    open: bool,
+    paused_until: Option<Instant>,
+    starved_since: Option<Instant>,
+}
+
+impl Doors {
+    /// Closed doors: nobody is taken before [`Doors::open`].
+    pub fn new(listeners: Vec<Listener>, hold_timeout: Duration) -> io::Result<Self> {
+        let spare = Some(File::open("/dev/null")?);
+        Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
+    }
+
+    /// The listeners, in the order of `--listen`.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Starts to wait for connections; the poller's token of a listener is its number.
+    pub fn open(&mut self, poller: &Poller) -> io::Result<()> {
+        if !self.open {
+            self.open = true;
+            for (token, listener) in (0..).zip(&self.listeners) {
+                poller.add(listener, token, Interest::Readable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops waiting for connections for now.
+    pub fn shut(&mut self, poller: &Poller) -> io::Result<()> {
+        if self.open {
+            self.open = false;
+            self.listeners.iter().try_for_each(|listener| poller.remove(listener))?;
+        }
+        Ok(())
+    }
+
+    /// Whether connections are waited for.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Closes the listeners for good.
+    pub fn close(&mut self, poller: &Poller) -> io::Result<()> {
+        self.shut(poller)?;
+        self.paused_until = None;
+        self.listeners.clear();
+        Ok(())
+    }
+
+    /// Takes what waits at a listener, at most `most`, and gives each connection to `take`.
+    pub fn accept(
+        &mut self,
+        token: u64,
+        most: usize,
+        poller: &Poller,
+        mut take: impl FnMut(Arrival),
+    ) -> io::Result<Turn> {
+        let mut turn = Turn::default();
+        let Some(listener) = usize::try_from(token).ok().and_then(|at| self.listeners.get(at)) else {
+            return Ok(turn);
+        };
+        for _ in 0..most.min(MOST_A_TURN) {
+            match accept::accept(listener.as_fd())? {
+                Accepted::Connection(descriptor, client) => {
+                    let local = match listener.local() {
+                        Some(local) => local,
+                        // It cannot fail on an open socket; the listener's port is the best other answer.
+                        None => accept::local_addr(descriptor.as_fd()).unwrap_or(EndAddr::Unix),
+                    };
+                    self.starved_since = None;
+                    take(Arrival { descriptor, listener: token as u16, client, local });
+                }
+                Accepted::Empty => break,
+                Accepted::Aborted(_) => turn.aborted += 1,
+                Accepted::Exhausted(error) => {
+                    turn.exhausted = true;
+                    self.pause(poller, &error)?;
+                    break;
+                }
+            }
+        }
+        Ok(turn)
+    }
+
+    fn pause(&mut self, poller: &Poller, error: &io::Error) -> io::Result<()> {
+        let now = Instant::now();
+        if self.starved_since.is_none() {
+            tracing::warn!(%error, "no descriptor left to accept with: clients wait in the kernel's queue");
+            self.starved_since = Some(now);
+        }
+        self.paused_until = Some(now + PAUSE);
+        self.shut(poller)
+    }
+
+    /// Whether the doors are shut for a moment only, and [`Doors::resume`] is to be called.
+    pub fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
+    }
+
+    /// Opens the doors again when the pause is over. Where there has been no descriptor for the hold time, gives those
+    /// that wait to `refuse`, by means of the spare descriptor.
+    pub fn resume(&mut self, now: Instant, poller: &Poller, mut refuse: impl FnMut(Arrival)) -> io::Result<()> {
+        if self.paused_until.is_none_or(|until| now < until) {
+            return Ok(());
+        }
+        self.paused_until = None;
+        if self.starved_since.is_some_and(|since| now.saturating_duration_since(since) >= self.hold_timeout) {
+            self.refuse_waiting(&mut refuse)?;
+        }
+        self.open(poller)
+    }
+
+    fn refuse_waiting(&mut self, refuse: &mut impl FnMut(Arrival)) -> io::Result<()> {
+        for (number, listener) in (0..).zip(&self.listeners) {
+            for _ in 0..MOST_A_TURN {
+                self.spare = None;
+                let accepted = accept::accept(listener.as_fd())?;
+                let Accepted::Connection(descriptor, client) = accepted else { break };
+                let local = listener.local().unwrap_or(EndAddr::Unix);
+                refuse(Arrival { descriptor, listener: number, client, local });
+                self.spare = File::open("/dev/null").ok();
+            }
+            self.spare = self.spare.take().or_else(|| File::open("/dev/null").ok());
+        }
+        Ok(())
+    }
+}

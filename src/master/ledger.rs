@@ -1,0 +1,87 @@
+//! What became of the connections. `accepted = delivered + refused + in flight` holds at every moment.
+
+use std::time::Instant;
+
+use super::connection::{Connection, Refusal};
+use crate::admin::Histogram;
+use crate::route::Slot;
+
+/// The counters of the master. Only its functions settle a connection.
+#[derive(Debug)]
+pub struct Ledger {
+    accepted: u64,
+    delivered: Vec<u64>,
+    refused: [u64; Refusal::ALL.len()],
+    hand_over: Histogram,
+    /// Sent again after their worker died without having received them.
+    pub redelivered_unread: u64,
+    /// Sent again after their worker died having received but not acknowledged them.
+    pub redelivered_unacknowledged: u64,
+    /// Given back by a worker that could not take them.
+    pub returned: u64,
+    /// Connections that went away before they were accepted.
+    pub aborted: u64,
+    /// Times that accept found no descriptor left.
+    pub exhausted: u64,
+}
+
+impl Ledger {
+    /// A ledger for so many slots.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            accepted: 0,
+            delivered: vec![0; slots],
+            refused: [0; Refusal::ALL.len()],
+            hand_over: Histogram::new(),
+            redelivered_unread: 0,
+            redelivered_unacknowledged: 0,
+            returned: 0,
+            aborted: 0,
+            exhausted: 0,
+        }
+    }
+
+    /// A connection came.
+    pub fn accept(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// Its worker has taken it.
+    pub fn deliver(&mut self, connection: Connection, slot: Slot, now: Instant) {
+        self.delivered[slot.index()] += 1;
+        self.hand_over.observe(now.saturating_duration_since(connection.accepted));
+        connection.close_delivered();
+    }
+
+    /// Nobody can take it.
+    pub fn refuse(&mut self, connection: Connection, refusal: Refusal) {
+        self.refused[refusal as usize] += 1;
+        tracing::debug!(client = %connection.client, reason = refusal.name(), "refused a connection");
+        connection.refuse();
+    }
+
+    /// Connections accepted and neither delivered nor refused, by the books.
+    pub fn outstanding(&self) -> u64 {
+        self.accepted - self.delivered.iter().sum::<u64>() - self.refused.iter().sum::<u64>()
+    }
+
+    /// Connections accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Connections delivered, by slot.
+    pub fn delivered(&self) -> &[u64] {
+        &self.delivered
+    }
+
+    /// Connections refused, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.into_iter().zip(self.refused)
+    }
+
+    /// Time from accept to acknowledgement.
+    pub fn hand_over(&self) -> &Histogram {
+        &self.hand_over
+    }
+}

@@ -1,0 +1,378 @@
+//! The master: the only loop that waits. It accepts, assigns, hands over and supervises, and keeps nothing of a
+//! connection once its worker has taken it.
+//!
+//! Everything runs in one thread, so that each decision is taken on one consistent state. Nothing here reads a byte of
+//! a client's.
+
+mod boot;
+mod connection;
+mod dispatch;
+mod doors;
+mod ledger;
+mod link;
+mod report;
+mod supervise;
+
+pub use self::boot::main;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::connection::{Connection, Refusal};
+use self::dispatch::Dispatch;
+use self::doors::{Arrival, Doors};
+use self::supervise::Supervisor;
+use crate::admin::{self, AdminListener, ControlRequest};
+use crate::config::Config;
+use crate::lifecycle::crew::Exit;
+use crate::lifecycle::pool::{Event, WorkerId};
+use crate::route::{Slot, SlotCountError};
+use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
+use crate::sys::poller::{Interest, Poller, Ready};
+
+/// How often time is looked at while something depends on it.
+const TICK: Duration = Duration::from_millis(50);
+/// Descriptors that the master needs for itself and for starting workers.
+const DESCRIPTOR_RESERVE: u64 = 64;
+/// Tokens from here on are workers, below are listeners.
+const FIRST_WORKER_TOKEN: u64 = 1 << 32;
+
+/// Why the master ended other than as it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Too many slots.
+    #[error(transparent)]
+    Slots(#[from] SlotCountError),
+    /// A worker's program cannot be started at all.
+    #[error(transparent)]
+    Start(#[from] crate::lifecycle::crew::StartError),
+    /// The workers die before they are ready.
+    #[error("worker exited before it was ready ({times} times): giving up{tail}")]
+    GaveUp {
+        /// How often in a row.
+        times: u32,
+        /// The last lines that it wrote, each on a line of its own, or nothing.
+        tail: String,
+    },
+    /// The system refused what cannot be done without.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// Says what was being done when the system refused.
+trait While<T> {
+    fn doing(self, doing: &'static str) -> Result<T, MasterError>;
+}
+
+impl<T> While<T> for io::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T, MasterError> {
+        self.map_err(|source| MasterError::System { doing, source })
+    }
+}
+
+/// How far the master's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No worker has been ready yet: clients wait in the kernel's queue.
+    Starting,
+    /// Connections are accepted.
+    Serving,
+    /// The listeners are closed; what was accepted before is still handed over, until the instant.
+    Flushing(Instant),
+    /// The workers finish.
+    Stopping,
+}
+
+/// The master's state.
+struct Master {
+    poller: Poller,
+    doors: Doors,
+    dispatch: Dispatch,
+    supervisor: Supervisor,
+    phase: Phase,
+    budget: u64,
+    over_budget: bool,
+    hold_timeout: Duration,
+    /// Slots whose queue or worker has changed in this turn.
+    dirty: Vec<Slot>,
+    about: report::About,
+    /// The admin listener's file, if it is a Unix socket.
+    _admin_file: Option<SocketFile>,
+}
+
+/// Runs the master until it is told to stop. Must be called within a `LocalSet` of a single-threaded runtime.
+///
+/// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE).
+pub async fn run(config: Config, descriptor_limit: u64) -> Result<(), MasterError> {
+    let (control, requests) = admin::channel();
+    let (mut master, exits) = Master::new(&config, descriptor_limit, control)?;
+    master.run(exits, requests).await
+}
+
+impl Master {
+    fn new(
+        config: &Config,
+        descriptor_limit: u64,
+        control: admin::Control,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Exit>), MasterError> {
+        let listeners = config
+            .listen
+            .iter()
+            .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
+            .collect::<Result<Vec<_>, _>>()?;
+        let admin_file = match &config.admin {
+            Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control)?,
+            None => None,
+        };
+        for listener in &listeners {
+            tracing::info!("listening on {}", listener.addr());
+        }
+        let about = report::About::new(config, &listeners, descriptor_limit);
+        let (supervisor, exits) = Supervisor::new(config);
+        let master = Self {
+            poller: Poller::new(256).doing("making an epoll set")?,
+            doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
+            dispatch: Dispatch::new(config)?,
+            supervisor,
+            phase: Phase::Starting,
+            budget: descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + 6 * config.workers as u64).max(1),
+            over_budget: false,
+            hold_timeout: config.hold_timeout,
+            dirty: Vec::new(),
+            about,
+            _admin_file: admin_file,
+        };
+        Ok((master, exits))
+    }
+
+    async fn run(
+        &mut self,
+        mut exits: mpsc::UnboundedReceiver<Exit>,
+        mut requests: mpsc::Receiver<ControlRequest>,
+    ) -> Result<(), MasterError> {
+        let mut terminate = listen_for(SignalKind::terminate())?;
+        let mut interrupt = listen_for(SignalKind::interrupt())?;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ready = Vec::new();
+        self.observe(Event::Tick)?;
+        while !self.supervisor.is_finished() {
+            tokio::select! {
+                waited = self.poller.wait(&mut ready) => {
+                    waited.doing("waiting for connections")?;
+                    self.turn(&ready)?;
+                }
+                Some(exit) = exits.recv() => self.exited(&exit)?,
+                Some(request) = requests.recv() => self.answer(request),
+                _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
+                _ = terminate.recv() => self.stop("SIGTERM")?,
+                _ = interrupt.recv() => self.stop("SIGINT")?,
+            }
+        }
+        self.dispatch.refuse_all(Refusal::Stopping, Instant::now());
+        tracing::info!("stopped: {}", self.summary());
+        Ok(())
+    }
+
+    /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
+    fn turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
+        for event in ready.iter().filter(|event| event.token >= FIRST_WORKER_TOKEN) {
+            self.hear(WorkerId(event.token - FIRST_WORKER_TOKEN))?;
+        }
+        for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
+            if self.doors.is_open() {
+                self.accept(event.token)?;
+            }
+        }
+        self.send_dirty()?;
+        self.keep_budget()
+    }
+
+    /// Takes in what a worker said.
+    fn hear(&mut self, worker: WorkerId) -> Result<(), MasterError> {
+        let Some((slot, heard)) = self.dispatch.receive(worker, Instant::now()) else { return Ok(()) };
+        self.mark(slot);
+        match heard {
+            Ok(news) if news.ready => self.observe(Event::Ready(worker)),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let event = self.distrust(worker, slot, &error);
+                self.observe(event)
+            }
+        }
+    }
+
+    fn accept(&mut self, token: u64) -> Result<(), MasterError> {
+        let now = Instant::now();
+        let (dispatch, dirty) = (&mut self.dispatch, &mut self.dirty);
+        let most = self.budget.saturating_sub(dispatch.ledger.outstanding());
+        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), &self.poller, |arrival| {
+            if let Some(slot) = admit(dispatch, arrival, now)
+                && !dirty.contains(&slot)
+            {
+                dirty.push(slot);
+            }
+        });
+        let turn = turn.doing("accepting connections")?;
+        self.dispatch.ledger.aborted += turn.aborted;
+        self.dispatch.ledger.exhausted += u64::from(turn.exhausted);
+        Ok(())
+    }
+
+    /// Sends what waits for the slots that have changed.
+    fn send_dirty(&mut self) -> Result<(), MasterError> {
+        while let Some(slot) = self.dirty.pop() {
+            match self.dispatch.send(slot) {
+                Some(Ok(link)) => {
+                    let interest = match link.obstacle {
+                        link::Obstacle::ChannelFull => Interest::ReadableOrWritable,
+                        link::Obstacle::None | link::Obstacle::TooManyInFlight => Interest::Readable,
+                    };
+                    if interest != link.interest {
+                        self.poller.change(link, token(link.worker), interest).doing("waiting for a worker")?;
+                        let worker = link.worker;
+                        if let Some(link) = self.dispatch.link(worker) {
+                            link.interest = interest;
+                        }
+                    }
+                }
+                Some(Err((worker, error))) => {
+                    let event = self.distrust(worker, slot, &error);
+                    self.observe(event)?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops accepting while as many connections are held as there are descriptors for.
+    fn keep_budget(&mut self) -> Result<(), MasterError> {
+        let outstanding = self.dispatch.ledger.outstanding();
+        if self.over_budget {
+            if outstanding <= self.budget / 4 * 3 {
+                self.over_budget = false;
+                self.open_doors()?;
+            }
+        } else if outstanding >= self.budget && self.doors.is_open() {
+            tracing::warn!(outstanding, "as many connections wait as there are descriptors for: accepting pauses");
+            self.over_budget = true;
+            self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
+        }
+        Ok(())
+    }
+
+    fn open_doors(&mut self) -> Result<(), MasterError> {
+        if self.phase == Phase::Serving && !self.over_budget && !self.doors.is_paused() {
+            self.doors.open(&self.poller).doing("waiting for connections")?;
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, slot: Slot) {
+        if !self.dirty.contains(&slot) {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Whether something happens without an event.
+    fn depends_on_time(&self) -> bool {
+        !self.supervisor.is_settled()
+            || self.doors.is_paused()
+            || self.dispatch.held() > 0
+            || self.dispatch.must_retry()
+            || matches!(self.phase, Phase::Flushing(_))
+    }
+
+    fn tick(&mut self) -> Result<(), MasterError> {
+        let now = Instant::now();
+        if self.doors.is_paused() {
+            let dispatch = &mut self.dispatch;
+            let resumed = self.doors.resume(now, &self.poller, |arrival| {
+                let connection = connection(dispatch, arrival, now);
+                dispatch.ledger.accept();
+                dispatch.ledger.refuse(connection, Refusal::NoDescriptor);
+            });
+            resumed.doing("accepting connections")?;
+        }
+        for slot in self.dispatch.expire(now) {
+            self.mark(slot);
+        }
+        if self.dispatch.must_retry() {
+            self.dirty = self.dispatch.slots().collect();
+        }
+        self.send_dirty()?;
+        self.keep_budget()?;
+        self.observe(Event::Tick)?;
+        self.stop_when_flushed(now)
+    }
+
+    /// The operator wants an end: closes the doors behind those who came; asked twice, ends at once.
+    fn stop(&mut self, why: &str) -> Result<(), MasterError> {
+        if matches!(self.phase, Phase::Flushing(_) | Phase::Stopping) {
+            tracing::warn!("{why} again: ending now");
+            self.phase = Phase::Stopping;
+            return self.observe(Event::StopNow);
+        }
+        tracing::info!("{why}: no more connections are accepted; the workers finish what they have");
+        if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
+            // Whoever waits in the kernel's queue would be reset when the listener is closed.
+            (0..self.doors.listeners().len() as u64).try_for_each(|token| self.accept(token))?;
+        }
+        self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
+        self.doors.close(&self.poller).doing("closing the listeners")?;
+        self.send_dirty()?;
+        self.stop_when_flushed(Instant::now())
+    }
+
+    fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
+        match self.phase {
+            Phase::Flushing(until) if self.dispatch.held() == 0 || now >= until => {
+                self.phase = Phase::Stopping;
+                self.observe(Event::Stop)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A worker's token in the poller.
+fn token(worker: WorkerId) -> u64 {
+    FIRST_WORKER_TOKEN + worker.0
+}
+
+fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {
+    let Arrival { descriptor, listener, client, local } = arrival;
+    Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
+}
+
+fn admit(dispatch: &mut Dispatch, arrival: Arrival, now: Instant) -> Option<Slot> {
+    let connection = connection(dispatch, arrival, now);
+    dispatch.admit(connection)
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, MasterError> {
+    signal(kind).doing("preparing for signals")
+}
+
+/// Serves metrics and status beside the master.
+fn serve_admin(listener: Listener, control: admin::Control) -> Result<Option<SocketFile>, MasterError> {
+    tracing::info!("metrics and status on {}", listener.addr());
+    let is_unix = matches!(listener.addr(), crate::addr::ListenAddr::Unix(_));
+    let (socket, file) = listener.into_parts();
+    let listener =
+        if is_unix { AdminListener::from_unix(socket.into()) } else { AdminListener::from_tcp(socket.into()) };
+    tokio::task::spawn_local(admin::serve(listener.doing("preparing the admin listener")?, control));
+    Ok(file)
+}

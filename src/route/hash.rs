@@ -1,0 +1,76 @@
+//! The hash under keys and slots, and the only place that uses `fxhash`.
+
+use std::hash::Hasher;
+
+use fxhash::FxHasher64;
+
+/// Adds `word` to `state`: the FxHash of the two, finished. For one `state`, different words give different results.
+///
+/// A longer input is absorbed word by word. Each word is finished before the next one comes, since in bare FxHash two
+/// words can cancel out: a change of bit 63 in one word is undone by a change of bit 4 in the next.
+#[inline]
+pub(super) fn absorb(state: u64, word: u64) -> u64 {
+    let mut fx = FxHasher64::default();
+    fx.write_u64(state);
+    fx.write_u64(word);
+    finish(fx.finish())
+}
+
+/// Makes every bit of the result depend on every bit of `hash`; different inputs give different results.
+///
+/// FxHash ends with a multiplication and has no finaliser: its low bits depend on the low bits of the input only (a
+/// stride of 256 leaves the low 8 bits constant). This is the 64-bit finaliser of MurmurHash3, `fmix64`, by Austin
+/// Appleby, public domain: <https://github.com/aappleby/smhasher/blob/master/src/MurmurHash3.cpp>.
+#[inline]
+pub(super) fn finish(mut hash: u64) -> u64 {
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+/// The score of a slot for a key, from the finished hashes of both.
+///
+/// What comes in is well mixed already, so one folded multiplication is enough for the scores of one key to be as good
+/// as independent; [`finish`] in its place costs twice the time and spreads no better. It is the mixing step of
+/// rustc-hash 2, the successor of FxHash, and of wyhash; the constant is FxHash's own multiplier.
+#[inline]
+pub(super) fn score(key: u64, seed: u64) -> u64 {
+    let product = u128::from(key ^ seed) * 0x517c_c1b7_2722_0a95;
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_cancel_out_in_bare_fxhash_do_not_here() {
+        let (one, other) = ((0, 0), (1 << 63, 1 << 4));
+        assert_eq!(fxhash::hash64(&one), fxhash::hash64(&other), "what this module guards against");
+        let both = |(first, second)| absorb(absorb(0, first), second);
+        assert_ne!(both(one), both(other));
+    }
+
+    /// Strict avalanche: one changed input bit changes each output bit half of the time. Over 4096 inputs the share has
+    /// a standard deviation of 0.78 %; 5.5 of them, over 64 * 64 pairs of bits, is passed by chance once in 6000 runs of
+    /// a perfect hash, and this run is always the same one.
+    #[test]
+    fn every_input_bit_changes_every_output_bit_half_of_the_time() {
+        const INPUTS: u64 = 4096;
+        for bit in 0..64 {
+            let mut changed = [0_u32; 64];
+            for word in 0..INPUTS {
+                let difference = absorb(1, word) ^ absorb(1, word ^ (1 << bit));
+                for (position, count) in changed.iter_mut().enumerate() {
+                    *count += u32::from(difference >> position & 1 == 1);
+                }
+            }
+            for (position, count) in changed.into_iter().enumerate() {
+                let share = f64::from(count) / INPUTS as f64;
+                assert!((share - 0.5).abs() < 0.043, "input bit {bit} changes output bit {position} with {share}");
+            }
+        }
+    }
+}

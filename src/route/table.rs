@@ -1,0 +1,177 @@
+//! Rendezvous hashing (highest random weight; Thaler and Ravishankar, "Using name-based mappings to increase hit
+//! rates", IEEE/ACM Transactions on Networking 6(1), 1998): each slot has a score for each key, and a key belongs to the
+//! slot with the highest.
+//!
+//! Scores do not depend on the other slots. So a new slot takes clients from all the others evenly and moves nobody
+//! between them, and the clients of a slot that is not to be had spread evenly over the rest and come back later.
+
+use std::fmt;
+use std::iter::FusedIterator;
+
+use super::hash::{absorb, score};
+use super::key::Key;
+
+/// A stable place that clients stick to, from 0. Workers come and go; their slot stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// The place of this slot in a list of all slots.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How many slots a [`Table`] can have at most.
+pub const MAX_SLOTS: usize = 1024;
+
+/// Where the hashing of slot numbers starts: any number would do.
+const SLOTS: u64 = 1;
+
+/// There cannot be a [`Table`] of so many slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there cannot be {0} slots: from 1 to {MAX_SLOTS} are possible")]
+pub struct SlotCountError(usize);
+
+/// The slots that keys are spread over: 0 to N - 1.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// What tells the slots apart: a hash of the slot's number. Never empty, at most `MAX_SLOTS`.
+    seeds: Box<[u64]>,
+}
+
+impl Table {
+    /// A table of the slots 0 to `slots` - 1.
+    ///
+    /// # Errors
+    /// When `slots` is 0 or more than [`MAX_SLOTS`].
+    pub fn new(slots: usize) -> Result<Self, SlotCountError> {
+        if !(1..=MAX_SLOTS).contains(&slots) {
+            return Err(SlotCountError(slots));
+        }
+        Ok(Self { seeds: (0..slots as u64).map(|slot| absorb(SLOTS, slot)).collect() })
+    }
+
+    /// The slot that `key` belongs to: the first of [`Table::order`].
+    #[inline]
+    pub fn choose(&self, key: Key) -> Slot {
+        best(&self.seeds, key, None).map_or(Slot(0), |bid| bid.slot)
+    }
+
+    /// All slots, each once, the one that `key` belongs to first, then where it goes if that is not to be had, and so
+    /// on. Every step looks at all slots once: taking the first few is what this is made for.
+    #[inline]
+    pub fn order(&self, key: Key) -> Order<'_> {
+        Order { seeds: &self.seeds, key, last: None }
+    }
+
+    /// How many slots there are, at least 1.
+    pub fn count(&self) -> usize {
+        self.seeds.len()
+    }
+
+    /// All slots by number.
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = Slot> + use<> {
+        (0..self.seeds.len() as u16).map(Slot)
+    }
+}
+
+/// Slots in falling order of preference: see [`Table::order`].
+#[derive(Debug, Clone)]
+pub struct Order<'a> {
+    seeds: &'a [u64],
+    key: Key,
+    last: Option<Bid>,
+}
+
+impl Iterator for Order<'_> {
+    type Item = Slot;
+
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        let bid = best(self.seeds, self.key, self.last)?;
+        self.last = Some(bid);
+        Some(bid.slot)
+    }
+}
+
+impl FusedIterator for Order<'_> {}
+
+/// What a slot offers for a key.
+#[derive(Debug, Clone, Copy)]
+struct Bid {
+    score: u64,
+    slot: Slot,
+}
+
+impl Bid {
+    /// Two bids of different slots never tie: of equal scores that of the lower slot wins.
+    #[inline]
+    fn beats(self, other: Self) -> bool {
+        self.score > other.score || (self.score == other.score && self.slot < other.slot)
+    }
+}
+
+/// The best bid for `key`, of those that `last` beats.
+#[inline]
+fn best(seeds: &[u64], key: Key, last: Option<Bid>) -> Option<Bid> {
+    let mut best: Option<Bid> = None;
+    for (slot, seed) in seeds.iter().enumerate() {
+        let bid = Bid { score: score(key.bits(), *seed), slot: Slot(slot as u16) };
+        if last.is_none_or(|last| last.beats(bid)) && best.is_none_or(|best| bid.beats(best)) {
+            best = Some(bid);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn equal_scores_go_by_slot_number() {
+        let table = Table { seeds: [7, 7, 7, 7].into() };
+        let order: Vec<_> = table.order(Key::ANYONE).map(Slot::index).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_number_of_slots_that_cannot_be_is_refused_with_the_limits() {
+        for slots in [0, MAX_SLOTS + 1] {
+            let message = Table::new(slots).expect_err("no such table").to_string();
+            assert_eq!(message, format!("there cannot be {slots} slots: from 1 to 1024 are possible"));
+        }
+        assert_eq!(Table::new(1).map(|table| table.count()), Ok(1));
+        assert_eq!(Table::new(MAX_SLOTS).map(|table| table.slots().last()), Ok(Some(Slot(1023))));
+    }
+
+    #[test]
+    fn no_two_slots_share_a_seed() {
+        let mut seeds = Table::new(MAX_SLOTS).expect("a table").seeds.into_vec();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), MAX_SLOTS);
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_starts_with_the_choice_and_falls_by_score(name: [u8; 16], slots in 1..=64_usize) {
+            let (table, key) = (Table::new(slots).expect("a table"), Key::of_bytes(&name));
+            let order: Vec<Slot> = table.order(key).collect();
+            prop_assert_eq!(order.len(), slots);
+            prop_assert_eq!(order[0], table.choose(key));
+            let scores: Vec<u64> = order.iter().map(|slot| score(key.bits(), table.seeds[slot.index()])).collect();
+            prop_assert!(scores.is_sorted_by(|one, next| one > next), "{:?}", scores);
+        }
+    }
+}

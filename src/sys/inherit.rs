@@ -1,0 +1,102 @@
+//! What a worker process inherits from the master, and what it does when the master is gone.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+/// Why an inherited descriptor is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum InheritError {
+    /// Not a number.
+    #[error("not a descriptor's number")]
+    NotANumber,
+    /// No open descriptor, or no socket.
+    #[error("descriptor {0} is not a socket of this process: {1}")]
+    NotASocket(RawFd, Errno),
+    /// Another type of socket.
+    #[error("descriptor {0} is a socket of another type than SOCK_SEQPACKET")]
+    NotSeqPacket(RawFd),
+}
+
+/// Takes over the SOCK_SEQPACKET socket whose descriptor's number `text` is, and makes it non-blocking and
+/// close-on-exec, so that the worker's own children do not hold it.
+///
+/// To be called once for one number: the descriptor then has an owner.
+pub fn take_seqpacket(text: &str) -> Result<OwnedFd, InheritError> {
+    let number: RawFd = text.trim().parse().map_err(|_| InheritError::NotANumber)?;
+    if number < 3 {
+        // Standard streams are never the channel, and -1 is no descriptor.
+        return Err(InheritError::NotASocket(number, Errno::EBADF));
+    }
+    // SAFETY: only used to ask the kernel what it is; a number that is not open gives EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let kind = getsockopt(&borrowed, sockopt::SockType).map_err(|errno| InheritError::NotASocket(number, errno))?;
+    if kind != SockType::SeqPacket {
+        return Err(InheritError::NotSeqPacket(number));
+    }
+    // SAFETY: it is an open socket of the inherited kind, and the caller calls once: nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    let made = fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+        .and_then(|_| fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
+    made.map_err(|errno| InheritError::NotASocket(number, errno))?;
+    Ok(socket)
+}
+
+/// Undoes the wish of [`super::process::launch`] to get SIGTERM when the master dies.
+pub fn outlive_parent() {
+    // It can only fail for an unknown signal.
+    prctl::set_pdeathsig(None).ok();
+}
+
+/// Points stdout and stderr at /dev/null where their reader was the master and is gone, so that a late log line does
+/// not fail (a Rust program would panic).
+pub fn mend_output() {
+    let Ok(null) = File::options().write(true).open("/dev/null") else { return };
+    if reader_is_gone(io::stdout().as_fd()) {
+        nix::unistd::dup2_stdout(&null).ok();
+    }
+    if reader_is_gone(io::stderr().as_fd()) {
+        nix::unistd::dup2_stderr(&null).ok();
+    }
+}
+
+/// poll(2): POLLERR is set for the writing end of a pipe whose reading end has been closed.
+fn reader_is_gone(output: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(output, PollFlags::POLLOUT)];
+    poll(&mut asked, PollTimeout::ZERO).is_ok()
+        && asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::scm;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    #[test]
+    fn only_a_seqpacket_socket_is_taken() {
+        for text in ["", "x", "-1", "0", "999999"] {
+            assert!(take_seqpacket(text).is_err(), "{text}");
+        }
+        let file = File::open("/dev/null").expect("open");
+        assert!(matches!(take_seqpacket(&file.as_raw_fd().to_string()), Err(InheritError::NotASocket(..))));
+        let (stream, _other) = std::os::unix::net::UnixStream::pair().expect("pair");
+        assert!(matches!(take_seqpacket(&stream.as_raw_fd().to_string()), Err(InheritError::NotSeqPacket(_))));
+        let (left, _right) = scm::seqpacket_pair().expect("pair");
+        take_seqpacket(&left.into_raw_fd().to_string()).expect("a channel");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_told_from_one_with() {
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        assert!(!reader_is_gone(write.as_fd()));
+        drop(read);
+        assert!(reader_is_gone(write.as_fd()));
+    }
+}

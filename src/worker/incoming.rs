@@ -1,0 +1,263 @@
+//! The connections that the master hands over.
+
+use std::collections::VecDeque;
+use std::env;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::drain::{Drain, DrainSource};
+use super::stream::Stream;
+use super::window::Window;
+use crate::addr::EndAddr;
+use crate::handover::haft::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
+use crate::sys::inherit::{self, InheritError};
+use crate::sys::poller;
+use crate::sys::scm::Sent;
+
+/// How often the number of open connections is told to the master while it changes.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often a worker that is out of descriptors looks whether some are free again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Why a program cannot be a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// It was not started by haft.
+    #[error("this program was not started by haft (HAFT_CHANNEL_FD is not set): run it as `haft -- PROGRAM`")]
+    NotUnderHaft,
+    /// The variable does not name a channel of this process.
+    #[error("HAFT_CHANNEL_FD={value} is not a channel of haft's: {source}")]
+    NotAChannel {
+        /// What the variable holds.
+        value: String,
+        /// What is wrong with it.
+        source: InheritError,
+    },
+    /// The channel cannot be waited for.
+    #[error("the channel to the master cannot be used: {0}")]
+    Channel(#[from] io::Error),
+}
+
+/// A client's connection with its addresses.
+#[derive(Debug)]
+pub struct Connection {
+    /// The connection, unread.
+    pub stream: Stream,
+    /// The client's address.
+    pub client: EndAddr,
+    /// The address that the client connected to.
+    pub local: EndAddr,
+    /// Which `--listen` took it, from 0.
+    pub listener: u16,
+}
+
+/// The connections that the master hands over to this worker.
+///
+/// The first call of [`Incoming::next`] or [`Incoming::accept`] tells the master that the worker is ready. A connection
+/// is acknowledged before it is yielded, so before its first byte can be read. It is also a listener for `axum::serve`.
+#[derive(Debug)]
+pub struct Incoming {
+    end: WorkerEnd,
+    readiness: AsyncFd<OwnedFd>,
+    announced: bool,
+    queue: VecDeque<(OwnedFd, Entry)>,
+    /// What the master must hear before anything else is yielded.
+    unsaid: VecDeque<FromWorker>,
+    window: Window,
+    reported_open: usize,
+    ended: bool,
+    drain: DrainSource,
+}
+
+impl Incoming {
+    /// Takes over the channel that haft passed to this process. To be called once, within a tokio runtime.
+    pub fn from_env() -> Result<Self, AttachError> {
+        let value = env::var("HAFT_CHANNEL_FD").map_err(|_| AttachError::NotUnderHaft)?;
+        let channel = inherit::take_seqpacket(&value).map_err(|source| AttachError::NotAChannel { value, source })?;
+        // A worker outlives its master until its clients have been served: it learns of the death from the channel.
+        inherit::outlive_parent();
+        Ok(Self::over(channel)?)
+    }
+
+    /// Takes over a worker's end.
+    fn over(channel: OwnedFd) -> io::Result<Self> {
+        let readiness = poller::watch(&channel)?;
+        Ok(Self {
+            end: WorkerEnd::new(channel),
+            readiness,
+            announced: false,
+            queue: VecDeque::new(),
+            unsaid: VecDeque::new(),
+            window: Window::new(),
+            reported_open: 0,
+            ended: false,
+            drain: DrainSource::new(),
+        })
+    }
+
+    /// A handle that tells when to finish.
+    pub fn drain(&self) -> Drain {
+        self.drain.subscribe()
+    }
+
+    /// The next connection; `None` when the worker is to finish and everything that was sent to it has been yielded.
+    ///
+    /// Cancel safe. An error is one of the channel: no connection will come any more.
+    pub async fn next(&mut self) -> io::Result<Option<Connection>> {
+        if !self.announced {
+            self.announced = true;
+            self.unsaid.push_back(FromWorker::Ready { limit: self.window.limit() });
+        }
+        loop {
+            self.speak().await?;
+            while let Some((descriptor, entry)) = self.queue.pop_front() {
+                match self.connection(descriptor, entry) {
+                    Ok(connection) => return Ok(Some(connection)),
+                    Err(error) => tracing::warn!(client = %entry.client, %error, "a connection cannot be used"),
+                }
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            self.listen().await?;
+        }
+    }
+
+    /// The next TCP connection as tokio's own stream, with the client's address; `None` as with [`Incoming::next`].
+    ///
+    /// The stream is not counted by [`Drain::finished`]. Connections from a `unix:` listener are not yielded but
+    /// closed: use [`Incoming::next`] where there is one.
+    pub async fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        while let Some(connection) = self.next().await? {
+            match (connection.client.ip(), connection.stream.into_tcp()) {
+                (Some(client), Some(stream)) => return Ok(Some((stream, client))),
+                _ => tracing::warn!("a connection from a Unix listener was closed: this worker serves TCP only"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for something from the master, or for a reason to tell it something.
+    async fn listen(&mut self) -> io::Result<()> {
+        let pause = if self.window.is_shut() {
+            LOOK_AGAIN
+        } else if self.reported_open != self.drain.open() {
+            REPORT_EVERY
+        } else {
+            Duration::MAX
+        };
+        let mut ready = match tokio::time::timeout(pause, self.readiness.readable()).await {
+            Ok(ready) => ready?,
+            Err(_elapsed) => {
+                self.window.widen();
+                self.report();
+                return Ok(());
+            }
+        };
+        match self.end.receive() {
+            Ok(None) => ready.clear_ready(),
+            Ok(Some(Heard::Connections(entries, descriptors))) => self.take(&entries, descriptors),
+            Ok(Some(Heard::Drain { within_ms })) => {
+                self.ended = true;
+                self.drain.request(Some(Duration::from_millis(within_ms.into())));
+            }
+            Err(ChannelError::Closed) => self.master_gone(),
+            // The master died with unread words of ours in its end.
+            Err(ChannelError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => self.master_gone(),
+            Err(ChannelError::Socket(error)) => return Err(error),
+            Err(ChannelError::Frame(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+        Ok(())
+    }
+
+    /// Queues what came, returns what did not, and acknowledges both before anything of it is yielded.
+    fn take(&mut self, entries: &[Entry], descriptors: Vec<OwnedFd>) {
+        let Some(last) = entries.last() else { return };
+        if let Some(missing) = entries.get(descriptors.len()) {
+            let count = (entries.len() - descriptors.len()) as u32;
+            self.unsaid.push_back(FromWorker::Returned { first: missing.sequence, count });
+        }
+        self.queue.extend(descriptors.into_iter().zip(entries.iter().copied()));
+        self.window.receive(last.sequence + 1);
+        self.report();
+    }
+
+    fn report(&mut self) {
+        self.reported_open = self.drain.open();
+        self.unsaid.push_back(FromWorker::Taken {
+            below: self.window.received(),
+            limit: self.window.limit(),
+            open: u32::try_from(self.reported_open + self.queue.len()).unwrap_or(u32::MAX),
+        });
+    }
+
+    fn master_gone(&mut self) {
+        inherit::mend_output();
+        self.ended = true;
+        self.drain.request(None);
+    }
+
+    /// Says what is unsaid, in order, waiting for room if it must.
+    async fn speak(&mut self) -> io::Result<()> {
+        while let Some(frame) = self.unsaid.front() {
+            let mut ready = self.readiness.writable().await?;
+            match self.end.send(*frame) {
+                Ok(Sent::Bytes(_)) => {
+                    self.unsaid.pop_front();
+                }
+                Ok(Sent::Full | Sent::TooManyInFlight | Sent::TooLong) => ready.clear_ready(),
+                Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    // The master is gone: what it sent is ours alone.
+                    self.unsaid.clear();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn connection(&self, descriptor: OwnedFd, entry: Entry) -> io::Result<Connection> {
+        let open = self.drain.opened();
+        let stream = match entry.client {
+            EndAddr::Ip(_) => Stream::tcp(TcpStream::from_std(descriptor.into())?, open),
+            EndAddr::Unix => Stream::unix(UnixStream::from_std(descriptor.into())?, open),
+        };
+        let Entry { client, local, listener, .. } = entry;
+        Ok(Connection { stream, client, local, listener })
+    }
+}
+
+/// `axum::serve(incoming, app)`: the client's address is there as `ConnectInfo<EndAddr>`.
+impl axum::serve::Listener for Incoming {
+    type Io = Stream;
+    type Addr = EndAddr;
+
+    /// Never yields again once the worker is to finish: shut the server down with [`Drain::requested_only`].
+    async fn accept(&mut self) -> (Stream, EndAddr) {
+        match self.next().await {
+            Ok(Some(Connection { stream, client, .. })) => return (stream, client),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "the channel to the master failed");
+                self.ended = true;
+                self.drain.request(None);
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<EndAddr> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "the master owns the listeners; each connection has its own"))
+    }
+}
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Incoming>> for EndAddr {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Incoming>) -> Self {
+        *stream.remote_addr()
+    }
+}
