@@ -38,7 +38,8 @@ export class Haft {
   }
 
   /** One request to the admin socket: `{ status, body }`. */
-  get(path) {
+  async get(path) {
+    this.child.mustRun();
     const answer = new Promise((resolve, reject) => {
       const request = http.get({ socketPath: this.admin, path, agent: false }, (response) => {
         let body = '';
