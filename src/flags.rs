@@ -1,10 +1,11 @@
 //! What was typed and what the YAML file says, made into a [`Config`].
 //!
 //! A flag is defined once, in the module of its topic: its name, its help, its default, its rules, its tests. A key of
-//! the file is turned into what one would type for it ([`typed`]), so flag and key cannot differ. What is typed beats
+//! the file is turned into what one would type for it (`typed.rs`), so flag and key cannot differ. What is typed beats
 //! the file, the file beats the default.
 //!
-//! To add a flag: a field in its topic, a line in [`Flags::resolve`], a line in [`effective`] (a test fails without).
+//! To add a flag: a field in its topic, a line in `Flags::resolve`, one in `effective.rs` and one in the samples of
+//! `tests.rs`; tests fail for each that is forgotten.
 
 mod effective;
 mod engine;

@@ -74,7 +74,7 @@ step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     printf 'FAILED %s passed, %s failed, %s\n' "$p" "$f" "$took"
     ((code != 124)) || echo "   it took longer than $minutes minutes and was ended"
     echo "   --- its last lines"
-    tail -n "$SHOWN" "$log" | sed 's/^/   | /'
+    sed '/^✖ failing tests:/,$d' "$log" | tail -n "$SHOWN" | sed 's/^/   | /'
     return 1
 }
 
@@ -132,7 +132,9 @@ install_npm() {
 
 install_deny() {
     command -v cargo-deny >/dev/null && return 0
-    cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --root "$TOOLS"
+    # It is run for a second: better quickly built than quick.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_PROFILE_RELEASE_DEBUG=0 cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --root "$TOOLS"
 }
 
 # `timeout` starts programs only: this makes a function of this file one.

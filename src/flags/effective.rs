@@ -74,3 +74,111 @@ fn millis(time: Duration) -> Node {
 fn path(path: Option<&Path>) -> Node {
     path.map_or(Node::Nothing, |path| one(path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::path::PathBuf;
+
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
+    use super::*;
+    use crate::addr::ListenAddr;
+    use crate::config::{Affinity, Log, LogFormat, Prefix, Transport};
+    use crate::flags::testing::{Folder, config, told};
+
+    fn listen() -> impl Strategy<Value = Vec<ListenAddr>> {
+        // Each port once, so that none overlap.
+        let addr = |port: u16| {
+            prop_oneof![
+                Just(ListenAddr::DualStack(port)),
+                any::<IpAddr>().prop_map(move |ip| ListenAddr::Ip((ip.to_canonical(), port).into())),
+                Just(ListenAddr::Unix(PathBuf::from(format!("/run/a socket: {port}")))),
+            ]
+        };
+        subsequence((1..9).collect::<Vec<u16>>(), 1..9)
+            .prop_flat_map(move |ports| ports.into_iter().map(addr).collect::<Vec<_>>())
+    }
+
+    fn span(least: u64) -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (least..31_536_000).prop_map(Duration::from_secs),
+            (least..31_536_000_000_000_000).prop_map(Duration::from_nanos)
+        ]
+    }
+
+    fn engine(dir: String) -> impl Strategy<Value = Program> {
+        let millis = || (1u64..=864_000_000).prop_map(Duration::from_millis);
+        let folder = move || option::of(Just(PathBuf::from(&dir)));
+        let path = "(/[a-z0-9._~!$&'()*+,;=:@%-]{3,9}){1,3}/";
+        let origins =
+            prop_oneof![Just(vec!["*".to_owned()]), prop::collection::vec("https?://[a-z]{1,9}(:[1-9]{1,4})?", 0..3)];
+        let transports = subsequence(vec![Transport::Polling, Transport::Websocket], 1..=2);
+        let times = (millis(), millis(), millis());
+        (path, any::<bool>(), transports, times, 1u64..=1 << 30, origins, folder(), folder()).prop_map(
+            |(path, serve_client, transports, times, max_payload, cors_origin, static_dir, client_dist)| {
+                let (ping_interval, ping_timeout, upgrade_timeout) = times;
+                Program::BuiltIn(Engine {
+                    path,
+                    serve_client,
+                    transports,
+                    ping_interval,
+                    ping_timeout,
+                    upgrade_timeout,
+                    max_payload,
+                    cors_origin,
+                    static_dir,
+                    client_dist,
+                })
+            },
+        )
+    }
+
+    fn configs(dir: String) -> impl Strategy<Value = Config> {
+        let affinity = prop_oneof![Just(Affinity::Ip), Just(Affinity::None)];
+        let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
+        let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
+        let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
+        let command =
+            (".{1,9}", prop::collection::vec(prop_oneof![".{0,9}", "[0-9.~]{0,4}", Just("null".to_owned())], 0..4))
+                .prop_map(|(name, args)| Program::Command([vec![name], args].concat()));
+        let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
+        let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
+        let times = (span(0), span(1), span(0));
+        let admin = option::of(Just(ListenAddr::Ip(([127, 0, 0, 1], 9).into())));
+        (listen(), numbers, affinity, prefix, times, admin, log, prop_oneof![command, engine(dir)]).prop_map(
+            |(listen, numbers, affinity, prefix, times, admin, log, program)| {
+                let (workers, backlog, max_in_flight, prefix_output) = numbers;
+                let (hold_timeout, start_timeout, drain_timeout) = times;
+                Config {
+                    listen,
+                    workers,
+                    prefix_output,
+                    affinity,
+                    prefix,
+                    backlog,
+                    max_in_flight,
+                    hold_timeout,
+                    start_timeout,
+                    drain_timeout,
+                    admin,
+                    log,
+                    program,
+                }
+            },
+        )
+    }
+
+    #[test]
+    fn the_effective_configuration_given_back_is_the_same() {
+        let folder = Folder::new();
+        proptest!(ProptestConfig::with_cases(64), |(written in configs(folder.path().to_owned()))| {
+            let yaml = written.to_yaml().expect("YAML");
+            let file = folder.yaml(&yaml);
+            prop_assert_eq!(&config(&["-c", &file]), &written, "{}", yaml);
+            prop_assert_eq!(told(&["--check", "-c", &file]), yaml);
+        });
+    }
+}

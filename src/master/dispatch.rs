@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Refusal};
 use super::ledger::Ledger;
-use super::link::{Link, LinkError, News, Obstacle};
+use super::link::{Link, LinkError, News};
 use crate::config::{Affinity, Config, Prefix};
 use crate::lifecycle::pool::WorkerId;
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
@@ -110,19 +110,24 @@ impl Dispatch {
     }
 
     /// Sends what waits for a slot, as far as its worker has room.
-    pub fn send(&mut self, slot: Slot) -> Option<Result<&Link, (WorkerId, LinkError)>> {
+    pub fn send(&mut self, slot: Slot) -> Option<Result<&mut Link, (WorkerId, LinkError)>> {
         let link = self.links.get_mut(&self.serving[slot.index()]?)?;
-        match link.send(&mut self.queues[slot.index()], self.max_in_flight) {
+        match link.send(&mut self.queues[slot.index()], self.max_in_flight, Instant::now()) {
             Ok(()) => Some(Ok(link)),
             Err(error) => Some(Err((link.worker, error))),
         }
     }
 
-    /// Takes in what a worker has said.
-    pub fn receive(&mut self, worker: WorkerId, now: Instant) -> Option<(Slot, Result<News, LinkError>)> {
+    /// Takes in what a worker has said. Yields its slot; what others must know is added to `news`.
+    pub fn receive(
+        &mut self,
+        worker: WorkerId,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Option<(Slot, Result<(), LinkError>)> {
         let link = self.links.get_mut(&worker)?;
         let held = &mut self.queues[link.slot.index()];
-        Some((link.slot, link.receive(held, &mut self.ledger, now)))
+        Some((link.slot, link.receive(held, &mut self.ledger, news, now)))
     }
 
     /// A worker was started.
@@ -203,7 +208,7 @@ impl Dispatch {
 
     /// Whether sending must be tried again without an event that says when.
     pub fn must_retry(&self) -> bool {
-        self.links.values().any(|link| link.obstacle == Obstacle::TooManyInFlight)
+        self.links.values().any(Link::must_retry)
     }
 
     /// All slots.

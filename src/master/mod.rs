@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
+use self::link::News;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
@@ -31,7 +32,7 @@ use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::{Slot, SlotCountError};
 use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
-use crate::sys::poller::{Interest, Poller, Ready};
+use crate::sys::poller::{Poller, Ready};
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
@@ -104,8 +105,11 @@ struct Master {
     budget: u64,
     over_budget: bool,
     hold_timeout: Duration,
+    drain_timeout: Duration,
     /// Slots whose queue or worker has changed in this turn.
     dirty: Vec<Slot>,
+    /// What a worker has just told.
+    news: Vec<News>,
     about: report::About,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
@@ -138,7 +142,7 @@ impl Master {
         for listener in &listeners {
             tracing::info!("listening on {}", listener.addr());
         }
-        let about = report::About::new(config, &listeners, descriptor_limit);
+        let about = report::About::new(config, descriptor_limit);
         let (supervisor, exits) = Supervisor::new(config);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
@@ -149,7 +153,9 @@ impl Master {
             budget: descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + 6 * config.workers as u64).max(1),
             over_budget: false,
             hold_timeout: config.hold_timeout,
+            drain_timeout: config.drain_timeout,
             dirty: Vec::new(),
+            news: Vec::new(),
             about,
             _admin_file: admin_file,
         };
@@ -201,16 +207,21 @@ impl Master {
 
     /// Takes in what a worker said.
     fn hear(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        let Some((slot, heard)) = self.dispatch.receive(worker, Instant::now()) else { return Ok(()) };
-        self.mark(slot);
-        match heard {
-            Ok(news) if news.ready => self.observe(Event::Ready(worker)),
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let event = self.distrust(worker, slot, &error);
-                self.observe(event)
+        let mut news = std::mem::take(&mut self.news);
+        let heard = self.dispatch.receive(worker, &mut news, Instant::now());
+        for news in news.drain(..) {
+            match news {
+                News::Ready => self.observe(Event::Ready(worker))?,
             }
         }
+        self.news = news;
+        let Some((slot, heard)) = heard else { return Ok(()) };
+        self.mark(slot);
+        if let Err(error) = heard {
+            let event = self.distrust(worker, slot, &error);
+            self.observe(event)?;
+        }
+        Ok(())
     }
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
@@ -235,16 +246,10 @@ impl Master {
         while let Some(slot) = self.dirty.pop() {
             match self.dispatch.send(slot) {
                 Some(Ok(link)) => {
-                    let interest = match link.obstacle {
-                        link::Obstacle::ChannelFull => Interest::ReadableOrWritable,
-                        link::Obstacle::None | link::Obstacle::TooManyInFlight => Interest::Readable,
-                    };
+                    let interest = link.wanted_interest();
                     if interest != link.interest {
-                        self.poller.change(link, token(link.worker), interest).doing("waiting for a worker")?;
-                        let worker = link.worker;
-                        if let Some(link) = self.dispatch.link(worker) {
-                            link.interest = interest;
-                        }
+                        self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
+                        link.interest = interest;
                     }
                 }
                 Some(Err((worker, error))) => {
@@ -325,10 +330,12 @@ impl Master {
             self.phase = Phase::Stopping;
             return self.observe(Event::StopNow);
         }
-        tracing::info!("{why}: no more connections are accepted; the workers finish what they have");
+        let within = humantime::format_duration(self.drain_timeout);
+        tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
-            (0..self.doors.listeners().len() as u64).try_for_each(|token| self.accept(token))?;
+            let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
+            tokens.into_iter().try_for_each(|token| self.accept(token))?;
         }
         self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;

@@ -14,6 +14,7 @@ use crate::lifecycle::crew::{self, Crew, Exit, Recipe};
 use crate::lifecycle::pool::{Action, Event, MOST_FAILED_STARTS, Policy, Pool, Time, WorkerId};
 use crate::route::Slot;
 use crate::sys::poller::Interest;
+use crate::worker::process;
 
 /// The pool of slots with what is needed to carry out its decisions.
 #[derive(Debug)]
@@ -45,7 +46,8 @@ impl Supervisor {
         let policy = Policy { start_timeout: config.start_timeout, drain_timeout: config.drain_timeout };
         let (command, environment) = match &config.program {
             Program::Command(command) => (command.clone(), Vec::new()),
-            Program::BuiltIn(engine) => crate::worker::process::recipe(engine, &config.log),
+            // This program itself, whatever has become of its file meanwhile.
+            Program::BuiltIn(engine) => (vec!["/proc/self/exe".to_owned()], process::orders(engine, config)),
         };
         let recipe = Recipe { command, environment, workers: config.workers, prefix_output: config.prefix_output };
         let (crew, exits) = Crew::new(recipe);

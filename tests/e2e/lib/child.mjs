@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
-import { until, within } from './wait.mjs';
+import { Final, until, within } from './wait.mjs';
 
 const running = new Set();
 
@@ -38,12 +38,18 @@ export class Child {
     return this.process.pid;
   }
 
-  /** The matches of the first `count` lines that match. Fails at once when the process has ended without them. */
-  async heard(pattern, count = 1) {
-    const found = () => this.lines.map((line) => line.match(pattern)).filter(Boolean);
-    await until(`${count} lines like ${pattern} from ${this.name}`, () => found().length >= count || this.how);
-    if (found().length < count) throw new Error(`${this.name} ended (${JSON.stringify(this.how)})\n${this.tail()}`);
-    return found().slice(0, count);
+  /** The matches of the first `count` lines that match. */
+  heard(pattern, count = 1) {
+    return until(`${count} lines like ${pattern} from ${this.name}`, () => {
+      const found = this.lines.map((line) => line.match(pattern)).filter(Boolean);
+      if (found.length < count) this.mustRun();
+      return found.length >= count && found.slice(0, count);
+    });
+  }
+
+  /** Throws if it has ended. */
+  mustRun() {
+    if (this.how) throw new Final(`${this.name} has ended: ${JSON.stringify(this.how)}`);
   }
 
   /** Sends the signal and gives `{ code, signal }` of its end. */

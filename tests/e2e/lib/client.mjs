@@ -2,7 +2,7 @@
 
 import { io } from 'socket.io-client';
 
-import { until, within } from './wait.mjs';
+import { Final, until, within } from './wait.mjs';
 
 /** What to do by default: a patient client that never gives up, with short waits so that tests are quick. */
 const DEFAULTS = {
@@ -94,7 +94,7 @@ export class Client {
   }
 
   #mustHaveSession(purpose) {
-    if (!this.socket.connected) throw new Error(`no session for ${purpose}: ${this.disconnects.at(-1)}`);
+    if (!this.socket.connected) throw new Final(`no session for ${purpose}: ${this.disconnects.at(-1)}`);
   }
 
   close() {

@@ -13,12 +13,13 @@ import { until, within } from './wait.mjs';
 const BINARY = process.env.HAFT ?? fileURLToPath(new URL('../../../target/release/haft', import.meta.url));
 
 export class Haft {
-  /** Starts it; `flags` are added to those that every test needs. */
+  /** Starts it; `flags` replace those that every test needs, and add to them. A short drain keeps the tests short. */
   constructor(place, flags) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release makes it`);
     this.admin = join(place.folder, 'admin.sock');
-    const listen = flags.includes('-l') ? [] : ['-l', '127.0.0.1:0'];
-    this.child = place.child(BINARY, ...listen, '--admin', `unix:${this.admin}`, ...flags);
+    const defaults = { '-l': '127.0.0.1:0', '--drain-timeout': '5s', '--admin': `unix:${this.admin}` };
+    const missing = Object.entries(defaults).filter(([flag]) => !flags.includes(flag));
+    this.child = place.child(BINARY, ...missing.flat(), ...flags);
     /** Every worker that was ever seen in the status. */
     this.workers = new Set();
   }
@@ -38,7 +39,8 @@ export class Haft {
   }
 
   /** One request to the admin socket: `{ status, body }`. */
-  get(path) {
+  async get(path) {
+    this.child.mustRun();
     const answer = new Promise((resolve, reject) => {
       const request = http.get({ socketPath: this.admin, path, agent: false }, (response) => {
         let body = '';

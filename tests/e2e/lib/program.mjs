@@ -36,6 +36,7 @@ class Place {
     process.once('exit', () => rmSync(this.folder, { recursive: true, force: true }));
     this.children = [];
     this.clients = [];
+    this.endings = [];
   }
 
   /** Tells something worth reading beside the result. */
@@ -64,7 +65,13 @@ class Place {
     return client;
   }
 
+  /** What is to be done when the test has ended, well or not. */
+  atEnd(ending) {
+    this.endings.push(ending);
+  }
+
   async clear() {
+    for (const ending of this.endings) await ending();
     this.clients.forEach((client) => client.close());
     const alive = this.children.filter((child) => !child.how);
     await Promise.all(alive.map((child) => child.end('SIGTERM').catch(() => child.end('SIGKILL'))));

@@ -2,7 +2,10 @@
 
 import { setTimeout as pause } from 'node:timers/promises';
 
-/** Looks until `check` gives something truthy, and gives that. A throw of `check` counts as "not yet". */
+/** An error after which no waiting helps. */
+export class Final extends Error {}
+
+/** Looks until `check` gives something truthy, and gives that. A throw of `check` counts as "not yet", but for `Final`. */
 export async function until(what, check, { within = 15_000, every = 25 } = {}) {
   const deadline = Date.now() + within;
   let last;
@@ -11,6 +14,7 @@ export async function until(what, check, { within = 15_000, every = 25 } = {}) {
       last = await check();
       if (last) return last;
     } catch (error) {
+      if (error instanceof Final) throw error;
       last = error;
     }
     if (Date.now() >= deadline) {

@@ -1,18 +1,23 @@
 //! One worker as the master's hand-over sees it: its channel, and the connections in flight to it.
 
+mod haft;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use self::haft::HaftLink;
 use super::connection::Connection;
 use super::ledger::Ledger;
-use crate::handover::haft::{ChannelError, Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
+use crate::handover::haft::{ChannelError, MasterEnd};
 use crate::handover::outbox::{Outbox, Violation};
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::poller::Interest;
-use crate::sys::scm::Sent;
+
+/// How long a worker is left alone after it has given connections back.
+const REST: Duration = Duration::from_millis(100);
 
 /// Why a worker is not to be trusted any further.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +29,7 @@ pub enum LinkError {
     #[error("broke the hand-over protocol: {0}")]
     Violation(#[from] Violation),
     /// Nothing can be sent to it.
-    #[error("nothing can be sent to it: {0}")]
+    #[error("takes nothing any more: {0}")]
     Send(#[from] io::Error),
 }
 
@@ -37,13 +42,15 @@ pub enum Obstacle {
     ChannelFull,
     /// Too many descriptors are in flight on this host: try again after a while.
     TooManyInFlight,
+    /// The worker gave connections back: it gets no more for a while, since it would give those back too.
+    Resting,
 }
 
 /// What a worker told, as far as others must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct News {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
     /// It is ready.
-    pub ready: bool,
+    Ready,
 }
 
 /// A worker's channel and what is in flight on it.
@@ -57,14 +64,9 @@ pub struct Link {
     pub obstacle: Obstacle,
     /// What the poller waits for.
     pub interest: Interest,
-    end: MasterEnd,
+    end: HaftLink,
     outbox: Outbox<Connection>,
-    /// Connections it has open, by its own word.
-    open: Option<u32>,
-    ready: bool,
-    /// Most connections in one frame: fewer after the kernel found a frame too long.
-    batch: usize,
-    drain: Option<Duration>,
+    rests_until: Option<Instant>,
 }
 
 impl Link {
@@ -75,12 +77,9 @@ impl Link {
             slot,
             obstacle: Obstacle::None,
             interest: Interest::Readable,
-            end,
+            end: HaftLink::new(end),
             outbox: Outbox::new(),
-            open: None,
-            ready: false,
-            batch: MAX_CONNECTIONS,
-            drain: None,
+            rests_until: None,
         }
     }
 
@@ -91,52 +90,41 @@ impl Link {
 
     /// Connections that the worker says it has open.
     pub fn open(&self) -> Option<u32> {
-        self.open
+        self.end.open()
+    }
+
+    /// What the poller is to wait for.
+    pub fn wanted_interest(&self) -> Interest {
+        match self.obstacle {
+            Obstacle::ChannelFull => Interest::ReadableOrWritable,
+            Obstacle::None | Obstacle::TooManyInFlight | Obstacle::Resting => Interest::Readable,
+        }
+    }
+
+    /// Whether sending must be tried again after a while, without an event that says when.
+    pub fn must_retry(&self) -> bool {
+        matches!(self.obstacle, Obstacle::TooManyInFlight | Obstacle::Resting)
     }
 
     /// Sends from the front of `held` as much as the worker has room for. Never waits.
-    pub fn send(&mut self, held: &mut VecDeque<Connection>, max_in_flight: usize) -> Result<(), LinkError> {
-        self.obstacle = Obstacle::None;
-        loop {
-            let count = self.outbox.room(max_in_flight).min(held.len()).min(self.batch);
-            if count == 0 {
-                return self.send_drain();
-            }
-            let first = self.outbox.next_sequence();
-            let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
-                sequence,
-                listener: connection.listener,
-                client: connection.client,
-                local: connection.local,
-            });
-            match self.end.send_connections(entries, held.iter().take(count).map(AsFd::as_fd))? {
-                Sent::Bytes(_) => held.drain(..count).for_each(|connection| self.outbox.push(connection)),
-                Sent::TooLong if self.batch > 1 => self.batch = count.div_ceil(2).min(self.batch - 1),
-                Sent::Full | Sent::TooLong => {
-                    self.obstacle = Obstacle::ChannelFull;
-                    return Ok(());
-                }
-                Sent::TooManyInFlight => {
-                    self.obstacle = Obstacle::TooManyInFlight;
-                    return Ok(());
-                }
-            }
+    pub fn send(
+        &mut self,
+        held: &mut VecDeque<Connection>,
+        max_in_flight: usize,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        if self.rests_until.is_some_and(|until| now < until) {
+            self.obstacle = Obstacle::Resting;
+            return Ok(());
         }
+        self.rests_until = None;
+        self.obstacle = self.end.send(&mut self.outbox, held, max_in_flight)?;
+        Ok(())
     }
 
     /// Tells the worker to finish, after what was sent before.
     pub fn drain(&mut self, within: Duration) -> Result<(), LinkError> {
-        self.drain = Some(within);
-        self.send_drain()
-    }
-
-    fn send_drain(&mut self) -> Result<(), LinkError> {
-        if let Some(within) = self.drain {
-            match self.end.send_drain(u32::try_from(within.as_millis()).unwrap_or(u32::MAX))? {
-                Sent::Bytes(_) => self.drain = None,
-                Sent::Full | Sent::TooLong | Sent::TooManyInFlight => self.obstacle = Obstacle::ChannelFull,
-            }
-        }
+        self.obstacle = self.end.drain(within)?;
         Ok(())
     }
 
@@ -145,39 +133,21 @@ impl Link {
         &mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
+        news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<News, LinkError> {
-        let mut news = News::default();
-        while let Some(frame) = self.end.receive()? {
-            match frame {
-                FromWorker::Ready { limit } => {
-                    self.outbox.raise_limit(limit)?;
-                    news.ready = !self.ready;
-                    self.ready = true;
-                }
-                FromWorker::Taken { below, limit, open } => {
-                    self.outbox.raise_limit(limit)?;
-                    self.open = Some(open);
-                    let slot = self.slot;
-                    self.outbox.taken(below)?.for_each(|connection| ledger.deliver(connection, slot, now));
-                }
-                FromWorker::Returned { first, count } => {
-                    let returned = self.outbox.returned(first, count)?;
-                    ledger.returned += returned.len() as u64;
-                    give_back(returned.into_iter(), held, now);
-                }
-            }
-        }
-        Ok(news)
+    ) -> Result<(), LinkError> {
+        let mut in_flight =
+            InFlight { slot: self.slot, outbox: &mut self.outbox, held, ledger, rests_until: &mut self.rests_until };
+        self.end.receive(&mut in_flight, news, now)
     }
 
     /// The worker is dead: takes in its last words, then gives back what it had not acknowledged. The channel is
     /// drained first, so that nothing it had acknowledged is sent again.
     pub fn reclaim(mut self, held: &mut VecDeque<Connection>, ledger: &mut Ledger, now: Instant) {
-        if let Err(error) = self.receive(held, ledger, now) {
+        if let Err(error) = self.receive(held, ledger, &mut Vec::new(), now) {
             tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
         }
-        let unread_from = self.end.take_unread().unwrap_or(u64::MAX);
+        let unread_from = self.end.unread_from().unwrap_or(u64::MAX);
         let mut unread = 0;
         let connections: Vec<Connection> = self
             .outbox
@@ -190,6 +160,33 @@ impl Link {
         ledger.redelivered_unread += unread;
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
         give_back(connections.into_iter(), held, now);
+    }
+}
+
+/// What a worker's words change: the connections in flight to it, and what becomes of them.
+struct InFlight<'a> {
+    slot: Slot,
+    outbox: &'a mut Outbox<Connection>,
+    held: &'a mut VecDeque<Connection>,
+    ledger: &'a mut Ledger,
+    rests_until: &'a mut Option<Instant>,
+}
+
+impl InFlight<'_> {
+    /// The worker has taken everything below `below`.
+    fn taken(&mut self, below: u64, now: Instant) -> Result<(), Violation> {
+        let (slot, ledger) = (self.slot, &mut self.ledger);
+        self.outbox.taken(below)?.for_each(|connection| ledger.deliver(connection, slot, now));
+        Ok(())
+    }
+
+    /// The worker gives `count` connections from `first` on back.
+    fn returned(&mut self, first: u64, count: u32, now: Instant) -> Result<(), Violation> {
+        let returned = self.outbox.returned(first, count)?;
+        self.ledger.returned += returned.len() as u64;
+        *self.rests_until = Some(now + REST);
+        give_back(returned.into_iter(), self.held, now);
+        Ok(())
     }
 }
 
