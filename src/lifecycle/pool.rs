@@ -210,8 +210,11 @@ impl Pool {
 
     /// Whether nothing will happen without an event other than [`Event::Tick`].
     pub fn is_settled(&self) -> bool {
-        let settled = |place: &Place| match &place.worker {
-            Some(worker) => matches!(worker.state, State::Ready) != self.stopping,
+        let settled = |place: &Place| match place.worker.as_ref().map(|worker| worker.state) {
+            Some(State::Ready) => !self.stopping,
+            // Only its end is still awaited.
+            Some(State::Killed) => true,
+            Some(State::Starting { .. } | State::Draining { .. } | State::Terminating { .. }) => false,
             None => place.given_up || self.stopping,
         };
         self.finished || self.places.iter().all(settled)
@@ -354,3 +357,6 @@ impl Worker {
 fn back_off(earlier_deaths: u32) -> Duration {
     FIRST_BACK_OFF.saturating_mul(1 << earlier_deaths.min(16)).min(LONGEST_BACK_OFF)
 }
+
+#[cfg(test)]
+mod tests;
