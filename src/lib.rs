@@ -15,14 +15,17 @@
 //!
 //! # The house
 //!
-//! | folder | what it is for |
+//! | place | what it is for |
 //! |---|---|
-//! | [`config`] | what was typed, and the validated configuration that comes of it |
-//! | [`addr`] | addresses, named by their role |
+//! | [`flags`], [`config`] | what was typed and what the file says; the validated configuration that comes of it |
+//! | [`master`] | the only loop that waits: accept, assign, hand over, supervise |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
-//! | [`sys`] | the only place with unsafe code and raw system calls |
-//! | [`worker`] | the library a Rust worker uses, and the built-in Socket.IO worker |
+//! | [`handover`] | the two ends of a channel, one type per role, one folder per dialect; the codecs are pure |
+//! | [`lifecycle`] | the pool of slots as a pure state machine; the processes and what they write |
+//! | [`worker`] | the library that a Rust worker uses; the built-in Socket.IO worker |
 //! | [`admin`] | metrics, status, health |
+//! | [`sys`] | the only place with unsafe code and raw system calls: thin, typed, tested |
+//! | [`addr`], [`log`] | addresses, named by their role; how haft speaks to its operator |
 
 pub mod addr;
 pub mod admin;

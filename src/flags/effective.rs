@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Config, Engine, Program};
+use crate::config::{CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 
 impl Config {
     /// This configuration as YAML. Given back with `--config` it makes the same configuration.
     ///
-    /// What is off (no admin listener, no folder) has no line.
+    /// What is off (no admin listener, no folder) has no line, nor has what is left to a Node program (its listeners).
     ///
     /// # Errors
     ///
     /// When the YAML library refuses, which it has no reason to for texts and numbers.
     pub fn to_yaml(&self) -> Result<String, YamlError> {
         let mut entries = vec![
-            ("listen", many(&self.listen)),
+            ("listen", self.listen.as_deref().map_or(Node::Nothing, many)),
             ("backlog", one(self.backlog)),
             ("workers", one(self.workers)),
             ("prefix-output", one(self.prefix_output)),
@@ -32,11 +32,23 @@ impl Config {
             ("log-level", one(&self.log.level)),
         ];
         match &self.program {
-            Program::Command(words) => entries.push(("command", Node::Many(words.clone()))),
+            Program::Command(command) => entries.extend(command_entries(command)),
             Program::BuiltIn(engine) => entries.extend(engine_entries(engine)),
         }
         file::write(entries)
     }
+}
+
+fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
+    let mut entries = vec![("command", Node::Many(command.argv.clone())), ("dialect", one(command.dialect))];
+    if command.dialect != DialectChoice::Haft {
+        entries.extend([
+            ("node-style", one(&command.node.style)),
+            ("node-serialization", one(command.node.serialization)),
+            ("wait-ready", one(command.node.wait_ready)),
+        ]);
+    }
+    entries
 }
 
 fn engine_entries(engine: &Engine) -> [(&'static str, Node); 10] {
@@ -73,4 +85,144 @@ fn millis(time: Duration) -> Node {
 
 fn path(path: Option<&Path>) -> Node {
     path.map_or(Node::Nothing, |path| one(path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::path::PathBuf;
+
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
+    use super::*;
+    use crate::addr::ListenAddr;
+    use crate::config::{Affinity, Log, LogFormat, NodeOptions, NodeStyle, Prefix, Serialization, Transport};
+    use crate::flags::testing::{Folder, config, told};
+
+    fn listen() -> impl Strategy<Value = Vec<ListenAddr>> {
+        // Each port once, so that none overlap.
+        let addr = |port: u16| {
+            prop_oneof![
+                Just(ListenAddr::DualStack(port)),
+                any::<IpAddr>().prop_map(move |ip| ListenAddr::Ip((ip.to_canonical(), port).into())),
+                Just(ListenAddr::Unix(PathBuf::from(format!("/run/a socket: {port}")))),
+            ]
+        };
+        subsequence((1..9).collect::<Vec<u16>>(), 1..9)
+            .prop_flat_map(move |ports| ports.into_iter().map(addr).collect::<Vec<_>>())
+    }
+
+    fn span(least: u64) -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (least..31_536_000).prop_map(Duration::from_secs),
+            (least..31_536_000_000_000_000).prop_map(Duration::from_nanos)
+        ]
+    }
+
+    fn engine(dir: String) -> impl Strategy<Value = Program> {
+        let millis = || (1u64..=864_000_000).prop_map(Duration::from_millis);
+        let folder = move || option::of(Just(PathBuf::from(&dir)));
+        let path = "(/[a-z0-9._~!$&'()*+,;=:@%-]{3,9}){1,3}/";
+        let origins =
+            prop_oneof![Just(vec!["*".to_owned()]), prop::collection::vec("https?://[a-z]{1,9}(:[1-9]{1,4})?", 0..3)];
+        let transports = subsequence(vec![Transport::Polling, Transport::Websocket], 1..=2);
+        let times = (millis(), millis(), millis());
+        (path, any::<bool>(), transports, times, 1u64..=1 << 30, origins, folder(), folder()).prop_map(
+            |(path, serve_client, transports, times, max_payload, cors_origin, static_dir, client_dist)| {
+                let (ping_interval, ping_timeout, upgrade_timeout) = times;
+                Program::BuiltIn(Engine {
+                    path,
+                    serve_client,
+                    transports,
+                    ping_interval,
+                    ping_timeout,
+                    upgrade_timeout,
+                    max_payload,
+                    cors_origin,
+                    static_dir,
+                    client_dist,
+                })
+            },
+        )
+    }
+
+    fn node_options() -> impl Strategy<Value = NodeOptions> {
+        let named = "auto|cluster|classic|sticky-session|sticky-cluster|sticky-listen|socket\\.io-sticky";
+        let json = prop_oneof![
+            ".{0,9}".prop_map(|text| serde_json::Value::from(text).to_string()),
+            "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,3})?|true|false|null",
+            Just(r#"{"type":"a b","data":["'",": ",{}]}"#.to_owned()),
+        ];
+        let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
+        let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
+        (style, serialization, any::<bool>()).prop_map(|(style, serialization, wait_ready)| NodeOptions {
+            style,
+            serialization,
+            wait_ready,
+        })
+    }
+
+    fn command() -> impl Strategy<Value = Program> {
+        let args = prop::collection::vec(prop_oneof![".{0,9}", "[0-9.~]{0,4}", Just("null".to_owned())], 0..4);
+        let dialect = prop_oneof![
+            (Just(DialectChoice::Haft), Just(NodeOptions::default())),
+            (prop_oneof![Just(DialectChoice::Auto), Just(DialectChoice::Node)], node_options())
+        ];
+        (".{1,9}", args, dialect).prop_map(|(name, args, (dialect, node))| {
+            Program::Command(CommandLine { argv: [vec![name], args].concat(), dialect, node })
+        })
+    }
+
+    /// What runs, and where clients connect, which only what may be a Node program can be left to say.
+    fn program(dir: String) -> impl Strategy<Value = (Program, Option<Vec<ListenAddr>>)> {
+        (prop_oneof![command(), engine(dir)], listen(), any::<bool>()).prop_map(|(program, listen, said)| {
+            let may_ask = matches!(&program, Program::Command(command) if command.dialect != DialectChoice::Haft);
+            (program, (said || !may_ask).then_some(listen))
+        })
+    }
+
+    fn configs(dir: String) -> impl Strategy<Value = Config> {
+        let affinity = prop_oneof![Just(Affinity::Ip), Just(Affinity::None)];
+        let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
+        let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
+        let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
+        let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
+        let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
+        let times = (span(0), span(1), span(0));
+        let admin = option::of(Just(ListenAddr::Ip(([127, 0, 0, 1], 9).into())));
+        (numbers, affinity, prefix, times, admin, log, program(dir)).prop_map(
+            |(numbers, affinity, prefix, times, admin, log, (program, listen))| {
+                let (workers, backlog, max_in_flight, prefix_output) = numbers;
+                let (hold_timeout, start_timeout, drain_timeout) = times;
+                Config {
+                    listen,
+                    workers,
+                    prefix_output,
+                    affinity,
+                    prefix,
+                    backlog,
+                    max_in_flight,
+                    hold_timeout,
+                    start_timeout,
+                    drain_timeout,
+                    admin,
+                    log,
+                    program,
+                }
+            },
+        )
+    }
+
+    #[test]
+    fn the_effective_configuration_given_back_is_the_same() {
+        let folder = Folder::new();
+        proptest!(ProptestConfig::with_cases(64), |(written in configs(folder.path().to_owned()))| {
+            let yaml = written.to_yaml().expect("YAML");
+            let file = folder.yaml(&yaml);
+            prop_assert_eq!(&config(&["-c", &file]), &written, "{}", yaml);
+            prop_assert_eq!(told(&["--check", "-c", &file]), yaml);
+        });
+    }
 }

@@ -13,7 +13,7 @@ use serde_yaml::{Mapping, Value};
 use crate::flags::error::FlagsError;
 
 /// Larger than any configuration; keeps a slip such as `-c /dev/zero` from eating the memory.
-const LARGEST: u64 = 1 << 20;
+const LARGEST: u64 = 256 << 10;
 
 /// A file's lines of `key: value`.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl File {
         let file = std::fs::File::open(path).map_err(unreadable)?;
         file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LARGEST {
-            return refuse("it is larger than 1 MiB: is it the right file?");
+            return refuse("it is larger than 256 KiB: is it the right file?");
         }
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse(path, text),
@@ -309,7 +309,7 @@ mod tests {
         let binary = temp.path().join("binary");
         std::fs::write(&binary, [0xff, 0xfe]).expect("file");
         assert!(error(&binary).contains("not UTF-8"));
-        assert!(error(Path::new("/dev/zero")).contains("larger than 1 MiB"));
+        assert!(error(Path::new("/dev/zero")).contains("larger than 256 KiB"));
     }
 
     #[test]

@@ -32,3 +32,28 @@ pub(super) fn told(args: &[&str]) -> String {
         other => panic!("{args:?}: {other:?}"),
     }
 }
+
+/// A folder for the YAML file; it and `other` in it pass for the client's.
+pub(super) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(super) fn new() -> Self {
+        let folder = Self(tempfile::tempdir().expect("folder"));
+        let other = folder.0.path().join("other");
+        std::fs::create_dir(&other).expect("folder");
+        for dir in [folder.0.path(), &other] {
+            std::fs::write(dir.join("socket.io.js"), "").expect("file");
+        }
+        folder
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.0.path().to_str().expect("UTF-8")
+    }
+
+    pub(super) fn yaml(&self, text: &str) -> String {
+        let path = format!("{}/haft.yaml", self.path());
+        std::fs::write(&path, text).expect("file");
+        path
+    }
+}

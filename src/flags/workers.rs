@@ -73,7 +73,6 @@ impl Count {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::flags::testing::{config, refused};
 
     #[test]

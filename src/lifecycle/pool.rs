@@ -44,6 +44,8 @@ pub enum Event {
     Ready(WorkerId),
     /// The worker's process has ended, or could not be started.
     Exited(WorkerId),
+    /// The worker finishes of its own will: it takes no more, and its process will end.
+    Leaving(WorkerId),
     /// The worker broke the rules of its channel.
     Misbehaved(WorkerId),
     /// The operator wants an end: drain all workers.
@@ -151,6 +153,14 @@ impl Pool {
             Event::Tick => {}
             Event::Ready(id) => self.ready(id),
             Event::Exited(id) => self.exited(id, now, actions),
+            Event::Leaving(id) => {
+                let until = now + self.policy.drain_timeout;
+                if let Some(worker) = self.worker_mut(id)
+                    && matches!(worker.state, State::Starting { .. } | State::Ready)
+                {
+                    worker.state = State::Draining { until };
+                }
+            }
             Event::Misbehaved(id) => {
                 if let Some(worker) = self.worker_mut(id) {
                     worker.kill(actions);

@@ -7,6 +7,9 @@ use crate::config::{Config, Headroom};
 use crate::log;
 use crate::sys::descriptors;
 
+/// A limit on descriptors below this is worth a warning: each connection costs its worker one.
+const FEW_DESCRIPTORS: u64 = 4096;
+
 /// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
 /// where the configuration asks for what this host cannot give.
 pub fn main(config: Config) -> ExitCode {
@@ -19,6 +22,12 @@ pub fn main(config: Config) -> ExitCode {
         Ok(Headroom::Ample) => {}
         Ok(low @ Headroom::Low { .. }) => tracing::warn!("{low}"),
         Err(error) => return fail(2, error),
+    }
+    if limit < FEW_DESCRIPTORS {
+        tracing::warn!(
+            "RLIMIT_NOFILE is {limit}: a worker can hold no more connections than that; raise the hard limit \
+             (ulimit -Hn 65536; LimitNOFILE=65536 in a systemd unit)"
+        );
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -36,7 +45,7 @@ pub fn main(config: Config) -> ExitCode {
 
 fn code(error: &MasterError) -> u8 {
     match error {
-        MasterError::Slots(_) => 2,
+        MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) => 2,
         MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
     }
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Refusal};
 use super::ledger::Ledger;
-use super::link::{Link, LinkError, News, Obstacle};
+use super::link::{Link, LinkError, News};
+use super::node::{Mail, NodeDesk};
 use crate::config::{Affinity, Config, Prefix};
+use crate::handover::node::To;
 use crate::lifecycle::pool::WorkerId;
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
 
@@ -32,6 +34,8 @@ pub struct Dispatch {
     links: BTreeMap<WorkerId, Link>,
     /// The books.
     pub ledger: Ledger,
+    /// What Node workers have in common, if the workers are such.
+    pub node: Option<NodeDesk>,
 }
 
 impl Dispatch {
@@ -49,6 +53,7 @@ impl Dispatch {
             serving: vec![None; config.workers],
             links: BTreeMap::new(),
             ledger: Ledger::new(config.workers),
+            node: None,
         })
     }
 
@@ -110,19 +115,55 @@ impl Dispatch {
     }
 
     /// Sends what waits for a slot, as far as its worker has room.
-    pub fn send(&mut self, slot: Slot) -> Option<Result<&Link, (WorkerId, LinkError)>> {
+    pub fn send(&mut self, slot: Slot) -> Option<Result<&mut Link, (WorkerId, LinkError)>> {
         let link = self.links.get_mut(&self.serving[slot.index()]?)?;
-        match link.send(&mut self.queues[slot.index()], self.max_in_flight) {
+        let held = &mut self.queues[slot.index()];
+        match link.send(held, self.node.as_ref(), self.max_in_flight, Instant::now()) {
             Ok(()) => Some(Ok(link)),
             Err(error) => Some(Err((link.worker, error))),
         }
     }
 
-    /// Takes in what a worker has said.
-    pub fn receive(&mut self, worker: WorkerId, now: Instant) -> Option<(Slot, Result<News, LinkError>)> {
+    /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
+    pub fn flush(&mut self) -> Vec<(WorkerId, Slot, LinkError)> {
+        let Some(desk) = &mut self.node else { return Vec::new() };
+        for mail in desk.take_mail() {
+            for link in self.links.values_mut() {
+                let is_for = match &mail {
+                    Mail::Message(To::One(worker), _) => link.worker == *worker,
+                    Mail::Message(To::AllBut(worker), _) => link.worker != *worker,
+                    Mail::Message(To::Nobody, _) => false,
+                    Mail::Notice(_) => true,
+                };
+                if is_for && !link.mail(&mail) {
+                    desk.dropped += 1;
+                }
+            }
+        }
+        let failed = self.links.values_mut().filter_map(|link| {
+            let error = link.flush(desk).err()?;
+            Some((link.worker, link.slot, error))
+        });
+        failed.collect()
+    }
+
+    /// The workers that have become ready because nothing was heard of them for long enough.
+    pub fn ready_by_silence(&mut self, now: Instant) -> Vec<WorkerId> {
+        let Some(desk) = &self.node else { return Vec::new() };
+        let ready = self.links.values_mut().filter_map(|link| link.ready_by_silence(desk, now).then_some(link.worker));
+        ready.collect()
+    }
+
+    /// Takes in what a worker has said. Yields its slot; what others must know is added to `news`.
+    pub fn receive(
+        &mut self,
+        worker: WorkerId,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Option<(Slot, Result<(), LinkError>)> {
         let link = self.links.get_mut(&worker)?;
         let held = &mut self.queues[link.slot.index()];
-        Some((link.slot, link.receive(held, &mut self.ledger, now)))
+        Some((link.slot, link.receive(held, &mut self.ledger, self.node.as_mut(), news, now)))
     }
 
     /// A worker was started.
@@ -142,7 +183,10 @@ impl Dispatch {
             if self.serving[slot.index()] == Some(worker) {
                 self.serving[slot.index()] = None;
             }
-            link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, now);
+            link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
+            if let Some(desk) = &mut self.node {
+                desk.exited(worker);
+            }
         }
     }
 
@@ -181,6 +225,11 @@ impl Dispatch {
         self.links.get_mut(&worker)
     }
 
+    /// All links, to be changed.
+    pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.links.values_mut()
+    }
+
     /// All links.
     pub fn links(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
@@ -203,7 +252,7 @@ impl Dispatch {
 
     /// Whether sending must be tried again without an event that says when.
     pub fn must_retry(&self) -> bool {
-        self.links.values().any(|link| link.obstacle == Obstacle::TooManyInFlight)
+        self.links.values().any(Link::must_retry)
     }
 
     /// All slots.

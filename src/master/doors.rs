@@ -44,7 +44,8 @@ pub struct Turn {
 /// The listeners, and whether they are open.
 #[derive(Debug)]
 pub struct Doors {
-    listeners: Vec<Listener>,
+    /// By number; `None` was closed.
+    listeners: Vec<Option<Listener>>,
     spare: Option<File>,
     hold_timeout: Duration,
     open: bool,
@@ -56,20 +57,38 @@ impl Doors {
     /// Closed doors: nobody is taken before [`Doors::open`].
     pub fn new(listeners: Vec<Listener>, hold_timeout: Duration) -> io::Result<Self> {
         let spare = Some(File::open("/dev/null")?);
+        let listeners = listeners.into_iter().map(Some).collect();
         Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
     }
 
-    /// The listeners, in the order of `--listen`.
-    pub fn listeners(&self) -> &[Listener] {
-        &self.listeners
+    /// The listeners with their numbers: those of `--listen` in their order, then what programs asked for.
+    pub fn listeners(&self) -> impl Iterator<Item = (u16, &Listener)> {
+        (0..).zip(&self.listeners).filter_map(|(number, listener)| Some((number, listener.as_ref()?)))
+    }
+
+    /// Adds a listener; its number is the next one.
+    pub fn add(&mut self, listener: Listener, poller: &Poller) -> io::Result<()> {
+        if self.open {
+            poller.add(&listener, self.listeners.len() as u64, Interest::Readable)?;
+        }
+        self.listeners.push(Some(listener));
+        Ok(())
+    }
+
+    /// Closes a listener; its number is not used again.
+    pub fn remove(&mut self, number: u16, poller: &Poller) -> io::Result<()> {
+        match self.listeners.get_mut(usize::from(number)).and_then(Option::take) {
+            Some(listener) if self.open => poller.remove(&listener),
+            _ => Ok(()),
+        }
     }
 
     /// Starts to wait for connections; the poller's token of a listener is its number.
     pub fn open(&mut self, poller: &Poller) -> io::Result<()> {
         if !self.open {
             self.open = true;
-            for (token, listener) in (0..).zip(&self.listeners) {
-                poller.add(listener, token, Interest::Readable)?;
+            for (number, listener) in self.listeners() {
+                poller.add(listener, number.into(), Interest::Readable)?;
             }
         }
         Ok(())
@@ -79,7 +98,7 @@ impl Doors {
     pub fn shut(&mut self, poller: &Poller) -> io::Result<()> {
         if self.open {
             self.open = false;
-            self.listeners.iter().try_for_each(|listener| poller.remove(listener))?;
+            self.listeners().try_for_each(|(_, listener)| poller.remove(listener))?;
         }
         Ok(())
     }
@@ -106,7 +125,7 @@ impl Doors {
         mut take: impl FnMut(Arrival),
     ) -> io::Result<Turn> {
         let mut turn = Turn::default();
-        let Some(listener) = usize::try_from(token).ok().and_then(|at| self.listeners.get(at)) else {
+        let Some(Some(listener)) = usize::try_from(token).ok().and_then(|at| self.listeners.get(at)) else {
             return Ok(turn);
         };
         for _ in 0..most.min(MOST_A_TURN) {
@@ -162,6 +181,7 @@ impl Doors {
 
     fn refuse_waiting(&mut self, refuse: &mut impl FnMut(Arrival)) -> io::Result<()> {
         for (number, listener) in (0..).zip(&self.listeners) {
+            let Some(listener) = listener else { continue };
             for _ in 0..MOST_A_TURN {
                 self.spare = None;
                 let accepted = accept::accept(listener.as_fd())?;

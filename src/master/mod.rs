@@ -10,6 +10,8 @@ mod dispatch;
 mod doors;
 mod ledger;
 mod link;
+mod node;
+mod plan;
 mod report;
 mod supervise;
 
@@ -24,6 +26,9 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
+use self::link::News;
+use self::node::NodeDesk;
+use self::plan::Plan;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
@@ -31,7 +36,7 @@ use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::{Slot, SlotCountError};
 use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
-use crate::sys::poller::{Interest, Poller, Ready};
+use crate::sys::poller::{Poller, Ready};
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,6 +54,12 @@ pub enum MasterError {
     /// Too many slots.
     #[error(transparent)]
     Slots(#[from] SlotCountError),
+    /// What is to be run is not there.
+    #[error(transparent)]
+    Program(#[from] crate::lifecycle::program::ProgramError),
+    /// `--node-style` is no message that a program could get.
+    #[error("--node-style: {0}")]
+    Style(#[from] crate::handover::node::NodeStyleError),
     /// A worker's program cannot be started at all.
     #[error(transparent)]
     Start(#[from] crate::lifecycle::crew::StartError),
@@ -104,8 +115,11 @@ struct Master {
     budget: u64,
     over_budget: bool,
     hold_timeout: Duration,
+    drain_timeout: Duration,
     /// Slots whose queue or worker has changed in this turn.
     dirty: Vec<Slot>,
+    /// What a worker has just told.
+    news: Vec<News>,
     about: report::About,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
@@ -126,7 +140,8 @@ impl Master {
         descriptor_limit: u64,
         control: admin::Control,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Exit>), MasterError> {
-        let listeners = config
+        let plan = Plan::new(config)?;
+        let listeners = plan
             .listen
             .iter()
             .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
@@ -138,18 +153,22 @@ impl Master {
         for listener in &listeners {
             tracing::info!("listening on {}", listener.addr());
         }
-        let about = report::About::new(config, &listeners, descriptor_limit);
-        let (supervisor, exits) = Supervisor::new(config);
+        let about = report::About::new(config, descriptor_limit);
+        let mut dispatch = Dispatch::new(config)?;
+        dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
+        let (supervisor, exits) = Supervisor::new(config, plan);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
             doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
-            dispatch: Dispatch::new(config)?,
+            dispatch,
             supervisor,
             phase: Phase::Starting,
             budget: descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + 6 * config.workers as u64).max(1),
             over_budget: false,
             hold_timeout: config.hold_timeout,
+            drain_timeout: config.drain_timeout,
             dirty: Vec::new(),
+            news: Vec::new(),
             about,
             _admin_file: admin_file,
         };
@@ -201,16 +220,24 @@ impl Master {
 
     /// Takes in what a worker said.
     fn hear(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        let Some((slot, heard)) = self.dispatch.receive(worker, Instant::now()) else { return Ok(()) };
-        self.mark(slot);
-        match heard {
-            Ok(news) if news.ready => self.observe(Event::Ready(worker)),
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let event = self.distrust(worker, slot, &error);
-                self.observe(event)
+        let mut news = std::mem::take(&mut self.news);
+        let heard = self.dispatch.receive(worker, &mut news, Instant::now());
+        for news in news.drain(..) {
+            match news {
+                News::Ready => self.observe(Event::Ready(worker))?,
+                News::CanTakeMore => {}
+                News::Leaving => self.observe(Event::Leaving(worker))?,
+                News::Left => self.left(worker)?,
             }
         }
+        self.news = news;
+        let Some((slot, heard)) = heard else { return Ok(()) };
+        self.mark(slot);
+        if let Err(error) = heard {
+            let event = self.distrust(worker, slot, &error);
+            self.observe(event)?;
+        }
+        Ok(())
     }
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
@@ -230,31 +257,47 @@ impl Master {
         Ok(())
     }
 
-    /// Sends what waits for the slots that have changed.
+    /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
     fn send_dirty(&mut self) -> Result<(), MasterError> {
         while let Some(slot) = self.dirty.pop() {
-            match self.dispatch.send(slot) {
-                Some(Ok(link)) => {
-                    let interest = match link.obstacle {
-                        link::Obstacle::ChannelFull => Interest::ReadableOrWritable,
-                        link::Obstacle::None | link::Obstacle::TooManyInFlight => Interest::Readable,
-                    };
-                    if interest != link.interest {
-                        self.poller.change(link, token(link.worker), interest).doing("waiting for a worker")?;
-                        let worker = link.worker;
-                        if let Some(link) = self.dispatch.link(worker) {
-                            link.interest = interest;
-                        }
-                    }
-                }
-                Some(Err((worker, error))) => {
-                    let event = self.distrust(worker, slot, &error);
-                    self.observe(event)?;
-                }
-                None => {}
+            if let Some(Err((worker, error))) = self.dispatch.send(slot) {
+                let event = self.distrust(worker, slot, &error);
+                self.observe(event)?;
             }
         }
+        for (worker, slot, error) in self.dispatch.flush() {
+            let event = self.distrust(worker, slot, &error);
+            self.observe(event)?;
+        }
+        for link in self.dispatch.links_mut() {
+            let interest = link.wanted_interest();
+            if interest != link.interest && !link.has_ended() {
+                self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
+                link.interest = interest;
+            }
+        }
+        self.refresh_doors()
+    }
+
+    /// Opens and closes the listeners that programs have asked for.
+    fn refresh_doors(&mut self) -> Result<(), MasterError> {
+        let Some(desk) = &mut self.dispatch.node else { return Ok(()) };
+        for listener in desk.take_fresh() {
+            tracing::info!("listening on {}", listener.addr());
+            self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+        }
+        for number in desk.take_closing() {
+            self.doors.remove(number, &self.poller).doing("closing a listener")?;
+        }
         Ok(())
+    }
+
+    /// A worker has closed its channel: it can be given nothing any more, and its process will end.
+    fn left(&mut self, worker: WorkerId) -> Result<(), MasterError> {
+        if let Some(link) = self.dispatch.link(worker) {
+            self.poller.remove(&*link).ok();
+        }
+        self.observe(Event::Leaving(worker))
     }
 
     /// Stops accepting while as many connections are held as there are descriptors for.
@@ -306,6 +349,9 @@ impl Master {
             });
             resumed.doing("accepting connections")?;
         }
+        for worker in self.dispatch.ready_by_silence(now) {
+            self.observe(Event::Ready(worker))?;
+        }
         for slot in self.dispatch.expire(now) {
             self.mark(slot);
         }
@@ -325,10 +371,12 @@ impl Master {
             self.phase = Phase::Stopping;
             return self.observe(Event::StopNow);
         }
-        tracing::info!("{why}: no more connections are accepted; the workers finish what they have");
+        let within = humantime::format_duration(self.drain_timeout);
+        tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
-            (0..self.doors.listeners().len() as u64).try_for_each(|token| self.accept(token))?;
+            let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
+            tokens.into_iter().try_for_each(|token| self.accept(token))?;
         }
         self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;

@@ -8,25 +8,18 @@ use crate::config::{Affinity, Config};
 use crate::lifecycle::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;
-use crate::sys::listen::Listener;
 
 /// What does not change while the master lives.
 #[derive(Debug)]
 pub struct About {
-    listen: Vec<String>,
     affinity: Affinity,
     descriptor_limit: u64,
     started: (SystemTime, Instant),
 }
 
 impl About {
-    pub(super) fn new(config: &Config, listeners: &[Listener], descriptor_limit: u64) -> Self {
-        Self {
-            listen: listeners.iter().map(|listener| listener.addr().to_string()).collect(),
-            affinity: config.affinity,
-            descriptor_limit,
-            started: (SystemTime::now(), Instant::now()),
-        }
+    pub(super) fn new(config: &Config, descriptor_limit: u64) -> Self {
+        Self { affinity: config.affinity, descriptor_limit, started: (SystemTime::now(), Instant::now()) }
     }
 }
 
@@ -58,7 +51,7 @@ impl Master {
             pid: std::process::id(),
             started,
             uptime: since.elapsed(),
-            listen: self.about.listen.clone(),
+            listen: self.doors.listeners().map(|(_, listener)| listener.addr().to_string()).collect(),
             affinity: self.about.affinity.to_string(),
             stopping: matches!(self.phase, Phase::Flushing(_) | Phase::Stopping),
             accepted: ledger.accepted(),

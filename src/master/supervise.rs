@@ -1,25 +1,29 @@
 //! Doing what the pool of slots decides: the joint between the pure pool, the processes and the hand-over.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::link::{Link, LinkError};
+use super::plan::{Plan, Start};
 use super::{Master, MasterError, Phase, While, token};
-use crate::config::{Config, Program};
+use crate::config::Config;
 use crate::handover::haft::MasterEnd;
-use crate::lifecycle::crew::{self, Crew, Exit, Recipe};
+use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, Event, MOST_FAILED_STARTS, Policy, Pool, Time, WorkerId};
 use crate::route::Slot;
 use crate::sys::poller::Interest;
+use crate::sys::scm;
 
 /// The pool of slots with what is needed to carry out its decisions.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) pool: Pool,
     pub(super) crew: Crew,
+    plan: Plan,
     started: Instant,
     actions: Vec<Action>,
     finished: bool,
@@ -41,17 +45,13 @@ pub struct History {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: &Config) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    pub(super) fn new(config: &Config, plan: Plan) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let policy = Policy { start_timeout: config.start_timeout, drain_timeout: config.drain_timeout };
-        let (command, environment) = match &config.program {
-            Program::Command(command) => (command.clone(), Vec::new()),
-            Program::BuiltIn(engine) => crate::worker::process::recipe(engine, &config.log),
-        };
-        let recipe = Recipe { command, environment, workers: config.workers, prefix_output: config.prefix_output };
-        let (crew, exits) = Crew::new(recipe);
+        let (crew, exits) = Crew::new(config.prefix_output);
         let supervisor = Self {
             pool: Pool::new(config.workers, policy),
             crew,
+            plan,
             started: Instant::now(),
             actions: Vec::new(),
             finished: false,
@@ -112,11 +112,10 @@ impl Master {
             }
             Action::Terminate(worker) => self.supervisor.crew.signal(worker, Signal::SIGTERM),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
-            Action::NotReadyInTime(worker) => tracing::error!(
-                worker = worker.0,
-                "the worker was not ready within --start-timeout and is ended: a program that is run by haft must take \
-                 its connections from haft's channel (HAFT_CHANNEL_FD), not listen by itself"
-            ),
+            Action::NotReadyInTime(worker) => {
+                let why = self.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+                tracing::error!(worker = worker.0, "the worker was not ready within --start-timeout: {why}");
+            }
             Action::GiveUp(_) => return Err(self.give_up()),
             Action::Finished => self.supervisor.finished = true,
         }
@@ -133,13 +132,23 @@ impl Master {
     }
 
     fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
-        let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
+        let (link, channel) = match &self.dispatch.node {
+            None => {
+                let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
+                (Link::haft(worker, slot, end), channel)
+            }
+            Some(desk) => {
+                let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
+                (Link::node(worker, slot, end, desk), channel)
+            }
+        };
         let first = !self.supervisor.was_ready;
-        match self.supervisor.crew.start(worker, slot, generation, &channel) {
+        let supervisor = &mut self.supervisor;
+        let Start { command, environment } = supervisor.plan.start(slot, worker, generation, channel.as_fd());
+        match supervisor.crew.start(worker, slot, &command, &environment, channel.as_fd()) {
             Ok(pid) => {
-                self.supervisor.history[slot.index()].starts += 1;
+                supervisor.history[slot.index()].starts += 1;
                 tracing::debug!(%slot, worker = worker.0, pid, "started a worker");
-                let link = Link::new(worker, slot, end);
                 self.poller.add(&link, token(worker), Interest::Readable).doing("waiting for a worker")?;
                 self.dispatch.attach(link);
                 Ok(())

@@ -176,7 +176,11 @@ mod tests {
         }
 
         #[test]
-        fn names_that_differ_have_keys_that_differ(name in prop::collection::vec(any::<u8>(), 1..40), at: usize, flip in 1..=255_u8) {
+        fn names_that_differ_have_keys_that_differ(
+            name in prop::collection::vec(any::<u8>(), 1..40),
+            at: usize,
+            flip in 1..=255_u8,
+        ) {
             let mut other = name.clone();
             other[at % name.len()] ^= flip;
             prop_assert_ne!(Key::of_bytes(&name), Key::of_bytes(&other));

@@ -1,6 +1,6 @@
 //! Rendezvous hashing (highest random weight; Thaler and Ravishankar, "Using name-based mappings to increase hit
-//! rates", IEEE/ACM Transactions on Networking 6(1), 1998): each slot has a score for each key, and a key belongs to the
-//! slot with the highest.
+//! rates", IEEE/ACM Transactions on Networking 6(1), 1998): each slot has a score for each key, and a key belongs to
+//! the slot with the highest.
 //!
 //! Scores do not depend on the other slots. So a new slot takes clients from all the others evenly and moves nobody
 //! between them, and the clients of a slot that is not to be had spread evenly over the rest and come back later.
@@ -8,7 +8,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use super::hash::{absorb, score};
+use super::hash::{absorb, finish};
 use super::key::Key;
 
 /// A stable place that clients stick to, from 0. Workers come and go; their slot stays.
@@ -62,11 +62,23 @@ impl Table {
     /// The slot that `key` belongs to: the first of [`Table::order`].
     #[inline]
     pub fn choose(&self, key: Key) -> Slot {
-        best(&self.seeds, key, None).map_or(Slot(0), |bid| bid.slot)
+        // There is a best slot, since a table is never empty.
+        best(bids(&self.seeds, key)).map_or(Slot(0), |bid| bid.slot)
     }
 
     /// All slots, each once, the one that `key` belongs to first, then where it goes if that is not to be had, and so
     /// on. Every step looks at all slots once: taking the first few is what this is made for.
+    ///
+    /// ```
+    /// use haft::{config::Prefix, route::{Key, Slot, Table}};
+    ///
+    /// let key = Key::of_ip("192.0.2.7".parse()?, Prefix { ipv4: 32, ipv6: 64 });
+    /// let table = Table::new(4)?;
+    /// let own = table.choose(key);
+    /// let in_its_place = table.order(key).find(|slot| *slot != own);
+    /// assert_ne!(in_its_place, Some(own));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn order(&self, key: Key) -> Order<'_> {
         Order { seeds: &self.seeds, key, last: None }
@@ -96,7 +108,11 @@ impl Iterator for Order<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Slot> {
-        let bid = best(self.seeds, self.key, self.last)?;
+        let bids = bids(self.seeds, self.key);
+        let bid = match self.last {
+            None => best(bids),
+            Some(last) => best(bids.filter(|bid| last.comes_before(*bid))),
+        }?;
         self.last = Some(bid);
         Some(bid.slot)
     }
@@ -112,24 +128,29 @@ struct Bid {
 }
 
 impl Bid {
-    /// Two bids of different slots never tie: of equal scores that of the lower slot wins.
+    /// Whether this slot comes before the other: by falling score, then by slot number.
     #[inline]
-    fn beats(self, other: Self) -> bool {
+    fn comes_before(self, other: Self) -> bool {
         self.score > other.score || (self.score == other.score && self.slot < other.slot)
     }
 }
 
-/// The best bid for `key`, of those that `last` beats.
+/// The bids of all slots, by slot number.
 #[inline]
-fn best(seeds: &[u64], key: Key, last: Option<Bid>) -> Option<Bid> {
-    let mut best: Option<Bid> = None;
-    for (slot, seed) in seeds.iter().enumerate() {
-        let bid = Bid { score: score(key.bits(), *seed), slot: Slot(slot as u16) };
-        if last.is_none_or(|last| last.beats(bid)) && best.is_none_or(|best| bid.beats(best)) {
-            best = Some(bid);
-        }
-    }
-    best
+fn bids(seeds: &[u64], key: Key) -> impl Iterator<Item = Bid> {
+    seeds.iter().zip(0..).map(move |(seed, slot)| Bid { score: score(key, *seed), slot: Slot(slot) })
+}
+
+/// The first in order of `bids`. They come by slot number, so the first seen of equal scores is the first in order.
+#[inline]
+fn best(bids: impl Iterator<Item = Bid>) -> Option<Bid> {
+    bids.reduce(|best, bid| if bid.score > best.score { bid } else { best })
+}
+
+/// Key and seed are finished hashes; finishing the two together makes the scores of one key as good as independent.
+#[inline]
+fn score(key: Key, seed: u64) -> u64 {
+    finish(key.bits() ^ seed)
 }
 
 #[cfg(test)]
@@ -170,7 +191,7 @@ mod tests {
             let order: Vec<Slot> = table.order(key).collect();
             prop_assert_eq!(order.len(), slots);
             prop_assert_eq!(order[0], table.choose(key));
-            let scores: Vec<u64> = order.iter().map(|slot| score(key.bits(), table.seeds[slot.index()])).collect();
+            let scores: Vec<u64> = order.iter().map(|slot| score(key, table.seeds[slot.index()])).collect();
             prop_assert!(scores.is_sorted_by(|one, next| one > next), "{:?}", scores);
         }
     }

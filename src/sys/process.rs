@@ -32,6 +32,10 @@ pub struct Launch<'a> {
 pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     let (program, arguments) = launch.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
+    if program == "/proc/self/exe" {
+        // What `ps` shows.
+        command.arg0("haft: worker");
+    }
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     if launch.pipe_stdout {
         command.stdout(Stdio::piped());

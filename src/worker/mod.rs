@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod builtin;
 mod drain;
 mod incoming;
 pub mod process;

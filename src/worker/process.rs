@@ -1,18 +1,94 @@
 //! The built-in worker as a process: how the master starts it, and what it does from start to end.
 
-use crate::config::{Engine, Log};
+use std::env;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
 
-/// Command line and environment of a built-in worker.
-pub fn recipe(_engine: &Engine, _log: &Log) -> (Vec<String>, Vec<(&'static str, String)>) {
-    (vec!["/proc/self/exe".to_owned()], Vec::new())
+use super::builtin::{App, BuiltinError, Identity};
+use super::{AttachError, Connection, Incoming};
+use crate::config::{Config, Engine, Log, LogFormat};
+use crate::log;
+
+/// What a built-in worker is told in its environment, as JSON.
+const VARIABLE: &str = "HAFT_BUILTIN";
+
+/// What a built-in worker is told.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Orders {
+    engine: Engine,
+    log_level: String,
+    log_json: bool,
+    drain_timeout: Duration,
+}
+
+/// Why a built-in worker ended other than as it was told to.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error("{VARIABLE} does not hold a worker's orders: {0}")]
+    Orders(#[from] serde_json::Error),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Engine(#[from] BuiltinError),
+    #[error("the event loop or the channel failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The environment that makes a process of this program a built-in worker.
+pub fn orders(engine: &Engine, config: &Config) -> Vec<(&'static str, String)> {
+    let orders = Orders {
+        engine: engine.clone(),
+        log_level: config.log.level.clone(),
+        log_json: config.log.format == LogFormat::Json,
+        drain_timeout: config.drain_timeout,
+    };
+    // Texts, numbers and paths that came from the command line: there is nothing that JSON cannot hold, and a worker
+    // without orders would say so.
+    vec![(VARIABLE, serde_json::to_string(&orders).unwrap_or_default())]
 }
 
 /// Whether this process was started to be a built-in worker.
 pub fn is_wanted() -> bool {
-    std::env::var_os("HAFT_ENGINE").is_some()
+    env::var_os(VARIABLE).is_some()
 }
 
-/// Is the built-in worker.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+/// Is the built-in worker, from start to end.
+pub fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("haft: worker: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<(), WorkerError> {
+    let orders: Orders = serde_json::from_str(&env::var(VARIABLE).unwrap_or_default())?;
+    let format = if orders.log_json { LogFormat::Json } else { LogFormat::Text };
+    log::start(&Log { format, level: orders.log_level.clone() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(tokio::task::LocalSet::new().run_until(serve(orders)))
+}
+
+/// Serves what the master hands over, until it says to finish or is gone; then finishes.
+async fn serve(orders: Orders) -> Result<(), WorkerError> {
+    let mut incoming = Incoming::from_env()?;
+    let mut drain = incoming.drain();
+    let app = Rc::new(App::new(&orders.engine, identity())?);
+    while let Some(Connection { stream, client, .. }) = incoming.next().await? {
+        let app = Rc::clone(&app);
+        tokio::task::spawn_local(async move { app.serve_connection(stream, client).await });
+    }
+    // A master that is gone gives no time: the configured one holds.
+    let within = drain.requested().await.unwrap_or(orders.drain_timeout);
+    // The last to be told need a moment before the master's patience ends.
+    app.close(within / 5 * 4).await;
+    Ok(())
+}
+
+fn identity() -> Identity {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    Identity { slot: number("HAFT_SLOT"), generation: number("HAFT_GENERATION"), pid: std::process::id() }
 }

@@ -1,0 +1,116 @@
+//! The `haft` dialect's way of handing over: many connections a frame.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::{InFlight, LinkError, News, Obstacle};
+use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
+use crate::handover::outbox::Outbox;
+use crate::master::connection::Connection;
+use crate::sys::scm::Sent;
+
+/// The master's end of a channel, and what stands in the way of using it.
+#[derive(Debug)]
+pub(super) struct HaftLink {
+    end: MasterEnd,
+    ready: bool,
+    /// Connections the worker has open, by its own word.
+    open: Option<u32>,
+    /// Most connections in one frame: fewer after the kernel found a frame too long.
+    batch: usize,
+    /// The worker is to be told to finish within this time.
+    drain: Option<Duration>,
+}
+
+impl HaftLink {
+    pub(super) fn new(end: MasterEnd) -> Self {
+        Self { end, ready: false, open: None, batch: MAX_CONNECTIONS, drain: None }
+    }
+
+    pub(super) fn open(&self) -> Option<u32> {
+        self.open
+    }
+
+    /// Sends from the front of `held` as much as the worker has room for, then what else there is to tell.
+    pub(super) fn send(
+        &mut self,
+        outbox: &mut Outbox<Connection>,
+        held: &mut VecDeque<Connection>,
+        max_in_flight: usize,
+    ) -> Result<Obstacle, LinkError> {
+        loop {
+            let count = outbox.room(max_in_flight).min(held.len()).min(self.batch);
+            if count == 0 {
+                return self.send_drain();
+            }
+            let first = outbox.next_sequence();
+            let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
+                sequence,
+                listener: connection.listener,
+                client: connection.client,
+                local: connection.local,
+            });
+            match self.end.send_connections(entries, held.iter().take(count).map(AsFd::as_fd))? {
+                Sent::Bytes(_) => held.drain(..count).for_each(|connection| outbox.push(connection)),
+                Sent::TooLong if self.batch > 1 => self.batch = count.div_ceil(2).min(self.batch - 1),
+                Sent::Full | Sent::TooLong => return Ok(Obstacle::ChannelFull),
+                Sent::TooManyInFlight => return Ok(Obstacle::TooManyInFlight),
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self, within: Duration) -> Result<Obstacle, LinkError> {
+        self.drain = Some(within);
+        self.send_drain()
+    }
+
+    fn send_drain(&mut self) -> Result<Obstacle, LinkError> {
+        let Some(within) = self.drain else { return Ok(Obstacle::None) };
+        match self.end.send_drain(u32::try_from(within.as_millis()).unwrap_or(u32::MAX))? {
+            Sent::Bytes(_) => {
+                self.drain = None;
+                Ok(Obstacle::None)
+            }
+            Sent::Full | Sent::TooLong | Sent::TooManyInFlight => Ok(Obstacle::ChannelFull),
+        }
+    }
+
+    /// Takes in all that the worker has said.
+    pub(super) fn receive(
+        &mut self,
+        in_flight: &mut InFlight<'_>,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        while let Some(frame) = self.end.receive()? {
+            match frame {
+                FromWorker::Ready { limit } => {
+                    in_flight.outbox.raise_limit(limit)?;
+                    if !self.ready {
+                        self.ready = true;
+                        news.push(News::Ready);
+                    }
+                }
+                FromWorker::Taken { below, limit, open } => {
+                    in_flight.outbox.raise_limit(limit)?;
+                    self.open = Some(open);
+                    in_flight.taken(below, now)?;
+                }
+                FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// After the worker's death: the first sequence number that it had not received.
+    pub(super) fn unread_from(&mut self) -> Option<u64> {
+        self.end.take_unread()
+    }
+}
+
+impl AsFd for HaftLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+}

@@ -1,0 +1,322 @@
+//! The application of the built-in worker: chat rooms, and echo.
+//!
+//! # Events in the namespace `/`
+//!
+//! | from | event | data | acknowledged with |
+//! |---|---|---|---|
+//! | server | `hello` | `{slot, generation, pid, client, name, version}`, once connected | |
+//! | client | `join` | `{room, name?}` | `{ok: true, room, name, members}` |
+//! | client | `leave` | `{room}` | `{ok: true, room, members}` |
+//! | client | `message` | `{room, text}` | `{ok: true, room, id, members, missed}` |
+//! | server | `message` | `{room, id, from, text}`, to the other members | |
+//! | server | `members` | `{room, members}`, to all members when the number has changed | |
+//! | client | `echo` | anything, binary too | the same; and an event `echo` with the same |
+//!
+//! What is refused is acknowledged with `{ok: false, error}`, `error` being a sentence. `missed` counts the members that
+//! were too far behind to be told. A message reaches the members on this worker only.
+//!
+//! The namespace `/echo` has nothing but `echo`.
+//!
+//! Nothing tells one client the `socket.id` of another: in socketioxide it is the Engine.IO session id, and who knows
+//! that can speak in the session's name.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rmpv::Value;
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use socketioxide::extract::{AckSender, Extension, MaybeHttpExtension, SocketRef, TryData};
+use socketioxide::{BroadcastError, SocketIo};
+
+use super::Identity;
+use super::drain::lock;
+pub(super) use super::rooms::LIMITS;
+use super::rooms::{Member, Refused, Rooms};
+use crate::addr::EndAddr;
+
+/// How long changes of a room's members are gathered before the members are told: a room that many join at once would
+/// otherwise be told of each by each.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// The chat of one worker.
+struct Chat {
+    io: SocketIo,
+    identity: Identity,
+    rooms: Mutex<Rooms>,
+    /// Rooms whose members will be told their number.
+    changed: Mutex<HashSet<String>>,
+    guests: AtomicU64,
+    messages: AtomicU64,
+}
+
+/// One client in the chat. Locked before the rooms where both are.
+struct Seat {
+    chat: Arc<Chat>,
+    member: Mutex<Member>,
+}
+
+/// Puts the application on the engine.
+pub(super) fn put_on(io: &SocketIo, identity: Identity) {
+    let chat = Arc::new(Chat {
+        io: io.clone(),
+        identity,
+        rooms: Mutex::default(),
+        changed: Mutex::default(),
+        guests: AtomicU64::new(0),
+        messages: AtomicU64::new(0),
+    });
+    io.ns("/", move |socket: SocketRef, MaybeHttpExtension(client): MaybeHttpExtension<EndAddr>| {
+        let chat = Arc::clone(&chat);
+        async move { welcome(&socket, client, chat) }
+    });
+    io.ns("/echo", async |socket: SocketRef| socket.on("echo", echo));
+}
+
+#[derive(Serialize)]
+struct Hello {
+    #[serde(flatten)]
+    worker: Identity,
+    client: Option<String>,
+    name: String,
+    version: &'static str,
+}
+
+fn welcome(socket: &SocketRef, client: Option<EndAddr>, chat: Arc<Chat>) {
+    let name = format!("guest {}", chat.guests.fetch_add(1, Ordering::Relaxed) + 1);
+    let hello = Hello {
+        worker: chat.identity,
+        client: client.map(|client| client.to_string()),
+        name: name.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let member = Mutex::new(Member::named(name));
+    socket.extensions.insert(Arc::new(Seat { chat, member }));
+    socket.on("join", join);
+    socket.on("leave", leave);
+    socket.on("message", message);
+    socket.on("echo", echo);
+    socket.on_disconnect(gone);
+    told(socket.emit("hello", &hello));
+}
+
+#[derive(Deserialize)]
+struct Join {
+    room: String,
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Joined {
+    ok: bool,
+    room: String,
+    name: String,
+    members: usize,
+}
+
+async fn join(socket: SocketRef, Extension(seat): Seated, TryData(data): TryData<Join>, ack: AckSender) {
+    let joined = match data {
+        Ok(Join { room, name }) => seat.join(&socket, &room, name.as_deref()),
+        Err(_) => return misread(ack, "join takes {room: text, name?: text}"),
+    };
+    answer(ack, joined);
+}
+
+#[derive(Deserialize)]
+struct Leave {
+    room: String,
+}
+
+#[derive(Serialize)]
+struct RoomMembers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ok: Option<bool>,
+    room: String,
+    members: usize,
+}
+
+async fn leave(socket: SocketRef, Extension(seat): Seated, TryData(data): TryData<Leave>, ack: AckSender) {
+    let left = match data {
+        Ok(Leave { room }) => seat.leave(&socket, &room),
+        Err(_) => return misread(ack, "leave takes {room: text}"),
+    };
+    answer(ack, left);
+}
+
+#[derive(Deserialize)]
+struct Say {
+    room: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    room: &'a str,
+    id: u64,
+    from: &'a str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Delivered {
+    ok: bool,
+    room: String,
+    id: u64,
+    members: usize,
+    missed: usize,
+}
+
+async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryData<Say>, ack: AckSender) {
+    let Ok(Say { room, text }) = data else { return misread(ack, "message takes {room: text, text: text}") };
+    let may = {
+        let member = lock(&seat.member);
+        let rooms = lock(&seat.chat.rooms);
+        rooms.may_say(&member, &room, &text).map(|room| (rooms.members(&room), room, member.name.clone()))
+    };
+    let delivered = match may {
+        Ok((members, room, from)) => {
+            let id = seat.chat.messages.fetch_add(1, Ordering::Relaxed) + 1;
+            let said = Said { room: &room, id, from: &from, text: &text };
+            let missed = missed(socket.to(room.clone()).emit("message", &said).await);
+            Ok(Delivered { ok: true, room, id, members, missed })
+        }
+        Err(refused) => Err(refused),
+    };
+    answer(ack, delivered);
+}
+
+async fn gone(Extension(seat): Seated) {
+    let left = {
+        let mut member = lock(&seat.member);
+        lock(&seat.chat.rooms).gone(&mut member)
+    };
+    left.into_iter().for_each(|room| seat.chat.tell_members(room));
+}
+
+async fn echo(socket: SocketRef, TryData(args): TryData<Args>, ack: AckSender) {
+    let Ok(args) = args else { return misread(ack, "echo takes anything that can be read") };
+    told(ack.send(&args));
+    told(socket.emit("echo", &args));
+}
+
+type Seated = Extension<Arc<Seat>>;
+
+impl Seat {
+    fn join(&self, socket: &SocketRef, room: &str, name: Option<&str>) -> Result<Joined, Refused> {
+        // The member stays locked until the socket is in the room, so that the end of the session cannot come between.
+        let mut member = lock(&self.member);
+        let mut rooms = lock(&self.chat.rooms);
+        let (room, new) = rooms.join(&mut member, room, name)?;
+        let members = rooms.members(&room);
+        drop(rooms);
+        socket.join(room.clone());
+        if new {
+            self.chat.tell_members(room.clone());
+        }
+        Ok(Joined { ok: true, room, name: member.name.clone(), members })
+    }
+
+    fn leave(&self, socket: &SocketRef, room: &str) -> Result<RoomMembers, Refused> {
+        let mut member = lock(&self.member);
+        let mut rooms = lock(&self.chat.rooms);
+        let room = rooms.leave(&mut member, room)?;
+        let members = rooms.members(&room);
+        drop(rooms);
+        socket.leave(room.clone());
+        self.chat.tell_members(room.clone());
+        Ok(RoomMembers { ok: Some(true), room, members })
+    }
+}
+
+impl Chat {
+    /// Tells the members of `room` their number, a little later.
+    fn tell_members(self: &Arc<Self>, room: String) {
+        if !lock(&self.changed).insert(room.clone()) {
+            return;
+        }
+        let chat = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(GATHER).await;
+            lock(&chat.changed).remove(&room);
+            let members = lock(&chat.rooms).members(&room);
+            if members > 0 {
+                let news = RoomMembers { ok: None, room: room.clone(), members };
+                missed(chat.io.to(room).emit("members", &news).await);
+            }
+        });
+    }
+}
+
+/// How many could not be told.
+fn missed(result: Result<(), BroadcastError>) -> usize {
+    match result {
+        Ok(()) => 0,
+        Err(BroadcastError::Socket(errors)) => errors.len(),
+        Err(error) => {
+            tracing::debug!(%error, "a broadcast");
+            0
+        }
+    }
+}
+
+/// A client that has left, or is too far behind, is not told; its own end of the session tells it more.
+fn told<E: std::fmt::Display>(result: Result<(), E>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a client was not told");
+    }
+}
+
+#[derive(Serialize)]
+struct No {
+    ok: bool,
+    error: String,
+}
+
+fn answer<T: Serialize>(ack: AckSender, result: Result<T, Refused>) {
+    told(match result {
+        Ok(answer) => ack.send(&answer),
+        Err(refused) => ack.send(&No { ok: false, error: refused.to_string() }),
+    });
+}
+
+fn misread(ack: AckSender, expected: &str) {
+    told(ack.send(&No { ok: false, error: expected.to_owned() }));
+}
+
+/// All arguments of an event, whatever they are. (A tuple for serde: that is how socketioxide tells several arguments
+/// from one that is a list.)
+struct Args(Vec<Value>);
+
+impl Serialize for Args {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut args = serializer.serialize_tuple(self.0.len())?;
+        self.0.iter().try_for_each(|arg| args.serialize_element(arg))?;
+        args.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Args {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Args;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("arguments")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Args, A::Error> {
+                let mut args = Vec::new();
+                while let Some(arg) = seq.next_element()? {
+                    args.push(arg);
+                }
+                Ok(Args(args))
+            }
+        }
+        // The number is not known before; JSON does not ask for it.
+        deserializer.deserialize_tuple(0, All)
+    }
+}

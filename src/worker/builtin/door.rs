@@ -1,0 +1,309 @@
+//! The door of the engine: judges each Socket.IO request as Socket.IO's own server does (`Server.verify` of engine.io 6),
+//! and lets the good ones through to the engine.
+//!
+//! It also does what must be known on both sides of the door: it answers polls of a session that is to end, releases
+//! polls of a session that is about to upgrade, and ends a session whose poll was abandoned.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use socketioxide::socket::Sid;
+
+use super::drain::{Conn, Gate, Life, Registry};
+use super::engine::{Engine, Known, error_code};
+use super::upgrade;
+use crate::addr::EndAddr;
+use crate::config::{Engine as Settings, Transport};
+
+/// How long a whole request may take to arrive (Node's `server.requestTimeout`).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Separates the packets of a payload (Engine.IO protocol 4).
+const SEPARATOR: u8 = 0x1e;
+
+/// Why a request is refused: the codes and texts of engine.io 6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    UnknownTransport = 0,
+    UnknownSid = 1,
+    BadHandshakeMethod = 2,
+    BadRequest = 3,
+    UnsupportedProtocol = 5,
+}
+
+impl Refusal {
+    fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::UnknownTransport,
+            1 => Self::UnknownSid,
+            2 => Self::BadHandshakeMethod,
+            5 => Self::UnsupportedProtocol,
+            _ => Self::BadRequest,
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::UnknownTransport => "Transport unknown",
+            Self::UnknownSid => "Session ID unknown",
+            Self::BadHandshakeMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::UnsupportedProtocol => "Unsupported protocol version",
+        }
+    }
+
+    fn response(self) -> Response<Body> {
+        let body = format!(r#"{{"code":{},"message":"{}"}}"#, self as u8, self.message());
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+/// What a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// A new polling session.
+    Open,
+    /// A new WebSocket session.
+    OpenWebsocket,
+    /// What the server has for this session.
+    Poll(Sid),
+    /// Something to tell this session.
+    Post(Sid),
+    /// To move this session to a WebSocket.
+    Upgrade(Sid),
+}
+
+/// The door.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) engine: Engine,
+    pub(super) upgrade_timeout: Duration,
+    registry: Arc<Registry>,
+    polling: bool,
+    websocket: bool,
+}
+
+impl Door {
+    pub(super) fn new(engine: Engine, registry: Arc<Registry>, settings: &Settings) -> Self {
+        Self {
+            engine,
+            upgrade_timeout: settings.upgrade_timeout,
+            registry,
+            polling: settings.transports.contains(&Transport::Polling),
+            websocket: settings.transports.contains(&Transport::Websocket),
+        }
+    }
+
+    /// Answers one request below the engine's path.
+    pub(super) async fn answer(&self, conn: Arc<Conn>, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+        let mut response = match self.judge(&request) {
+            Err(refusal) => refusal.response(),
+            Ok(Wish::Open | Wish::OpenWebsocket) if self.registry.draining() => closing_down(),
+            Ok(Wish::Open) => self.open(&conn, client, request).await,
+            Ok(Wish::OpenWebsocket) => upgrade::open(self, &conn, client, request),
+            Ok(Wish::Upgrade(sid)) => upgrade::probe(self, &conn, client, request, self.gate(&conn, sid)),
+            Ok(Wish::Poll(sid)) => self.poll(&conn, sid, request).await,
+            Ok(Wish::Post(sid)) => self.post(&conn, sid, request).await,
+        };
+        // As engine.io does, so that no cache on the way keeps a poll.
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+
+    fn judge<B>(&self, request: &Request<B>) -> Result<Wish, Refusal> {
+        let query = request.uri().query().unwrap_or_default();
+        let websocket = match param(query, "transport") {
+            Some("polling") if self.polling => false,
+            Some("websocket") if self.websocket => true,
+            _ => return Err(Refusal::UnknownTransport),
+        };
+        let upgrade = upgrade::asked_by(request);
+        let current = param(query, "EIO") == Some("4");
+        let Some(sid) = param(query, "sid").filter(|sid| !sid.is_empty()) else {
+            return match (websocket, upgrade) {
+                _ if request.method() != Method::GET => Err(Refusal::BadHandshakeMethod),
+                (true, false) | (false, true) => Err(Refusal::BadRequest),
+                _ if !current => Err(Refusal::UnsupportedProtocol),
+                (true, true) => Ok(Wish::OpenWebsocket),
+                (false, false) => Ok(Wish::Open),
+            };
+        };
+        let sid: Sid = sid.parse().map_err(|_| Refusal::UnknownSid)?;
+        // The common case: whether the session exists, the engine says when it answers.
+        match *request.method() {
+            Method::GET if current && !websocket && !upgrade => return Ok(Wish::Poll(sid)),
+            Method::POST if current && !websocket && !upgrade => return Ok(Wish::Post(sid)),
+            _ => {}
+        }
+        match self.engine.known(sid) {
+            Known::No => Err(Refusal::UnknownSid),
+            Known::Polling if current && websocket && upgrade => Ok(Wish::Upgrade(sid)),
+            Known::Polling | Known::Websocket => Err(Refusal::BadRequest),
+        }
+    }
+
+    fn gate(&self, conn: &Conn, sid: Sid) -> Arc<Gate> {
+        let gate = conn.carries(sid, |sid| self.engine.known(sid) == Known::Polling);
+        conn.asked();
+        gate
+    }
+
+    async fn open(&self, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+        let response = self.engine.answer(without_luggage(request, client)).await;
+        let (mut parts, body) = response.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let Some(sid) = opened_sid(&body) else {
+            return tidy(Response::from_parts(parts, Body::from(body))).0;
+        };
+        self.gate(conn, sid);
+        let body = if self.websocket { body } else { without_upgrades(&body) };
+        parts.headers.remove(http::header::CONTENT_LENGTH);
+        Response::from_parts(parts, Body::from(body))
+    }
+
+    async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
+        self.gate(conn, sid);
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.engine.answer(request)).await {
+            Ok(response) => self.tidy(conn, sid, response),
+            Err(_) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
+        }
+    }
+
+    async fn poll(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
+        let gate = self.gate(conn, sid);
+        let mut abandoned = Abandoned(Some((self, sid)));
+        let mut answer = pin!(self.engine.answer(request));
+        let response = tokio::select! {
+            biased;
+            response = &mut answer => self.tidy(conn, sid, response),
+            () = gate.until(Life::Ending) => {
+                self.engine.close(sid);
+                let response = farewell(answer.await).await;
+                gate.over();
+                response
+            }
+            () = gate.release.notified() => payload(Bytes::from_static(b"6")),
+        };
+        abandoned.0 = None;
+        response
+    }
+
+    fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
+        let (response, refusal) = tidy(response);
+        if refusal == Some(Refusal::UnknownSid) {
+            conn.forget(sid);
+        }
+        response
+    }
+}
+
+/// Ends the session if a poll is dropped before it is answered: the client went away, or opened the same session twice.
+/// Socket.IO's own server does so too ("poll connection closed prematurely"); the engine by itself would keep the
+/// session until its next heartbeat fails.
+struct Abandoned<'a>(Option<(&'a Door, Sid)>);
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some((door, sid)) = self.0
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            door.engine.close(sid);
+        }
+    }
+}
+
+/// The first value of `name` in a query.
+fn param<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The request as the engine keeps it for the life of the session: no headers, and of the extensions only who asks.
+pub(super) fn without_luggage<B>(request: Request<B>, client: EndAddr) -> Request<B> {
+    let (mut parts, body) = request.into_parts();
+    parts.headers = HeaderMap::new();
+    parts.extensions = http::Extensions::new();
+    parts.extensions.insert(client);
+    Request::from_parts(parts, body)
+}
+
+/// The engine writes error codes as texts; Socket.IO's own server writes numbers.
+fn tidy(response: Response<Body>) -> (Response<Body>, Option<Refusal>) {
+    if response.status() != StatusCode::BAD_REQUEST || !response.headers().contains_key(CONTENT_TYPE) {
+        return (response, None);
+    }
+    let refusal = error_code(response).map_or(Refusal::BadRequest, Refusal::from_code);
+    (refusal.response(), Some(refusal))
+}
+
+/// The session id in an open packet.
+fn opened_sid(body: &[u8]) -> Option<Sid> {
+    #[derive(serde::Deserialize)]
+    struct Open<'a> {
+        sid: &'a str,
+    }
+    serde_json::from_slice::<Open<'_>>(body.strip_prefix(b"0")?).ok()?.sid.parse().ok()
+}
+
+/// An open packet that offers no upgrade. (The engine always offers one.)
+fn without_upgrades(body: &Bytes) -> Bytes {
+    match std::str::from_utf8(body) {
+        Ok(text) => Bytes::from(text.replacen(r#""upgrades":["websocket"]"#, r#""upgrades":[]"#, 1)),
+        Err(_) => body.clone(),
+    }
+}
+
+/// The last answer of a polling session: what was waiting for the client, then a close packet, on a connection that is
+/// not used again.
+async fn farewell(response: Response<Body>) -> Response<Body> {
+    let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    with_close(payload(closing_payload(&body)))
+}
+
+/// A payload whose last packet is a close: it takes the place of the noop by which the engine released the poll.
+fn closing_payload(body: &[u8]) -> Bytes {
+    let packets = match body {
+        b"6" => b"",
+        [packets @ .., SEPARATOR, b'6'] => packets,
+        packets => packets,
+    };
+    let mut closing = packets.to_vec();
+    if !closing.is_empty() {
+        closing.push(SEPARATOR);
+    }
+    closing.push(b'1');
+    Bytes::from(closing)
+}
+
+fn payload(packets: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(packets));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    response
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn with_close(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// No session begins on a worker that is ending: the client asks again on a new connection, which goes elsewhere.
+fn closing_down() -> Response<Body> {
+    let mut response = with_close(status(StatusCode::SERVICE_UNAVAILABLE));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}

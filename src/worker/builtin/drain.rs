@@ -1,0 +1,346 @@
+//! Finishing cleanly: what is open in this process, and how it is ended.
+//!
+//! Socket.IO sessions are the difficulty. A polling session lives on no particular connection, so its connections must
+//! stay open until the session itself has been told to close; and if all clients were told at once, they would all
+//! reconnect in the same second.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use socketioxide::socket::Sid;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::wire::WsLife;
+
+/// How long a client that was told to close may take before its connection is closed under it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How many sessions one connection may name before dead ones are looked for (a reverse proxy that keeps its
+/// connections open carries many).
+const SWEEP_FROM: usize = 64;
+
+/// Locks even if a holder panicked: what these mutexes guard is valid after every statement.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How far the whole process is in ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Draining,
+    Forced,
+}
+
+/// Everything that is open: connections, and the polling sessions they carry.
+#[derive(Debug)]
+pub(super) struct Registry {
+    inner: Mutex<Inner>,
+    phase: watch::Sender<Phase>,
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    conns: HashMap<u64, Arc<Conn>>,
+    sessions: HashMap<Sid, Weak<Gate>>,
+}
+
+impl Registry {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), phase: watch::Sender::new(Phase::Open), count: watch::Sender::new(0) })
+    }
+
+    /// Enters a connection; it leaves when the returned guard is dropped.
+    pub(super) fn open(self: &Arc<Self>) -> OpenConn {
+        let mut inner = lock(&self.inner);
+        let id = inner.next;
+        inner.next += 1;
+        let conn = Arc::new(Conn {
+            id,
+            registry: Arc::clone(self),
+            asked: watch::Sender::new(false),
+            gates: Mutex::default(),
+            websocket: Mutex::default(),
+        });
+        inner.conns.insert(id, Arc::clone(&conn));
+        drop(inner);
+        self.count.send_modify(|count| *count += 1);
+        OpenConn(conn)
+    }
+
+    /// Connections that are open, WebSockets counted.
+    pub(super) fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Whether the end has begun: no new session is opened then.
+    pub(super) fn draining(&self) -> bool {
+        *self.phase.borrow() != Phase::Open
+    }
+
+    /// Ends everything, evenly spread over `over`. Returns once nothing is open.
+    pub(super) async fn close(&self, over: Duration) {
+        self.advance(Phase::Draining);
+        let deadline = Instant::now() + over;
+        loop {
+            let open = self.open_ends();
+            if open.is_empty() {
+                break;
+            }
+            let (start, ends) = (Instant::now(), open.len() as u32);
+            let span = deadline.saturating_duration_since(start);
+            for (i, end) in (0u32..).zip(open) {
+                sleep_until(start + span * i / ends).await;
+                end.begin();
+            }
+        }
+        let mut count = self.count.subscribe();
+        tokio::select! {
+            _ = count.wait_for(|count| *count == 0) => return,
+            () = sleep(GRACE) => self.force(),
+        }
+        // The registry holds the sender, so waiting cannot fail.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let later = (*phase == Phase::Open) || (*phase == Phase::Draining && to == Phase::Forced);
+            if later {
+                *phase = to;
+            }
+            later
+        });
+    }
+
+    fn open_ends(&self) -> Vec<End> {
+        let (gates, websockets) = self.all();
+        let sessions = gates.into_iter().filter(|gate| gate.is(Life::Live)).map(End::Session);
+        sessions.chain(websockets.into_iter().filter(|life| life.is_open()).map(End::WebSocket)).collect()
+    }
+
+    /// Every polling session and every WebSocket. (A gate must not be dropped under the lock: it takes it itself.)
+    fn all(&self) -> (Vec<Arc<Gate>>, Vec<Arc<WsLife>>) {
+        let inner = lock(&self.inner);
+        let gates = inner.sessions.values().filter_map(Weak::upgrade).collect();
+        (gates, inner.conns.values().filter_map(|conn| conn.websocket()).collect())
+    }
+
+    /// Gives up on those who did not close when told.
+    fn force(&self) {
+        self.advance(Phase::Forced);
+        let (gates, websockets) = self.all();
+        tracing::debug!(sessions = gates.len(), websockets = websockets.len(), "closing those who did not close");
+        gates.iter().for_each(|gate| gate.over());
+        websockets.iter().for_each(|life| life.abort());
+    }
+}
+
+/// Something that is ended on its own.
+enum End {
+    Session(Arc<Gate>),
+    WebSocket(Arc<WsLife>),
+}
+
+impl End {
+    fn begin(self) {
+        match self {
+            Self::Session(gate) => gate.end(),
+            Self::WebSocket(life) => life.end(),
+        }
+    }
+}
+
+/// One TCP connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    id: u64,
+    registry: Arc<Registry>,
+    asked: watch::Sender<bool>,
+    gates: Mutex<Gates>,
+    websocket: Mutex<Option<Arc<WsLife>>>,
+}
+
+#[derive(Debug, Default)]
+struct Gates {
+    of: HashMap<Sid, Arc<Gate>>,
+    sweep_at: usize,
+}
+
+/// A connection that is open until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenConn(pub(super) Arc<Conn>);
+
+impl Drop for OpenConn {
+    fn drop(&mut self) {
+        let registry = &self.0.registry;
+        lock(&registry.inner).conns.remove(&self.0.id);
+        registry.count.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Conn {
+    /// Notes that this connection carries requests of the polling session `sid`. `alive` is asked now and then which
+    /// of the sessions named before still exist.
+    pub(super) fn carries(&self, sid: Sid, alive: impl Fn(Sid) -> bool) -> Arc<Gate> {
+        let mut gates = lock(&self.gates);
+        if let Some(gate) = gates.of.get(&sid) {
+            return Arc::clone(gate);
+        }
+        if gates.of.len() >= gates.sweep_at.max(SWEEP_FROM) {
+            gates.of.retain(|sid, gate| !gate.is(Life::Over) && alive(*sid));
+            gates.sweep_at = gates.of.len() * 2;
+        }
+        let gate = Gate::of(&self.registry, sid);
+        gates.of.insert(sid, Arc::clone(&gate));
+        gate
+    }
+
+    /// Notes that the session `sid` does not exist (any more).
+    pub(super) fn forget(&self, sid: Sid) {
+        let gate = lock(&self.gates).of.remove(&sid);
+        if let Some(gate) = gate {
+            gate.over();
+        }
+    }
+
+    /// Notes that this connection became a WebSocket.
+    pub(super) fn becomes(&self, life: Arc<WsLife>) {
+        *lock(&self.websocket) = Some(life);
+    }
+
+    /// What it became, if it was upgraded.
+    pub(super) fn websocket(&self) -> Option<Arc<WsLife>> {
+        lock(&self.websocket).clone()
+    }
+
+    /// Notes that a request has arrived, its session (if any) being noted already.
+    pub(super) fn asked(&self) {
+        self.asked.send_if_modified(|asked| !std::mem::replace(asked, true));
+    }
+
+    /// Resolves when the end has begun, a first request has been seen (a connection that has just been handed over
+    /// still gets its answer) and no live session needs this connection.
+    pub(super) async fn finished(&self) {
+        let mut phase = self.registry.phase.subscribe();
+        let mut asked = self.asked.subscribe();
+        // Neither can fail: both senders live as long as `self`.
+        let _ = phase.wait_for(|phase| *phase != Phase::Open).await;
+        tokio::select! {
+            _ = asked.wait_for(|asked| *asked) => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
+        }
+        loop {
+            let live = lock(&self.gates).of.values().find(|gate| !gate.is(Life::Over)).cloned();
+            match live {
+                Some(gate) => gate.until(Life::Over).await,
+                None => return,
+            }
+        }
+    }
+}
+
+/// The polling life of one session: what its requests must know about its end or its upgrade.
+#[derive(Debug)]
+pub(super) struct Gate {
+    sid: Sid,
+    registry: Weak<Registry>,
+    life: watch::Sender<Life>,
+    /// Wakes a poll that should return empty-handed, so that the client can upgrade.
+    pub(super) release: Notify,
+    probing: Mutex<bool>,
+}
+
+/// How far a polling session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Life {
+    /// Polling.
+    Live,
+    /// Its next (or pending) poll is answered with a close.
+    Ending,
+    /// Closed, or moved to a WebSocket.
+    Over,
+}
+
+impl Gate {
+    fn of(registry: &Arc<Registry>, sid: Sid) -> Arc<Self> {
+        let mut inner = lock(&registry.inner);
+        if let Some(gate) = inner.sessions.get(&sid).and_then(Weak::upgrade) {
+            return gate;
+        }
+        let gate = Arc::new(Self {
+            sid,
+            registry: Arc::downgrade(registry),
+            life: watch::Sender::new(Life::Live),
+            release: Notify::new(),
+            probing: Mutex::new(false),
+        });
+        inner.sessions.insert(sid, Arc::downgrade(&gate));
+        gate
+    }
+
+    pub(super) fn is(&self, life: Life) -> bool {
+        *self.life.borrow() == life
+    }
+
+    /// Resolves once the session is exactly at `life`.
+    pub(super) async fn until(&self, life: Life) {
+        // The sender lives as long as `self`.
+        let _ = self.life.subscribe().wait_for(|now| *now == life).await;
+    }
+
+    /// Resolves once the session is no longer live.
+    pub(super) async fn until_not_live(&self) {
+        let _ = self.life.subscribe().wait_for(|now| *now != Life::Live).await;
+    }
+
+    fn end(&self) {
+        self.advance(Life::Ending);
+    }
+
+    /// Notes that the session needs its HTTP connections no more.
+    pub(super) fn over(&self) {
+        self.advance(Life::Over);
+    }
+
+    fn advance(&self, to: Life) {
+        self.life.send_if_modified(|life| {
+            let later = *life < to;
+            if later {
+                *life = to;
+            }
+            later
+        });
+    }
+
+    /// Claims the session's one upgrade attempt; `None` while another is under way.
+    pub(super) fn probe(self: &Arc<Self>) -> Option<Probing> {
+        let mut probing = lock(&self.probing);
+        let free = !std::mem::replace(&mut *probing, true);
+        free.then(|| Probing(Arc::clone(self)))
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let Some(registry) = self.registry.upgrade() else { return };
+        let mut inner = lock(&registry.inner);
+        if inner.sessions.get(&self.sid).is_some_and(|gate| gate.strong_count() == 0) {
+            inner.sessions.remove(&self.sid);
+        }
+    }
+}
+
+/// An upgrade attempt that is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct Probing(pub(super) Arc<Gate>);
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        *lock(&self.0.probing) = false;
+    }
+}

@@ -1,0 +1,272 @@
+//! The built-in worker's engine: Socket.IO (socketioxide) on hyper, with the chat and its page, served on connections
+//! that somebody else accepted.
+//!
+//! What it never does: accept, choose, or look at another worker. It is given streams and serves them to their end.
+//!
+//! # How it differs from Socket.IO's own server
+//!
+//! Outside it behaves as socket.io 4 does with the same options: the paths, the errors and their codes, the probe of an
+//! upgrade and its time limit, the end of a session whose poll is abandoned, the client bundle and its headers. It
+//! differs in this:
+//!
+//! * `socket.id` is the Engine.IO session id (Socket.IO's own has two), and has 16 characters.
+//! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
+//! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
+//! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
+//! * A POST or message above the limit ends the session (Socket.IO's own leaves that to the client).
+//! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
+
+mod bundle;
+mod chat;
+mod door;
+mod drain;
+mod engine;
+mod page;
+mod rooms;
+mod upgrade;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
+
+use self::bundle::Bundle;
+use self::door::Door;
+use self::drain::{Conn, OpenConn, Registry};
+use self::engine::Engine;
+use self::page::Site;
+use crate::addr::EndAddr;
+use crate::config::Engine as Settings;
+
+/// How long a connection may take to send the head of its (next) request: Node's `server.headersTimeout`. It is also
+/// how long an idle connection is kept.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes below which a response is not compressed (`httpCompression.threshold` of engine.io 6).
+const COMPRESS_ABOVE: u64 = 1024;
+
+/// Who serves: what the page shows and what every client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Identity {
+    /// The slot that this process fills.
+    pub slot: u32,
+    /// The generation it belongs to.
+    pub generation: u32,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// Why the built-in worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuiltinError {
+    /// `--static` names something that cannot be listed.
+    #[error("the static folder `{}` cannot be read: {source} (give a folder that exists, or leave out --static)", folder.display())]
+    StaticDir {
+        /// What was given.
+        folder: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// `--client-dist` names a folder without a client in it.
+    #[error("`{}` holds no Socket.IO client (give the `dist` folder of an installed socket.io-client, or leave out --client-dist)", .0.display())]
+    ClientDist(PathBuf),
+    /// An origin that cannot stand in a header.
+    #[error("`{0}` is not an origin (write https://example.org, or * for all)")]
+    CorsOrigin(String),
+    /// No transport at all.
+    #[error("no transport is allowed (give polling, websocket or both)")]
+    NoTransport,
+}
+
+type Answering = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+/// The application of one worker process. Clones are the same application.
+///
+/// It must be used inside a tokio runtime; one thread is enough.
+#[derive(Clone)]
+pub struct App {
+    registry: Arc<Registry>,
+    answering: Answering,
+}
+
+impl App {
+    /// Builds the application. The client bundle is looked for from the current folder upwards.
+    ///
+    /// # Errors
+    /// A folder is missing or an origin is malformed: see [`BuiltinError`].
+    pub fn new(settings: &Settings, identity: Identity) -> Result<Self, BuiltinError> {
+        if settings.transports.is_empty() {
+            return Err(BuiltinError::NoTransport);
+        }
+        let start = std::env::current_dir().unwrap_or_default();
+        let bundle = match settings.serve_client {
+            true => Some(Arc::new(Bundle::new(settings.client_dist.as_deref(), &start)?)),
+            false => None,
+        };
+        let site = Site::new(settings, identity)?;
+        let registry = Registry::new();
+        let (engine, io) = Engine::new(settings);
+        chat::put_on(&io, identity);
+        let door = Door::new(engine, Arc::clone(&registry), settings);
+        let engine = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
+            settings.path.clone(),
+            door,
+            bundle,
+        ));
+        let engine = engine.map_response(|response| response.map(Body::new));
+        Ok(Self { registry, answering: answering(settings.path.clone(), BoxCloneSyncService::new(engine), site) })
+    }
+
+    /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
+    /// connection only.
+    ///
+    /// The stream should have `TCP_NODELAY` set: an answer can be two short writes.
+    pub fn serve_connection<S>(&self, stream: S, client: EndAddr) -> impl Future<Output = ()> + Send + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let open = self.registry.open();
+        serve(open, self.answering.clone(), stream, client)
+    }
+
+    /// Finishes cleanly. From now on no session begins (503, `Retry-After`); idle connections are closed, others after
+    /// the answer they are in. The sessions are ended one by one, evenly spread over `over`, a polling session by a
+    /// close packet in the answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and
+    /// reconnect by themselves. Connections a session needs stay open until it has ended.
+    ///
+    /// Resolves when no connection is left. Who does not close within 5 s of being told is cut off; only an answer that
+    /// a client does not read can take longer, so put a limit of your own around it.
+    pub fn close(&self, over: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let registry = Arc::clone(&self.registry);
+        async move { registry.close(over).await }
+    }
+
+    /// Connections being served.
+    pub fn connections(&self) -> usize {
+        self.registry.count()
+    }
+}
+
+/// What a request is accompanied by on its way through the layers.
+#[derive(Clone)]
+struct Origin {
+    conn: Arc<Conn>,
+    client: EndAddr,
+}
+
+async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let conn = &open.0;
+    let origin = Origin { conn: Arc::clone(conn), client };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(origin.clone());
+        let (answering, conn) = (answering.clone(), Arc::clone(&origin.conn));
+        async move {
+            let answer = answering.oneshot(request).await;
+            conn.asked();
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let finished = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = conn.finished() => None,
+    };
+    let result = match finished {
+        Some(result) => result,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%client, %error, "a connection ended early");
+    }
+    if let Some(websocket) = conn.websocket() {
+        websocket.closed().await;
+    }
+}
+
+/// Sends a request to the engine's side or to the site.
+fn answering(path: String, engine: Answering, site: Site) -> Answering {
+    let path: Arc<str> = path.into();
+    let route = tower::service_fn(move |request: Request<Incoming>| {
+        let (path, engine, site) = (Arc::clone(&path), engine.clone(), site.clone());
+        async move {
+            if request.uri().path().starts_with(&*path) {
+                return engine.oneshot(request).await;
+            }
+            Ok(site.serve(request).await)
+        }
+    });
+    let compressed = SizeAbove::new(COMPRESS_ABOVE).and(NotForContentType::IMAGES).and(NotForContentType::SSE);
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressed);
+    let service = ServiceBuilder::new().layer(compression).service(route);
+    BoxCloneSyncService::new(service.map_response(|response: Response<_>| response.map(Body::new)))
+}
+
+/// Answers what is below the engine's path: the client bundle or the engine.
+fn below_path(
+    path: String,
+    door: Door,
+    bundle: Option<Arc<Bundle>>,
+) -> impl Fn(Request<Incoming>) -> BoxedAnswer + Clone + Send + Sync + 'static {
+    move |mut request| {
+        let origin = request.extensions_mut().remove::<Origin>();
+        let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        let file = request.uri().path().strip_prefix(&path).filter(|_| asks).and_then(Bundle::file);
+        let (door, bundle) = (door.clone(), bundle.clone());
+        Box::pin(async move {
+            let Some(Origin { conn, client }) = origin else { return Ok(Response::default()) };
+            match (file, bundle) {
+                (Some(file), Some(bundle)) => Ok(bundle.serve(file, request.headers()).await),
+                _ => Ok(door.answer(conn, client, request).await),
+            }
+        })
+    }
+}
+
+type BoxedAnswer = std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// As Socket.IO's `cors: {origin}`: nothing without origins.
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, BuiltinError> {
+    let origin = match origins {
+        [] => return Ok(None),
+        origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
+        origins => {
+            let value =
+                |origin: &String| HeaderValue::try_from(origin).map_err(|_| BuiltinError::CorsOrigin(origin.clone()));
+            AllowOrigin::list(origins.iter().map(value).collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    let methods = [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::POST, Method::DELETE];
+    let layer = CorsLayer::new().allow_origin(origin).allow_methods(AllowMethods::list(methods));
+    Ok(Some(layer.allow_headers(AllowHeaders::mirror_request())))
+}

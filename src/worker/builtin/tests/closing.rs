@@ -1,0 +1,141 @@
+use super::*;
+use crate::worker::builtin::drain::{Life, Registry};
+use socketioxide::socket::Sid;
+use tokio::time::Instant;
+
+const AT_ONCE: Duration = Duration::ZERO;
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_told_one_by_one_evenly() {
+    let registry = Registry::new();
+    let open = registry.open();
+    let gates: Vec<_> = (0..5).map(|_| open.0.carries(Sid::new(), |_| true)).collect();
+    let start = Instant::now();
+    let told: Vec<_> = gates
+        .iter()
+        .cloned()
+        .map(|gate| {
+            tokio::spawn(async move {
+                gate.until(Life::Ending).await;
+                gate.over();
+                start.elapsed()
+            })
+        })
+        .collect();
+    open.0.asked();
+    let closing = registry.clone();
+    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(10)).await });
+    // The clock stands still but for what is waited for, so these are exact.
+    let mut moments = Vec::new();
+    for moment in told {
+        moments.push(moment.await.expect("told").as_millis());
+    }
+    moments.sort_unstable();
+    assert_eq!(moments, [0, 2000, 4000, 6000, 8000]);
+    open.0.finished().await;
+    drop(open);
+    closing.await.expect("closed");
+}
+
+#[tokio::test]
+async fn with_nothing_open_the_end_is_at_once() {
+    let server = serve(Settings::default()).await;
+    soon("the end", server.app.close(Duration::from_secs(3600))).await;
+}
+
+#[tokio::test]
+async fn a_pending_poll_is_answered_with_a_close_and_its_connection_ends() {
+    let server = serve(Settings::default()).await;
+    let (mut wire, sid) = connected(&server).await;
+    let mut posts = Wire::open(server.addr).await;
+    posts.ask(&format!("POST {POLLING}&sid={sid}"), &[], "421[\"join\",{\"room\":\"r\"}]").await;
+    assert_eq!(posts.reply().await.text(), "ok");
+    let mut heard = String::new();
+    while !heard.contains("\"members\",{") {
+        heard += wire.get(&format!("{POLLING}&sid={sid}")).await.text();
+    }
+    let idle = {
+        let mut wire = Wire::open(server.addr).await;
+        wire.get("/").await;
+        wire
+    };
+    wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
+    until("three connections are counted", || server.app.connections() == 3).await;
+    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    let last = wire.reply().await;
+    assert_eq!((last.status, last.text(), last.header("connection")), (200, "1", Some("close")));
+    for wire in [wire, posts, idle] {
+        assert!(wire.closed().await.is_empty());
+    }
+    soon("the end", closing).await.expect("closed");
+    assert_eq!(server.app.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_session_between_two_polls_is_closed_by_the_next_with_all_it_had_to_hear() {
+    let server = serve(Settings::default()).await;
+    let (mut wire, sid) = connected(&server).await;
+    assert_eq!(post(server.addr, &sid, "421[\"echo\",\"last words\"]").await.text(), "ok");
+    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    until("the end has begun", || !closing.is_finished() && server.app.registry.draining()).await;
+    let mut heard = wire.get(&format!("{POLLING}&sid={sid}")).await;
+    let mut packets = heard.text().to_owned();
+    if !packets.ends_with("\x1e1") {
+        heard = wire.get(&format!("{POLLING}&sid={sid}")).await;
+        packets = format!("{packets}\x1e{}", heard.text());
+    }
+    assert!(packets.contains("431[\"last words\"]") && packets.ends_with("\x1e1"), "{packets:?}");
+    assert_eq!(heard.header("connection"), Some("close"));
+    wire.closed().await;
+    soon("the end", closing).await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_websocket_gets_what_is_queued_then_a_close_frame() {
+    let server = serve(Settings::default()).await;
+    let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
+    ws.say("40").await;
+    ws.heard("42[\"hello\"").await;
+    // Half a message must be waited for.
+    ws.send(b"\x81\x85\0\0\0\x004").await;
+    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    until("the end has begun", || server.app.registry.draining()).await;
+    ws.send(b"2[\"e").await;
+    ws.say("x").await;
+    assert_eq!(ws.hear().await.0, 0x88);
+    ws.closed().await;
+    soon("the end", closing).await.expect("closed");
+}
+
+#[tokio::test]
+async fn no_session_begins_once_the_end_has_begun_but_a_fresh_connection_is_answered() {
+    let server = serve(Settings::default()).await;
+    let mut fresh = Wire::open(server.addr).await;
+    until("it is served", || server.app.connections() == 1).await;
+    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    until("the end has begun", || server.app.registry.draining()).await;
+    let refused = fresh.get(POLLING).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.header("connection"), Some("close"));
+    fresh.closed().await;
+    soon("the end", closing).await.expect("closed");
+    let refused = Wire::websocket(server.addr, "").await.err().expect("refused");
+    assert_eq!(refused.status, 503);
+}
+
+#[tokio::test]
+async fn who_does_not_close_is_cut_off() {
+    let server = serve(Settings::default()).await;
+    // Three that never say another word: one idle, one between two polls, one in the middle of a WebSocket frame.
+    let silent = Wire::open(server.addr).await;
+    let (polling, _) = connected(&server).await;
+    let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
+    ws.heard("0{").await;
+    ws.send(b"\x81\x85\0").await;
+    until("all three are served", || server.app.connections() == 3).await;
+    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    for wire in [silent, polling, ws] {
+        wire.closed().await;
+    }
+    soon("the end", closing).await.expect("closed");
+}
