@@ -8,6 +8,7 @@ mod boot;
 mod connection;
 mod dispatch;
 mod doors;
+mod error;
 mod ledger;
 mod link;
 mod node;
@@ -16,8 +17,8 @@ mod report;
 mod supervise;
 
 pub use self::boot::main;
+pub use self::error::MasterError;
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
+use self::error::While;
 use self::link::News;
 use self::node::NodeDesk;
 use self::plan::Plan;
@@ -34,8 +36,8 @@ use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
-use crate::route::{Slot, SlotCountError};
-use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
+use crate::route::Slot;
+use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::{Poller, Ready};
 
 /// How often time is looked at while something depends on it.
@@ -46,55 +48,6 @@ const DESCRIPTOR_RESERVE: u64 = 64;
 const MOST_TURNS: u32 = 16;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
-
-/// Why the master ended other than as it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum MasterError {
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// Too many slots.
-    #[error(transparent)]
-    Slots(#[from] SlotCountError),
-    /// What is to be run is not there.
-    #[error(transparent)]
-    Program(#[from] crate::lifecycle::program::ProgramError),
-    /// `--node-style` is no message that a program could get.
-    #[error("--node-style: {0}")]
-    Style(#[from] crate::handover::node::NodeStyleError),
-    /// A worker's program cannot be started at all.
-    #[error(transparent)]
-    Start(#[from] crate::lifecycle::crew::StartError),
-    /// The workers die before they are ready.
-    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
-    GaveUp {
-        /// How often in a row.
-        times: u32,
-        /// How the last one ended.
-        end: String,
-        /// Where to see what it wrote.
-        wrote: &'static str,
-    },
-    /// The system refused what cannot be done without.
-    #[error("{doing}: {source}")]
-    System {
-        /// What was being done.
-        doing: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-/// Says what was being done when the system refused.
-trait While<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError>;
-}
-
-impl<T> While<T> for io::Result<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError> {
-        self.map_err(|source| MasterError::System { doing, source })
-    }
-}
 
 /// How far the master's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
