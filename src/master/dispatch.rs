@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Refusal};
 use super::ledger::Ledger;
-use super::link::{Link, LinkError, News};
+use super::link::{Heard, Link, LinkError, News};
 use crate::config::{Affinity, Config, Prefix};
 use crate::lifecycle::pool::WorkerId;
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
@@ -124,7 +124,7 @@ impl Dispatch {
         worker: WorkerId,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Option<(Slot, Result<(), LinkError>)> {
+    ) -> Option<(Slot, Result<Heard, LinkError>)> {
         let link = self.links.get_mut(&worker)?;
         let held = &mut self.queues[link.slot.index()];
         Some((link.slot, link.receive(held, &mut self.ledger, news, now)))

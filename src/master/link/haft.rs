@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::{InFlight, LinkError, News, Obstacle};
+use super::{Heard, InFlight, LinkError, News, Obstacle};
 use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
 use crate::handover::outbox::Outbox;
 use crate::master::connection::Connection;
 use crate::sys::scm::Sent;
+
+/// Most frames taken from one worker a turn, so that one that never stops talking does not keep the others waiting.
+const MOST_FRAMES_A_TURN: usize = 64;
 
 /// The master's end of a channel, and what stands in the way of using it.
 #[derive(Debug)]
@@ -76,21 +79,24 @@ impl HaftLink {
         }
     }
 
-    /// Takes in all that the worker has said.
+    /// Takes in what the worker has said, but no more than a turn's worth.
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<(), LinkError> {
-        while let Some(frame) = self.end.receive()? {
+    ) -> Result<Heard, LinkError> {
+        for _ in 0..MOST_FRAMES_A_TURN {
+            let Some(frame) = self.end.receive()? else { return Ok(Heard::All) };
             match frame {
+                FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit } => {
                     in_flight.outbox.raise_limit(limit)?;
-                    if !self.ready {
-                        self.ready = true;
-                        news.push(News::Ready);
-                    }
+                    self.ready = true;
+                    news.push(News::Ready);
+                }
+                FromWorker::Taken { .. } | FromWorker::Returned { .. } if !self.ready => {
+                    return Err(LinkError::NotReadyYet);
                 }
                 FromWorker::Taken { below, limit, open } => {
                     in_flight.outbox.raise_limit(limit)?;
@@ -100,7 +106,7 @@ impl HaftLink {
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
             }
         }
-        Ok(())
+        Ok(Heard::Part)
     }
 
     /// After the worker's death: the first sequence number that it had not received.

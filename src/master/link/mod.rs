@@ -16,6 +16,9 @@ use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::poller::Interest;
 
+/// Most turns that are given to the last words of a dead worker: far more than a channel holds. They end by themselves,
+/// but for those of a child of its that has the channel still.
+const MOST_LAST_TURNS: usize = 64;
 /// How long a worker is left alone after it has given connections back.
 const REST: Duration = Duration::from_millis(100);
 
@@ -28,6 +31,12 @@ pub enum LinkError {
     /// It said what cannot be.
     #[error("broke the hand-over protocol: {0}")]
     Violation(#[from] Violation),
+    /// It said something before it was ready.
+    #[error("broke the hand-over protocol: it spoke before it was ready")]
+    NotReadyYet,
+    /// It said a second time that it is ready.
+    #[error("broke the hand-over protocol: it said that it is ready a second time")]
+    ReadyTwice,
     /// Nothing can be sent to it.
     #[error("takes nothing any more: {0}")]
     Send(#[from] io::Error),
@@ -51,6 +60,15 @@ pub enum Obstacle {
 pub enum News {
     /// It is ready.
     Ready,
+}
+
+/// How much of what a worker has said was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// All of it.
+    All,
+    /// As much as one worker may say a turn; the poller will tell of the rest.
+    Part,
 }
 
 /// A worker's channel and what is in flight on it.
@@ -128,14 +146,14 @@ impl Link {
         Ok(())
     }
 
-    /// Takes in all that the worker has said. What it returned goes to the front of `held`.
+    /// Takes in what the worker has said, but no more than a turn's worth. What it returned goes to the front of `held`.
     pub fn receive(
         &mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<(), LinkError> {
+    ) -> Result<Heard, LinkError> {
         let mut in_flight =
             InFlight { slot: self.slot, outbox: &mut self.outbox, held, ledger, rests_until: &mut self.rests_until };
         self.end.receive(&mut in_flight, news, now)
@@ -144,8 +162,15 @@ impl Link {
     /// The worker is dead: takes in its last words, then gives back what it had not acknowledged. The channel is
     /// drained first, so that nothing it had acknowledged is sent again.
     pub fn reclaim(mut self, held: &mut VecDeque<Connection>, ledger: &mut Ledger, now: Instant) {
-        if let Err(error) = self.receive(held, ledger, &mut Vec::new(), now) {
-            tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
+        for _ in 0..MOST_LAST_TURNS {
+            match self.receive(held, ledger, &mut Vec::new(), now) {
+                Ok(Heard::Part) => {}
+                Ok(Heard::All) => break,
+                Err(error) => {
+                    tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
+                    break;
+                }
+            }
         }
         let unread_from = self.end.unread_from().unwrap_or(u64::MAX);
         let mut unread = 0;
@@ -203,3 +228,6 @@ impl AsFd for Link {
         self.end.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;
