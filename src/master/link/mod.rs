@@ -186,6 +186,11 @@ impl Link {
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
         give_back(connections.into_iter(), held, now);
     }
+
+    /// The master ends: what is in flight is the worker's.
+    pub fn abandon(mut self) {
+        self.outbox.reclaim().for_each(|(_, connection)| connection.close_delivered());
+    }
 }
 
 /// What a worker's words change: the connections in flight to it, and what becomes of them.
