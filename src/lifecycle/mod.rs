@@ -5,3 +5,4 @@
 pub mod crew;
 pub mod output;
 pub mod pool;
+pub mod program;

@@ -66,6 +66,23 @@ impl Doors {
         (0..).zip(&self.listeners).filter_map(|(number, listener)| Some((number, listener.as_ref()?)))
     }
 
+    /// Adds a listener; its number is the next one.
+    pub fn add(&mut self, listener: Listener, poller: &Poller) -> io::Result<()> {
+        if self.open {
+            poller.add(&listener, self.listeners.len() as u64, Interest::Readable)?;
+        }
+        self.listeners.push(Some(listener));
+        Ok(())
+    }
+
+    /// Closes a listener; its number is not used again.
+    pub fn remove(&mut self, number: u16, poller: &Poller) -> io::Result<()> {
+        match self.listeners.get_mut(usize::from(number)).and_then(Option::take) {
+            Some(listener) if self.open => poller.remove(&listener),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts to wait for connections; the poller's token of a listener is its number.
     pub fn open(&mut self, poller: &Poller) -> io::Result<()> {
         if !self.open {

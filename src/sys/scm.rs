@@ -23,6 +23,12 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?)
 }
 
+/// A connected pair of Unix sockets, both non-blocking and close-on-exec, that is a stream of bytes.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?)
+}
+
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {

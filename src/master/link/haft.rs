@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::{Heard, InFlight, LinkError, News, Obstacle};
+use super::{InFlight, LinkError, News, Obstacle};
 use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
 use crate::handover::outbox::Outbox;
 use crate::master::connection::Connection;
 use crate::sys::scm::Sent;
 
-/// Most frames taken from one worker a turn, so that one that never stops talking does not keep the others waiting.
-const MOST_FRAMES_A_TURN: usize = 64;
+/// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
+const MOST_FRAMES: u32 = 64;
 
 /// The master's end of a channel, and what stands in the way of using it.
 #[derive(Debug)]
@@ -79,15 +79,15 @@ impl HaftLink {
         }
     }
 
-    /// Takes in what the worker has said, but no more than a turn's worth.
+    /// Takes in what the worker has said. `false`: there is more, to be taken in another turn.
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<Heard, LinkError> {
-        for _ in 0..MOST_FRAMES_A_TURN {
-            let Some(frame) = self.end.receive()? else { return Ok(Heard::All) };
+    ) -> Result<bool, LinkError> {
+        for _ in 0..MOST_FRAMES {
+            let Some(frame) = self.end.receive()? else { return Ok(true) };
             match frame {
                 FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit } => {
@@ -106,7 +106,7 @@ impl HaftLink {
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
             }
         }
-        Ok(Heard::Part)
+        Ok(false)
     }
 
     /// After the worker's death: the first sequence number that it had not received.

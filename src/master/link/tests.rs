@@ -9,9 +9,12 @@ use socket2::SockRef;
 use super::*;
 use crate::addr::EndAddr;
 use crate::config::Prefix;
-use crate::handover::haft::{Entry, FromWorker, Heard as Frame, WorkerEnd};
+use crate::handover::haft::{Entry, FromWorker, Heard, WorkerEnd};
 use crate::route::Key;
 use crate::sys::scm::Sent;
+
+/// What receiving yields when there is no more.
+const HEARD_OUT: bool = true;
 
 /// A link whose worker is ready, with the books and the queue of its slot.
 struct Rig {
@@ -28,13 +31,13 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let (end, channel) = MasterEnd::pair().expect("pair");
-        let link = Link::new(WorkerId(1), Slot(0), end);
+        let link = Link::haft(WorkerId(1), Slot(0), end);
         let worker = WorkerEnd::new(channel);
         let ledger = Ledger::new(1);
         let mut rig =
             Self { link, worker, held: VecDeque::new(), ledger, news: Vec::new(), now: Instant::now(), made: 0 };
         rig.say(FromWorker::Ready { limit: 100_000 });
-        assert_eq!(rig.receive().expect("ready"), Heard::All);
+        assert_eq!(rig.receive().expect("ready"), HEARD_OUT);
         assert_eq!(rig.news, [News::Ready]);
         rig
     }
@@ -58,7 +61,7 @@ impl Rig {
     }
 
     fn send(&mut self) -> Result<Obstacle, LinkError> {
-        self.link.send(&mut self.held, 100_000, self.now).map(|()| self.link.obstacle)
+        self.link.send(&mut self.held, None, 100_000, self.now).map(|()| self.link.obstacle)
     }
 
     /// Holds and sends one by one until the channel is full.
@@ -74,8 +77,8 @@ impl Rig {
         assert!(matches!(self.worker.send(frame).expect("send"), Sent::Bytes(_)));
     }
 
-    fn receive(&mut self) -> Result<Heard, LinkError> {
-        self.link.receive(&mut self.held, &mut self.ledger, &mut self.news, self.now)
+    fn receive(&mut self) -> Result<bool, LinkError> {
+        self.link.receive(&mut self.held, &mut self.ledger, None, &mut self.news, self.now)
     }
 
     /// Everything the worker finds in the channel: connections, by their clients' ports, and whether to drain after them.
@@ -83,11 +86,11 @@ impl Rig {
         let mut entries = Vec::new();
         while let Some(frame) = self.worker.receive().expect("receive") {
             match frame {
-                Frame::Connections(more, descriptors) => {
+                Heard::Connections(more, descriptors) => {
                     assert_eq!(more.len(), descriptors.len());
                     entries.extend(more);
                 }
-                Frame::Drain { .. } => return (entries, true),
+                Heard::Drain { .. } => return (entries, true),
             }
         }
         (entries, false)
@@ -149,7 +152,7 @@ fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
     let (found, told) = rig.found();
     assert_eq!((found.len(), told), (usize::from(rig.made) - 1, false));
     let mut nothing = VecDeque::new();
-    rig.link.send(&mut nothing, 1, rig.now).expect("send");
+    rig.link.send(&mut nothing, None, 1, rig.now).expect("send");
     assert_eq!(rig.link.wanted_interest(), Interest::Readable);
     assert!(rig.found().1);
 }
@@ -168,7 +171,7 @@ fn a_dead_worker_s_connections_come_back_in_order_those_unread_told_from_those_u
     rig.say(FromWorker::Taken { below: 7, limit: 100_000, open: 7 });
     rig.hold(1);
     let Rig { link, mut held, mut ledger, now, .. } = rig;
-    link.reclaim(&mut held, &mut ledger, now);
+    link.reclaim(&mut held, &mut ledger, None, now);
     let waiting: Vec<u16> = held.iter().map(|held| held.client.ip().expect("an address").port()).collect();
     assert_eq!(waiting, (7..21).collect::<Vec<_>>(), "in front of what waited");
     assert_eq!((ledger.redelivered_unacknowledged, ledger.redelivered_unread), (3, 10));
@@ -201,12 +204,12 @@ fn a_worker_that_never_stops_talking_is_heard_a_part_at_a_time() {
         said += 1;
     }
     let mut turns = 1;
-    while rig.receive().expect("receive") == Heard::Part {
+    while rig.receive().expect("receive") != HEARD_OUT {
         turns += 1;
         assert!(turns <= said, "no end");
     }
     assert!(turns > 1, "{said} frames in one turn");
-    rig.link.reclaim(&mut rig.held, &mut rig.ledger, rig.now);
+    rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
 }
 
 #[test]
@@ -218,6 +221,6 @@ fn the_last_words_of_a_dead_worker_are_heard_to_the_end() {
         rig.say(FromWorker::Taken { below, limit: 100_000, open: 0 });
     }
     let Rig { link, mut held, mut ledger, now, .. } = rig;
-    link.reclaim(&mut held, &mut ledger, now);
+    link.reclaim(&mut held, &mut ledger, None, now);
     assert_eq!((ledger.delivered()[0], held.len()), (200, 0));
 }

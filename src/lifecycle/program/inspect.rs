@@ -1,0 +1,106 @@
+//! `--inspect`: one port for each worker, as Node's own cluster gives it, since only one process can have a port.
+
+use super::look::{Aim, Looker, Place};
+use super::node;
+
+/// Where Node's inspector listens if nothing else is said (node(1), `--inspect`).
+const DEFAULT_PORT: u16 = 9229;
+
+/// What is different for one worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerWorker {
+    /// What to start.
+    pub command: Vec<String>,
+    /// Its NODE_OPTIONS, if there are any.
+    pub node_options: Option<String>,
+}
+
+/// The command and NODE_OPTIONS for the worker of a slot: every port of an inspector that is named, and the usual one
+/// where none is, becomes that port plus `slot`. Port 0 (any that is free) stays. So does everything else.
+///
+/// While a slot's old worker drains it still has the port; Node then says so, and the new worker runs without.
+pub fn for_slot(command: &[String], node_options: Option<&str>, slot: u16) -> PerWorker {
+    let options: Vec<String> = node_options.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let ports = Ports { slot, named: options.iter().any(|option| names_port(option)) };
+    let mut looker = Looker::new(Aim::Ports(&ports));
+    let seen = looker.command(command, &Place::nowhere()).unwrap_or_default();
+    PerWorker {
+        command: seen.instead.unwrap_or_else(|| command.to_vec()),
+        node_options: node_options.map(|text| ports.options(text).unwrap_or_else(|| text.to_owned())),
+    }
+}
+
+/// How ports change for one worker.
+#[derive(Debug)]
+pub struct Ports {
+    slot: u16,
+    /// The environment names a port, so that a bare `--inspect` means that one.
+    named: bool,
+}
+
+impl Ports {
+    /// The words of a start of Node for this worker; `None` if they stay as they are.
+    pub fn node(&self, command: &[String]) -> Option<Vec<String>> {
+        let own = node::own_options(command);
+        let options = self.shifted(&command[own.clone()], self.named)?;
+        Some(command[..own.start].iter().cloned().chain(options).chain(command[own.end..].iter().cloned()).collect())
+    }
+
+    /// The text of NODE_OPTIONS for this worker; `None` if it stays as it is.
+    pub fn options(&self, text: &str) -> Option<String> {
+        let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        Some(self.shifted(&words, false)?.join(" "))
+    }
+
+    fn shifted(&self, options: &[String], named_elsewhere: bool) -> Option<Vec<String>> {
+        let mut shifted = Vec::with_capacity(options.len() + 1);
+        let mut named = named_elsewhere;
+        let mut inspects = false;
+        let mut value_follows = false;
+        for option in options {
+            let (name, value) =
+                option.split_once('=').map_or((option.as_str(), None), |(name, value)| (name, Some(value)));
+            if std::mem::take(&mut value_follows) {
+                shifted.push(self.shift(option));
+                continue;
+            }
+            let starts = matches!(name, "--inspect" | "--inspect-brk" | "--inspect-wait");
+            let port = matches!(name, "--inspect-port" | "--debug-port");
+            inspects |= starts;
+            named |= port || (starts && value.is_some());
+            value_follows = port && value.is_none();
+            match value.filter(|_| starts || port) {
+                Some(value) => shifted.push(format!("{name}={}", self.shift(value))),
+                None => shifted.push(option.clone()),
+            }
+        }
+        if inspects && !named {
+            shifted.push(format!("--inspect-port={}", self.port(DEFAULT_PORT)));
+        }
+        (shifted != options).then_some(shifted)
+    }
+
+    /// `port`, `host:port` or `host`.
+    fn shift(&self, place: &str) -> String {
+        if let Ok(port) = place.parse() {
+            return self.port(port).to_string();
+        }
+        match place.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) if !host.contains(':') || host.ends_with(']') => {
+                format!("{host}:{}", self.port(port))
+            }
+            _ => format!("{place}:{}", self.port(DEFAULT_PORT)),
+        }
+    }
+
+    /// Port 0, which means any, where the numbers end.
+    fn port(&self, base: u16) -> u16 {
+        if base == 0 { 0 } else { base.checked_add(self.slot).unwrap_or(0) }
+    }
+}
+
+fn names_port(option: &str) -> bool {
+    let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+    matches!(name, "--inspect-port" | "--debug-port")
+        || (value.is_some() && matches!(name, "--inspect" | "--inspect-brk" | "--inspect-wait"))
+}

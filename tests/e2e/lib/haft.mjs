@@ -1,0 +1,114 @@
+// haft as a child process, and what it tells about itself over its admin socket.
+
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import http from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+
+import { parse, total } from './metrics.mjs';
+import { until, within } from './wait.mjs';
+
+/** The binary under test: $HAFT, or the release build of this repository. */
+const BINARY = process.env.HAFT ?? fileURLToPath(new URL('../../../target/release/haft', import.meta.url));
+
+export class Haft {
+  /** Starts it; `flags` replace those that every test needs, and add to them. A short drain keeps the tests short. */
+  constructor(place, flags) {
+    if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release makes it`);
+    this.admin = join(place.folder, 'admin.sock');
+    const defaults = { '-l': '127.0.0.1:0', '--drain-timeout': '5s', '--admin': `unix:${this.admin}` };
+    const missing = Object.entries(defaults).filter(([flag]) => !flags.includes(flag));
+    this.child = place.child(BINARY, ...missing.flat(), ...flags);
+    /** Every worker that was ever seen in the status. */
+    this.workers = new Set();
+  }
+
+  /** Waits until it listens and all its workers are ready. */
+  async ready() {
+    const [[, address]] = await this.child.heard(/\blistening on (\S+:\d+)/);
+    this.address = address;
+    this.url = `http://${address}`;
+    await until('a 200 from /readyz', async () => (await this.get('/readyz')).status === 200);
+    await until('all workers to be ready', async () => {
+      const { slots } = await this.status();
+      return slots.every(({ state }) => state === 'ready') || Promise.reject(new Error(JSON.stringify(slots)));
+    });
+    const { listen } = await this.status();
+    assert.ok(listen.includes(address), `/status lists ${address} under "listen"`);
+  }
+
+  /** One request to the admin socket: `{ status, body }`. */
+  async get(path) {
+    this.child.mustRun();
+    const answer = new Promise((resolve, reject) => {
+      const request = http.get({ socketPath: this.admin, path, agent: false }, (response) => {
+        let body = '';
+        response.setEncoding('utf8');
+        response.on('data', (part) => (body += part));
+        response.on('end', () => resolve({ status: response.statusCode, body }));
+        response.on('error', reject);
+      });
+      request.on('error', reject);
+    });
+    return within(10_000, `an answer to ${path}`, answer);
+  }
+
+  /** `/status` as an object. */
+  async status() {
+    const { status, body } = await this.get('/status');
+    assert.equal(status, 200, '/status answers with 200');
+    const seen = JSON.parse(body);
+    for (const { pid } of seen.slots) if (pid) this.workers.add(pid);
+    return seen;
+  }
+
+  /**
+   * The counts of one scrape: `{ accepted, delivered, refused, inFlight, respawned }`. That nothing is lost is a
+   * promise for every moment, so it is asserted at every scrape.
+   */
+  async ledger() {
+    const { status, body } = await this.get('/metrics');
+    assert.equal(status, 200, '/metrics answers with 200');
+    const samples = parse(body);
+    const ledger = {
+      accepted: total(samples, 'haft_connections_accepted_total'),
+      delivered: total(samples, 'haft_connections_delivered_total'),
+      refused: total(samples, 'haft_connections_refused_total'),
+      inFlight: total(samples, 'haft_connections_in_flight'),
+      respawned: total(samples, 'haft_workers_respawned_total'),
+    };
+    const { accepted, delivered, refused, inFlight } = ledger;
+    assert.equal(accepted, delivered + refused + inFlight, `accepted = delivered + refused + in flight: ${body}`);
+    return ledger;
+  }
+
+  /** The ledger once it holds as many connections as `opened()` says and none of them is under way. */
+  async settled(opened) {
+    return until('all opened connections to be accepted and none in flight', async () => {
+      const ledger = await this.ledger();
+      if (ledger.accepted === opened() && ledger.inFlight === 0) return ledger;
+      throw new Error(`${opened()} opened, ${JSON.stringify(ledger)}`);
+    });
+  }
+
+  /** Stops it as an administrator would, and checks that it leaves nothing behind. */
+  async stop() {
+    await this.status();
+    const how = await this.child.end('SIGTERM');
+    assert.deepEqual(how, { code: 0, signal: null }, 'it ends by itself, with exit code 0');
+    assert.ok(!existsSync(this.admin), 'no socket file is left');
+    await until('the end of all workers', () => [...this.workers].every((pid) => !alive(pid)));
+  }
+}
+
+/** Whether a process of this id exists. */
+export function alive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    if (error.code === 'ESRCH') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,39 @@
+// Where clients come from: a loopback address of their own, and one TCP connection per request.
+
+import http from 'node:http';
+
+/**
+ * A source address. Its agent keeps no connection alive, so that every polling request and every WebSocket is a TCP
+ * connection of its own, and it counts them: what a balancer accepted must add up to what the homes have opened.
+ */
+export class Home {
+  constructor(address) {
+    this.address = address;
+    this.opened = 0;
+    this.agent = new CountingAgent(this);
+  }
+}
+
+/** `count` homes in 127.0.0.0/8, spread over its third and fourth byte; never 127.0.0.1 itself. */
+export function homes(count) {
+  return Array.from({ length: count }, (_, i) => new Home(`127.0.${1 + (i % 7)}.${2 + i}`));
+}
+
+/** How many TCP connections these homes have established. */
+export function opened(list) {
+  return list.reduce((sum, home) => sum + home.opened, 0);
+}
+
+class CountingAgent extends http.Agent {
+  constructor(home) {
+    super({ keepAlive: false, localAddress: home.address });
+    this.home = home;
+  }
+
+  createConnection(options, done) {
+    const socket = super.createConnection(options, done);
+    // Only an established connection can have been accepted; a refused one never reached anybody.
+    socket.once('connect', () => this.home.opened++);
+    return socket;
+  }
+}

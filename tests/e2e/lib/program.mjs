@@ -1,0 +1,80 @@
+// The frame around each test: a folder and children of its own, which are gone afterwards, whatever happened.
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { Child } from './child.mjs';
+import { Client } from './client.mjs';
+import { Haft } from './haft.mjs';
+
+/**
+ * Runs `body(place)` as one test. The time limit is only there so that a hang ends; on failure the last lines of every
+ * child are shown.
+ */
+export function program(name, body, { minutes = 4 } = {}) {
+  test(name, { timeout: minutes * 60_000 }, async (t) => {
+    const place = new Place(t);
+    try {
+      await body(place);
+    } catch (error) {
+      for (const child of place.children) t.diagnostic(`last lines of ${child.name}:\n${child.tail()}`);
+      throw error;
+    } finally {
+      await place.clear();
+    }
+  });
+}
+
+/** What a test may start, and the folder it may write to. */
+class Place {
+  constructor(t) {
+    this.t = t;
+    this.folder = mkdtempSync(join(tmpdir(), 'haft-e2e-'));
+    // Also when this program is told to stop in the middle.
+    process.once('exit', () => rmSync(this.folder, { recursive: true, force: true }));
+    this.children = [];
+    this.clients = [];
+    this.endings = [];
+  }
+
+  /** Tells something worth reading beside the result. */
+  say(text) {
+    this.t.diagnostic(text);
+  }
+
+  /** A child process. */
+  child(command, ...args) {
+    const child = new Child(command, args, { cwd: this.folder });
+    this.children.push(child);
+    return child;
+  }
+
+  /** A running and ready haft with these flags. */
+  async haft(...flags) {
+    const haft = new Haft(this, flags);
+    await haft.ready();
+    return haft;
+  }
+
+  /** A Socket.IO client; it is closed at the end of the test. */
+  client(url, home, options) {
+    const client = new Client(url, home, options);
+    this.clients.push(client);
+    return client;
+  }
+
+  /** What is to be done when the test has ended, well or not. */
+  atEnd(ending) {
+    this.endings.push(ending);
+  }
+
+  async clear() {
+    for (const ending of this.endings) await ending();
+    this.clients.forEach((client) => client.close());
+    const alive = this.children.filter((child) => !child.how);
+    await Promise.all(alive.map((child) => child.end('SIGTERM').catch(() => child.end('SIGKILL'))));
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

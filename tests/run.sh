@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# All checks and tests of haft, from a fresh clone, in one command:
+#
+#     bash tests/run.sh                  everything
+#     bash tests/run.sh clippy e2e/page  only the steps whose names begin so (their preparation is up to you)
+#
+# Needs Rust, Node 20 with npm, and, for what is missing beyond that, apt and root. Every step goes on after the failure
+# of another unless it needs its result. The last line is "N passed, N failed"; the exit code is 0 only if something ran
+# and nothing failed.
+
+set -u -o pipefail
+cd "$(dirname "$0")/.." || exit 1
+exec </dev/null
+
+readonly CARGO_DENY_VERSION=0.20.2
+readonly TOOLS="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/haft-tests"
+readonly WANTED=("$@")
+readonly SHOWN=250 # lines of output that a failed step shows
+
+export PATH="$PATH:$TOOLS/bin"
+export CARGO_TERM_COLOR=never NO_COLOR=1
+target=${CARGO_TARGET_DIR:-target}
+[[ $target == /* ]] || target=$PWD/$target
+export HAFT=$target/release/haft EXAMPLES=$target/debug/examples
+
+log=$(mktemp "${TMPDIR:-/tmp}/haft-tests.XXXXXX") || exit 1
+running=
+trap 'rm -f "$log"' EXIT
+trap '[[ -z $running ]] || kill "$running" 2>/dev/null; exit 130' INT TERM HUP
+
+passed=0 failed=0 skipped=0
+broken=() # names of the steps that failed
+
+wanted() { # NAME
+    ((${#WANTED[@]})) || return 0
+    local prefix
+    for prefix in "${WANTED[@]}"; do [[ $1 == "$prefix"* ]] && return 0; done
+    return 1
+}
+
+# Adds up what the tool's own closing lines in $log say; sets p, f and s. A step without tests of its own leaves them 0.
+count_none() { p=0 f=0 s=0; }
+count_cargo() {
+    read -r p f s < <(awk '/^test result: / { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$log")
+}
+count_node() {
+    read -r p f s < <(awk '$2 == "pass" { p += $3 } $2 == "fail" || $2 == "cancelled" { f += $3 }
+        $2 == "skipped" || $2 == "todo" { s += $3 } END { print p + 0, f + 0, s + 0 }' <(grep -E '^ℹ [a-z]+ [0-9]+$' "$log"))
+}
+
+step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
+    local kind=$1 name=$2 minutes=$3 began=$SECONDS code p f s
+    shift 3
+    wanted "$name" || return 0
+    printf '== %-24s ' "$name"
+    timeout --kill-after=20 "$((minutes * 60))" "$@" >"$log" 2>&1 &
+    running=$!
+    wait "$running"
+    code=$?
+    running=
+    "count_$kind"
+    # What failed without saying which test did (it did not compile, hung, crashed) is one failure all the same; so is a
+    # test program that ran no test. A plain check is one test.
+    if ((code != 0 && f == 0)); then f=1; fi
+    if ((code == 0 && p + f + s == 0)); then if [[ $kind == none ]]; then p=1; else f=1; fi; fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    local took="$((SECONDS - began)) s"
+    if ((f == 0)); then
+        printf 'ok    %s passed%s, %s\n' "$p" "$( ((s == 0)) || echo ", $s skipped")" "$took"
+        grep -E '^ℹ ' "$log" | grep -vE '^ℹ [a-z_]+ [0-9.]+$' | sed 's/^ℹ /   /'
+        return 0
+    fi
+    broken+=("$name")
+    printf 'FAILED %s passed, %s failed, %s\n' "$p" "$f" "$took"
+    ((code != 124)) || echo "   it took longer than $minutes minutes and was ended"
+    echo "   --- its last lines"
+    sed '/^✖ failing tests:/,$d' "$log" | tail -n "$SHOWN" | sed 's/^/   | /'
+    return 1
+}
+
+skip() { # NAME REASON
+    wanted "$1" || return 0
+    skipped=$((skipped + 1))
+    printf '== %-24s skipped: %s\n' "$1" "$2"
+}
+
+# --- What the machine must have -------------------------------------------------------------------------------------
+
+# command that shows whether it is there : Debian packages that bring it
+readonly NEEDED=("cc:gcc libc6-dev" "python3:python3" "chromium:chromium")
+
+install_packages() {
+    local need missing=() packages=() said
+    for need in "${NEEDED[@]}"; do
+        command -v "${need%%:*}" >/dev/null && continue
+        missing+=("${need%%:*}")
+        read -ra said <<<"${need#*:}"
+        packages+=("${said[@]}")
+    done
+    ((${#packages[@]})) || return 0
+    echo "missing: ${missing[*]}"
+    if ! command -v apt-get >/dev/null || (($(id -u) != 0)); then
+        echo "cannot install them here (that needs apt and root). Run as root: apt-get install ${packages[*]}"
+        return 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    local quiet=(-qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
+    apt-get "${quiet[@]}" update && apt-get "${quiet[@]}" install -y --no-install-recommends "${packages[@]}"
+}
+
+check_tools() {
+    local tool ok=0
+    for tool in cargo rustfmt cargo-clippy rustdoc; do
+        command -v "$tool" >/dev/null && continue
+        echo "$tool is missing: install Rust with rustup, then: rustup component add rustfmt clippy"
+        ok=1
+    done
+    if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
+        echo "Node 20 or newer with npm is missing; found: node $(node --version 2>/dev/null || echo none)"
+        ok=1
+    fi
+    return "$ok"
+}
+
+install_npm() {
+    cd tests/e2e || return 1
+    local now
+    now=$(cat package.json package-lock.json .npmrc | sha256sum) || return 1
+    [[ -f node_modules/.installed && $(<node_modules/.installed) == "$now" ]] && return 0
+    npm ci --ignore-scripts --no-audit --no-fund && echo "$now" >node_modules/.installed
+}
+
+install_deny() {
+    command -v cargo-deny >/dev/null && return 0
+    # It is run for a second: better quickly built than quick.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_PROFILE_RELEASE_DEBUG=0 cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --root "$TOOLS"
+}
+
+# `timeout` starts programs only: this makes a function of this file one.
+self() { step none "$1" "$2" bash -c "$(declare -p NEEDED TOOLS CARGO_DENY_VERSION); $(declare -f "$3"); $3"; }
+
+# --- The steps ------------------------------------------------------------------------------------------------------
+
+self tools 1 check_tools
+self packages 15 install_packages
+self npm 10 install_npm
+
+step none rustfmt 2 cargo fmt --all --check
+step none clippy 20 cargo clippy --locked --all-targets -- -D warnings
+step none rustdoc 10 env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+step none build 20 cargo build --locked --release
+built=$?
+step cargo cargo-test 30 cargo test --locked --no-fail-fast
+
+for program in tests/e2e/*.mjs; do
+    name=e2e/$(basename "$program" .mjs)
+    if ((built != 0)) && [[ $name != e2e/reference ]]; then
+        skip "$name" "the release build failed"
+    else
+        step node "$name" 10 node --test-reporter=spec "$program"
+    fi
+done
+
+if self deny/install 30 install_deny; then
+    step none deny/policy 5 cargo deny check bans licenses sources
+    # The advisories are a database of their own, which a machine without the open Internet cannot fetch.
+    if wanted deny/advisories; then
+        if timeout 120 cargo deny fetch db >"$log" 2>&1; then
+            step none deny/advisories 5 cargo deny check --disable-fetch advisories
+        else
+            skip deny/advisories "the advisory database cannot be fetched here: $(grep -vE '^\s*$' "$log" | tail -n 1)"
+        fi
+    fi
+fi
+
+# --- The result -----------------------------------------------------------------------------------------------------
+
+echo
+((${#broken[@]} == 0)) || echo "failed: ${broken[*]}"
+result="$passed passed, $failed failed"
+((skipped == 0)) || result+=", $skipped skipped"
+echo "$result"
+((failed == 0 && passed > 0))
