@@ -42,6 +42,8 @@ use crate::sys::poller::{Poller, Ready};
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
+/// Most turns in a row at channels and listeners.
+const MOST_TURNS: u32 = 16;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
@@ -212,13 +214,24 @@ impl Master {
             tokio::select! {
                 waited = self.poller.wait(&mut ready) => {
                     waited.doing("waiting for connections")?;
-                    self.turn(&ready)?;
+                    self.turns(&mut ready)?;
                 }
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
                 _ = signals.interrupt.recv() => self.stop("SIGINT")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns until nothing is ready, but not so many that signals, deaths and questions are kept waiting.
+    fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
+        for _ in 0..MOST_TURNS {
+            self.turn(ready)?;
+            if !self.poller.look(ready).doing("waiting for connections")? {
+                break;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ mod advanced;
 mod conversation;
 mod golden;
 mod pairing;
+mod real_node;
 mod registry;
 
 use super::message::WorkerMessage;

@@ -139,7 +139,7 @@ fn one_server_is_shared_by_all_who_ask_for_it() {
     assert_eq!(servers.of_worker(B).collect::<Vec<_>>(), [first]);
     assert_eq!(servers.of_worker(A).count(), 4);
     let sockname = name("[::]:7");
-    let outcome = Outcome::HandOver { sockname: Some(&sockname) };
+    let outcome = Outcome::HandOver { sockname: Some(&sockname), port: None };
     assert_eq!(servers.answer(first), Some(Answer { key: "null:3000:4:undefined", data: None, outcome }));
     assert_eq!(servers.key(first), Some("null:3000:4:undefined"));
 }
@@ -244,7 +244,8 @@ fn with_listen_the_first_tcp_server_is_served_from_there() {
     assert!(matches!(servers.ask(A, &at("0.0.0.0", AddressType::Udp4, 9)), Decision::Open(_)));
     assert_eq!(servers.ask(A, &tcp(3000)), Decision::Join(ServerId::OWN));
     let answer = servers.answer(ServerId::OWN).expect("answer");
-    assert_eq!(answer.outcome, Outcome::HandOver { sockname: Some(&own) });
+    // Node would take another port for another's server.
+    assert_eq!(answer.outcome, Outcome::HandOver { sockname: Some(&own), port: Some(3000) });
     assert_eq!(answer.key, "null:3000:4:undefined");
     assert_eq!(errno(&mut servers, A, &tcp(3000)), libc::EADDRINUSE);
     // Further ones are opened as asked, and workers that ask in another order agree.
@@ -269,6 +270,15 @@ fn with_listen_a_new_program_on_another_port_is_served_from_there_too() {
     assert_eq!(servers.ask(C, &tcp(4000)), Decision::Join(ServerId::OWN));
     assert_eq!(servers.key(ServerId::OWN), Some("null:4000:4:undefined"));
     assert!(matches!(servers.ask(C, &tcp(3000)), Decision::Open(_)));
+}
+
+#[test]
+fn whoever_asks_for_any_port_is_told_the_real_one() {
+    let own = name("127.0.0.1:8080");
+    let mut servers = Servers::new(Some(own.clone()), "/".into());
+    assert_eq!(servers.ask(A, &tcp(0)), Decision::Join(ServerId::OWN));
+    let outcome = Outcome::HandOver { sockname: Some(&own), port: None };
+    assert_eq!(servers.answer(ServerId::OWN).map(|answer| answer.outcome), Some(outcome));
 }
 
 #[test]
