@@ -86,9 +86,30 @@ struct Master {
 ///
 /// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE).
 pub async fn run(config: Config, descriptor_limit: u64) -> Result<(), MasterError> {
+    // Before anybody is told that we listen: who reads that may send a signal at once.
+    let signals = Signals::listen()?;
     let (control, requests) = admin::channel();
     let (mut master, exits) = Master::new(&config, descriptor_limit, control)?;
-    master.run(exits, requests).await
+    let outcome = master.run(signals, exits, requests).await;
+    // However it ends.
+    master.dispatch.close(Refusal::Stopping);
+    if outcome.is_ok() {
+        tracing::info!("stopped: {}", master.summary());
+    }
+    outcome
+}
+
+/// How the operator tells the master to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, MasterError> {
+        let listen = |kind| signal(kind).doing("preparing for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
 }
 
 impl Master {
@@ -134,11 +155,10 @@ impl Master {
 
     async fn run(
         &mut self,
+        mut signals: Signals,
         mut exits: mpsc::UnboundedReceiver<Exit>,
         mut requests: mpsc::Receiver<ControlRequest>,
     ) -> Result<(), MasterError> {
-        let mut terminate = listen_for(SignalKind::terminate())?;
-        let mut interrupt = listen_for(SignalKind::interrupt())?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = Vec::new();
@@ -152,12 +172,10 @@ impl Master {
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
-                _ = terminate.recv() => self.stop("SIGTERM")?,
-                _ = interrupt.recv() => self.stop("SIGINT")?,
+                _ = signals.terminate.recv() => self.stop("SIGTERM")?,
+                _ = signals.interrupt.recv() => self.stop("SIGINT")?,
             }
         }
-        self.dispatch.refuse_all(Refusal::Stopping, Instant::now());
-        tracing::info!("stopped: {}", self.summary());
         Ok(())
     }
 
@@ -376,10 +394,6 @@ fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection
 fn admit(dispatch: &mut Dispatch, arrival: Arrival, now: Instant) -> Option<Slot> {
     let connection = connection(dispatch, arrival, now);
     dispatch.admit(connection)
-}
-
-fn listen_for(kind: SignalKind) -> Result<Signal, MasterError> {
-    signal(kind).doing("preparing for signals")
 }
 
 /// Serves metrics and status beside the master.
