@@ -130,12 +130,12 @@ impl Crew {
     }
 
     /// The worker's process has ended. If it never was ready, what it wrote is shown unless the same was shown before.
-    /// Yields its last lines.
-    pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> Vec<String> {
-        let Some(member) = self.members.get(&worker) else { return Vec::new() };
-        let tail: Vec<String> = member.output.borrow().tail().map(str::to_owned).collect();
+    /// Says whether it wrote anything.
+    pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> bool {
+        let Some(member) = self.members.get(&worker) else { return false };
+        let tail = member.output.borrow().tail().collect::<Vec<_>>().join("\n");
         if !was_ready {
-            let alike = output::likeness(tail.join("\n").as_bytes());
+            let alike = output::likeness(tail.as_bytes());
             if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {
@@ -144,7 +144,7 @@ impl Crew {
         }
         self.show(worker);
         self.members.remove(&worker);
-        tail
+        !tail.is_empty()
     }
 
     /// The worker's process id.

@@ -160,7 +160,7 @@ impl Dispatch {
         worker: WorkerId,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Option<(Slot, Result<(), LinkError>)> {
+    ) -> Option<(Slot, Result<bool, LinkError>)> {
         let link = self.links.get_mut(&worker)?;
         let held = &mut self.queues[link.slot.index()];
         Some((link.slot, link.receive(held, &mut self.ledger, self.node.as_mut(), news, now)))

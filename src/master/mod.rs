@@ -64,12 +64,14 @@ pub enum MasterError {
     #[error(transparent)]
     Start(#[from] crate::lifecycle::crew::StartError),
     /// The workers die before they are ready.
-    #[error("worker exited before it was ready ({times} times): giving up{tail}")]
+    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
     GaveUp {
         /// How often in a row.
         times: u32,
-        /// The last lines that it wrote, each on a line of its own, or nothing.
-        tail: String,
+        /// How the last one ended.
+        end: String,
+        /// Where to see what it wrote.
+        wrote: &'static str,
     },
     /// The system refused what cannot be done without.
     #[error("{doing}: {source}")]
@@ -297,7 +299,7 @@ impl Master {
         if let Some(link) = self.dispatch.link(worker) {
             self.poller.remove(&*link).ok();
         }
-        self.observe(Event::Leaving(worker))
+        self.observe(Event::Left(worker))
     }
 
     /// Stops accepting while as many connections are held as there are descriptors for.

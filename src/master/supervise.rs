@@ -30,7 +30,8 @@ pub struct Supervisor {
     was_ready: bool,
     /// By slot: what became of its earlier workers.
     pub(super) history: Vec<History>,
-    last_tail: Vec<String>,
+    /// How the last worker ended, and whether it had written anything.
+    last_words: (String, bool),
 }
 
 /// What became of the earlier workers of a slot.
@@ -57,7 +58,7 @@ impl Supervisor {
             finished: false,
             was_ready: false,
             history: (0..config.workers).map(|_| History::default()).collect(),
-            last_tail: Vec::new(),
+            last_words: Default::default(),
         };
         (supervisor, exits)
     }
@@ -200,7 +201,7 @@ impl Master {
         let description = crew::describe(&exit.status);
         let was_ready = self.supervisor.pool.was_ready(worker);
         let leaving = self.supervisor.pool.is_leaving(worker);
-        let tail = self.supervisor.crew.ended(worker, was_ready);
+        let wrote = self.supervisor.crew.ended(worker, was_ready);
         if let Some(link) = self.dispatch.link(worker) {
             let slot = link.slot;
             self.poller.remove(&*link).ok();
@@ -214,7 +215,7 @@ impl Master {
                 }
             }
         }
-        self.supervisor.last_tail = tail;
+        self.supervisor.last_words = (description, wrote);
         self.observe(Event::Exited(worker))
     }
 
@@ -227,8 +228,9 @@ impl Master {
 
     fn give_up(&mut self) -> MasterError {
         self.supervisor.crew.kill_all();
-        let tail = self.supervisor.last_tail.iter().map(|line| format!("\n  {line}")).collect::<String>();
-        let tail = if tail.is_empty() { tail } else { format!("; the last lines it wrote:{tail}") };
-        MasterError::GaveUp { times: MOST_FAILED_STARTS, tail }
+        let (end, wrote) = std::mem::take(&mut self.supervisor.last_words);
+        // It was shown when it was written, or when its worker died.
+        let wrote = if wrote { "what it wrote is above" } else { "it wrote nothing to standard error" };
+        MasterError::GaveUp { times: MOST_FAILED_STARTS, end, wrote }
     }
 }

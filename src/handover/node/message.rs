@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::Serialization;
 use super::frame::Frame;
 use super::raw::{self, Malformed, Outside, Raw};
 use super::relay::is_answer_of_02;
@@ -125,8 +126,13 @@ pub struct Routing<'f> {
 impl<'f> WorkerMessage<'f> {
     /// Reads a frame.
     pub fn read(frame: &Frame<'f>) -> Result<Self, Malformed> {
+        Self::of_body(frame.serialization(), frame.body())
+    }
+
+    /// Reads a message without what frames it.
+    pub fn of_body(serialization: Serialization, body: &'f [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::default();
-        match raw::walk(frame.serialization(), frame.body(), |name, value| fields.keep(name, value))? {
+        match raw::walk(serialization, body, |name, value| fields.keep(name, value))? {
             Outside::Object => Ok(fields.message()),
             Outside::Value(value) if value.is_text("ready") => Ok(Self::Ready),
             Outside::Value(_) | Outside::Unknown => Ok(Self::Other),

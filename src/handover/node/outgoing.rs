@@ -98,11 +98,6 @@ impl<H> Outgoing<H> {
         self.bytes.len() - self.sent
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Bytes of memory held.
     pub fn held(&self) -> usize {
         self.bytes.capacity()

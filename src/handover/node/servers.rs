@@ -166,15 +166,15 @@ impl Servers {
     /// The program in a worker closed a server. An unknown one is nothing: the worker may have lost it before.
     pub fn closed(&mut self, worker: WorkerId, key: &str) -> Option<Left> {
         let (id, server) = self.servers.iter_mut().find(|(_, server)| server.key == key)?;
-        server.holders.remove(&worker).then(|| Left { server: *id, was_last: server.holders.is_empty() })
+        server.leave(worker).map(|was_last| Left { server: *id, was_last })
     }
 
     /// A worker has ended: it has no server any more. Yields those it had.
     pub fn exited(&mut self, worker: WorkerId) -> Vec<Left> {
-        let left = self.servers.iter_mut().filter_map(|(id, server)| {
-            server.holders.remove(&worker).then(|| Left { server: *id, was_last: server.holders.is_empty() })
-        });
-        left.collect()
+        let left = |(id, server): (&ServerId, &mut Server)| {
+            server.leave(worker).map(|was_last| Left { server: *id, was_last })
+        };
+        self.servers.iter_mut().filter_map(left).collect()
     }
 
     /// The servers that nobody has, haft's own apart: those of workers that have died, or of ports that a program
@@ -217,6 +217,12 @@ impl Server {
             self.data = query.data.map(|data| data.bytes().to_vec());
         }
         self.holders.insert(worker)
+    }
+
+    /// If the worker had it: whether nobody has it now.
+    fn leave(&mut self, worker: WorkerId) -> Option<bool> {
+        self.holders.remove(&worker).then_some(())?;
+        Some(self.holders.is_empty())
     }
 }
 

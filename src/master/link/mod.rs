@@ -230,7 +230,8 @@ impl Link {
         Ok(())
     }
 
-    /// Takes in all that the worker has said. What it returned goes to the front of `held`.
+    /// Takes in what the worker has said. What it returned goes to the front of `held`. `false`: there is more, to be
+    /// taken in another turn.
     pub fn receive(
         &mut self,
         held: &mut VecDeque<Connection>,
@@ -238,13 +239,13 @@ impl Link {
         desk: Option<&mut NodeDesk>,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<(), LinkError> {
+    ) -> Result<bool, LinkError> {
         let mut in_flight =
             InFlight { slot: self.slot, outbox: &mut self.outbox, held, ledger, rests_until: &mut self.rests_until };
         match (&mut self.end, desk) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
             (End::Node(end), Some(desk)) => end.receive(&mut in_flight, desk, news, now),
-            (End::Node(_), None) => Ok(()),
+            (End::Node(_), None) => Ok(true),
         }
     }
 
@@ -254,11 +255,19 @@ impl Link {
         mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
-        desk: Option<&mut NodeDesk>,
+        mut desk: Option<&mut NodeDesk>,
         now: Instant,
     ) {
-        if let Err(error) = self.receive(held, ledger, desk, &mut Vec::new(), now) {
-            tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
+        // What a dead worker has written fits a socket's buffer; only what it has started could go on for ever.
+        for _ in 0..64 {
+            match self.receive(held, ledger, desk.as_deref_mut(), &mut Vec::new(), now) {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(error) => {
+                    tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
+                    break;
+                }
+            }
         }
         let unread_from = match &mut self.end {
             End::Haft(end) => end.unread_from().unwrap_or(u64::MAX),

@@ -17,6 +17,9 @@ use crate::sys::scm::{self, Received, Sent};
 /// this time. A message that comes before the program listens for it would be lost.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
+const MOST_READS: u32 = 16;
+
 /// The primary's end of a Node worker's channel.
 #[derive(Debug)]
 pub(super) struct NodeLink {
@@ -149,19 +152,24 @@ impl NodeLink {
         self.session.notify(notice)
     }
 
-    /// Takes in all that the worker has written.
+    /// Takes in what the worker has written. `false`: there is more, to be taken in another turn.
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
         desk: &mut NodeDesk,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<(), LinkError> {
+    ) -> Result<bool, LinkError> {
         let mut buffer = desk.take_buffer();
         let mut descriptors = Vec::new();
+        let mut reads = 0;
         let outcome = loop {
+            if reads == MOST_READS {
+                break Ok(false);
+            }
+            reads += 1;
             match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors) {
-                Ok(Received::Empty) => break Ok(()),
+                Ok(Received::Empty) => break Ok(true),
                 Ok(Received::Message { len: 0, .. }) => break Err(LinkError::Channel(ChannelError::Closed)),
                 Ok(Received::Message { len, .. }) => {
                     // What a program sends as a descriptor is for nobody here.
@@ -182,7 +190,7 @@ impl NodeLink {
             Err(LinkError::Channel(ChannelError::Closed)) => {
                 self.ended = true;
                 news.push(News::Left);
-                Ok(())
+                Ok(true)
             }
             other => other,
         }

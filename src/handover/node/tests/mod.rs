@@ -1,1 +1,30 @@
 //! Tests over the whole of the dialect.
+
+mod advanced;
+mod golden;
+mod pairing;
+
+use super::message::WorkerMessage;
+use super::{Frame, MOST_FRAME, Piece, Reader, Serialization};
+
+/// A message as a worker frames it.
+fn framed(serialization: Serialization, body: &[u8]) -> Vec<u8> {
+    match serialization {
+        Serialization::Json => [body, b"\n"].concat(),
+        Serialization::Advanced => [&(body.len() as u32).to_be_bytes(), body].concat(),
+    }
+}
+
+/// Gives the one frame that a message makes to a function.
+fn with_frame<T>(serialization: Serialization, body: &[u8], use_it: impl FnOnce(&Frame<'_>) -> T) -> T {
+    let bytes = framed(serialization, body);
+    let mut reader = Reader::new(serialization, MOST_FRAME);
+    let mut frames = reader.take_in(&bytes);
+    let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("one frame") };
+    use_it(&frame)
+}
+
+/// A message as it is read.
+fn read(serialization: Serialization, body: &[u8]) -> WorkerMessage<'_> {
+    WorkerMessage::of_body(serialization, body).expect("a message")
+}
