@@ -210,11 +210,10 @@ impl Dispatch {
         grown
     }
 
-    /// Refuses everything that still waits or is in flight: nobody will take it any more.
-    pub fn refuse_all(&mut self, refusal: Refusal, now: Instant) {
-        for worker in self.links.keys().copied().collect::<Vec<_>>() {
-            self.detach(worker, now);
-        }
+    /// The master ends: refuses what waits, since nobody will take it any more. What was sent to a worker that lives is
+    /// that worker's, who finishes without a master.
+    pub fn close(&mut self, refusal: Refusal) {
+        std::mem::take(&mut self.links).into_values().for_each(Link::abandon);
         for queue in &mut self.queues {
             queue.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
         }

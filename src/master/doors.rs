@@ -128,7 +128,10 @@ impl Doors {
         let Some(Some(listener)) = usize::try_from(token).ok().and_then(|at| self.listeners.get(at)) else {
             return Ok(turn);
         };
-        for _ in 0..most.min(MOST_A_TURN) {
+        // Asking how many wait is cheaper than an accept that finds nobody. One at least, since a readable listener may
+        // have an error to tell.
+        let waiting = accept::waiting(listener.as_fd()).map_or(usize::MAX, |waiting| waiting.max(1));
+        for _ in 0..waiting.min(most).min(MOST_A_TURN) {
             match accept::accept(listener.as_fd())? {
                 Accepted::Connection(descriptor, client) => {
                     let local = match listener.local() {

@@ -8,6 +8,7 @@ mod boot;
 mod connection;
 mod dispatch;
 mod doors;
+mod error;
 mod ledger;
 mod link;
 mod node;
@@ -16,8 +17,8 @@ mod report;
 mod supervise;
 
 pub use self::boot::main;
+pub use self::error::MasterError;
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
+use self::error::While;
 use self::link::News;
 use self::node::NodeDesk;
 use self::plan::Plan;
@@ -34,65 +36,18 @@ use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
-use crate::route::{Slot, SlotCountError};
-use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
+use crate::route::Slot;
+use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::{Poller, Ready};
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
+/// Most turns in a row at channels and listeners.
+const MOST_TURNS: u32 = 16;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
-
-/// Why the master ended other than as it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum MasterError {
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// Too many slots.
-    #[error(transparent)]
-    Slots(#[from] SlotCountError),
-    /// What is to be run is not there.
-    #[error(transparent)]
-    Program(#[from] crate::lifecycle::program::ProgramError),
-    /// `--node-style` is no message that a program could get.
-    #[error("--node-style: {0}")]
-    Style(#[from] crate::handover::node::NodeStyleError),
-    /// A worker's program cannot be started at all.
-    #[error(transparent)]
-    Start(#[from] crate::lifecycle::crew::StartError),
-    /// The workers die before they are ready.
-    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
-    GaveUp {
-        /// How often in a row.
-        times: u32,
-        /// How the last one ended.
-        end: String,
-        /// Where to see what it wrote.
-        wrote: &'static str,
-    },
-    /// The system refused what cannot be done without.
-    #[error("{doing}: {source}")]
-    System {
-        /// What was being done.
-        doing: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-/// Says what was being done when the system refused.
-trait While<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError>;
-}
-
-impl<T> While<T> for io::Result<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError> {
-        self.map_err(|source| MasterError::System { doing, source })
-    }
-}
 
 /// How far the master's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,9 +86,30 @@ struct Master {
 ///
 /// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE).
 pub async fn run(config: Config, descriptor_limit: u64) -> Result<(), MasterError> {
+    // Before anybody is told that we listen: who reads that may send a signal at once.
+    let signals = Signals::listen()?;
     let (control, requests) = admin::channel();
     let (mut master, exits) = Master::new(&config, descriptor_limit, control)?;
-    master.run(exits, requests).await
+    let outcome = master.run(signals, exits, requests).await;
+    // However it ends.
+    master.dispatch.close(Refusal::Stopping);
+    if outcome.is_ok() {
+        tracing::info!("stopped: {}", master.summary());
+    }
+    outcome
+}
+
+/// How the operator tells the master to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, MasterError> {
+        let listen = |kind| signal(kind).doing("preparing for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
 }
 
 impl Master {
@@ -179,11 +155,10 @@ impl Master {
 
     async fn run(
         &mut self,
+        mut signals: Signals,
         mut exits: mpsc::UnboundedReceiver<Exit>,
         mut requests: mpsc::Receiver<ControlRequest>,
     ) -> Result<(), MasterError> {
-        let mut terminate = listen_for(SignalKind::terminate())?;
-        let mut interrupt = listen_for(SignalKind::interrupt())?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = Vec::new();
@@ -192,17 +167,26 @@ impl Master {
             tokio::select! {
                 waited = self.poller.wait(&mut ready) => {
                     waited.doing("waiting for connections")?;
-                    self.turn(&ready)?;
+                    self.turns(&mut ready)?;
                 }
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
-                _ = terminate.recv() => self.stop("SIGTERM")?,
-                _ = interrupt.recv() => self.stop("SIGINT")?,
+                _ = signals.terminate.recv() => self.stop("SIGTERM")?,
+                _ = signals.interrupt.recv() => self.stop("SIGINT")?,
             }
         }
-        self.dispatch.refuse_all(Refusal::Stopping, Instant::now());
-        tracing::info!("stopped: {}", self.summary());
+        Ok(())
+    }
+
+    /// Turns until nothing is ready, but not so many that signals, deaths and questions are kept waiting.
+    fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
+        for _ in 0..MOST_TURNS {
+            self.turn(ready)?;
+            if !self.poller.look(ready).doing("waiting for connections")? {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -410,10 +394,6 @@ fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection
 fn admit(dispatch: &mut Dispatch, arrival: Arrival, now: Instant) -> Option<Slot> {
     let connection = connection(dispatch, arrival, now);
     dispatch.admit(connection)
-}
-
-fn listen_for(kind: SignalKind) -> Result<Signal, MasterError> {
-    signal(kind).doing("preparing for signals")
 }
 
 /// Serves metrics and status beside the master.

@@ -26,6 +26,11 @@ pub enum Outcome<'a> {
     HandOver {
         /// What the program is told of its address.
         sockname: Option<&'a Sockname>,
+        /// The port that it is told, if that is not the socket's own.
+        ///
+        /// A program that asks for a port other than 0 can be told no other: Node would take the server for another's,
+        /// and fail it with EADDRINUSE (`checkBindError` in `lib/net.js`).
+        port: Option<u16>,
     },
     /// From the socket that comes with the answer.
     Shared(SharedKind),
@@ -100,8 +105,8 @@ impl Voice {
             Some(data) => message.raw("data", data),
             None => message.null("data"),
         };
-        if let Outcome::HandOver { sockname: Some(sockname) } = answer.outcome {
-            write_sockname(sockname, &mut message);
+        if let Outcome::HandOver { sockname: Some(sockname), port } = answer.outcome {
+            write_sockname(sockname, port, &mut message);
         }
         self.count(&mut message);
         if shared.is_some() {
@@ -146,15 +151,21 @@ impl Voice {
     }
 }
 
-fn write_sockname(sockname: &Sockname, message: &mut Composer<'_>) {
+fn write_sockname(sockname: &Sockname, port: Option<u16>, message: &mut Composer<'_>) {
     message.open("sockname");
-    match sockname {
+    let own = match sockname {
         Sockname::Ip(addr) => {
             let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
-            message.text("address", &addr.ip().to_string());
-            message.text("family", family).number("port", i64::from(addr.port()));
+            message.text("address", &addr.ip().to_string()).text("family", family);
+            Some(addr.port())
         }
-        Sockname::Unix(path) => _ = message.text("address", path).text("family", "Unix"),
+        Sockname::Unix(path) => {
+            message.text("address", path).text("family", "Unix");
+            None
+        }
+    };
+    if let Some(port) = port.or(own) {
+        message.number("port", i64::from(port));
     }
     message.close();
 }

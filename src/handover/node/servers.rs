@@ -8,7 +8,8 @@
 //! * Node's primary closes a listener when its last worker goes, even if that one crashed. Here a crash leaves it open,
 //!   so that the clients in its queue are served by the replacement; only `server.close()` by the last one closes it.
 //!   In both cases the caller is told, and decides.
-//! * With `--listen`, the program's first TCP server is served from haft's own listeners, whatever it asked for.
+//! * With `--listen`, the program's first TCP server is served from haft's own listeners, whatever it asked for. It is
+//!   told their address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -88,14 +89,17 @@ struct Server {
 
 #[derive(Debug)]
 enum Source {
-    Stream(Option<Sockname>),
+    /// Connections are handed over. The program is told this address, with this port if that is not its own.
+    Stream { sockname: Option<Sockname>, port: Option<u16> },
+    /// Every worker gets a copy of the socket.
     Udp,
 }
 
 impl Servers {
     /// No server yet.
     ///
-    /// `own`: the address of haft's own listeners, if the program's first TCP server is to be served from them.
+    /// `own`: the address of haft's own listeners, if the program's first TCP server is to be served from them; the
+    /// program is told it, but for the port, which is the one that it asked for, if it asked for one.
     /// `folder`: the working directory, as Node's primary a long Unix path is written relative to it.
     pub fn new(own: Option<Sockname>, folder: PathBuf) -> Self {
         Self { own, folder, servers: BTreeMap::new(), last: ServerId::OWN.0 }
@@ -112,7 +116,9 @@ impl Servers {
         }
         if self.is_for_own(worker, query) {
             let data = self.servers.remove(&ServerId::OWN).and_then(|server| server.data);
-            self.insert(ServerId::OWN, worker, query, Source::Stream(self.own.clone()), data);
+            let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+            let source = Source::Stream { sockname: self.own.clone(), port };
+            self.insert(ServerId::OWN, worker, query, source, data);
             return Decision::Join(ServerId::OWN);
         }
         match spec::read(query, &self.folder) {
@@ -131,7 +137,7 @@ impl Servers {
         result: Result<Option<Sockname>, i32>,
     ) -> Result<ServerId, Refusal> {
         let sockname = result.map_err(|errno| Refusal { key: key(query), errno, why: "it cannot be opened" })?;
-        let source = if is_udp(query) { Source::Udp } else { Source::Stream(sockname) };
+        let source = if is_udp(query) { Source::Udp } else { Source::Stream { sockname, port: None } };
         self.last += 1;
         let id = ServerId(self.last);
         self.insert(id, worker, query, source, None);
@@ -142,7 +148,7 @@ impl Servers {
     pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
         let server = self.servers.get(&server)?;
         let outcome = match &server.source {
-            Source::Stream(sockname) => Outcome::HandOver { sockname: sockname.as_ref() },
+            Source::Stream { sockname, port } => Outcome::HandOver { sockname: sockname.as_ref(), port: *port },
             Source::Udp => Outcome::Shared(SharedKind::Udp),
         };
         Some(Answer { key: &server.key, data: server.data.as_deref(), outcome })

@@ -89,12 +89,14 @@ impl HaftLink {
         for _ in 0..MOST_FRAMES {
             let Some(frame) = self.end.receive()? else { return Ok(true) };
             match frame {
+                FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit } => {
                     in_flight.outbox.raise_limit(limit)?;
-                    if !self.ready {
-                        self.ready = true;
-                        news.push(News::Ready);
-                    }
+                    self.ready = true;
+                    news.push(News::Ready);
+                }
+                FromWorker::Taken { .. } | FromWorker::Returned { .. } if !self.ready => {
+                    return Err(LinkError::NotReadyYet);
                 }
                 FromWorker::Taken { below, limit, open } => {
                     in_flight.outbox.raise_limit(limit)?;

@@ -31,6 +31,12 @@ pub enum LinkError {
     /// It said what cannot be.
     #[error("broke the hand-over protocol: {0}")]
     Violation(#[from] Violation),
+    /// It said something before it was ready.
+    #[error("broke the hand-over protocol: it spoke before it was ready")]
+    NotReadyYet,
+    /// It said a second time that it is ready.
+    #[error("broke the hand-over protocol: it said that it is ready a second time")]
+    ReadyTwice,
     /// A Node worker said what cannot be.
     #[error("broke Node's cluster protocol: {0}")]
     Node(String),
@@ -287,6 +293,11 @@ impl Link {
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
         give_back(connections.into_iter(), held, now);
     }
+
+    /// The master ends: what is in flight is the worker's.
+    pub fn abandon(mut self) {
+        self.outbox.reclaim().for_each(|(_, connection)| connection.close_delivered());
+    }
 }
 
 /// What a worker's words change: the connections in flight to it, and what becomes of them.
@@ -349,3 +360,6 @@ impl AsFd for Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,6 +177,10 @@ impl NodeLink {
                     if let Err(error) = self.take_in(&buffer[..len], in_flight, desk, news, now) {
                         break Err(error);
                     }
+                    // A stream without descriptors gives all it has, as far as there is room.
+                    if len < buffer.len() {
+                        break Ok(true);
+                    }
                 }
                 // The worker died with unread messages of ours.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {

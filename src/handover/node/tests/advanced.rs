@@ -235,7 +235,8 @@ proptest! {
         prop_assert!(cursor.at() <= body.len());
         prop_assert!(walked.is_ok() || walked.is_err_and(|error| error.at <= body.len()));
         walk(Serialization::Advanced, &body, |_, raw| {
-            (raw.text(), raw.number(), raw.is_true(), raw.is_nothing(), raw.stands_alone(), raw.field("a"));
+            let (_, _, _) = (raw.text(), raw.number(), raw.field("a"));
+            let (_, _, _) = (raw.is_true(), raw.is_nothing(), raw.stands_alone());
         }).expect("header");
     }
 }

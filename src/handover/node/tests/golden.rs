@@ -166,14 +166,21 @@ fn said(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
 fn the_master_s_answers() {
     let key = "null:3456:4:undefined:0";
     let name = Sockname::Ip("[::]:3456".parse().expect("address"));
-    let answer = Answer { key, data: None, outcome: Outcome::HandOver { sockname: Some(&name) } };
+    let answer = Answer { key, data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: None } };
     assert_eq!(
         said(0, |voice, out| voice.answer(1, &answer, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"null:3456:4:undefined:0","ack":1,"data":null,"sockname":{"address":"::","family":"IPv6","port":3456},"seq":0}"#
     );
+    let name = Sockname::Ip("127.0.0.1:8080".parse().expect("address"));
+    let answer =
+        Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0}"#
+    );
     let data = Some(br#"{"ticketKeys":"78b6"}"#.as_slice());
     let key = "/run/app/u.sock:-1:-1:undefined:0";
-    let answer = Answer { key, data, outcome: Outcome::HandOver { sockname: None } };
+    let answer = Answer { key, data, outcome: Outcome::HandOver { sockname: None, port: None } };
     assert_eq!(
         said(1, |voice, out| voice.answer(2, &answer, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"/run/app/u.sock:-1:-1:undefined:0","ack":2,"data":{"ticketKeys":"78b6"},"seq":1}"#
@@ -189,6 +196,13 @@ fn the_master_s_answers() {
     assert_eq!(
         said(2, |voice, out| voice.answer(4, &answer, out)),
         r#"{"cmd":"NODE_HANDLE","type":"dgram.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"0.0.0.0:3458:udp4:-1:0","ack":4,"data":null,"seq":2}}"#
+    );
+    let name = Sockname::Unix("/run/haft.sock".to_owned());
+    let answer =
+        Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"/run/haft.sock","family":"Unix","port":3000},"seq":0}"#
     );
     let answer = Answer { key: "x", data: None, outcome: Outcome::Failed { errno: 98 } };
     assert_eq!(
@@ -223,7 +237,7 @@ fn an_advanced_message() {
     assert_eq!(ours, [&captured[..5], &[13], &captured[6..]].concat());
     let mut reply = Vec::new();
     let name = Sockname::Ip("127.0.0.1:80".parse().expect("address"));
-    let outcome = Outcome::HandOver { sockname: Some(&name) };
+    let outcome = Outcome::HandOver { sockname: Some(&name), port: None };
     Voice::new(Serialization::Advanced).answer(70, &Answer { key: "k", data: None, outcome }, &mut reply);
     let expected = [
         b"\x00\x00\x00\x76\xff\x0d\x6f\x22\x03cmd\x22\x0cNODE_CLUSTER\x22\x05errno\x30\x22\x03key\x22\x01k".as_slice(),

@@ -61,7 +61,7 @@ function comparison(before, now) {
 function greeted(socket, hello) {
   const before = worker;
   worker = hello;
-  document.documentElement.style.setProperty("--hue", String((215 + hello.slot * 137.508) % 360));
+  document.documentElement.style.setProperty("--hue", String((262 + hello.slot * 137.508) % 360));
   $("slot").textContent = hello.slot;
   $("slot-words").textContent = "The worker in this slot serves your session. By default your address leads you back to it.";
   $("pid").textContent = hello.pid;
