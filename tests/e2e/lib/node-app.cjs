@@ -7,7 +7,7 @@ const worker = { slot: Number(process.env.HAFT_SLOT ?? 0), pid: process.pid };
 
 /** Answers a request outside Socket.IO: who serves it, and through which server. */
 exports.page = (name) => (request, response) => {
-  if (request.url.startsWith('/haft/page.json')) response.end(JSON.stringify({ worker, name }));
+  if (request.url === '/haft/page.json') response.end(JSON.stringify({ worker, name }));
 };
 
 /** Adds Socket.IO to an HTTP server. */

@@ -1,6 +1,7 @@
 // An ordinary server that knows nothing of clusters: `node node-server.mjs PLACE...`, where a PLACE is http:PORT,
 // http:HOST:PORT, https:HOST:PORT, unix:PATH or udp:HOST:PORT. Each is a server of its own.
-// Tells `server N at ADDR` for each that listens, and `server N failed CODE` for each that does not.
+// Tells `server N at ADDR` for each that listens, and `server N failed CODE` for each that does not. A request for
+// /haft/reopen closes its server and makes it listen again.
 
 import dgram from 'node:dgram';
 import { readFile } from 'node:fs/promises';
@@ -22,8 +23,10 @@ for (const [index, place] of process.argv.slice(2).entries()) {
     const address = server.address();
     console.log(`server ${index} at ${typeof address === 'string' ? address : `${address.address}:${address.port}`}`);
   });
+  const listen = () => server.listen(...[port, host].filter((part) => part !== undefined));
+  server.on('request', ({ url }, response) => url === '/haft/reopen' && response.end(() => server.close(listen)));
   if (kind === 'udp') server.bind(port, host);
-  else server.listen(...[port, host].filter((part) => part !== undefined));
+  else listen();
 }
 
 function start(kind, name) {
