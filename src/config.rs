@@ -2,12 +2,15 @@
 //!
 //! [`crate::flags`] turns what was typed into a [`Config`].
 
+mod command;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::addr::ListenAddr;
+pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;
@@ -15,8 +18,9 @@ pub const MAX_WORKERS: usize = 1024;
 /// Everything that decides what the master does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where clients connect. Never empty.
-    pub listen: Vec<ListenAddr>,
+    /// Where clients connect, never an empty list. None: nothing was said, and the program may be a Node program, which
+    /// asks for its listeners by itself; [`Config::listen_or_default`] is for one that does not.
+    pub listen: Option<Vec<ListenAddr>>,
     /// Number of slots, 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// Whether each line that a worker writes is marked with its slot (`[w0]`).
@@ -79,6 +83,11 @@ pub struct TooFewDescriptors {
 }
 
 impl Config {
+    /// Where clients connect if the program does not ask for listeners by itself: what was said, or 127.0.0.1:3000.
+    pub fn listen_or_default(&self) -> Vec<ListenAddr> {
+        self.listen.clone().unwrap_or_else(|| vec![ListenAddr::default()])
+    }
+
     /// Compares the limit on open descriptors of the master (RLIMIT_NOFILE, after it was raised) with what it needs.
     ///
     /// A worker costs the master 6 descriptors and, for each connection on its way to it, the copy that is kept until
@@ -88,7 +97,7 @@ impl Config {
     ///
     /// When not even the least fits.
     pub fn check_descriptors(&self, limit: u64) -> Result<Headroom, TooFewDescriptors> {
-        let fixed = DESCRIPTORS_FOR_ITSELF + self.listen.len() as u64;
+        let fixed = DESCRIPTORS_FOR_ITSELF + self.listen.as_ref().map_or(1, Vec::len) as u64;
         let with_copies = |copies: usize| fixed + self.workers as u64 * (DESCRIPTORS_PER_WORKER + copies as u64);
         let (least, full) = (with_copies(1), with_copies(self.max_in_flight));
         if limit < least {
@@ -117,8 +126,8 @@ impl fmt::Display for Headroom {
 pub enum Program {
     /// The Socket.IO engine in haft itself.
     BuiltIn(Engine),
-    /// A command line, program first. Never empty.
-    Command(Vec<String>),
+    /// A program of the user's.
+    Command(CommandLine),
 }
 
 /// What sticks to a slot.
@@ -238,6 +247,9 @@ macro_rules! words {
     };
 }
 
+// A path, by which the modules of this one find it.
+use words;
+
 words!(Affinity, "ip or none", Ip = "ip", None = "none");
 words!(LogFormat, "text or json", Text = "text", Json = "json");
 words!(Transport, "polling or websocket", Polling = "polling", Websocket = "websocket");
@@ -248,7 +260,7 @@ mod tests {
 
     fn config(workers: usize, max_in_flight: usize) -> Config {
         Config {
-            listen: vec![ListenAddr::default()],
+            listen: None,
             workers,
             prefix_output: false,
             affinity: Affinity::Ip,
@@ -262,6 +274,15 @@ mod tests {
             log: Log { format: LogFormat::Text, level: "info".to_owned() },
             program: Program::BuiltIn(Engine::default()),
         }
+    }
+
+    #[test]
+    fn without_listeners_it_is_one_on_the_loopback() {
+        let mut config = config(1, 1);
+        assert_eq!(config.listen_or_default(), [ListenAddr::default()]);
+        let said = vec![ListenAddr::DualStack(80), ListenAddr::DualStack(81)];
+        config.listen = Some(said.clone());
+        assert_eq!(config.listen_or_default(), said);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod handover;
 mod listening;
+mod node;
 mod number;
 mod routing;
 mod said;
@@ -34,10 +35,10 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
-use crate::config::{Config, Log, Prefix, Program};
+use crate::config::{Config, DialectChoice, Log, Prefix, Program};
 pub use file::YamlError;
 
-use error::FlagsError;
+use error::{FlagsError, Owner};
 use file::File;
 use said::Said;
 
@@ -47,7 +48,9 @@ Examples:
   haft                               Socket.IO on http://127.0.0.1:3000
   haft -w 4 -l 8080                  4 workers, port 8080 of every interface
   haft -l 80 --admin 127.0.0.1:9090  with metrics and status
-  haft -- python3 worker.py -v       your own program as the worker
+  haft -- node server.js             a Node program, on the port it asks for
+  haft -w 4 -- npm start             4 of what package.json starts
+  haft -- python3 worker.py -v       a program with haft's worker protocol
   haft -c haft.yaml --check          show what a file comes to";
 
 /// Hands each connection to the worker that its client sticks to
@@ -58,8 +61,8 @@ Examples:
 #[command(name = "haft", version, override_usage = "haft [FLAGS] [-- COMMAND [ARGS]...]", after_help = EXAMPLES)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 struct Flags {
-    /// A program that speaks haft's hand-over protocol, and its arguments: what each worker runs [default: the built-in
-    /// Socket.IO worker]
+    /// A Node program, or any program that speaks haft's hand-over protocol, with its arguments: what each worker runs
+    /// [default: the built-in Socket.IO worker]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 
@@ -73,6 +76,8 @@ struct Flags {
     handover: handover::HandOver,
     #[command(flatten)]
     timeouts: handover::Timeouts,
+    #[command(flatten)]
+    node: node::NodeFlags,
     #[command(flatten)]
     engine: engine::EngineFlags,
     #[command(flatten)]
@@ -161,7 +166,7 @@ fn configure(args: &[OsString]) -> Result<(Config, bool), FlagsError> {
         Some(file) => command.clone().try_get_matches_from(with_file(&command, args, file, &said)?)?,
         None => typed,
     })?;
-    check_engine_alone(&command, &said)?;
+    check_heeded(&command, flags.node.dialect, &said)?;
     let check = flags.configuration.check;
     Ok((flags.resolve(&said)?, check))
 }
@@ -188,28 +193,41 @@ fn with_file(command: &Command, args: &[OsString], file: &File, said: &Said) -> 
         .collect())
 }
 
-/// Refuses flags of the built-in worker next to a COMMAND, which would not heed them.
-fn check_engine_alone(command: &Command, said: &Said) -> Result<(), FlagsError> {
+/// Refuses flags that what is to run would not heed.
+fn check_heeded(command: &Command, dialect: DialectChoice, said: &Said) -> Result<(), FlagsError> {
+    let topic = |heading| -> Vec<String> {
+        command.get_arguments().filter(|arg| arg.get_help_heading() == Some(heading)).map(said::key).collect()
+    };
+    let refuse = |keys: &[String], owner| {
+        let names: Vec<_> = keys.iter().filter(|key| said.is_given(key)).map(|key| said.name(key)).collect();
+        if names.is_empty() { Ok(()) } else { Err(FlagsError::Misplaced { names, owner }) }
+    };
+    let mut of_node = topic(node::HEADING);
     if !said.is_given("command") {
-        return Ok(());
+        return refuse(&of_node, Owner::Command);
     }
-    let engine = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(engine::HEADING));
-    let names: Vec<_> = engine.map(said::key).filter(|key| said.is_given(key)).map(|key| said.name(&key)).collect();
-    if names.is_empty() { Ok(()) } else { Err(FlagsError::EngineAndCommand { names }) }
+    refuse(&topic(engine::HEADING), Owner::Engine)?;
+    if dialect == DialectChoice::Haft {
+        of_node.retain(|key| key != node::DIALECT);
+        refuse(&of_node, Owner::Node { dialect: said.name(node::DIALECT) })?;
+    }
+    Ok(())
 }
 
 impl Flags {
     /// Checks what concerns more than one flag, and what is outside of haft.
     fn resolve(self, said: &Said) -> Result<Config, FlagsError> {
-        listening::check_apart(&self.listening.listen, self.admin.admin.as_ref(), said)?;
         let program = match self.command.first() {
             Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: said.name("command") }),
-            Some(_) => Program::Command(self.command),
+            Some(_) => Program::Command(self.node.resolve(self.command)),
             None => Program::BuiltIn(self.engine.resolve(said)?),
         };
+        let backlog = self.listening.backlog;
+        let listen = self.listening.resolve(&program, said);
+        listening::check_apart(listen.as_deref().unwrap_or_default(), self.admin.admin.as_ref(), said)?;
         Ok(Config {
-            listen: self.listening.listen,
-            backlog: self.listening.backlog,
+            listen,
+            backlog,
             workers: self.workers.workers.resolve()?,
             prefix_output: self.workers.prefix_output,
             affinity: self.routing.affinity,

@@ -21,7 +21,7 @@ export PATH="$PATH:$TOOLS/bin"
 export CARGO_TERM_COLOR=never NO_COLOR=1
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
-export HAFT=$target/release/haft
+export HAFT=$target/release/haft EXAMPLES=$target/debug/examples
 
 log=$(mktemp "${TMPDIR:-/tmp}/haft-tests.XXXXXX") || exit 1
 running=

@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Config, Engine, Program};
+use crate::config::{CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 
 impl Config {
     /// This configuration as YAML. Given back with `--config` it makes the same configuration.
     ///
-    /// What is off (no admin listener, no folder) has no line.
+    /// What is off (no admin listener, no folder) has no line, nor has what is left to a Node program (its listeners).
     ///
     /// # Errors
     ///
     /// When the YAML library refuses, which it has no reason to for texts and numbers.
     pub fn to_yaml(&self) -> Result<String, YamlError> {
         let mut entries = vec![
-            ("listen", many(&self.listen)),
+            ("listen", self.listen.as_deref().map_or(Node::Nothing, many)),
             ("backlog", one(self.backlog)),
             ("workers", one(self.workers)),
             ("prefix-output", one(self.prefix_output)),
@@ -32,11 +32,23 @@ impl Config {
             ("log-level", one(&self.log.level)),
         ];
         match &self.program {
-            Program::Command(words) => entries.push(("command", Node::Many(words.clone()))),
+            Program::Command(command) => entries.extend(command_entries(command)),
             Program::BuiltIn(engine) => entries.extend(engine_entries(engine)),
         }
         file::write(entries)
     }
+}
+
+fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
+    let mut entries = vec![("command", Node::Many(command.argv.clone())), ("dialect", one(command.dialect))];
+    if command.dialect != DialectChoice::Haft {
+        entries.extend([
+            ("node-style", one(&command.node.style)),
+            ("node-serialization", one(command.node.serialization)),
+            ("wait-ready", one(command.node.wait_ready)),
+        ]);
+    }
+    entries
 }
 
 fn engine_entries(engine: &Engine) -> [(&'static str, Node); 10] {
@@ -86,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::addr::ListenAddr;
-    use crate::config::{Affinity, Log, LogFormat, Prefix, Transport};
+    use crate::config::{Affinity, Log, LogFormat, NodeOptions, NodeStyle, Prefix, Serialization, Transport};
     use crate::flags::testing::{Folder, config, told};
 
     fn listen() -> impl Strategy<Value = Vec<ListenAddr>> {
@@ -136,20 +148,52 @@ mod tests {
         )
     }
 
+    fn node_options() -> impl Strategy<Value = NodeOptions> {
+        let named = "auto|cluster|classic|sticky-session|sticky-cluster|sticky-listen|socket\\.io-sticky";
+        let json = prop_oneof![
+            ".{0,9}".prop_map(|text| serde_json::Value::from(text).to_string()),
+            "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,3})?|true|false|null",
+            Just(r#"{"type":"a b","data":["'",": ",{}]}"#.to_owned()),
+        ];
+        let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
+        let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
+        (style, serialization, any::<bool>()).prop_map(|(style, serialization, wait_ready)| NodeOptions {
+            style,
+            serialization,
+            wait_ready,
+        })
+    }
+
+    fn command() -> impl Strategy<Value = Program> {
+        let args = prop::collection::vec(prop_oneof![".{0,9}", "[0-9.~]{0,4}", Just("null".to_owned())], 0..4);
+        let dialect = prop_oneof![
+            (Just(DialectChoice::Haft), Just(NodeOptions::default())),
+            (prop_oneof![Just(DialectChoice::Auto), Just(DialectChoice::Node)], node_options())
+        ];
+        (".{1,9}", args, dialect).prop_map(|(name, args, (dialect, node))| {
+            Program::Command(CommandLine { argv: [vec![name], args].concat(), dialect, node })
+        })
+    }
+
+    /// What runs, and where clients connect, which only what may be a Node program can be left to say.
+    fn program(dir: String) -> impl Strategy<Value = (Program, Option<Vec<ListenAddr>>)> {
+        (prop_oneof![command(), engine(dir)], listen(), any::<bool>()).prop_map(|(program, listen, said)| {
+            let may_ask = matches!(&program, Program::Command(command) if command.dialect != DialectChoice::Haft);
+            (program, (said || !may_ask).then_some(listen))
+        })
+    }
+
     fn configs(dir: String) -> impl Strategy<Value = Config> {
         let affinity = prop_oneof![Just(Affinity::Ip), Just(Affinity::None)];
         let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
         let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
         let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
-        let command =
-            (".{1,9}", prop::collection::vec(prop_oneof![".{0,9}", "[0-9.~]{0,4}", Just("null".to_owned())], 0..4))
-                .prop_map(|(name, args)| Program::Command([vec![name], args].concat()));
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
         let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
         let times = (span(0), span(1), span(0));
         let admin = option::of(Just(ListenAddr::Ip(([127, 0, 0, 1], 9).into())));
-        (listen(), numbers, affinity, prefix, times, admin, log, prop_oneof![command, engine(dir)]).prop_map(
-            |(listen, numbers, affinity, prefix, times, admin, log, program)| {
+        (numbers, affinity, prefix, times, admin, log, program(dir)).prop_map(
+            |(numbers, affinity, prefix, times, admin, log, (program, listen))| {
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;
                 let (hold_timeout, start_timeout, drain_timeout) = times;
                 Config {

@@ -31,12 +31,8 @@ pub(super) enum FlagsError {
     #[error("{name} {addr}: it overlaps with {other}, which is {other_is}: choose another address or port")]
     Overlap { name: String, addr: ListenAddr, other: ListenAddr, other_is: &'static str },
 
-    #[error(
-        "{} {} to the built-in Socket.IO worker, which does not run when there is a COMMAND: leave out one or the other",
-        names.join(", "),
-        if names.len() == 1 { "belongs" } else { "belong" }
-    )]
-    EngineAndCommand { names: Vec<String> },
+    #[error("{} {} to {owner}", names.join(", "), if names.len() == 1 { "belongs" } else { "belong" })]
+    Misplaced { names: Vec<String>, owner: Owner },
 
     #[error("{name}: * is every site already, leave out the others")]
     EveryOriginAndMore { name: String },
@@ -46,6 +42,17 @@ pub(super) enum FlagsError {
 
     #[error("--workers auto: the CPUs cannot be counted ({0}): give a number")]
     UnknownCpus(#[source] io::Error),
+}
+
+/// What flags belong to that is not what runs, and the cure.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Owner {
+    #[error("the built-in Socket.IO worker, which does not run when there is a COMMAND: leave out one or the other")]
+    Engine,
+    #[error("a COMMAND, and there is none: name a program after `--`, or leave out what is for one")]
+    Command,
+    #[error("a Node program, but {dialect} says haft: leave out one or the other")]
+    Node { dialect: String },
 }
 
 /// What is wrong with a folder.

@@ -1,6 +1,7 @@
 //! Where clients connect.
 
 use crate::addr::ListenAddr;
+use crate::config::{DialectChoice, Program};
 use crate::flags::error::FlagsError;
 use crate::flags::number::number;
 use crate::flags::said::Said;
@@ -11,12 +12,13 @@ const MOST_WAITING: u64 = i32::MAX as u64;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
 pub(super) struct Listening {
-    /// Where clients connect; may be given several times
+    /// Where clients connect, unless a Node program is to choose; may be given several times
     ///
-    /// `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one address;
+    /// Without it haft listens wherever a Node program asks to; with it that program's first server gets what comes
+    /// here. `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one address;
     /// `unix:/path` is a Unix socket.
-    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
-    pub(super) listen: Vec<ListenAddr>,
+    #[arg(short, long, value_name = "ADDR", default_values_t = [ListenAddr::default()])]
+    listen: Vec<ListenAddr>,
 
     // The default is the kernel's own default cap since Linux 5.4: as much as it gives without being asked for more,
     // so that a crowd that reconnects at once is not met with dropped SYNs.
@@ -25,6 +27,14 @@ pub(super) struct Listening {
     /// The kernel gives at most net.core.somaxconn.
     #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<1, MOST_WAITING, u32>)]
     pub(super) backlog: u32,
+}
+
+impl Listening {
+    /// Where clients connect; nothing if that is left to what may be a Node program.
+    pub(super) fn resolve(self, program: &Program, said: &Said) -> Option<Vec<ListenAddr>> {
+        let may_ask = matches!(program, Program::Command(command) if command.dialect != DialectChoice::Haft);
+        (said.is_given("listen") || !may_ask).then_some(self.listen)
+    }
 }
 
 /// Refuses two listeners that could not both be bound, the admin listener among them.
@@ -47,13 +57,30 @@ pub(super) fn check_apart(listen: &[ListenAddr], admin: Option<&ListenAddr>, sai
 mod tests {
     use crate::flags::testing::{config, refused};
 
+    fn listen(args: &[&str]) -> Option<Vec<String>> {
+        Some(config(args).listen?.iter().map(ToString::to_string).collect())
+    }
+
     #[test]
     fn listen_may_be_repeated_and_replaces_the_default() {
-        let listen = |args: &[&str]| config(args).listen.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let listen = |args: &[&str]| listen(args).expect("listeners");
         assert_eq!(listen(&[]), ["127.0.0.1:3000"]);
         assert_eq!(listen(&["-l", "8080"]), [":8080"]);
         assert_eq!(listen(&["-l", "8080", "--listen=unix:/run/x"]), [":8080", "unix:/run/x"]);
         assert!(refused(&["--listen", "example.org:80"]).contains("give an IP address"));
+    }
+
+    #[test]
+    fn a_node_program_may_choose_where_to_listen() {
+        for dialect in ["--dialect=auto", "--dialect=node"] {
+            assert_eq!(listen(&[dialect, "--", "x"]), None);
+            assert_eq!(listen(&[dialect, "-l", "127.0.0.1:3000", "--", "x"]), listen(&[]));
+            // haft does not listen at its default then.
+            assert_eq!(listen(&[dialect, "--admin=127.0.0.1:3000", "--", "x"]), None);
+        }
+        assert_eq!(listen(&["--dialect=haft", "--", "x"]), listen(&[]));
+        let both = ["--dialect=haft", "--admin=127.0.0.1:3000", "--", "x"];
+        assert!(refused(&both).contains("--admin 127.0.0.1:3000: it overlaps with 127.0.0.1:3000"));
     }
 
     #[test]

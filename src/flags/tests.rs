@@ -13,7 +13,7 @@ use crate::flags::{Flags, Outcome, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 23] = [
+const SAMPLES: [(&str, &str, &str); 27] = [
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
@@ -25,6 +25,10 @@ const SAMPLES: [(&str, &str, &str); 23] = [
     ("hold-timeout", "1s", "2s"),
     ("start-timeout", "1s", "2s"),
     ("drain-timeout", "1s", "2s"),
+    ("dialect", "haft", "node"),
+    ("node-style", "'\"my:connection\"'", "sticky-session"),
+    ("node-serialization", "advanced", "json"),
+    ("wait-ready", "true", "false"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
     ("transports", "polling", "websocket"),
@@ -43,6 +47,11 @@ fn keys() -> BTreeSet<String> {
     Flags::command().get_arguments().map(key).filter(|key| !ONLY_TYPED.contains(&key.as_str())).collect()
 }
 
+/// What to put after a flag, so that it belongs to what runs.
+fn program(key: &str) -> &'static [&'static str] {
+    if node_keys().contains(key) { &["--", "x"] } else { &[] }
+}
+
 fn keys_of(config: &Config) -> BTreeSet<String> {
     let yaml = config.to_yaml().expect("YAML");
     yaml.lines()
@@ -59,25 +68,36 @@ fn the_defaults_are_these() {
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
     assert_eq!(told(&["--check", "-w", "2"]), expected);
+    // With a program it is the program's defaults, and listeners only where haft has any of its own.
+    let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
+    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\n";
+    for (flags, listeners, rest) in [
+        (vec!["--dialect=haft"], "listen:\n- 127.0.0.1:3000\n", "dialect: haft\n".to_owned()),
+        (vec!["--dialect=node"], "", format!("dialect: node\n{node}")),
+        (vec![], "", format!("dialect: auto\n{node}")),
+        (vec!["-l", "80"], "listen:\n- :80\n", format!("dialect: auto\n{node}")),
+    ] {
+        let expected = shared.replace("listen:\n- 127.0.0.1:3000\n", listeners) + "command:\n- x\n" + &rest;
+        assert_eq!(told(&[&["--check", "-w", "2"], &flags[..], &["--", "x"]].concat()), expected);
+    }
 }
 
 #[test]
 fn the_documented_default_is_the_effective_one() {
     let command = Flags::command();
-    let without = config(&[]);
-    let effective = keys_of(&without);
     for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_action().takes_values()) {
         let (flag, help) = (key(arg), arg.get_help().map(ToString::to_string).unwrap_or_default());
+        let without = config(program(&flag));
         match arg.get_default_values() {
             // clap documents its defaults by itself.
             [default] => {
                 assert!(!help.contains("[default"), "{flag}: {help}");
                 let typed = format!("--{flag}={}", default.to_str().expect("UTF-8"));
-                assert_eq!(config(&[&typed]), without, "{typed}");
+                assert_eq!(config(&[&[typed.as_str()], program(&flag)].concat()), without, "{typed}");
             }
             _ => {
                 assert!(help.contains("[default: "), "{flag}: {help}");
-                assert!(!effective.contains(&flag), "{flag} has an effective default");
+                assert!(!keys_of(&without).contains(&flag), "{flag} has an effective default");
             }
         }
     }
@@ -113,6 +133,7 @@ fn a_flag_and_its_key_mean_the_same_and_the_flag_beats_the_key() {
         let (a, b) = (a.replace("DIR", folder.path()), b.replace("DIR", folder.path()));
         let (typed_a, typed_b) = (format!("--{key}={}", a.trim_matches('\'')), format!("--{key}={b}"));
         let file = folder.yaml(&format!("{key}: {a}\n"));
+        let config = |args: &[&str]| config(&[args, program(key)].concat());
         assert_eq!(config(&["-c", &file]), config(&[&typed_a]), "{key}");
         assert_eq!(config(&["-c", &file, &typed_b]), config(&[&typed_b]), "{key}");
         assert_ne!(config(&[&typed_a]), config(&[&typed_b]), "{key}");
@@ -123,7 +144,7 @@ fn a_flag_and_its_key_mean_the_same_and_the_flag_beats_the_key() {
 fn a_command_is_a_list_or_a_text_and_what_is_typed_beats_it() {
     let folder = Folder::new();
     let words = |args: &[&str]| match config(args).program {
-        Program::Command(words) => words,
+        Program::Command(command) => command.argv,
         Program::BuiltIn(_) => panic!("no command"),
     };
     assert_eq!(words(&["--", "node", "--x", "-w", "--"]), ["node", "--x", "-w", "--"]);
@@ -155,9 +176,20 @@ fn flags_of_the_built_in_worker_do_not_go_with_a_command() {
     let file = folder.yaml("command: x\n");
     assert!(refused(&["-c", &file, "--transports=polling"]).contains("--transports belongs to"));
     for key in keys() {
-        let engine_only = refused_with_command(&folder, &key);
         let of_engine = engine_keys().contains(key.as_str());
-        assert_eq!(engine_only, of_engine, "{key}");
+        assert_eq!(is_refused(&folder, &key, &["--", "x"]), of_engine, "{key}");
+    }
+}
+
+#[test]
+fn flags_of_a_command_do_not_go_without_one_nor_those_of_node_with_another() {
+    let folder = Folder::new();
+    for key in keys() {
+        let of_command = node_keys().contains(key.as_str());
+        assert_eq!(is_refused(&folder, &key, &[]), of_command, "{key}");
+        if key != "dialect" && !engine_keys().contains(key.as_str()) {
+            assert_eq!(is_refused(&folder, &key, &["--dialect=haft", "--", "x"]), of_command, "{key}");
+        }
     }
 }
 
@@ -167,10 +199,15 @@ fn engine_keys() -> BTreeSet<&'static str> {
     engine.split_whitespace().collect()
 }
 
-fn refused_with_command(folder: &Folder, key: &str) -> bool {
+fn node_keys() -> BTreeSet<&'static str> {
+    "dialect node-style node-serialization wait-ready".split_whitespace().collect()
+}
+
+/// Whether a flag is refused with these arguments after it.
+fn is_refused(folder: &Folder, key: &str, rest: &[&str]) -> bool {
     let Some((_, value, _)) = SAMPLES.iter().find(|(known, _, _)| *known == key) else { return false };
     let flag = format!("--{key}={}", value.trim_matches('\'').replace("DIR", folder.path()));
-    let outcome = parse_from(["haft", &flag, "--", "x"]);
+    let outcome = parse_from([&["haft", &flag], rest].concat());
     matches!(outcome, Outcome::Exit(_))
 }
 
@@ -227,6 +264,7 @@ fn help_is_grouped_and_as_wide_as_the_terminal() {
         "Routing:",
         "Hand-over:",
         "Timeouts:",
+        "Node workers (when a COMMAND is given):",
         "Built-in Socket.IO worker (when no COMMAND is given):",
         "Admin:",
         "Logging:",

@@ -3,7 +3,7 @@
 //! So the file has the keys, the values and the rules of the command line, and nothing can differ between them.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
 
 use crate::flags::file::Node;
 use crate::flags::said::key;
@@ -25,13 +25,16 @@ pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec
     }
     let words = match node {
         Node::Nothing => return Ok(Vec::new()),
-        Node::Odd => return Err(format!("{name}: write one value, or a list of values where there may be several")),
+        Node::Odd => {
+            let hint = json_hint(arg);
+            return Err(format!("{name}: write one value, or a list of values where there may be several{hint}"));
+        }
         Node::Many(list) if list.is_empty() => {
             return Err(format!("{name}: the list is empty: leave the key out for the default"));
         }
         _ if arg.is_positional() => program(node).map_err(|why| format!("{name}: {why}"))?,
         Node::Many(_) if !matches!(arg.get_action(), ArgAction::Append) => {
-            return Err(format!("{name}: it takes one value, not a list"));
+            return Err(format!("{name}: it takes one value, not a list{}", json_hint(arg)));
         }
         Node::Many(list) => list.iter().map(|value| format!("--{name}={value}")).collect(),
         Node::One(value) => vec![format!("--{name}={value}")],
@@ -40,6 +43,12 @@ pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec
         Ok(_) => Ok(words),
         Err(error) => Err(format!("{name}: {}", why(&error))),
     }
+}
+
+/// JSON outside of quotes is YAML too, and comes as a mapping or a list.
+fn json_hint(arg: &Arg) -> &'static str {
+    let takes_json = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.ends_with("JSON")));
+    if takes_json { " (put JSON in single quotes)" } else { "" }
 }
 
 /// `--`, then the words of the command.

@@ -115,12 +115,39 @@ impl<T> Outbox<T> {
         Ok(self.sent.range_mut(range).filter_map(Option::take).collect())
     }
 
+    /// The connection in flight under this sequence number.
+    pub fn get(&self, sequence: u64) -> Option<&T> {
+        self.sent.get(self.index(sequence)?)?.as_ref()
+    }
+
+    /// The worker has taken, or given back, this one alone, in whatever order: yields it, unless it is not in flight.
+    pub fn settle(&mut self, sequence: u64) -> Option<T> {
+        let at = self.index(sequence)?;
+        let connection = self.sent.get_mut(at)?.take()?;
+        self.in_flight -= 1;
+        while self.sent.pop_front_if(|oldest| oldest.is_none()).is_some() {
+            self.first += 1;
+        }
+        Some(connection)
+    }
+
+    /// The one that was pushed last was not sent after all: yields it; the next one gets its sequence number.
+    pub fn take_back(&mut self) -> Option<T> {
+        let connection = self.sent.pop_back_if(|newest| newest.is_some())??;
+        self.in_flight -= 1;
+        Some(connection)
+    }
+
     /// The worker is gone: yields all that it had not taken with their sequence numbers, oldest first.
     pub fn reclaim(&mut self) -> impl Iterator<Item = (u64, T)> + '_ {
         let first = self.first;
         self.first = self.next_sequence();
         self.in_flight = 0;
         self.sent.drain(..).enumerate().filter_map(move |(at, entry)| Some((first + at as u64, entry?)))
+    }
+
+    fn index(&self, sequence: u64) -> Option<usize> {
+        usize::try_from(sequence.checked_sub(self.first)?).ok()
     }
 }
 
@@ -167,10 +194,36 @@ mod tests {
         assert_eq!(outbox.next_sequence(), 4);
     }
 
+    #[test]
+    fn one_alone_is_settled_in_any_order_and_only_once() {
+        let mut outbox = outbox(u64::MAX, 5);
+        assert_eq!(outbox.get(3), Some(&3));
+        assert_eq!([3, 3, 5, u64::MAX].map(|sequence| outbox.settle(sequence)), [Some(3), None, None, None]);
+        assert_eq!((outbox.get(3), outbox.in_flight(), outbox.room(64)), (None, 4, 59));
+        // What was settled out of order stops counting once those before it are settled, too.
+        assert_eq!([0, 2, 1].map(|sequence| outbox.settle(sequence)), [Some(0), Some(2), Some(1)]);
+        assert_eq!((outbox.in_flight(), outbox.room(64), outbox.next_sequence()), (1, 63, 5));
+        assert_eq!(outbox.settle(0), None);
+        assert_eq!(outbox.reclaim().collect::<Vec<_>>(), [(4, 4)]);
+    }
+
+    #[test]
+    fn the_last_one_is_taken_back_and_its_number_used_again() {
+        let mut outbox = outbox(u64::MAX, 2);
+        assert_eq!(outbox.take_back(), Some(1));
+        assert_eq!((outbox.next_sequence(), outbox.in_flight()), (1, 1));
+        outbox.push(7);
+        assert_eq!(outbox.get(1), Some(&7));
+        assert_eq!(outbox.settle(1), Some(7));
+        assert_eq!(outbox.take_back(), None, "it was settled: it had been sent");
+        assert_eq!([outbox.settle(0), outbox.take_back()], [Some(0), None]);
+        assert_eq!(outbox.next_sequence(), 2);
+    }
+
     proptest! {
         /// Whatever a worker says, each connection comes out exactly once.
         #[test]
-        fn no_connection_is_lost_or_doubled(steps in prop::collection::vec((0..4u8, 0..30u64, 0..8u32), 0..200)) {
+        fn no_connection_is_lost_or_doubled(steps in prop::collection::vec((0..6u8, 0..30u64, 0..8u32), 0..200)) {
             let mut outbox = outbox(u64::MAX, 0);
             let (mut sent, mut out) = (0, Vec::new());
             for (step, number, count) in steps {
@@ -178,6 +231,11 @@ mod tests {
                     0 => (0..count).for_each(|_| { outbox.push(sent); sent += 1; }),
                     1 => if let Ok(taken) = outbox.taken(sent.saturating_sub(number)) { out.extend(taken) },
                     2 => if let Ok(back) = outbox.returned(sent.saturating_sub(number), count) { out.extend(back) },
+                    3 => out.extend(outbox.settle(sent.saturating_sub(number))),
+                    4 => if let Some(unsent) = outbox.take_back() {
+                        sent -= 1;
+                        prop_assert_eq!(unsent, sent);
+                    },
                     _ if number == 0 => out.extend(outbox.reclaim().map(|(sequence, connection)| {
                         assert_eq!(sequence, connection);
                         connection

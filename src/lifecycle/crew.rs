@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -19,19 +19,6 @@ use crate::sys::process::{Launch, launch, signal_group};
 
 /// How long the end of a dead worker's output is waited for: what it has started may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
-
-/// What is the same for all workers.
-#[derive(Debug)]
-pub struct Recipe {
-    /// Program and arguments; never empty.
-    pub command: Vec<String>,
-    /// Added to the environment of every worker.
-    pub environment: Vec<(&'static str, String)>,
-    /// Number of slots.
-    pub workers: usize,
-    /// Whether each line of output gets the worker's slot in front.
-    pub prefix_output: bool,
-}
 
 /// A worker's process has ended.
 #[derive(Debug)]
@@ -70,7 +57,8 @@ struct Member {
 /// The living processes.
 #[derive(Debug)]
 pub struct Crew {
-    recipe: Recipe,
+    /// Whether each line of output gets the worker's slot in front.
+    prefix_output: bool,
     members: BTreeMap<WorkerId, Member>,
     exits: mpsc::UnboundedSender<Exit>,
     /// Outputs of failed starts that people have seen.
@@ -80,35 +68,23 @@ pub struct Crew {
 
 impl Crew {
     /// Nobody yet; ends of processes will come out of the receiver.
-    pub fn new(recipe: Recipe) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    pub fn new(prefix_output: bool) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
-        (Self { recipe, members: BTreeMap::new(), exits, shown: Vec::new(), anyone_spoke: false }, receiver)
+        (Self { prefix_output, members: BTreeMap::new(), exits, shown: Vec::new(), anyone_spoke: false }, receiver)
     }
 
-    /// Starts a worker that inherits `channel`. Must be called within a `LocalSet`.
+    /// Starts a worker that inherits `channel` under its number; `command` is never empty. Must be called within a
+    /// `LocalSet`.
     pub fn start(
         &mut self,
         worker: WorkerId,
         slot: Slot,
-        generation: u32,
-        channel: &OwnedFd,
+        command: &[String],
+        environment: &[(&str, String)],
+        channel: BorrowedFd<'_>,
     ) -> Result<u32, StartError> {
-        use std::os::fd::AsRawFd;
-        let mut environment = self.recipe.environment.clone();
-        environment.extend([
-            ("HAFT_CHANNEL_FD", channel.as_raw_fd().to_string()),
-            ("HAFT_SLOT", slot.to_string()),
-            ("HAFT_WORKERS", self.recipe.workers.to_string()),
-            ("HAFT_GENERATION", generation.to_string()),
-            ("HAFT_WORKER", worker.0.to_string()),
-        ]);
-        let child = launch(&Launch {
-            command: &self.recipe.command,
-            environment: &environment,
-            channel: channel.as_fd(),
-            pipe_stdout: self.recipe.prefix_output,
-        });
-        let mut child = child.map_err(|source| start_error(&self.recipe.command, source))?;
+        let child = launch(&Launch { command, environment, channel, pipe_stdout: self.prefix_output });
+        let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
         self.anyone_spoke = true;
@@ -127,7 +103,7 @@ impl Crew {
     }
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
-        let prefix = self.recipe.prefix_output.then(|| format!("[w{slot}] "));
+        let prefix = self.prefix_output.then(|| format!("[w{slot}] "));
         let mut relays = Vec::new();
         if let Some(pipe) = child.stderr.take() {
             let relay = output::relay(pipe, Target::Stderr, prefix.clone(), output.clone());
@@ -154,12 +130,12 @@ impl Crew {
     }
 
     /// The worker's process has ended. If it never was ready, what it wrote is shown unless the same was shown before.
-    /// Yields its last lines.
-    pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> Vec<String> {
-        let Some(member) = self.members.get(&worker) else { return Vec::new() };
-        let tail: Vec<String> = member.output.borrow().tail().map(str::to_owned).collect();
+    /// Says whether it wrote anything.
+    pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> bool {
+        let Some(member) = self.members.get(&worker) else { return false };
+        let tail = member.output.borrow().tail().collect::<Vec<_>>().join("\n");
         if !was_ready {
-            let alike = output::likeness(tail.join("\n").as_bytes());
+            let alike = output::likeness(tail.as_bytes());
             if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {
@@ -168,7 +144,7 @@ impl Crew {
         }
         self.show(worker);
         self.members.remove(&worker);
-        tail
+        !tail.is_empty()
     }
 
     /// The worker's process id.

@@ -44,6 +44,10 @@ pub enum Event {
     Ready(WorkerId),
     /// The worker's process has ended, or could not be started.
     Exited(WorkerId),
+    /// The worker finishes of its own will: it takes no more, and its process will end.
+    Leaving(WorkerId),
+    /// The worker closed its channel: it takes no more, and its process has ended or will.
+    Left(WorkerId),
     /// The worker broke the rules of its channel.
     Misbehaved(WorkerId),
     /// The operator wants an end: drain all workers.
@@ -86,10 +90,18 @@ pub enum Action {
 /// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Starting { since: Time },
+    Starting {
+        since: Time,
+    },
     Ready,
-    Draining { until: Time },
-    Terminating { until: Time },
+    /// `told`: it was told to, or said that it would; otherwise it only closed its channel.
+    Draining {
+        until: Time,
+        told: bool,
+    },
+    Terminating {
+        until: Time,
+    },
     Killed,
 }
 
@@ -151,6 +163,8 @@ impl Pool {
             Event::Tick => {}
             Event::Ready(id) => self.ready(id),
             Event::Exited(id) => self.exited(id, now, actions),
+            Event::Leaving(id) => self.leave(id, now, true),
+            Event::Left(id) => self.leave(id, now, false),
             Event::Misbehaved(id) => {
                 if let Some(worker) = self.worker_mut(id) {
                     worker.kill(actions);
@@ -196,21 +210,37 @@ impl Pool {
 
     /// Whether nothing will happen without an event other than [`Event::Tick`].
     pub fn is_settled(&self) -> bool {
-        let settled = |place: &Place| match &place.worker {
-            Some(worker) => matches!(worker.state, State::Ready) != self.stopping,
+        let settled = |place: &Place| match place.worker.as_ref().map(|worker| worker.state) {
+            Some(State::Ready) => !self.stopping,
+            // Only its end is still awaited.
+            Some(State::Killed) => true,
+            Some(State::Starting { .. } | State::Draining { .. } | State::Terminating { .. }) => false,
             None => place.given_up || self.stopping,
         };
         self.finished || self.places.iter().all(settled)
     }
 
-    /// Whether the worker is told to leave, or made to.
+    /// Whether the worker was told to leave, made to, or said that it would: its end is no surprise.
     pub fn is_leaving(&self, id: WorkerId) -> bool {
         let worker = self.places.iter().filter_map(|place| place.worker.as_ref()).find(|worker| worker.id == id);
-        worker.is_none_or(|worker| !matches!(worker.state, State::Starting { .. } | State::Ready))
+        worker.is_none_or(|worker| match worker.state {
+            State::Starting { .. } | State::Ready => false,
+            State::Draining { told, .. } => told,
+            State::Terminating { .. } | State::Killed => true,
+        })
     }
 
     fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
         self.places.iter_mut().filter_map(|place| place.worker.as_mut()).find(|worker| worker.id == id)
+    }
+
+    fn leave(&mut self, id: WorkerId, now: Time, told: bool) {
+        let until = now + self.policy.drain_timeout;
+        if let Some(worker) = self.worker_mut(id)
+            && matches!(worker.state, State::Starting { .. } | State::Ready)
+        {
+            worker.state = State::Draining { until, told };
+        }
     }
 
     fn any_ready(&self) -> bool {
@@ -297,10 +327,10 @@ impl Worker {
             // It has no client: there is nothing to finish.
             State::Starting { .. } if stopping => self.terminate(now, actions),
             State::Ready if stopping => {
-                self.state = State::Draining { until: now + policy.drain_timeout };
+                self.state = State::Draining { until: now + policy.drain_timeout, told: true };
                 actions.push(Action::Drain { worker: self.id, within: policy.drain_timeout });
             }
-            State::Draining { until } if now >= until => self.terminate(now, actions),
+            State::Draining { until, .. } if now >= until => self.terminate(now, actions),
             State::Terminating { until } if now >= until => self.kill(actions),
             State::Starting { .. }
             | State::Ready
@@ -327,3 +357,6 @@ impl Worker {
 fn back_off(earlier_deaths: u32) -> Duration {
     FIRST_BACK_OFF.saturating_mul(1 << earlier_deaths.min(16)).min(LONGEST_BACK_OFF)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ pub fn main(config: Config) -> ExitCode {
 
 fn code(error: &MasterError) -> u8 {
     match error {
-        MasterError::Slots(_) => 2,
+        MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) => 2,
         MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Refusal};
 use super::ledger::Ledger;
 use super::link::{Link, LinkError, News};
+use super::node::{Mail, NodeDesk};
 use crate::config::{Affinity, Config, Prefix};
+use crate::handover::node::To;
 use crate::lifecycle::pool::WorkerId;
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
 
@@ -32,6 +34,8 @@ pub struct Dispatch {
     links: BTreeMap<WorkerId, Link>,
     /// The books.
     pub ledger: Ledger,
+    /// What Node workers have in common, if the workers are such.
+    pub node: Option<NodeDesk>,
 }
 
 impl Dispatch {
@@ -49,6 +53,7 @@ impl Dispatch {
             serving: vec![None; config.workers],
             links: BTreeMap::new(),
             ledger: Ledger::new(config.workers),
+            node: None,
         })
     }
 
@@ -112,10 +117,41 @@ impl Dispatch {
     /// Sends what waits for a slot, as far as its worker has room.
     pub fn send(&mut self, slot: Slot) -> Option<Result<&mut Link, (WorkerId, LinkError)>> {
         let link = self.links.get_mut(&self.serving[slot.index()]?)?;
-        match link.send(&mut self.queues[slot.index()], self.max_in_flight, Instant::now()) {
+        let held = &mut self.queues[slot.index()];
+        match link.send(held, self.node.as_ref(), self.max_in_flight, Instant::now()) {
             Ok(()) => Some(Ok(link)),
             Err(error) => Some(Err((link.worker, error))),
         }
+    }
+
+    /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
+    pub fn flush(&mut self) -> Vec<(WorkerId, Slot, LinkError)> {
+        let Some(desk) = &mut self.node else { return Vec::new() };
+        for mail in desk.take_mail() {
+            for link in self.links.values_mut() {
+                let is_for = match &mail {
+                    Mail::Message(To::One(worker), _) => link.worker == *worker,
+                    Mail::Message(To::AllBut(worker), _) => link.worker != *worker,
+                    Mail::Message(To::Nobody, _) => false,
+                    Mail::Notice(_) => true,
+                };
+                if is_for && !link.mail(&mail) {
+                    desk.dropped += 1;
+                }
+            }
+        }
+        let failed = self.links.values_mut().filter_map(|link| {
+            let error = link.flush(desk).err()?;
+            Some((link.worker, link.slot, error))
+        });
+        failed.collect()
+    }
+
+    /// The workers that have become ready because nothing was heard of them for long enough.
+    pub fn ready_by_silence(&mut self, now: Instant) -> Vec<WorkerId> {
+        let Some(desk) = &self.node else { return Vec::new() };
+        let ready = self.links.values_mut().filter_map(|link| link.ready_by_silence(desk, now).then_some(link.worker));
+        ready.collect()
     }
 
     /// Takes in what a worker has said. Yields its slot; what others must know is added to `news`.
@@ -124,10 +160,10 @@ impl Dispatch {
         worker: WorkerId,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Option<(Slot, Result<(), LinkError>)> {
+    ) -> Option<(Slot, Result<bool, LinkError>)> {
         let link = self.links.get_mut(&worker)?;
         let held = &mut self.queues[link.slot.index()];
-        Some((link.slot, link.receive(held, &mut self.ledger, news, now)))
+        Some((link.slot, link.receive(held, &mut self.ledger, self.node.as_mut(), news, now)))
     }
 
     /// A worker was started.
@@ -147,7 +183,10 @@ impl Dispatch {
             if self.serving[slot.index()] == Some(worker) {
                 self.serving[slot.index()] = None;
             }
-            link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, now);
+            link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
+            if let Some(desk) = &mut self.node {
+                desk.exited(worker);
+            }
         }
     }
 
@@ -184,6 +223,11 @@ impl Dispatch {
     /// The link to a worker.
     pub fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {
         self.links.get_mut(&worker)
+    }
+
+    /// All links, to be changed.
+    pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.links.values_mut()
     }
 
     /// All links.

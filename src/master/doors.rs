@@ -66,6 +66,23 @@ impl Doors {
         (0..).zip(&self.listeners).filter_map(|(number, listener)| Some((number, listener.as_ref()?)))
     }
 
+    /// Adds a listener; its number is the next one.
+    pub fn add(&mut self, listener: Listener, poller: &Poller) -> io::Result<()> {
+        if self.open {
+            poller.add(&listener, self.listeners.len() as u64, Interest::Readable)?;
+        }
+        self.listeners.push(Some(listener));
+        Ok(())
+    }
+
+    /// Closes a listener; its number is not used again.
+    pub fn remove(&mut self, number: u16, poller: &Poller) -> io::Result<()> {
+        match self.listeners.get_mut(usize::from(number)).and_then(Option::take) {
+            Some(listener) if self.open => poller.remove(&listener),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts to wait for connections; the poller's token of a listener is its number.
     pub fn open(&mut self, poller: &Poller) -> io::Result<()> {
         if !self.open {
@@ -111,7 +128,10 @@ impl Doors {
         let Some(Some(listener)) = usize::try_from(token).ok().and_then(|at| self.listeners.get(at)) else {
             return Ok(turn);
         };
-        for _ in 0..most.min(MOST_A_TURN) {
+        // Asking how many wait is cheaper than an accept that finds nobody. One at least, since a readable listener may
+        // have an error to tell.
+        let waiting = accept::waiting(listener.as_fd()).map_or(usize::MAX, |waiting| waiting.max(1));
+        for _ in 0..waiting.min(most).min(MOST_A_TURN) {
             match accept::accept(listener.as_fd())? {
                 Accepted::Connection(descriptor, client) => {
                     let local = match listener.local() {

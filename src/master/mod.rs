@@ -10,6 +10,8 @@ mod dispatch;
 mod doors;
 mod ledger;
 mod link;
+mod node;
+mod plan;
 mod report;
 mod supervise;
 
@@ -25,6 +27,8 @@ use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
 use self::link::News;
+use self::node::NodeDesk;
+use self::plan::Plan;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
@@ -38,6 +42,8 @@ use crate::sys::poller::{Poller, Ready};
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
+/// Most turns in a row at channels and listeners.
+const MOST_TURNS: u32 = 16;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
@@ -50,16 +56,24 @@ pub enum MasterError {
     /// Too many slots.
     #[error(transparent)]
     Slots(#[from] SlotCountError),
+    /// What is to be run is not there.
+    #[error(transparent)]
+    Program(#[from] crate::lifecycle::program::ProgramError),
+    /// `--node-style` is no message that a program could get.
+    #[error("--node-style: {0}")]
+    Style(#[from] crate::handover::node::NodeStyleError),
     /// A worker's program cannot be started at all.
     #[error(transparent)]
     Start(#[from] crate::lifecycle::crew::StartError),
     /// The workers die before they are ready.
-    #[error("worker exited before it was ready ({times} times): giving up{tail}")]
+    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
     GaveUp {
         /// How often in a row.
         times: u32,
-        /// The last lines that it wrote, each on a line of its own, or nothing.
-        tail: String,
+        /// How the last one ended.
+        end: String,
+        /// Where to see what it wrote.
+        wrote: &'static str,
     },
     /// The system refused what cannot be done without.
     #[error("{doing}: {source}")]
@@ -130,7 +144,8 @@ impl Master {
         descriptor_limit: u64,
         control: admin::Control,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Exit>), MasterError> {
-        let listeners = config
+        let plan = Plan::new(config)?;
+        let listeners = plan
             .listen
             .iter()
             .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
@@ -143,11 +158,13 @@ impl Master {
             tracing::info!("listening on {}", listener.addr());
         }
         let about = report::About::new(config, descriptor_limit);
-        let (supervisor, exits) = Supervisor::new(config);
+        let mut dispatch = Dispatch::new(config)?;
+        dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
+        let (supervisor, exits) = Supervisor::new(config, plan);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
             doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
-            dispatch: Dispatch::new(config)?,
+            dispatch,
             supervisor,
             phase: Phase::Starting,
             budget: descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + 6 * config.workers as u64).max(1),
@@ -177,7 +194,7 @@ impl Master {
             tokio::select! {
                 waited = self.poller.wait(&mut ready) => {
                     waited.doing("waiting for connections")?;
-                    self.turn(&ready)?;
+                    self.turns(&mut ready)?;
                 }
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request),
@@ -188,6 +205,17 @@ impl Master {
         }
         self.dispatch.refuse_all(Refusal::Stopping, Instant::now());
         tracing::info!("stopped: {}", self.summary());
+        Ok(())
+    }
+
+    /// Turns until nothing is ready, but not so many that signals, deaths and questions are kept waiting.
+    fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
+        for _ in 0..MOST_TURNS {
+            self.turn(ready)?;
+            if !self.poller.look(ready).doing("waiting for connections")? {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -212,6 +240,9 @@ impl Master {
         for news in news.drain(..) {
             match news {
                 News::Ready => self.observe(Event::Ready(worker))?,
+                News::CanTakeMore => {}
+                News::Leaving => self.observe(Event::Leaving(worker))?,
+                News::Left => self.left(worker)?,
             }
         }
         self.news = news;
@@ -241,25 +272,47 @@ impl Master {
         Ok(())
     }
 
-    /// Sends what waits for the slots that have changed.
+    /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
     fn send_dirty(&mut self) -> Result<(), MasterError> {
         while let Some(slot) = self.dirty.pop() {
-            match self.dispatch.send(slot) {
-                Some(Ok(link)) => {
-                    let interest = link.wanted_interest();
-                    if interest != link.interest {
-                        self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
-                        link.interest = interest;
-                    }
-                }
-                Some(Err((worker, error))) => {
-                    let event = self.distrust(worker, slot, &error);
-                    self.observe(event)?;
-                }
-                None => {}
+            if let Some(Err((worker, error))) = self.dispatch.send(slot) {
+                let event = self.distrust(worker, slot, &error);
+                self.observe(event)?;
             }
         }
+        for (worker, slot, error) in self.dispatch.flush() {
+            let event = self.distrust(worker, slot, &error);
+            self.observe(event)?;
+        }
+        for link in self.dispatch.links_mut() {
+            let interest = link.wanted_interest();
+            if interest != link.interest && !link.has_ended() {
+                self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
+                link.interest = interest;
+            }
+        }
+        self.refresh_doors()
+    }
+
+    /// Opens and closes the listeners that programs have asked for.
+    fn refresh_doors(&mut self) -> Result<(), MasterError> {
+        let Some(desk) = &mut self.dispatch.node else { return Ok(()) };
+        for listener in desk.take_fresh() {
+            tracing::info!("listening on {}", listener.addr());
+            self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+        }
+        for number in desk.take_closing() {
+            self.doors.remove(number, &self.poller).doing("closing a listener")?;
+        }
         Ok(())
+    }
+
+    /// A worker has closed its channel: it can be given nothing any more, and its process will end.
+    fn left(&mut self, worker: WorkerId) -> Result<(), MasterError> {
+        if let Some(link) = self.dispatch.link(worker) {
+            self.poller.remove(&*link).ok();
+        }
+        self.observe(Event::Left(worker))
     }
 
     /// Stops accepting while as many connections are held as there are descriptors for.
@@ -310,6 +363,9 @@ impl Master {
                 dispatch.ledger.refuse(connection, Refusal::NoDescriptor);
             });
             resumed.doing("accepting connections")?;
+        }
+        for worker in self.dispatch.ready_by_silence(now) {
+            self.observe(Event::Ready(worker))?;
         }
         for slot in self.dispatch.expire(now) {
             self.mark(slot);

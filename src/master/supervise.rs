@@ -1,33 +1,37 @@
 //! Doing what the pool of slots decides: the joint between the pure pool, the processes and the hand-over.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::link::{Link, LinkError};
+use super::plan::{Plan, Start};
 use super::{Master, MasterError, Phase, While, token};
-use crate::config::{Config, Program};
+use crate::config::Config;
 use crate::handover::haft::MasterEnd;
-use crate::lifecycle::crew::{self, Crew, Exit, Recipe};
+use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, Event, MOST_FAILED_STARTS, Policy, Pool, Time, WorkerId};
 use crate::route::Slot;
 use crate::sys::poller::Interest;
-use crate::worker::process;
+use crate::sys::scm;
 
 /// The pool of slots with what is needed to carry out its decisions.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) pool: Pool,
     pub(super) crew: Crew,
+    plan: Plan,
     started: Instant,
     actions: Vec<Action>,
     finished: bool,
     was_ready: bool,
     /// By slot: what became of its earlier workers.
     pub(super) history: Vec<History>,
-    last_tail: Vec<String>,
+    /// How the last worker ended, and whether it had written anything.
+    last_words: (String, bool),
 }
 
 /// What became of the earlier workers of a slot.
@@ -42,24 +46,19 @@ pub struct History {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: &Config) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    pub(super) fn new(config: &Config, plan: Plan) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let policy = Policy { start_timeout: config.start_timeout, drain_timeout: config.drain_timeout };
-        let (command, environment) = match &config.program {
-            Program::Command(command) => (command.clone(), Vec::new()),
-            // This program itself, whatever has become of its file meanwhile.
-            Program::BuiltIn(engine) => (vec!["/proc/self/exe".to_owned()], process::orders(engine, config)),
-        };
-        let recipe = Recipe { command, environment, workers: config.workers, prefix_output: config.prefix_output };
-        let (crew, exits) = Crew::new(recipe);
+        let (crew, exits) = Crew::new(config.prefix_output);
         let supervisor = Self {
             pool: Pool::new(config.workers, policy),
             crew,
+            plan,
             started: Instant::now(),
             actions: Vec::new(),
             finished: false,
             was_ready: false,
             history: (0..config.workers).map(|_| History::default()).collect(),
-            last_tail: Vec::new(),
+            last_words: Default::default(),
         };
         (supervisor, exits)
     }
@@ -114,11 +113,10 @@ impl Master {
             }
             Action::Terminate(worker) => self.supervisor.crew.signal(worker, Signal::SIGTERM),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
-            Action::NotReadyInTime(worker) => tracing::error!(
-                worker = worker.0,
-                "the worker was not ready within --start-timeout and is ended: a program that is run by haft must take \
-                 its connections from haft's channel (HAFT_CHANNEL_FD), not listen by itself"
-            ),
+            Action::NotReadyInTime(worker) => {
+                let why = self.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+                tracing::error!(worker = worker.0, "the worker was not ready within --start-timeout: {why}");
+            }
             Action::GiveUp(_) => return Err(self.give_up()),
             Action::Finished => self.supervisor.finished = true,
         }
@@ -135,13 +133,23 @@ impl Master {
     }
 
     fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
-        let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
+        let (link, channel) = match &self.dispatch.node {
+            None => {
+                let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
+                (Link::haft(worker, slot, end), channel)
+            }
+            Some(desk) => {
+                let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
+                (Link::node(worker, slot, end, desk), channel)
+            }
+        };
         let first = !self.supervisor.was_ready;
-        match self.supervisor.crew.start(worker, slot, generation, &channel) {
+        let supervisor = &mut self.supervisor;
+        let Start { command, environment } = supervisor.plan.start(slot, worker, generation, channel.as_fd());
+        match supervisor.crew.start(worker, slot, &command, &environment, channel.as_fd()) {
             Ok(pid) => {
-                self.supervisor.history[slot.index()].starts += 1;
+                supervisor.history[slot.index()].starts += 1;
                 tracing::debug!(%slot, worker = worker.0, pid, "started a worker");
-                let link = Link::new(worker, slot, end);
                 self.poller.add(&link, token(worker), Interest::Readable).doing("waiting for a worker")?;
                 self.dispatch.attach(link);
                 Ok(())
@@ -193,7 +201,7 @@ impl Master {
         let description = crew::describe(&exit.status);
         let was_ready = self.supervisor.pool.was_ready(worker);
         let leaving = self.supervisor.pool.is_leaving(worker);
-        let tail = self.supervisor.crew.ended(worker, was_ready);
+        let wrote = self.supervisor.crew.ended(worker, was_ready);
         if let Some(link) = self.dispatch.link(worker) {
             let slot = link.slot;
             self.poller.remove(&*link).ok();
@@ -207,7 +215,7 @@ impl Master {
                 }
             }
         }
-        self.supervisor.last_tail = tail;
+        self.supervisor.last_words = (description, wrote);
         self.observe(Event::Exited(worker))
     }
 
@@ -220,8 +228,9 @@ impl Master {
 
     fn give_up(&mut self) -> MasterError {
         self.supervisor.crew.kill_all();
-        let tail = self.supervisor.last_tail.iter().map(|line| format!("\n  {line}")).collect::<String>();
-        let tail = if tail.is_empty() { tail } else { format!("; the last lines it wrote:{tail}") };
-        MasterError::GaveUp { times: MOST_FAILED_STARTS, tail }
+        let (end, wrote) = std::mem::take(&mut self.supervisor.last_words);
+        // It was shown when it was written, or when its worker died.
+        let wrote = if wrote { "what it wrote is above" } else { "it wrote nothing to standard error" };
+        MasterError::GaveUp { times: MOST_FAILED_STARTS, end, wrote }
     }
 }

@@ -57,6 +57,30 @@ pub enum Access {
     Umask,
     /// This user only (mode 0600).
     OwnerOnly,
+    /// As the umask says, and these permission bits for everybody.
+    And(u32),
+}
+
+impl Access {
+    /// What Node's `readableAll` and `writableAll` mean: the permission for user, group and others.
+    pub fn for_all(readable: bool, writable: bool) -> Self {
+        match (readable, writable) {
+            (false, false) => Self::Umask,
+            _ => Self::And(if readable { 0o444 } else { 0 } | if writable { 0o222 } else { 0 }),
+        }
+    }
+}
+
+impl ListenError {
+    /// The kernel's number for this error, positive.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::PortInUse(_) | Self::PathLive(_) | Self::PathOccupied(_) => libc::EADDRINUSE,
+            Self::PortPermission(_) => libc::EACCES,
+            Self::NotOurs(_) => libc::EADDRNOTAVAIL,
+            Self::Path { source, .. } | Self::Other { source, .. } => source.raw_os_error().unwrap_or(libc::EINVAL),
+        }
+    }
 }
 
 /// A bound, listening, non-blocking socket. A Unix socket's file is removed when this is dropped.
@@ -131,8 +155,14 @@ impl Listener {
         }
         let file = SocketFile::new(path).map_err(other)?;
         // Nobody can connect before listen(), so the mode is right before it matters.
-        if access == Access::OwnerOnly {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(other)?;
+        let mode = fs::symlink_metadata(path).map_err(other)?.mode() & 0o777;
+        let wanted = match access {
+            Access::Umask => mode,
+            Access::OwnerOnly => 0o600,
+            Access::And(bits) => mode | bits,
+        };
+        if wanted != mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(wanted)).map_err(other)?;
         }
         socket.listen(backlog).map_err(other)?;
         Ok(Self { socket: socket.into(), addr: addr.clone(), local: Some(EndAddr::Unix), file: Some(file) })
@@ -159,6 +189,18 @@ fn tcp_socket(addr: SocketAddr, dual_stack: bool, backlog: i32) -> io::Result<(S
     socket.listen(backlog)?;
     let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     Ok((socket, bound))
+}
+
+/// A bound UDP socket that nobody reads from here.
+pub fn udp(addr: SocketAddr, ipv6_only: bool, reuse_address: bool) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(reuse_address)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(ipv6_only)?;
+    }
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

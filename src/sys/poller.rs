@@ -55,6 +55,17 @@ pub struct Ready {
     pub writable: bool,
 }
 
+impl From<&EpollEvent> for Ready {
+    fn from(event: &EpollEvent) -> Self {
+        let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR | EpollFlags::EPOLLRDHUP;
+        Self {
+            token: event.data(),
+            readable: event.events().intersects(readable),
+            writable: event.events().contains(EpollFlags::EPOLLOUT),
+        }
+    }
+}
+
 impl Poller {
     /// Makes an empty set that yields at most `events` events a turn. Must be called within a tokio runtime.
     pub fn new(events: usize) -> io::Result<Self> {
@@ -80,27 +91,37 @@ impl Poller {
         Ok(self.set.get_ref().0.delete(descriptor)?)
     }
 
+    /// Puts what is ready now in place of what `ready` held, and says whether there is anything.
+    ///
+    /// Descriptors are level-triggered: what was not taken is there again. Only when nothing is left must
+    /// [`Poller::wait`] really wait.
+    pub fn look(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        ready.clear();
+        let (set, events) = (&self.set, &mut self.events);
+        let looked = set.try_io(tokio::io::Interest::READABLE, |set| match set.0.wait(events, EpollTimeout::ZERO)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        });
+        match looked {
+            Ok(count) => {
+                ready.extend(self.events[..count].iter().map(Ready::from));
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Waits until something is ready and puts it in place of what `ready` held.
     ///
     /// Cancel safe: readiness that was not taken is reported by the next call.
     pub async fn wait(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
-        ready.clear();
         loop {
-            let mut guard = self.set.readable_mut().await?;
-            let count = guard.get_inner().0.wait(&mut self.events, EpollTimeout::ZERO)?;
-            if count > 0 {
-                // The outer readiness is kept: descriptors are level-triggered, so the next call asks again, and only
-                // an empty answer makes it wait.
-                ready.extend(self.events[..count].iter().map(|event| Ready {
-                    token: event.data(),
-                    readable: event.events().intersects(
-                        EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR | EpollFlags::EPOLLRDHUP,
-                    ),
-                    writable: event.events().contains(EpollFlags::EPOLLOUT),
-                }));
+            // Letting the guard go keeps the readiness: looking clears it when there is nothing.
+            drop(self.set.readable().await?);
+            if self.look(ready)? {
                 return Ok(());
             }
-            guard.clear_ready();
         }
     }
 }

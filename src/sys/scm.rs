@@ -1,7 +1,7 @@
 //! Messages with descriptors over a Unix socket (SCM_RIGHTS, unix(7)).
 
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
@@ -16,11 +16,17 @@ const CONTROL_LEN: usize =
 
 /// Room for the control message of [`MAX_DESCRIPTORS`] descriptors, aligned as `cmsghdr` must be.
 #[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
+struct Control(MaybeUninit<[u8; CONTROL_LEN]>);
 
 /// A connected pair of Unix sockets, both non-blocking and close-on-exec, that keeps message boundaries.
 pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?)
+}
+
+/// A connected pair of Unix sockets, both non-blocking and close-on-exec, that is a stream of bytes.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?)
 }
 
 /// What became of a message.
@@ -48,7 +54,7 @@ pub fn send<'a>(
     if descriptors.len() > MAX_DESCRIPTORS || bytes.is_empty() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut control = Control([0; CONTROL_LEN]);
+    let mut control = Control(MaybeUninit::uninit());
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data; all zero is its empty value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -63,6 +69,7 @@ pub fn send<'a>(
         unsafe {
             message.msg_controllen = libc::CMSG_SPACE(len) as usize;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
+            header.write(mem::zeroed());
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
@@ -108,7 +115,7 @@ pub enum Received {
 
 /// Receives one message without waiting; its descriptors are added to `descriptors`, close-on-exec, in their order.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<Received> {
-    let mut control = Control([0; CONTROL_LEN]);
+    let mut control = Control(MaybeUninit::uninit());
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data; all zero is its empty value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };

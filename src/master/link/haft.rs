@@ -10,6 +10,9 @@ use crate::handover::outbox::Outbox;
 use crate::master::connection::Connection;
 use crate::sys::scm::Sent;
 
+/// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
+const MOST_FRAMES: u32 = 64;
+
 /// The master's end of a channel, and what stands in the way of using it.
 #[derive(Debug)]
 pub(super) struct HaftLink {
@@ -76,14 +79,15 @@ impl HaftLink {
         }
     }
 
-    /// Takes in all that the worker has said.
+    /// Takes in what the worker has said. `false`: there is more, to be taken in another turn.
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<(), LinkError> {
-        while let Some(frame) = self.end.receive()? {
+    ) -> Result<bool, LinkError> {
+        for _ in 0..MOST_FRAMES {
+            let Some(frame) = self.end.receive()? else { return Ok(true) };
             match frame {
                 FromWorker::Ready { limit } => {
                     in_flight.outbox.raise_limit(limit)?;
@@ -100,7 +104,7 @@ impl HaftLink {
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// After the worker's death: the first sequence number that it had not received.

@@ -1,15 +1,18 @@
 //! One worker as the master's hand-over sees it: its channel, and the connections in flight to it.
 
 mod haft;
+mod node;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use self::haft::HaftLink;
+use self::node::{Life, NodeLink};
 use super::connection::Connection;
 use super::ledger::Ledger;
+use super::node::NodeDesk;
 use crate::handover::haft::{ChannelError, MasterEnd};
 use crate::handover::outbox::{Outbox, Violation};
 use crate::lifecycle::pool::WorkerId;
@@ -28,6 +31,15 @@ pub enum LinkError {
     /// It said what cannot be.
     #[error("broke the hand-over protocol: {0}")]
     Violation(#[from] Violation),
+    /// A Node worker said what cannot be.
+    #[error("broke Node's cluster protocol: {0}")]
+    Node(String),
+    /// What a Node worker wrote cannot be cut into messages.
+    #[error("broke Node's cluster protocol: {0}")]
+    NodeFrame(#[from] crate::handover::node::FrameError),
+    /// A message with a descriptor was cut in two.
+    #[error("cannot be sent to any more: {0}")]
+    Split(#[from] crate::handover::node::Split),
     /// Nothing can be sent to it.
     #[error("takes nothing any more: {0}")]
     Send(#[from] io::Error),
@@ -51,6 +63,19 @@ pub enum Obstacle {
 pub enum News {
     /// It is ready.
     Ready,
+    /// It has another server: what waits for it may be sent.
+    CanTakeMore,
+    /// It finishes of its own will.
+    Leaving,
+    /// It closed its end of the channel.
+    Left,
+}
+
+/// The dialect's own part of a link.
+#[derive(Debug)]
+enum End {
+    Haft(HaftLink),
+    Node(Box<NodeLink>),
 }
 
 /// A worker's channel and what is in flight on it.
@@ -64,20 +89,29 @@ pub struct Link {
     pub obstacle: Obstacle,
     /// What the poller waits for.
     pub interest: Interest,
-    end: HaftLink,
+    end: End,
     outbox: Outbox<Connection>,
     rests_until: Option<Instant>,
 }
 
 impl Link {
-    /// A link over a new channel.
-    pub fn new(worker: WorkerId, slot: Slot, end: MasterEnd) -> Self {
+    /// A link in the `haft` dialect over a new channel.
+    pub fn haft(worker: WorkerId, slot: Slot, end: MasterEnd) -> Self {
+        Self::over(worker, slot, End::Haft(HaftLink::new(end)))
+    }
+
+    /// A link in the `node` dialect over a new channel.
+    pub fn node(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
+        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, channel, desk))))
+    }
+
+    fn over(worker: WorkerId, slot: Slot, end: End) -> Self {
         Self {
             worker,
             slot,
             obstacle: Obstacle::None,
             interest: Interest::Readable,
-            end: HaftLink::new(end),
+            end,
             outbox: Outbox::new(),
             rests_until: None,
         }
@@ -90,7 +124,46 @@ impl Link {
 
     /// Connections that the worker says it has open.
     pub fn open(&self) -> Option<u32> {
-        self.end.open()
+        match &self.end {
+            End::Haft(end) => end.open(),
+            End::Node(_) => None,
+        }
+    }
+
+    /// Why the worker may not be ready yet, and what to do about it.
+    pub fn why_not_ready(&self) -> &'static str {
+        match &self.end {
+            End::Haft(_) => {
+                "a program that is run by haft takes its connections from haft's channel (HAFT_CHANNEL_FD); if it is \
+                 a Node program behind a wrapper, say so with --dialect node"
+            }
+            End::Node(end) => match end.life() {
+                Life::Starting => "its Node has not started; does a wrapper stand between haft and node?",
+                Life::Online(_) => {
+                    "its program has asked for no server. If it waits for connections by message, name the style: \
+                     --node-style classic, sticky-session, sticky-cluster, sticky-listen or socket.io-sticky. If it \
+                     listens by itself: a wrapper that starts node again (npm, npx, nodemon) keeps the channel to \
+                     itself, and `exclusive: true` or `reusePort: true` bypass it"
+                }
+                Life::Asked(_) | Life::Ready => {
+                    "its program asked for a server and did not say that it is ready; with --wait-ready it must call \
+                     process.send('ready')"
+                }
+            },
+        }
+    }
+
+    /// Whether the worker is ready because nothing has been heard of it for long enough.
+    pub fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
+        match &mut self.end {
+            End::Haft(_) => false,
+            End::Node(end) => end.ready_by_silence(desk, now),
+        }
+    }
+
+    /// Whether nothing can come from the worker any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(&self.end, End::Node(end) if end.has_ended())
     }
 
     /// What the poller is to wait for.
@@ -110,6 +183,7 @@ impl Link {
     pub fn send(
         &mut self,
         held: &mut VecDeque<Connection>,
+        desk: Option<&NodeDesk>,
         max_in_flight: usize,
         now: Instant,
     ) -> Result<(), LinkError> {
@@ -118,36 +192,88 @@ impl Link {
             return Ok(());
         }
         self.rests_until = None;
-        self.obstacle = self.end.send(&mut self.outbox, held, max_in_flight)?;
+        self.obstacle = match (&mut self.end, desk) {
+            (End::Haft(end), _) => end.send(&mut self.outbox, held, max_in_flight)?,
+            (End::Node(end), Some(desk)) => end.send(&mut self.outbox, held, desk, max_in_flight)?,
+            (End::Node(_), None) => Obstacle::None,
+        };
         Ok(())
+    }
+
+    /// Sends what waits for the kernel, without any connection of the queue.
+    pub fn flush(&mut self, desk: &NodeDesk) -> Result<(), LinkError> {
+        if let End::Node(end) = &mut self.end
+            && end.has_unsent()
+            && !end.has_ended()
+        {
+            self.obstacle = end.flush(&self.outbox, desk)?;
+        }
+        Ok(())
+    }
+
+    /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
+    pub fn mail(&mut self, mail: &super::node::Mail) -> bool {
+        match (&mut self.end, mail) {
+            (End::Haft(_), _) => true,
+            (End::Node(end), super::node::Mail::Message(_, whole)) => end.forward(whole),
+            (End::Node(end), super::node::Mail::Notice(notice)) => end.notify(notice),
+        }
     }
 
     /// Tells the worker to finish, after what was sent before.
     pub fn drain(&mut self, within: Duration) -> Result<(), LinkError> {
-        self.obstacle = self.end.drain(within)?;
+        match &mut self.end {
+            End::Haft(end) => self.obstacle = end.drain(within)?,
+            // It is sent with the next flush; Node knows no time.
+            End::Node(end) => end.drain(),
+        }
         Ok(())
     }
 
-    /// Takes in all that the worker has said. What it returned goes to the front of `held`.
+    /// Takes in what the worker has said. What it returned goes to the front of `held`. `false`: there is more, to be
+    /// taken in another turn.
     pub fn receive(
         &mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
+        desk: Option<&mut NodeDesk>,
         news: &mut Vec<News>,
         now: Instant,
-    ) -> Result<(), LinkError> {
+    ) -> Result<bool, LinkError> {
         let mut in_flight =
             InFlight { slot: self.slot, outbox: &mut self.outbox, held, ledger, rests_until: &mut self.rests_until };
-        self.end.receive(&mut in_flight, news, now)
+        match (&mut self.end, desk) {
+            (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
+            (End::Node(end), Some(desk)) => end.receive(&mut in_flight, desk, news, now),
+            (End::Node(_), None) => Ok(true),
+        }
     }
 
     /// The worker is dead: takes in its last words, then gives back what it had not acknowledged. The channel is
     /// drained first, so that nothing it had acknowledged is sent again.
-    pub fn reclaim(mut self, held: &mut VecDeque<Connection>, ledger: &mut Ledger, now: Instant) {
-        if let Err(error) = self.receive(held, ledger, &mut Vec::new(), now) {
-            tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
+    pub fn reclaim(
+        mut self,
+        held: &mut VecDeque<Connection>,
+        ledger: &mut Ledger,
+        mut desk: Option<&mut NodeDesk>,
+        now: Instant,
+    ) {
+        // What a dead worker has written fits a socket's buffer; only what it has started could go on for ever.
+        for _ in 0..64 {
+            match self.receive(held, ledger, desk.as_deref_mut(), &mut Vec::new(), now) {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(error) => {
+                    tracing::debug!(worker = self.worker.0, %error, "the last words of a worker");
+                    break;
+                }
+            }
         }
-        let unread_from = self.end.unread_from().unwrap_or(u64::MAX);
+        let unread_from = match &mut self.end {
+            End::Haft(end) => end.unread_from().unwrap_or(u64::MAX),
+            // A Node worker's queue dies with it: what was in it cannot be told from what it had received.
+            End::Node(_) => u64::MAX,
+        };
         let mut unread = 0;
         let connections: Vec<Connection> = self
             .outbox
@@ -180,6 +306,23 @@ impl InFlight<'_> {
         Ok(())
     }
 
+    /// The worker has taken one connection.
+    fn settled(&mut self, sequence: u64, now: Instant) {
+        if let Some(connection) = self.outbox.settle(sequence) {
+            self.ledger.deliver(connection, self.slot, now);
+        }
+    }
+
+    /// The worker gives one connection back: short of descriptors, its server closed, or with as many connections as it
+    /// wants. It would give the next ones back too.
+    fn given_back(&mut self, sequence: u64, now: Instant) {
+        if let Some(connection) = self.outbox.settle(sequence) {
+            self.ledger.returned += 1;
+            *self.rests_until = Some(now + REST);
+            give_back(std::iter::once(connection), self.held, now);
+        }
+    }
+
     /// The worker gives `count` connections from `first` on back.
     fn returned(&mut self, first: u64, count: u32, now: Instant) -> Result<(), Violation> {
         let returned = self.outbox.returned(first, count)?;
@@ -200,6 +343,9 @@ fn give_back(connections: impl DoubleEndedIterator<Item = Connection>, held: &mu
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.end.as_fd()
+        match &self.end {
+            End::Haft(end) => end.as_fd(),
+            End::Node(end) => end.as_fd(),
+        }
     }
 }

@@ -33,7 +33,7 @@ use socketioxide::extract::{AckSender, Extension, MaybeHttpExtension, SocketRef,
 use socketioxide::{BroadcastError, SocketIo};
 
 use super::Identity;
-use super::drain::lock;
+use super::drain::{Registry, lock};
 pub(super) use super::rooms::LIMITS;
 use super::rooms::{Member, Refused, Rooms};
 use crate::addr::EndAddr;
@@ -46,6 +46,7 @@ const GATHER: Duration = Duration::from_millis(100);
 struct Chat {
     io: SocketIo,
     identity: Identity,
+    registry: Arc<Registry>,
     rooms: Mutex<Rooms>,
     /// Rooms whose members will be told their number.
     changed: Mutex<HashSet<String>>,
@@ -60,10 +61,11 @@ struct Seat {
 }
 
 /// Puts the application on the engine.
-pub(super) fn put_on(io: &SocketIo, identity: Identity) {
+pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>) {
     let chat = Arc::new(Chat {
         io: io.clone(),
         identity,
+        registry,
         rooms: Mutex::default(),
         changed: Mutex::default(),
         guests: AtomicU64::new(0),
@@ -232,9 +234,10 @@ impl Seat {
 }
 
 impl Chat {
-    /// Tells the members of `room` their number, a little later.
+    /// Tells the members of `room` their number, a little later. (Not while the worker ends: all will leave, and to be
+    /// told of each would only make those who are left poll once more.)
     fn tell_members(self: &Arc<Self>, room: String) {
-        if !lock(&self.changed).insert(room.clone()) {
+        if self.registry.draining() || !lock(&self.changed).insert(room.clone()) {
             return;
         }
         let chat = Arc::clone(self);

@@ -12,7 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::body::Incoming;
 use socketioxide::socket::Sid;
 
@@ -160,15 +160,11 @@ impl Door {
 
     async fn open(&self, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
         let response = self.engine.answer(without_luggage(request, client)).await;
-        let (mut parts, body) = response.into_parts();
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        let Some(sid) = opened_sid(&body) else {
-            return tidy(Response::from_parts(parts, Body::from(body))).0;
-        };
-        self.gate(conn, sid);
-        let body = if self.websocket { body } else { without_upgrades(&body) };
-        parts.headers.remove(http::header::CONTENT_LENGTH);
-        Response::from_parts(parts, Body::from(body))
+        let body = bytes_of(response).await;
+        if let Some(sid) = opened_sid(&body) {
+            self.gate(conn, sid);
+        }
+        payload(if self.websocket { body } else { without_upgrades(&body) })
     }
 
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
@@ -182,10 +178,14 @@ impl Door {
     async fn poll(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
         let mut abandoned = Abandoned(Some((self, sid)));
+        let last = upgrade::has_token(request.headers(), CONNECTION, "close");
         let mut answer = pin!(self.engine.answer(request));
         let response = tokio::select! {
             biased;
-            response = &mut answer => self.tidy(conn, sid, response),
+            response = &mut answer => match last && self.registry.draining() && response.status() == StatusCode::OK {
+                true => self.last_words(&gate, sid, response).await,
+                false => self.tidy(conn, sid, response),
+            },
             () = gate.until(Life::Ending) => {
                 self.engine.close(sid);
                 let response = farewell(answer.await).await;
@@ -196,6 +196,19 @@ impl Door {
         };
         abandoned.0 = None;
         response
+    }
+
+    /// Ends a session whose client polls on a new connection each time: its next poll would go to another worker, which
+    /// does not know the session.
+    async fn last_words(&self, gate: &Gate, sid: Sid, response: Response<Body>) -> Response<Body> {
+        let mut packets = bytes_of(response).await.to_vec();
+        while let Some(more) = self.engine.queued(sid) {
+            packets.push(SEPARATOR);
+            packets.extend_from_slice(&more);
+        }
+        self.engine.close(sid);
+        gate.over();
+        with_close(payload(closing_payload(&packets)))
     }
 
     fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
@@ -265,8 +278,12 @@ fn without_upgrades(body: &Bytes) -> Bytes {
 /// The last answer of a polling session: what was waiting for the client, then a close packet, on a connection that is
 /// not used again.
 async fn farewell(response: Response<Body>) -> Response<Body> {
-    let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    with_close(payload(closing_payload(&body)))
+    with_close(payload(closing_payload(&bytes_of(response).await)))
+}
+
+/// A body that the engine made: it is there and cannot fail.
+async fn bytes_of(response: Response<Body>) -> Bytes {
+    response.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default()
 }
 
 /// A payload whose last packet is a close: it takes the place of the noop by which the engine released the poll.

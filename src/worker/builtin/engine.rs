@@ -116,14 +116,24 @@ impl Engine {
         self.post(sid, Bytes::from_static(b"1"));
     }
 
+    /// What waits for a polling session that is not being polled.
+    pub(super) fn queued(&self, sid: Sid) -> Option<Bytes> {
+        let answer = at_once(self.answer(self.request(Method::GET, sid, Bytes::new())?))?;
+        if answer.status() != StatusCode::OK {
+            return None;
+        }
+        let packets = at_once(answer.into_body().collect())?.ok()?.to_bytes();
+        (!packets.is_empty()).then_some(packets)
+    }
+
     fn post(&self, sid: Sid, body: Bytes) -> Option<Response<Body>> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("{}?EIO=4&transport=polling&sid={sid}", self.path))
-            .body(Full::new(body))
-            .inspect_err(|error| tracing::debug!(%error, "a path that is no URI"))
-            .ok()?;
-        at_once(self.answer(request))
+        at_once(self.answer(self.request(Method::POST, sid, body)?))
+    }
+
+    fn request(&self, method: Method, sid: Sid, body: Bytes) -> Option<Request<Full<Bytes>>> {
+        let uri = format!("{}?EIO=4&transport=polling&sid={sid}", self.path);
+        let request = Request::builder().method(method).uri(uri).body(Full::new(body));
+        request.inspect_err(|error| tracing::debug!(%error, "a path that is no URI")).ok()
     }
 }
 

@@ -10,9 +10,11 @@
 //! differs in this:
 //!
 //! * `socket.id` is the Engine.IO session id (Socket.IO's own has two), and has 16 characters.
+//! * The first heartbeat comes at once (Socket.IO's own: after `pingInterval`).
 //! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
 //! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
+//! * An idle connection is kept for 60 s (Node: 5 s).
 //! * A POST or message above the limit ends the session (Socket.IO's own leaves that to the client).
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
@@ -126,7 +128,7 @@ impl App {
         let site = Site::new(settings, identity)?;
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
-        chat::put_on(&io, identity);
+        chat::put_on(&io, identity, Arc::clone(&registry));
         let door = Door::new(engine, Arc::clone(&registry), settings);
         let engine = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),

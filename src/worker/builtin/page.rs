@@ -68,13 +68,24 @@ impl Site {
                 let answered: Result<_, Infallible> = folder.clone().oneshot(request).await;
                 match answered {
                     Ok(response) if response.status() == StatusCode::NOT_FOUND => nothing_here(),
-                    Ok(response) => response.map(Body::new),
+                    Ok(response) => in_utf8(response.map(Body::new)),
                     Err(never) => match never {},
                 }
             }
             Self::Page { facts } => page(facts, request.method(), request.uri().path(), request.headers()),
         }
     }
+}
+
+/// A text without a declared encoding is UTF-8 (as with the usual static servers of Node).
+fn in_utf8(mut response: Response<Body>) -> Response<Body> {
+    if let Some(kind) = response.headers_mut().get_mut(CONTENT_TYPE) {
+        let text = kind.to_str().unwrap_or_default();
+        if text.starts_with("text/") && !text.contains("charset") {
+            *kind = HeaderValue::try_from(format!("{text}; charset=utf-8")).unwrap_or(kind.clone());
+        }
+    }
+    response
 }
 
 fn readable(folder: &Path) -> std::io::Result<()> {

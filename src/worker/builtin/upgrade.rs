@@ -53,7 +53,8 @@ pub(super) fn asked_by<B>(request: &Request<B>) -> bool {
         && headers.get(SEC_WEBSOCKET_KEY).is_some_and(|key| key.len() == 24)
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+/// Whether the list `name` holds `token`, in whatever case.
+pub(super) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))
 }

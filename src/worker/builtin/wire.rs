@@ -226,3 +226,96 @@ impl FrameScan {
         self.have = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// A masked frame as a client sends it.
+    fn frame(first: u8, length: usize) -> Vec<u8> {
+        let mut frame = vec![first];
+        match length {
+            0..=125 => frame.push(0x80 | length as u8),
+            126..=0xffff => {
+                frame.push(0xfe);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(0xff);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend([1, 2, 3, 4]);
+        frame.resize(frame.len() + length, b'x');
+        frame
+    }
+
+    proptest! {
+        /// However the bytes are cut, the scan is between messages exactly where a message has ended.
+        #[test]
+        fn the_scan_finds_the_end_of_every_message(
+            frames in prop::collection::vec((prop::sample::select(vec![0x81u8, 0x01, 0x80, 0x82, 0x89]),
+                prop_oneof![0usize..200, 65_530..65_540usize]), 1..6),
+            cut in 1usize..100,
+        ) {
+            let mut scan = FrameScan::default();
+            let mut in_message = false;
+            for (first, length) in frames {
+                let frame = frame(first, length);
+                let (last, rest) = frame.split_last().expect("never empty");
+                for part in rest.chunks(cut) {
+                    scan.feed(part);
+                    prop_assert!(!scan.between_messages(), "in the middle of a frame");
+                }
+                scan.feed(&[*last]);
+                if first != 0x89 {
+                    in_message = first & 0x80 == 0;
+                }
+                prop_assert_eq!(scan.between_messages(), !in_message);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_engine_hears_close_after_the_message_and_only_once() {
+        let (mut client, server) = duplex(1024);
+        let (life, guard) = WsLife::begin();
+        let mut stream = WsStream::new(server, guard, Bytes::from_static(b"\x81\x80mask"), 3);
+        let mut heard = [0; 6];
+        stream.read_exact(&mut heard).await.expect("what was read before");
+        assert_eq!(&heard, b"\x81\x80mask");
+        stream.write_all(b"abcdef").await.expect("write");
+        let mut said = [0; 3];
+        client.read_exact(&mut said).await.expect("read");
+        assert_eq!(&said, b"def", "the first three bytes are kept back");
+
+        client.write_all(b"\x81\x82mas").await.expect("half a header");
+        life.end();
+        let mut heard = vec![0; 5];
+        stream.read_exact(&mut heard).await.expect("the half");
+        client.write_all(b"kxy").await.expect("the rest");
+        let mut heard = vec![0; 3 + CLOSE_PACKET.len()];
+        stream.read_exact(&mut heard).await.expect("the rest and the close");
+        assert_eq!(heard, [b"kxy", CLOSE_PACKET].concat());
+        drop(client);
+        assert_eq!(stream.read(&mut heard).await.expect("end"), 0);
+        drop(stream);
+        life.closed().await;
+    }
+
+    #[tokio::test]
+    async fn an_abort_wakes_who_waits() {
+        let (_client, server) = duplex(4);
+        let (life, guard) = WsLife::begin();
+        let (mut reader, mut writer) = tokio::io::split(WsStream::new(server, guard, Bytes::new(), 0));
+        let reading = tokio::spawn(async move { reader.read_u8().await.map_err(|error| error.kind()) });
+        let writing = tokio::spawn(async move { writer.write_all(&[0; 64]).await.map_err(|error| error.kind()) });
+        tokio::task::yield_now().await;
+        life.abort();
+        assert_eq!(reading.await.expect("task"), Err(io::ErrorKind::ConnectionAborted));
+        assert_eq!(writing.await.expect("task"), Err(io::ErrorKind::ConnectionAborted));
+    }
+}

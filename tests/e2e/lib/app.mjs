@@ -2,9 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import http from 'node:http';
 
-import { within } from './wait.mjs';
+import { fetchText } from './fetch.mjs';
 
 /** Who serves this client's present session: `{ slot, pid }`. The server says it once, at its beginning. */
 export async function who(client) {
@@ -14,19 +13,9 @@ export async function who(client) {
 }
 
 /** Who answers a request outside any session that comes from this home, over a TCP connection of its own. */
-export function whoAnswers(url, home) {
-  const answer = new Promise((resolve, reject) => {
-    const request = http.get(new URL('/haft/page.json', url), { agent: home.agent }, (response) => {
-      const body = response.setEncoding('utf8').toArray();
-      body.then((parts) => resolve({ status: response.statusCode, body: parts.join('') }), reject);
-    });
-    request.on('error', reject);
-  });
-  return within(20_000, `an answer to ${home.address}`, answer).then(({ status, body }) => {
-    assert.equal(status, 200, body);
-    const { slot, pid } = JSON.parse(body).worker;
-    return { slot, pid };
-  });
+export async function whoAnswers(url, home) {
+  const { slot, pid } = JSON.parse(await fetchText(new URL('/haft/page.json', url), home)).worker;
+  return { slot, pid };
 }
 
 /** Text, a structure and bytes there and back: as an acknowledgement and as an event, equal to what was sent. */

@@ -50,10 +50,8 @@ async fn a_pending_poll_is_answered_with_a_close_and_its_connection_ends() {
     let mut posts = Wire::open(server.addr).await;
     posts.ask(&format!("POST {POLLING}&sid={sid}"), &[], "421[\"join\",{\"room\":\"r\"}]").await;
     assert_eq!(posts.reply().await.text(), "ok");
-    let mut heard = String::new();
-    while !heard.contains("\"members\",{") {
-        heard += wire.get(&format!("{POLLING}&sid={sid}")).await.text();
-    }
+    poll_for(&mut wire, &sid, "\"members\",{").await;
+    echoes(&server, &mut wire, &sid, 2).await;
     let idle = {
         let mut wire = Wire::open(server.addr).await;
         wire.get("/").await;
@@ -69,6 +67,36 @@ async fn a_pending_poll_is_answered_with_a_close_and_its_connection_ends() {
     }
     soon("the end", closing).await.expect("closed");
     assert_eq!(server.app.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_polls_on_new_connections_is_closed_with_what_it_hears_next() {
+    let server = serve(Settings::default()).await;
+    let mut posts = Wire::open(server.addr).await;
+    let mut polls = Vec::new();
+    for _ in 0..2 {
+        let (mut wire, sid) = connected(&server).await;
+        echoes(&server, &mut wire, &sid, 1).await;
+        posts.ask(&format!("POST {POLLING}&sid={sid}"), &[], "3").await;
+        assert_eq!(posts.reply().await.text(), "ok");
+        wire.ask(&format!("GET {POLLING}&sid={sid}"), &["connection: close"], "").await;
+        polls.push((wire, sid));
+    }
+    let [(mut ann, ann_sid), (mut bob, bob_sid)] = polls.try_into().ok().expect("two");
+    assert_eq!(posts.get("/haft/page.json").await.status, 200, "so the polls before it are pending");
+    // One is told at once; the turn of the other is an hour away.
+    let closing = tokio::spawn(server.app.close(Duration::from_secs(7200)));
+    let (told, mut other, sid) = tokio::select! {
+        told = ann.reply() => (told, bob, bob_sid),
+        told = bob.reply() => (told, ann, ann_sid),
+    };
+    assert_eq!(told.text(), "1");
+    posts.ask(&format!("POST {POLLING}&sid={sid}"), &[], "429[\"echo\",9]").await;
+    assert_eq!(posts.reply().await.text(), "ok");
+    let heard = other.reply().await;
+    assert_eq!(heard.text(), "439[9]\x1e42[\"echo\",9]\x1e1");
+    soon("its own connection ends too", posts.closed()).await;
+    closing.abort();
 }
 
 #[tokio::test]
@@ -96,12 +124,14 @@ async fn a_websocket_gets_what_is_queued_then_a_close_frame() {
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
     ws.say("40").await;
     ws.heard("42[\"hello\"").await;
-    // Half a message must be waited for.
-    ws.send(b"\x81\x85\0\0\0\x004").await;
+    let message = b"\x81\x8d\0\0\0\x00421[\"echo\",1]";
+    let (now, later) = message.split_at(11);
+    ws.send(now).await;
     let closing = tokio::spawn(server.app.close(AT_ONCE));
     until("the end has begun", || server.app.registry.draining()).await;
-    ws.send(b"2[\"e").await;
-    ws.say("x").await;
+    ws.send(later).await;
+    assert_eq!(ws.heard("431").await, "431[1]", "half a message is waited for");
+    assert_eq!(ws.heard("42").await, "42[\"echo\",1]");
     assert_eq!(ws.hear().await.0, 0x88);
     ws.closed().await;
     soon("the end", closing).await.expect("closed");

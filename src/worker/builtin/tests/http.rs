@@ -134,6 +134,19 @@ async fn a_malformed_request_costs_its_own_connection_only() {
     assert_eq!(good.get("/").await.status, 200);
 }
 
+/// The clock stands still but for what is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_is_not_waited_for_for_ever() {
+    let server = serve(Settings::default()).await;
+    let mut wire = Wire::open(server.addr).await;
+    let start = tokio::time::Instant::now();
+    wire.send(b"GET / HTTP/1.1\r\nhost: ").await;
+    let mut said = Vec::new();
+    wire.stream.read_to_end(&mut said).await.expect("read");
+    assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    assert!(start.elapsed() >= crate::worker::builtin::HEADER_TIMEOUT);
+}
+
 #[tokio::test]
 async fn the_path_is_the_prefix_of_what_the_engine_answers() {
     let server = serve(Settings { path: "/x/y/".to_owned(), ..Settings::default() }).await;
@@ -210,12 +223,14 @@ async fn a_static_folder_takes_the_place_of_the_page_and_shows_nothing_beside_it
     fs::write(public.join("index.html"), "<h1>mine</h1>").expect("write");
     fs::write(public.join("sub/index.html"), "<h1>sub</h1>").expect("write");
     fs::write(public.join("a.js"), "1").expect("write");
+    fs::write(public.join("a.svg"), "<svg/>").expect("write");
     let server = serve(Settings { static_dir: Some(public), ..Settings::default() }).await;
     let mut wire = Wire::open(server.addr).await;
     for (path, status, kind, body) in [
-        ("/", 200, "text/html", "<h1>mine</h1>"),
-        ("/sub/", 200, "text/html", "<h1>sub</h1>"),
-        ("/a.js", 200, "text/javascript", "1"),
+        ("/", 200, "text/html; charset=utf-8", "<h1>mine</h1>"),
+        ("/sub/", 200, "text/html; charset=utf-8", "<h1>sub</h1>"),
+        ("/a.js", 200, "text/javascript; charset=utf-8", "1"),
+        ("/a.svg", 200, "image/svg+xml", "<svg/>"),
         ("/haft/page.js", 404, "text/plain; charset=utf-8", "There is nothing at this address.\n"),
     ] {
         let reply = wire.get(path).await;

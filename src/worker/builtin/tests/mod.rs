@@ -256,10 +256,27 @@ pub(super) async fn connected(server: &Server) -> (Wire, String) {
     let mut wire = Wire::open(server.addr).await;
     let sid = open(&mut wire).await;
     assert_eq!(post(server.addr, &sid, "40").await.text(), "ok");
-    let mut heard = String::new();
-    while !heard.contains("hello") {
-        heard += wire.get(&format!("{POLLING}&sid={sid}")).await.text();
-    }
+    let heard = poll_for(&mut wire, &sid, "hello").await;
     assert!(heard.contains(r#""slot":3"#) && heard.contains(r#""pid":4711"#), "{heard}");
     (wire, sid)
+}
+
+/// Polls until `part` has been heard; returns all that was.
+pub(super) async fn poll_for(wire: &mut Wire, sid: &str, part: &str) -> String {
+    let mut heard = String::new();
+    while !heard.contains(part) {
+        let reply = wire.get(&format!("{POLLING}&sid={sid}")).await;
+        assert_eq!(reply.status, 200, "{reply:?} after {heard:?}");
+        assert_ne!(reply.text(), "1", "the session was closed, after {heard:?}");
+        heard += reply.text();
+    }
+    heard
+}
+
+/// Asks for an echo and waits for it: the session works, and nothing older is left to be heard.
+pub(super) async fn echoes(server: &Server, wire: &mut Wire, sid: &str, id: u32) {
+    let sent = post(server.addr, sid, &format!("42{id}[\"echo\",\"x{id}\"]")).await;
+    assert_eq!(sent.text(), "ok");
+    let heard = poll_for(wire, sid, &format!("42[\"echo\",\"x{id}\"]")).await;
+    assert!(heard.contains(&format!("43{id}[\"x{id}\"]")), "the acknowledgement comes first: {heard:?}");
 }

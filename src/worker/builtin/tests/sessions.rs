@@ -4,19 +4,6 @@ fn short_upgrade() -> Settings {
     Settings { upgrade_timeout: Duration::from_millis(150), ..Settings::default() }
 }
 
-/// Asks for an echo and waits for it: the session works.
-async fn echoes(server: &Server, wire: &mut Wire, sid: &str, id: u32) {
-    let sent = post(server.addr, sid, &format!("42{id}[\"echo\",\"x{id}\"]")).await;
-    assert_eq!(sent.text(), "ok");
-    let answer = format!("43{id}[\"x{id}\"]");
-    let mut heard = String::new();
-    while !heard.contains(&answer) {
-        let reply = wire.get(&format!("{POLLING}&sid={sid}")).await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        heard += reply.text();
-    }
-}
-
 #[tokio::test]
 async fn a_polling_session_lives_on_any_connection() {
     let server = serve(Settings::default()).await;
@@ -29,6 +16,7 @@ async fn a_polling_session_lives_on_any_connection() {
 async fn an_upgrade_moves_the_session_and_loses_nothing() {
     let server = serve(Settings::default()).await;
     let (mut wire, sid) = connected(&server).await;
+    echoes(&server, &mut wire, &sid, 9).await;
     let query = format!("&sid={sid}");
     wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
     let mut ws = Wire::websocket(server.addr, &query).await.expect("a WebSocket");
@@ -99,15 +87,13 @@ async fn an_abandoned_poll_ends_its_session() {
     for sid in [&ann_sid, &bob_sid] {
         assert_eq!(post(server.addr, sid, "421[\"join\",{\"room\":\"r\"}]").await.text(), "ok");
     }
+    poll_for(&mut bob, &bob_sid, r#"["members",{"room":"r","members":2}]"#).await;
+    echoes(&server, &mut bob, &bob_sid, 5).await;
     bob.ask(&format!("GET {POLLING}&sid={bob_sid}"), &[], "").await;
+    // What was sent before this is answered has been read before it: the poll is pending now.
+    assert_eq!(post(server.addr, &ann_sid, "3").await.text(), "ok");
     drop(bob);
-    let mut heard = String::new();
-    while !heard.contains(r#"["members",{"room":"r","members":1}]"#) {
-        heard += ann.get(&format!("{POLLING}&sid={ann_sid}")).await.text();
-        if heard.ends_with('2') {
-            post(server.addr, &ann_sid, "3").await;
-        }
-    }
+    poll_for(&mut ann, &ann_sid, r#"["members",{"room":"r","members":1}]"#).await;
     let gone = post(server.addr, &bob_sid, "3").await;
     assert_eq!(gone.text(), r#"{"code":1,"message":"Session ID unknown"}"#);
 }

@@ -1,0 +1,165 @@
+//! How haft speaks to the program that each worker runs, above all to one that was written for Node's `cluster`.
+
+use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization};
+
+/// The heading of these flags in the help, by which they are told from the others.
+pub(super) const HEADING: &str = "Node workers (when a COMMAND is given)";
+
+/// The one of them that concerns every COMMAND.
+pub(super) const DIALECT: &str = "dialect";
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = HEADING)]
+pub(super) struct NodeFlags {
+    /// What COMMAND speaks: Node's cluster protocol (node), haft's own (haft), or whichever it looks like (auto)
+    ///
+    /// auto is node when COMMAND runs Node, as `node server.js` and `npm start` do, and haft otherwise.
+    #[arg(long, value_name = "auto|haft|node", default_value = "auto")]
+    pub(super) dialect: DialectChoice,
+
+    /// How a Node program gets its connections: auto, cluster, classic, sticky-session, sticky-cluster, sticky-listen,
+    /// socket.io-sticky, or JSON
+    ///
+    /// cluster: at the servers that it listens with, as under Node's own cluster. The others are for a program that
+    /// waits for a message with each socket: `"sticky-session:connection"` (classic), that of the npm package
+    /// sticky-session, sticky-cluster, sticky-listen or @socket.io/sticky, or any other, written as JSON
+    /// (`'"my:connection"'`). auto is cluster, and tells what to try when a program has no server.
+    #[arg(long, value_name = "STYLE|JSON", default_value = "auto")]
+    node_style: NodeStyle,
+
+    /// How messages are written on a Node program's channel: json, or advanced, which keeps binary data
+    ///
+    /// It is `serialization` of Node's cluster.setupPrimary. Socket.IO's cluster adapter needs advanced to send binary
+    /// data from worker to worker.
+    #[arg(long, value_name = "json|advanced", default_value = "json")]
+    node_serialization: Serialization,
+
+    /// A Node worker is ready only when it has sent "ready" with process.send, as for pm2
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    wait_ready: bool,
+}
+
+impl NodeFlags {
+    pub(super) fn resolve(self, argv: Vec<String>) -> CommandLine {
+        CommandLine {
+            argv,
+            dialect: self.dialect,
+            node: NodeOptions {
+                style: self.node_style,
+                serialization: self.node_serialization,
+                wait_ready: self.wait_ready,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Program;
+    use crate::flags::testing::{Folder, config, refused};
+
+    fn command(args: &[&str]) -> CommandLine {
+        match config(&[args, &["--", "x"]].concat()).program {
+            Program::Command(command) => command,
+            Program::BuiltIn(_) => panic!("no command: {args:?}"),
+        }
+    }
+
+    #[test]
+    fn without_flags_it_is_as_under_nodes_own_cluster() {
+        let expected = CommandLine {
+            argv: vec!["x".to_owned()],
+            dialect: DialectChoice::Auto,
+            node: NodeOptions { style: NodeStyle::Auto, serialization: Serialization::Json, wait_ready: false },
+        };
+        assert_eq!(command(&[]), expected);
+        assert_eq!(command(&[]).node, NodeOptions::default());
+    }
+
+    #[test]
+    fn the_dialect_can_be_told() {
+        assert_eq!(command(&["--dialect", "haft"]).dialect, DialectChoice::Haft);
+        assert_eq!(command(&["--dialect", "node"]).dialect, DialectChoice::Node);
+        assert!(refused(&["--dialect", "deno", "--", "x"]).contains("write auto, haft or node"));
+    }
+
+    #[test]
+    fn a_style_is_a_name_or_a_message() {
+        let style = |text: &str| command(&["--node-style", text]).node.style;
+        assert_eq!(style("sticky-listen"), NodeStyle::StickyListen);
+        assert_eq!(style("[ \"a\", 1 ]"), NodeStyle::Json("[\"a\",1]".to_owned()));
+        let message = refused(&["--node-style", "sticky:balance", "--", "x"]);
+        assert!(message.contains("--node-style <STYLE|JSON>': write auto, cluster, classic"), "{message}");
+        assert!(message.contains("or a message as JSON"), "{message}");
+    }
+
+    #[test]
+    fn a_message_in_the_file_stands_in_quotes() {
+        let folder = Folder::new();
+        let style = |value: &str| {
+            let file = folder.yaml(&format!("node-style: {value}\n"));
+            command(&["-c", &file]).node.style
+        };
+        assert_eq!(style("'\"sticky:balance\"'"), NodeStyle::Json("\"sticky:balance\"".to_owned()));
+        assert_eq!(style("|\n  {\"a\":\n   \"b c\"}"), NodeStyle::Json("{\"a\":\"b c\"}".to_owned()));
+        for (value, message) in [
+            ("{\"a\": 1}", "haft.yaml:1: node-style: write one value, or a list"),
+            ("[\"a\", 1]", "haft.yaml:1: node-style: it takes one value, not a list"),
+        ] {
+            let file = folder.yaml(&format!("node-style: {value}"));
+            let said = refused(&["-c", &file, "--", "x"]);
+            assert!(said.contains(message) && said.contains("(put JSON in single quotes)"), "{said}");
+        }
+    }
+
+    #[test]
+    fn serialization_is_as_node_calls_it() {
+        let serialization = |text: &str| command(&["--node-serialization", text]).node.serialization;
+        assert_eq!(serialization("json"), Serialization::Json);
+        assert_eq!(serialization("advanced"), Serialization::Advanced);
+        assert!(refused(&["--node-serialization", "v8", "--", "x"]).contains("write json or advanced"));
+    }
+
+    #[test]
+    fn readiness_can_wait_for_a_message() {
+        assert!(command(&["--wait-ready"]).node.wait_ready);
+        assert!(!command(&["--wait-ready=false"]).node.wait_ready);
+        assert!(refused(&["--wait-ready=yes", "--", "x"]).contains("possible values: true, false"));
+    }
+
+    #[test]
+    fn they_belong_to_a_command() {
+        let message = refused(&["--wait-ready", "--dialect=node"]);
+        let expected = "--dialect, --wait-ready belong to a COMMAND, and there is none: name a program after `--`";
+        assert!(message.contains(expected), "{message}");
+        let folder = Folder::new();
+        let message = refused(&["-c", &folder.yaml("workers: 2\nnode-style: cluster\ncommand: ~")]);
+        let expected = "haft.yaml:2: node-style belongs to a COMMAND, and there is none: name a program after `--`";
+        assert!(message.contains(expected), "{message}");
+        config(&["-c", &folder.yaml("node-style: cluster\ncommand: x")]);
+    }
+
+    #[test]
+    fn all_but_the_dialect_belong_to_a_node_program() {
+        let all = ["--node-style=auto", "--node-serialization=json", "--wait-ready=false", "--dialect=haft"];
+        let message = refused(&[&all[..], &["--", "x"]].concat());
+        let expected = "--node-style, --node-serialization, --wait-ready belong to a Node program, but --dialect says \
+            haft: leave out one or the other";
+        assert!(message.contains(expected), "{message}");
+        let folder = Folder::new();
+        let file = folder.yaml("dialect: haft\nwait-ready: true\ncommand: x");
+        let message = refused(&["-c", &file]);
+        let expected = "haft.yaml:2: wait-ready belongs to a Node program, but haft.yaml:1: dialect says haft: ";
+        assert!(message.replace(&format!("{}/", folder.path()), "").contains(expected), "{message}");
+        // What is typed beats the file.
+        assert_eq!(command(&["-c", &file, "--dialect=node"]).dialect, DialectChoice::Node);
+    }
+}

@@ -1,0 +1,176 @@
+//! What the master says to a worker, as bytes behind those of the caller's buffer.
+//!
+//! Node dies of malformed JSON, of an empty line, of an acknowledgement that it does not expect, of an unknown type of
+//! descriptor and of a `newconn` without a descriptor around it: none of them can be written here.
+
+use std::net::SocketAddr;
+
+use super::Serialization;
+use super::compose::Composer;
+
+/// The answer to a worker that wants to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The server's name between us and the worker, unique among the servers that the worker has.
+    pub key: &'a str,
+    /// What the first worker's query brought for all, as it stood in its frame.
+    pub data: Option<&'a [u8]>,
+    /// The answer itself.
+    pub outcome: Outcome<'a>,
+}
+
+/// How a worker gets its connections, or why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// One by one from us.
+    HandOver {
+        /// What the program is told of its address.
+        sockname: Option<&'a Sockname>,
+        /// The port that it is told, if that is not the socket's own.
+        ///
+        /// A program that asks for a port other than 0 can be told no other: Node would take the server for another's,
+        /// and fail it with EADDRINUSE (`checkBindError` in `lib/net.js`).
+        port: Option<u16>,
+    },
+    /// From the socket that comes with the answer.
+    Shared(SharedKind),
+    /// Not at all; the program gets this as its server's `error` event.
+    Failed {
+        /// As the kernel numbers errors, positive.
+        errno: i32,
+    },
+}
+
+/// What kind of socket comes with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedKind {
+    /// A listener of which the worker accepts itself.
+    Listener,
+    /// A UDP socket.
+    Udp,
+}
+
+/// What `server.address()` tells the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sockname {
+    /// An address and port.
+    Ip(SocketAddr),
+    /// A Unix socket of haft's own, where the program asked for a port: it has none, but `address()` must not be `null`
+    /// for a program that only prints it.
+    Unix(String),
+}
+
+/// The master's voice on one channel: it counts the messages.
+#[derive(Debug)]
+pub struct Voice {
+    serialization: Serialization,
+    seq: u64,
+}
+
+impl Voice {
+    /// A voice that has said nothing.
+    pub fn new(serialization: Serialization) -> Self {
+        Self { serialization, seq: 0 }
+    }
+
+    /// The number of the next message that has one.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Forgets the last numbered message: it was not sent.
+    pub fn unsay(&mut self) {
+        self.seq -= 1;
+    }
+
+    /// Answers the query with the number `ack`. A shared socket must go with it.
+    pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        let shared = match answer.outcome {
+            Outcome::Shared(SharedKind::Listener) => Some("net.Native"),
+            Outcome::Shared(SharedKind::Udp) => Some("dgram.Native"),
+            Outcome::HandOver { .. } | Outcome::Failed { .. } => None,
+        };
+        if let Some(kind) = shared {
+            message.text("cmd", "NODE_HANDLE").text("type", kind).open("msg");
+        }
+        message.text("cmd", "NODE_CLUSTER");
+        match answer.outcome {
+            Outcome::HandOver { .. } => message.null("errno"),
+            Outcome::Shared(_) => message.number("errno", 0),
+            Outcome::Failed { errno } => message.number("errno", -i64::from(errno)),
+        };
+        message.text("key", answer.key).number("ack", number(ack));
+        match answer.data {
+            Some(data) => message.raw("data", data),
+            None => message.null("data"),
+        };
+        if let Outcome::HandOver { sockname: Some(sockname), port } = answer.outcome {
+            write_sockname(sockname, port, &mut message);
+        }
+        self.count(&mut message);
+        if shared.is_some() {
+            message.close();
+        }
+        message.finish();
+    }
+
+    /// Gives a connection to the server `key`. The connection must go with it.
+    pub fn connection(&mut self, key: &str, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", "NODE_HANDLE").text("type", "net.Native").open("msg");
+        message.text("cmd", "NODE_CLUSTER").text("act", "newconn").text("key", key);
+        self.count(&mut message);
+        message.close().finish();
+    }
+
+    /// Asks the worker to leave: it closes its servers, and exits when their connections have ended.
+    pub fn disconnect(&mut self, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", "NODE_CLUSTER").text("act", "disconnect");
+        self.count(&mut message);
+        message.finish();
+    }
+
+    /// Answers a worker that said that it leaves.
+    pub fn acknowledge(&mut self, ack: u64, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", "NODE_CLUSTER").number("ack", number(ack));
+        self.count(&mut message);
+        message.finish();
+    }
+
+    /// Acknowledges a descriptor of the worker's: once for each, or the worker dies.
+    pub fn acknowledge_handle(&self, out: &mut Vec<u8>) {
+        Composer::begin(self.serialization, out).text("cmd", "NODE_HANDLE_ACK").finish();
+    }
+
+    fn count(&mut self, message: &mut Composer<'_>) {
+        message.number("seq", number(self.seq));
+        self.seq += 1;
+    }
+}
+
+fn write_sockname(sockname: &Sockname, port: Option<u16>, message: &mut Composer<'_>) {
+    message.open("sockname");
+    let own = match sockname {
+        Sockname::Ip(addr) => {
+            let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
+            message.text("address", &addr.ip().to_string()).text("family", family);
+            Some(addr.port())
+        }
+        Sockname::Unix(path) => {
+            message.text("address", path).text("family", "Unix");
+            None
+        }
+    };
+    if let Some(port) = port.or(own) {
+        message.number("port", i64::from(port));
+    }
+    message.close();
+}
+
+/// A counter never comes near the end of i64.
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

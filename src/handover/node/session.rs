@@ -1,0 +1,399 @@
+//! One worker's side of the conversation: what it said goes in, what it means and what to send come out. Pure.
+//!
+//! # Whose a connection is
+//!
+//! A connection handed to a server ([`Delivery::Server`]) is the worker's when it says `accepted: true`, before it
+//! touches the socket. One sent with a message ([`Delivery::Message`]) is the worker's when its Node acknowledges the
+//! descriptor. Until then it is ours, and comes back ([`Effect::Returned`]) if the worker says no, or did not get the
+//! descriptor. After a worker's death its channel must be read to the end first; what is then still in flight was never
+//! touched.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Serialization;
+use super::frame::Frame;
+use super::message::{Query, Routing, WorkerMessage};
+use super::outgoing::{Chunk, Outgoing, Split};
+use super::raw::Malformed;
+use super::relay::Notice;
+use super::say::{Answer, Outcome, Voice};
+use super::servers::ServerId;
+
+/// Bytes that may wait for a worker before messages of other workers for it are dropped: 32 MiB.
+///
+/// Node's own primary has no such bound. A worker this far behind is stopped or hung, and what waits for it is the
+/// master's memory. One more message may always be added, so that the longest one fits.
+pub const MOST_QUEUED: usize = 32 << 20;
+/// Bytes of our own answers that may wait beyond that before the worker is given up: it asks and does not read.
+const MOST_UNREAD: usize = super::frame::MOST_FRAME + MOST_QUEUED + (1 << 20);
+
+/// What a worker said that cannot be: it is not to be trusted any further.
+#[derive(Debug, thiserror::Error)]
+pub enum Violation {
+    /// No message.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It acknowledged a descriptor, or the lack of one, when none was on its way.
+    #[error("acknowledged a descriptor that was never sent")]
+    NothingToAcknowledge,
+    /// It answered what was not asked.
+    #[error("answered message {ack}, but only those below {said} were sent")]
+    AnsweredUnsaid {
+        /// What it named.
+        ack: u64,
+        /// What is true.
+        said: u64,
+    },
+    /// It asks and asks and does not read the answers.
+    #[error("does not read its messages ({queued} bytes wait)")]
+    DoesNotRead {
+        /// What waits for it.
+        queued: usize,
+    },
+}
+
+/// How a connection is given to the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery<'a> {
+    /// To the server with this key, as Node's primary does.
+    Server {
+        /// From [`super::Servers::key`].
+        key: &'a str,
+    },
+    /// With the message of the configured style.
+    Message,
+}
+
+/// Why a connection came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnReason {
+    /// The worker could not receive the descriptor: it is short of them. Try again after a while.
+    NoDescriptor,
+    /// The server was closed, or has as many connections as it wants: give it to another worker.
+    NotAccepted,
+}
+
+/// What a descriptor on its way is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handle {
+    /// A connection, by its sequence number on this channel.
+    Connection(u64),
+    /// The socket of a server, which goes with the answer to a query.
+    Server {
+        /// Which server.
+        server: ServerId,
+        /// The query's number.
+        query: u64,
+    },
+}
+
+/// What a message of the worker's means for others.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect<'f> {
+    /// Nothing.
+    Nothing,
+    /// The worker's Node has started.
+    Online,
+    /// The program wants to listen: ask [`super::Servers`], then [`Session::answer`].
+    Ask(Query<'f>),
+    /// The program listens; from now on it serves.
+    Listening(Query<'f>),
+    /// The program closed a server.
+    Closed {
+        /// Its key.
+        key: Cow<'f, str>,
+    },
+    /// The connection is the worker's.
+    Taken {
+        /// Its sequence number.
+        connection: u64,
+    },
+    /// The connection is ours again, untouched.
+    Returned {
+        /// Its sequence number.
+        connection: u64,
+        /// Why.
+        why: ReturnReason,
+    },
+    /// The worker did not get the socket of a server: answer again after a while.
+    ServerReturned {
+        /// Which server.
+        server: ServerId,
+        /// The query's number.
+        query: u64,
+    },
+    /// The program is leaving of its own will; it was answered already.
+    Leaving,
+    /// The program says that it is ready.
+    Ready,
+    /// The program finishes and wants to be replaced.
+    WantsReplacement,
+    /// The worker has this session (`@socket.io/sticky`).
+    SessionOpened {
+        /// The session's id.
+        sid: Cow<'f, str>,
+    },
+    /// The session has ended.
+    SessionClosed {
+        /// The session's id.
+        sid: Cow<'f, str>,
+    },
+    /// To be forwarded as it is, where [`super::Relay::route`] says.
+    Relay(Routing<'f>),
+    /// The program sent a descriptor: it was acknowledged already, and is to be closed.
+    Descriptor,
+    /// A message that is for nobody here.
+    Message,
+}
+
+/// What is sent with a connection, and not yet answered.
+#[derive(Debug, Clone, Copy)]
+struct Passing {
+    handle: Handle,
+    /// The number of the message, if the worker answers it with `accepted`.
+    seq: Option<u64>,
+}
+
+/// One worker's conversation.
+#[derive(Debug)]
+pub struct Session {
+    serialization: Serialization,
+    voice: Voice,
+    outgoing: Outgoing<Passing>,
+    /// Descriptors that the kernel has and the worker has not acknowledged, in their order.
+    unacknowledged: VecDeque<Passing>,
+    /// Connections that the kernel has and the worker has not accepted, with their messages' numbers, in their order.
+    unaccepted: VecDeque<(u64, u64)>,
+    next_connection: u64,
+    in_flight: usize,
+    leaving: bool,
+    /// The frame that goes with each connection, in the styles that have one.
+    message: Arc<[u8]>,
+}
+
+impl Session {
+    /// A conversation that has not begun. `message`: from [`super::ConnectionMessage::frame`], for
+    /// [`Delivery::Message`]; empty if that is not used.
+    pub fn new(serialization: Serialization, message: Arc<[u8]>) -> Self {
+        Self {
+            serialization,
+            voice: Voice::new(serialization),
+            outgoing: Outgoing::new(),
+            unacknowledged: VecDeque::new(),
+            unaccepted: VecDeque::new(),
+            next_connection: 0,
+            in_flight: 0,
+            leaving: false,
+            message,
+        }
+    }
+
+    /// Connections that are neither the worker's nor ours again, sent or not.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// How many more connections may be in flight, if `most` may at once.
+    pub fn room(&self, most: usize) -> usize {
+        most.saturating_sub(self.in_flight.max(self.unacknowledged.len()))
+    }
+
+    /// Whether the worker is leaving, by its own will or ours.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Takes in one frame of the worker's. After an error the worker must be ended.
+    pub fn hear<'f>(&mut self, frame: &Frame<'f>) -> Result<Effect<'f>, Violation> {
+        let effect = match WorkerMessage::read(frame)? {
+            WorkerMessage::HandleAck => self.acknowledged()?,
+            WorkerMessage::HandleNack => self.not_arrived()?,
+            WorkerMessage::Reply { ack, accepted } => self.replied(ack, accepted)?,
+            // Node's primary does not answer either: the program is on its way out.
+            WorkerMessage::QueryServer(_) if self.leaving => Effect::Nothing,
+            WorkerMessage::QueryServer(query) => Effect::Ask(query),
+            WorkerMessage::ExitedAfterDisconnect { seq } => {
+                self.leaving = true;
+                let voice = &mut self.voice;
+                self.outgoing.plain(|out| voice.acknowledge(seq, out));
+                Effect::Leaving
+            }
+            WorkerMessage::Handle => {
+                let voice = &self.voice;
+                self.outgoing.plain(|out| voice.acknowledge_handle(out));
+                Effect::Descriptor
+            }
+            WorkerMessage::Online => Effect::Online,
+            WorkerMessage::Listening(query) => Effect::Listening(query),
+            WorkerMessage::Close { key } => Effect::Closed { key },
+            WorkerMessage::Adapter(routing) => Effect::Relay(routing),
+            WorkerMessage::Ready => Effect::Ready,
+            WorkerMessage::Closing => Effect::WantsReplacement,
+            WorkerMessage::SessionOpened { sid } => Effect::SessionOpened { sid },
+            WorkerMessage::SessionClosed { sid } => Effect::SessionClosed { sid },
+            WorkerMessage::Internal => Effect::Nothing,
+            WorkerMessage::Other => Effect::Message,
+        };
+        match self.outgoing.len() {
+            queued if queued > MOST_UNREAD => Err(Violation::DoesNotRead { queued }),
+            _ => Ok(effect),
+        }
+    }
+
+    /// Answers a query. `server` is the one that was joined; a shared socket of it goes with the answer.
+    pub fn answer(&mut self, query: u64, server: ServerId, answer: &Answer<'_>) {
+        let voice = &mut self.voice;
+        let write = |out: &mut Vec<u8>| voice.answer(query, answer, out);
+        match answer.outcome {
+            Outcome::Shared(_) => {
+                let handle = Handle::Server { server, query };
+                self.outgoing.with_handle(Passing { handle, seq: None }, write);
+            }
+            Outcome::HandOver { .. } | Outcome::Failed { .. } => self.outgoing.plain(write),
+        }
+    }
+
+    /// Tells a worker that its query was refused.
+    pub fn refuse(&mut self, query: u64, refusal: &super::servers::Refusal) {
+        let voice = &mut self.voice;
+        self.outgoing.plain(|out| voice.answer(query, &refusal.answer(), out));
+    }
+
+    /// Adds a connection. Yields its sequence number: they count from 0.
+    pub fn connection(&mut self, delivery: Delivery<'_>) -> u64 {
+        let number = self.next_connection;
+        let handle = Handle::Connection(number);
+        let (voice, message) = (&mut self.voice, &self.message);
+        match delivery {
+            Delivery::Server { key } => {
+                let seq = Some(voice.next_seq());
+                self.outgoing.with_handle(Passing { handle, seq }, |out| voice.connection(key, out));
+            }
+            Delivery::Message => {
+                self.outgoing.with_handle(Passing { handle, seq: None }, |out| out.extend_from_slice(message));
+            }
+        }
+        self.next_connection += 1;
+        self.in_flight += 1;
+        number
+    }
+
+    /// Takes back the connection that was added last, if nothing of it was sent and nothing was added after it. Yields
+    /// its sequence number, which the next one gets.
+    pub fn take_back(&mut self) -> Option<u64> {
+        let is_connection = |passing: &Passing| matches!(passing.handle, Handle::Connection(_));
+        let passing = self.outgoing.take_back_if(is_connection)?;
+        if passing.seq.is_some() {
+            self.voice.unsay();
+        }
+        self.next_connection -= 1;
+        self.in_flight -= 1;
+        Some(self.next_connection)
+    }
+
+    /// Asks the worker to leave.
+    pub fn disconnect(&mut self) {
+        self.leaving = true;
+        let voice = &mut self.voice;
+        self.outgoing.plain(|out| voice.disconnect(out));
+    }
+
+    /// Forwards another worker's message ([`Frame::whole`]). `false`: it was dropped, because too much waits already.
+    pub fn forward(&mut self, whole: &[u8]) -> bool {
+        let fits = self.outgoing.len() < MOST_QUEUED;
+        if fits {
+            self.outgoing.plain(|out| out.extend_from_slice(whole));
+        }
+        fits
+    }
+
+    /// Tells the worker of another one's end. `false`: it was dropped, because too much waits already.
+    pub fn notify(&mut self, notice: &Notice) -> bool {
+        let (fits, serialization) = (self.outgoing.len() < MOST_QUEUED, self.serialization);
+        if fits {
+            self.outgoing.plain(|out| notice.write(serialization, out));
+        }
+        fits
+    }
+
+    /// What is to be sent next, in one system call, and the descriptor that goes with it.
+    pub fn next(&self) -> Option<(&[u8], Option<Handle>)> {
+        self.chunks().next()
+    }
+
+    /// What is to be sent, one system call after the other. Nothing after one that was not taken whole may be sent.
+    pub fn chunks(&self) -> impl Iterator<Item = (&[u8], Option<Handle>)> {
+        self.outgoing.chunks().map(|Chunk { bytes, handle }| (bytes, handle.map(|passing| passing.handle)))
+    }
+
+    /// The kernel took this many bytes of the first of [`Session::chunks`]. After an error the worker must be ended.
+    pub fn sent(&mut self, taken: usize) -> Result<(), Split> {
+        if let Some(passing) = self.outgoing.sent(taken)? {
+            self.unacknowledged.push_back(passing);
+            if let Passing { handle: Handle::Connection(connection), seq: Some(seq) } = passing {
+                self.unaccepted.push_back((seq, connection));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait for the kernel.
+    pub fn queued(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Bytes of memory held for what waits.
+    pub fn held(&self) -> usize {
+        self.outgoing.held()
+    }
+
+    /// The oldest descriptor has arrived.
+    fn acknowledged(&mut self) -> Result<Effect<'static>, Violation> {
+        let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
+        Ok(match passing {
+            Passing { handle: Handle::Connection(connection), seq: None } => {
+                self.in_flight -= 1;
+                Effect::Taken { connection }
+            }
+            // `accepted` follows.
+            Passing { .. } => Effect::Nothing,
+        })
+    }
+
+    /// The oldest descriptor did not arrive.
+    fn not_arrived(&mut self) -> Result<Effect<'static>, Violation> {
+        let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
+        Ok(match passing.handle {
+            Handle::Server { server, query } => Effect::ServerReturned { server, query },
+            Handle::Connection(connection) => {
+                // If it was answered already, against all order, it is settled.
+                if passing.seq.is_some_and(|seq| self.settle(seq).is_none()) {
+                    return Ok(Effect::Nothing);
+                }
+                self.in_flight -= 1;
+                Effect::Returned { connection, why: ReturnReason::NoDescriptor }
+            }
+        })
+    }
+
+    /// A message of ours was answered. Node ignores an answer that nobody waits for, such as a second one.
+    fn replied(&mut self, ack: u64, accepted: bool) -> Result<Effect<'static>, Violation> {
+        if ack >= self.voice.next_seq() {
+            return Err(Violation::AnsweredUnsaid { ack, said: self.voice.next_seq() });
+        }
+        let Some(connection) = self.settle(ack) else { return Ok(Effect::Nothing) };
+        self.in_flight -= 1;
+        Ok(match accepted {
+            true => Effect::Taken { connection },
+            false => Effect::Returned { connection, why: ReturnReason::NotAccepted },
+        })
+    }
+
+    /// The connection that waits for the answer to this message, which it does no longer. Almost always the oldest.
+    fn settle(&mut self, seq: u64) -> Option<u64> {
+        let at = self.unaccepted.iter().position(|(waiting, _)| *waiting == seq)?;
+        self.unaccepted.remove(at).map(|(_, connection)| connection)
+    }
+}

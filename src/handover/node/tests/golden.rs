@@ -1,0 +1,248 @@
+//! The lines that were captured between real primaries and real workers (Node 14 to 26), word for word.
+
+use super::{framed, read};
+use crate::handover::node::message::WorkerMessage;
+use crate::handover::node::say::Voice;
+use crate::handover::node::{AddressType, Answer, Outcome, Query, Routing, Serialization, SharedKind, Sockname};
+
+fn of_line(line: &str) -> WorkerMessage<'_> {
+    read(Serialization::Json, line.as_bytes())
+}
+
+fn query(line: &str) -> Query<'_> {
+    match of_line(line) {
+        WorkerMessage::QueryServer(query) | WorkerMessage::Listening(query) => query,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_worker_s_short_messages() {
+    for (line, message) in [
+        (r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#, WorkerMessage::Online),
+        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, WorkerMessage::HandleAck),
+        (r#"{"cmd":"NODE_HANDLE_NACK"}"#, WorkerMessage::HandleNack),
+        (r#"{"cmd":"NODE_CLUSTER","ack":4,"accepted":true,"seq":9}"#, WorkerMessage::Reply { ack: 4, accepted: true }),
+        (
+            r#"{"cmd":"NODE_CLUSTER","ack":4,"accepted":false,"seq":9}"#,
+            WorkerMessage::Reply { ack: 4, accepted: false },
+        ),
+        (
+            r#"{"cmd":"NODE_CLUSTER","act":"close","key":"null:3456:4:undefined:0","seq":12}"#,
+            WorkerMessage::Close { key: "null:3456:4:undefined:0".into() },
+        ),
+        (
+            r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":32}"#,
+            WorkerMessage::ExitedAfterDisconnect { seq: 32 },
+        ),
+        (r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"x"}"#, WorkerMessage::Handle),
+        (r#"{"cmd":"NODE_SOCKET_GET_COUNT","key":"k"}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_CLUSTER","act":"somethingNew","seq":1}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_CLUSTER","act":"queryServer"}"#, WorkerMessage::Internal),
+        (r#""ready""#, WorkerMessage::Ready),
+        (r#"{"cmd":"ready"}"#, WorkerMessage::Ready),
+        (r#"{"type":"close"}"#, WorkerMessage::Closing),
+        (
+            r#"{"type":"sticky:connection","data":"Zz_-0123456789abcdef"}"#,
+            WorkerMessage::SessionOpened { sid: "Zz_-0123456789abcdef".into() },
+        ),
+        (
+            r#"{"type":"sticky:disconnection","data":"Zz_-0123456789abcdef"}"#,
+            WorkerMessage::SessionClosed { sid: "Zz_-0123456789abcdef".into() },
+        ),
+        (r#"{"cmd":"node_cluster","act":"online"}"#, WorkerMessage::Other),
+        (r#"{"cmd":7,"type":{"a":[]},"source":null}"#, WorkerMessage::Other),
+        (r#"[{"cmd":"NODE_HANDLE_ACK"}]"#, WorkerMessage::Other),
+        (r#""steady""#, WorkerMessage::Other),
+        ("null", WorkerMessage::Other),
+        ("17", WorkerMessage::Other),
+    ] {
+        assert_eq!(of_line(line), message, "{line}");
+    }
+}
+
+#[test]
+fn a_worker_s_queries() {
+    let plain = Query {
+        seq: 1,
+        address: None,
+        port: Some(3456),
+        address_type: AddressType::Tcp4,
+        index: 0,
+        fd: None,
+        flags: 0,
+        backlog: None,
+        readable_all: false,
+        writable_all: false,
+        data: None,
+    };
+    for line in [
+        r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3456,"addressType":4,"backlog":0,"seq":1}"#,
+        r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3456,"addressType":4,"flags":0,"backlog":0,"seq":1}"#,
+        r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3456,"addressType":4,"flags":0,"backlog":false,"seq":1}"#,
+        r#"{"cmd":"NODE_CLUSTER","act":"listening","index":0,"data":null,"address":null,"port":3456,"addressType":4,"backlog":0,"seq":1}"#,
+    ] {
+        assert_eq!(query(line), plain);
+    }
+    let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":2,"data":null,"address":"::1","port":0,"addressType":6,"flags":1,"backlog":77,"seq":3}"#;
+    let expected = Query {
+        seq: 3,
+        address: Some("::1".into()),
+        port: Some(0),
+        address_type: AddressType::Tcp6,
+        index: 2,
+        flags: 1,
+        backlog: Some(77),
+        ..plain.clone()
+    };
+    assert_eq!(query(line), expected);
+    let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"/run/app/u.sock","port":-1,"addressType":-1,"backlog":0,"readableAll":true,"writableAll":true,"seq":2}"#;
+    let expected = Query {
+        seq: 2,
+        address: Some("/run/app/u.sock".into()),
+        port: Some(-1),
+        address_type: AddressType::Unix,
+        readable_all: true,
+        writable_all: true,
+        ..plain.clone()
+    };
+    assert_eq!(query(line), expected);
+    let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"0.0.0.0","port":3458,"addressType":"udp4","fd":-1,"flags":0,"seq":4}"#;
+    let expected = Query {
+        seq: 4,
+        address: Some("0.0.0.0".into()),
+        port: Some(3458),
+        address_type: AddressType::Udp4,
+        ..plain.clone()
+    };
+    assert_eq!(query(line), expected);
+    let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":{"ticketKeys":"78b676c9"},"address":null,"port":3306,"addressType":4,"backlog":0,"seq":1}"#;
+    assert_eq!(query(line).data.map(|data| data.bytes()), Some(br#"{"ticketKeys":"78b676c9"}"#.as_slice()));
+    let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":null,"addressType":null,"backlog":0,"fd":5,"seq":1}"#;
+    let by_number = query(line);
+    assert_eq!((by_number.fd, by_number.port, by_number.address_type), (Some(5), None, AddressType::Other));
+}
+
+#[test]
+fn an_adapter_s_messages() {
+    let line = r#"{"type":3,"data":{"packet":{"type":2,"data":["all",{"n":1}]},"opts":{"rooms":[],"except":[],"flags":{}}},"uid":"c49ee8e448a78c1f","nsp":"/","source":"_sio_adapter"}"#;
+    let broadcast =
+        Routing { kind: 3, uid: Some("c49ee8e448a78c1f".into()), nsp: Some("/".into()), ..Routing::default() };
+    assert_eq!(of_line(line), WorkerMessage::Adapter(broadcast));
+    let line = r#"{"type":10,"data":{"requestId":"3bcb","packet":944},"uid":"3079","nsp":"/","source":"_sio_adapter","requesterUid":"c49ee8e448a78c1f"}"#;
+    let answer = Routing {
+        kind: 10,
+        uid: Some("3079".into()),
+        requester_uid: Some("c49ee8e448a78c1f".into()),
+        nsp: Some("/".into()),
+        worker_id: None,
+    };
+    assert_eq!(of_line(line), WorkerMessage::Adapter(answer));
+    // 0.2 has no uid; the worker is named inside, and looked for in answers only.
+    let line = |kind: u8| {
+        format!(
+            r#"{{"type":{kind},"data":{{"requestId":"3bcb","workerId":12,"sockets":[{{"workerId":1}}]}},"source":"_sio_adapter","nsp":"/"}}"#
+        )
+    };
+    for (kind, worker_id) in [(9, Some(12)), (11, Some(12)), (8, None)] {
+        let expected = Routing { kind: kind.into(), nsp: Some("/".into()), worker_id, ..Routing::default() };
+        assert_eq!(of_line(&line(kind)), WorkerMessage::Adapter(expected));
+    }
+    // Node's own messages come first, whatever else they say.
+    assert_eq!(of_line(r#"{"cmd":"NODE_X","source":"_sio_adapter","type":1}"#), WorkerMessage::Internal);
+    assert_eq!(of_line(r#"{"source":"_sio_adapter"}"#), WorkerMessage::Other);
+}
+
+/// What a voice says, as text.
+fn said(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
+    let mut voice = Voice::new(Serialization::Json);
+    (0..seq).for_each(|_| voice.disconnect(&mut Vec::new()));
+    let mut out = b"before".to_vec();
+    say(&mut voice, &mut out);
+    String::from_utf8(out.split_off(6)).expect("utf-8").strip_suffix('\n').expect("a line").to_owned()
+}
+
+#[test]
+fn the_master_s_answers() {
+    let key = "null:3456:4:undefined:0";
+    let name = Sockname::Ip("[::]:3456".parse().expect("address"));
+    let answer = Answer { key, data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: None } };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"null:3456:4:undefined:0","ack":1,"data":null,"sockname":{"address":"::","family":"IPv6","port":3456},"seq":0}"#
+    );
+    let name = Sockname::Ip("127.0.0.1:8080".parse().expect("address"));
+    let answer =
+        Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0}"#
+    );
+    let data = Some(br#"{"ticketKeys":"78b6"}"#.as_slice());
+    let key = "/run/app/u.sock:-1:-1:undefined:0";
+    let answer = Answer { key, data, outcome: Outcome::HandOver { sockname: None, port: None } };
+    assert_eq!(
+        said(1, |voice, out| voice.answer(2, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"/run/app/u.sock:-1:-1:undefined:0","ack":2,"data":{"ticketKeys":"78b6"},"seq":1}"#
+    );
+    let key = "null:3456:4:undefined:0";
+    let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Listener) };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0}}"#
+    );
+    let key = "0.0.0.0:3458:udp4:-1:0";
+    let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Udp) };
+    assert_eq!(
+        said(2, |voice, out| voice.answer(4, &answer, out)),
+        r#"{"cmd":"NODE_HANDLE","type":"dgram.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"0.0.0.0:3458:udp4:-1:0","ack":4,"data":null,"seq":2}}"#
+    );
+    let name = Sockname::Unix("/run/haft.sock".to_owned());
+    let answer =
+        Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"/run/haft.sock","family":"Unix","port":3000},"seq":0}"#
+    );
+    let answer = Answer { key: "x", data: None, outcome: Outcome::Failed { errno: 98 } };
+    assert_eq!(
+        said(9, |voice, out| voice.answer(7, &answer, out)),
+        r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"x","ack":7,"data":null,"seq":9}"#
+    );
+}
+
+#[test]
+fn the_master_s_other_messages() {
+    assert_eq!(
+        said(4, |voice, out| voice.connection("null:3456:4:undefined:0", out)),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"null:3456:4:undefined:0","seq":4}}"#
+    );
+    assert_eq!(said(7, Voice::disconnect), r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7}"#);
+    assert_eq!(said(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);
+    assert_eq!(said(3, |voice, out| voice.acknowledge_handle(out)), r#"{"cmd":"NODE_HANDLE_ACK"}"#);
+    assert_eq!(
+        said(0, |voice, out| voice.connection("/a\"\\\nb", out)),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"/a\"\\\nb","seq":0}}"#
+    );
+}
+
+/// The bytes that a real worker wrote, and ours, which differ in the version alone.
+#[test]
+fn an_advanced_message() {
+    let captured = b"\x00\x00\x00\x1b\xff\x0f\x6f\x22\x03cmd\x22\x0fNODE_HANDLE_ACK\x7b\x01";
+    assert_eq!(read(Serialization::Advanced, &captured[4..]), WorkerMessage::HandleAck);
+    assert_eq!(framed(Serialization::Advanced, &captured[4..]), captured);
+    let mut ours = Vec::new();
+    Voice::new(Serialization::Advanced).acknowledge_handle(&mut ours);
+    assert_eq!(ours, [&captured[..5], &[13], &captured[6..]].concat());
+    let mut reply = Vec::new();
+    let name = Sockname::Ip("127.0.0.1:80".parse().expect("address"));
+    let outcome = Outcome::HandOver { sockname: Some(&name), port: None };
+    Voice::new(Serialization::Advanced).answer(70, &Answer { key: "k", data: None, outcome }, &mut reply);
+    let expected = [
+        b"\x00\x00\x00\x76\xff\x0d\x6f\x22\x03cmd\x22\x0cNODE_CLUSTER\x22\x05errno\x30\x22\x03key\x22\x01k".as_slice(),
+        b"\x22\x03ack\x49\x8c\x01\x22\x04data\x30\x22\x08sockname\x6f\x22\x07address\x22\x09127.0.0.1",
+        b"\x22\x06family\x22\x04IPv4\x22\x04port\x49\xa0\x01\x7b\x03\x22\x03seq\x49\x00\x7b\x07",
+    ];
+    assert_eq!(reply, expected.concat());
+}

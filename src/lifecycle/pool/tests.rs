@@ -1,0 +1,254 @@
+//! The life of workers without processes: time and events go in, actions are looked at.
+
+mod simulation;
+
+use super::*;
+
+const POLICY: Policy = Policy { start_timeout: Duration::from_secs(30), drain_timeout: Duration::from_secs(25) };
+
+/// A pool with a clock that the test sets.
+struct Rig {
+    pool: Pool,
+    now: Time,
+}
+
+impl Rig {
+    fn new(slots: usize) -> Self {
+        Self { pool: Pool::new(slots, POLICY), now: Time::ZERO }
+    }
+
+    /// A pool whose first workers, 1 to `slots`, are ready.
+    fn ready(slots: usize) -> Self {
+        let mut rig = Self::new(slots);
+        rig.tick();
+        (1..=slots as u64).for_each(|worker| assert_eq!(rig.event(Event::Ready(WorkerId(worker))), []));
+        rig
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.pool.step(self.now, event, &mut actions);
+        actions
+    }
+
+    fn tick(&mut self) -> Vec<Action> {
+        self.event(Event::Tick)
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Action> {
+        self.now += time;
+        self.tick()
+    }
+
+    /// The worker dies; yields the time until its replacement is started.
+    fn back_off_after_death_of(&mut self, worker: u64) -> Duration {
+        assert_eq!(self.event(Event::Exited(WorkerId(worker))), []);
+        let (died, step) = (self.now, millis(1));
+        while self.pass(step).is_empty() {}
+        self.now - died
+    }
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn start(slot: u16, worker: u64) -> Action {
+    Action::Start { slot: Slot(slot), worker: WorkerId(worker), generation: 0 }
+}
+
+#[test]
+fn all_slots_are_filled_at_once_and_each_by_one_worker() {
+    let mut rig = Rig::new(3);
+    assert_eq!(rig.tick(), [start(0, 1), start(1, 2), start(2, 3)]);
+    assert_eq!(rig.tick(), []);
+    assert_eq!(rig.pool.state(Slot(1)), SlotState::Starting);
+    assert_eq!(rig.pool.ready_worker(Slot(1)), None);
+    assert!(!rig.pool.is_settled(), "a start may time out");
+    rig.event(Event::Ready(WorkerId(2)));
+    assert_eq!(rig.pool.ready_worker(Slot(1)), Some(WorkerId(2)));
+    rig.event(Event::Ready(WorkerId(1)));
+    rig.event(Event::Ready(WorkerId(3)));
+    assert!(rig.pool.is_settled());
+}
+
+#[test]
+fn back_off_doubles_from_death_to_death_up_to_a_bound() {
+    let mut rig = Rig::ready(1);
+    let mut waits = Vec::new();
+    for worker in 1..=9 {
+        waits.push(rig.back_off_after_death_of(worker).as_millis());
+        rig.event(Event::Ready(WorkerId(worker + 1)));
+    }
+    assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+}
+
+#[test]
+fn back_off_begins_anew_after_a_good_life_and_only_then() {
+    let mut rig = Rig::ready(1);
+    assert_eq!(rig.back_off_after_death_of(1), millis(100));
+    rig.event(Event::Ready(WorkerId(2)));
+    rig.pass(Duration::from_secs(29));
+    assert_eq!(rig.back_off_after_death_of(2), millis(200));
+    rig.event(Event::Ready(WorkerId(3)));
+    rig.pass(Duration::from_secs(30));
+    assert_eq!(rig.back_off_after_death_of(3), millis(100));
+}
+
+#[test]
+fn a_long_start_is_not_a_good_life() {
+    let policy = Policy { start_timeout: Duration::from_secs(3600), ..POLICY };
+    let mut rig = Rig { pool: Pool::new(2, policy), now: Time::ZERO };
+    rig.tick();
+    rig.event(Event::Ready(WorkerId(2)));
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.back_off_after_death_of(1), millis(100));
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.back_off_after_death_of(3), millis(200));
+}
+
+#[test]
+fn slots_back_off_each_for_itself() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.back_off_after_death_of(1), millis(100));
+    assert_eq!(rig.back_off_after_death_of(3), millis(200));
+    assert_eq!(rig.back_off_after_death_of(2), millis(100));
+}
+
+#[test]
+fn a_worker_that_is_not_ready_in_time_is_killed_and_replaced() {
+    let mut rig = Rig::new(1);
+    rig.tick();
+    assert_eq!(rig.pass(POLICY.start_timeout - millis(1)), []);
+    assert_eq!(rig.pass(millis(1)), [Action::NotReadyInTime(WorkerId(1)), Action::Kill(WorkerId(1))]);
+    assert_eq!(rig.pass(Duration::from_secs(60)), [], "once");
+    assert_eq!(rig.event(Event::Ready(WorkerId(1))), [], "too late");
+    assert_eq!(rig.pool.ready_worker(Slot(0)), None);
+    rig.event(Event::Exited(WorkerId(1)));
+    assert_eq!(rig.pass(millis(100)), [start(0, 2)]);
+}
+
+#[test]
+fn a_worker_that_misbehaves_is_killed_once_and_replaced() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.event(Event::Misbehaved(WorkerId(1))), [Action::Kill(WorkerId(1))]);
+    assert_eq!(rig.event(Event::Misbehaved(WorkerId(1))), []);
+    assert_eq!(rig.pool.ready_worker(Slot(0)), None, "it gets no more connections");
+    assert!(rig.pool.is_leaving(WorkerId(1)));
+    assert!(rig.pool.was_ready(WorkerId(1)));
+    rig.event(Event::Exited(WorkerId(1)));
+    assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
+}
+
+#[test]
+fn starts_that_fail_are_given_up_when_nobody_is_ready() {
+    let mut rig = Rig::new(2);
+    rig.tick();
+    let mut given_up = Vec::new();
+    // Both slots fail in turn; each is counted for itself.
+    for _ in 0..100 {
+        for slot in 0..2 {
+            if let Some((worker, ..)) = rig.pool.worker(Slot(slot), rig.now) {
+                given_up.extend(rig.event(Event::Exited(worker)));
+            }
+        }
+        rig.pass(Duration::from_secs(1));
+    }
+    assert_eq!(given_up, [Action::GiveUp(Slot(0)), Action::GiveUp(Slot(1))]);
+    assert_eq!(rig.pool.last_worker, 2 * u64::from(MOST_FAILED_STARTS), "no endless loop");
+    assert!(rig.pool.is_settled());
+}
+
+#[test]
+fn starts_that_fail_are_tried_for_ever_while_somebody_is_ready() {
+    let mut rig = Rig::ready(2);
+    rig.event(Event::Exited(WorkerId(1)));
+    for worker in 3..20 {
+        rig.pass(Duration::from_secs(10));
+        assert_eq!(rig.pool.worker(Slot(0), rig.now).map(|(id, ..)| id), Some(WorkerId(worker)));
+        assert_eq!(rig.event(Event::Exited(WorkerId(worker))), []);
+    }
+    // The last one that was ready dies: the next failure is one too many.
+    rig.event(Event::Exited(WorkerId(2)));
+    assert_eq!(rig.pass(Duration::from_secs(10)), [start(0, 20), start(1, 21)]);
+    assert_eq!(rig.event(Event::Exited(WorkerId(20))), [Action::GiveUp(Slot(0))]);
+}
+
+#[test]
+fn a_ready_worker_forgives_the_failed_starts_before_it() {
+    let mut rig = Rig::new(1);
+    rig.tick();
+    for worker in 1..=20 {
+        if worker % u64::from(MOST_FAILED_STARTS) == 0 {
+            rig.event(Event::Ready(WorkerId(worker)));
+        }
+        assert_eq!(rig.event(Event::Exited(WorkerId(worker))), [], "worker {worker}");
+        assert_eq!(rig.pass(Duration::from_secs(10)), [start(0, worker + 1)]);
+    }
+}
+
+#[test]
+fn stopping_escalates_from_asking_to_killing() {
+    let mut rig = Rig::ready(1);
+    let drain = Action::Drain { worker: WorkerId(1), within: POLICY.drain_timeout };
+    assert_eq!(rig.event(Event::Stop), [drain]);
+    assert_eq!(rig.pool.state(Slot(0)), SlotState::Draining);
+    assert!(rig.pool.is_leaving(WorkerId(1)));
+    for (wait, action) in
+        [(POLICY.drain_timeout, Action::Terminate(WorkerId(1))), (TERMINATION_GRACE, Action::Kill(WorkerId(1)))]
+    {
+        assert!(!rig.pool.is_settled(), "{action:?} is to come with time");
+        assert_eq!(rig.pass(wait - millis(1)), []);
+        assert_eq!(rig.pass(millis(1)), [action]);
+    }
+    assert!(rig.pool.is_settled(), "only its end is awaited");
+    assert_eq!(rig.pass(Duration::from_secs(60)), []);
+    assert_eq!(rig.event(Event::Exited(WorkerId(1))), [Action::Finished]);
+    assert_eq!(rig.pass(Duration::from_secs(60)), [], "once, and nobody is replaced");
+}
+
+#[test]
+fn stopping_does_not_drain_those_who_have_no_client() {
+    let mut rig = Rig::new(2);
+    rig.tick();
+    rig.event(Event::Ready(WorkerId(1)));
+    let drain = Action::Drain { worker: WorkerId(1), within: POLICY.drain_timeout };
+    assert_eq!(rig.event(Event::Stop), [drain, Action::Terminate(WorkerId(2))]);
+    assert_eq!(rig.event(Event::Ready(WorkerId(2))), [], "too late");
+    assert_eq!(rig.pool.ready_worker(Slot(1)), None);
+    assert_eq!(rig.event(Event::Exited(WorkerId(2))), []);
+    assert_eq!(rig.event(Event::Exited(WorkerId(1))), [Action::Finished]);
+}
+
+#[test]
+fn stopping_now_kills_whatever_they_were_told_before() {
+    let mut rig = Rig::new(3);
+    rig.tick();
+    rig.event(Event::Ready(WorkerId(1)));
+    rig.event(Event::Exited(WorkerId(3)));
+    rig.event(Event::Stop);
+    assert_eq!(rig.event(Event::StopNow), [Action::Kill(WorkerId(1)), Action::Kill(WorkerId(2))]);
+    assert_eq!(rig.event(Event::StopNow), []);
+    rig.event(Event::Exited(WorkerId(1)));
+    assert_eq!(rig.event(Event::Exited(WorkerId(2))), [Action::Finished]);
+}
+
+#[test]
+fn an_empty_pool_that_is_stopped_is_finished() {
+    let mut rig = Rig::new(1);
+    assert_eq!(rig.event(Event::Stop), [Action::Finished], "before the first worker was started");
+    assert_eq!(rig.tick(), []);
+}
+
+#[test]
+fn words_of_and_about_workers_that_are_gone_change_nothing() {
+    let mut rig = Rig::ready(1);
+    rig.event(Event::Exited(WorkerId(1)));
+    for event in [Event::Ready, Event::Exited, Event::Misbehaved] {
+        assert_eq!(rig.event(event(WorkerId(1))), []);
+        assert_eq!(rig.event(event(WorkerId(77))), []);
+    }
+    assert_eq!(rig.pass(millis(100)), [start(0, 2)]);
+    rig.event(Event::Ready(WorkerId(1)));
+    assert_eq!(rig.pool.state(Slot(0)), SlotState::Starting);
+}

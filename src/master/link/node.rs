@@ -1,0 +1,291 @@
+//! The `node` dialect's way of handing over: one connection a message, confirmed one by one.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::{InFlight, LinkError, News, Obstacle};
+use crate::handover::haft::ChannelError;
+use crate::handover::node::{Delivery, Effect, Handle, MOST_FRAME, Piece, Query, Reader, ServerId, Session, Violation};
+use crate::handover::outbox::Outbox;
+use crate::lifecycle::pool::WorkerId;
+use crate::master::connection::Connection;
+use crate::master::node::NodeDesk;
+use crate::sys::scm::{self, Received, Sent};
+
+/// A worker whose program takes connections by message may say nothing when it is ready to: it is taken to be after
+/// this time. A message that comes before the program listens for it would be lost.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
+const MOST_READS: u32 = 16;
+
+/// The primary's end of a Node worker's channel.
+#[derive(Debug)]
+pub(super) struct NodeLink {
+    worker: WorkerId,
+    channel: OwnedFd,
+    reader: Reader,
+    session: Session,
+    /// Sockets of servers that the worker could not receive, to be sent again.
+    unanswered: Vec<(ServerId, u64)>,
+    life: Life,
+    /// Nothing more will come.
+    ended: bool,
+}
+
+/// How far the program has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Its Node starts.
+    Starting,
+    /// Its Node has started; the program has not asked for a server.
+    Online(Instant),
+    /// It has asked for a server.
+    Asked(Instant),
+    /// It can take connections.
+    Ready,
+}
+
+impl NodeLink {
+    pub(super) fn new(worker: WorkerId, channel: OwnedFd, desk: &NodeDesk) -> Self {
+        Self {
+            worker,
+            channel,
+            reader: Reader::new(desk.serialization(), MOST_FRAME),
+            session: Session::new(desk.serialization(), desk.message()),
+            unanswered: Vec::new(),
+            life: Life::Starting,
+            ended: false,
+        }
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the program can take connections only because nothing has been heard of it for long enough.
+    pub(super) fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
+        let silent = matches!(self.life, Life::Online(since) | Life::Asked(since) if now >= since + SILENCE);
+        let ready = silent && desk.is_by_message() && !desk.waits_for_ready();
+        if ready {
+            self.life = Life::Ready;
+        }
+        ready
+    }
+
+    /// Sends what waits for the kernel, then of `held` what this worker has a server for and room.
+    pub(super) fn send(
+        &mut self,
+        outbox: &mut Outbox<Connection>,
+        held: &mut VecDeque<Connection>,
+        desk: &NodeDesk,
+        max_in_flight: usize,
+    ) -> Result<Obstacle, LinkError> {
+        for (server, query) in std::mem::take(&mut self.unanswered) {
+            self.answer(server, query, desk);
+        }
+        let mut from = 0;
+        loop {
+            let obstacle = self.flush(outbox, desk)?;
+            if obstacle != Obstacle::None || self.session.room(max_in_flight) == 0 || self.life != Life::Ready {
+                return Ok(obstacle);
+            }
+            let next = (from..held.len()).find(|at| self.delivery(&held[*at], desk).is_some());
+            let Some((at, connection)) = next.and_then(|at| Some((at, held.remove(at)?))) else {
+                return Ok(obstacle);
+            };
+            from = at;
+            if let Some(delivery) = self.delivery(&connection, desk) {
+                self.session.connection(delivery);
+            }
+            outbox.push(connection);
+        }
+    }
+
+    /// How this worker's program gets a connection; `None` while it has no server for it.
+    fn delivery<'d>(&self, connection: &Connection, desk: &'d NodeDesk) -> Option<Delivery<'d>> {
+        let server = desk.server_of(connection.listener)?;
+        if server == ServerId::OWN && desk.is_by_message() {
+            return Some(Delivery::Message);
+        }
+        desk.key_for(self.worker, server).map(|key| Delivery::Server { key })
+    }
+
+    /// Gives the kernel what waits, as far as it takes it.
+    pub(super) fn flush(&mut self, outbox: &Outbox<Connection>, desk: &NodeDesk) -> Result<Obstacle, LinkError> {
+        while let Some((bytes, handle)) = self.session.next() {
+            let descriptor = match handle {
+                None => None,
+                Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
+                Some(Handle::Server { server, .. }) => desk.shared_socket(server),
+            };
+            match scm::send(self.channel.as_fd(), bytes, descriptor.into_iter())? {
+                Sent::Bytes(taken) => self.session.sent(taken)?,
+                Sent::Full | Sent::TooLong => return Ok(Obstacle::ChannelFull),
+                Sent::TooManyInFlight => return Ok(Obstacle::TooManyInFlight),
+            }
+        }
+        Ok(Obstacle::None)
+    }
+
+    /// Whether something waits for the kernel.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.session.queued() > 0
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.session.disconnect();
+    }
+
+    /// A message of another worker's. `false`: it was dropped, since too much waits already.
+    pub(super) fn forward(&mut self, whole: &[u8]) -> bool {
+        self.session.forward(whole)
+    }
+
+    /// News of another worker's end.
+    pub(super) fn notify(&mut self, notice: &crate::handover::node::Notice) -> bool {
+        self.session.notify(notice)
+    }
+
+    /// Takes in what the worker has written. `false`: there is more, to be taken in another turn.
+    pub(super) fn receive(
+        &mut self,
+        in_flight: &mut InFlight<'_>,
+        desk: &mut NodeDesk,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<bool, LinkError> {
+        let mut buffer = desk.take_buffer();
+        let mut descriptors = Vec::new();
+        let mut reads = 0;
+        let outcome = loop {
+            if reads == MOST_READS {
+                break Ok(false);
+            }
+            reads += 1;
+            match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors) {
+                Ok(Received::Empty) => break Ok(true),
+                Ok(Received::Message { len: 0, .. }) => break Err(LinkError::Channel(ChannelError::Closed)),
+                Ok(Received::Message { len, .. }) => {
+                    // What a program sends as a descriptor is for nobody here.
+                    descriptors.clear();
+                    if let Err(error) = self.take_in(&buffer[..len], in_flight, desk, news, now) {
+                        break Err(error);
+                    }
+                    // A stream without descriptors gives all it has, as far as there is room.
+                    if len < buffer.len() {
+                        break Ok(true);
+                    }
+                }
+                // The worker died with unread messages of ours.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    break Err(LinkError::Channel(ChannelError::Closed));
+                }
+                Err(error) => break Err(error.into()),
+            }
+        };
+        desk.give_buffer(buffer);
+        match outcome {
+            Err(LinkError::Channel(ChannelError::Closed)) => {
+                self.ended = true;
+                news.push(News::Left);
+                Ok(true)
+            }
+            other => other,
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        bytes: &[u8],
+        in_flight: &mut InFlight<'_>,
+        desk: &mut NodeDesk,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        let Self { worker, reader, session, unanswered, life, .. } = self;
+        let mut frames = reader.take_in(bytes);
+        while let Some(piece) = frames.next()? {
+            let frame = match piece {
+                Piece::Frame(frame) => frame,
+                Piece::TooLong { len } => {
+                    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
+                    desk.dropped += 1;
+                    continue;
+                }
+            };
+            match session.hear(&frame)? {
+                Effect::Nothing | Effect::SessionClosed { .. } => {}
+                Effect::Online => *life = Life::Online(now),
+                Effect::Ask(query) => {
+                    if matches!(life, Life::Online(_)) {
+                        *life = Life::Asked(now);
+                    }
+                    ask(*worker, session, &query, desk);
+                }
+                Effect::Listening(_) => {
+                    become_ready(life, !desk.waits_for_ready(), news);
+                    news.push(News::CanTakeMore);
+                }
+                Effect::Ready => become_ready(life, true, news),
+                Effect::SessionOpened { .. } => become_ready(life, !desk.waits_for_ready(), news),
+                Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
+                Effect::Taken { connection } => in_flight.settled(connection, now),
+                Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
+                Effect::ServerReturned { server, query } => unanswered.push((server, query)),
+                Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
+                Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
+                Effect::Descriptor | Effect::Message => {
+                    desk.messages += 1;
+                    tracing::debug!(worker = worker.0, "the program sent a message that is for nobody here");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, server: ServerId, query: u64, desk: &NodeDesk) {
+        if let Some(answer) = desk.answer(server) {
+            self.session.answer(query, server, &answer);
+        }
+    }
+}
+
+fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
+    if enough && *life != Life::Ready {
+        *life = Life::Ready;
+        news.push(News::Ready);
+    }
+}
+
+/// The program wants to listen.
+fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut NodeDesk) {
+    match desk.ask(worker, query) {
+        Ok(server) => {
+            if let Some(answer) = desk.answer(server) {
+                session.answer(query.seq, server, &answer);
+            }
+        }
+        Err(refusal) => {
+            tracing::warn!(worker = worker.0, "a server of the program's cannot be: {}", refusal.why);
+            session.refuse(query.seq, &refusal);
+        }
+    }
+}
+
+impl AsFd for NodeLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl From<Violation> for LinkError {
+    fn from(violation: Violation) -> Self {
+        Self::Node(violation.to_string())
+    }
+}

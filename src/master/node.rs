@@ -1,0 +1,239 @@
+//! What Node workers have in common: the servers that their programs listen with, and the messages between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::addr::ListenAddr;
+use crate::handover::node::{
+    Answer, ConnectionMessage, Decision, Notice, Query, Refusal, Relay, Routing, Serialization, ServerId, Servers,
+    Sockname, Spec, To,
+};
+use crate::lifecycle::pool::WorkerId;
+use crate::sys::listen::{self, Access, Listener};
+
+/// How much is read from a worker at once.
+const READ: usize = 64 << 10;
+
+/// How Node workers are to be treated.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// How messages are written.
+    pub serialization: Serialization,
+    /// The message that comes with each connection, in the styles that have one.
+    pub message: Option<ConnectionMessage>,
+    /// Whether a worker is ready only when its program says so.
+    pub wait_ready: bool,
+    /// Length of the accept queue where the program does not say.
+    pub backlog: u32,
+}
+
+/// A message on its way to other workers.
+#[derive(Debug)]
+pub enum Mail {
+    /// A worker's message, as it was written.
+    Message(To, Vec<u8>),
+    /// News of a worker's end, for all others.
+    Notice(Notice),
+}
+
+/// What Node workers have in common.
+#[derive(Debug)]
+pub struct NodeDesk {
+    plan: NodePlan,
+    message: Arc<[u8]>,
+    servers: Servers,
+    relay: Relay,
+    /// Which server each listener belongs to, by the listener's number.
+    server_of: Vec<ServerId>,
+    /// UDP sockets, of which each worker gets a copy.
+    udp: BTreeMap<ServerId, OwnedFd>,
+    /// Listeners that were opened and that nobody waits for yet; their numbers follow those before.
+    fresh: Vec<Listener>,
+    /// Listeners that were closed by the last worker that had them.
+    closing: Vec<u16>,
+    mail: Vec<Mail>,
+    buffer: Vec<u8>,
+    own: Option<String>,
+    own_told: bool,
+    /// Messages of programs that were for nobody here.
+    pub messages: u64,
+    /// Messages between workers that were dropped, because they were too long or too many.
+    pub dropped: u64,
+}
+
+impl NodeDesk {
+    /// A desk without a server. `own`: haft's own listeners, if it has any.
+    pub fn new(plan: NodePlan, own: &[Listener]) -> Self {
+        let message = plan.message.as_ref().map(|message| message.frame(plan.serialization)).unwrap_or_default();
+        let folder = std::env::current_dir().unwrap_or_default();
+        Self {
+            message: message.into(),
+            servers: Servers::new(own.first().map(|listener| sockname(listener.addr())), folder),
+            relay: Relay::new(),
+            server_of: own.iter().map(|_| ServerId::OWN).collect(),
+            udp: BTreeMap::new(),
+            fresh: Vec::new(),
+            closing: Vec::new(),
+            mail: Vec::new(),
+            buffer: Vec::new(),
+            own: own
+                .first()
+                .map(|_| own.iter().map(|listener| listener.addr().to_string()).collect::<Vec<_>>().join(", ")),
+            own_told: false,
+            messages: 0,
+            dropped: 0,
+            plan,
+        }
+    }
+
+    /// How messages are written.
+    pub fn serialization(&self) -> Serialization {
+        self.plan.serialization
+    }
+
+    /// The frame that goes with each connection; empty where connections go to servers.
+    pub fn message(&self) -> Arc<[u8]> {
+        Arc::clone(&self.message)
+    }
+
+    /// Whether programs take connections from `process.on('message')`.
+    pub fn is_by_message(&self) -> bool {
+        self.plan.message.is_some()
+    }
+
+    /// Whether a worker is ready only when its program says so.
+    pub fn waits_for_ready(&self) -> bool {
+        self.plan.wait_ready
+    }
+
+    /// Which server a listener belongs to.
+    pub fn server_of(&self, listener: u16) -> Option<ServerId> {
+        self.server_of.get(usize::from(listener)).copied()
+    }
+
+    /// What the worker calls a server, if it has it.
+    pub fn key_for(&self, worker: WorkerId, server: ServerId) -> Option<&str> {
+        self.servers.holds(worker, server).then(|| self.servers.key(server))?
+    }
+
+    /// The socket that goes with the answer, of a server whose socket is shared.
+    pub fn shared_socket(&self, server: ServerId) -> Option<BorrowedFd<'_>> {
+        self.udp.get(&server).map(AsFd::as_fd)
+    }
+
+    /// What to tell a worker that has joined a server.
+    pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
+        self.servers.answer(server)
+    }
+
+    /// A program wants to listen: the server that it gets, opened if nobody had it.
+    pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>) -> Result<ServerId, Refusal> {
+        match self.servers.ask(worker, query) {
+            Decision::Join(server) => {
+                self.tell_of_own(server, query);
+                Ok(server)
+            }
+            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
+                let access = Access::for_all(readable_all, writable_all);
+                let opened = Listener::bind(&addr, backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog), access);
+                let told = opened.as_ref().map(|listener| Some(sockname(listener.addr()))).map_err(|error| {
+                    tracing::error!("the program wants to listen, but {error}");
+                    error.errno()
+                });
+                // Node tells the address of a Unix server from the path that the program gave.
+                let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
+                let server = self.servers.opened(worker, query, told)?;
+                if let Ok(listener) = opened {
+                    self.fresh.push(listener);
+                    self.server_of.push(server);
+                }
+                Ok(server)
+            }
+            Decision::Open(Spec::Udp { addr, ipv6_only, reuse_addr }) => {
+                let opened = listen::udp(addr, ipv6_only, reuse_addr);
+                let told = opened.as_ref().map(|_| None).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL));
+                let server = self.servers.opened(worker, query, told)?;
+                if let Ok(socket) = opened {
+                    self.udp.insert(server, socket);
+                }
+                Ok(server)
+            }
+        }
+    }
+
+    /// Says once that the program's first server gets the connections of `--listen`.
+    fn tell_of_own(&mut self, server: ServerId, query: &Query<'_>) {
+        if let Some(own) = &self.own
+            && server == ServerId::OWN
+            && !std::mem::replace(&mut self.own_told, true)
+        {
+            let port = query.port.unwrap_or_default();
+            tracing::info!("the program's server (it asked for port {port}) gets the connections of {own}");
+        }
+    }
+
+    /// A program closed a server. The listener goes with the last one that had it, unless that worker is leaving: its
+    /// replacement will want it.
+    pub fn closed(&mut self, worker: WorkerId, key: &str, leaving: bool) {
+        let Some(left) = self.servers.closed(worker, key) else { return };
+        if left.was_last && !leaving && left.server != ServerId::OWN {
+            self.servers.forget(left.server);
+            self.udp.remove(&left.server);
+            let numbers = (0..).zip(&self.server_of).filter(|(_, server)| **server == left.server);
+            self.closing.extend(numbers.map(|(number, _)| number));
+        }
+    }
+
+    /// A message for other workers.
+    pub fn relay(&mut self, from: WorkerId, routing: &Routing<'_>, whole: &[u8]) {
+        match self.relay.route(from, routing) {
+            To::Nobody => {}
+            to => self.mail.push(Mail::Message(to, whole.to_vec())),
+        }
+    }
+
+    /// A worker has ended.
+    pub fn exited(&mut self, worker: WorkerId) {
+        self.servers.exited(worker);
+        self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));
+    }
+
+    /// Messages to be delivered now.
+    pub fn take_mail(&mut self) -> Vec<Mail> {
+        std::mem::take(&mut self.mail)
+    }
+
+    /// Listeners that were opened since the last call, in the order of their numbers.
+    pub fn take_fresh(&mut self) -> Vec<Listener> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Numbers of listeners to be closed.
+    pub fn take_closing(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.closing)
+    }
+
+    /// Room for reading, the same for all workers.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(READ, 0);
+        buffer
+    }
+
+    /// Gives the room back.
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+    }
+}
+
+/// What a program is told of its address.
+fn sockname(addr: &ListenAddr) -> Sockname {
+    match addr {
+        ListenAddr::DualStack(port) => Sockname::Ip(SocketAddr::from(([0u16; 8], *port))),
+        ListenAddr::Ip(addr) => Sockname::Ip(*addr),
+        ListenAddr::Unix(path) => Sockname::Unix(path.display().to_string()),
+    }
+}

@@ -1,0 +1,111 @@
+//! What the workers are: what to start for each, what is spoken with it, and where clients connect.
+
+use std::env;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::MasterError;
+use super::node::NodePlan;
+use crate::addr::ListenAddr;
+use crate::config::{self, Config, DialectChoice, Program};
+use crate::handover::node::{ConnectionMessage, Serialization};
+use crate::lifecycle::pool::WorkerId;
+use crate::lifecycle::program::{self, Dialect, Place};
+use crate::route::Slot;
+use crate::worker::process;
+
+/// What the workers are.
+#[derive(Debug)]
+pub struct Plan {
+    command: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    workers: usize,
+    /// Set if the workers are Node's.
+    pub node: Option<NodePlan>,
+    /// Where clients connect; nothing if the program is to say.
+    pub listen: Vec<ListenAddr>,
+}
+
+/// What to start for one worker.
+#[derive(Debug)]
+pub struct Start {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// Added to haft's own environment.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Plan {
+    /// Looks at what is configured, and at package.json where a package manager is to run a script.
+    pub fn new(config: &Config) -> Result<Self, MasterError> {
+        let plan = |command, environment| Self {
+            command,
+            environment,
+            workers: config.workers,
+            node: None,
+            listen: config.listen_or_default(),
+        };
+        let command = match &config.program {
+            // This program itself, whatever has become of its file meanwhile.
+            Program::BuiltIn(engine) => {
+                return Ok(plan(vec!["/proc/self/exe".to_owned()], process::orders(engine, config)));
+            }
+            Program::Command(command) => command,
+        };
+        let asked = match command.dialect {
+            DialectChoice::Auto => None,
+            DialectChoice::Haft => Some(Dialect::Haft),
+            DialectChoice::Node => Some(Dialect::Node),
+        };
+        let place = Place::here().map_err(|source| MasterError::System { doing: "looking where haft is", source })?;
+        let recognised = program::recognise(&command.argv, &place, asked)?;
+        recognised.said.iter().for_each(|line| tracing::info!("{line}"));
+        recognised.warnings.iter().for_each(|line| tracing::warn!("{line}"));
+        let mut plan = plan(recognised.command, Vec::new());
+        if recognised.dialect == Dialect::Node {
+            let node = node_plan(&command.node, config.backlog)?;
+            // Without --listen the program says where; one that takes its connections by message never does.
+            if config.listen.is_none() && node.message.is_none() {
+                plan.listen.clear();
+            }
+            plan.node = Some(node);
+        }
+        Ok(plan)
+    }
+
+    /// What to start for the worker of a slot that inherits `channel` under its number.
+    pub fn start(&self, slot: Slot, worker: WorkerId, generation: u32, channel: BorrowedFd<'_>) -> Start {
+        let mut environment = self.environment.clone();
+        environment.extend([
+            ("HAFT_SLOT", slot.to_string()),
+            ("HAFT_WORKERS", self.workers.to_string()),
+            ("HAFT_GENERATION", generation.to_string()),
+            ("HAFT_WORKER", worker.0.to_string()),
+        ]);
+        let channel = channel.as_raw_fd().to_string();
+        let Some(node) = &self.node else {
+            environment.push(("HAFT_CHANNEL_FD", channel));
+            return Start { command: self.command.clone(), environment };
+        };
+        let inherited = env::var("NODE_OPTIONS").ok();
+        let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0);
+        environment.extend([
+            ("NODE_CHANNEL_FD", channel),
+            ("NODE_UNIQUE_ID", worker.0.to_string()),
+            ("NODE_CHANNEL_SERIALIZATION_MODE", node.serialization.name().to_owned()),
+        ]);
+        environment.extend(own.node_options.map(|options| ("NODE_OPTIONS", options)));
+        Start { command: own.command, environment }
+    }
+}
+
+fn node_plan(options: &config::NodeOptions, backlog: u32) -> Result<NodePlan, MasterError> {
+    Ok(NodePlan {
+        serialization: match options.serialization {
+            config::Serialization::Json => Serialization::Json,
+            config::Serialization::Advanced => Serialization::Advanced,
+        },
+        message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
+        wait_ready: options.wait_ready,
+        backlog,
+    })
+}
