@@ -1,0 +1,42 @@
+// The drop-in: an unmodified Socket.IO server in four processes, for every version of Node in service. The same program
+// under Node's own cluster must fail, or a success here would show nothing.
+
+import assert from 'node:assert/strict';
+
+import { assertAllStuck, assertMostUnknown, crowd, failures, workers } from './lib/crowd.mjs';
+import { opened } from './lib/home.mjs';
+import { program as file } from './lib/node-haft.mjs';
+import { versions } from './lib/node-versions.mjs';
+import { program } from './lib/program.mjs';
+
+const SERVER = file('node-server.mjs');
+
+for (const { name, path } of versions) {
+  program(`${name}: 420 clients from 60 addresses stay on their worker`, async (place) => {
+    const haft = await place.haft('-w', '4', '--', path, SERVER, 'http:3000');
+    const all = await crowd(place, haft.url, { each: 7 });
+    await assertAllStuck(all);
+    const { homes, members } = all;
+
+    const { slots } = await haft.status();
+    const known = slots.map(({ slot, pid }) => `slot ${slot} pid ${pid}`).sort();
+    assert.deepEqual(workers(members), known, 'each of the four workers has clients, and is who it says it is');
+
+    members.forEach(({ client }) => client.close());
+    const ledger = await haft.settled(() => opened(homes));
+    assert.equal(ledger.refused, 0, 'none was refused');
+    assert.equal(ledger.respawned, 0, 'no worker died');
+    place.say(`${members.length} clients, ${ledger.delivered} connections delivered, 0 refused`);
+    await haft.stop();
+  });
+}
+
+for (const { name, path } of versions) {
+  program(`${name}, its own cluster: most polling clients fail with 400`, async (place) => {
+    const cluster = place.child(path, file('node-primary.mjs'), '4', SERVER, 'http:127.0.0.1:0');
+    const [[, address]] = await cluster.heard(/^listening on (\S+)/);
+    const { members } = await crowd(place, `http://${address}`, { each: 2, pollingOnly: true, options: { reconnection: false } });
+    assertMostUnknown(members);
+    place.say(failures(members));
+  });
+}

@@ -1,0 +1,60 @@
+// Programs written for a package that passes connections between processes: their worker's side runs unchanged.
+
+import assert from 'node:assert/strict';
+
+import { assertAllStuck, crowd, workers } from './lib/crowd.mjs';
+import { Haft } from './lib/haft.mjs';
+import { opened } from './lib/home.mjs';
+import { program as file } from './lib/node-haft.mjs';
+import { program } from './lib/program.mjs';
+
+const SERVER = file('node-style-server.cjs');
+
+/** The program, and the style that it is for. */
+const STYLES = [
+  ['classic', 'classic'],
+  ['sticky-session', 'sticky-session'],
+  ['sticky-cluster', 'sticky-cluster'],
+  ['sticky-listen', 'sticky-listen'],
+  ['socketio-sticky-session', 'classic'],
+  ['socket.io-sticky-2', 'socket.io-sticky'],
+  ['socket.io-sticky-1', 'socket.io-sticky'],
+  ['own', '{"take":["this"]}'],
+];
+
+for (const [name, style] of STYLES) {
+  program(`${name}, as --node-style ${style}`, (place) => stuck(place, '--node-style', style, '--', 'node', SERVER, name));
+}
+
+// Both have a server of their own, so that haft can do without messages.
+for (const name of ['classic', 'sticky-cluster']) {
+  program(`${name}, without --node-style`, (place) => stuck(place, '--', 'node', SERVER, name));
+}
+
+program('a program that says when it is ready is not sent anything before', async (place) => {
+  const late = file('node-late-server.mjs');
+  const haft = await place.haft('-w', '4', '--wait-ready', '--node-style', 'classic', '--', 'node', late);
+  await haft.child.heard(/takes connections$/, 4);
+  await serves(place, haft);
+});
+
+program('a program without a server is told which style to try', async (place) => {
+  const { child } = new Haft(place, ['-w', '2', '--start-timeout', '3s', '--', 'node', SERVER, 'sticky-session']);
+  await child.heard(/--node-style/);
+});
+
+async function stuck(place, ...flags) {
+  await serves(place, await place.haft('-w', '4', ...flags));
+}
+
+async function serves(place, haft) {
+  const all = await crowd(place, haft.url, { addresses: 30, each: 2 });
+  await assertAllStuck(all);
+  const { homes, members } = all;
+  assert.ok(workers(members).length > 1, 'more than one worker has clients');
+  members.forEach(({ client }) => client.close());
+  const ledger = await haft.settled(() => opened(homes));
+  assert.equal(ledger.refused, 0, 'none was refused');
+  assert.equal(ledger.respawned, 0, 'no worker died');
+  await haft.stop();
+}
