@@ -51,6 +51,9 @@ const MOMENT_MS: u8 = 1;
 const COALESCE: Duration = Duration::from_micros(100);
 /// How long turn may follow turn before signals, deaths and questions are looked at.
 const LONGEST_ABSENCE: Duration = Duration::from_millis(5);
+/// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
+/// come are too many to be waited for.
+const MOST_LAST_TURNS: u32 = 128;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
@@ -294,6 +297,7 @@ impl Master {
     fn left(&mut self, worker: WorkerId) -> Result<(), MasterError> {
         if let Some(link) = self.dispatch.link(worker) {
             self.poller.remove(&*link).ok();
+            link.end();
         }
         self.observe(Event::Left(worker))
     }
@@ -374,12 +378,24 @@ impl Master {
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
-            tokens.into_iter().try_for_each(|token| self.accept(token))?;
+            tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }
         self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.send_dirty()?;
         self.stop_when_flushed(Instant::now())
+    }
+
+    /// Takes all that wait at a listener, as many turns as that takes.
+    fn accept_the_last(&mut self, token: u64) -> Result<(), MasterError> {
+        for _ in 0..MOST_LAST_TURNS {
+            let before = self.dispatch.ledger.accepted();
+            self.accept(token)?;
+            if self.dispatch.ledger.accepted() == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {

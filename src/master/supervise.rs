@@ -130,6 +130,7 @@ impl Master {
     pub(super) fn distrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Event {
         if let Some(link) = self.dispatch.link(worker) {
             self.poller.remove(&*link).ok();
+            link.end();
         }
         tracing::warn!(%slot, worker = worker.0, "the worker {error}; it is ended");
         Event::Misbehaved(worker)

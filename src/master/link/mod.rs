@@ -98,6 +98,7 @@ pub struct Link {
     end: End,
     outbox: Outbox<Connection>,
     rests_until: Option<Instant>,
+    ended: bool,
 }
 
 impl Link {
@@ -120,6 +121,7 @@ impl Link {
             end,
             outbox: Outbox::new(),
             rests_until: None,
+            ended: false,
         }
     }
 
@@ -169,7 +171,7 @@ impl Link {
 
     /// Whether nothing can come from the worker any more.
     pub fn has_ended(&self) -> bool {
-        matches!(&self.end, End::Node(end) if end.has_ended())
+        self.ended || matches!(&self.end, End::Node(end) if end.has_ended())
     }
 
     /// What the poller is to wait for.
@@ -207,14 +209,21 @@ impl Link {
     }
 
     /// Sends what waits for the kernel, without any connection of the queue.
-    pub fn flush(&mut self, desk: &NodeDesk) -> Result<(), LinkError> {
-        if let End::Node(end) = &mut self.end
-            && end.has_unsent()
-            && !end.has_ended()
-        {
-            self.obstacle = end.flush(&self.outbox, desk)?;
+    pub fn flush(&mut self, desk: Option<&NodeDesk>) -> Result<(), LinkError> {
+        if self.has_ended() {
+            return Ok(());
+        }
+        match (&mut self.end, desk) {
+            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_drain()?,
+            (End::Node(end), Some(desk)) if end.has_unsent() => self.obstacle = end.flush(&self.outbox, desk)?,
+            (End::Haft(_) | End::Node(_), _) => {}
         }
         Ok(())
+    }
+
+    /// The worker is not to be trusted, or has closed its end: it is told nothing more, and the poller knows it no more.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
