@@ -46,6 +46,9 @@ const TICK: Duration = Duration::from_millis(50);
 const DESCRIPTOR_RESERVE: u64 = 64;
 /// How long, in milliseconds, the next event is waited for where one has just come.
 const MOMENT_MS: u8 = 1;
+/// How long to let connections and acknowledgements gather where more than one came together; the kernel's timer adds
+/// about 50 us.
+const COALESCE: Duration = Duration::from_micros(100);
 /// How long turn may follow turn before signals, deaths and questions are looked at.
 const LONGEST_ABSENCE: Duration = Duration::from_millis(5);
 /// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
@@ -190,7 +193,12 @@ impl Master {
     fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
         let until = Instant::now() + LONGEST_ABSENCE;
         loop {
+            let before = self.dispatch.ledger.events();
             self.turn(ready)?;
+            if self.dispatch.ledger.events() - before > 1 {
+                // More will come together if they are given time to: one turn for many is what makes each cheap.
+                std::thread::sleep(COALESCE);
+            }
             if !self.poller.look(MOMENT_MS, ready).doing("waiting for connections")? || Instant::now() >= until {
                 return Ok(());
             }

@@ -11,6 +11,15 @@ const [style, count = 4, port = 0] = process.argv.slice(2);
 const workers = Number(count);
 
 const styles = {
+  // Node's own round robin: no stickiness.
+  plain() {
+    if (!cluster.isPrimary) return serve().listen(port, '127.0.0.1');
+    cluster.schedulingPolicy = cluster.SCHED_RR;
+    let waiting = workers;
+    cluster.on('listening', () => --waiting === 0 && ready());
+    for (let index = 0; index < workers; index++) cluster.fork();
+  },
+
   classic() {
     const message = 'sticky-session:connection';
     if (cluster.isPrimary) return byAddress(message);
