@@ -114,6 +114,8 @@ impl Poller {
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // A signal is a reason to look elsewhere. What is ready stays so: the outer readiness is not cleared by this.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }
     }

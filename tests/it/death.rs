@@ -30,7 +30,7 @@ fn assert_answered(clients: Vec<Client>) -> Vec<Answer> {
 
 #[test]
 fn what_a_dead_worker_had_not_taken_is_served_by_its_replacement() {
-    let mut haft = Setup::new(&["-w", "2"]).mode("mute:3").start_all();
+    let mut haft = Setup::new(&["-w", "2", "--hold-timeout", "1h"]).mode("mute:3").start_all();
     let from: Vec<_> = addresses_of(0, 2).take(10).collect();
     let worker = haft.worker(0);
     // Three are received and not acknowledged, then it stops, and seven stay unread.
@@ -51,7 +51,7 @@ fn what_a_dead_worker_had_not_taken_is_served_by_its_replacement() {
 
 #[test]
 fn a_dead_worker_is_replaced_in_its_slot_and_nobody_else_moves() {
-    let mut haft = Setup::new(&["-w", "4"]).start_all();
+    let mut haft = Setup::new(&["-w", "4", "--hold-timeout", "1h"]).start_all();
     let mut others: Vec<(Client, Answer)> = (0..4)
         .flat_map(|slot| addresses_of(slot, 4).take(3))
         .map(|from| {

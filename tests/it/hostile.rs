@@ -4,7 +4,7 @@ use crate::harness::{Client, Setup, addresses_of};
 
 /// A worker of slot 0 that says what `detail` names instead of its first acknowledgement.
 fn breaks_the_rules(detail: &str, complaint: &str) {
-    let mut haft = Setup::new(&["-w", "2"]).mode(&format!("hostile:{detail}")).start_all();
+    let mut haft = Setup::new(&["-w", "2", "--hold-timeout", "1h"]).mode(&format!("hostile:{detail}")).start_all();
     let mut others: Vec<Client> =
         addresses_of(1, 2).take(3).map(|from| Client::connect_from(from, haft.address()).expect("connect")).collect();
     let before: Vec<u32> = others.iter_mut().map(|client| client.ask("/").expect("answer").pid).collect();

@@ -77,7 +77,7 @@ fn a_worker_with_few_descriptors_gets_as_many_as_it_promised_and_all_are_served(
 
 #[test]
 fn a_worker_that_closes_its_end_for_what_comes_is_replaced_and_its_clients_are_served() {
-    let mut haft = Setup::new(&["-w", "2"]).mode("shut:read").start_all();
+    let mut haft = Setup::new(&["-w", "2", "--hold-timeout", "1h"]).mode("shut:read").start_all();
     let mut clients = connect(&haft, 0, 2, 3);
     haft.wait("they are sent", |status| status.of_slot(0, "in_flight") == 3);
     haft.open_gate("shut");
@@ -95,7 +95,7 @@ fn a_worker_that_closes_its_end_for_what_comes_is_replaced_and_its_clients_are_s
 
 #[test]
 fn a_worker_that_closes_its_end_both_ways_is_replaced_and_its_clients_are_served() {
-    let mut haft = Setup::new(&["-w", "2"]).mode("shut:both").start_all();
+    let mut haft = Setup::new(&["-w", "2", "--hold-timeout", "1h"]).mode("shut:both").start_all();
     let mut clients = connect(&haft, 0, 2, 3);
     haft.wait("they are sent", |status| status.of_slot(0, "in_flight") == 3);
     haft.open_gate("shut");

@@ -56,9 +56,10 @@ fn past_the_hold_time_they_are_refused_with_the_spare_descriptor_and_nothing_spi
     let (passed, used) = (start.elapsed(), cpu_time(haft.pid()) - before);
     assert!(used < passed / 2, "{used:?} of processor time in {passed:?}");
     feed(&haft);
-    assert_all_served(&mut connect(&haft, 10));
+    // Those who come at the heels of the refused are still refused with them.
+    eventually("clients are served again", || Client::connect(haft.address()).ok()?.ask("/").ok());
     let status = haft.status();
-    assert_eq!((status.refused("no_descriptor"), status.delivered()), (10, 10));
+    assert!(status.refused("no_descriptor") >= 10);
     // One look each 50 ms, as long as it lasted.
     let looks = status.0["accept_errors"]["no_descriptor"].as_u64().expect("a number");
     assert!(u128::from(looks) <= passed.as_millis() / 50 + 2, "{looks} looks in {passed:?}");
@@ -70,12 +71,14 @@ fn each_shortage_has_its_own_hold_time() {
     let haft = Setup::new(&["-w", "1", "--hold-timeout", "1s"]).start_unasked(1);
     starve(&haft);
     connect(&haft, 1).iter_mut().for_each(Client::wait_for_reset);
-    // Nobody waits any more. The next one meets a new shortage, which is told anew.
-    let mut clients = connect(&haft, 1);
-    haft.log().lines_with(WARNING, 2);
+    // Those who come at the heels of the first are still refused with it. Once nobody waits any more, the next one meets
+    // a new shortage, which is told anew.
+    let mut clients = eventually("another shortage", || {
+        let clients = connect(&haft, 1);
+        (haft.log().so_far().matches(WARNING).count() == 2).then_some(clients)
+    });
     feed(&haft);
     assert_all_served(&mut clients);
-    assert_eq!(haft.status().refused_in_all(), 1);
     haft.stop();
 }
 
