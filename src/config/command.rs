@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{UnknownWord, words};
+pub use crate::handover::node::Serialization;
 
 /// Longest text of [`NodeStyle::Json`], in bytes. It goes with every connection, and must leave room in the 64 KiB that
 /// Node reads at a time.
@@ -41,16 +42,6 @@ pub struct NodeOptions {
     pub serialization: Serialization,
     /// Whether a worker is ready only once it has sent `"ready"` with `process.send`.
     pub wait_ready: bool,
-}
-
-/// How messages are written on a Node program's channel: `serialization` of Node's `cluster.setupPrimary`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Serialization {
-    /// A line of JSON each. Node's default.
-    #[default]
-    Json,
-    /// V8's structured clone, which keeps binary data.
-    Advanced,
 }
 
 words!(DialectChoice, "auto, haft or node", Auto = "auto", Haft = "haft", Node = "node");

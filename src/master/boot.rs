@@ -1,5 +1,6 @@
 //! The master as a process: limits, log, runtime, exit code.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::MasterError;
@@ -51,6 +52,7 @@ fn code(error: &MasterError) -> u8 {
 }
 
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("haft: error: {error}");
+    // The exit code tells even where the text cannot be written.
+    writeln!(io::stderr(), "haft: error: {error}").ok();
     ExitCode::from(code)
 }

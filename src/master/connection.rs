@@ -25,6 +25,8 @@ pub struct Connection {
     pub accepted: Instant,
     /// Since when it has waited for the worker it is assigned to.
     pub held_since: Instant,
+    /// How often it was passed on to another slot.
+    pub moves: usize,
 }
 
 /// Why a connection was refused: it was closed with a reset before any worker had it.
@@ -65,7 +67,7 @@ impl Connection {
         key: Key,
         accepted: Instant,
     ) -> Self {
-        Self { descriptor: Some(descriptor), listener, client, local, key, accepted, held_since: accepted }
+        Self { descriptor: Some(descriptor), listener, client, local, key, accepted, held_since: accepted, moves: 0 }
     }
 
     /// Its worker has it: our copy is closed, which the client does not notice.

@@ -80,18 +80,22 @@ impl Dispatch {
         self.pass_on(connection, slot, Refusal::QueueFull)
     }
 
-    /// Gives a connection that cannot wait for `from` any longer to the next ready slot in its order, or refuses it.
+    /// Gives a connection that cannot wait for `from` any longer to the first other slot in its order that is ready, or
+    /// refuses it. Its own slot comes first, which may be ready by now; what is passed on as often as there are slots
+    /// has had its chance of each.
     fn pass_on(&mut self, mut connection: Connection, from: Slot, refusal: Refusal) -> Option<Slot> {
         let next = match self.affinity {
+            _ if connection.moves >= self.table.count() => None,
             Affinity::Ip => {
                 let (queues, serving) = (&self.queues, &self.serving);
-                let mut order = self.table.order(connection.key).skip_while(|slot| *slot != from).skip(1);
+                let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
                 order.find(|slot| serving[slot.index()].is_some() && queues[slot.index()].len() < MOST_HELD)
             }
             Affinity::None => self.least_loaded(Some(from)),
         };
         match next {
             Some(slot) => {
+                connection.moves += 1;
                 connection.held_since = Instant::now();
                 self.queues[slot.index()].push_back(connection);
             }
@@ -100,14 +104,15 @@ impl Dispatch {
         next
     }
 
-    /// The slot with the least in flight, ready ones first; `None` if all are full or excluded.
+    /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
+    /// wait for any of them; one that is passed on, from the slot `except`, would only wait again.
     fn least_loaded(&mut self, except: Option<Slot>) -> Option<Slot> {
-        let any_ready = self.serving.iter().any(Option::is_some);
+        let must_be_ready = except.is_some() || self.serving.iter().any(Option::is_some);
         let (queues, serving, links) = (&self.queues, &self.serving, &self.links);
         let loads = self.table.slots().filter_map(|slot| {
             let worker = serving[slot.index()];
             let held = queues[slot.index()].len();
-            let eligible = Some(slot) != except && held < MOST_HELD && worker.is_some() == any_ready;
+            let eligible = Some(slot) != except && held < MOST_HELD && worker.is_some() == must_be_ready;
             let in_flight = worker.and_then(|worker| links.get(&worker)).map_or(0, Link::in_flight);
             eligible.then_some((slot, (held + in_flight) as u64))
         });
@@ -126,7 +131,17 @@ impl Dispatch {
 
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
     pub fn flush(&mut self) -> Vec<(WorkerId, Slot, LinkError)> {
-        let Some(desk) = &mut self.node else { return Vec::new() };
+        self.deliver_mail();
+        let desk = self.node.as_ref();
+        let failed = self.links.values_mut().filter_map(|link| {
+            let error = link.flush(desk).err()?;
+            Some((link.worker, link.slot, error))
+        });
+        failed.collect()
+    }
+
+    fn deliver_mail(&mut self) {
+        let Some(desk) = &mut self.node else { return };
         for mail in desk.take_mail() {
             for link in self.links.values_mut() {
                 let is_for = match &mail {
@@ -140,11 +155,6 @@ impl Dispatch {
                 }
             }
         }
-        let failed = self.links.values_mut().filter_map(|link| {
-            let error = link.flush(desk).err()?;
-            Some((link.worker, link.slot, error))
-        });
-        failed.collect()
     }
 
     /// The workers that have become ready because nothing was heard of them for long enough.
@@ -210,11 +220,10 @@ impl Dispatch {
         grown
     }
 
-    /// Refuses everything that still waits or is in flight: nobody will take it any more.
-    pub fn refuse_all(&mut self, refusal: Refusal, now: Instant) {
-        for worker in self.links.keys().copied().collect::<Vec<_>>() {
-            self.detach(worker, now);
-        }
+    /// The master ends: refuses what waits, since nobody will take it any more. What was sent to a worker that lives is
+    /// that worker's, who finishes without a master.
+    pub fn close(&mut self, refusal: Refusal) {
+        std::mem::take(&mut self.links).into_values().for_each(Link::abandon);
         for queue in &mut self.queues {
             queue.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
         }

@@ -65,6 +65,11 @@ impl Ledger {
         self.accepted - self.delivered.iter().sum::<u64>() - self.refused.iter().sum::<u64>()
     }
 
+    /// Connections accepted and connections delivered, added up: how much has happened.
+    pub fn events(&self) -> u64 {
+        self.accepted + self.delivered.iter().sum::<u64>()
+    }
+
     /// Connections accepted.
     pub fn accepted(&self) -> u64 {
         self.accepted

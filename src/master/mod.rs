@@ -8,6 +8,7 @@ mod boot;
 mod connection;
 mod dispatch;
 mod doors;
+mod error;
 mod ledger;
 mod link;
 mod node;
@@ -16,8 +17,8 @@ mod report;
 mod supervise;
 
 pub use self::boot::main;
+pub use self::error::MasterError;
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
+use self::error::While;
 use self::link::News;
 use self::node::NodeDesk;
 use self::plan::Plan;
@@ -34,67 +36,26 @@ use crate::admin::{self, AdminListener, ControlRequest};
 use crate::config::Config;
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
-use crate::route::{Slot, SlotCountError};
-use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
+use crate::route::Slot;
+use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::{Poller, Ready};
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// Most turns in a row at channels and listeners.
-const MOST_TURNS: u32 = 16;
+/// How long, in milliseconds, the next event is waited for where one has just come.
+const MOMENT_MS: u8 = 1;
+/// How long to let connections and acknowledgements gather where more than one came together; the kernel's timer adds
+/// about 50 us.
+const COALESCE: Duration = Duration::from_micros(100);
+/// How long turn may follow turn before signals, deaths and questions are looked at.
+const LONGEST_ABSENCE: Duration = Duration::from_millis(5);
+/// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
+/// come are too many to be waited for.
+const MOST_LAST_TURNS: u32 = 128;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
-
-/// Why the master ended other than as it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum MasterError {
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// Too many slots.
-    #[error(transparent)]
-    Slots(#[from] SlotCountError),
-    /// What is to be run is not there.
-    #[error(transparent)]
-    Program(#[from] crate::lifecycle::program::ProgramError),
-    /// `--node-style` is no message that a program could get.
-    #[error("--node-style: {0}")]
-    Style(#[from] crate::handover::node::NodeStyleError),
-    /// A worker's program cannot be started at all.
-    #[error(transparent)]
-    Start(#[from] crate::lifecycle::crew::StartError),
-    /// The workers die before they are ready.
-    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
-    GaveUp {
-        /// How often in a row.
-        times: u32,
-        /// How the last one ended.
-        end: String,
-        /// Where to see what it wrote.
-        wrote: &'static str,
-    },
-    /// The system refused what cannot be done without.
-    #[error("{doing}: {source}")]
-    System {
-        /// What was being done.
-        doing: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-/// Says what was being done when the system refused.
-trait While<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError>;
-}
-
-impl<T> While<T> for io::Result<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError> {
-        self.map_err(|source| MasterError::System { doing, source })
-    }
-}
 
 /// How far the master's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +94,30 @@ struct Master {
 ///
 /// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE).
 pub async fn run(config: Config, descriptor_limit: u64) -> Result<(), MasterError> {
+    // Before anybody is told that we listen: who reads that may send a signal at once.
+    let signals = Signals::listen()?;
     let (control, requests) = admin::channel();
     let (mut master, exits) = Master::new(&config, descriptor_limit, control)?;
-    master.run(exits, requests).await
+    let outcome = master.run(signals, exits, requests).await;
+    // However it ends.
+    master.dispatch.close(Refusal::Stopping);
+    if outcome.is_ok() {
+        tracing::info!("stopped: {}", master.summary());
+    }
+    outcome
+}
+
+/// How the operator tells the master to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, MasterError> {
+        let listen = |kind| signal(kind).doing("preparing for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
 }
 
 impl Master {
@@ -181,11 +163,10 @@ impl Master {
 
     async fn run(
         &mut self,
+        mut signals: Signals,
         mut exits: mpsc::UnboundedReceiver<Exit>,
         mut requests: mpsc::Receiver<ControlRequest>,
     ) -> Result<(), MasterError> {
-        let mut terminate = listen_for(SignalKind::terminate())?;
-        let mut interrupt = listen_for(SignalKind::interrupt())?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = Vec::new();
@@ -199,24 +180,29 @@ impl Master {
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
-                _ = terminate.recv() => self.stop("SIGTERM")?,
-                _ = interrupt.recv() => self.stop("SIGINT")?,
+                _ = signals.terminate.recv() => self.stop("SIGTERM")?,
+                _ = signals.interrupt.recv() => self.stop("SIGINT")?,
             }
         }
-        self.dispatch.refuse_all(Refusal::Stopping, Instant::now());
-        tracing::info!("stopped: {}", self.summary());
         Ok(())
     }
 
-    /// Turns until nothing is ready, but not so many that signals, deaths and questions are kept waiting.
+    /// Turns until nothing has been ready for a moment, but not so long that signals, deaths and questions are kept
+    /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and come
+    /// back through the event loop, whose other work can wait that moment.
     fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
-        for _ in 0..MOST_TURNS {
+        let until = Instant::now() + LONGEST_ABSENCE;
+        loop {
+            let before = self.dispatch.ledger.events();
             self.turn(ready)?;
-            if !self.poller.look(ready).doing("waiting for connections")? {
-                break;
+            if self.dispatch.ledger.events() - before > 1 {
+                // More will come together if they are given time to: one turn for many is what makes each cheap.
+                std::thread::sleep(COALESCE);
+            }
+            if !self.poller.look(MOMENT_MS, ready).doing("waiting for connections")? || Instant::now() >= until {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
@@ -311,6 +297,7 @@ impl Master {
     fn left(&mut self, worker: WorkerId) -> Result<(), MasterError> {
         if let Some(link) = self.dispatch.link(worker) {
             self.poller.remove(&*link).ok();
+            link.end();
         }
         self.observe(Event::Left(worker))
     }
@@ -391,12 +378,24 @@ impl Master {
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
-            tokens.into_iter().try_for_each(|token| self.accept(token))?;
+            tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }
         self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.send_dirty()?;
         self.stop_when_flushed(Instant::now())
+    }
+
+    /// Takes all that wait at a listener, as many turns as that takes.
+    fn accept_the_last(&mut self, token: u64) -> Result<(), MasterError> {
+        for _ in 0..MOST_LAST_TURNS {
+            let before = self.dispatch.ledger.accepted();
+            self.accept(token)?;
+            if self.dispatch.ledger.accepted() == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
@@ -423,10 +422,6 @@ fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection
 fn admit(dispatch: &mut Dispatch, arrival: Arrival, now: Instant) -> Option<Slot> {
     let connection = connection(dispatch, arrival, now);
     dispatch.admit(connection)
-}
-
-fn listen_for(kind: SignalKind) -> Result<Signal, MasterError> {
-    signal(kind).doing("preparing for signals")
 }
 
 /// Serves metrics and status beside the master.

@@ -7,7 +7,7 @@ use super::MasterError;
 use super::node::NodePlan;
 use crate::addr::ListenAddr;
 use crate::config::{self, Config, DialectChoice, Program};
-use crate::handover::node::{ConnectionMessage, Serialization};
+use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::pool::WorkerId;
 use crate::lifecycle::program::{self, Dialect, Place};
 use crate::route::Slot;
@@ -100,10 +100,7 @@ impl Plan {
 
 fn node_plan(options: &config::NodeOptions, backlog: u32) -> Result<NodePlan, MasterError> {
     Ok(NodePlan {
-        serialization: match options.serialization {
-            config::Serialization::Json => Serialization::Json,
-            config::Serialization::Advanced => Serialization::Advanced,
-        },
+        serialization: options.serialization,
         message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
         wait_ready: options.wait_ready,
         backlog,

@@ -87,7 +87,10 @@ impl Master {
             let now = self.supervisor.now();
             let mut actions = std::mem::take(&mut self.supervisor.actions);
             self.supervisor.pool.step(now, event, &mut actions);
-            if let Event::Ready(worker) = event {
+            // One that was given up meanwhile is ready too late.
+            if let Event::Ready(worker) = event
+                && self.supervisor.pool.was_ready(worker)
+            {
                 self.worker_ready(worker)?;
             }
             for action in actions.drain(..) {
@@ -102,7 +105,7 @@ impl Master {
     /// Does one thing; may yield what was observed in doing it.
     fn act(&mut self, action: Action) -> Result<Option<Event>, MasterError> {
         match action {
-            Action::Start { slot, worker, generation } => return self.start(slot, worker, generation).map(|()| None),
+            Action::Start { slot, worker, generation } => return self.start(slot, worker, generation),
             Action::Drain { worker, within } => {
                 if let Some(link) = self.dispatch.link(worker)
                     && let Err(error) = link.drain(within)
@@ -127,12 +130,30 @@ impl Master {
     pub(super) fn distrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Event {
         if let Some(link) = self.dispatch.link(worker) {
             self.poller.remove(&*link).ok();
+            link.end();
         }
         tracing::warn!(%slot, worker = worker.0, "the worker {error}; it is ended");
         Event::Misbehaved(worker)
     }
 
-    fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
+    /// Starts a worker. What keeps it from starting ends the master as long as no worker was ever ready: it is likely
+    /// the operator's typing error. Later it may pass (an upgrade under way, no memory, no descriptor), and counts as a
+    /// death.
+    fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<Option<Event>, MasterError> {
+        match self.try_start(slot, worker, generation) {
+            Ok(()) => Ok(None),
+            Err(error) if self.supervisor.was_ready => {
+                tracing::error!(%slot, "{error}");
+                Ok(Some(Event::Exited(worker)))
+            }
+            Err(error) => {
+                self.supervisor.crew.kill_all();
+                Err(error)
+            }
+        }
+    }
+
+    fn try_start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
         let (link, channel) = match &self.dispatch.node {
             None => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
@@ -143,29 +164,19 @@ impl Master {
                 (Link::node(worker, slot, end, desk), channel)
             }
         };
-        let first = !self.supervisor.was_ready;
+        self.poller.add(&link, token(worker), Interest::Readable).doing("waiting for a worker")?;
         let supervisor = &mut self.supervisor;
         let Start { command, environment } = supervisor.plan.start(slot, worker, generation, channel.as_fd());
         match supervisor.crew.start(worker, slot, &command, &environment, channel.as_fd()) {
             Ok(pid) => {
                 supervisor.history[slot.index()].starts += 1;
                 tracing::debug!(%slot, worker = worker.0, pid, "started a worker");
-                self.poller.add(&link, token(worker), Interest::Readable).doing("waiting for a worker")?;
                 self.dispatch.attach(link);
                 Ok(())
             }
-            // At the start it is the operator's typing error; later (an upgrade under way, no memory) it may pass.
-            Err(error) if first => {
-                self.supervisor.crew.kill_all();
-                Err(error.into())
-            }
             Err(error) => {
-                tracing::error!(%slot, "{error}");
-                let now = self.supervisor.now();
-                let mut later = Vec::new();
-                self.supervisor.pool.step(now, Event::Exited(worker), &mut later);
-                debug_assert!(!later.iter().any(|action| matches!(action, Action::Start { .. })));
-                Ok(())
+                self.poller.remove(&link).ok();
+                Err(error.into())
             }
         }
     }

@@ -5,6 +5,8 @@ use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::addr::EndAddr;
 
 /// The answer to one accept4(2).
@@ -70,6 +72,13 @@ pub fn waiting(listener: BorrowedFd<'_>) -> Option<usize> {
     (asked == 0).then_some(info.tcpi_unacked as usize)
 }
 
+/// Whether somebody waits at a listener, of any kind.
+pub fn somebody_waits(listener: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(listener, PollFlags::POLLIN)];
+    // It fails for want of memory only: then nothing is known, and looking again will tell.
+    poll(&mut asked, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
+}
+
 /// The address at our end of a connection (getsockname(2)).
 pub fn local_addr(connection: BorrowedFd<'_>) -> io::Result<EndAddr> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
@@ -123,7 +132,9 @@ mod tests {
         listener.set_nonblocking(true).expect("non-blocking");
         assert!(matches!(accept(listener.as_fd()).expect("accept"), Accepted::Empty));
         assert_eq!(waiting(listener.as_fd()), Some(0));
+        assert!(!somebody_waits(listener.as_fd()));
         let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        assert!(somebody_waits(listener.as_fd()));
         assert_eq!(waiting(listener.as_fd()), Some(1));
         let Accepted::Connection(connection, peer) = accept(listener.as_fd()).expect("accept") else {
             panic!("no connection");

@@ -91,16 +91,19 @@ impl Poller {
         Ok(self.set.get_ref().0.delete(descriptor)?)
     }
 
-    /// Puts what is ready now in place of what `ready` held, and says whether there is anything.
+    /// Puts what is ready in place of what `ready` held, and says whether there is anything. Blocks the whole thread up
+    /// to `patience_ms` milliseconds for it.
     ///
     /// Descriptors are level-triggered: what was not taken is there again. Only when nothing is left must
     /// [`Poller::wait`] really wait.
-    pub fn look(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
+    pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
         ready.clear();
         let (set, events) = (&self.set, &mut self.events);
-        let looked = set.try_io(tokio::io::Interest::READABLE, |set| match set.0.wait(events, EpollTimeout::ZERO)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
+        let looked = set.try_io(tokio::io::Interest::READABLE, |set| {
+            match set.0.wait(events, EpollTimeout::from(patience_ms))? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
         });
         match looked {
             Ok(count) => {
@@ -119,7 +122,7 @@ impl Poller {
         loop {
             // Letting the guard go keeps the readiness: looking clears it when there is nothing.
             drop(self.set.readable().await?);
-            if self.look(ready)? {
+            if self.look(0, ready)? {
                 return Ok(());
             }
         }

@@ -167,8 +167,8 @@ impl Incoming {
                 self.drain.request(Some(Duration::from_millis(within_ms.into())));
             }
             Err(ChannelError::Closed) => self.master_gone(),
-            // The master died with unread words of ours in its end.
-            Err(ChannelError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => self.master_gone(),
+            // The master died with unread words of ours in its end. What it had sent is still there, and then the end.
+            Err(ChannelError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
             Err(ChannelError::Socket(error)) => return Err(error),
             Err(ChannelError::Frame(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
@@ -259,5 +259,33 @@ impl axum::serve::Listener for Incoming {
 impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Incoming>> for EndAddr {
     fn connect_info(stream: axum::serve::IncomingStream<'_, Incoming>) -> Self {
         *stream.remote_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::haft::MasterEnd;
+    use crate::sys::scm;
+    use std::iter;
+    use std::os::fd::AsFd;
+
+    #[tokio::test]
+    async fn what_a_master_had_sent_before_it_died_is_yielded_although_it_had_not_heard_us_out() {
+        let (mut master, channel) = MasterEnd::pair().expect("pair");
+        let (_client, connection) = std::os::unix::net::UnixStream::pair().expect("connection");
+        connection.set_nonblocking(true).expect("non-blocking");
+        // Unread, this makes the kernel tell of the master's death by a reset, ahead of what the master sent.
+        scm::send(channel.as_fd(), b"unheard", iter::empty()).expect("send");
+        let entry = Entry { sequence: 0, listener: 3, client: EndAddr::Unix, local: EndAddr::Unix };
+        master.send_connections(iter::once(entry), iter::once(connection.as_fd())).expect("send");
+        drop(master);
+
+        let mut incoming = Incoming::over(channel).expect("incoming");
+        incoming.announced = true;
+        let connection = incoming.next().await.expect("no error").expect("a connection");
+        assert_eq!(connection.listener, 3);
+        assert!(incoming.next().await.expect("no error").is_none(), "then the end");
+        assert_eq!(incoming.drain().requested().await, None, "without a time");
     }
 }

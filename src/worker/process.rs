@@ -1,6 +1,7 @@
 //! The built-in worker as a process: how the master starts it, and what it does from start to end.
 
 use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -58,7 +59,8 @@ pub fn main() -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("haft: worker: error: {error}");
+            // The exit code tells even where the text cannot be written.
+            writeln!(io::stderr(), "haft: worker: error: {error}").ok();
             ExitCode::FAILURE
         }
     }

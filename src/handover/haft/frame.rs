@@ -43,6 +43,9 @@ pub enum FrameError {
         /// The frame's length in bytes.
         len: usize,
     },
+    /// A worker has no descriptors to send.
+    #[error("a frame of kind {0} with descriptors")]
+    Descriptors(u8),
     /// An address of an unknown family.
     #[error("unknown address family {0}")]
     Family(u8),

@@ -47,9 +47,13 @@ impl MasterEnd {
         // One byte more than the longest frame tells a longer one.
         let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
         // Descriptors that a worker sends are closed here.
-        match scm::receive(self.channel.as_fd(), &mut buffer, &mut Vec::new())? {
+        let mut descriptors = Vec::new();
+        match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors)? {
             Received::Empty => Ok(None),
             Received::Message { len: 0, .. } => Err(ChannelError::Closed),
+            Received::Message { descriptors_lost, .. } if descriptors_lost || !descriptors.is_empty() => {
+                Err(FrameError::Descriptors(buffer[1]).into())
+            }
             Received::Message { len, cut: true, .. } => {
                 Err(FrameError::Length { kind: buffer[1], len: len.max(buffer.len()) }.into())
             }

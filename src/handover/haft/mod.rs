@@ -4,15 +4,21 @@
 //!
 //! # The channel
 //!
-//! A pair of Unix sockets of type SOCK_SEQPACKET, one end in the master, one in the worker. Each message is one frame.
-//! The worker finds its end in the descriptor whose number is in the environment variable `HAFT_CHANNEL_FD`; beside it
-//! are `HAFT_SLOT` (0 to N-1), `HAFT_WORKERS` (N), `HAFT_GENERATION` and `HAFT_WORKER` (a number that no other
-//! worker of this master has or had). The worker should clear them from its environment and make the descriptor
-//! close-on-exec, so that its own children do not hold the channel.
+//! A pair of Unix sockets of type SOCK_SEQPACKET, one end in the master, one in the worker. Each message is one frame; an
+//! empty one is the end of the stream. The worker finds its end in the descriptor whose number is in the environment
+//! variable `HAFT_CHANNEL_FD`; beside it are `HAFT_SLOT` (0 to N-1), `HAFT_WORKERS` (N), `HAFT_GENERATION` and
+//! `HAFT_WORKER` (a number that no other worker of this master has or had). All are decimal. The descriptor comes
+//! non-blocking and without close-on-exec. The worker should clear the variables from its environment and make the
+//! descriptor close-on-exec, so that its own children do not hold the channel. It may make it blocking: the master does
+//! not mind, and never lets a worker wait for long.
+//!
+//! The worker's stdin is empty, its stderr (and its stdout with `--prefix-output`) a pipe that the master reads. When the
+//! master dies, writing to that pipe fails (EPIPE), and so does sending on the channel.
 //!
 //! # Frames
 //!
-//! Numbers are little-endian. Every frame starts with 8 bytes:
+//! Numbers are little-endian and unsigned. Nothing is aligned beyond what the tables say. The longest frame is one of
+//! CONNECTIONS with 253 entries: 16,200 bytes. Every frame starts with 8 bytes:
 //!
 //! | offset | size | what |
 //! |---|---|---|
@@ -58,20 +64,30 @@
 //!
 //! # The rules
 //!
-//! 1. The worker sends READY when it can serve, before anything else. `limit` is a promise: it has room for the
+//! 1. The worker sends READY when it can serve: once, and before anything else. `limit` is a promise: it has room for the
 //!    connections with sequence numbers below `limit`. The master never sends one that is not below the newest limit,
-//!    and a later limit is never lower.
-//! 2. TAKEN says: every connection below `below` is mine (but for those I returned). The worker sends it **before it
-//!    reads the first byte** of any of them, because the master then forgets them; until then it keeps a copy and gives
-//!    them to another worker if this one dies. `open` is how many connections the worker has open, for display.
-//!    It is cumulative: one TAKEN may answer many frames. It may also be sent only to raise `limit`.
+//!    and a later limit is never lower: room that was promised and is gone is a case for rule 3. A limit may be as high as
+//!    the worker likes; the master bounds by itself what is on its way (`--max-in-flight`).
+//! 2. TAKEN says: every connection below `below` is mine (but for those I returned), so `below` is the last sequence
+//!    number of a frame and one. The worker sends it **before it reads the first byte** of any of them, because the
+//!    master then forgets them; until then it keeps a copy and gives them to another worker if this one dies. `open` is
+//!    how many connections the worker has open, for display. It is cumulative: one TAKEN may answer many frames. It may
+//!    also be sent only to raise `limit` or to tell `open`, with the same `below` as before (at first 0).
 //! 3. A worker that is short of descriptors gets fewer than the frame has entries, and MSG_CTRUNC. It has those at the
 //!    front. It sends RETURNED for the missing ones, as a range, and TAKEN for the whole frame after that.
-//!    It may return others too; it must then close its descriptor without having read from it.
-//! 4. After DRAIN the worker gets no more connections. It finishes what it has and exits; the end of the stream (the
-//!    master is gone) means the same, without a time. Frames sent before either arrive first and are served.
-//! 5. A frame that breaks these rules ends the worker that sent it (SIGKILL); nobody else notices.
-//! 6. Descriptors come non-blocking and unread. Receive with room for 253 and with MSG_CMSG_CLOEXEC.
+//!    It may return others too; it must then close its descriptor without having read from it. A connection that was
+//!    returned comes again, to this worker or another, under a new sequence number; its old one stays used.
+//! 4. After DRAIN the worker gets no more connections. It finishes what it has and exits, with code 0; the end of the
+//!    stream (the master is gone) means the same, without a time. Frames sent before either arrive first and are served.
+//!    If the master died before it had read everything, recvmsg or send fail once with ECONNRESET: that is not the end
+//!    yet, which recvmsg tells by 0 bytes, after the frames that are still there.
+//! 5. SIGTERM comes in two cases. From a living master: the time for finishing is over, or the worker was not ready yet
+//!    when the master was told to stop; SIGKILL follows after 2 seconds. And from the kernel when the master has died
+//!    (PR_SET_PDEATHSIG, so that a program that knows nothing of this page ends too): then the end of the stream says what
+//!    to do, and the signal is to be ignored. The parent's process id (getppid) tells the two apart. A worker that was
+//!    sent SIGTERM by somebody else may stop receiving and finish: what it leaves in the channel goes to its replacement.
+//! 6. A frame that breaks these rules or carries descriptors ends the worker that sent it (SIGKILL); nobody else notices.
+//! 7. Descriptors come non-blocking and unread. Receive with room for 253 and with MSG_CMSG_CLOEXEC.
 
 mod frame;
 mod master_end;

@@ -53,10 +53,7 @@ pub use say::{Answer, Outcome, SharedKind, Sockname};
 pub use servers::{Decision, Left, Refusal, ServerId, Servers};
 pub use session::{Delivery, Effect, Handle, MOST_QUEUED, ReturnReason, Session, Violation};
 pub use spec::Spec;
-pub use style::{ConnectionMessage, NodeStyle, NodeStyleError};
-
-use std::fmt;
-use std::str::FromStr;
+pub use style::ConnectionMessage;
 
 /// How messages are written: `--node-serialization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,24 +72,5 @@ impl Serialization {
             Self::Json => "json",
             Self::Advanced => "advanced",
         }
-    }
-}
-
-impl fmt::Display for Serialization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A word that is no serialization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write json or advanced")]
-pub struct UnknownSerialization;
-
-impl FromStr for Serialization {
-    type Err = UnknownSerialization;
-
-    fn from_str(text: &str) -> Result<Self, UnknownSerialization> {
-        [Self::Json, Self::Advanced].into_iter().find(|it| it.name() == text).ok_or(UnknownSerialization)
     }
 }

@@ -141,6 +141,21 @@ fn a_worker_that_misbehaves_is_killed_once_and_replaced() {
 }
 
 #[test]
+fn a_worker_that_leaves_of_its_own_will_has_the_drain_time_and_is_replaced_when_it_is_gone() {
+    for (event, is_no_surprise) in [(Event::Leaving(WorkerId(1)), true), (Event::Left(WorkerId(1)), false)] {
+        let mut rig = Rig::ready(2);
+        assert_eq!(rig.event(event), []);
+        assert_eq!(rig.pool.ready_worker(Slot(0)), None);
+        assert_eq!(rig.pool.is_leaving(WorkerId(1)), is_no_surprise);
+        assert!(!rig.pool.is_settled());
+        assert_eq!(rig.pass(POLICY.drain_timeout - millis(1)), []);
+        assert_eq!(rig.pass(millis(1)), [Action::Terminate(WorkerId(1))]);
+        assert_eq!(rig.event(Event::Exited(WorkerId(1))), []);
+        assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
+    }
+}
+
+#[test]
 fn starts_that_fail_are_given_up_when_nobody_is_ready() {
     let mut rig = Rig::new(2);
     rig.tick();
@@ -244,7 +259,7 @@ fn an_empty_pool_that_is_stopped_is_finished() {
 fn words_of_and_about_workers_that_are_gone_change_nothing() {
     let mut rig = Rig::ready(1);
     rig.event(Event::Exited(WorkerId(1)));
-    for event in [Event::Ready, Event::Exited, Event::Misbehaved] {
+    for event in [Event::Ready, Event::Exited, Event::Misbehaved, Event::Leaving, Event::Left] {
         assert_eq!(rig.event(event(WorkerId(1))), []);
         assert_eq!(rig.event(event(WorkerId(77))), []);
     }

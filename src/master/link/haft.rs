@@ -68,7 +68,13 @@ impl HaftLink {
         self.send_drain()
     }
 
-    fn send_drain(&mut self) -> Result<Obstacle, LinkError> {
+    /// Whether something is still to be told that is no connection.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Tells the worker to finish, if it is to be told so.
+    pub(super) fn send_drain(&mut self) -> Result<Obstacle, LinkError> {
         let Some(within) = self.drain else { return Ok(Obstacle::None) };
         match self.end.send_drain(u32::try_from(within.as_millis()).unwrap_or(u32::MAX))? {
             Sent::Bytes(_) => {
@@ -89,12 +95,14 @@ impl HaftLink {
         for _ in 0..MOST_FRAMES {
             let Some(frame) = self.end.receive()? else { return Ok(true) };
             match frame {
+                FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit } => {
                     in_flight.outbox.raise_limit(limit)?;
-                    if !self.ready {
-                        self.ready = true;
-                        news.push(News::Ready);
-                    }
+                    self.ready = true;
+                    news.push(News::Ready);
+                }
+                FromWorker::Taken { .. } | FromWorker::Returned { .. } if !self.ready => {
+                    return Err(LinkError::NotReadyYet);
                 }
                 FromWorker::Taken { below, limit, open } => {
                     in_flight.outbox.raise_limit(limit)?;

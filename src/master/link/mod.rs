@@ -31,6 +31,12 @@ pub enum LinkError {
     /// It said what cannot be.
     #[error("broke the hand-over protocol: {0}")]
     Violation(#[from] Violation),
+    /// It said something before it was ready.
+    #[error("broke the hand-over protocol: it spoke before it was ready")]
+    NotReadyYet,
+    /// It said a second time that it is ready.
+    #[error("broke the hand-over protocol: it said that it is ready a second time")]
+    ReadyTwice,
     /// A Node worker said what cannot be.
     #[error("broke Node's cluster protocol: {0}")]
     Node(String),
@@ -92,6 +98,7 @@ pub struct Link {
     end: End,
     outbox: Outbox<Connection>,
     rests_until: Option<Instant>,
+    ended: bool,
 }
 
 impl Link {
@@ -114,6 +121,7 @@ impl Link {
             end,
             outbox: Outbox::new(),
             rests_until: None,
+            ended: false,
         }
     }
 
@@ -163,7 +171,7 @@ impl Link {
 
     /// Whether nothing can come from the worker any more.
     pub fn has_ended(&self) -> bool {
-        matches!(&self.end, End::Node(end) if end.has_ended())
+        self.ended || matches!(&self.end, End::Node(end) if end.has_ended())
     }
 
     /// What the poller is to wait for.
@@ -201,14 +209,21 @@ impl Link {
     }
 
     /// Sends what waits for the kernel, without any connection of the queue.
-    pub fn flush(&mut self, desk: &NodeDesk) -> Result<(), LinkError> {
-        if let End::Node(end) = &mut self.end
-            && end.has_unsent()
-            && !end.has_ended()
-        {
-            self.obstacle = end.flush(&self.outbox, desk)?;
+    pub fn flush(&mut self, desk: Option<&NodeDesk>) -> Result<(), LinkError> {
+        if self.has_ended() {
+            return Ok(());
+        }
+        match (&mut self.end, desk) {
+            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_drain()?,
+            (End::Node(end), Some(desk)) if end.has_unsent() => self.obstacle = end.flush(&self.outbox, desk)?,
+            (End::Haft(_) | End::Node(_), _) => {}
         }
         Ok(())
+    }
+
+    /// The worker is not to be trusted, or has closed its end: it is told nothing more, and the poller knows it no more.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
@@ -287,6 +302,11 @@ impl Link {
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
         give_back(connections.into_iter(), held, now);
     }
+
+    /// The master ends: what is in flight is the worker's.
+    pub fn abandon(mut self) {
+        self.outbox.reclaim().for_each(|(_, connection)| connection.close_delivered());
+    }
 }
 
 /// What a worker's words change: the connections in flight to it, and what becomes of them.
@@ -349,3 +369,6 @@ impl AsFd for Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::body_of;
 use crate::handover::node::{
-    ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, NodeStyle, Piece, Reader, Serialization,
-    Servers, Session, Sockname,
+    ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, Piece, Reader, Serialization, Servers, Session,
+    Sockname,
 };
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
@@ -68,8 +68,8 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()
             .expect("these tests need Node.js: `node` on the PATH");
-        let Ok(NodeStyle::Message(message)) = "socket.io-sticky".parse() else { panic!("a message style") };
-        let message: ConnectionMessage = message;
+        let message = crate::config::NodeStyle::SocketIoSticky.message().expect("a message style");
+        let message = ConnectionMessage::from_json(message).expect("JSON");
         Self {
             process,
             channel,

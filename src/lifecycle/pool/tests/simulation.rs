@@ -18,6 +18,8 @@ enum Happening {
     GetsReady(usize),
     Dies(usize),
     Misbehaves(usize),
+    /// Of its own will, having said so or not.
+    Leaves(usize, bool),
     /// An event about a worker that may be there, gone, or yet to come.
     Rumour(u64, u8),
     Stop,
@@ -31,7 +33,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (0..SLOTS).prop_map(Happening::GetsReady),
         4 => (0..SLOTS).prop_map(Happening::Dies),
         1 => (0..SLOTS).prop_map(Happening::Misbehaves),
-        1 => (0..20_u64, 0..3_u8).prop_map(|(worker, what)| Happening::Rumour(worker, what)),
+        1 => (0..SLOTS, any::<bool>()).prop_map(|(slot, told)| Happening::Leaves(slot, told)),
+        1 => (0..20_u64, 0..5_u8).prop_map(|(worker, what)| Happening::Rumour(worker, what)),
     ]
 }
 
@@ -39,6 +42,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Nothing,
+    /// To finish: by the pool, or by itself.
     ToDrain,
     ToTerminate,
     Killed,
@@ -109,7 +113,8 @@ impl World {
             Action::Terminate(worker) => {
                 let process = &self.processes[&worker];
                 let drained = process.told.0 == Told::ToDrain && now >= process.told.1 + POLICY.drain_timeout;
-                assert!(self.stopping && (drained || !process.ready), "terminated for no reason: {process:?}");
+                let had_nothing = self.stopping && !process.ready;
+                assert!(drained || had_nothing, "terminated for no reason: {process:?}");
                 self.tell(worker, Told::ToTerminate);
             }
             Action::NotReadyInTime(worker) => {
@@ -170,8 +175,17 @@ impl World {
                 self.processes.get_mut(&worker).expect("a living process").misbehaved = true;
                 self.observe(Event::Misbehaved(worker));
             }
+            Happening::Leaves(slot, told) => {
+                let Some(worker) = self.in_slot(slot) else { return };
+                let now = self.rig.now;
+                let process = self.processes.get_mut(&worker).expect("a living process");
+                if process.told.0 == Told::Nothing {
+                    process.told = (Told::ToDrain, now);
+                }
+                self.observe(if told { Event::Leaving(worker) } else { Event::Left(worker) });
+            }
             Happening::Rumour(worker, what) if !self.processes.contains_key(&WorkerId(worker)) => {
-                let events = [Event::Ready, Event::Exited, Event::Misbehaved];
+                let events = [Event::Ready, Event::Exited, Event::Misbehaved, Event::Leaving, Event::Left];
                 self.observe(events[usize::from(what)](WorkerId(worker)));
             }
             Happening::Rumour(..) => {}
@@ -228,7 +242,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_every_slot_is_filled_again(history in prop::collection::vec(happening(), 0..60)) {

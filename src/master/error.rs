@@ -1,0 +1,57 @@
+//! Why the master ended other than as it was told to.
+
+use std::io;
+
+use crate::lifecycle::crew::StartError;
+use crate::lifecycle::program::ProgramError;
+use crate::route::SlotCountError;
+use crate::sys::listen::ListenError;
+
+/// Why the master ended other than as it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Too many slots.
+    #[error(transparent)]
+    Slots(#[from] SlotCountError),
+    /// What is to be run is not there.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// `--node-style` is no message that a program could get.
+    #[error("--node-style: {0}")]
+    Style(#[from] serde_json::Error),
+    /// A worker's program cannot be started at all.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The workers die before they are ready.
+    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
+    GaveUp {
+        /// How often in a row.
+        times: u32,
+        /// How the last one ended.
+        end: String,
+        /// Where to see what it wrote.
+        wrote: &'static str,
+    },
+    /// The system refused what cannot be done without.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// Says what was being done when the system refused.
+pub(super) trait While<T> {
+    fn doing(self, doing: &'static str) -> Result<T, MasterError>;
+}
+
+impl<T> While<T> for io::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T, MasterError> {
+        self.map_err(|source| MasterError::System { doing, source })
+    }
+}

@@ -1,0 +1,226 @@
+//! A link over a real channel, with the worker's end in the test's hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use socket2::SockRef;
+
+use super::*;
+use crate::addr::EndAddr;
+use crate::config::Prefix;
+use crate::handover::haft::{Entry, FromWorker, Heard, WorkerEnd};
+use crate::route::Key;
+use crate::sys::scm::Sent;
+
+/// What receiving yields when there is no more.
+const HEARD_OUT: bool = true;
+
+/// A link whose worker is ready, with the books and the queue of its slot.
+struct Rig {
+    link: Link,
+    worker: WorkerEnd,
+    held: VecDeque<Connection>,
+    ledger: Ledger,
+    news: Vec<News>,
+    now: Instant,
+    /// Connections made; each is told by its client's port.
+    made: u16,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (end, channel) = MasterEnd::pair().expect("pair");
+        let link = Link::haft(WorkerId(1), Slot(0), end);
+        let worker = WorkerEnd::new(channel);
+        let ledger = Ledger::new(1);
+        let mut rig =
+            Self { link, worker, held: VecDeque::new(), ledger, news: Vec::new(), now: Instant::now(), made: 0 };
+        rig.say(FromWorker::Ready { limit: 100_000 });
+        assert_eq!(rig.receive().expect("ready"), HEARD_OUT);
+        assert_eq!(rig.news, [News::Ready]);
+        rig
+    }
+
+    /// A rig whose channel holds very little, as SO_SNDBUF can be set no lower.
+    fn narrow() -> Self {
+        let rig = Self::new();
+        SockRef::from(&rig.link).set_send_buffer_size(1).expect("SO_SNDBUF");
+        rig
+    }
+
+    fn hold(&mut self, count: u16) {
+        for _ in 0..count {
+            let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, self.made)));
+            let descriptor: OwnedFd = UnixStream::pair().expect("pair").0.into();
+            let key = Key::of_client(&client, Prefix { ipv4: 32, ipv6: 128 });
+            self.ledger.accept();
+            self.held.push_back(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now));
+            self.made += 1;
+        }
+    }
+
+    fn send(&mut self) -> Result<Obstacle, LinkError> {
+        self.link.send(&mut self.held, None, 100_000, self.now).map(|()| self.link.obstacle)
+    }
+
+    /// Holds and sends one by one until the channel is full.
+    fn fill(&mut self) {
+        while self.send().expect("send") == Obstacle::None {
+            self.hold(1);
+        }
+        assert_eq!((self.link.obstacle, self.held.len()), (Obstacle::ChannelFull, 1));
+        assert_eq!(self.link.wanted_interest(), Interest::ReadableOrWritable);
+    }
+
+    fn say(&self, frame: FromWorker) {
+        assert!(matches!(self.worker.send(frame).expect("send"), Sent::Bytes(_)));
+    }
+
+    fn receive(&mut self) -> Result<bool, LinkError> {
+        self.link.receive(&mut self.held, &mut self.ledger, None, &mut self.news, self.now)
+    }
+
+    /// Everything the worker finds in the channel: connections, by their clients' ports, and whether to drain after them.
+    fn found(&mut self) -> (Vec<Entry>, bool) {
+        let mut entries = Vec::new();
+        while let Some(frame) = self.worker.receive().expect("receive") {
+            match frame {
+                Heard::Connections(more, descriptors) => {
+                    assert_eq!(more.len(), descriptors.len());
+                    entries.extend(more);
+                }
+                Heard::Drain { .. } => return (entries, true),
+            }
+        }
+        (entries, false)
+    }
+}
+
+fn ports(entries: &[Entry]) -> Vec<u16> {
+    entries.iter().map(|entry| entry.client.ip().expect("an address").port()).collect()
+}
+
+fn up_to(end: u16) -> Vec<u16> {
+    (0..end).collect()
+}
+
+#[test]
+fn a_full_channel_keeps_the_rest_waiting_and_goes_on_in_order_when_there_is_room() {
+    let mut rig = Rig::narrow();
+    rig.fill();
+    rig.hold(300);
+    let (mut found, _) = rig.found();
+    while rig.send().expect("send") == Obstacle::ChannelFull {
+        found.extend(rig.found().0);
+    }
+    found.extend(rig.found().0);
+    assert_eq!(ports(&found), up_to(rig.made), "each once and in order");
+    assert!(found.iter().map(|entry| entry.sequence).eq(0..u64::from(rig.made)));
+    assert_eq!(rig.link.wanted_interest(), Interest::Readable);
+    assert_eq!((rig.held.len(), rig.link.in_flight()), (0, usize::from(rig.made)));
+}
+
+#[test]
+fn a_frame_too_long_for_the_channel_is_sent_in_parts() {
+    let mut rig = Rig::narrow();
+    // 253 entries are 16,200 bytes; the least SO_SNDBUF there can be is less.
+    rig.hold(253);
+    let mut found = Vec::new();
+    while rig.send().expect("send") == Obstacle::ChannelFull {
+        found.extend(rig.found().0);
+    }
+    found.extend(rig.found().0);
+    assert_eq!(ports(&found), up_to(253));
+}
+
+#[test]
+fn a_worker_that_closed_its_end_is_an_error_and_loses_nothing() {
+    let mut rig = Rig::new();
+    rig.hold(3);
+    SockRef::from(&rig.worker).shutdown(std::net::Shutdown::Read).expect("shutdown");
+    assert!(matches!(rig.send(), Err(LinkError::Send(error)) if error.kind() == io::ErrorKind::BrokenPipe));
+    assert_eq!((rig.held.len(), rig.link.in_flight()), (3, 0));
+}
+
+#[test]
+fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
+    let mut rig = Rig::narrow();
+    rig.fill();
+    rig.link.drain(Duration::from_secs(1)).expect("drain");
+    assert_eq!(rig.link.wanted_interest(), Interest::ReadableOrWritable, "it is still to be said");
+    let (found, told) = rig.found();
+    assert_eq!((found.len(), told), (usize::from(rig.made) - 1, false));
+    let mut nothing = VecDeque::new();
+    rig.link.send(&mut nothing, None, 1, rig.now).expect("send");
+    assert_eq!(rig.link.wanted_interest(), Interest::Readable);
+    assert!(rig.found().1);
+}
+
+#[test]
+fn a_dead_worker_s_connections_come_back_in_order_those_unread_told_from_those_unacknowledged() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.hold(5);
+        rig.send().expect("send");
+    }
+    // It received two frames of four, and acknowledged one and a bit.
+    for _ in 0..2 {
+        rig.worker.receive().expect("receive").expect("a frame");
+    }
+    rig.say(FromWorker::Taken { below: 7, limit: 100_000, open: 7 });
+    rig.hold(1);
+    let Rig { link, mut held, mut ledger, now, .. } = rig;
+    link.reclaim(&mut held, &mut ledger, None, now);
+    let waiting: Vec<u16> = held.iter().map(|held| held.client.ip().expect("an address").port()).collect();
+    assert_eq!(waiting, (7..21).collect::<Vec<_>>(), "in front of what waited");
+    assert_eq!((ledger.redelivered_unacknowledged, ledger.redelivered_unread), (3, 10));
+    assert_eq!((ledger.delivered()[0], ledger.outstanding()), (7, 14));
+}
+
+#[test]
+fn a_worker_that_gave_connections_back_is_left_alone_for_a_while() {
+    let mut rig = Rig::new();
+    rig.hold(4);
+    rig.send().expect("send");
+    rig.say(FromWorker::Returned { first: 2, count: 2 });
+    rig.receive().expect("receive");
+    assert_eq!((rig.held.len(), rig.link.in_flight(), rig.ledger.returned), (2, 2, 2));
+    assert_eq!(rig.send().expect("send"), Obstacle::Resting);
+    assert!(rig.link.must_retry());
+    rig.now += REST;
+    assert_eq!(rig.send().expect("send"), Obstacle::None);
+    let (found, _) = rig.found();
+    assert_eq!(found.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5], "under new numbers");
+    assert_eq!(ports(&found), [0, 1, 2, 3, 2, 3]);
+}
+
+#[test]
+fn a_worker_that_never_stops_talking_is_heard_a_part_at_a_time() {
+    let mut rig = Rig::new();
+    let frame = FromWorker::Taken { below: 0, limit: 100_000, open: 0 };
+    let mut said = 0;
+    while matches!(rig.worker.send(frame).expect("send"), Sent::Bytes(_)) {
+        said += 1;
+    }
+    let mut turns = 1;
+    while rig.receive().expect("receive") != HEARD_OUT {
+        turns += 1;
+        assert!(turns <= said, "no end");
+    }
+    assert!(turns > 1, "{said} frames in one turn");
+    rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
+}
+
+#[test]
+fn the_last_words_of_a_dead_worker_are_heard_to_the_end() {
+    let mut rig = Rig::new();
+    rig.hold(200);
+    rig.send().expect("send");
+    for below in 1..=200 {
+        rig.say(FromWorker::Taken { below, limit: 100_000, open: 0 });
+    }
+    let Rig { link, mut held, mut ledger, now, .. } = rig;
+    link.reclaim(&mut held, &mut ledger, None, now);
+    assert_eq!((ledger.delivered()[0], held.len()), (200, 0));
+}
