@@ -47,11 +47,12 @@ fn the_books_balance_whatever_happens_and_nobody_is_refused() {
             let mut deaths = 0;
             while !done.load(Ordering::Relaxed) {
                 let status = haft.status();
-                if deaths < DEATHS && status.delivered() >= (deaths + 1) * 100 {
-                    if let Some(pid) = status.pid(deaths as usize % SLOTS) {
-                        signal(pid, Signal::SIGKILL);
-                        deaths += 1;
-                    }
+                if deaths < DEATHS
+                    && status.delivered() >= (deaths + 1) * 100
+                    && let Some(pid) = status.pid(deaths as usize % SLOTS)
+                {
+                    signal(pid, Signal::SIGKILL);
+                    deaths += 1;
                 }
             }
             assert_eq!(deaths, DEATHS);
