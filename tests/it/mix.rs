@@ -29,7 +29,7 @@ fn ask_until_answered(haft: &Haft, from: Ipv4Addr) -> u64 {
 fn the_books_balance_whatever_happens_and_nobody_is_refused() {
     let mut haft = Setup::new(&["-w", "4", "--hold-timeout", "1h"]).start_all();
     let (connected, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
+    let killed = thread::scope(|scope| {
         let clients: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (haft, connected) = (&haft, &connected);
@@ -42,7 +42,7 @@ fn the_books_balance_whatever_happens_and_nobody_is_refused() {
                 })
             })
             .collect();
-        scope.spawn(|| {
+        let killer = scope.spawn(|| {
             // Each time so many more were delivered, the worker of the next slot dies. Each reading checks the books.
             let mut deaths = 0;
             while !done.load(Ordering::Relaxed) {
@@ -55,16 +55,18 @@ fn the_books_balance_whatever_happens_and_nobody_is_refused() {
                     deaths += 1;
                 }
             }
-            assert_eq!(deaths, DEATHS);
+            deaths
         });
         let outcomes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
         done.store(true, Ordering::Relaxed);
         outcomes.into_iter().for_each(|outcome| outcome.expect("a client"));
+        killer.join().expect("who kills")
     });
     let status = haft.wait("all are settled and replaced", |status| status.in_flight() == 0 && status.all_ready());
     assert_eq!(status.accepted(), connected.into_inner());
     assert_eq!((status.delivered(), status.refused_in_all()), (status.accepted(), 0));
     let deaths: u64 = (0..SLOTS).map(|slot| status.of_slot(slot, "respawned")).sum();
-    assert_eq!(deaths, DEATHS);
+    // On a busy machine the clients may be done before the last worker has died.
+    assert!(killed > 0 && deaths == killed, "{deaths} replaced, {killed} killed");
     haft.stop();
 }
