@@ -16,7 +16,9 @@ const WORKERS = 4;
 for (const adapter of ADAPTERS) {
   program(`${adapter}: everybody is reached, with binary payload`, async (place) => {
     const haft = await haftWith(place, adapter);
-    await everybodyIsReached(await gather(place, haft.url));
+    const clients = await gather(place, haft.url);
+    await everybodyIsReached(clients);
+    clients.forEach((client) => client.close());
     await haft.stop();
   });
 
@@ -41,6 +43,7 @@ for (const adapter of ADAPTERS) {
       const [{ value }] = await rest[0].ask('side', 'hello');
       return value.length === WORKERS - 1 && value.every(({ pid }) => pid !== victim);
     });
+    clients.forEach((client) => client.close());
     await haft.stop();
   });
 }

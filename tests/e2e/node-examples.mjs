@@ -24,6 +24,7 @@ for (const { name, command, flags, everybody = false } of EXAMPLES) {
     example(place, name);
     const haft = await place.haft('-w', '4', ...flags, '--', ...command);
     await talk(place, haft.url, everybody);
+    place.clients.forEach((client) => client.close());
     const ledger = await haft.ledger();
     assert.equal(ledger.refused, 0);
     assert.equal(ledger.respawned, 0);

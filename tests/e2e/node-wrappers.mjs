@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
 import { Haft } from './lib/haft.mjs';
+import { opened } from './lib/home.mjs';
 import { copy } from './lib/node-haft.mjs';
 import { program } from './lib/program.mjs';
 
@@ -41,7 +42,10 @@ for (const [command, said] of COMMANDS) {
   program(`haft -- ${command}`, async (place) => {
     project(place);
     const haft = await place.haft('-w', '2', '--', ...command.split(' '));
-    await assertAllStuck(await crowd(place, haft.url, { addresses: 8, each: 2 }));
+    const all = await crowd(place, haft.url, { addresses: 8, each: 2 });
+    await assertAllStuck(all);
+    all.members.forEach(({ client }) => client.close());
+    await haft.settled(() => opened(all.homes));
     const told = haft.child.lines.filter((line) => line.includes(' is run as: '));
     assert.equal(told.length, said ? 1 : 0, `it is said once what is run instead:\n${told.join('\n')}`);
     if (said) assert.match(told[0], said);

@@ -129,7 +129,8 @@ impl Looker<'_> {
     }
 
     fn say(&mut self, asked: &Asked, node: bool, words: &[String]) {
-        if node || self.forced() {
+        // What a script calls in its turn is part of what is said of it.
+        if self.depth == 1 && (node || self.forced()) {
             let shown = |word: &String| if word.contains(UNKNOWN) { "$...".to_owned() } else { shell::quote(word) };
             self.notes.said.push(format!(
                 "{} is run as: {} - because {} would keep the channel to itself",

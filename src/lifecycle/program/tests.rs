@@ -59,7 +59,6 @@ const PACKAGE: &str = r#"{
         "tool": "serve --quiet",
         "typed": "tsx server.ts",
         "python": "python3 worker.py",
-        "port": "npm start -- --port ${PORT:-3000} > /dev/null",
         "number": 7
     }
 }"#;
@@ -235,7 +234,8 @@ fn it_is_said_what_is_run_instead_and_what_is_not() {
     assert_eq!(at(&place, "npm run prod").warnings, Vec::<String>::new());
     // A build before the server is none of a worker's business.
     assert_eq!(at(&place, "npm run chain").said.len(), 1);
-    let port = at(&place, "npm run port");
+    assert_eq!(at(&place, "npm run serve").said.len(), 1);
+    let port = at(&place, "sh -c 'npm start -- --port ${PORT:-3000} > /dev/null'");
     assert!(port.said[0].contains("sh --port $... "), "{}", port.said[0]);
     assert!(port.command.last().is_some_and(|text| text.ends_with("sh --port ${PORT:-3000} > /dev/null")));
 }
@@ -268,7 +268,7 @@ fn tools_that_start_another_node_are_told_by_name() {
 fn what_is_not_there_is_named() {
     let (folder, mut place) = project();
     let package = folder.path().join("app/package.json");
-    let known = "build, chain, cross, either, flags, loop, pool, port, poststart, prestart, pretty, prod, python, serve, \
+    let known = "build, chain, cross, either, flags, loop, pool, poststart, prestart, pretty, prod, python, serve, \
                  start, tool, typed";
     let script = error(&place, "npm run sevre");
     assert_eq!(script, format!("npm run sevre: {} has no script \"sevre\"; it has: {known}", package.display()));
