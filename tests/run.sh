@@ -74,7 +74,7 @@ step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     printf 'FAILED %s passed, %s failed, %s\n' "$p" "$f" "$took"
     ((code != 124)) || echo "   it took longer than $minutes minutes and was ended"
     echo "   --- its last lines"
-    sed '/^✖ failing tests:/,$d' "$log" | tail -n "$SHOWN" | sed 's/^/   | /'
+    sed '/^✖ failing tests:/,$d; / \.\.\. ok$/d' "$log" | tail -n "$SHOWN" | sed 's/^/   | /'
     return 1
 }
 

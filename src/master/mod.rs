@@ -14,6 +14,7 @@ mod link;
 mod node;
 mod plan;
 mod report;
+mod stopping;
 mod supervise;
 
 pub use self::boot::main;
@@ -51,9 +52,6 @@ const MOMENT_MS: u8 = 1;
 const COALESCE: Duration = Duration::from_micros(100);
 /// How long turn may follow turn before signals, deaths and questions are looked at.
 const LONGEST_ABSENCE: Duration = Duration::from_millis(5);
-/// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
-/// come are too many to be waited for.
-const MOST_LAST_TURNS: u32 = 128;
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
@@ -364,48 +362,6 @@ impl Master {
         self.keep_budget()?;
         self.observe(Event::Tick)?;
         self.stop_when_flushed(now)
-    }
-
-    /// The operator wants an end: closes the doors behind those who came; asked twice, ends at once.
-    fn stop(&mut self, why: &str) -> Result<(), MasterError> {
-        if matches!(self.phase, Phase::Flushing(_) | Phase::Stopping) {
-            tracing::warn!("{why} again: ending now");
-            self.phase = Phase::Stopping;
-            return self.observe(Event::StopNow);
-        }
-        let within = humantime::format_duration(self.drain_timeout);
-        tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
-        if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
-            // Whoever waits in the kernel's queue would be reset when the listener is closed.
-            let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
-            tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
-        }
-        self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
-        self.doors.close(&self.poller).doing("closing the listeners")?;
-        self.send_dirty()?;
-        self.stop_when_flushed(Instant::now())
-    }
-
-    /// Takes all that wait at a listener, as many turns as that takes.
-    fn accept_the_last(&mut self, token: u64) -> Result<(), MasterError> {
-        for _ in 0..MOST_LAST_TURNS {
-            let before = self.dispatch.ledger.accepted();
-            self.accept(token)?;
-            if self.dispatch.ledger.accepted() == before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
-        match self.phase {
-            Phase::Flushing(until) if self.dispatch.held() == 0 || now >= until => {
-                self.phase = Phase::Stopping;
-                self.observe(Event::Stop)
-            }
-            _ => Ok(()),
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
 
@@ -100,9 +101,11 @@ impl Poller {
         ready.clear();
         let (set, events) = (&self.set, &mut self.events);
         let looked = set.try_io(tokio::io::Interest::READABLE, |set| {
-            match set.0.wait(events, EpollTimeout::from(patience_ms))? {
-                0 => Err(io::ErrorKind::WouldBlock.into()),
-                count => Ok(count),
+            match set.0.wait(events, EpollTimeout::from(patience_ms)) {
+                // A signal ends the wait; epoll_wait(2) tells events that are there before it tells that.
+                Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+                Ok(count) => Ok(count),
+                Err(errno) => Err(errno.into()),
             }
         });
         match looked {
@@ -111,6 +114,8 @@ impl Poller {
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // A signal is a reason to look elsewhere. What is ready stays so: the outer readiness is not cleared by this.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,3 +1,20 @@
-//! Tests of the whole, from outside.
+//! The real binary with real worker processes: each condition is provoked, each outcome is read from outside.
+//!
+//! Tests run in parallel and share nothing: each has its own master, ports, folder and workers. Each wait is for a state,
+//! with a deadline. Whenever the status is read, `accepted = delivered + refused + in flight` is asserted.
 
+mod harness;
+
+mod command_line;
+mod death;
+mod hold;
+mod hostile;
+mod leaks;
+mod library;
+mod listening;
+mod mix;
+mod pressure;
+mod starving;
+mod stickiness;
+mod stopping;
 mod tidy;

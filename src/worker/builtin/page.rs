@@ -18,6 +18,7 @@ use tower_http::services::ServeDir;
 
 use super::{BuiltinError, Identity, chat};
 use crate::config::Engine as Settings;
+use crate::route::Key;
 
 /// Nothing but what this page brings itself; WebSockets to its own host are `'self'` too.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -115,7 +116,7 @@ fn page(facts: &Bytes, method: &Method, path: &str, headers: &HeaderMap) -> Resp
     let Some((_, kind, content)) = ASSETS.into_iter().find(|(name, ..)| *name == path) else {
         return nothing_here();
     };
-    let etag = HeaderValue::try_from(format!("\"{:016x}\"", fxhash::hash64(content)));
+    let etag = HeaderValue::try_from(format!("\"{:016x}\"", Key::of_bytes(content).bits()));
     let etag = etag.unwrap_or(HeaderValue::from_static("\"0\""));
     let mut response = guarded(kind, Body::from(content), "no-cache");
     if holds(headers, &etag) {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{body_of, with_frame};
 use crate::handover::node::{
-    Answer, Delivery, Effect, Handle, MOST_QUEUED, Outcome, Refusal, ReturnReason, ServerId, Session, SharedKind,
-    Violation,
+    Answer, Delivery, Effect, Handle, MOST_FRAME, MOST_QUEUED, Outcome, Refusal, ReturnReason, ServerId, Session,
+    SharedKind, Violation,
 };
 use crate::handover::node::{Decision, Serialization, Servers};
 use crate::lifecycle::pool::WorkerId;
@@ -279,6 +279,20 @@ fn what_waits_for_a_worker_that_does_not_read_is_bounded() {
     assert!(session.forward(&long));
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
     assert_eq!(hear(&mut session, Serialization::Json, line).expect("little"), Effect::Descriptor);
+}
+
+#[test]
+fn a_worker_that_asks_and_does_not_read_is_given_up() {
+    let mut session = session(Serialization::Json);
+    // As much as may wait, and the longest message on top: that alone is no reason.
+    assert!(session.forward(&vec![b' '; MOST_QUEUED - 1]));
+    assert!(session.forward(&vec![b' '; MOST_FRAME]));
+    let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
+    let asked = (1..100_000).find(|_| match hear(&mut session, Serialization::Json, line) {
+        Ok(effect) => effect != Effect::Descriptor,
+        Err(violation) => matches!(violation, Violation::DoesNotRead { .. }),
+    });
+    assert!(asked.is_some_and(|asked| asked > 10_000), "{asked:?}");
 }
 
 /// Warm, a connection is written without a new allocation: the room stays where it was.

@@ -9,8 +9,9 @@ use crate::handover::node::{Delivery, Effect, Frame, Handle, MOST_FRAME, Piece, 
 
 /// What Node reads at once.
 const NODE_READS: usize = 64 << 10;
-/// Longest piece of one write in the kernel's queue (unix_stream_sendmsg: a page's room and 32 KiB).
-const MOST_PIECE: usize = 36 << 10;
+/// Longest pieces of one write in the kernel's queue (unix_stream_sendmsg): a page's room and 32 KiB, or what half of the
+/// smallest send buffer leaves.
+const PIECES: [usize; 2] = [36 << 10, 2240];
 
 /// A piece in the queue of the socket; a descriptor comes out with its first byte.
 struct Queued {
@@ -19,8 +20,8 @@ struct Queued {
 }
 
 /// The kernel's queue and Node's reading end.
-#[derive(Default)]
 struct Node {
+    most_piece: usize,
     queue: VecDeque<Queued>,
     /// The beginning of a line whose end was not read yet.
     line: Vec<u8>,
@@ -31,9 +32,13 @@ struct Node {
 }
 
 impl Node {
+    fn new(most_piece: usize) -> Self {
+        Self { most_piece, queue: VecDeque::new(), line: Vec::new(), pending: None, paired: Vec::new(), plain: 0 }
+    }
+
     /// The kernel takes one system call's worth.
     fn take(&mut self, bytes: &[u8], mut descriptor: Option<u64>) {
-        for piece in bytes.chunks(MOST_PIECE) {
+        for piece in bytes.chunks(self.most_piece) {
             self.queue.push_back(Queued { bytes: piece.to_vec(), descriptor: descriptor.take() });
         }
     }
@@ -93,11 +98,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let long = prop_oneof![10..300usize, 300..10_000usize, 10_000..130_000usize];
     let step = prop_oneof![
         3 => long.prop_map(Step::Plain),
-        4 => prop_oneof![20 => 12..400usize, 1 => 400..60_000usize].prop_map(Step::Handle),
+        4 => prop_oneof![20 => 12..400usize, 1 => 400..4_000usize, 1 => 4_000..60_000usize].prop_map(Step::Handle),
         4 => prop_oneof![1..5_000usize, 5_000..200_000usize].prop_map(Step::Send),
         3 => Just(Step::Read),
     ];
-    prop::collection::vec(step, 1..150)
+    prop::collection::vec(step, 1..120)
 }
 
 fn send(outgoing: &mut Outgoing<u64>, node: &mut Node, mut most: usize) {
@@ -114,8 +119,8 @@ fn send(outgoing: &mut Outgoing<u64>, node: &mut Node, mut most: usize) {
 }
 
 /// Runs the steps and then lets everything through. Yields the pairs, and how many plain messages came.
-fn run(mut outgoing: Outgoing<u64>, steps: &[Step]) -> (Vec<(u64, Option<u64>)>, usize) {
-    let (mut node, mut number) = (Node::default(), 0);
+fn run(mut outgoing: Outgoing<u64>, most_piece: usize, steps: &[Step]) -> (Vec<(u64, Option<u64>)>, usize) {
+    let (mut node, mut number) = (Node::new(most_piece), 0);
     for step in steps {
         match *step {
             Step::Plain(len) => outgoing.plain(|out| {
@@ -145,12 +150,12 @@ fn run(mut outgoing: Outgoing<u64>, steps: &[Step]) -> (Vec<(u64, Option<u64>)>,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// Whatever goes between, and however sending and reading take turns, each message gets its own descriptor.
     #[test]
-    fn each_descriptor_reaches_its_message(steps in steps()) {
-        let (paired, plain) = run(Outgoing::new(), &steps);
+    fn each_descriptor_reaches_its_message(steps in steps(), most_piece in prop::sample::select(PIECES.as_slice())) {
+        let (paired, plain) = run(Outgoing::new(), most_piece, &steps);
         let handles = steps.iter().filter(|step| matches!(step, Step::Handle(_))).count() as u64;
         prop_assert_eq!(paired, (0..handles).map(|number| (number, Some(number))).collect::<Vec<_>>());
         prop_assert_eq!(plain, steps.iter().filter(|step| matches!(step, Step::Plain(_))).count());
@@ -176,9 +181,9 @@ fn without_the_rule_descriptors_are_mixed_up() {
         let swapped = paired.iter().filter(|(own, got)| got.is_some_and(|got| got != *own)).count();
         (lost, swapped)
     };
-    let (lost, swapped) = wrong(run(Outgoing::without_the_rule(), &steps));
+    let (lost, swapped) = wrong(run(Outgoing::without_the_rule(), PIECES[0], &steps));
     assert!(lost > 20 && swapped > 20, "{lost} without a descriptor, {swapped} with another's");
-    assert_eq!(wrong(run(Outgoing::new(), &steps)), (0, 0));
+    assert_eq!(wrong(run(Outgoing::new(), PIECES[0], &steps)), (0, 0));
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! A worker that says anything, and the master's side of it.
+
+use haft::handover::node::{
+    ConnectionMessage, Decision, Delivery, Effect, Piece, Reader, Relay, Serialization, ServerId, Servers, Session,
+    Sockname, Violation,
+};
+use haft::lifecycle::pool::WorkerId;
+
+/// Longest frame that is kept: short, so that longer ones come about.
+const MOST_FRAME: usize = 4096;
+const WORKER: WorkerId = WorkerId(7);
+
+/// Takes in what a worker writes, as the master does.
+pub fn hear(serialization: Serialization, bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let mut reader = Reader::new(serialization, MOST_FRAME);
+    let Ok(message) = ConnectionMessage::from_json("\"sticky:balance\"") else { return };
+    let mut session = Session::new(serialization, message.frame(serialization).into());
+    let mut sent = Vec::new();
+    let own = "127.0.0.1:3000".parse().map(Sockname::Ip).ok();
+    let (mut servers, mut relay) = (Servers::new(own, "/".into()), Relay::new());
+    for at in 0..4 {
+        session.connection(if at % 2 == 0 { Delivery::Message } else { Delivery::Server { key: "k" } });
+    }
+    flush(&mut session, &mut sent);
+    let mut settled = 0;
+    for piece in bytes.chunks(usize::from(*size) + 1) {
+        let mut frames = reader.take_in(piece);
+        while let Ok(Some(piece)) = frames.next() {
+            let Piece::Frame(frame) = piece else { continue };
+            match session.hear(&frame) {
+                Ok(Effect::Ask(query)) => match servers.ask(WORKER, &query) {
+                    Decision::Join(server) => answer(&mut session, &servers, server, query.seq),
+                    Decision::Refuse(refusal) => session.refuse(query.seq, &refusal),
+                    Decision::Open(_) => match servers.opened(WORKER, &query, Ok(None)) {
+                        Ok(server) => answer(&mut session, &servers, server, query.seq),
+                        Err(refusal) => session.refuse(query.seq, &refusal),
+                    },
+                },
+                Ok(Effect::Taken { .. } | Effect::Returned { .. }) => settled += 1,
+                Ok(Effect::ServerReturned { server, query }) => answer(&mut session, &servers, server, query),
+                Ok(Effect::Closed { key }) => _ = servers.closed(WORKER, &key),
+                Ok(Effect::Relay(routing)) => {
+                    relay.route(WORKER, &routing);
+                    assert!(session.forward(frame.whole()));
+                }
+                Ok(_) => {}
+                Err(_) => return check(serialization, &sent),
+            }
+            flush(&mut session, &mut sent);
+        }
+        assert!(reader.held() <= 2 * (64 << 10), "{}", reader.held());
+    }
+    assert_eq!(session.in_flight() + settled, 4);
+    for notice in relay.died(WORKER) {
+        assert!(session.notify(&notice));
+    }
+    flush(&mut session, &mut sent);
+    servers.exited(WORKER);
+    check(serialization, &sent);
+}
+
+fn answer(session: &mut Session, servers: &Servers, server: ServerId, query: u64) {
+    if let Some(answer) = servers.answer(server) {
+        session.answer(query, server, &answer);
+    }
+}
+
+/// The kernel takes everything.
+fn flush(session: &mut Session, sent: &mut Vec<u8>) {
+    while let Some(bytes) = session.next().map(|(bytes, _)| bytes.to_vec()) {
+        assert!(session.sent(bytes.len()).is_ok());
+        sent.extend(bytes);
+    }
+}
+
+/// What is sent is messages, each of a known kind, whatever of a worker's own words is in them: Node dies of others.
+fn check(serialization: Serialization, sent: &[u8]) {
+    let mut reader = Reader::new(serialization, usize::MAX);
+    let mut frames = reader.take_in(sent);
+    while let Some(piece) = frames.next().expect("frames") {
+        let Piece::Frame(frame) = piece else { panic!("{piece:?}") };
+        let heard =
+            Session::new(serialization, [].as_slice().into()).hear(&frame).map(|effect| effect != Effect::Message);
+        assert!(!matches!(heard, Ok(false) | Err(Violation::Malformed(_))), "{frame:?}");
+    }
+    assert!(!reader.is_within_frame());
+}

@@ -1,0 +1,9 @@
+//! Whatever a worker writes in lines of JSON.
+
+#![no_main]
+
+mod worker;
+
+use haft::handover::node::Serialization;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worker::hear(Serialization::Json, bytes));

@@ -1,0 +1,84 @@
+//! What haft and its workers write, line by line.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::DEADLINE;
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+/// The lines of a process's output, which a thread reads until the end.
+#[derive(Debug, Clone, Default)]
+pub struct Log(Arc<Lines>);
+
+impl Log {
+    /// Of an output that nobody reads.
+    pub fn unread() -> Self {
+        let log = Self::default();
+        log.lock().1 = true;
+        log
+    }
+
+    /// Reads `output` in a thread of its own.
+    pub fn of(output: impl Read + Send + 'static) -> Self {
+        let log = Self::default();
+        let lines = Arc::clone(&log.0);
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                lines.lines.lock().expect("lines").0.push(String::from_utf8_lossy(&line).into_owned());
+                lines.changed.notify_all();
+            }
+            lines.lines.lock().expect("lines").1 = true;
+            lines.changed.notify_all();
+        });
+        log
+    }
+
+    /// Waits until the lines are enough, the output has ended, or the deadline has come. Yields them, and whether they
+    /// are enough.
+    fn wait(&self, enough: impl Fn(&[String]) -> bool) -> (Vec<String>, bool) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut lines = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if enough(&lines.0) || lines.1 || left.is_zero() {
+                return (lines.0.clone(), enough(&lines.0));
+            }
+            lines = self.0.changed.wait_timeout(lines, left).expect("lines").0;
+        }
+    }
+
+    /// Waits for `count` lines that contain `part` and yields them.
+    pub fn lines_with(&self, part: &str, count: usize) -> Vec<String> {
+        let matching = |lines: &[String]| lines.iter().filter(|line| line.contains(part)).count();
+        let (lines, found) = self.wait(|lines| matching(lines) >= count);
+        assert!(found, "not written: {part:?}, {count} times");
+        lines.into_iter().filter(|line| line.contains(part)).collect()
+    }
+
+    /// Waits for a line that contains `part`.
+    pub fn line_with(&self, part: &str) -> String {
+        self.lines_with(part, 1).swap_remove(0)
+    }
+
+    /// Everything written until the end, which is waited for.
+    pub fn whole(&self) -> String {
+        self.wait(|_| false);
+        assert!(self.lock().1, "the output has not ended");
+        self.so_far()
+    }
+
+    /// Everything written until now.
+    pub fn so_far(&self) -> String {
+        self.lock().0.join("\n")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
+        self.0.lines.lock().expect("lines")
+    }
+}

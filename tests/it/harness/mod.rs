@@ -1,0 +1,30 @@
+//! Starting haft, speaking to it as its clients do, and watching it as its operator does.
+
+mod client;
+mod log;
+mod process;
+mod status;
+
+pub use client::{Answer, Client, addresses_of, slot_of};
+pub use log::Log;
+pub use process::{Haft, Setup, cpu_time, descriptors, is_running, is_stopped, signal};
+pub use status::Status;
+
+use std::time::{Duration, Instant};
+
+/// How long a state is waited for. Far more than it ever takes: it bounds a failure, not a success.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How often a state that cannot announce itself is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits until `look` yields something; panics at the deadline, naming `what`.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}

@@ -1,0 +1,72 @@
+//! Everything at once: clients, deaths, and somebody who reads the books all the time.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Client, Haft, Setup, signal, slot_of};
+
+const SLOTS: usize = 4;
+const THREADS: u32 = 8;
+const CLIENTS_OF_A_THREAD: u32 = 125;
+const DEATHS: u64 = 8;
+
+/// Asks until it is answered: a worker may die with a connection that it had taken. Yields how often it connected.
+fn ask_until_answered(haft: &Haft, from: Ipv4Addr) -> u64 {
+    for attempt in 1..=100 {
+        let mut client = Client::connect_from(from, haft.address()).expect("connect");
+        if let Ok(answer) = client.ask("/") {
+            assert_eq!(answer.slot, slot_of(from, SLOTS), "{from}");
+            return attempt;
+        }
+    }
+    panic!("{from} is never answered");
+}
+
+#[test]
+fn the_books_balance_whatever_happens_and_nobody_is_refused() {
+    let mut haft = Setup::new(&["-w", "4", "--hold-timeout", "1h"]).start_all();
+    let (connected, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let killed = thread::scope(|scope| {
+        let clients: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (haft, connected) = (&haft, &connected);
+                scope.spawn(move || {
+                    for n in 0..CLIENTS_OF_A_THREAD {
+                        let address = Ipv4Addr::new(127, 0, 1, 1).to_bits() + thread * CLIENTS_OF_A_THREAD + n;
+                        let attempts = ask_until_answered(haft, Ipv4Addr::from_bits(address));
+                        connected.fetch_add(attempts, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let killer = scope.spawn(|| {
+            // Each time so many more were delivered, the worker of the next slot dies. Each reading checks the books.
+            let mut deaths = 0;
+            while !done.load(Ordering::Relaxed) {
+                let status = haft.status();
+                if deaths < DEATHS
+                    && status.delivered() >= (deaths + 1) * 100
+                    && let Some(pid) = status.pid(deaths as usize % SLOTS)
+                {
+                    signal(pid, Signal::SIGKILL);
+                    deaths += 1;
+                }
+            }
+            deaths
+        });
+        let outcomes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        outcomes.into_iter().for_each(|outcome| outcome.expect("a client"));
+        killer.join().expect("who kills")
+    });
+    let status = haft.wait("all are settled and replaced", |status| status.in_flight() == 0 && status.all_ready());
+    assert_eq!(status.accepted(), connected.into_inner());
+    assert_eq!((status.delivered(), status.refused_in_all()), (status.accepted(), 0));
+    let deaths: u64 = (0..SLOTS).map(|slot| status.of_slot(slot, "respawned")).sum();
+    // On a busy machine the clients may be done before the last worker has died.
+    assert!(killed > 0 && deaths == killed, "{deaths} replaced, {killed} killed");
+    haft.stop();
+}

@@ -1,0 +1,161 @@
+"""Workers that behave well, slowly, or badly: examples/worker.py with one thing changed.
+
+    python3 tests/it/worker.py FOLDER MODE[:DETAIL]
+
+FOLDER is the test's own: a worker waits for a file that the test makes there, or makes one that the test waits for. What
+is bad is done by the first worker of slot 0 only; its replacement and the other slots are plain.
+"""
+
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples"))
+
+from worker import ENTRY, HEADER, READY, RETURNED, TAKEN, VERSION, Worker
+
+FOLDER = sys.argv[1]
+MODE, _, DETAIL = sys.argv[2].partition(":")
+
+
+def path(name):
+    return os.path.join(FOLDER, name)
+
+
+def wait_for(name):
+    while not os.path.exists(path(name)):
+        time.sleep(0.005)
+
+
+class Gated(Worker):
+    """Is ready when there is a file gate-N, N being the worker's number, which counts from 1 over all slots."""
+
+    def run(self):
+        wait_for(f"gate-{self.number}")
+        super().run()
+
+
+class Mute(Worker):
+    """Receives DETAIL connections, acknowledges none of them, and stops."""
+
+    held = []
+
+    def take(self, entries, numbers):
+        self.held += numbers
+        if len(self.held) >= int(DETAIL):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Liar(Worker):
+    """Promises room for many and then has descriptors for only DETAIL more."""
+
+    def say(self, kind, layout, *numbers):
+        super().say(kind, layout, *numbers)
+        if kind == READY:
+            # A limit is a bound on the number itself: the least that leaves DETAIL numbers free.
+            used = {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+            free = [number for number in range(1000) if number not in used]
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free[int(DETAIL)], hard))
+
+    def promise(self):
+        return max(self.limit, self.received + 1000)
+
+
+class Deaf(Worker):
+    """Does not listen to the master while there is a file `deaf`."""
+
+    def hear(self):
+        while os.path.exists(path("deaf")):
+            time.sleep(0.005)
+        super().hear()
+
+
+class Shut(Worker):
+    """Is ready, and closes its end for what comes, or both ways, when there is a file `shut`."""
+
+    def say(self, kind, layout, *numbers):
+        super().say(kind, layout, *numbers)
+        wait_for("shut")
+        self.channel.shutdown(socket.SHUT_RD if DETAIL == "read" else socket.SHUT_RDWR)
+        open(path("is-shut"), "w").close()
+        signal.pause()
+
+
+class Mortal(Worker):
+    """Every worker but the first of each slot dies at once."""
+
+    def run(self):
+        if int(self.number) > int(os.environ["HAFT_WORKERS"]):
+            raise SystemExit("there is no second life")
+        super().run()
+
+
+class Hostile(Worker):
+    """Says, in place of its first acknowledgement, what must not be said, and waits for its end."""
+
+    def take(self, entries, numbers):
+        first = entries[0][0]
+        getattr(self, DETAIL.replace("-", "_"))(first, numbers)
+        signal.pause()
+
+    def send(self, kind, body=b"", version=VERSION):
+        self.channel.send(HEADER.pack(version, kind, 0, 0) + body)
+
+    def wrong_version(self, *_):
+        self.send(TAKEN, bytes(20), version=9)
+
+    def unknown_kind(self, *_):
+        self.send(77)
+
+    def kind_of_the_master(self, *_):
+        self.send(1, bytes(ENTRY.size))
+
+    def too_long(self, *_):
+        self.send(TAKEN, bytes(5000))
+
+    def too_short(self, *_):
+        self.channel.send(b"\x01")
+
+    def empty(self, *_):
+        self.channel.send(b"")
+
+    def taken_beyond(self, first, _):
+        self.say(TAKEN, "QQI", first + 1000, self.limit, 0)
+
+    def limit_lowered(self, first, _):
+        self.say(TAKEN, "QQI", first, self.limit - 1, 0)
+
+    def ready_twice(self, *_):
+        self.say(READY, "Q", self.limit)
+
+    def returned_twice(self, first, _):
+        self.say(RETURNED, "QI", first, 1)
+        self.say(RETURNED, "QI", first, 1)
+
+    def returned_unsent(self, first, _):
+        self.say(RETURNED, "QI", first, 1000)
+
+    def with_descriptors(self, first, numbers):
+        frame = HEADER.pack(VERSION, TAKEN, 0, 0) + first.to_bytes(8, "little") + self.limit.to_bytes(8, "little") + bytes(4)
+        socket.send_fds(self.channel, [frame], numbers)
+
+
+class Hasty(Worker):
+    """Acknowledges before it says that it is ready."""
+
+    def say(self, kind, layout, *numbers):
+        super().say(TAKEN, "QQI", 0, 0, 0)
+        super().say(kind, layout, *numbers)
+
+
+EVERY_WORKER = {"plain": Worker, "gate": Gated, "mortal": Mortal, "deaf": Deaf}
+FIRST_WORKER = {"mute": Mute, "liar": Liar, "shut": Shut, "hostile": Hostile, "hasty": Hasty}
+
+if __name__ == "__main__":
+    is_first = os.environ["HAFT_WORKER"] == "1"
+    EVERY_WORKER.get(MODE, FIRST_WORKER.get(MODE) if is_first else Worker)().run()
