@@ -6,7 +6,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, Setup, eventually, signal, slot_of};
+use crate::harness::{Client, Haft, Setup, Status, eventually, signal, slot_of};
 
 const SLOTS: usize = 4;
 const THREADS: u32 = 8;
@@ -61,10 +61,14 @@ fn the_books_balance_whatever_happens_and_nobody_is_refused() {
         outcomes.into_iter().for_each(|outcome| outcome.expect("a client"));
         killer.join().expect("the killer")
     });
-    assert!(deaths >= SLOTS as u64, "{deaths} deaths");
-    let status = haft.wait("all are settled and replaced", |status| status.in_flight() == 0 && status.all_ready());
+    // On a busy machine the clients may be done before the last worker has died.
+    assert!(deaths > 0, "nobody died");
+    let respawned = |status: &Status| (0..SLOTS).map(|slot| status.of_slot(slot, "respawned")).sum::<u64>();
+    let status = haft.wait("all are settled and replaced", |status| {
+        status.in_flight() == 0 && status.all_ready() && respawned(status) >= deaths
+    });
     assert_eq!(status.accepted(), connected.into_inner());
     assert_eq!((status.delivered(), status.refused_in_all()), (status.accepted(), 0));
-    assert_eq!((0..SLOTS).map(|slot| status.of_slot(slot, "respawned")).sum::<u64>(), deaths);
+    assert_eq!(respawned(&status), deaths);
     haft.stop();
 }
