@@ -167,7 +167,7 @@ impl Crew {
         let Some(member) = self.members.get(&worker) else { return false };
         let tail = member.output.borrow().tail().collect::<Vec<_>>().join("\n");
         if !was_ready {
-            let alike = output::likeness(tail.as_bytes());
+            let alike = output::likeness(&tail);
             if self.speaker.is_some_and(|speaker| speaker != worker) {
                 let held = member.output.borrow_mut().release().unwrap_or_default();
                 self.pending.push((alike, held));

@@ -119,14 +119,12 @@ impl Dispatch {
         least_loaded(loads, &mut self.round_robin)
     }
 
-    /// Sends what waits for a slot, as far as its worker has room.
-    pub fn send(&mut self, slot: Slot) -> Option<Result<&mut Link, (WorkerId, LinkError)>> {
+    /// Sends what waits for a slot, as far as its worker has room. Yields the worker if it cannot be sent to.
+    pub fn send(&mut self, slot: Slot) -> Option<(WorkerId, LinkError)> {
         let link = self.links.get_mut(&self.serving[slot.index()]?)?;
         let held = &mut self.queues[slot.index()];
-        match link.send(held, self.node.as_ref(), self.max_in_flight, Instant::now()) {
-            Ok(()) => Some(Ok(link)),
-            Err(error) => Some(Err((link.worker, error))),
-        }
+        let error = link.send(held, self.node.as_ref(), self.max_in_flight, Instant::now()).err()?;
+        Some((link.worker, error))
     }
 
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.

@@ -34,7 +34,7 @@ use self::node::NodeDesk;
 use self::plan::Plan;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest};
-use crate::config::Config;
+use crate::config::{Config, DESCRIPTORS_PER_WORKER};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::Slot;
@@ -147,7 +147,9 @@ impl Master {
             dispatch,
             supervisor,
             phase: Phase::Starting,
-            budget: descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + 6 * config.workers as u64).max(1),
+            budget: descriptor_limit
+                .saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * config.workers as u64)
+                .max(1),
             over_budget: false,
             hold_timeout: config.hold_timeout,
             drain_timeout: config.drain_timeout,
@@ -224,7 +226,6 @@ impl Master {
         for news in news.drain(..) {
             match news {
                 News::Ready => self.observe(Event::Ready(worker))?,
-                News::CanTakeMore => {}
                 News::Leaving => self.observe(Event::Leaving(worker))?,
                 News::Left => self.left(worker)?,
             }
@@ -232,11 +233,10 @@ impl Master {
         self.news = news;
         let Some((slot, heard)) = heard else { return Ok(()) };
         self.mark(slot);
-        if let Err(error) = heard {
-            let event = self.distrust(worker, slot, &error);
-            self.observe(event)?;
+        match heard {
+            Ok(_) => Ok(()),
+            Err(error) => self.mistrust(worker, slot, &error),
         }
-        Ok(())
     }
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
@@ -259,14 +259,12 @@ impl Master {
     /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
     fn send_dirty(&mut self) -> Result<(), MasterError> {
         while let Some(slot) = self.dirty.pop() {
-            if let Some(Err((worker, error))) = self.dispatch.send(slot) {
-                let event = self.distrust(worker, slot, &error);
-                self.observe(event)?;
+            if let Some((worker, error)) = self.dispatch.send(slot) {
+                self.mistrust(worker, slot, &error)?;
             }
         }
         for (worker, slot, error) in self.dispatch.flush() {
-            let event = self.distrust(worker, slot, &error);
-            self.observe(event)?;
+            self.mistrust(worker, slot, &error)?;
         }
         for link in self.dispatch.links_mut() {
             let interest = link.wanted_interest();

@@ -27,7 +27,6 @@ pub struct Supervisor {
     started: Instant,
     actions: Vec<Action>,
     finished: bool,
-    was_ready: bool,
     /// By slot: what became of its earlier workers.
     pub(super) history: Vec<History>,
     /// How the last worker ended, and whether it had written anything.
@@ -56,7 +55,6 @@ impl Supervisor {
             started: Instant::now(),
             actions: Vec::new(),
             finished: false,
-            was_ready: false,
             history: (0..config.workers).map(|_| History::default()).collect(),
             last_words: Default::default(),
         };
@@ -127,7 +125,7 @@ impl Master {
     }
 
     /// A worker broke the rules, or its channel did: it is listened to no more and will be ended; nobody else notices.
-    pub(super) fn distrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Event {
+    fn distrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Event {
         if let Some(link) = self.dispatch.link(worker) {
             self.poller.remove(&*link).ok();
             link.end();
@@ -136,13 +134,19 @@ impl Master {
         Event::Misbehaved(worker)
     }
 
+    /// As [`Master::distrust`], and tells the pool.
+    pub(super) fn mistrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Result<(), MasterError> {
+        let event = self.distrust(worker, slot, error);
+        self.observe(event)
+    }
+
     /// Starts a worker. What keeps it from starting ends the master as long as no worker was ever ready: it is likely
     /// the operator's typing error. Later it may pass (an upgrade under way, no memory, no descriptor), and counts as a
     /// death.
     fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<Option<Event>, MasterError> {
         match self.try_start(slot, worker, generation) {
             Ok(()) => Ok(None),
-            Err(error) if self.supervisor.was_ready => {
+            Err(error) if self.phase != Phase::Starting => {
                 tracing::error!(%slot, "{error}");
                 Ok(Some(Event::Exited(worker)))
             }
@@ -187,7 +191,6 @@ impl Master {
         if let Some(link) = self.dispatch.link(worker) {
             tracing::info!(slot = %link.slot, worker = worker.0, pid, "worker is ready");
         }
-        self.supervisor.was_ready = true;
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
             self.open_doors()?;

@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
 
@@ -102,8 +101,7 @@ impl Poller {
         let (set, events) = (&self.set, &mut self.events);
         let looked = set.try_io(tokio::io::Interest::READABLE, |set| {
             match set.0.wait(events, EpollTimeout::from(patience_ms)) {
-                // A signal ends the wait; epoll_wait(2) tells events that are there before it tells that.
-                Ok(0) | Err(Errno::EINTR) => Err(io::ErrorKind::WouldBlock.into()),
+                Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
                 Ok(count) => Ok(count),
                 Err(errno) => Err(errno.into()),
             }

@@ -69,8 +69,6 @@ pub enum Obstacle {
 pub enum News {
     /// It is ready.
     Ready,
-    /// It has another server: what waits for it may be sent.
-    CanTakeMore,
     /// It finishes of its own will.
     Leaving,
     /// It closed its end of the channel.
@@ -171,7 +169,7 @@ impl Link {
 
     /// Whether nothing can come from the worker any more.
     pub fn has_ended(&self) -> bool {
-        self.ended || matches!(&self.end, End::Node(end) if end.has_ended())
+        self.ended
     }
 
     /// What the poller is to wait for.
@@ -255,8 +253,14 @@ impl Link {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<bool, LinkError> {
-        let mut in_flight =
-            InFlight { slot: self.slot, outbox: &mut self.outbox, held, ledger, rests_until: &mut self.rests_until };
+        let mut in_flight = InFlight {
+            slot: self.slot,
+            outbox: &mut self.outbox,
+            held,
+            ledger,
+            rests_until: &mut self.rests_until,
+            ended: &mut self.ended,
+        };
         match (&mut self.end, desk) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
             (End::Node(end), Some(desk)) => end.receive(&mut in_flight, desk, news, now),
@@ -316,6 +320,8 @@ struct InFlight<'a> {
     held: &'a mut VecDeque<Connection>,
     ledger: &'a mut Ledger,
     rests_until: &'a mut Option<Instant>,
+    /// Set when the worker has closed its end.
+    ended: &'a mut bool,
 }
 
 impl InFlight<'_> {

@@ -30,8 +30,6 @@ pub(super) struct NodeLink {
     /// Sockets of servers that the worker could not receive, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     life: Life,
-    /// Nothing more will come.
-    ended: bool,
 }
 
 /// How far the program has come.
@@ -56,16 +54,11 @@ impl NodeLink {
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
             life: Life::Starting,
-            ended: false,
         }
     }
 
     pub(super) fn life(&self) -> Life {
         self.life
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// Whether the program can take connections only because nothing has been heard of it for long enough.
@@ -87,7 +80,7 @@ impl NodeLink {
         max_in_flight: usize,
     ) -> Result<Obstacle, LinkError> {
         for (server, query) in std::mem::take(&mut self.unanswered) {
-            self.answer(server, query, desk);
+            answer(&mut self.session, server, query, desk);
         }
         let mut from = 0;
         loop {
@@ -95,14 +88,12 @@ impl NodeLink {
             if obstacle != Obstacle::None || self.session.room(max_in_flight) == 0 || self.life != Life::Ready {
                 return Ok(obstacle);
             }
-            let next = (from..held.len()).find(|at| self.delivery(&held[*at], desk).is_some());
-            let Some((at, connection)) = next.and_then(|at| Some((at, held.remove(at)?))) else {
+            let next = (from..held.len()).find_map(|at| Some((at, self.delivery(&held[at], desk)?)));
+            let Some((at, delivery, connection)) = next.and_then(|(at, way)| Some((at, way, held.remove(at)?))) else {
                 return Ok(obstacle);
             };
             from = at;
-            if let Some(delivery) = self.delivery(&connection, desk) {
-                self.session.connection(delivery);
-            }
+            self.session.connection(delivery);
             outbox.push(connection);
         }
     }
@@ -192,7 +183,7 @@ impl NodeLink {
         desk.give_buffer(buffer);
         match outcome {
             Err(LinkError::Channel(ChannelError::Closed)) => {
-                self.ended = true;
+                *in_flight.ended = true;
                 news.push(News::Left);
                 Ok(true)
             }
@@ -228,12 +219,10 @@ impl NodeLink {
                     }
                     ask(*worker, session, &query, desk);
                 }
-                Effect::Listening(_) => {
+                Effect::Listening(_) | Effect::SessionOpened { .. } => {
                     become_ready(life, !desk.waits_for_ready(), news);
-                    news.push(News::CanTakeMore);
                 }
                 Effect::Ready => become_ready(life, true, news),
-                Effect::SessionOpened { .. } => become_ready(life, !desk.waits_for_ready(), news),
                 Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
@@ -248,12 +237,6 @@ impl NodeLink {
         }
         Ok(())
     }
-
-    fn answer(&mut self, server: ServerId, query: u64, desk: &NodeDesk) {
-        if let Some(answer) = desk.answer(server) {
-            self.session.answer(query, server, &answer);
-        }
-    }
 }
 
 fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
@@ -266,15 +249,18 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
 /// The program wants to listen.
 fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut NodeDesk) {
     match desk.ask(worker, query) {
-        Ok(server) => {
-            if let Some(answer) = desk.answer(server) {
-                session.answer(query.seq, server, &answer);
-            }
-        }
+        Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "a server of the program's cannot be: {}", refusal.why);
             session.refuse(query.seq, &refusal);
         }
+    }
+}
+
+/// Tells a worker that it has the server that it asked for.
+fn answer(session: &mut Session, server: ServerId, query: u64, desk: &NodeDesk) {
+    if let Some(answer) = desk.answer(server) {
+        session.answer(query, server, &answer);
     }
 }
 

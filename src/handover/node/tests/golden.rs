@@ -1,6 +1,6 @@
 //! The lines that were captured between real primaries and real workers (Node 14 to 26), word for word.
 
-use super::{framed, read};
+use super::{framed, read, tcp};
 use crate::handover::node::message::WorkerMessage;
 use crate::handover::node::say::Voice;
 use crate::handover::node::{AddressType, Answer, Outcome, Query, Routing, Serialization, SharedKind, Sockname};
@@ -63,19 +63,7 @@ fn a_worker_s_short_messages() {
 
 #[test]
 fn a_worker_s_queries() {
-    let plain = Query {
-        seq: 1,
-        address: None,
-        port: Some(3456),
-        address_type: AddressType::Tcp4,
-        index: 0,
-        fd: None,
-        flags: 0,
-        backlog: None,
-        readable_all: false,
-        writable_all: false,
-        data: None,
-    };
+    let plain = tcp(3456);
     for line in [
         r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3456,"addressType":4,"backlog":0,"seq":1}"#,
         r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3456,"addressType":4,"flags":0,"backlog":0,"seq":1}"#,

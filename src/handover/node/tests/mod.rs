@@ -8,7 +8,7 @@ mod real_node;
 mod registry;
 
 use super::message::WorkerMessage;
-use super::{Frame, MOST_FRAME, Piece, Reader, Serialization};
+use super::{AddressType, Frame, MOST_FRAME, Piece, Query, Reader, Serialization};
 
 /// A message as a worker frames it.
 fn framed(serialization: Serialization, body: &[u8]) -> Vec<u8> {
@@ -36,6 +36,23 @@ fn with_frame<T>(serialization: Serialization, body: &[u8], use_it: impl FnOnce(
     let mut frames = reader.take_in(&bytes);
     let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("one frame") };
     use_it(&frame)
+}
+
+/// What `listen(port)` asks for.
+fn tcp(port: u16) -> Query<'static> {
+    Query {
+        seq: 1,
+        address: None,
+        port: Some(port.into()),
+        address_type: AddressType::Tcp4,
+        index: 0,
+        fd: None,
+        flags: 0,
+        backlog: None,
+        readable_all: false,
+        writable_all: false,
+        data: None,
+    }
 }
 
 /// A message as it is read.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::read;
+use super::{read, tcp};
 use crate::handover::node::message::WorkerMessage;
 use crate::handover::node::{
     AddressType, Answer, Decision, Left, Outcome, Query, Serialization, ServerId, Servers, SharedKind, Sockname, Spec,
@@ -12,22 +12,6 @@ use crate::lifecycle::pool::WorkerId;
 const A: WorkerId = WorkerId(1);
 const B: WorkerId = WorkerId(2);
 const C: WorkerId = WorkerId(3);
-
-fn tcp(port: u16) -> Query<'static> {
-    Query {
-        seq: 1,
-        address: None,
-        port: Some(port.into()),
-        address_type: AddressType::Tcp4,
-        index: 0,
-        fd: None,
-        flags: 0,
-        backlog: None,
-        readable_all: false,
-        writable_all: false,
-        data: None,
-    }
-}
 
 fn at(address: &'static str, address_type: AddressType, port: i64) -> Query<'static> {
     Query { address: Some(address.into()), address_type, port: Some(port), ..tcp(0) }
