@@ -1,10 +1,7 @@
 // The drop-in: an unmodified Socket.IO server in four processes, for every version of Node in service. The same program
 // under Node's own cluster must fail, or a success here would show nothing.
 
-import assert from 'node:assert/strict';
-
-import { assertAllStuck, assertMostUnknown, crowd, failures, workers } from './lib/crowd.mjs';
-import { opened } from './lib/home.mjs';
+import { assertAllServed, assertMostUnknown, crowd, failures } from './lib/crowd.mjs';
 import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
@@ -14,20 +11,7 @@ const SERVER = file('node-server.mjs');
 for (const { name, path } of versions) {
   program(`${name}: 420 clients from 60 addresses stay on their worker`, async (place) => {
     const haft = await place.haft('-w', '4', '--', path, SERVER, 'http:3000');
-    const all = await crowd(place, haft.url, { each: 7 });
-    await assertAllStuck(all);
-    const { homes, members } = all;
-
-    const { slots } = await haft.status();
-    const known = slots.map(({ slot, pid }) => `slot ${slot} pid ${pid}`).sort();
-    assert.deepEqual(workers(members), known, 'each of the four workers has clients, and is who it says it is');
-
-    members.forEach(({ client }) => client.close());
-    const ledger = await haft.settled(() => opened(homes));
-    assert.equal(ledger.refused, 0, 'none was refused');
-    assert.equal(ledger.respawned, 0, 'no worker died');
-    place.say(`${members.length} clients, ${ledger.delivered} connections delivered, 0 refused`);
-    await haft.stop();
+    await assertAllServed(place, haft, { each: 7 });
   });
 }
 

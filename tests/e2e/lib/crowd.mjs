@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { chat, echoes, who, whoAnswers } from './app.mjs';
-import { homes } from './home.mjs';
+import { homes, opened } from './home.mjs';
 import { inTurns } from './wait.mjs';
 
 /** How many clients do the same thing at the same time. */
@@ -89,6 +89,27 @@ export async function assertAllStuck({ url, homes: sources, members }) {
     assert.deepEqual(client.disconnects, [], 'no session ended');
     assert.equal(client.connects, 1, 'one session each');
   }
+}
+
+/**
+ * Sends a crowd to haft, asserts that all are served and stay on their worker, that every worker has a share, and that the
+ * books agree with what the clients opened; then stops haft.
+ */
+export async function assertAllServed(place, haft, options) {
+  const all = await crowd(place, haft.url, options);
+  await assertAllStuck(all);
+  const { homes: sources, members } = all;
+
+  const { slots } = await haft.status();
+  const known = slots.map(({ slot, pid }) => `slot ${slot} pid ${pid}`).sort();
+  assert.deepEqual(workers(members), known, 'each of the workers has clients, and is who it says it is');
+
+  members.forEach(({ client }) => client.close());
+  const ledger = await haft.settled(() => opened(sources));
+  assert.equal(ledger.refused, 0, 'none was refused');
+  assert.equal(ledger.respawned, 0, 'no worker died');
+  place.say(`${members.length} clients, ${ledger.delivered} connections delivered, 0 refused`);
+  await haft.stop();
 }
 
 /** Asserts that more than half failed for exactly the one reason that lack of stickiness has. */

@@ -5,36 +5,20 @@
 import cluster from 'node:cluster';
 import http from 'node:http';
 
-import { Server } from 'socket.io';
+import { app, page } from './node-app.cjs';
 
 const [mode, count] = process.argv.slice(2);
 
 if (mode === 'cluster' && cluster.isPrimary) {
   cluster.schedulingPolicy = cluster.SCHED_RR;
-  for (let slot = 0; slot < Number(count); slot++) cluster.fork({ SLOT: slot });
+  for (let slot = 0; slot < Number(count); slot++) cluster.fork({ HAFT_SLOT: slot });
   let waiting = Number(count);
   cluster.on('listening', (_worker, { address, port }) => {
     if (--waiting === 0) console.log(`listening on ${address}:${port}`);
   });
 } else {
-  const worker = { slot: Number(process.env.SLOT ?? 0), pid: process.pid };
-  const server = http.createServer((request, response) => {
-    if (request.url === '/haft/page.json') response.end(JSON.stringify({ worker }));
-  });
-  const io = new Server(server);
-  io.on('connection', (socket) => {
-    socket.emit('hello', { ...worker, client: `${socket.conn.remoteAddress}:${socket.request.socket.remotePort}` });
-    socket.on('join', ({ room }, answer) => (socket.join(room), answer({ ok: true, room })));
-    socket.on('leave', ({ room }, answer) => (socket.leave(room), answer({ ok: true, room })));
-    socket.on('message', ({ room, text }, answer) => {
-      socket.to(room).emit('message', { room, text });
-      answer({ ok: true, room, members: io.sockets.adapter.rooms.get(room).size });
-    });
-    socket.on('echo', (...args) => {
-      args.pop()(...args);
-      socket.emit('echo', ...args);
-    });
-  });
+  const server = http.createServer(page());
+  app(server);
   server.prependListener('request', tell);
   server.prependListener('upgrade', tell);
   server.listen(0, '127.0.0.1', () => {
