@@ -61,7 +61,8 @@ program("Node's own primary: fetchSockets fails after the death of a worker", as
 });
 
 function haftWith(place, adapter) {
-  return place.haft('-w', `${WORKERS}`, '--node-serialization', 'advanced', '--', 'node', SERVER, adapter);
+  const flags = ['--node-serialization', 'advanced', '--drain-timeout', '1s'];
+  return place.haft('-w', `${WORKERS}`, ...flags, '--', 'node', SERVER, adapter);
 }
 
 async function nodeWith(place, adapter) {

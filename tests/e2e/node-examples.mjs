@@ -22,7 +22,7 @@ const EXAMPLES = [
 for (const { name, command, flags, everybody = false } of EXAMPLES) {
   program(`${name}: haft ${[...flags, '--', ...command].join(' ')}`, async (place) => {
     example(place, name);
-    const haft = await place.haft('-w', '4', ...flags, '--', ...command);
+    const haft = await place.haft('-w', '4', '--drain-timeout', '1s', ...flags, '--', ...command);
     await talk(place, haft.url, everybody);
     place.clients.forEach((client) => client.close());
     const ledger = await haft.ledger();

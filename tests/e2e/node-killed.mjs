@@ -57,7 +57,7 @@ for (const style of ['cluster', 'classic']) {
     const dead = books.filter(({ pid }) => haft.killed.has(pid));
     const gaps = dead.filter(({ accepted, confirmed }) => confirmed > accepted.length).length;
     assert.ok(unproven.length <= gaps, `${unproven.length} lost without proof, ${gaps} workers may account for one each`);
-    assert.ok(haft.killed.size >= 10, 'workers were killed');
+    assert.ok(haft.killed.size >= 5, 'workers were killed');
     assert.ok(served > outcomes.length / 2, 'most were served');
 
     const ledger = await haft.settled(() => outcomes.filter(({ from }) => from).length);

@@ -32,7 +32,7 @@ async function sides(address, name) {
 program('a server over TLS', async (place) => {
   const { private: key, cert } = selfsigned.generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 });
   writeFileSync(join(place.folder, 'tls.json'), JSON.stringify({ key, cert }));
-  const haft = await place.haft('-w', '3', '--', 'env', 'TLS=tls.json', ...SERVER, 'https:127.0.0.1:0');
+  const haft = await place.haft('-w', '3', '--drain-timeout', '1s', '--', 'env', 'TLS=tls.json', ...SERVER, 'https:127.0.0.1:0');
   const pids = await inTurns(HOMES, 6, async (home) => {
     const transports = [['polling', 'websocket'], ['polling']];
     const clients = transports.map((some) => place.client(`https://${haft.address}`, secure(home), { transports: some }));
