@@ -77,13 +77,14 @@ impl Dispatch {
             self.queues[slot.index()].push_back(connection);
             return Some(slot);
         }
-        self.pass_on(connection, slot, Refusal::QueueFull)
+        let now = connection.accepted;
+        self.pass_on(connection, slot, Refusal::QueueFull, now)
     }
 
     /// Gives a connection that cannot wait for `from` any longer to the first other slot in its order that is ready, or
     /// refuses it. Its own slot comes first, which may be ready by now; what is passed on as often as there are slots
     /// has had its chance of each.
-    fn pass_on(&mut self, mut connection: Connection, from: Slot, refusal: Refusal) -> Option<Slot> {
+    fn pass_on(&mut self, mut connection: Connection, from: Slot, refusal: Refusal, now: Instant) -> Option<Slot> {
         let next = match self.affinity {
             _ if connection.moves >= self.table.count() => None,
             Affinity::Ip => {
@@ -96,7 +97,7 @@ impl Dispatch {
         match next {
             Some(slot) => {
                 connection.moves += 1;
-                connection.held_since = Instant::now();
+                connection.held_since = now;
                 self.queues[slot.index()].push_back(connection);
             }
             None => self.ledger.refuse(connection, refusal),
@@ -120,10 +121,10 @@ impl Dispatch {
     }
 
     /// Sends what waits for a slot, as far as its worker has room. Yields the worker if it cannot be sent to.
-    pub fn send(&mut self, slot: Slot) -> Option<(WorkerId, LinkError)> {
+    pub fn send(&mut self, slot: Slot, now: Instant) -> Option<(WorkerId, LinkError)> {
         let link = self.links.get_mut(&self.serving[slot.index()]?)?;
         let held = &mut self.queues[slot.index()];
-        let error = link.send(held, self.node.as_ref(), self.max_in_flight, Instant::now()).err()?;
+        let error = link.send(held, self.node.as_ref(), self.max_in_flight, now).err()?;
         Some((link.worker, error))
     }
 
@@ -213,7 +214,7 @@ impl Dispatch {
             }
         }
         for (slot, connection) in expired {
-            grown.extend(self.pass_on(connection, slot, Refusal::NoWorker));
+            grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
         }
         grown
     }
@@ -267,3 +268,6 @@ impl Dispatch {
         self.table.slots()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,7 +259,7 @@ impl Master {
     /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
     fn send_dirty(&mut self) -> Result<(), MasterError> {
         while let Some(slot) = self.dirty.pop() {
-            if let Some((worker, error)) = self.dispatch.send(slot) {
+            if let Some((worker, error)) = self.dispatch.send(slot, Instant::now()) {
                 self.mistrust(worker, slot, &error)?;
             }
         }

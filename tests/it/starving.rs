@@ -47,6 +47,25 @@ fn clients_wait_in_the_kernel_s_queue_and_are_served_when_there_are_descriptors_
 }
 
 #[test]
+fn a_host_without_files_is_waited_for_in_the_same_way() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/enfile.py");
+    let setup = Setup::new(&["-w", "1", "--hold-timeout", "1h"]).under(&["python3", script, "{dir}/shortage"]);
+    let haft = setup.start_unasked(1);
+    haft.open_gate("shortage");
+    let start = Instant::now();
+    let mut clients = connect(&haft, 10);
+    haft.log().line_with("Too many open files in system");
+    haft.close_gate("shortage");
+    assert_all_served(&mut clients);
+    let passed = start.elapsed();
+    let status = haft.status();
+    assert_eq!((status.accepted(), status.refused_in_all()), (10, 0));
+    let looks = status.0["accept_errors"]["no_descriptor"].as_u64().expect("a number");
+    assert!((1..=passed.as_millis() / 50 + 2).contains(&looks.into()), "{looks} looks in {passed:?}");
+    haft.stop();
+}
+
+#[test]
 fn past_the_hold_time_they_are_refused_with_the_spare_descriptor_and_nothing_spins() {
     let haft = Setup::new(&["-w", "1", "--hold-timeout", "1s"]).start_unasked(1);
     starve(&haft);

@@ -71,6 +71,13 @@ impl Setup {
         self
     }
 
+    /// Run by another program, which becomes it. `{dir}` is the test's own folder.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        let folder = display(self.folder.path());
+        self.wrapper = program.iter().map(|word| word.replace("{dir}", &folder)).collect();
+        self
+    }
+
     /// As another user, who may write to the test's folder. For a test that is root.
     pub fn user(mut self, user: u32) -> Self {
         std::os::unix::fs::chown(self.folder.path(), Some(user), None).expect("chown");
