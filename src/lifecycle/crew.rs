@@ -1,7 +1,7 @@
 //! The processes of the workers: starting them, signalling them, learning of their end.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -64,13 +64,28 @@ pub struct Crew {
     /// Outputs of failed starts that people have seen.
     shown: Vec<String>,
     anyone_spoke: bool,
+    /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
+    speaker: Option<WorkerId>,
+    /// Outputs of starts that failed meanwhile: to be shown if the speaker's turns out to be another.
+    pending: Vec<(String, Vec<u8>)>,
 }
 
 impl Crew {
     /// Nobody yet; ends of processes will come out of the receiver.
     pub fn new(prefix_output: bool) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
-        (Self { prefix_output, members: BTreeMap::new(), exits, shown: Vec::new(), anyone_spoke: false }, receiver)
+        (
+            Self {
+                prefix_output,
+                members: BTreeMap::new(),
+                exits,
+                shown: Vec::new(),
+                anyone_spoke: false,
+                speaker: None,
+                pending: Vec::new(),
+            },
+            receiver,
+        )
     }
 
     /// Starts a worker that inherits `channel` under its number; `command` is never empty. Must be called within a
@@ -87,7 +102,9 @@ impl Crew {
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
-        self.anyone_spoke = true;
+        if !std::mem::replace(&mut self.anyone_spoke, true) {
+            self.speaker = Some(worker);
+        }
         let relays = self.relays(&mut child, slot, &output);
         self.members.insert(worker, Member { pid, output });
         let exits = self.exits.clone();
@@ -119,13 +136,28 @@ impl Crew {
     /// The worker is ready: what it wrote until now is passed on.
     pub fn ready(&mut self, worker: WorkerId) {
         self.shown.clear();
+        self.speaker.take_if(|speaker| *speaker == worker);
+        self.show_pending();
         self.show(worker);
+    }
+
+    /// Shows the outputs of failed starts that are not what the first worker wrote.
+    fn show_pending(&mut self) {
+        if self.speaker.is_some() {
+            return;
+        }
+        for (alike, bytes) in std::mem::take(&mut self.pending) {
+            if !self.shown.contains(&alike) {
+                self.shown.push(alike);
+                write_now(&bytes);
+            }
+        }
     }
 
     fn show(&self, worker: WorkerId) {
         let held = self.members.get(&worker).and_then(|member| member.output.borrow_mut().release());
         if let Some(bytes) = held.filter(|bytes| !bytes.is_empty()) {
-            tokio::task::spawn_local(async move { output::pass_on(Target::Stderr, &bytes).await });
+            write_now(&bytes);
         }
     }
 
@@ -136,12 +168,17 @@ impl Crew {
         let tail = member.output.borrow().tail().collect::<Vec<_>>().join("\n");
         if !was_ready {
             let alike = output::likeness(tail.as_bytes());
-            if self.shown.contains(&alike) {
+            if self.speaker.is_some_and(|speaker| speaker != worker) {
+                let held = member.output.borrow_mut().release().unwrap_or_default();
+                self.pending.push((alike, held));
+            } else if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {
                 self.shown.push(alike);
             }
         }
+        self.speaker.take_if(|speaker| *speaker == worker);
+        self.show_pending();
         self.show(worker);
         self.members.remove(&worker);
         !tail.is_empty()
@@ -160,9 +197,16 @@ impl Crew {
     }
 
     /// Kills everybody.
-    pub fn kill_all(&self) {
+    pub fn kill_all(&mut self) {
         self.members.values().for_each(|member| signal_group(member.pid, Signal::SIGKILL));
+        self.speaker = None;
+        self.show_pending();
     }
+}
+
+/// Writes to standard error at once, as the log does: what is held back is short, and must be seen before the end.
+fn write_now(bytes: &[u8]) {
+    io::stderr().write_all(bytes).ok();
 }
 
 fn start_error(command: &[String], source: io::Error) -> StartError {

@@ -114,7 +114,12 @@ fn a_program_that_cannot_be_started_any_more_is_given_up_in_the_end() {
 
 #[test]
 fn a_pool_without_any_worker_that_starts_is_given_up_and_those_who_wait_are_refused() {
-    let mut haft = Setup::new(&["-w", "1"]).mode("mortal").start_all();
+    let script = concat!(
+        "[ $HAFT_WORKER = 1 ] && exec python3 -S -E ",
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/worker.py; echo 'there is no second life' >&2"
+    );
+    let mut haft = Setup::new(&["-w", "1"]).command(&["sh", "-c", script]).start_all();
     signal(haft.worker(0), Signal::SIGKILL);
     haft.wait("a replacement is tried", |status| status.state(0) != "ready");
     let mut clients: Vec<_> = (0..3).map(|n| ask_from(&haft, Ipv4Addr::LOCALHOST, n)).collect();

@@ -76,7 +76,7 @@ fn a_queue_is_bounded_and_what_waits_in_it_is_served_in_the_end() {
 #[test]
 fn a_client_that_was_passed_on_comes_back_when_only_its_own_slot_can_serve_it() {
     // One in flight fills slot 1, which then stops: its queue grows although it is ready.
-    let setup = Setup::new(&["-w", "2", "--hold-timeout", "500ms", "--max-in-flight", "1"]).mode("gate");
+    let setup = Setup::new(&["-w", "2", "--hold-timeout", "2s", "--max-in-flight", "1"]).mode("gate");
     setup.open_gate("gate-2");
     let mut haft = setup.start();
     let stopped = haft.worker(1);

@@ -6,7 +6,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, Setup, signal, slot_of};
+use crate::harness::{Client, Haft, Setup, eventually, signal, slot_of};
 
 const SLOTS: usize = 4;
 const THREADS: u32 = 8;
@@ -29,7 +29,7 @@ fn ask_until_answered(haft: &Haft, from: Ipv4Addr) -> u64 {
 fn the_books_balance_whatever_happens_and_nobody_is_refused() {
     let mut haft = Setup::new(&["-w", "4", "--hold-timeout", "1h"]).start_all();
     let (connected, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    let killed = thread::scope(|scope| {
+    let deaths = thread::scope(|scope| {
         let clients: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (haft, connected) = (&haft, &connected);
@@ -45,28 +45,26 @@ fn the_books_balance_whatever_happens_and_nobody_is_refused() {
         let killer = scope.spawn(|| {
             // Each time so many more were delivered, the worker of the next slot dies. Each reading checks the books.
             let mut deaths = 0;
-            while !done.load(Ordering::Relaxed) {
+            eventually("enough deaths", || {
                 let status = haft.status();
-                if deaths < DEATHS
-                    && status.delivered() >= (deaths + 1) * 100
-                    && let Some(pid) = status.pid(deaths as usize % SLOTS)
-                {
-                    signal(pid, Signal::SIGKILL);
+                let slot = deaths as usize % SLOTS;
+                if deaths < DEATHS && status.delivered() >= (deaths + 1) * 100 && status.state(slot) == "ready" {
+                    signal(status.pid(slot)?, Signal::SIGKILL);
                     deaths += 1;
                 }
-            }
+                done.load(Ordering::Relaxed).then_some(())
+            });
             deaths
         });
         let outcomes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
         done.store(true, Ordering::Relaxed);
         outcomes.into_iter().for_each(|outcome| outcome.expect("a client"));
-        killer.join().expect("who kills")
+        killer.join().expect("the killer")
     });
+    assert!(deaths >= SLOTS as u64, "{deaths} deaths");
     let status = haft.wait("all are settled and replaced", |status| status.in_flight() == 0 && status.all_ready());
     assert_eq!(status.accepted(), connected.into_inner());
     assert_eq!((status.delivered(), status.refused_in_all()), (status.accepted(), 0));
-    let deaths: u64 = (0..SLOTS).map(|slot| status.of_slot(slot, "respawned")).sum();
-    // On a busy machine the clients may be done before the last worker has died.
-    assert!(killed > 0 && deaths == killed, "{deaths} replaced, {killed} killed");
+    assert_eq!((0..SLOTS).map(|slot| status.of_slot(slot, "respawned")).sum::<u64>(), deaths);
     haft.stop();
 }

@@ -60,7 +60,7 @@ fn a_worker_whose_promise_is_a_lie_returns_what_it_cannot_take_and_all_are_serve
 
 #[test]
 fn a_worker_with_few_descriptors_gets_as_many_as_it_promised_and_all_are_served() {
-    let script = concat!("ulimit -n 80; exec python3 ", env!("CARGO_MANIFEST_DIR"), "/examples/worker.py");
+    let script = concat!("ulimit -n 80; exec python3 -S -E ", env!("CARGO_MANIFEST_DIR"), "/examples/worker.py");
     let setup = Setup::new(&["-w", "1", "--hold-timeout", "1h"]).command(&["sh", "-c", script]);
     let mut haft = setup.start_all();
     let clients = connect(&haft, 0, 1, 60);

@@ -86,15 +86,6 @@ class Shut(Worker):
         signal.pause()
 
 
-class Mortal(Worker):
-    """Every worker but the first of each slot dies at once."""
-
-    def run(self):
-        if int(self.number) > int(os.environ["HAFT_WORKERS"]):
-            raise SystemExit("there is no second life")
-        super().run()
-
-
 class Hostile(Worker):
     """Says, in place of its first acknowledgement, what must not be said, and waits for its end."""
 
@@ -153,7 +144,7 @@ class Hasty(Worker):
         super().say(kind, layout, *numbers)
 
 
-EVERY_WORKER = {"plain": Worker, "gate": Gated, "mortal": Mortal, "deaf": Deaf}
+EVERY_WORKER = {"plain": Worker, "gate": Gated, "deaf": Deaf}
 FIRST_WORKER = {"mute": Mute, "liar": Liar, "shut": Shut, "hostile": Hostile, "hasty": Hasty}
 
 if __name__ == "__main__":

@@ -27,13 +27,21 @@ export function program(name, body, { minutes = 4 } = {}) {
   });
 }
 
+/** The folders that exist now. They go also when this program is told to stop in the middle. */
+const folders = new Set();
+process.once('exit', () => folders.forEach(remove));
+
+function remove(folder) {
+  rmSync(folder, { recursive: true, force: true });
+  folders.delete(folder);
+}
+
 /** What a test may start, and the folder it may write to. */
 class Place {
   constructor(t) {
     this.t = t;
     this.folder = mkdtempSync(join(tmpdir(), 'haft-e2e-'));
-    // Also when this program is told to stop in the middle.
-    process.once('exit', () => rmSync(this.folder, { recursive: true, force: true }));
+    folders.add(this.folder);
     this.children = [];
     this.clients = [];
     this.endings = [];
@@ -75,6 +83,6 @@ class Place {
     this.clients.forEach((client) => client.close());
     const alive = this.children.filter((child) => !child.how);
     await Promise.all(alive.map((child) => child.end('SIGTERM').catch(() => child.end('SIGKILL'))));
-    rmSync(this.folder, { recursive: true, force: true });
+    remove(this.folder);
   }
 }

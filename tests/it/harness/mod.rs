@@ -13,7 +13,7 @@ pub use status::Status;
 use std::time::{Duration, Instant};
 
 /// How long a state is waited for. Far more than it ever takes: it bounds a failure, not a success.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a state that cannot announce itself is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
