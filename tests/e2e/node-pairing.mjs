@@ -12,12 +12,15 @@ import { inTurns } from './lib/wait.mjs';
 
 const CONNECTIONS = 20_000;
 const WORKERS = 3;
+/** The default, more, and one by one. */
+const IN_FLIGHT = [64, 256, 64, 1];
 const HOMES = homes(60).map(({ address }) => address);
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 
-for (const { name, path } of versions) {
-  program(`${name}: no connection is taken for another`, async (place) => {
-    const haft = await place.haft('-w', `${WORKERS}`, '--', path, file('node-pairing-server.cjs'), `${SEED}`);
+for (const [index, { name, path }] of versions.entries()) {
+  const inFlight = IN_FLIGHT[index % IN_FLIGHT.length];
+  program(`${name}: no connection is taken for another, ${inFlight} at once under way`, async (place) => {
+    const haft = await place.haft('-w', `${WORKERS}`, '--max-in-flight', `${inFlight}`, '--', path, file('node-pairing-server.cjs'), `${SEED}`);
     const options = to(haft.address);
     const wrong = [];
     await inTurns(Array.from({ length: CONNECTIONS }, (_, index) => HOMES[index % HOMES.length]), 128, async (home) => {
