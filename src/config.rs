@@ -39,8 +39,14 @@ pub struct Config {
     pub start_timeout: Duration,
     /// How long a worker may take to finish its connections once it is told to stop.
     pub drain_timeout: Duration,
-    /// Where metrics and status are served, if anywhere.
+    /// After how long without an acknowledgement a worker that has connections to take counts as hung. None: never.
+    pub hang_timeout: Option<Duration>,
+    /// Whether a hung worker is killed and replaced; never true where none counts as hung.
+    pub hang_kill: bool,
+    /// Where metrics, status and control are served, if anywhere.
     pub admin: Option<ListenAddr>,
+    /// The file with the token that opens control on an admin listener that is a TCP socket. None: control is off there.
+    pub admin_token_file: Option<PathBuf>,
     /// How haft writes its log.
     pub log: Log,
     /// What the workers run.
@@ -270,7 +276,10 @@ mod tests {
             hold_timeout: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
+            hang_timeout: None,
+            hang_kill: false,
             admin: None,
+            admin_token_file: None,
             log: Log { format: LogFormat::Text, level: "info".to_owned() },
             program: Program::BuiltIn(Engine::default()),
         }

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod file;
 mod handover;
+mod hanging;
 mod listening;
 mod node;
 mod number;
@@ -77,6 +78,8 @@ struct Flags {
     #[command(flatten)]
     timeouts: handover::Timeouts,
     #[command(flatten)]
+    hanging: hanging::Hanging,
+    #[command(flatten)]
     node: node::NodeFlags,
     #[command(flatten)]
     engine: engine::EngineFlags,
@@ -138,8 +141,8 @@ enum Message {
 
 /// Reads the command line, the program's name first, and the file that it names.
 ///
-/// Reading that file, looking whether the folders that are named exist, and counting the CPUs for `--workers auto` are
-/// all that it does; it prints nothing.
+/// Reading that file, looking whether the folders that are named exist and whether the token file holds a token, and
+/// counting the CPUs for `--workers auto` are all that it does; it prints nothing.
 pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     match configure(&args) {
@@ -236,6 +239,9 @@ impl Flags {
             hold_timeout: self.timeouts.hold_timeout,
             start_timeout: self.timeouts.start_timeout,
             drain_timeout: self.timeouts.drain_timeout,
+            hang_timeout: self.hanging.resolve(said)?,
+            hang_kill: self.hanging.hang_kill,
+            admin_token_file: self.admin.token_file(said)?,
             admin: self.admin.admin,
             log: Log { format: self.logging.log_format, level: self.logging.log_level },
             program,

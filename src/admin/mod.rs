@@ -21,6 +21,7 @@ mod negotiate;
 mod pages;
 mod server;
 mod snapshot;
+mod token;
 
 #[cfg(test)]
 mod example;
@@ -33,3 +34,4 @@ pub use metrics::encode;
 pub use negotiate::Format;
 pub use server::{AdminListener, serve};
 pub use snapshot::{ExitStatus, SlotState, SlotStatus, Snapshot};
+pub use token::{TokenFile, TokenFileError};

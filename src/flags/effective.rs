@@ -27,7 +27,10 @@ impl Config {
             ("hold-timeout", span(self.hold_timeout)),
             ("start-timeout", span(self.start_timeout)),
             ("drain-timeout", span(self.drain_timeout)),
+            ("hang-timeout", span(self.hang_timeout.unwrap_or_default())),
+            ("hang-kill", one(self.hang_kill)),
             ("admin", self.admin.as_ref().map_or(Node::Nothing, one)),
+            ("admin-token-file", path(self.admin_token_file.as_deref())),
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
         ];
@@ -190,12 +193,16 @@ mod tests {
         let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
         let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
-        let times = (span(0), span(1), span(0));
-        let admin = option::of(Just(ListenAddr::Ip(([127, 0, 0, 1], 9).into())));
+        let hanging = option::of((span(1), any::<bool>()));
+        let times = (span(0), span(1), span(0), hanging);
+        let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
+        let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
+        let admin = prop_oneof![tcp, Just((None, None)), Just((Some(ListenAddr::Unix("/run/y".into())), None))];
         (numbers, affinity, prefix, times, admin, log, program(dir)).prop_map(
             |(numbers, affinity, prefix, times, admin, log, (program, listen))| {
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;
-                let (hold_timeout, start_timeout, drain_timeout) = times;
+                let (hold_timeout, start_timeout, drain_timeout, hanging) = times;
+                let (admin, admin_token_file) = admin;
                 Config {
                     listen,
                     workers,
@@ -207,7 +214,10 @@ mod tests {
                     hold_timeout,
                     start_timeout,
                     drain_timeout,
+                    hang_timeout: hanging.map(|(time, _)| time),
+                    hang_kill: hanging.is_some_and(|(_, kill)| kill),
                     admin,
+                    admin_token_file,
                     log,
                     program,
                 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::addr::ListenAddr;
+use crate::admin::TokenFileError;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FlagsError {
@@ -39,6 +40,18 @@ pub(super) enum FlagsError {
 
     #[error("{name} {}: {fault}", path.display())]
     Folder { name: String, path: PathBuf, fault: FolderFault },
+
+    #[error("{name} {}: {fault}", path.display())]
+    Token { name: String, path: PathBuf, fault: TokenFileError },
+
+    #[error(
+        "{name}: it is for an admin listener on TCP, and there is none: give --admin an address such as \
+         127.0.0.1:9090, or leave it out (on a Unix socket no token is needed)"
+    )]
+    TokenForNothing { name: String },
+
+    #[error("{kill}: {never} is 0, so no worker counts as hung: leave out one or the other")]
+    NeverHung { kill: String, never: String },
 
     #[error("--workers auto: the CPUs cannot be counted ({0}): give a number")]
     UnknownCpus(#[source] io::Error),

@@ -1,5 +1,8 @@
 //! What the tests of all topics use.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::config::Config;
 use crate::flags::{Outcome, parse_from};
 
@@ -33,7 +36,7 @@ pub(super) fn told(args: &[&str]) -> String {
     }
 }
 
-/// A folder for the YAML file; it and `other` in it pass for the client's.
+/// A folder for the YAML file; it and `other` in it pass for the client's and hold a token file.
 pub(super) struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -43,6 +46,8 @@ impl Folder {
         std::fs::create_dir(&other).expect("folder");
         for dir in [folder.0.path(), &other] {
             std::fs::write(dir.join("socket.io.js"), "").expect("file");
+            std::fs::write(dir.join("token"), "secret\n").expect("file");
+            std::fs::set_permissions(dir.join("token"), Permissions::from_mode(0o600)).expect("mode");
         }
         folder
     }

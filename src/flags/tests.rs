@@ -13,7 +13,7 @@ use crate::flags::{Flags, Outcome, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 27] = [
+const SAMPLES: [(&str, &str, &str); 30] = [
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
@@ -25,6 +25,8 @@ const SAMPLES: [(&str, &str, &str); 27] = [
     ("hold-timeout", "1s", "2s"),
     ("start-timeout", "1s", "2s"),
     ("drain-timeout", "1s", "2s"),
+    ("hang-timeout", "1s", "0"),
+    ("hang-kill", "true", "false"),
     ("dialect", "haft", "node"),
     ("node-style", "'\"my:connection\"'", "sticky-session"),
     ("node-serialization", "advanced", "json"),
@@ -40,6 +42,7 @@ const SAMPLES: [(&str, &str, &str); 27] = [
     ("static", "/", "/tmp"),
     ("client-dist", "DIR", "DIR/other"),
     ("admin", "9090", "unix:/run/y"),
+    ("admin-token-file", "DIR/token", "DIR/other/token"),
     ("log-format", "json", "text"),
 ];
 
@@ -49,7 +52,11 @@ fn keys() -> BTreeSet<String> {
 
 /// What to put after a flag, so that it belongs to what runs.
 fn program(key: &str) -> &'static [&'static str] {
-    if node_keys().contains(key) { &["--", "x"] } else { &[] }
+    match key {
+        "admin-token-file" => &["--admin=9090"],
+        _ if node_keys().contains(key) => &["--", "x"],
+        _ => &[],
+    }
 }
 
 fn keys_of(config: &Config) -> BTreeSet<String> {
@@ -64,7 +71,7 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\nprefix-output: false\naffinity: ip\n\
         ipv4-prefix: 32\nipv6-prefix: 128\nmax-in-flight: 64\nhold-timeout: 5s\nstart-timeout: 30s\n\
-        drain-timeout: 25s\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
+        drain-timeout: 25s\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
     assert_eq!(told(&["--check", "-w", "2"]), expected);
@@ -117,7 +124,8 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
     let folder = Folder::new();
     let dir = folder.path();
     let (folder_a, folder_b) = (format!("--static={dir}"), format!("--client-dist={dir}"));
-    let engine = config(&["--admin=9090", &folder_a, &folder_b, "--cors-origin=*"]);
+    let token = format!("--admin-token-file={dir}/token");
+    let engine = config(&["--admin=9090", &token, &folder_a, &folder_b, "--cors-origin=*"]);
     let command = config(&["--", "x"]);
     let both: BTreeSet<_> = keys_of(&engine).union(&keys_of(&command)).cloned().collect();
     assert_eq!(both, keys());
@@ -207,7 +215,8 @@ fn node_keys() -> BTreeSet<&'static str> {
 fn is_refused(folder: &Folder, key: &str, rest: &[&str]) -> bool {
     let Some((_, value, _)) = SAMPLES.iter().find(|(known, _, _)| *known == key) else { return false };
     let flag = format!("--{key}={}", value.trim_matches('\'').replace("DIR", folder.path()));
-    let outcome = parse_from([&["haft", &flag], rest].concat());
+    let company: &[&str] = if key == "admin-token-file" { program(key) } else { &[] };
+    let outcome = parse_from([&["haft", &flag], company, rest].concat());
     matches!(outcome, Outcome::Exit(_))
 }
 

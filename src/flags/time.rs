@@ -34,6 +34,11 @@ pub(super) fn span(text: &str) -> Result<Duration, TimeError> {
     at_most(LONGEST, humantime::parse_duration(text)?)
 }
 
+/// A time with its unit, or 0 for what is off then.
+pub(super) fn span_or_off(text: &str) -> Result<Duration, TimeError> {
+    if text == "0" { Ok(Duration::ZERO) } else { span(text) }
+}
+
 /// A time with its unit, more than 0.
 pub(super) fn positive(text: &str) -> Result<Duration, TimeError> {
     more_than_zero(span(text)?)
@@ -74,6 +79,8 @@ mod tests {
         }
         assert_eq!(span("5").expect_err("no unit").to_string(), "give a unit, such as 5s or 5000ms");
         assert_eq!(positive("0s"), Err(TimeError::Zero));
+        assert_eq!(span_or_off("0"), Ok(Duration::ZERO));
+        assert_eq!((span_or_off("00").is_err(), span_or_off("1s")), (true, Ok(Duration::from_secs(1))));
     }
 
     #[test]

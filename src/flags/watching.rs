@@ -1,10 +1,15 @@
 //! How haft is watched: the admin listener and the log.
 
+use std::path::PathBuf;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::addr::ListenAddr;
+use crate::admin::TokenFile;
 use crate::config::LogFormat;
+use crate::flags::error::FlagsError;
+use crate::flags::said::Said;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Admin")]
@@ -15,6 +20,32 @@ pub(super) struct Admin {
     /// owner may open.
     #[arg(long, value_name = "ADDR")]
     pub(super) admin: Option<ListenAddr>,
+
+    /// The file with the token that opens control on a TCP admin listener [default: control is off on TCP]
+    ///
+    /// One line; only its owner may read it (mode 600). A change is asked for with `Authorization: Bearer <token>`. The
+    /// file is read for each such request, so the token can be changed at any time.
+    #[arg(long, value_name = "PATH", value_parser = token_path)]
+    admin_token_file: Option<PathBuf>,
+}
+
+fn token_path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("the name of the file is missing") } else { Ok(text.into()) }
+}
+
+impl Admin {
+    /// The token file, found to be one that serves.
+    pub(super) fn token_file(&self, said: &Said) -> Result<Option<PathBuf>, FlagsError> {
+        let Some(path) = &self.admin_token_file else { return Ok(None) };
+        let name = said.name("admin-token-file");
+        if matches!(self.admin, None | Some(ListenAddr::Unix(_))) {
+            return Err(FlagsError::TokenForNothing { name });
+        }
+        match TokenFile::new(path).check() {
+            Ok(()) => Ok(Some(path.clone())),
+            Err(fault) => Err(FlagsError::Token { name, path: path.clone(), fault }),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +84,11 @@ fn level(text: &str) -> Result<String, LevelError> {
 #[cfg(test)]
 mod tests {
     use crate::config::LogFormat;
-    use crate::flags::testing::{config, refused};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use crate::flags::testing::{Folder, config, refused};
 
     #[test]
     fn admin_is_off_unless_it_has_an_address() {
@@ -62,6 +97,34 @@ mod tests {
         assert_eq!(admin("127.0.0.1:9090"), Some("127.0.0.1:9090".to_owned()));
         assert_eq!(admin("unix:/run/haft.sock"), Some("unix:/run/haft.sock".to_owned()));
         assert!(refused(&["--admin", "off"]).contains("the port is not a number"));
+    }
+
+    #[test]
+    fn a_token_is_for_tcp_and_for_nobody_else_to_read() {
+        let folder = Folder::new();
+        let token = format!("{}/token", folder.path());
+        assert_eq!(config(&[]).admin_token_file, None);
+        let file = format!("--admin-token-file={token}");
+        for admin in ["--admin=127.0.0.1:9090", "--admin=9090", "--admin=[::1]:9090"] {
+            assert_eq!(config(&[admin, &file]).admin_token_file, Some(PathBuf::from(&token)));
+        }
+        for args in [vec![file.as_str()], vec!["--admin=unix:/run/y", &file]] {
+            let message = refused(&args);
+            assert!(message.contains("--admin-token-file: it is for an admin listener on TCP"), "{message}");
+        }
+        let yaml = folder.yaml(&format!("admin: 9090\nadmin-token-file: {token}\n"));
+        fs::set_permissions(&token, Permissions::from_mode(0o640)).expect("mode");
+        let message = refused(&["-c", &yaml]);
+        assert!(
+            message.contains(&format!("haft.yaml:2: admin-token-file {token}: others than its owner")),
+            "{message}"
+        );
+        fs::write(&token, "\n").expect("file");
+        fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("mode");
+        assert!(refused(&["--admin=9090", &file]).contains("it is empty: put a token into it"));
+        fs::remove_file(&token).expect("file");
+        assert!(refused(&["--admin=9090", &file]).contains("No such file or directory"));
+        assert!(refused(&["--admin=9090", "--admin-token-file="]).contains("the name of the file is missing"));
     }
 
     #[test]
