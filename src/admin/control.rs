@@ -1,19 +1,59 @@
 //! How the admin pages speak with the master's loop: a request, and the way its answer goes back.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
+
+use super::audit::Audit;
+use super::snapshot::Snapshot;
 
 /// How many requests may wait for the master; the next one waits for its place.
 const QUEUE: usize = 32;
 
 /// What the master is asked.
 ///
-/// What changes the master's state (reload, scale, drain) becomes one variant each, sent only for a caller who has been
-/// found to be allowed to; what is here now only reads.
+/// The asker may have left meanwhile ([`oneshot::Sender::is_closed`]): then nothing need be sent, and nothing should be
+/// changed, since the asker was told that the master is late.
 #[derive(Debug)]
 pub enum ControlRequest {
-    /// The state of this instant. The asker may have left meanwhile ([`oneshot::Sender::is_closed`]): then nothing need be
-    /// sent.
-    Snapshot(oneshot::Sender<super::Snapshot>),
+    /// The state of this instant.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// To change something, asked by somebody who may. Answered at once, not when the change is complete, with one line
+    /// for the operator.
+    Change(Change, oneshot::Sender<Result<String, Denied>>),
+}
+
+/// What an operator can change while haft runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Replace every worker by a new one, slot by slot.
+    Reload,
+    /// Have another number of slots.
+    Scale {
+        /// From 1 to [`crate::config::MAX_WORKERS`].
+        workers: usize,
+    },
+    /// Give a slot no new connections.
+    Drain {
+        /// The slot's number, below [`crate::config::MAX_WORKERS`]; there need not be such a slot.
+        slot: usize,
+    },
+    /// Give a drained slot connections again.
+    Undrain {
+        /// As in [`Change::Drain`].
+        slot: usize,
+    },
+}
+
+/// Why the master did not change anything. Each text names the thing and the cure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Not now (HTTP: 409 Conflict).
+    #[error("{0}")]
+    Busy(String),
+    /// Never as it was asked (HTTP: 400 Bad Request).
+    #[error("{0}")]
+    Impossible(String),
 }
 
 /// Why the master gave no answer.
@@ -31,24 +71,39 @@ pub enum ControlError {
 #[derive(Debug, Clone)]
 pub struct Control {
     requests: mpsc::Sender<ControlRequest>,
+    pub(super) audit: Arc<Audit>,
 }
 
 /// A handle, and the end that the master's loop serves. Requests come one at a time, and the master answers each between
 /// two steps of its own: that is what makes an answer one consistent instant.
 pub fn channel() -> (Control, mpsc::Receiver<ControlRequest>) {
     let (requests, received) = mpsc::channel(QUEUE);
-    (Control { requests }, received)
+    (Control { requests, audit: Arc::default() }, received)
 }
 
 impl Control {
-    /// The master's state at one instant.
+    /// The master's state at one instant, with what was asked of its control until then.
     ///
     /// # Errors
     ///
     /// [`ControlError::Stopped`] if the master's loop is gone. Waits without bound for a loop that is there.
-    pub async fn snapshot(&self) -> Result<super::Snapshot, ControlError> {
+    pub async fn snapshot(&self) -> Result<Snapshot, ControlError> {
+        let snapshot = self.ask(ControlRequest::Snapshot).await?;
+        Ok(Snapshot { control: self.audit.counts(), ..snapshot })
+    }
+
+    /// Asks for a change, for somebody who has been found to be allowed to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::snapshot`]; within the answer, why the master did not do it.
+    pub async fn change(&self, change: Change) -> Result<Result<String, Denied>, ControlError> {
+        self.ask(|reply| ControlRequest::Change(change, reply)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest) -> Result<T, ControlError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(ControlRequest::Snapshot(reply)).await.map_err(|_| ControlError::Stopped)?;
+        self.requests.send(request(reply)).await.map_err(|_| ControlError::Stopped)?;
         answer.await.map_err(|_| ControlError::Stopped)
     }
 }
@@ -65,7 +120,14 @@ mod tests {
             let Some(ControlRequest::Snapshot(reply)) = requests.recv().await else { panic!("no request") };
             reply.send(example::snapshot()).expect("the asker waits");
         });
-        assert_eq!(asked, Ok(example::snapshot()));
+        assert_eq!(asked, Ok(Snapshot { control: Audit::default().counts(), ..example::snapshot() }));
+        let denied = Denied::Busy("a reload is under way".to_owned());
+        let (asked, ()) = tokio::join!(control.change(Change::Scale { workers: 3 }), async {
+            let Some(ControlRequest::Change(change, reply)) = requests.recv().await else { panic!("no request") };
+            assert_eq!(change, Change::Scale { workers: 3 });
+            reply.send(Err(denied.clone())).expect("the asker waits");
+        });
+        assert_eq!(asked, Ok(Err(denied)));
     }
 
     #[tokio::test]
@@ -75,5 +137,6 @@ mod tests {
         assert_eq!(asked, Err(ControlError::Stopped));
         drop(requests);
         assert_eq!(control.snapshot().await, Err(ControlError::Stopped));
+        assert_eq!(control.change(Change::Reload).await, Err(ControlError::Stopped));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{ExitStatus, Histogram, SlotState, SlotStatus, Snapshot};
+use super::{ControlCounts, ExitStatus, Histogram, SlotState, SlotStatus, Snapshot};
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
 pub(super) fn snapshot() -> Snapshot {
@@ -30,6 +30,10 @@ pub(super) fn snapshot() -> Snapshot {
         hand_over,
         descriptors_open: 31,
         descriptors_limit: 65_536,
+        control: ControlCounts {
+            requests: vec![("reload", 12), ("scale", 0)],
+            refused: vec![("no_token", 13), ("foreign_uid", 0)],
+        },
         slots: vec![ready_slot(), gone_slot()],
     }
 }

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, no_labels};
 use super::negotiate::Format;
-use super::snapshot::{SlotState, SlotStatus, Snapshot, seconds_since_1970};
+use super::snapshot::{ControlCounts, SlotState, SlotStatus, Snapshot, seconds_since_1970};
 
 /// The body of `/metrics`.
 ///
@@ -41,6 +41,7 @@ impl Collector for Scrape {
         connections(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
         workers(&mut families, &self.snapshot.slots)?;
+        control(&mut families, &self.snapshot.control)?;
         process(&mut families, &self.snapshot)
     }
 }
@@ -145,6 +146,19 @@ fn workers(families: &mut Families<'_>, slots: &[SlotStatus]) -> fmt::Result {
     )
 }
 
+fn control(families: &mut Families<'_>, control: &ControlCounts) -> fmt::Result {
+    families.counter(
+        "haft_control_requests",
+        "Changes asked for on the admin listener that the master has taken on.",
+        control.requests.iter().map(|(action, count)| (vec![("action", Cow::from(*action))], *count)),
+    )?;
+    families.counter(
+        "haft_control_refused",
+        "Attempts to change something by those who may not.",
+        by_reason(&control.refused),
+    )
+}
+
 fn process(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.gauge("process_open_fds", "Open file descriptors.", [(no_labels(), now.descriptors_open)])?;
     families.gauge("process_max_fds", "Most file descriptors allowed.", [(no_labels(), now.descriptors_limit)])?;
@@ -180,7 +194,7 @@ mod tests {
     #[test]
     fn every_promised_family_is_there_with_its_type_and_labels() {
         let page = read(example::snapshot(), Format::Text);
-        let promised: [(&str, &str, &[&str]); 21] = [
+        let promised: [(&str, &str, &[&str]); 23] = [
             ("haft_connections_accepted_total", "counter", &[]),
             ("haft_connections_delivered_total", "counter", &["slot"]),
             ("haft_connections_refused_total", "counter", &["reason"]),
@@ -197,6 +211,8 @@ mod tests {
             ("haft_worker_connections_in_flight", "gauge", &["slot"]),
             ("haft_worker_connections_held", "gauge", &["slot"]),
             ("haft_worker_connections_open", "gauge", &["slot"]),
+            ("haft_control_requests_total", "counter", &["action"]),
+            ("haft_control_refused_total", "counter", &["reason"]),
             ("process_open_fds", "gauge", &[]),
             ("process_max_fds", "gauge", &[]),
             ("process_start_time_seconds", "gauge", &[]),
@@ -213,7 +229,7 @@ mod tests {
     #[test]
     fn the_numbers_are_the_snapshots() {
         let page = read(example::snapshot(), Format::Text);
-        let expected: [Expected; 17] = [
+        let expected: [Expected; 19] = [
             ("haft_connections_accepted_total", &[], 100.0),
             ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
             ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -228,6 +244,8 @@ mod tests {
             ("haft_worker_exits_total", &[("slot", "1"), ("reason", "a \"quoted\"\nline\\")], 1.0),
             ("haft_worker_connections_in_flight", &[("slot", "0")], 1.0),
             ("haft_worker_connections_open", &[("slot", "0")], 11.0),
+            ("haft_control_requests_total", &[("action", "reload")], 12.0),
+            ("haft_control_refused_total", &[("reason", "no_token")], 13.0),
             ("process_open_fds", &[], 31.0),
             ("process_start_time_seconds", &[], 1_700_000_000.25),
             ("haft_build_info", &[("version", "1.2.3")], 1.0),

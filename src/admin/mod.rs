@@ -1,4 +1,4 @@
-//! What people and machines may see of a running master: metrics, status, health.
+//! What people and machines may see of a running master (metrics, status, health), and what they may change.
 //!
 //! The master owns every number. For each request this folder asks it, through [`Control`], for one [`Snapshot`] taken at
 //! one instant, and renders that: so the numbers of one answer always fit each other, and nothing is counted twice.
@@ -10,11 +10,19 @@
 //! | `/healthz` | 200 as long as the master's loop answers |
 //! | `/readyz` | 200 if a new connection would find a worker, else 503 and why |
 //!
-//! It never changes the master's state, never binds a socket, never reads `/proc`, and never answers with more than the
-//! snapshot holds.
+//! | `POST /reload` | replaces the workers, slot by slot |
+//! | `POST /scale?workers=N` | changes the number of slots |
+//! | `POST /drain?slot=K`, `/undrain?slot=K` | gives a slot no new connections, or some again |
+//!
+//! Reading is for everybody who can connect; changing only for those whom `guard` lets pass. A change is the master's to
+//! make: nothing here touches its state. This folder never binds a socket, never reads `/proc`, and never answers with
+//! more than the snapshot holds.
 
+mod action;
+mod audit;
 mod control;
 mod families;
+mod guard;
 mod histogram;
 mod metrics;
 mod negotiate;
@@ -28,10 +36,10 @@ mod example;
 #[cfg(test)]
 mod exposition;
 
-pub use control::{Control, ControlError, ControlRequest, channel};
+pub use control::{Change, Control, ControlError, ControlRequest, Denied, channel};
 pub use histogram::Histogram;
 pub use metrics::encode;
 pub use negotiate::Format;
 pub use server::{AdminListener, serve};
-pub use snapshot::{ExitStatus, SlotState, SlotStatus, Snapshot};
+pub use snapshot::{ControlCounts, ExitStatus, SlotState, SlotStatus, Snapshot};
 pub use token::{TokenFile, TokenFileError};

@@ -1,4 +1,4 @@
-//! Which of the two text forms of the metrics a client gets (RFC 9110, section 12.5.1).
+//! Which form of an answer a client gets (RFC 9110, section 12.5.1).
 
 /// A form of `/metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,19 @@ impl Format {
     }
 }
 
+/// Whether a client with these `Accept` headers prefers JSON to text. One that names neither does not.
+pub(super) fn prefers_json<'a>(accept: impl IntoIterator<Item = &'a str>) -> bool {
+    let (mut text, mut json) = (0.0_f32, 0.0_f32);
+    for range in accept.into_iter().flat_map(|header| header.split(',')).map(Range::parse) {
+        match range.media_type.to_ascii_lowercase().as_str() {
+            "application/json" => json = json.max(range.quality),
+            "text/plain" | "text/*" => text = text.max(range.quality),
+            _ => {}
+        }
+    }
+    json > text
+}
+
 /// One element of an `Accept` header.
 struct Range<'a> {
     media_type: &'a str,
@@ -64,6 +77,20 @@ impl<'a> Range<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_for_who_names_it_and_likes_it_better() {
+        for (accept, json) in [
+            ("application/json", true),
+            ("Application/JSON;q=0.3, text/plain;q=0.2", true),
+            ("application/json, text/plain", false),
+            ("application/json;q=0", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            assert_eq!(prefers_json([accept]), json, "{accept}");
+        }
+    }
 
     #[test]
     fn prometheus_gets_open_metrics_and_everyone_else_the_text_format() {

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
+use super::action::Action;
 use super::control::ControlError;
 use super::metrics;
 use super::negotiate::Format;
@@ -16,7 +17,7 @@ use super::snapshot::{SlotState, SlotStatus, Snapshot};
 pub(super) type Answer = Response<Full<Bytes>>;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-/// All that any page may be asked with; a page that changes something will name its own.
+/// All that a page may be asked with.
 const METHODS: &str = "GET, HEAD";
 
 /// A page that needs to know the master's state.
@@ -32,6 +33,8 @@ pub(super) enum Page {
 #[derive(Debug)]
 pub(super) enum Wanted {
     Page(Page),
+    /// A change, if the asker may.
+    Change(Action),
     /// The answer does not depend on the master.
     Already(Answer),
 }
@@ -58,8 +61,11 @@ impl Page {
     }
 }
 
-/// Judges a request. `has_body`: whether it announces a body, which no page takes.
+/// Judges a request. `has_body`: whether it announces a body, which nothing here takes.
 pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
+    if let Some(action) = Action::from_path(path) {
+        return action.refuse_method(method).map_or(Wanted::Change(action), Wanted::Already);
+    }
     let page = Page::ALL.into_iter().find(|page| page.path() == path);
     if page.is_none() && path != "/" {
         let text = format!("There is nothing here. The paths are:\n\n{}", list());
@@ -71,13 +77,17 @@ pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
         return Wanted::Already(answer);
     }
     if has_body {
-        let text = "A request to this path has no body.\n".to_owned();
-        return Wanted::Already(plain(StatusCode::PAYLOAD_TOO_LARGE, text));
+        return Wanted::Already(refuse_body());
     }
     match page {
         Some(page) => Wanted::Page(page),
         None => Wanted::Already(plain(StatusCode::OK, index())),
     }
+}
+
+/// The answer to a request with a body.
+pub(super) fn refuse_body() -> Answer {
+    plain(StatusCode::PAYLOAD_TOO_LARGE, "A request to this path has no body.\n".to_owned())
 }
 
 /// Renders a page from what the master answered. `asked`: the request's headers.
@@ -147,14 +157,16 @@ fn index() -> String {
 }
 
 fn list() -> String {
-    Page::ALL.into_iter().map(|page| format!("{:10}{}\n", page.path(), page.about())).collect()
+    let pages = Page::ALL.map(|page| (page.path(), page.about()));
+    let actions = Action::ALL.map(|action| (action.usage(), action.about()));
+    pages.into_iter().chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()
 }
 
-fn plain(status: StatusCode, text: String) -> Answer {
+pub(super) fn plain(status: StatusCode, text: String) -> Answer {
     answer(status, PLAIN, text.into())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     const FIXED: [(HeaderName, &str); 2] =
         [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")];
     let mut answer = Response::new(Full::new(body));

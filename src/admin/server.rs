@@ -2,21 +2,28 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::unistd::geteuid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::action::{self, Action};
+use super::audit::Audit;
 use super::control::{Control, ControlError};
+use super::guard::{Caller, Guard};
 use super::pages::{self, Answer, Wanted};
+use super::token::TokenFile;
 
 /// Where the admin pages are served: a socket that is bound and listens already.
 #[derive(Debug)]
@@ -50,15 +57,23 @@ impl AdminListener {
 
     async fn accept(&self) -> io::Result<Client> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Client::Tcp(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Client::Tcp(stream, peer)),
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Client::Unix(stream)),
         }
     }
 }
 
 enum Client {
-    Tcp(TcpStream),
+    Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+struct Desk {
+    limits: Limits,
+    control: Control,
+    guard: Guard,
 }
 
 /// What one client, and all of them together, may take.
@@ -95,16 +110,20 @@ const LINGER_BYTES: u64 = 256 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the admin pages until it is dropped; its connections end with it.
-pub async fn serve(listener: AdminListener, control: Control) {
-    serve_within(Limits::DEFAULT, listener, control).await;
+///
+/// `token_file` opens control on a TCP listener; without it control is off there. Must be called inside a tokio runtime.
+pub async fn serve(listener: AdminListener, control: Control, token_file: Option<TokenFile>) {
+    let guard = Guard { own_uid: geteuid().as_raw(), token_file };
+    serve_from(Desk { limits: Limits::DEFAULT, control, guard }, listener).await;
 }
 
-async fn serve_within(limits: Limits, listener: AdminListener, control: Control) {
+async fn serve_from(desk: Desk, listener: AdminListener) {
+    let desk = Arc::new(desk);
     let mut connections = JoinSet::new();
     let mut failing = false;
     loop {
         // A full house sheds load by not accepting.
-        while connections.len() >= limits.connections {
+        while connections.len() >= desk.limits.connections {
             connections.join_next().await;
         }
         let accepted = tokio::select! {
@@ -112,8 +131,16 @@ async fn serve_within(limits: Limits, listener: AdminListener, control: Control)
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok(Client::Tcp(stream)) => drop(connections.spawn(attend(limits, stream, control.clone()))),
-            Ok(Client::Unix(stream)) => drop(connections.spawn(attend(limits, stream, control.clone()))),
+            Ok(Client::Tcp(stream, peer)) => {
+                // The peer may have reset it already.
+                let Ok(local) = stream.local_addr() else { continue };
+                let caller = Caller::tcp(peer, local);
+                drop(connections.spawn(attend(Arc::clone(&desk), stream, caller)));
+            }
+            Ok(Client::Unix(stream)) => {
+                let caller = Caller::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) };
+                drop(connections.spawn(attend(Arc::clone(&desk), stream, caller)));
+            }
             Err(error) => {
                 if !failing {
                     warn!(%error, "the admin listener cannot accept");
@@ -128,8 +155,8 @@ async fn serve_within(limits: Limits, listener: AdminListener, control: Control)
 }
 
 /// One connection from accept to close.
-async fn attend(limits: Limits, stream: impl AsyncRead + AsyncWrite + Unpin, control: Control) {
-    match timeout(limits.connection_time, exchange(limits, stream, &control)).await {
+async fn attend(desk: Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller) {
+    match timeout(desk.limits.connection_time, exchange(&desk, stream, &caller)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "an admin connection failed"),
         Err(_) => debug!("an admin connection took too long"),
@@ -139,15 +166,15 @@ async fn attend(limits: Limits, stream: impl AsyncRead + AsyncWrite + Unpin, con
 /// One request and its answer. A further request takes a further connection: so a client that has been answered holds
 /// nothing, and each answer has the whole of the connection's time.
 async fn exchange(
-    limits: Limits,
+    desk: &Desk,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    control: &Control,
+    caller: &Caller,
 ) -> Result<(), hyper::Error> {
-    let service = service_fn(|request| answer(limits, request, control));
+    let service = service_fn(|request| answer(desk, request, caller));
     let exchanged = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
-        .max_buf_size(limits.head)
+        .header_read_timeout(desk.limits.head_time)
+        .max_buf_size(desk.limits.head)
         .keep_alive(false)
         // A client that sends its request and closes its writing end is answered all the same.
         .half_close(true)
@@ -155,7 +182,7 @@ async fn exchange(
         .await;
     // Answered, be it only by "400 Bad Request".
     if exchanged.as_ref().map_or_else(hyper::Error::is_parse, |()| true) {
-        let _ = timeout(limits.linger_time, drain(stream)).await;
+        let _ = timeout(desk.limits.linger_time, drain(stream)).await;
     }
     exchanged
 }
@@ -170,15 +197,44 @@ async fn drain(stream: impl AsyncRead + Unpin) -> io::Result<u64> {
     tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
 }
 
-async fn answer(limits: Limits, request: Request<Incoming>, control: &Control) -> Result<Answer, Infallible> {
+async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller) -> Result<Answer, Infallible> {
     let has_body = !request.body().is_end_stream();
     Ok(match pages::wanted(request.method(), request.uri().path(), has_body) {
         Wanted::Already(answer) => answer,
         Wanted::Page(page) => {
-            let now = timeout(limits.reply_time, control.snapshot()).await.unwrap_or(Err(ControlError::Late));
+            let now = in_time(desk, desk.control.snapshot()).await;
             pages::render(page, request.headers(), now)
         }
+        Wanted::Change(action) => change(desk, action, &request, caller).await,
     })
+}
+
+/// Changes something, for who may.
+async fn change(desk: &Desk, action: Action, request: &Request<Incoming>, caller: &Caller) -> Answer {
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
+        desk.control.audit.refused(caller, action, &refused, Instant::now());
+        return refused.refusal.answer(headers);
+    }
+    if !request.body().is_end_stream() {
+        return pages::refuse_body();
+    }
+    let change = match action.change(uri.query()) {
+        Ok(change) => change,
+        Err(error) => return action::say(StatusCode::BAD_REQUEST, headers, &error.to_string()),
+    };
+    let said = in_time(desk, desk.control.change(change)).await;
+    match &said {
+        Ok(Ok(text)) => desk.control.audit.done(caller, action, text),
+        Ok(Err(denied)) => Audit::denied(caller, action, denied),
+        Err(error) => Audit::denied(caller, action, error),
+    }
+    action.answered(headers, said)
+}
+
+/// What the master answers, if it does within the time allowed.
+async fn in_time<T>(desk: &Desk, asked: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
+    timeout(desk.limits.reply_time, asked).await.unwrap_or(Err(ControlError::Late))
 }
 
 #[cfg(test)]

@@ -54,8 +54,21 @@ pub struct Snapshot {
     pub descriptors_open: u64,
     /// Descriptors that the master may have open (the soft RLIMIT_NOFILE).
     pub descriptors_limit: u64,
+    /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master says.
+    pub control: ControlCounts,
     /// One entry per slot, in the order of slots.
     pub slots: Vec<SlotStatus>,
+}
+
+/// What was asked of control since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ControlCounts {
+    /// Changes that the master has taken on, by what they were.
+    #[serde(serialize_with = "as_map")]
+    pub requests: Vec<(&'static str, u64)>,
+    /// Attempts by those who may not, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub refused: Vec<(&'static str, u64)>,
 }
 
 /// A slot and the worker that fills it now.

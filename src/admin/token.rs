@@ -44,6 +44,9 @@ pub enum TokenFileError {
     NoToken,
 }
 
+/// A token. It is never shown: not in the log, not in an error, not by `Debug`.
+pub(super) struct Token(String);
+
 impl TokenFile {
     /// The file at this path. Nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -64,7 +67,7 @@ impl TokenFile {
         self.read().map(drop)
     }
 
-    fn read(&self) -> Result<String, TokenFileError> {
+    pub(super) fn read(&self) -> Result<Token, TokenFileError> {
         // Without O_NONBLOCK opening a pipe waits for its writer (fifo(7)).
         let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&self.path)?;
         let metadata = file.metadata()?;
@@ -76,22 +79,35 @@ impl TokenFile {
         }
         let mut bytes = Vec::new();
         file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        token(&bytes)
+        Token::from_text(&bytes)
     }
 }
 
-/// The token in a file of these bytes.
-fn token(bytes: &[u8]) -> Result<String, TokenFileError> {
-    let text = bytes.trim_ascii();
-    if text.is_empty() {
-        return Err(TokenFileError::Empty);
+impl Token {
+    fn from_text(bytes: &[u8]) -> Result<Self, TokenFileError> {
+        let text = bytes.trim_ascii();
+        if text.is_empty() {
+            return Err(TokenFileError::Empty);
+        }
+        // RFC 6750: 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=".
+        let (core, _) = text.split_at(text.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1));
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
+        match std::str::from_utf8(text) {
+            Ok(token) if bytes.len() as u64 <= LONGEST && !core.is_empty() && core.iter().all(fits) => {
+                Ok(Self(token.to_owned()))
+            }
+            _ => Err(TokenFileError::NoToken),
+        }
     }
-    // RFC 6750: 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=".
-    let (core, _) = text.split_at(text.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1));
-    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
-    match std::str::from_utf8(text) {
-        Ok(token) if bytes.len() as u64 <= LONGEST && !core.is_empty() && core.iter().all(fits) => Ok(token.to_owned()),
-        _ => Err(TokenFileError::NoToken),
+
+    /// Whether this is the token. Looks at every byte however many are right, so that the time it takes tells nothing but
+    /// the length of what was given.
+    pub(super) fn is(&self, given: &[u8]) -> bool {
+        let token = self.0.as_bytes();
+        let differing = given.iter().enumerate().fold(given.len() ^ token.len(), |differing, (index, byte)| {
+            differing | usize::from(byte ^ token[index % token.len()])
+        });
+        std::hint::black_box(differing) == 0
     }
 }
 
@@ -105,7 +121,8 @@ mod tests {
     #[test]
     fn a_token_is_one_line_of_what_a_header_can_carry() {
         for text in ["secret", "secret\n", "  secret\r\n", "secret=="] {
-            assert_eq!(token(text.as_bytes()).expect(text), text.trim());
+            let token = Token::from_text(text.as_bytes()).expect(text);
+            assert!(token.is(text.trim().as_bytes()), "{text}");
         }
         for (text, why) in [
             ("", "it is empty"),
@@ -117,11 +134,20 @@ mod tests {
             ("ä", "it holds no token"),
             ("Bearer x", "it holds no token"),
         ] {
-            let error = token(text.as_bytes()).expect_err(text).to_string();
+            let error = Token::from_text(text.as_bytes()).err().expect(text).to_string();
             assert!(error.starts_with(why), "{text:?}: {error}");
         }
-        assert!(token(&[b'x'; LONGEST as usize]).is_ok());
-        assert!(token(&[b'x'; LONGEST as usize + 1]).is_err());
+        assert!(Token::from_text(&[b'x'; LONGEST as usize]).is_ok());
+        assert!(Token::from_text(&[b'x'; LONGEST as usize + 1]).is_err());
+    }
+
+    #[test]
+    fn only_the_whole_token_is_right() {
+        let token = Token::from_text(b"secret").expect("a token");
+        assert!(token.is(b"secret"));
+        for wrong in ["", "s", "secre", "secrets", "Secret", "secretsecret", "secre\0"] {
+            assert!(!token.is(wrong.as_bytes()), "{wrong}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use self::link::News;
 use self::node::NodeDesk;
 use self::plan::Plan;
 use self::supervise::Supervisor;
-use crate::admin::{self, AdminListener, ControlRequest};
+use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DESCRIPTORS_PER_WORKER};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
@@ -131,7 +131,7 @@ impl Master {
             .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
             .collect::<Result<Vec<_>, _>>()?;
         let admin_file = match &config.admin {
-            Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control)?,
+            Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, config)?,
             None => None,
         };
         for listener in &listeners {
@@ -378,13 +378,18 @@ fn admit(dispatch: &mut Dispatch, arrival: Arrival, now: Instant) -> Option<Slot
     dispatch.admit(connection)
 }
 
-/// Serves metrics and status beside the master.
-fn serve_admin(listener: Listener, control: admin::Control) -> Result<Option<SocketFile>, MasterError> {
+/// Serves metrics, status and control beside the master.
+fn serve_admin(
+    listener: Listener,
+    control: admin::Control,
+    config: &Config,
+) -> Result<Option<SocketFile>, MasterError> {
     tracing::info!("metrics and status on {}", listener.addr());
     let is_unix = matches!(listener.addr(), crate::addr::ListenAddr::Unix(_));
     let (socket, file) = listener.into_parts();
     let listener =
         if is_unix { AdminListener::from_unix(socket.into()) } else { AdminListener::from_tcp(socket.into()) };
-    tokio::task::spawn_local(admin::serve(listener.doing("preparing the admin listener")?, control));
+    let token_file = config.admin_token_file.clone().map(TokenFile::new);
+    tokio::task::spawn_local(admin::serve(listener.doing("preparing the admin listener")?, control, token_file));
     Ok(file)
 }

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::{Master, Phase};
-use crate::admin::{ControlRequest, ExitStatus, SlotState as Shown, SlotStatus, Snapshot};
+use crate::admin::{ControlCounts, ControlRequest, Denied, ExitStatus, SlotState as Shown, SlotStatus, Snapshot};
 use crate::config::{Affinity, Config};
 use crate::lifecycle::pool::SlotState;
 use crate::route::Slot;
@@ -29,6 +29,7 @@ impl Master {
         match request {
             // Whoever asked may be gone.
             ControlRequest::Snapshot(reply) => drop(reply.send(self.snapshot())),
+            ControlRequest::Change(_, reply) => drop(reply.send(Err(Denied::Busy("not available".to_owned())))),
         }
     }
 
@@ -67,6 +68,7 @@ impl Master {
             hand_over: ledger.hand_over().clone(),
             descriptors_open: descriptors::open_count().unwrap_or(0),
             descriptors_limit: self.about.descriptor_limit,
+            control: ControlCounts::default(),
             slots: self.dispatch.slots().map(|slot| self.slot_status(slot)).collect(),
         }
     }

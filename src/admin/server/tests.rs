@@ -9,8 +9,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::Receiver;
 
 use super::super::exposition::Exposition;
-use super::super::{ControlRequest, Format, SlotState, Snapshot, channel, example};
+use super::super::{Change, ControlRequest, Denied, Format, SlotState, Snapshot, channel, example};
 use super::*;
+
+mod control;
 
 /// So long that no test ever waits for it.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
@@ -33,11 +35,23 @@ async fn reached<T>(state: impl Future<Output = T>) -> T {
 fn master(snapshot: Snapshot) -> Control {
     let (control, mut requests) = channel();
     tokio::spawn(async move {
-        while let Some(ControlRequest::Snapshot(reply)) = requests.recv().await {
-            let _ = reply.send(snapshot.clone());
+        while let Some(request) = requests.recv().await {
+            match request {
+                ControlRequest::Snapshot(reply) => drop(reply.send(snapshot.clone())),
+                ControlRequest::Change(change, reply) => drop(reply.send(changed(change))),
+            }
         }
     });
     control
+}
+
+/// What that master says to a change.
+fn changed(change: Change) -> Result<String, Denied> {
+    match change {
+        Change::Scale { workers: 99 } => Err(Denied::Busy("a reload is under way: try again".to_owned())),
+        Change::Drain { slot: 99 } => Err(Denied::Impossible("there is no slot 99: write one from 0 to 1".to_owned())),
+        change => Ok(format!("{change:?}")),
+    }
 }
 
 /// A running server on a Unix socket; it ends with this value.
@@ -51,7 +65,8 @@ impl Server {
         let folder = tempfile::tempdir().expect("folder");
         let bound = std::os::unix::net::UnixListener::bind(folder.path().join("admin")).expect("bind");
         let listener = AdminListener::from_unix(bound).expect("listener");
-        Self { folder, task: tokio::spawn(serve_within(limits, listener, control)) }
+        let guard = Guard { own_uid: geteuid().as_raw(), token_file: None };
+        Self { folder, task: tokio::spawn(serve_from(Desk { limits, control, guard }, listener)) }
     }
 
     fn usual() -> Self {
@@ -118,7 +133,7 @@ async fn every_page_answers_over_tcp_as_over_a_unix_socket() {
     let bound = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let addr = bound.local_addr().expect("address");
     let listener = AdminListener::from_tcp(bound).expect("listener");
-    let over_tcp = tokio::spawn(serve(listener, master(example::snapshot())));
+    let over_tcp = tokio::spawn(serve(listener, master(example::snapshot()), None));
     let server = Server::usual();
 
     for (path, content_type, part) in [
@@ -302,8 +317,10 @@ async fn a_client_that_never_closes_is_cut_once_it_was_answered() {
 
 /// The next request, and how it is answered.
 async fn next(requests: &mut Receiver<ControlRequest>) -> tokio::sync::oneshot::Sender<Snapshot> {
-    let ControlRequest::Snapshot(reply) = reached(requests.recv()).await.expect("a request");
-    reply
+    match reached(requests.recv()).await {
+        Some(ControlRequest::Snapshot(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Everything is on this thread: what can happen by itself has happened after so many turns.
