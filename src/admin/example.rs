@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{ControlCounts, ExitStatus, Histogram, SlotState, SlotStatus, Snapshot};
+use super::{ControlCounts, ExitStatus, Histogram, ReloadState, ReloadStatus, SlotState, SlotStatus, Snapshot};
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
 pub(super) fn snapshot() -> Snapshot {
@@ -30,6 +30,18 @@ pub(super) fn snapshot() -> Snapshot {
         hand_over,
         descriptors_open: 31,
         descriptors_limit: 65_536,
+        generation: 2,
+        reload: Some(ReloadStatus {
+            state: ReloadState::UnderWay,
+            description: "slot 1 of 2".to_owned(),
+            unix_time: 1_700_003_500,
+        }),
+        reloads_done: 14,
+        reloads_failed: 15,
+        hung: 16,
+        hang_kills: 17,
+        node_messages: 18,
+        node_messages_dropped: 19,
         control: ControlCounts {
             requests: vec![("reload", 12), ("scale", 0)],
             refused: vec![("no_token", 13), ("foreign_uid", 0)],
@@ -42,6 +54,9 @@ fn ready_slot() -> SlotStatus {
     SlotStatus {
         slot: 0,
         state: SlotState::Ready,
+        drained: false,
+        hung: true,
+        draining_workers: 3,
         generation: 0,
         worker: 1,
         pid: Some(4712),
@@ -60,6 +75,9 @@ fn gone_slot() -> SlotStatus {
     SlotStatus {
         slot: 1,
         state: SlotState::Gone,
+        drained: true,
+        hung: false,
+        draining_workers: 0,
         generation: 0,
         worker: 4,
         pid: None,

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, no_labels};
 use super::negotiate::Format;
-use super::snapshot::{ControlCounts, SlotState, SlotStatus, Snapshot, seconds_since_1970};
+use super::snapshot::{ControlCounts, ReloadState, SlotState, SlotStatus, Snapshot, seconds_since_1970};
 
 /// The body of `/metrics`.
 ///
@@ -41,6 +41,8 @@ impl Collector for Scrape {
         connections(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
         workers(&mut families, &self.snapshot.slots)?;
+        supervision(&mut families, &self.snapshot)?;
+        node(&mut families, &self.snapshot)?;
         control(&mut families, &self.snapshot.control)?;
         process(&mut families, &self.snapshot)
     }
@@ -146,6 +148,56 @@ fn workers(families: &mut Families<'_>, slots: &[SlotStatus]) -> fmt::Result {
     )
 }
 
+fn supervision(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
+    families.gauge(
+        "haft_generation",
+        "The newest generation of workers.",
+        [(no_labels(), u64::from(now.generation))],
+    )?;
+    let under_way = now.reload.as_ref().is_some_and(|reload| reload.state == ReloadState::UnderWay);
+    families.gauge("haft_reload_under_way", "1 while a reload is under way.", [(no_labels(), u64::from(under_way))])?;
+    families.counter(
+        "haft_reloads",
+        "Reloads that have ended.",
+        [("done", now.reloads_done), ("failed", now.reloads_failed)]
+            .map(|(outcome, count)| (vec![("outcome", outcome.into())], count)),
+    )?;
+    families.counter("haft_workers_hung", "How often a worker was found to be hung.", [(no_labels(), now.hung)])?;
+    families.counter(
+        "haft_workers_hang_killed",
+        "How often a hung worker was killed for it.",
+        [(no_labels(), now.hang_kills)],
+    )?;
+    families.gauge(
+        "haft_worker_hung",
+        "1 while the slot's worker counts as hung.",
+        by_slot(&now.slots, |status| Some(status.hung.into())),
+    )?;
+    families.gauge(
+        "haft_slot_drained",
+        "1 while the slot is drained by the operator.",
+        by_slot(&now.slots, |status| Some(status.drained.into())),
+    )?;
+    families.gauge(
+        "haft_workers_draining",
+        "Former workers of the slot that finish what they have.",
+        by_slot(&now.slots, |status| Some(status.draining_workers as u64)),
+    )
+}
+
+fn node(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
+    families.counter(
+        "haft_node_messages",
+        "Messages of Node programs that were for nobody here.",
+        [(no_labels(), now.node_messages)],
+    )?;
+    families.counter(
+        "haft_node_messages_dropped",
+        "Messages between Node workers that were dropped, because they were too long or too many.",
+        [(no_labels(), now.node_messages_dropped)],
+    )
+}
+
 fn control(families: &mut Families<'_>, control: &ControlCounts) -> fmt::Result {
     families.counter(
         "haft_control_requests",
@@ -194,7 +246,7 @@ mod tests {
     #[test]
     fn every_promised_family_is_there_with_its_type_and_labels() {
         let page = read(example::snapshot(), Format::Text);
-        let promised: [(&str, &str, &[&str]); 23] = [
+        let promised: [(&str, &str, &[&str]); 33] = [
             ("haft_connections_accepted_total", "counter", &[]),
             ("haft_connections_delivered_total", "counter", &["slot"]),
             ("haft_connections_refused_total", "counter", &["reason"]),
@@ -211,6 +263,16 @@ mod tests {
             ("haft_worker_connections_in_flight", "gauge", &["slot"]),
             ("haft_worker_connections_held", "gauge", &["slot"]),
             ("haft_worker_connections_open", "gauge", &["slot"]),
+            ("haft_generation", "gauge", &[]),
+            ("haft_reload_under_way", "gauge", &[]),
+            ("haft_reloads_total", "counter", &["outcome"]),
+            ("haft_workers_hung_total", "counter", &[]),
+            ("haft_workers_hang_killed_total", "counter", &[]),
+            ("haft_worker_hung", "gauge", &["slot"]),
+            ("haft_slot_drained", "gauge", &["slot"]),
+            ("haft_workers_draining", "gauge", &["slot"]),
+            ("haft_node_messages_total", "counter", &[]),
+            ("haft_node_messages_dropped_total", "counter", &[]),
             ("haft_control_requests_total", "counter", &["action"]),
             ("haft_control_refused_total", "counter", &["reason"]),
             ("process_open_fds", "gauge", &[]),
@@ -229,7 +291,7 @@ mod tests {
     #[test]
     fn the_numbers_are_the_snapshots() {
         let page = read(example::snapshot(), Format::Text);
-        let expected: [Expected; 19] = [
+        let expected: [Expected; 31] = [
             ("haft_connections_accepted_total", &[], 100.0),
             ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
             ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -244,6 +306,18 @@ mod tests {
             ("haft_worker_exits_total", &[("slot", "1"), ("reason", "a \"quoted\"\nline\\")], 1.0),
             ("haft_worker_connections_in_flight", &[("slot", "0")], 1.0),
             ("haft_worker_connections_open", &[("slot", "0")], 11.0),
+            ("haft_generation", &[], 2.0),
+            ("haft_reload_under_way", &[], 1.0),
+            ("haft_reloads_total", &[("outcome", "done")], 14.0),
+            ("haft_reloads_total", &[("outcome", "failed")], 15.0),
+            ("haft_workers_hung_total", &[], 16.0),
+            ("haft_workers_hang_killed_total", &[], 17.0),
+            ("haft_worker_hung", &[("slot", "0")], 1.0),
+            ("haft_slot_drained", &[("slot", "0")], 0.0),
+            ("haft_slot_drained", &[("slot", "1")], 1.0),
+            ("haft_workers_draining", &[("slot", "0")], 3.0),
+            ("haft_node_messages_total", &[], 18.0),
+            ("haft_node_messages_dropped_total", &[], 19.0),
             ("haft_control_requests_total", &[("action", "reload")], 12.0),
             ("haft_control_refused_total", &[("reason", "no_token")], 13.0),
             ("process_open_fds", &[], 31.0),

@@ -54,10 +54,49 @@ pub struct Snapshot {
     pub descriptors_open: u64,
     /// Descriptors that the master may have open (the soft RLIMIT_NOFILE).
     pub descriptors_limit: u64,
+    /// The newest generation: how many reloads have begun.
+    pub generation: u32,
+    /// The reload that is under way, or else the last one.
+    pub reload: Option<ReloadStatus>,
+    /// Reloads that replaced every worker.
+    pub reloads_done: u64,
+    /// Reloads that stopped before that.
+    pub reloads_failed: u64,
+    /// How often a worker was found to be hung.
+    pub hung: u64,
+    /// How often such a worker was killed for it.
+    pub hang_kills: u64,
+    /// Messages of Node programs (`process.send`) that were for nobody here.
+    pub node_messages: u64,
+    /// Messages between Node workers that were dropped, because they were too long or too many.
+    pub node_messages_dropped: u64,
     /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master says.
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.
     pub slots: Vec<SlotStatus>,
+}
+
+/// A reload, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReloadStatus {
+    /// How far.
+    pub state: ReloadState,
+    /// For people, one line: what it is doing, or how it ended and why.
+    pub description: String,
+    /// When it came to this state, in seconds since 1970.
+    pub unix_time: u64,
+}
+
+/// How far a reload has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadState {
+    /// Slots are being given new workers.
+    UnderWay,
+    /// Every slot has its new worker.
+    Done,
+    /// It was stopped; what had not been replaced stayed.
+    Failed,
 }
 
 /// What was asked of control since the start.
@@ -76,8 +115,14 @@ pub struct ControlCounts {
 pub struct SlotStatus {
     /// The slot's number, from 0.
     pub slot: usize,
-    /// Where its worker is in its life.
+    /// Where its worker is in its life: the one that takes connections, not those that only finish what they have.
     pub state: SlotState,
+    /// Whether the operator has drained it: it gets no new connections.
+    pub drained: bool,
+    /// Whether its worker counts as hung: new connections go to other slots.
+    pub hung: bool,
+    /// Former workers of this slot that finish what they have.
+    pub draining_workers: usize,
     /// How many reloads came before this worker.
     pub generation: u64,
     /// The worker's number, counted over all slots: no two workers of one master have the same.
@@ -216,6 +261,13 @@ mod tests {
         assert_eq!(json["hand_over"]["count"], 90);
         assert_eq!(json["slots"][1]["deaths_by_reason"]["signal SIGKILL"], 2);
         assert_eq!(json["slots"][1]["last_exit"]["unix_time"], 1_700_003_000);
+        assert_eq!(json["generation"], 2);
+        assert_eq!(json["reload"]["state"], "under_way");
+        assert_eq!(json["reload"]["unix_time"], 1_700_003_500);
+        assert_eq!(json["control"]["refused"]["no_token"], 13);
+        let slot = &json["slots"][1];
+        assert_eq!((&slot["drained"], &slot["hung"]), (&true.into(), &false.into()));
+        assert_eq!(json["slots"][0]["draining_workers"], 3);
         assert!(json["slots"][1]["pid"].is_null());
         for state in SlotState::ALL {
             assert_eq!(serde_json::to_value(state).expect("json"), state.name());
