@@ -14,10 +14,13 @@ use crate::flags::said::Said;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Admin")]
 pub(super) struct Admin {
-    /// Where to serve /metrics, /status, /healthz and /readyz [default: off]
+    /// Where to serve /metrics, /status, /healthz and /readyz, and to take /reload, /scale, /drain and /undrain
+    /// [default: off]
     ///
     /// Written like --listen: `9090` is every interface, so prefer `127.0.0.1:9090` or `unix:/path`, which only its
-    /// owner may open.
+    /// owner may open. Everybody who can connect may read. What changes something is a POST (`/scale?workers=4`,
+    /// `/drain?slot=0`), from root or haft's own user on a Unix socket, or with the token on TCP: curl -X POST
+    /// --unix-socket /path http://localhost/reload
     #[arg(long, value_name = "ADDR")]
     pub(super) admin: Option<ListenAddr>,
 
