@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use haft::config::Config;
 use haft::flags::{self, Outcome};
 use haft::{master, worker};
 
@@ -15,6 +16,14 @@ fn main() -> ExitCode {
             exit.print().ok();
             ExitCode::from(exit.code())
         }
-        Outcome::Run(config) => master::main(*config),
+        Outcome::Run(config) => master::main(*config, reread),
+    }
+}
+
+/// The configuration as it is now: the flags as they were typed, and the file as it has become.
+fn reread() -> Result<Config, String> {
+    match flags::parse_from(std::env::args_os()) {
+        Outcome::Run(config) => Ok(*config),
+        Outcome::Exit(exit) => Err(exit.to_string()),
     }
 }

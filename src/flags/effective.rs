@@ -15,6 +15,22 @@ impl Config {
     ///
     /// When the YAML library refuses, which it has no reason to for texts and numbers.
     pub fn to_yaml(&self) -> Result<String, YamlError> {
+        file::write(self.entries())
+    }
+
+    /// The keys whose values differ from those of another configuration.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (ours, theirs) = (self.entries(), other.entries());
+        let value =
+            |entries: &[(&str, Node)], key: &str| entries.iter().find(|(it, _)| *it == key).map(|it| it.1.clone());
+        let mut keys: Vec<&str> = ours.iter().chain(&theirs).map(|(key, _)| *key).collect();
+        keys.retain(|key| value(&ours, key) != value(&theirs, key));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    fn entries(&self) -> Vec<(&'static str, Node)> {
         let mut entries = vec![
             ("listen", self.listen.as_deref().map_or(Node::Nothing, many)),
             ("backlog", one(self.backlog)),
@@ -38,7 +54,7 @@ impl Config {
             Program::Command(command) => entries.extend(command_entries(command)),
             Program::BuiltIn(engine) => entries.extend(engine_entries(engine)),
         }
-        file::write(entries)
+        entries
     }
 }
 

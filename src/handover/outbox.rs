@@ -65,6 +65,11 @@ impl<T> Outbox<T> {
         self.in_flight
     }
 
+    /// How many were sent and are settled: acknowledged, or given back.
+    pub fn settled(&self) -> u64 {
+        self.next_sequence() - self.in_flight as u64
+    }
+
     /// How many more may be sent, if at most `most` may be in flight.
     pub fn room(&self, most: usize) -> usize {
         let credit = self.limit.saturating_sub(self.next_sequence());

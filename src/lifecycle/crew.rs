@@ -229,3 +229,8 @@ pub fn describe(status: &io::Result<ExitStatus>) -> String {
         Err(error) => format!("unknown ({error})"),
     }
 }
+
+/// Whether SIGKILL ended it.
+pub fn was_killed(status: &io::Result<ExitStatus>) -> bool {
+    status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::SIGKILL as i32))
+}

@@ -1,24 +1,26 @@
 //! The pool of slots: what is observed and the time go in, actions come out. Pure.
 //!
 //! It supervises by reconciling: an event changes what is known, and [`Pool::step`] then compares what is known with
-//! what is desired (every slot filled by one worker, or, once stopping, by none) and says what to do about the
-//! difference.
+//! what is desired (every slot filled by one worker of its generation, or, once stopping, by none) and says what to do
+//! about the difference. A worker that goes, for whatever reason, no longer fills its slot: the next one starts while it
+//! finishes what it has.
 
+mod change;
+mod place;
+mod seen;
+mod worker;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::place::Place;
+pub use self::seen::{About, SlotState, Standing};
+use self::worker::{State, Worker};
 use crate::route::Slot;
 
 /// Time since the master started. Never goes back.
 pub type Time = Duration;
 
-/// How long a worker has between SIGTERM and SIGKILL.
-const TERMINATION_GRACE: Duration = Duration::from_secs(2);
-/// The first wait before a dead worker is replaced; it doubles from one death to the next.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-/// The longest wait before a dead worker is replaced.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
-/// A worker that lived this long was a good one: its death is the first again.
-const GOOD_LIFE: Duration = Duration::from_secs(30);
 /// A slot whose workers died this often in a row before they were ready is given up.
 pub const MOST_FAILED_STARTS: u32 = 5;
 
@@ -26,16 +28,18 @@ pub const MOST_FAILED_STARTS: u32 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u64);
 
-/// The times that govern the pool.
+/// What governs the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// How long a worker may take until it is ready.
     pub start_timeout: Duration,
     /// How long a worker may take to finish once it is told to.
     pub drain_timeout: Duration,
+    /// Whether a hung worker is killed.
+    pub hang_kill: bool,
 }
 
-/// What was observed.
+/// What was observed, or is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// Time has passed.
@@ -50,6 +54,18 @@ pub enum Event {
     Left(WorkerId),
     /// The worker broke the rules of its channel.
     Misbehaved(WorkerId),
+    /// The worker has connections to take and has acknowledged nothing for too long.
+    Hung(WorkerId),
+    /// The worker that was hung acknowledges again.
+    Recovered(WorkerId),
+    /// The operator wants new workers in place of the old ones, slot by slot. Without effect while that is under way.
+    Reload,
+    /// The operator wants so many slots, at least 1.
+    Scale(usize),
+    /// The operator wants no new client in this slot.
+    Drain(Slot),
+    /// The operator wants new clients in this slot again.
+    Undrain(Slot),
     /// The operator wants an end: drain all workers.
     Stop,
     /// The operator wants an end now.
@@ -61,7 +77,7 @@ pub enum Event {
 pub enum Action {
     /// Start a worker for a slot.
     Start {
-        /// The slot it fills.
+        /// The slot it fills, at once or when it is ready.
         slot: Slot,
         /// Its number.
         worker: WorkerId,
@@ -83,68 +99,36 @@ pub enum Action {
     NotReadyInTime(WorkerId),
     /// The slot's workers die before they are ready, and no worker of the pool is ready.
     GiveUp(Slot),
+    /// Every slot has a worker of this generation.
+    Reloaded {
+        /// The workers' generation.
+        generation: u32,
+    },
+    /// The new worker of this slot did not become ready: this slot and those after it keep their old workers.
+    ReloadFailed {
+        /// Where it ended.
+        slot: Slot,
+        /// The generation that will not be.
+        generation: u32,
+    },
     /// The pool was told to stop, and no worker is left.
     Finished,
 }
 
-/// The state of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Starting {
-        since: Time,
-    },
-    Ready,
-    /// `told`: it was told to, or said that it would; otherwise it only closed its channel.
-    Draining {
-        until: Time,
-        told: bool,
-    },
-    Terminating {
-        until: Time,
-    },
-    Killed,
-}
-
-#[derive(Debug)]
-struct Worker {
-    id: WorkerId,
-    generation: u32,
-    started: Time,
-    state: State,
-    /// Whether it has ever been ready.
-    served: bool,
-}
-
-/// What people are told of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotState {
-    /// Its worker is not ready yet.
-    Starting,
-    /// Its worker takes connections.
-    Ready,
-    /// Its worker finishes what it has.
-    Draining,
-    /// It has no worker.
-    Gone,
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    worker: Option<Worker>,
-    /// Deaths in a row without a good life between them.
-    deaths: u32,
-    /// Deaths in a row before the worker was ready.
-    failed_starts: u32,
-    not_before: Time,
-    given_up: bool,
-}
-
 /// The slots and their workers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pool {
+    /// By slot. Those from `wanted` on are there no more.
     places: Vec<Place>,
+    wanted: usize,
+    workers: BTreeMap<WorkerId, Worker>,
     policy: Policy,
+    /// Of workers that are started where nothing else is said.
     generation: u32,
+    /// The last number given to a generation.
+    newest: u32,
+    /// The generation that takes over slot by slot.
+    reloading: Option<u32>,
     last_worker: u64,
     stopping: bool,
     finished: bool,
@@ -153,209 +137,177 @@ pub struct Pool {
 impl Pool {
     /// A pool of empty slots; the first [`Event::Tick`] starts their workers.
     pub fn new(slots: usize, policy: Policy) -> Self {
-        let places = (0..slots).map(|_| Place::default()).collect();
-        Self { places, policy, generation: 0, last_worker: 0, stopping: false, finished: false }
+        Self {
+            places: (0..slots).map(|_| Place::default()).collect(),
+            wanted: slots,
+            workers: BTreeMap::new(),
+            policy,
+            generation: 0,
+            newest: 0,
+            reloading: None,
+            last_worker: 0,
+            stopping: false,
+            finished: false,
+        }
+    }
+
+    /// Other rules from now on; times that run already stay as they are.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Takes in what was observed at `now` and adds what is to be done to `actions`, in the order to do it.
     pub fn step(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Tick => {}
-            Event::Ready(id) => self.ready(id),
+            Event::Ready(id) => self.ready(id, now, actions),
             Event::Exited(id) => self.exited(id, now, actions),
-            Event::Leaving(id) => self.leave(id, now, true),
-            Event::Left(id) => self.leave(id, now, false),
-            Event::Misbehaved(id) => {
-                if let Some(worker) = self.worker_mut(id) {
-                    worker.kill(actions);
+            Event::Leaving(id) => self.leave(id, now, true, actions),
+            Event::Left(id) => self.leave(id, now, false, actions),
+            Event::Misbehaved(id) => self.kill(id, now, actions),
+            Event::Hung(id) => {
+                if self.set_hung(id, true) && self.policy.hang_kill {
+                    self.kill(id, now, actions);
                 }
             }
-            Event::Stop => self.stopping = true,
+            Event::Recovered(id) => {
+                self.set_hung(id, false);
+            }
+            Event::Reload => self.reload(),
+            Event::Scale(slots) => self.scale(slots, now, actions),
+            Event::Drain(slot) => self.set_drained(slot, true),
+            Event::Undrain(slot) => self.set_drained(slot, false),
+            Event::Stop => self.stop(now, actions),
             Event::StopNow => {
-                self.stopping = true;
-                self.places.iter_mut().filter_map(|place| place.worker.as_mut()).for_each(|worker| {
-                    worker.kill(actions);
-                });
+                self.stop(now, &mut Vec::new());
+                self.workers.values_mut().for_each(|worker| worker.kill(actions));
             }
         }
         self.reconcile(now, actions);
     }
 
-    /// What the slot is in.
-    pub fn state(&self, slot: Slot) -> SlotState {
-        match self.places.get(usize::from(slot.0)).and_then(|place| place.worker.as_ref()).map(|worker| worker.state) {
-            None => SlotState::Gone,
-            Some(State::Starting { .. }) => SlotState::Starting,
-            Some(State::Ready) => SlotState::Ready,
-            Some(State::Draining { .. } | State::Terminating { .. } | State::Killed) => SlotState::Draining,
-        }
+    fn incumbent(&self, slot: Slot) -> Option<&Worker> {
+        self.workers.get(&self.places.get(slot.index())?.incumbent?)
     }
 
-    /// The worker that takes the slot's connections, if it is ready.
-    pub fn ready_worker(&self, slot: Slot) -> Option<WorkerId> {
-        let worker = self.places.get(usize::from(slot.0))?.worker.as_ref()?;
-        matches!(worker.state, State::Ready).then_some(worker.id)
-    }
-
-    /// The worker in the slot with its generation and how long it has lived, whatever its state.
-    pub fn worker(&self, slot: Slot, now: Time) -> Option<(WorkerId, u32, Duration)> {
-        let worker = self.places.get(usize::from(slot.0))?.worker.as_ref()?;
-        Some((worker.id, worker.generation, now.saturating_sub(worker.started)))
-    }
-
-    /// Whether the worker has ever been ready.
-    pub fn was_ready(&self, id: WorkerId) -> bool {
-        self.places.iter().filter_map(|place| place.worker.as_ref()).any(|worker| worker.id == id && worker.served)
-    }
-
-    /// Whether nothing will happen without an event other than [`Event::Tick`].
-    pub fn is_settled(&self) -> bool {
-        let settled = |place: &Place| match place.worker.as_ref().map(|worker| worker.state) {
-            Some(State::Ready) => !self.stopping,
-            // Only its end is still awaited.
-            Some(State::Killed) => true,
-            Some(State::Starting { .. } | State::Draining { .. } | State::Terminating { .. }) => false,
-            None => place.given_up || self.stopping,
-        };
-        self.finished || self.places.iter().all(settled)
-    }
-
-    /// Whether the worker was told to leave, made to, or said that it would: its end is no surprise.
-    pub fn is_leaving(&self, id: WorkerId) -> bool {
-        let worker = self.places.iter().filter_map(|place| place.worker.as_ref()).find(|worker| worker.id == id);
-        worker.is_none_or(|worker| match worker.state {
-            State::Starting { .. } | State::Ready => false,
-            State::Draining { told, .. } => told,
-            State::Terminating { .. } | State::Killed => true,
-        })
-    }
-
-    fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.places.iter_mut().filter_map(|place| place.worker.as_mut()).find(|worker| worker.id == id)
-    }
-
-    fn leave(&mut self, id: WorkerId, now: Time, told: bool) {
-        let until = now + self.policy.drain_timeout;
-        if let Some(worker) = self.worker_mut(id)
-            && matches!(worker.state, State::Starting { .. } | State::Ready)
-        {
-            worker.state = State::Draining { until, told };
-        }
+    fn in_slot(&self, slot: Slot) -> impl Iterator<Item = &Worker> {
+        self.workers.values().filter(move |worker| worker.slot == slot)
     }
 
     fn any_ready(&self) -> bool {
-        let mut workers = self.places.iter().filter_map(|place| place.worker.as_ref());
-        workers.any(|worker| matches!(worker.state, State::Ready))
+        self.workers.values().any(|worker| matches!(worker.state, State::Ready { .. }))
     }
 
-    fn ready(&mut self, id: WorkerId) {
-        let place = self.places.iter_mut().find(|place| place.worker.as_ref().is_some_and(|worker| worker.id == id));
-        let Some((place, worker)) = place.and_then(|place| {
-            let Place { worker, failed_starts, .. } = place;
-            Some((failed_starts, worker.as_mut()?))
-        }) else {
+    fn ready(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if !matches!(worker.state, State::Starting { .. }) {
             return;
+        }
+        worker.state = State::Ready { hung: false };
+        worker.served = true;
+        let at = worker.slot.index();
+        let place = &mut self.places[at];
+        (place.failed_starts, place.is_new) = (0, false);
+        if place.newcomer == Some(id) {
+            self.take_over(at, now, actions);
+        }
+    }
+
+    fn leave(&mut self, id: WorkerId, now: Time, told: bool, actions: &mut Vec<Action>) {
+        let until = now + self.policy.drain_timeout;
+        if let Some(worker) = self.workers.get_mut(&id)
+            && worker.is_staying()
+        {
+            worker.state = State::Draining { until, told };
+            self.lose(id, now, actions);
+        }
+    }
+
+    fn kill(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.kill(actions);
+            self.lose(id, now, actions);
+        }
+    }
+
+    /// Says whether that matters: one that goes anyway is not asked.
+    fn set_hung(&mut self, id: WorkerId, is_hung: bool) -> bool {
+        let Some(State::Ready { hung }) = self.workers.get_mut(&id).map(|worker| &mut worker.state) else {
+            return false;
         };
-        if matches!(worker.state, State::Starting { .. }) {
-            worker.state = State::Ready;
-            worker.served = true;
-            *place = 0;
+        *hung = is_hung;
+        true
+    }
+
+    /// The worker fills its place no more, for reasons of its own.
+    fn lose(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let at = worker.slot.index();
+        let place = &mut self.places[at];
+        if place.incumbent == Some(id) {
+            place.lose(worker.served.then(|| now.saturating_sub(worker.started)), now);
+        } else if place.newcomer == Some(id) {
+            self.stop_reload(at, actions);
         }
     }
 
     fn exited(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
-        let Some(at) = self.places.iter().position(|place| place.worker.as_ref().is_some_and(|it| it.id == id)) else {
-            return;
-        };
-        let any_other_ready = {
-            self.places[at].worker.as_mut().into_iter().for_each(|worker| worker.state = State::Killed);
-            self.any_ready()
-        };
-        let place = &mut self.places[at];
-        let Some(worker) = place.worker.take() else { return };
-        if self.stopping {
+        let was_newcomer = self.places.iter().any(|place| place.newcomer == Some(id));
+        self.lose(id, now, actions);
+        let Some(worker) = self.workers.remove(&id) else { return };
+        if worker.served || worker.retired || was_newcomer || self.stopping {
             return;
         }
-        if worker.served && now.saturating_sub(worker.started) >= GOOD_LIFE {
-            place.deaths = 0;
+        let nobody_is_ready = !self.any_ready();
+        let place = &mut self.places[worker.slot.index()];
+        place.failed_starts += 1;
+        if place.failed_starts >= MOST_FAILED_STARTS && nobody_is_ready && !place.given_up {
+            place.given_up = true;
+            actions.push(Action::GiveUp(worker.slot));
         }
-        place.not_before = now + back_off(place.deaths);
-        place.deaths += 1;
-        if !worker.served {
-            place.failed_starts += 1;
-            if place.failed_starts >= MOST_FAILED_STARTS && !any_other_ready {
-                place.given_up = true;
-                actions.push(Action::GiveUp(Slot(at as u16)));
-            }
+    }
+
+    fn stop(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.stopping = true;
+        self.reloading = None;
+        for at in 0..self.places.len() {
+            self.vacate(at, now, actions);
         }
     }
 
     fn reconcile(&mut self, now: Time, actions: &mut Vec<Action>) {
-        for at in 0..self.places.len() {
-            match (&mut self.places[at].worker, self.stopping) {
-                (Some(worker), stopping) => worker.reconcile(now, stopping, self.policy, actions),
-                (None, true) => {}
-                (None, false) => self.fill(at, now, actions),
+        let policy = self.policy;
+        let late: Vec<WorkerId> =
+            self.workers.values().filter(|worker| worker.is_overdue(now, policy)).map(|worker| worker.id).collect();
+        for id in late {
+            actions.push(Action::NotReadyInTime(id));
+            self.kill(id, now, actions);
+        }
+        self.workers.values_mut().for_each(|worker| worker.escalate(now, actions));
+        if self.stopping {
+            if !self.finished && self.workers.is_empty() {
+                self.finished = true;
+                actions.push(Action::Finished);
             }
-        }
-        if self.stopping && !self.finished && self.places.iter().all(|place| place.worker.is_none()) {
-            self.finished = true;
-            actions.push(Action::Finished);
-        }
-    }
-
-    fn fill(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
-        let place = &mut self.places[at];
-        if place.given_up || now < place.not_before {
             return;
         }
+        self.advance_reload(now, actions);
+        for at in 0..self.wanted {
+            if self.places[at].is_vacant(now) {
+                let id = self.start(at, self.places[at].generation, now, actions);
+                self.places[at].fill(id);
+            }
+        }
+    }
+
+    /// Starts a worker that belongs to a slot; whether it fills it at once is the caller's to say.
+    fn start(&mut self, at: usize, generation: u32, now: Time, actions: &mut Vec<Action>) -> WorkerId {
         self.last_worker += 1;
-        let (id, generation) = (WorkerId(self.last_worker), self.generation);
-        let state = State::Starting { since: now };
-        place.worker = Some(Worker { id, generation, started: now, state, served: false });
-        actions.push(Action::Start { slot: Slot(at as u16), worker: id, generation });
+        let (id, slot) = (WorkerId(self.last_worker), Slot(at as u16));
+        self.workers.insert(id, Worker::new(id, slot, generation, now));
+        actions.push(Action::Start { slot, worker: id, generation });
+        id
     }
-}
-
-impl Worker {
-    fn reconcile(&mut self, now: Time, stopping: bool, policy: Policy, actions: &mut Vec<Action>) {
-        match self.state {
-            State::Starting { since } if !stopping && now >= since + policy.start_timeout => {
-                actions.push(Action::NotReadyInTime(self.id));
-                self.kill(actions);
-            }
-            // It has no client: there is nothing to finish.
-            State::Starting { .. } if stopping => self.terminate(now, actions),
-            State::Ready if stopping => {
-                self.state = State::Draining { until: now + policy.drain_timeout, told: true };
-                actions.push(Action::Drain { worker: self.id, within: policy.drain_timeout });
-            }
-            State::Draining { until, .. } if now >= until => self.terminate(now, actions),
-            State::Terminating { until } if now >= until => self.kill(actions),
-            State::Starting { .. }
-            | State::Ready
-            | State::Draining { .. }
-            | State::Terminating { .. }
-            | State::Killed => {}
-        }
-    }
-
-    fn terminate(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.state = State::Terminating { until: now + TERMINATION_GRACE };
-        actions.push(Action::Terminate(self.id));
-    }
-
-    fn kill(&mut self, actions: &mut Vec<Action>) {
-        if self.state != State::Killed {
-            self.state = State::Killed;
-            actions.push(Action::Kill(self.id));
-        }
-    }
-}
-
-/// The wait before a replacement after so many earlier deaths in a row.
-fn back_off(earlier_deaths: u32) -> Duration {
-    FIRST_BACK_OFF.saturating_mul(1 << earlier_deaths.min(16)).min(LONGEST_BACK_OFF)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::MasterError;
+use super::{MasterError, Reread};
 use crate::config::{Config, Headroom};
 use crate::log;
 use crate::sys::descriptors;
@@ -12,8 +12,8 @@ use crate::sys::descriptors;
 const FEW_DESCRIPTORS: u64 = 4096;
 
 /// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
-/// where the configuration asks for what this host cannot give.
-pub fn main(config: Config) -> ExitCode {
+/// where the configuration asks for what this host cannot give. `reread` yields the configuration anew for a reload.
+pub fn main(config: Config, reread: Reread) -> ExitCode {
     log::start(&config.log);
     let limit = match descriptors::raise_limit() {
         Ok(limit) => limit,
@@ -35,7 +35,7 @@ pub fn main(config: Config) -> ExitCode {
         Err(error) => return fail(1, format_args!("the event loop cannot be made: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, limit));
+    let outcome = local.block_on(&runtime, super::run(config, limit, reread));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {

@@ -12,7 +12,7 @@ use super::link::{Link, LinkError, News};
 use super::node::{Mail, NodeDesk};
 use crate::config::{Affinity, Config, Prefix};
 use crate::handover::node::To;
-use crate::lifecycle::pool::WorkerId;
+use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
 
 /// Most connections that wait for one slot.
@@ -27,10 +27,10 @@ pub struct Dispatch {
     round_robin: RoundRobin,
     max_in_flight: usize,
     hold_timeout: Duration,
-    /// What waits for each slot.
+    /// What waits for each slot, and for those there were: workers that leave may still give connections back.
     queues: Vec<VecDeque<Connection>>,
-    /// The worker that takes each slot's connections.
-    serving: Vec<Option<WorkerId>>,
+    /// What each of them is to its clients.
+    standings: Vec<Standing>,
     links: BTreeMap<WorkerId, Link>,
     /// The books.
     pub ledger: Ledger,
@@ -50,11 +50,19 @@ impl Dispatch {
             max_in_flight: config.max_in_flight,
             hold_timeout: config.hold_timeout,
             queues: (0..config.workers).map(|_| VecDeque::new()).collect(),
-            serving: vec![None; config.workers],
+            standings: vec![Standing::Expected; config.workers],
             links: BTreeMap::new(),
             ledger: Ledger::new(config.workers),
             node: None,
         })
+    }
+
+    /// The times and limits of another configuration, from now on.
+    pub fn adopt(&mut self, config: &Config) {
+        self.affinity = config.affinity;
+        self.prefix = config.prefix;
+        self.max_in_flight = config.max_in_flight;
+        self.hold_timeout = config.hold_timeout;
     }
 
     /// What must stick of a client.
@@ -65,11 +73,7 @@ impl Dispatch {
     /// Takes an accepted connection in and yields the slot whose queue has grown, unless it was refused.
     pub fn admit(&mut self, connection: Connection) -> Option<Slot> {
         self.ledger.accept();
-        let slot = match self.affinity {
-            Affinity::Ip => Some(self.table.choose(connection.key)),
-            Affinity::None => self.least_loaded(None),
-        };
-        let Some(slot) = slot else {
+        let Some(slot) = self.choose(&connection) else {
             self.ledger.refuse(connection, Refusal::QueueFull);
             return None;
         };
@@ -81,6 +85,19 @@ impl Dispatch {
         self.pass_on(connection, slot, Refusal::QueueFull, now)
     }
 
+    /// The slot that a connection belongs to now: the first in its order that is not bypassed, and if all are, the first.
+    fn choose(&mut self, connection: &Connection) -> Option<Slot> {
+        if self.affinity == Affinity::None {
+            return self.least_loaded(None);
+        }
+        let own = self.table.choose(connection.key);
+        if self.standings[own.index()] != Standing::Bypassed {
+            return Some(own);
+        }
+        let mut order = self.table.order(connection.key);
+        Some(order.find(|slot| self.standings[slot.index()] != Standing::Bypassed).unwrap_or(own))
+    }
+
     /// Gives a connection that cannot wait for `from` any longer to the first other slot in its order that is ready, or
     /// refuses it. Its own slot comes first, which may be ready by now; what is passed on as often as there are slots
     /// has had its chance of each.
@@ -88,9 +105,9 @@ impl Dispatch {
         let next = match self.affinity {
             _ if connection.moves >= self.table.count() => None,
             Affinity::Ip => {
-                let (queues, serving) = (&self.queues, &self.serving);
+                let queues = &self.queues;
                 let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
-                order.find(|slot| serving[slot.index()].is_some() && queues[slot.index()].len() < MOST_HELD)
+                order.find(|slot| self.serving(*slot).is_some() && queues[slot.index()].len() < MOST_HELD)
             }
             Affinity::None => self.least_loaded(Some(from)),
         };
@@ -108,33 +125,43 @@ impl Dispatch {
     /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
     /// wait for any of them; one that is passed on, from the slot `except`, would only wait again.
     fn least_loaded(&mut self, except: Option<Slot>) -> Option<Slot> {
-        let must_be_ready = except.is_some() || self.serving.iter().any(Option::is_some);
-        let (queues, serving, links) = (&self.queues, &self.serving, &self.links);
+        let serves = |standing: &Standing| matches!(standing, Standing::Serving(_));
+        let must_be_ready = except.is_some() || self.standings.iter().any(serves);
+        let (queues, standings, links) = (&self.queues, &self.standings, &self.links);
         let loads = self.table.slots().filter_map(|slot| {
-            let worker = serving[slot.index()];
+            let standing = &standings[slot.index()];
             let held = queues[slot.index()].len();
-            let eligible = Some(slot) != except && held < MOST_HELD && worker.is_some() == must_be_ready;
-            let in_flight = worker.and_then(|worker| links.get(&worker)).map_or(0, Link::in_flight);
+            let eligible = Some(slot) != except && held < MOST_HELD && serves(standing) == must_be_ready;
+            let Standing::Serving(worker) = standing else { return eligible.then_some((slot, held as u64)) };
+            let in_flight = links.get(worker).map_or(0, Link::in_flight);
             eligible.then_some((slot, (held + in_flight) as u64))
         });
         least_loaded(loads, &mut self.round_robin)
     }
 
+    /// The worker that takes the slot's connections now.
+    fn serving(&self, slot: Slot) -> Option<WorkerId> {
+        match self.standings[slot.index()] {
+            Standing::Serving(worker) => Some(worker),
+            Standing::Expected | Standing::Bypassed => None,
+        }
+    }
+
     /// Sends what waits for a slot, as far as its worker has room. Yields the worker if it cannot be sent to.
     pub fn send(&mut self, slot: Slot, now: Instant) -> Option<(WorkerId, LinkError)> {
-        let link = self.links.get_mut(&self.serving[slot.index()]?)?;
+        let link = self.links.get_mut(&self.serving(slot)?)?;
         let held = &mut self.queues[slot.index()];
         let error = link.send(held, self.node.as_ref(), self.max_in_flight, now).err()?;
         Some((link.worker, error))
     }
 
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
-    pub fn flush(&mut self) -> Vec<(WorkerId, Slot, LinkError)> {
+    pub fn flush(&mut self) -> Vec<(WorkerId, LinkError)> {
         self.deliver_mail();
         let desk = self.node.as_ref();
         let failed = self.links.values_mut().filter_map(|link| {
             let error = link.flush(desk).err()?;
-            Some((link.worker, link.slot, error))
+            Some((link.worker, error))
         });
         failed.collect()
     }
@@ -180,33 +207,68 @@ impl Dispatch {
         self.links.insert(link.worker, link);
     }
 
-    /// From now on this worker takes the slot's connections; or nobody does.
-    pub fn serve(&mut self, slot: Slot, worker: Option<WorkerId>) {
-        self.serving[slot.index()] = worker;
+    /// From now on there are so many slots. Those that are no more are bypassed.
+    pub fn resize(&mut self, slots: usize) -> Result<(), SlotCountError> {
+        self.table = Table::new(slots)?;
+        let ever = slots.max(self.queues.len());
+        self.queues.resize_with(ever, VecDeque::new);
+        self.standings.resize(ever, Standing::Bypassed);
+        self.standings[slots..].fill(Standing::Bypassed);
+        self.ledger.resize(ever);
+        Ok(())
     }
 
-    /// A worker is dead: what it had not taken goes back to the front of its slot's queue.
-    pub fn detach(&mut self, worker: WorkerId, now: Instant) {
-        if let Some(link) = self.links.remove(&worker) {
-            let slot = link.slot;
-            if self.serving[slot.index()] == Some(worker) {
-                self.serving[slot.index()] = None;
-            }
-            link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
-            if let Some(desk) = &mut self.node {
-                desk.exited(worker);
+    /// What the slot is to its clients from now on. Says whether that is news.
+    pub fn stand(&mut self, slot: Slot, standing: Standing) -> bool {
+        std::mem::replace(&mut self.standings[slot.index()], standing) != standing
+    }
+
+    /// Sends what waits for a slot that is bypassed to those that take its place, if there are any. Yields them.
+    pub fn reassign(&mut self, slot: Slot, now: Instant) -> Vec<Slot> {
+        let elsewhere = |(at, standing): (usize, &Standing)| at != slot.index() && *standing != Standing::Bypassed;
+        if self.standings[slot.index()] != Standing::Bypassed || !self.standings.iter().enumerate().any(elsewhere) {
+            return Vec::new();
+        }
+        let mut grown = Vec::new();
+        for mut connection in std::mem::take(&mut self.queues[slot.index()]) {
+            connection.held_since = now;
+            match self.choose(&connection) {
+                Some(next) if self.queues[next.index()].len() < MOST_HELD => {
+                    self.queues[next.index()].push_back(connection);
+                    grown.push(next);
+                }
+                _ => grown.extend(self.pass_on(connection, slot, Refusal::QueueFull, now)),
             }
         }
+        grown
+    }
+
+    /// Tells a worker to finish.
+    pub fn drain(&mut self, worker: WorkerId, within: Duration) -> Result<(), LinkError> {
+        self.links.get_mut(&worker).map_or(Ok(()), |link| link.drain(within))
+    }
+
+    /// A worker is dead: what it had not taken goes back to the front of its slot's queue. Yields the slot.
+    pub fn detach(&mut self, worker: WorkerId, now: Instant) -> Option<Slot> {
+        let link = self.links.remove(&worker)?;
+        let slot = link.slot;
+        if self.serving(slot) == Some(worker) {
+            self.standings[slot.index()] = Standing::Expected;
+        }
+        link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
+        if let Some(desk) = &mut self.node {
+            desk.exited(worker);
+        }
+        Some(slot)
     }
 
     /// Passes on what has waited too long. Yields the slots that have got something.
     pub fn expire(&mut self, now: Instant) -> Vec<Slot> {
         let mut grown = Vec::new();
         let mut expired = Vec::new();
-        for slot in self.table.slots() {
+        for (slot, queue) in (0..).map(Slot).zip(&mut self.queues) {
             let hold_timeout = self.hold_timeout;
             let too_long = |held: &Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
-            let queue = &mut self.queues[slot.index()];
             if queue.iter().any(too_long) {
                 for connection in std::mem::take(queue) {
                     if too_long(&connection) { expired.push((slot, connection)) } else { queue.push_back(connection) }
@@ -231,6 +293,11 @@ impl Dispatch {
     /// The link to a worker.
     pub fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {
         self.links.get_mut(&worker)
+    }
+
+    /// All slots there ever were.
+    pub fn all_slots(&self) -> impl ExactSizeIterator<Item = Slot> + use<> {
+        (0..self.queues.len() as u16).map(Slot)
     }
 
     /// All links, to be changed.
@@ -263,7 +330,7 @@ impl Dispatch {
         self.links.values().any(Link::must_retry)
     }
 
-    /// All slots.
+    /// All slots there are now.
     pub fn slots(&self) -> impl ExactSizeIterator<Item = Slot> + use<> {
         self.table.slots()
     }

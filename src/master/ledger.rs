@@ -19,6 +19,10 @@ pub struct Ledger {
     pub redelivered_unacknowledged: u64,
     /// Given back by a worker that could not take them.
     pub returned: u64,
+    /// Times that a worker was found hung.
+    pub hung: u64,
+    /// Workers killed because they hung.
+    pub hang_kills: u64,
     /// Connections that went away before they were accepted.
     pub aborted: u64,
     /// Times that accept found no descriptor left.
@@ -36,9 +40,16 @@ impl Ledger {
             redelivered_unread: 0,
             redelivered_unacknowledged: 0,
             returned: 0,
+            hung: 0,
+            hang_kills: 0,
             aborted: 0,
             exhausted: 0,
         }
+    }
+
+    /// There are so many slots, or were.
+    pub fn resize(&mut self, slots: usize) {
+        self.delivered.resize(slots.max(self.delivered.len()), 0);
     }
 
     /// A connection came.

@@ -13,12 +13,15 @@ mod ledger;
 mod link;
 mod node;
 mod plan;
+mod reload;
 mod report;
+mod service;
 mod stopping;
 mod supervise;
 
 pub use self::boot::main;
 pub use self::error::MasterError;
+pub use self::reload::Reread;
 
 use std::time::{Duration, Instant};
 
@@ -29,17 +32,18 @@ use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
 use self::error::While;
-use self::link::News;
 use self::node::NodeDesk;
 use self::plan::Plan;
+use self::reload::Changes;
+use self::service::Service;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DESCRIPTORS_PER_WORKER};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
-use crate::route::Slot;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::{Poller, Ready};
+use crate::sys::terminal::Terminal;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
@@ -72,17 +76,12 @@ enum Phase {
 struct Master {
     poller: Poller,
     doors: Doors,
-    dispatch: Dispatch,
+    service: Service,
     supervisor: Supervisor,
     phase: Phase,
+    changes: Changes,
     budget: u64,
     over_budget: bool,
-    hold_timeout: Duration,
-    drain_timeout: Duration,
-    /// Slots whose queue or worker has changed in this turn.
-    dirty: Vec<Slot>,
-    /// What a worker has just told.
-    news: Vec<News>,
     about: report::About,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
@@ -90,72 +89,83 @@ struct Master {
 
 /// Runs the master until it is told to stop. Must be called within a `LocalSet` of a single-threaded runtime.
 ///
-/// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE).
-pub async fn run(config: Config, descriptor_limit: u64) -> Result<(), MasterError> {
+/// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE); `reread` yields the configuration anew for a
+/// reload.
+pub async fn run(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(), MasterError> {
     // Before anybody is told that we listen: who reads that may send a signal at once.
     let signals = Signals::listen()?;
     let (control, requests) = admin::channel();
-    let (mut master, exits) = Master::new(&config, descriptor_limit, control)?;
+    let (mut master, exits) = Master::new(config, descriptor_limit, reread, control)?;
     let outcome = master.run(signals, exits, requests).await;
     // However it ends.
-    master.dispatch.close(Refusal::Stopping);
+    master.service.dispatch.close(Refusal::Stopping);
     if outcome.is_ok() {
         tracing::info!("stopped: {}", master.summary());
     }
     outcome
 }
 
-/// How the operator tells the master to stop.
+/// How the operator tells the master to stop, and what to change.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    terminal: Terminal,
+    /// One worker more.
+    more: Signal,
+    /// One worker less.
+    fewer: Signal,
 }
 
 impl Signals {
     fn listen() -> Result<Self, MasterError> {
         let listen = |kind| signal(kind).doing("preparing for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let terminal = Terminal::look();
+        Ok(Self {
+            terminal,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            more: listen(SignalKind::from_raw(libc::SIGTTIN))?,
+            fewer: listen(SignalKind::from_raw(libc::SIGTTOU))?,
+        })
     }
 }
 
 impl Master {
     fn new(
-        config: &Config,
+        config: Config,
         descriptor_limit: u64,
+        reread: Reread,
         control: admin::Control,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Exit>), MasterError> {
-        let plan = Plan::new(config)?;
+        let plan = Plan::new(&config)?;
         let listeners = plan
             .listen
             .iter()
             .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
             .collect::<Result<Vec<_>, _>>()?;
         let admin_file = match &config.admin {
-            Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, config)?,
+            Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, &config)?,
             None => None,
         };
         for listener in &listeners {
             tracing::info!("listening on {}", listener.addr());
         }
-        let about = report::About::new(config, descriptor_limit);
-        let mut dispatch = Dispatch::new(config)?;
-        dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
-        let (supervisor, exits) = Supervisor::new(config, plan);
+        let about = report::About::new(descriptor_limit);
+        let mut service = Service::new(&config, Instant::now())?;
+        service.dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
+        let (supervisor, exits) = Supervisor::new(&config, plan);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
             doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
-            dispatch,
+            service,
             supervisor,
             phase: Phase::Starting,
-            budget: descriptor_limit
-                .saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * config.workers as u64)
-                .max(1),
+            budget: budget(descriptor_limit, config.workers),
             over_budget: false,
-            hold_timeout: config.hold_timeout,
-            drain_timeout: config.drain_timeout,
-            dirty: Vec::new(),
-            news: Vec::new(),
             about,
+            changes: Changes::new(config, reread),
             _admin_file: admin_file,
         };
         Ok((master, exits))
@@ -171,17 +181,23 @@ impl Master {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = Vec::new();
         self.observe(Event::Tick)?;
-        while !self.supervisor.is_finished() {
+        while !self.supervisor.finished {
             tokio::select! {
                 waited = self.poller.wait(&mut ready) => {
                     waited.doing("waiting for connections")?;
                     self.turns(&mut ready)?;
                 }
                 Some(exit) = exits.recv() => self.exited(&exit)?,
-                Some(request) = requests.recv() => self.answer(request),
+                Some(request) = requests.recv() => self.answer(request)?,
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
                 _ = signals.interrupt.recv() => self.stop("SIGINT")?,
+                _ = signals.hangup.recv() => match signals.terminal.is_gone() {
+                    true => self.stop("SIGHUP (the terminal was closed)")?,
+                    false => self.on_signal("SIGHUP", Self::reload)?,
+                },
+                _ = signals.more.recv() => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
+                _ = signals.fewer.recv() => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
             }
         }
         Ok(())
@@ -193,9 +209,9 @@ impl Master {
     fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
         let until = Instant::now() + LONGEST_ABSENCE;
         loop {
-            let before = self.dispatch.ledger.events();
+            let before = self.service.dispatch.ledger.events();
             self.turn(ready)?;
-            if self.dispatch.ledger.events() - before > 1 {
+            if self.service.dispatch.ledger.events() - before > 1 {
                 // More will come together if they are given time to: one turn for many is what makes each cheap.
                 std::thread::sleep(COALESCE);
             }
@@ -207,78 +223,62 @@ impl Master {
 
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
     fn turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
+        let now = Instant::now();
         for event in ready.iter().filter(|event| event.token >= FIRST_WORKER_TOKEN) {
-            self.hear(WorkerId(event.token - FIRST_WORKER_TOKEN))?;
+            self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
         }
         for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
             if self.doors.is_open() {
                 self.accept(event.token)?;
             }
         }
-        self.send_dirty()?;
+        self.service.send(now);
+        self.perform()?;
         self.keep_budget()
-    }
-
-    /// Takes in what a worker said.
-    fn hear(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        let mut news = std::mem::take(&mut self.news);
-        let heard = self.dispatch.receive(worker, &mut news, Instant::now());
-        for news in news.drain(..) {
-            match news {
-                News::Ready => self.observe(Event::Ready(worker))?,
-                News::Leaving => self.observe(Event::Leaving(worker))?,
-                News::Left => self.left(worker)?,
-            }
-        }
-        self.news = news;
-        let Some((slot, heard)) = heard else { return Ok(()) };
-        self.mark(slot);
-        match heard {
-            Ok(_) => Ok(()),
-            Err(error) => self.mistrust(worker, slot, &error),
-        }
     }
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
-        let (dispatch, dirty) = (&mut self.dispatch, &mut self.dirty);
-        let most = self.budget.saturating_sub(dispatch.ledger.outstanding());
+        let service = &mut self.service;
+        let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
         let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), &self.poller, |arrival| {
-            if let Some(slot) = admit(dispatch, arrival, now)
-                && !dirty.contains(&slot)
-            {
-                dirty.push(slot);
-            }
+            let connection = connection(&service.dispatch, arrival, now);
+            service.admit(connection);
         });
         let turn = turn.doing("accepting connections")?;
-        self.dispatch.ledger.aborted += turn.aborted;
-        self.dispatch.ledger.exhausted += u64::from(turn.exhausted);
+        self.service.dispatch.ledger.aborted += turn.aborted;
+        self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted);
         Ok(())
     }
 
-    /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
-    fn send_dirty(&mut self) -> Result<(), MasterError> {
-        while let Some(slot) = self.dirty.pop() {
-            if let Some((worker, error)) = self.dispatch.send(slot, Instant::now()) {
-                self.mistrust(worker, slot, &error)?;
+    /// Tells the service what was observed, and does what follows from it.
+    fn observe(&mut self, event: Event) -> Result<(), MasterError> {
+        self.service.observe(event, Instant::now());
+        self.perform()
+    }
+
+    /// Waits for each worker's channel as it now must be.
+    fn refresh_interests(&mut self) -> Result<(), MasterError> {
+        for link in self.service.dispatch.links_mut() {
+            let (has, wanted) = (link.interest, link.wanted_interest());
+            if has == wanted {
+                continue;
             }
+            let token = FIRST_WORKER_TOKEN + link.worker.0;
+            let changed = match (has, wanted) {
+                (None, Some(wanted)) => self.poller.add(&*link, token, wanted),
+                (Some(_), Some(wanted)) => self.poller.change(&*link, token, wanted),
+                (_, None) => self.poller.remove(&*link),
+            };
+            changed.doing("waiting for a worker")?;
+            link.interest = wanted;
         }
-        for (worker, slot, error) in self.dispatch.flush() {
-            self.mistrust(worker, slot, &error)?;
-        }
-        for link in self.dispatch.links_mut() {
-            let interest = link.wanted_interest();
-            if interest != link.interest && !link.has_ended() {
-                self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
-                link.interest = interest;
-            }
-        }
-        self.refresh_doors()
+        Ok(())
     }
 
     /// Opens and closes the listeners that programs have asked for.
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
-        let Some(desk) = &mut self.dispatch.node else { return Ok(()) };
+        let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
         for listener in desk.take_fresh() {
             tracing::info!("listening on {}", listener.addr());
             self.doors.add(listener, &self.poller).doing("waiting for connections")?;
@@ -289,18 +289,9 @@ impl Master {
         Ok(())
     }
 
-    /// A worker has closed its channel: it can be given nothing any more, and its process will end.
-    fn left(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        if let Some(link) = self.dispatch.link(worker) {
-            self.poller.remove(&*link).ok();
-            link.end();
-        }
-        self.observe(Event::Left(worker))
-    }
-
     /// Stops accepting while as many connections are held as there are descriptors for.
     fn keep_budget(&mut self) -> Result<(), MasterError> {
-        let outstanding = self.dispatch.ledger.outstanding();
+        let outstanding = self.service.dispatch.ledger.outstanding();
         if self.over_budget {
             if outstanding <= self.budget / 4 * 3 {
                 self.over_budget = false;
@@ -321,25 +312,15 @@ impl Master {
         Ok(())
     }
 
-    fn mark(&mut self, slot: Slot) {
-        if !self.dirty.contains(&slot) {
-            self.dirty.push(slot);
-        }
-    }
-
     /// Whether something happens without an event.
     fn depends_on_time(&self) -> bool {
-        !self.supervisor.is_settled()
-            || self.doors.is_paused()
-            || self.dispatch.held() > 0
-            || self.dispatch.must_retry()
-            || matches!(self.phase, Phase::Flushing(_))
+        self.service.depends_on_time() || self.doors.is_paused() || matches!(self.phase, Phase::Flushing(_))
     }
 
     fn tick(&mut self) -> Result<(), MasterError> {
         let now = Instant::now();
         if self.doors.is_paused() {
-            let dispatch = &mut self.dispatch;
+            let dispatch = &mut self.service.dispatch;
             let resumed = self.doors.resume(now, &self.poller, |arrival| {
                 let connection = connection(dispatch, arrival, now);
                 dispatch.ledger.accept();
@@ -347,35 +328,21 @@ impl Master {
             });
             resumed.doing("accepting connections")?;
         }
-        for worker in self.dispatch.ready_by_silence(now) {
-            self.observe(Event::Ready(worker))?;
-        }
-        for slot in self.dispatch.expire(now) {
-            self.mark(slot);
-        }
-        if self.dispatch.must_retry() {
-            self.dirty = self.dispatch.slots().collect();
-        }
-        self.send_dirty()?;
+        self.service.tick(now);
+        self.perform()?;
         self.keep_budget()?;
-        self.observe(Event::Tick)?;
         self.stop_when_flushed(now)
     }
 }
 
-/// A worker's token in the poller.
-fn token(worker: WorkerId) -> u64 {
-    FIRST_WORKER_TOKEN + worker.0
+/// How many connections may be held at once, so that descriptors remain for all else.
+fn budget(descriptor_limit: u64, slots: usize) -> u64 {
+    descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * slots as u64).max(1)
 }
 
 fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {
     let Arrival { descriptor, listener, client, local } = arrival;
     Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
-}
-
-fn admit(dispatch: &mut Dispatch, arrival: Arrival, now: Instant) -> Option<Slot> {
-    let connection = connection(dispatch, arrival, now);
-    dispatch.admit(connection)
 }
 
 /// Serves metrics, status and control beside the master.

@@ -18,7 +18,6 @@ use crate::worker::process;
 pub struct Plan {
     command: Vec<String>,
     environment: Vec<(&'static str, String)>,
-    workers: usize,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
     /// Where clients connect; nothing if the program is to say.
@@ -37,13 +36,7 @@ pub struct Start {
 impl Plan {
     /// Looks at what is configured, and at package.json where a package manager is to run a script.
     pub fn new(config: &Config) -> Result<Self, MasterError> {
-        let plan = |command, environment| Self {
-            command,
-            environment,
-            workers: config.workers,
-            node: None,
-            listen: config.listen_or_default(),
-        };
+        let plan = |command, environment| Self { command, environment, node: None, listen: config.listen_or_default() };
         let command = match &config.program {
             // This program itself, whatever has become of its file meanwhile.
             Program::BuiltIn(engine) => {
@@ -72,12 +65,14 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What to start for the worker of a slot that inherits `channel` under its number.
-    pub fn start(&self, slot: Slot, worker: WorkerId, generation: u32, channel: BorrowedFd<'_>) -> Start {
+    /// What to start for the worker of a slot that inherits `channel` under its number. `number`: its own number, its
+    /// generation, and how many slots there are.
+    pub fn start(&self, slot: Slot, number: (WorkerId, u32, usize), channel: BorrowedFd<'_>) -> Start {
+        let (worker, generation, slots) = number;
         let mut environment = self.environment.clone();
         environment.extend([
             ("HAFT_SLOT", slot.to_string()),
-            ("HAFT_WORKERS", self.workers.to_string()),
+            ("HAFT_WORKERS", slots.to_string()),
             ("HAFT_GENERATION", generation.to_string()),
             ("HAFT_WORKER", worker.0.to_string()),
         ]);

@@ -19,25 +19,26 @@ impl Master {
             self.phase = Phase::Stopping;
             return self.observe(Event::StopNow);
         }
-        let within = humantime::format_duration(self.drain_timeout);
+        let within = humantime::format_duration(self.changes.config.drain_timeout);
         tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
             tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }
-        self.phase = Phase::Flushing(Instant::now() + self.hold_timeout);
+        self.phase = Phase::Flushing(Instant::now() + self.changes.config.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
-        self.send_dirty()?;
+        self.service.send(Instant::now());
+        self.perform()?;
         self.stop_when_flushed(Instant::now())
     }
 
     /// Takes all that wait at a listener, as many turns as that takes.
     fn accept_the_last(&mut self, token: u64) -> Result<(), MasterError> {
         for _ in 0..MOST_LAST_TURNS {
-            let before = self.dispatch.ledger.accepted();
+            let before = self.service.dispatch.ledger.accepted();
             self.accept(token)?;
-            if self.dispatch.ledger.accepted() == before {
+            if self.service.dispatch.ledger.accepted() == before {
                 break;
             }
         }
@@ -46,7 +47,7 @@ impl Master {
 
     pub(super) fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
         match self.phase {
-            Phase::Flushing(until) if self.dispatch.held() == 0 || now >= until => {
+            Phase::Flushing(until) if self.service.dispatch.held() == 0 || now >= until => {
                 self.phase = Phase::Stopping;
                 self.observe(Event::Stop)
             }

@@ -1,4 +1,4 @@
-//! Doing what the pool of slots decides: the joint between the pure pool, the processes and the hand-over.
+//! Doing what the pool of slots decides: the joint between its decisions and the processes.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -7,37 +7,36 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
-use super::link::{Link, LinkError};
+use super::link::Link;
 use super::plan::{Plan, Start};
-use super::{Master, MasterError, Phase, While, token};
+use super::service::Effect;
+use super::{Master, MasterError, Phase, While};
 use crate::config::Config;
 use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
-use crate::lifecycle::pool::{Action, Event, MOST_FAILED_STARTS, Policy, Pool, Time, WorkerId};
+use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::route::Slot;
-use crate::sys::poller::Interest;
+use crate::sys::memory::OomWatch;
 use crate::sys::scm;
 
-/// The pool of slots with what is needed to carry out its decisions.
+/// What is needed to carry out the pool's decisions, and what became of them.
 #[derive(Debug)]
 pub struct Supervisor {
-    pub(super) pool: Pool,
     pub(super) crew: Crew,
-    plan: Plan,
-    started: Instant,
-    actions: Vec<Action>,
-    finished: bool,
-    /// By slot: what became of its earlier workers.
-    pub(super) history: Vec<History>,
+    /// What to start, by generation.
+    pub(super) plans: BTreeMap<u32, Plan>,
+    /// Whether the master has nothing left to do.
+    pub(super) finished: bool,
+    /// What became of the earlier workers of each slot.
+    pub(super) history: BTreeMap<Slot, History>,
+    oom: OomWatch,
     /// How the last worker ended, and whether it had written anything.
-    last_words: (String, bool),
+    pub(super) last_words: (String, bool),
 }
 
 /// What became of the earlier workers of a slot.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Workers started.
-    pub starts: u64,
     /// Deaths by how the process ended.
     pub deaths: BTreeMap<String, u64>,
     /// The last death, and when (seconds since 1970).
@@ -46,109 +45,61 @@ pub struct History {
 
 impl Supervisor {
     pub(super) fn new(config: &Config, plan: Plan) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let policy = Policy { start_timeout: config.start_timeout, drain_timeout: config.drain_timeout };
         let (crew, exits) = Crew::new(config.prefix_output);
         let supervisor = Self {
-            pool: Pool::new(config.workers, policy),
             crew,
-            plan,
-            started: Instant::now(),
-            actions: Vec::new(),
+            plans: BTreeMap::from([(0, plan)]),
             finished: false,
-            history: (0..config.workers).map(|_| History::default()).collect(),
+            history: BTreeMap::new(),
+            oom: OomWatch::new(),
             last_words: Default::default(),
         };
         (supervisor, exits)
     }
-
-    /// Time since the master started.
-    pub(super) fn now(&self) -> Time {
-        self.started.elapsed()
-    }
-
-    /// Whether the master has nothing left to do.
-    pub(super) fn is_finished(&self) -> bool {
-        self.finished
-    }
-
-    /// Whether the pool waits for events only.
-    pub(super) fn is_settled(&self) -> bool {
-        self.pool.is_settled()
-    }
 }
 
 impl Master {
-    /// Tells the pool what was observed, and does what it decides.
-    pub(super) fn observe(&mut self, event: Event) -> Result<(), MasterError> {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            let now = self.supervisor.now();
-            let mut actions = std::mem::take(&mut self.supervisor.actions);
-            self.supervisor.pool.step(now, event, &mut actions);
-            // One that was given up meanwhile is ready too late.
-            if let Event::Ready(worker) = event
-                && self.supervisor.pool.was_ready(worker)
-            {
-                self.worker_ready(worker)?;
+    /// Does all that is to be done to the world, and then waits for it as it now is.
+    pub(super) fn perform(&mut self) -> Result<(), MasterError> {
+        while let Some(effect) = self.service.next_effect() {
+            match effect {
+                Effect::Ready(worker) => self.worker_ready(worker)?,
+                Effect::Act(action) => self.act(action)?,
             }
-            for action in actions.drain(..) {
-                events.extend(self.act(action)?);
-            }
-            self.supervisor.actions = actions;
         }
-        self.refresh_serving();
-        self.send_dirty()
+        self.refresh_interests()?;
+        self.refresh_doors()
     }
 
-    /// Does one thing; may yield what was observed in doing it.
-    fn act(&mut self, action: Action) -> Result<Option<Event>, MasterError> {
+    fn act(&mut self, action: Action) -> Result<(), MasterError> {
         match action {
-            Action::Start { slot, worker, generation } => return self.start(slot, worker, generation),
-            Action::Drain { worker, within } => {
-                if let Some(link) = self.dispatch.link(worker)
-                    && let Err(error) = link.drain(within)
-                {
-                    let slot = link.slot;
-                    return Ok(Some(self.distrust(worker, slot, &error)));
-                }
-            }
+            Action::Start { slot, worker, generation } => self.start(slot, worker, generation)?,
             Action::Terminate(worker) => self.supervisor.crew.signal(worker, Signal::SIGTERM),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
             Action::NotReadyInTime(worker) => {
-                let why = self.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+                let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());
                 tracing::error!(worker = worker.0, "the worker was not ready within --start-timeout: {why}");
             }
+            Action::Reloaded { generation } => self.reloaded(generation),
+            Action::ReloadFailed { slot, generation } => self.reload_failed(slot, generation),
             Action::GiveUp(_) => return Err(self.give_up()),
             Action::Finished => self.supervisor.finished = true,
+            // The service tells the worker.
+            Action::Drain { .. } => {}
         }
-        Ok(None)
-    }
-
-    /// A worker broke the rules, or its channel did: it is listened to no more and will be ended; nobody else notices.
-    fn distrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Event {
-        if let Some(link) = self.dispatch.link(worker) {
-            self.poller.remove(&*link).ok();
-            link.end();
-        }
-        tracing::warn!(%slot, worker = worker.0, "the worker {error}; it is ended");
-        Event::Misbehaved(worker)
-    }
-
-    /// As [`Master::distrust`], and tells the pool.
-    pub(super) fn mistrust(&mut self, worker: WorkerId, slot: Slot, error: &LinkError) -> Result<(), MasterError> {
-        let event = self.distrust(worker, slot, error);
-        self.observe(event)
+        Ok(())
     }
 
     /// Starts a worker. What keeps it from starting ends the master as long as no worker was ever ready: it is likely
     /// the operator's typing error. Later it may pass (an upgrade under way, no memory, no descriptor), and counts as a
     /// death.
-    fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<Option<Event>, MasterError> {
+    fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
         match self.try_start(slot, worker, generation) {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok(()),
             Err(error) if self.phase != Phase::Starting => {
                 tracing::error!(%slot, "{error}");
-                Ok(Some(Event::Exited(worker)))
+                self.service.exited(worker, Instant::now());
+                Ok(())
             }
             Err(error) => {
                 self.supervisor.crew.kill_all();
@@ -158,7 +109,7 @@ impl Master {
     }
 
     fn try_start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
-        let (link, channel) = match &self.dispatch.node {
+        let (link, channel) = match &self.service.dispatch.node {
             None => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
                 (Link::haft(worker, slot, end), channel)
@@ -168,27 +119,21 @@ impl Master {
                 (Link::node(worker, slot, end, desk), channel)
             }
         };
-        self.poller.add(&link, token(worker), Interest::Readable).doing("waiting for a worker")?;
-        let supervisor = &mut self.supervisor;
-        let Start { command, environment } = supervisor.plan.start(slot, worker, generation, channel.as_fd());
-        match supervisor.crew.start(worker, slot, &command, &environment, channel.as_fd()) {
-            Ok(pid) => {
-                supervisor.history[slot.index()].starts += 1;
-                tracing::debug!(%slot, worker = worker.0, pid, "started a worker");
-                self.dispatch.attach(link);
-                Ok(())
-            }
-            Err(error) => {
-                self.poller.remove(&link).ok();
-                Err(error.into())
-            }
-        }
+        let Supervisor { crew, plans, .. } = &mut self.supervisor;
+        // A plan is kept as long as a worker may be started by it.
+        let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
+        let number = (worker, generation, self.service.pool.wanted());
+        let Start { command, environment } = plan.start(slot, number, channel.as_fd());
+        let pid = crew.start(worker, slot, &command, &environment, channel.as_fd())?;
+        tracing::debug!(%slot, worker = worker.0, pid, generation, "started a worker");
+        self.service.dispatch.attach(link);
+        Ok(())
     }
 
     fn worker_ready(&mut self, worker: WorkerId) -> Result<(), MasterError> {
         self.supervisor.crew.ready(worker);
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
-        if let Some(link) = self.dispatch.link(worker) {
+        if let Some(link) = self.service.dispatch.link(worker) {
             tracing::info!(slot = %link.slot, worker = worker.0, pid, "worker is ready");
         }
         if self.phase == Phase::Starting {
@@ -198,28 +143,21 @@ impl Master {
         Ok(())
     }
 
-    /// Tells the hand-over which worker takes each slot's connections.
-    fn refresh_serving(&mut self) {
-        for slot in self.dispatch.slots() {
-            let worker = self.supervisor.pool.ready_worker(slot);
-            self.dispatch.serve(slot, worker);
-            if worker.is_some() && self.dispatch.held_for(slot) > 0 {
-                self.mark(slot);
-            }
-        }
-    }
-
     /// A worker's process has ended.
     pub(super) fn exited(&mut self, exit: &Exit) -> Result<(), MasterError> {
         let worker = exit.worker;
-        let description = crew::describe(&exit.status);
-        let was_ready = self.supervisor.pool.was_ready(worker);
-        let leaving = self.supervisor.pool.is_leaving(worker);
+        let mut description = crew::describe(&exit.status);
+        let was_ready = self.service.pool.was_ready(worker);
+        let leaving = self.service.pool.is_leaving(worker);
         let wrote = self.supervisor.crew.ended(worker, was_ready);
-        if let Some(link) = self.dispatch.link(worker) {
+        if !leaving && crew::was_killed(&exit.status) && self.supervisor.oom.killed_since_last() {
+            description += " (out of memory)";
+        }
+        if let Some(link) = self.service.dispatch.link(worker) {
             let slot = link.slot;
-            self.poller.remove(&*link).ok();
-            self.dispatch.detach(worker, Instant::now());
+            if link.interest.take().is_some() {
+                self.poller.remove(&*link).ok();
+            }
             self.note_death(slot, description.clone());
             match (leaving, was_ready) {
                 (true, _) => tracing::info!(%slot, worker = worker.0, "worker has left: {description}"),
@@ -230,12 +168,13 @@ impl Master {
             }
         }
         self.supervisor.last_words = (description, wrote);
-        self.observe(Event::Exited(worker))
+        self.service.exited(worker, Instant::now());
+        self.perform()
     }
 
     fn note_death(&mut self, slot: Slot, description: String) {
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        let history = &mut self.supervisor.history[slot.index()];
+        let history = self.supervisor.history.entry(slot).or_default();
         *history.deaths.entry(description.clone()).or_default() += 1;
         history.last_exit = Some((description, unix_time));
     }

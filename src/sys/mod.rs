@@ -13,3 +13,4 @@ pub mod memory;
 pub mod poller;
 pub mod process;
 pub mod scm;
+pub mod terminal;

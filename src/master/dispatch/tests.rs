@@ -59,7 +59,7 @@ impl Rig {
         self.dispatch.attach(Link::haft(puppet.id, slot, end));
         puppet.end.send(FromWorker::Ready { limit }).expect("ready");
         self.dispatch.receive(puppet.id, &mut Vec::new(), self.now).expect("a link").1.expect("ready");
-        self.dispatch.serve(slot, Some(puppet.id));
+        self.dispatch.stand(slot, Standing::Serving(puppet.id));
         self.workers[slot.index()] = Some(puppet);
     }
 

@@ -91,11 +91,15 @@ pub struct Link {
     pub slot: Slot,
     /// What stopped the last sending.
     pub obstacle: Obstacle,
-    /// What the poller waits for.
-    pub interest: Interest,
+    /// What the poller waits for; nothing as long as it does not know this worker.
+    pub interest: Option<Interest>,
     end: End,
     outbox: Outbox<Connection>,
     rests_until: Option<Instant>,
+    /// Since when the worker has had connections to take and has acknowledged none.
+    silent_since: Option<Instant>,
+    /// Whether it counts as hung.
+    pub is_hung: bool,
     ended: bool,
 }
 
@@ -115,17 +119,35 @@ impl Link {
             worker,
             slot,
             obstacle: Obstacle::None,
-            interest: Interest::Readable,
+            interest: None,
             end,
             outbox: Outbox::new(),
             rests_until: None,
+            silent_since: None,
+            is_hung: false,
             ended: false,
         }
+    }
+
+    /// How long the worker has had connections to take and has acknowledged none.
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// The master itself was away for so long: nobody was silent meanwhile.
+    pub fn forgive(&mut self, absence: Duration) {
+        self.silent_since = self.silent_since.map(|since| since + absence);
     }
 
     /// Connections sent and not yet acknowledged.
     pub fn in_flight(&self) -> usize {
         self.outbox.in_flight()
+    }
+
+    /// Connections that were ever sent.
+    #[cfg(test)]
+    pub fn sent(&self) -> u64 {
+        self.outbox.next_sequence()
     }
 
     /// Connections that the worker says it has open.
@@ -167,16 +189,12 @@ impl Link {
         }
     }
 
-    /// Whether nothing can come from the worker any more.
-    pub fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     /// What the poller is to wait for.
-    pub fn wanted_interest(&self) -> Interest {
+    pub fn wanted_interest(&self) -> Option<Interest> {
         match self.obstacle {
-            Obstacle::ChannelFull => Interest::ReadableOrWritable,
-            Obstacle::None | Obstacle::TooManyInFlight | Obstacle::Resting => Interest::Readable,
+            _ if self.ended => None,
+            Obstacle::ChannelFull => Some(Interest::ReadableOrWritable),
+            Obstacle::None | Obstacle::TooManyInFlight | Obstacle::Resting => Some(Interest::Readable),
         }
     }
 
@@ -203,12 +221,15 @@ impl Link {
             (End::Node(end), Some(desk)) => end.send(&mut self.outbox, held, desk, max_in_flight)?,
             (End::Node(_), None) => Obstacle::None,
         };
+        if self.outbox.in_flight() > 0 {
+            self.silent_since.get_or_insert(now);
+        }
         Ok(())
     }
 
     /// Sends what waits for the kernel, without any connection of the queue.
     pub fn flush(&mut self, desk: Option<&NodeDesk>) -> Result<(), LinkError> {
-        if self.has_ended() {
+        if self.ended {
             return Ok(());
         }
         match (&mut self.end, desk) {
@@ -219,7 +240,7 @@ impl Link {
         Ok(())
     }
 
-    /// The worker is not to be trusted, or has closed its end: it is told nothing more, and the poller knows it no more.
+    /// The worker is not to be trusted, or has closed its end: it is told nothing more, and listened to no more.
     pub fn end(&mut self) {
         self.ended = true;
     }
@@ -253,6 +274,7 @@ impl Link {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<bool, LinkError> {
+        let settled = self.outbox.settled();
         let mut in_flight = InFlight {
             slot: self.slot,
             outbox: &mut self.outbox,
@@ -261,11 +283,15 @@ impl Link {
             rests_until: &mut self.rests_until,
             ended: &mut self.ended,
         };
-        match (&mut self.end, desk) {
+        let heard = match (&mut self.end, desk) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
             (End::Node(end), Some(desk)) => end.receive(&mut in_flight, desk, news, now),
             (End::Node(_), None) => Ok(true),
+        };
+        if self.outbox.settled() > settled {
+            self.silent_since = (self.outbox.in_flight() > 0).then_some(now);
         }
+        heard
     }
 
     /// The worker is dead: takes in its last words, then gives back what it had not acknowledged. The channel is

@@ -70,7 +70,7 @@ impl Rig {
             self.hold(1);
         }
         assert_eq!((self.link.obstacle, self.held.len()), (Obstacle::ChannelFull, 1));
-        assert_eq!(self.link.wanted_interest(), Interest::ReadableOrWritable);
+        assert_eq!(self.link.wanted_interest(), Some(Interest::ReadableOrWritable));
     }
 
     fn say(&self, frame: FromWorker) {
@@ -117,7 +117,7 @@ fn a_full_channel_keeps_the_rest_waiting_and_goes_on_in_order_when_there_is_room
     found.extend(rig.found().0);
     assert_eq!(ports(&found), up_to(rig.made), "each once and in order");
     assert!(found.iter().map(|entry| entry.sequence).eq(0..u64::from(rig.made)));
-    assert_eq!(rig.link.wanted_interest(), Interest::Readable);
+    assert_eq!(rig.link.wanted_interest(), Some(Interest::Readable));
     assert_eq!((rig.held.len(), rig.link.in_flight()), (0, usize::from(rig.made)));
 }
 
@@ -148,12 +148,12 @@ fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
     let mut rig = Rig::narrow();
     rig.fill();
     rig.link.drain(Duration::from_secs(1)).expect("drain");
-    assert_eq!(rig.link.wanted_interest(), Interest::ReadableOrWritable, "it is still to be said");
+    assert_eq!(rig.link.wanted_interest(), Some(Interest::ReadableOrWritable), "it is still to be said");
     let (found, told) = rig.found();
     assert_eq!((found.len(), told), (usize::from(rig.made) - 1, false));
     let mut nothing = VecDeque::new();
     rig.link.send(&mut nothing, None, 1, rig.now).expect("send");
-    assert_eq!(rig.link.wanted_interest(), Interest::Readable);
+    assert_eq!(rig.link.wanted_interest(), Some(Interest::Readable));
     assert!(rig.found().1);
 }
 

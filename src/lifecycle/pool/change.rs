@@ -1,0 +1,119 @@
+//! What the operator may want of a pool that runs: new workers in place of the old ones, more or fewer slots, a slot
+//! left alone.
+
+use super::{Action, Place, Pool, Time};
+use crate::route::Slot;
+
+impl Pool {
+    /// Whether new workers are taking the places of the old ones.
+    pub fn is_reloading(&self) -> bool {
+        self.reloading.is_some()
+    }
+
+    /// The newest generation: how many reloads have begun.
+    pub fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// The generations that a worker may be started with from now on.
+    pub fn generations(&self) -> impl Iterator<Item = u32> + '_ {
+        let places = self.places.iter().map(|place| place.generation);
+        places.chain([self.generation]).chain(self.reloading)
+    }
+
+    /// How many slots there are for clients.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Whether the operator has taken the slot out.
+    pub fn is_drained(&self, slot: Slot) -> bool {
+        self.places.get(slot.index()).is_some_and(|place| place.drained)
+    }
+
+    /// Starts a reload, unless one is under way.
+    pub(super) fn reload(&mut self) {
+        if !self.stopping && self.reloading.is_none() {
+            self.newest += 1;
+            self.reloading = Some(self.newest);
+        }
+    }
+
+    /// Sets the number of slots. A slot that is wanted again begins anew.
+    pub(super) fn scale(&mut self, slots: usize, now: Time, actions: &mut Vec<Action>) {
+        if self.stopping || slots == 0 {
+            return;
+        }
+        let before = self.wanted;
+        self.wanted = slots;
+        for at in before..slots {
+            match self.places.get_mut(at) {
+                Some(old) => *old = old.anew(self.generation),
+                None => self.places.push(Place::added(self.generation)),
+            }
+        }
+        for at in slots..before {
+            self.vacate(at, now, actions);
+        }
+    }
+
+    /// Takes a slot out, or back in.
+    pub(super) fn set_drained(&mut self, slot: Slot, drained: bool) {
+        let wanted = self.wanted;
+        if let Some(place) = self.places.iter_mut().take(wanted).nth(slot.index()) {
+            place.drained = drained;
+        }
+    }
+
+    /// Nobody is wanted in the place any more.
+    pub(super) fn vacate(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
+        let Some(place) = self.places.get_mut(at) else { return };
+        let policy = self.policy;
+        for id in [place.incumbent.take(), place.newcomer.take()].into_iter().flatten() {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.retire(now, policy, actions);
+            }
+        }
+    }
+
+    /// Starts the next slot's new worker, when the one before has taken over.
+    pub(super) fn advance_reload(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let Some(generation) = self.reloading else { return };
+        match self.places.iter().take(self.wanted).position(|place| place.generation < generation) {
+            Some(at) if self.places[at].newcomer.is_none() => {
+                let id = self.start(at, generation, now, actions);
+                self.places[at].newcomer = Some(id);
+            }
+            Some(_) => {}
+            None => {
+                self.reloading = None;
+                self.generation = generation;
+                actions.push(Action::Reloaded { generation });
+            }
+        }
+    }
+
+    /// The newcomer of a slot can serve: it takes over from the slot's old worker.
+    pub(super) fn take_over(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
+        let place = &mut self.places[at];
+        let Some(newcomer) = place.newcomer.take() else { return };
+        let old = place.incumbent.replace(newcomer);
+        if let Some(generation) = self.workers.get(&newcomer).map(|worker| worker.generation) {
+            place.generation = generation;
+        }
+        let policy = self.policy;
+        if let Some(old) = old.and_then(|old| self.workers.get_mut(&old)) {
+            old.retire(now, policy, actions);
+        }
+    }
+
+    /// The newcomer of a slot will not be ready: the reload ends here, and the old workers stay.
+    pub(super) fn stop_reload(&mut self, at: usize, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.places[at].newcomer.take().and_then(|id| self.workers.get_mut(&id)) {
+            worker.retired = true;
+        }
+        if let Some(generation) = self.reloading.take() {
+            actions.push(Action::ReloadFailed { slot: Slot(at as u16), generation });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A place to be filled: who fills it, who is to, and how long to wait after a death.
+
+use std::time::Duration;
+
+use super::{Time, WorkerId};
+
+/// The first wait before a dead worker is replaced; it doubles from one death to the next.
+pub(super) const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+/// The longest wait before a dead worker is replaced.
+pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+/// A worker that lived this long was a good one: its death is the first again.
+const GOOD_LIFE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// Who fills it: starting, or ready.
+    pub incumbent: Option<WorkerId>,
+    /// Who is to take over, once ready.
+    pub newcomer: Option<WorkerId>,
+    /// Of the worker that fills it next.
+    pub generation: u32,
+    /// Deaths in a row without a good life between them.
+    deaths: u32,
+    /// Deaths in a row before the worker was ready.
+    pub failed_starts: u32,
+    not_before: Time,
+    /// Whether its last worker went by itself.
+    is_lost: bool,
+    /// Workers started because the one before went by itself.
+    pub respawned: u64,
+    pub given_up: bool,
+    /// The operator has taken it out: no new client comes to it.
+    pub drained: bool,
+    /// It was added to a pool that serves, and no worker of it has been ready yet: nobody sticks to it.
+    pub is_new: bool,
+}
+
+impl Place {
+    /// Its worker goes for reasons of its own: the next one has to wait a while.
+    pub fn lose(&mut self, lived: Option<Duration>, now: Time) {
+        self.incumbent = None;
+        if lived.is_some_and(|lived| lived >= GOOD_LIFE) {
+            self.deaths = 0;
+        }
+        self.not_before = now + back_off(self.deaths);
+        self.deaths += 1;
+        self.is_lost = true;
+    }
+
+    /// It has a worker again.
+    pub fn fill(&mut self, worker: WorkerId) {
+        self.incumbent = Some(worker);
+        self.respawned += u64::from(std::mem::take(&mut self.is_lost));
+    }
+
+    /// A place as new, which remembers only what is counted.
+    pub fn anew(&self, generation: u32) -> Self {
+        Self { respawned: self.respawned, ..Self::added(generation) }
+    }
+
+    /// A place that is added to a pool that serves.
+    pub fn added(generation: u32) -> Self {
+        Self { generation, is_new: true, ..Self::default() }
+    }
+
+    /// Whether a worker is to be started in it now.
+    pub fn is_vacant(&self, now: Time) -> bool {
+        self.incumbent.is_none() && self.newcomer.is_none() && !self.given_up && now >= self.not_before
+    }
+}
+
+/// The wait before a replacement after so many earlier deaths in a row.
+fn back_off(earlier_deaths: u32) -> Duration {
+    FIRST_BACK_OFF.saturating_mul(1 << earlier_deaths.min(16)).min(LONGEST_BACK_OFF)
+}

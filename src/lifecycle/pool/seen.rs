@@ -1,0 +1,121 @@
+//! What others are told of the pool.
+
+use std::time::Duration;
+
+use super::worker::{State, Worker};
+use super::{Place, Pool, Time, WorkerId};
+use crate::route::Slot;
+
+/// What people are told of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotState {
+    /// Its worker is not ready yet.
+    Starting,
+    /// Its worker takes connections, unless it hangs or the slot is drained.
+    Ready,
+    /// It has only workers that finish what they have.
+    Draining,
+    /// It has no worker.
+    Gone,
+}
+
+/// What a slot is to its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// This worker takes them.
+    Serving(WorkerId),
+    /// They wait for its worker, which is to come.
+    Expected,
+    /// They go to the next slot in their order: this one is hung, drained, not wanted any more or not ready yet for the
+    /// first time.
+    Bypassed,
+}
+
+/// A worker, as people are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// Its number.
+    pub id: WorkerId,
+    /// How many configurations came before its own.
+    pub generation: u32,
+    /// How long it has lived.
+    pub age: Duration,
+    /// Whether it has connections to take and acknowledges nothing.
+    pub hung: bool,
+}
+
+impl Pool {
+    /// What the slot is in.
+    pub fn state(&self, slot: Slot) -> SlotState {
+        match self.incumbent(slot).map(|worker| worker.state) {
+            Some(State::Starting { .. }) => SlotState::Starting,
+            Some(_) => SlotState::Ready,
+            None if self.in_slot(slot).next().is_some() => SlotState::Draining,
+            None => SlotState::Gone,
+        }
+    }
+
+    /// What the slot is to its clients.
+    pub fn standing(&self, slot: Slot) -> Standing {
+        let Some(place) = self.places.get(slot.index()).filter(|place| slot.index() < self.wanted && !place.drained)
+        else {
+            return Standing::Bypassed;
+        };
+        match self.incumbent(slot) {
+            Some(Worker { id, state: State::Ready { hung: false }, .. }) => Standing::Serving(*id),
+            Some(Worker { state: State::Ready { hung: true }, .. }) => Standing::Bypassed,
+            _ if place.is_new => Standing::Bypassed,
+            _ => Standing::Expected,
+        }
+    }
+
+    /// The worker that fills the slot, or, if none does, the last of those that leave it.
+    pub fn worker(&self, slot: Slot, now: Time) -> Option<About> {
+        let worker = self.incumbent(slot).or_else(|| self.in_slot(slot).last())?;
+        let hung = worker.state == State::Ready { hung: true };
+        Some(About { id: worker.id, generation: worker.generation, age: now.saturating_sub(worker.started), hung })
+    }
+
+    /// How many configurations came before the worker's own.
+    pub fn generation_of(&self, id: WorkerId) -> Option<u32> {
+        self.workers.get(&id).map(|worker| worker.generation)
+    }
+
+    /// How many workers of the slot finish what they have.
+    pub fn leaving(&self, slot: Slot) -> usize {
+        self.in_slot(slot).filter(|worker| !worker.is_staying()).count()
+    }
+
+    /// How many workers of the slot were started because the one before had ended by itself.
+    pub fn respawned(&self, slot: Slot) -> u64 {
+        self.places.get(slot.index()).map_or(0, |place| place.respawned)
+    }
+
+    /// How many workers there are, whatever their state.
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether the worker has ever been ready.
+    pub fn was_ready(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.served)
+    }
+
+    /// Whether the worker was told to leave, made to, or said that it would: its end is no surprise.
+    pub fn is_leaving(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_none_or(|worker| match worker.state {
+            State::Starting { .. } | State::Ready { .. } => false,
+            State::Draining { told, .. } => told,
+            State::Terminating { .. } | State::Killed => true,
+        })
+    }
+
+    /// Whether nothing will happen without an event other than [`super::Event::Tick`].
+    pub fn is_settled(&self) -> bool {
+        // Of one that was killed only the end is still awaited.
+        let rests = |worker: &Worker| matches!(worker.state, State::Ready { .. } | State::Killed);
+        let filled = |place: &Place| place.incumbent.is_some() || place.given_up;
+        let nobody_awaited = self.stopping || self.places.iter().take(self.wanted).all(filled);
+        self.finished || (self.workers.values().all(rests) && nobody_awaited)
+    }
+}

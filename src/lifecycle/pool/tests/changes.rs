@@ -1,0 +1,150 @@
+//! What the operator wants of a pool that runs.
+
+use super::*;
+
+fn drain(worker: u64) -> Action {
+    Action::Drain { worker: WorkerId(worker), within: POLICY.drain_timeout }
+}
+
+fn start_of(slot: u16, worker: u64, generation: u32) -> Action {
+    Action::Start { slot: Slot(slot), worker: WorkerId(worker), generation }
+}
+
+#[test]
+fn a_reload_goes_from_slot_to_slot_as_each_newcomer_proves_itself() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.event(Event::Reload), [start_of(0, 3, 1)]);
+    assert!(rig.pool.is_reloading());
+    assert_eq!(rig.serving(0), Some(WorkerId(1)), "the old one serves until the new one can");
+    assert_eq!(rig.event(Event::Ready(WorkerId(3))), [drain(1), start_of(1, 4, 1)]);
+    assert_eq!((rig.serving(0), rig.serving(1)), (Some(WorkerId(3)), Some(WorkerId(2))));
+    assert_eq!(rig.event(Event::Ready(WorkerId(4))), [drain(2), Action::Reloaded { generation: 1 }]);
+    assert!(!rig.pool.is_reloading());
+    assert_eq!(rig.pass(POLICY.drain_timeout), [Action::Terminate(WorkerId(1)), Action::Terminate(WorkerId(2))]);
+    assert_eq!(rig.pass(TERMINATION_GRACE), [Action::Kill(WorkerId(1)), Action::Kill(WorkerId(2))]);
+    rig.event(Event::Exited(WorkerId(1)));
+    rig.event(Event::Exited(WorkerId(2)));
+    assert!(rig.pool.is_settled());
+    assert_eq!(rig.pool.respawned(Slot(0)), 0, "nobody died");
+    // A death after it is made good in the new generation, and the next reload gives another.
+    rig.event(Event::Exited(WorkerId(3)));
+    assert_eq!(rig.pass(millis(100)), [start_of(0, 5, 1)]);
+    assert_eq!(rig.event(Event::Reload), [start_of(0, 6, 2)]);
+}
+
+#[test]
+fn a_newcomer_that_fails_ends_the_reload_and_the_old_workers_stay() {
+    let (newcomer, old) = (WorkerId(3), WorkerId(1));
+    let failed = Action::ReloadFailed { slot: Slot(0), generation: 1 };
+    let late: fn(&mut Rig) -> Vec<Action> = |rig| rig.pass(POLICY.start_timeout);
+    let dead: fn(&mut Rig) -> Vec<Action> = |rig| rig.event(Event::Exited(WorkerId(3)));
+    let wrong: fn(&mut Rig) -> Vec<Action> = |rig| rig.event(Event::Misbehaved(WorkerId(3)));
+    for (fault, expected) in [
+        (late, vec![Action::NotReadyInTime(newcomer), Action::Kill(newcomer), failed]),
+        (dead, vec![failed]),
+        (wrong, vec![Action::Kill(newcomer), failed]),
+    ] {
+        let mut rig = Rig::ready(2);
+        rig.event(Event::Reload);
+        let happened = fault(&mut rig);
+        assert_eq!(happened, expected);
+        assert_eq!(rig.serving(0), Some(old));
+        rig.event(Event::Exited(newcomer));
+        assert!(rig.pool.is_settled() && !rig.pool.is_reloading());
+        assert_eq!(rig.event(Event::Reload), [start_of(0, 4, 2)], "another may follow, under another number");
+    }
+}
+
+#[test]
+fn a_reload_that_fails_half_way_leaves_each_slot_with_what_it_has() {
+    let mut rig = Rig::ready(2);
+    rig.event(Event::Reload);
+    rig.event(Event::Ready(WorkerId(3)));
+    assert_eq!(rig.event(Event::Exited(WorkerId(4))), [Action::ReloadFailed { slot: Slot(1), generation: 1 }]);
+    // Each is replaced by its like.
+    rig.event(Event::Exited(WorkerId(3)));
+    rig.event(Event::Exited(WorkerId(2)));
+    assert_eq!(rig.pass(millis(100)), [start_of(0, 5, 1), start_of(1, 6, 0)]);
+    let used: std::collections::BTreeSet<u32> = rig.pool.generations().collect();
+    assert_eq!(used, [0, 1].into());
+}
+
+#[test]
+fn an_old_worker_that_dies_in_a_reload_is_not_replaced_beside_the_newcomer() {
+    let mut rig = Rig::ready(1);
+    rig.event(Event::Reload);
+    rig.event(Event::Exited(WorkerId(1)));
+    assert_eq!(rig.pool.standing(Slot(0)), Standing::Expected);
+    assert_eq!(rig.pass(Duration::from_secs(1)), []);
+    assert_eq!(rig.event(Event::Ready(WorkerId(2))), [Action::Reloaded { generation: 1 }]);
+    // And if the newcomer fails, the old generation comes back.
+    rig.event(Event::Reload);
+    rig.event(Event::Exited(WorkerId(2)));
+    assert_eq!(rig.event(Event::Exited(WorkerId(3))), [Action::ReloadFailed { slot: Slot(0), generation: 2 }]);
+    assert_eq!(rig.pass(LONGEST_BACK_OFF), [start_of(0, 4, 1)]);
+}
+
+#[test]
+fn a_second_request_during_a_reload_changes_nothing_and_stopping_ends_it() {
+    let mut rig = Rig::ready(2);
+    rig.event(Event::Reload);
+    assert_eq!(rig.event(Event::Reload), []);
+    assert_eq!(rig.event(Event::Stop), [drain(1), Action::Terminate(WorkerId(3)), drain(2)]);
+    assert!(!rig.pool.is_reloading());
+    assert_eq!(rig.event(Event::Exited(WorkerId(3))), [], "no failure, and nobody is started");
+}
+
+#[test]
+fn a_new_slot_is_passed_over_until_it_can_serve_and_then_keeps_its_clients() {
+    let mut rig = Rig::ready(1);
+    assert_eq!(rig.event(Event::Scale(3)), [start_of(1, 2, 0), start_of(2, 3, 0)]);
+    assert_eq!(rig.pool.standing(Slot(1)), Standing::Bypassed);
+    rig.event(Event::Ready(WorkerId(2)));
+    assert_eq!(rig.serving(1), Some(WorkerId(2)));
+    rig.event(Event::Exited(WorkerId(2)));
+    assert_eq!(rig.pool.standing(Slot(1)), Standing::Expected, "its clients stick to it now");
+}
+
+#[test]
+fn a_slot_that_is_not_wanted_drains_and_comes_back_as_new() {
+    let mut rig = Rig::ready(3);
+    rig.event(Event::Drain(Slot(2)));
+    assert_eq!(rig.event(Event::Scale(1)), [drain(2), drain(3)]);
+    assert_eq!(rig.pool.standing(Slot(2)), Standing::Bypassed);
+    assert_eq!(rig.event(Event::Exited(WorkerId(2))), []);
+    assert_eq!(rig.pass(Duration::from_secs(1)), [], "nobody is started in it");
+    assert_eq!(rig.event(Event::Scale(3)), [start_of(1, 4, 0), start_of(2, 5, 0)]);
+    rig.event(Event::Ready(WorkerId(5)));
+    assert_eq!(rig.serving(2), Some(WorkerId(5)), "it is drained no more");
+    assert_eq!(rig.event(Event::Scale(0)), [], "there is always one");
+    assert_eq!(rig.pool.wanted(), 3);
+}
+
+#[test]
+fn a_drained_slot_keeps_its_worker_and_has_it_replaced() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.event(Event::Drain(Slot(0))), []);
+    assert_eq!((rig.pool.standing(Slot(0)), rig.pool.state(Slot(0))), (Standing::Bypassed, SlotState::Ready));
+    rig.event(Event::Exited(WorkerId(1)));
+    assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
+    rig.event(Event::Ready(WorkerId(3)));
+    assert_eq!(rig.pool.standing(Slot(0)), Standing::Bypassed);
+    rig.event(Event::Undrain(Slot(0)));
+    assert_eq!(rig.serving(0), Some(WorkerId(3)));
+    assert_eq!(rig.event(Event::Drain(Slot(9))), []);
+}
+
+#[test]
+fn a_hung_worker_is_passed_over_until_it_recovers_or_killed_if_that_is_wanted() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.event(Event::Hung(WorkerId(1))), []);
+    assert_eq!(rig.pool.standing(Slot(0)), Standing::Bypassed);
+    assert!(rig.pool.worker(Slot(0), rig.now).is_some_and(|worker| worker.hung));
+    rig.event(Event::Recovered(WorkerId(1)));
+    assert_eq!(rig.serving(0), Some(WorkerId(1)));
+    rig.pool.set_policy(Policy { hang_kill: true, ..POLICY });
+    assert_eq!(rig.event(Event::Hung(WorkerId(1))), [Action::Kill(WorkerId(1))]);
+    assert_eq!(rig.pool.standing(Slot(0)), Standing::Expected, "another one is on its way");
+    assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
+    assert_eq!(rig.event(Event::Hung(WorkerId(1))), [], "it goes anyway");
+}

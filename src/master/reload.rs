@@ -1,0 +1,215 @@
+//! What the operator may change while clients are served: the configuration, the number of slots, a slot left alone.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::plan::Plan;
+use super::{Master, MasterError, Phase};
+use crate::admin::{Denied, ReloadState, ReloadStatus};
+use crate::config::{Config, MAX_WORKERS};
+use crate::lifecycle::pool::Event;
+use crate::route::Slot;
+
+/// Reads the flags and the file again.
+pub type Reread = fn() -> Result<Config, String>;
+
+/// Keys of the configuration that a reload puts into effect. All others need a restart.
+#[rustfmt::skip]
+const RELOADABLE: [&str; 21] = [
+    "workers", "affinity", "ipv4-prefix", "ipv6-prefix", "max-in-flight", "hold-timeout", "start-timeout",
+    "drain-timeout", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
+    "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
+];
+
+/// Most workers there may be for each slot before another reload: those that still finish what they have are alive.
+const MOST_WORKERS_A_SLOT: usize = 4;
+
+/// The configuration that is in force, and what became of the wish for another.
+#[derive(Debug)]
+pub struct Changes {
+    /// In force.
+    pub config: Config,
+    reread: Reread,
+    /// So many slots, when the reload that is under way is done.
+    slots_afterwards: Option<usize>,
+    /// The reload that is under way, or else the last one.
+    pub status: Option<ReloadStatus>,
+    /// Reloads that gave every slot a new worker.
+    pub done: u64,
+    /// Reloads that ended early, since a new worker did not become ready.
+    pub failed: u64,
+}
+
+impl Changes {
+    /// Nothing has changed yet.
+    pub fn new(config: Config, reread: Reread) -> Self {
+        Self { config, reread, slots_afterwards: None, status: None, done: 0, failed: 0 }
+    }
+
+    fn note(&mut self, state: ReloadState, description: String) {
+        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.status = Some(ReloadStatus { state, description, unix_time });
+    }
+}
+
+impl Master {
+    /// Reads the configuration again and starts to replace all workers. Yields what to tell the operator.
+    pub(super) fn reload(&mut self) -> Result<String, Denied> {
+        self.must_serve()?;
+        let pool = &self.service.pool;
+        if pool.is_reloading() {
+            return Err(Denied::Busy("a reload is under way: wait for its end (/status)".to_owned()));
+        }
+        let slots = pool.wanted();
+        if pool.worker_count() > MOST_WORKERS_A_SLOT * slots {
+            let old = pool.worker_count() - slots;
+            return Err(Denied::Busy(format!(
+                "{old} old workers still finish what they have: wait for their end, or shorten --drain-timeout"
+            )));
+        }
+        let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", error.trim_end()));
+        let config = (self.changes.reread)().map_err(wrong)?;
+        config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
+        let plan = Plan::new(&config).map_err(|error| wrong(error.to_string()))?;
+        if plan.node.is_some() != self.service.dispatch.node.is_some() {
+            return Err(wrong("Node workers and others speak different dialects: that takes a restart".to_owned()));
+        }
+        let differing = self.changes.config.differences(&config);
+        let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
+
+        self.service.adopt(&config);
+        self.service.observe(Event::Reload, Instant::now());
+        let generation = self.service.pool.newest();
+        self.supervisor.plans.insert(generation, plan);
+        self.changes.slots_afterwards = (config.workers != self.changes.config.workers).then_some(config.workers);
+        self.changes.config = config;
+        let mut text = format!("reload to generation {generation} has begun, {slots} slots one after another");
+        if !fixed.is_empty() {
+            text += &format!("; these need a restart and stay as they were: {}", fixed.join(", "));
+        }
+        tracing::info!("{text}");
+        self.changes.note(ReloadState::UnderWay, text.clone());
+        Ok(text)
+    }
+
+    /// Every slot has its new worker.
+    pub(super) fn reloaded(&mut self, generation: u32) {
+        self.changes.done += 1;
+        let text = format!("reloaded: all new clients are served by generation {generation}");
+        tracing::info!("{text}");
+        self.changes.note(ReloadState::Done, text);
+        self.forget_plans();
+        if let Some(slots) = self.changes.slots_afterwards.take()
+            && let Err(Denied::Busy(why) | Denied::Impossible(why)) = self.scale(slots)
+        {
+            tracing::error!("the number of workers stays as it was: {why}");
+        }
+    }
+
+    /// A slot's new worker did not become ready.
+    pub(super) fn reload_failed(&mut self, slot: Slot, generation: u32) {
+        self.changes.failed += 1;
+        self.changes.slots_afterwards = None;
+        let done = match slot.0 {
+            0 => "all old workers stay".to_owned(),
+            1 => "slot 0 has its new worker, all others keep the old ones".to_owned(),
+            done => format!("slots 0 to {} have new workers, all others keep the old ones", done - 1),
+        };
+        let text = format!(
+            "reload to generation {generation} has failed: the new worker of slot {slot} did not become ready; {done}"
+        );
+        tracing::error!("{text}");
+        self.changes.note(ReloadState::Failed, text);
+        self.forget_plans();
+    }
+
+    /// Forgets what nobody will be started with any more.
+    fn forget_plans(&mut self) {
+        let used: Vec<u32> = self.service.pool.generations().collect();
+        self.supervisor.plans.retain(|generation, _| used.contains(generation));
+    }
+
+    /// Changes the number of slots.
+    pub(super) fn scale(&mut self, slots: usize) -> Result<String, Denied> {
+        self.must_serve()?;
+        let before = self.service.pool.wanted();
+        if !(1..=MAX_WORKERS).contains(&slots) {
+            return Err(Denied::Impossible(format!("there cannot be {slots} workers: from 1 to {MAX_WORKERS}")));
+        }
+        if slots == before {
+            return Ok(format!("there are {slots} workers already"));
+        }
+        if self.drained_among(slots) == slots {
+            let why = format!("all of the first {slots} slots are drained: undrain one of them first");
+            return Err(Denied::Impossible(why));
+        }
+        let config = Config { workers: slots, ..self.changes.config.clone() };
+        let limit = self.about.descriptor_limit;
+        config.check_descriptors(limit).map_err(|error| Denied::Impossible(error.to_string()))?;
+        self.budget = super::budget(limit, slots);
+        self.service.observe(Event::Scale(slots), Instant::now());
+        let text = format!("from {before} to {slots} workers");
+        tracing::info!("{text}");
+        Ok(text)
+    }
+
+    /// Takes a slot out: no new client comes to it.
+    pub(super) fn drain(&mut self, slot: usize) -> Result<String, Denied> {
+        let slot = self.known(slot)?;
+        if self.service.pool.is_drained(slot) {
+            return Ok(format!("slot {slot} is drained already"));
+        }
+        let slots = self.service.pool.wanted();
+        if self.drained_among(slots) + 1 == slots {
+            let why = format!("slot {slot} is the last that takes clients: undrain another one first");
+            return Err(Denied::Impossible(why));
+        }
+        self.service.observe(Event::Drain(slot), Instant::now());
+        let text = format!("slot {slot} is drained: new clients go to other slots, its worker keeps what it has");
+        tracing::info!("{text}");
+        Ok(text)
+    }
+
+    /// Takes a slot back in.
+    pub(super) fn undrain(&mut self, slot: usize) -> Result<String, Denied> {
+        let slot = self.known(slot)?;
+        if !self.service.pool.is_drained(slot) {
+            return Ok(format!("slot {slot} is not drained"));
+        }
+        self.service.observe(Event::Undrain(slot), Instant::now());
+        let text = format!("slot {slot} takes its clients again");
+        tracing::info!("{text}");
+        Ok(text)
+    }
+
+    fn must_serve(&self) -> Result<(), Denied> {
+        match self.phase {
+            Phase::Serving => Ok(()),
+            Phase::Starting => Err(Denied::Busy("no worker has been ready yet: wait for the first".to_owned())),
+            Phase::Flushing(_) | Phase::Stopping => Err(Denied::Busy("haft is stopping".to_owned())),
+        }
+    }
+
+    fn known(&self, slot: usize) -> Result<Slot, Denied> {
+        self.must_serve()?;
+        let slots = self.service.dispatch.slots();
+        let last = slots.len() - 1;
+        let mut slots = slots;
+        slots.nth(slot).ok_or_else(|| Denied::Impossible(format!("there is no slot {slot}: they are 0 to {last}")))
+    }
+
+    fn drained_among(&self, slots: usize) -> usize {
+        self.service.dispatch.all_slots().take(slots).filter(|slot| self.service.pool.is_drained(*slot)).count()
+    }
+
+    /// Does what a signal asks for, and logs why if it cannot be.
+    pub(super) fn on_signal(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut Self) -> Result<String, Denied>,
+    ) -> Result<(), MasterError> {
+        if let Err(Denied::Busy(why) | Denied::Impossible(why)) = change(self) {
+            tracing::error!("{name}: {why}");
+        }
+        self.perform()
+    }
+}

@@ -1,0 +1,284 @@
+//! Who serves: what the pool decides and what the hand-over has to send, brought together.
+//!
+//! Everything that is observed comes in here, with the time; what is to be done to the world comes out as effects. No
+//! process is started here and nothing is waited for, so the whole can be simulated: only the channels are real.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::MasterError;
+use super::connection::Connection;
+use super::dispatch::Dispatch;
+use super::link::{LinkError, News};
+use crate::config::Config;
+use crate::lifecycle::pool::{Action, Event, Policy, Pool, Standing, Time, WorkerId};
+use crate::route::Slot;
+
+/// A master that looks at the time less often than this was kept from it (stopped, or without a CPU): what others did
+/// not do meanwhile says nothing of them.
+const ABSENCE: Duration = Duration::from_secs(1);
+
+/// What is to be done to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The worker has become ready.
+    Ready(WorkerId),
+    /// The pool's decision; never [`Action::Drain`], which is done here.
+    Act(Action),
+}
+
+/// The slots, their workers, and the connections that wait for them.
+#[derive(Debug)]
+pub struct Service {
+    /// Who fills the slots.
+    pub pool: Pool,
+    /// What waits for them, and what is under way.
+    pub dispatch: Dispatch,
+    started: Instant,
+    /// When the time was looked at last.
+    looked: Instant,
+    hang_timeout: Option<Duration>,
+    hang_kill: bool,
+    /// Slots whose queue or worker has changed since they were last sent to.
+    dirty: Vec<Slot>,
+    /// What a worker has just told.
+    news: Vec<News>,
+    actions: Vec<Action>,
+    effects: VecDeque<Effect>,
+}
+
+impl Service {
+    /// Empty slots, as configured; the first [`Event::Tick`] fills them.
+    pub fn new(config: &Config, now: Instant) -> Result<Self, MasterError> {
+        Ok(Self {
+            pool: Pool::new(config.workers, policy(config)),
+            dispatch: Dispatch::new(config)?,
+            started: now,
+            looked: now,
+            hang_timeout: config.hang_timeout,
+            hang_kill: config.hang_kill,
+            dirty: Vec::new(),
+            news: Vec::new(),
+            actions: Vec::new(),
+            effects: VecDeque::new(),
+        })
+    }
+
+    /// The times and limits of another configuration, from now on.
+    pub fn adopt(&mut self, config: &Config) {
+        self.pool.set_policy(policy(config));
+        self.dispatch.adopt(config);
+        self.hang_timeout = config.hang_timeout;
+        self.hang_kill = config.hang_kill;
+    }
+
+    /// Time since the start.
+    pub fn time(&self, now: Instant) -> Time {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// The next thing to be done.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Tells the pool what was observed, and the hand-over what the pool decided.
+    pub fn observe(&mut self, event: Event, now: Instant) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.pool.step(self.time(now), event, &mut actions);
+            // One that was given up meanwhile is ready too late.
+            if let Event::Ready(worker) = event
+                && self.pool.was_ready(worker)
+            {
+                self.effects.push_back(Effect::Ready(worker));
+            }
+            for action in actions.drain(..) {
+                let Action::Drain { worker, within } = action else {
+                    self.effects.push_back(Effect::Act(action));
+                    continue;
+                };
+                if let Err(error) = self.dispatch.drain(worker, within) {
+                    events.extend(self.distrust(worker, &error));
+                }
+            }
+            self.actions = actions;
+        }
+        self.refresh(now);
+        self.send(now);
+    }
+
+    /// Tells the hand-over what each slot is to its clients, and moves those who wait where they need not.
+    fn refresh(&mut self, now: Instant) {
+        // The number of slots was judged before it was wanted.
+        if self.pool.wanted() != self.dispatch.slots().len()
+            && let Err(error) = self.dispatch.resize(self.pool.wanted())
+        {
+            tracing::error!("{error}");
+        }
+        for slot in self.dispatch.all_slots() {
+            let standing = self.pool.standing(slot);
+            if self.dispatch.stand(slot, standing) && matches!(standing, Standing::Serving(_)) {
+                self.mark(slot);
+            }
+        }
+        for slot in self.dispatch.all_slots() {
+            self.reassign(slot, now);
+        }
+    }
+
+    fn reassign(&mut self, slot: Slot, now: Instant) {
+        if self.dispatch.held_for(slot) > 0 {
+            let grown = self.dispatch.reassign(slot, now);
+            grown.into_iter().for_each(|slot| self.mark(slot));
+        }
+    }
+
+    /// Takes an accepted connection in.
+    pub fn admit(&mut self, connection: Connection) {
+        if let Some(slot) = self.dispatch.admit(connection) {
+            self.mark(slot);
+        }
+    }
+
+    /// Takes in what a worker said.
+    pub fn hear(&mut self, worker: WorkerId, now: Instant) {
+        let mut news = std::mem::take(&mut self.news);
+        let heard = self.dispatch.receive(worker, &mut news, now);
+        for news in news.drain(..) {
+            match news {
+                News::Ready => self.observe(Event::Ready(worker), now),
+                News::Leaving => self.observe(Event::Leaving(worker), now),
+                News::Left => self.left(worker, now),
+            }
+        }
+        self.news = news;
+        let Some((slot, heard)) = heard else { return };
+        self.mark(slot);
+        self.reassign(slot, now);
+        match heard {
+            Ok(_) => self.look_for_recovery(worker, now),
+            Err(error) => self.mistrust(worker, &error, now),
+        }
+    }
+
+    /// The worker's process has ended, or could not be started: what it had not taken goes to others.
+    pub fn exited(&mut self, worker: WorkerId, now: Instant) {
+        if let Some(slot) = self.dispatch.detach(worker, now) {
+            self.mark(slot);
+        }
+        self.observe(Event::Exited(worker), now);
+    }
+
+    /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
+    pub fn send(&mut self, now: Instant) {
+        while let Some(slot) = self.dirty.pop() {
+            if let Some((worker, error)) = self.dispatch.send(slot, now) {
+                self.mistrust(worker, &error, now);
+            }
+        }
+        for (worker, error) in self.dispatch.flush() {
+            self.mistrust(worker, &error, now);
+        }
+    }
+
+    /// Does what is to be done because time has passed.
+    pub fn tick(&mut self, now: Instant) {
+        let absence = now.saturating_duration_since(self.looked);
+        self.looked = now;
+        if absence > ABSENCE {
+            self.dispatch.links_mut().for_each(|link| link.forgive(absence));
+        }
+        for worker in self.dispatch.ready_by_silence(now) {
+            self.observe(Event::Ready(worker), now);
+        }
+        self.look_for_hung(now);
+        for slot in self.dispatch.expire(now) {
+            self.mark(slot);
+        }
+        if self.dispatch.must_retry() {
+            self.dirty = self.dispatch.slots().collect();
+        }
+        self.observe(Event::Tick, now);
+    }
+
+    /// Whether something happens without an event.
+    pub fn depends_on_time(&self) -> bool {
+        !self.pool.is_settled()
+            || self.dispatch.held() > 0
+            || self.dispatch.must_retry()
+            || (self.hang_timeout.is_some() && self.dispatch.in_flight() > 0)
+    }
+
+    fn look_for_hung(&mut self, now: Instant) {
+        let Some(most) = self.hang_timeout else { return };
+        let suspects = self.dispatch.links().filter(|link| !link.is_hung && link.silence(now) >= most);
+        for worker in suspects.map(|link| link.worker).collect::<Vec<_>>() {
+            // It may have spoken, and we have not listened yet.
+            self.hear(worker, now);
+            let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
+            link.is_hung = true;
+            let (slot, in_flight) = (link.slot, link.in_flight());
+            if self.pool.standing(slot) != Standing::Serving(worker) {
+                // It goes anyway.
+                continue;
+            }
+            self.dispatch.ledger.hung += 1;
+            self.dispatch.ledger.hang_kills += u64::from(self.hang_kill);
+            tracing::error!(
+                %slot, worker = worker.0, in_flight,
+                "the worker has acknowledged nothing for {}: it hangs; {}",
+                humantime::format_duration(most),
+                if self.hang_kill { "it is killed and replaced" } else { "new clients go to other slots" }
+            );
+            self.observe(Event::Hung(worker), now);
+        }
+    }
+
+    fn look_for_recovery(&mut self, worker: WorkerId, now: Instant) {
+        let Some(most) = self.hang_timeout else { return };
+        let Some(link) = self.dispatch.link(worker).filter(|link| link.is_hung && link.silence(now) < most) else {
+            return;
+        };
+        link.is_hung = false;
+        tracing::warn!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
+        self.observe(Event::Recovered(worker), now);
+    }
+
+    /// A worker has closed its channel: it can be given nothing any more, and its process will end.
+    fn left(&mut self, worker: WorkerId, now: Instant) {
+        if let Some(link) = self.dispatch.link(worker) {
+            link.end();
+        }
+        self.observe(Event::Left(worker), now);
+    }
+
+    /// A worker broke the rules, or its channel did: it is listened to no more and will be ended; nobody else notices.
+    fn distrust(&mut self, worker: WorkerId, error: &LinkError) -> Option<Event> {
+        let link = self.dispatch.link(worker)?;
+        link.end();
+        tracing::warn!(slot = %link.slot, worker = worker.0, "the worker {error}; it is ended");
+        Some(Event::Misbehaved(worker))
+    }
+
+    /// As [`Service::distrust`], and tells the pool.
+    fn mistrust(&mut self, worker: WorkerId, error: &LinkError, now: Instant) {
+        if let Some(event) = self.distrust(worker, error) {
+            self.observe(event, now);
+        }
+    }
+
+    fn mark(&mut self, slot: Slot) {
+        if !self.dirty.contains(&slot) {
+            self.dirty.push(slot);
+        }
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy { start_timeout: config.start_timeout, drain_timeout: config.drain_timeout, hang_kill: config.hang_kill }
+}
+
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,48 @@
+//! The terminal that this process was started from.
+
+use std::fs::{self, File};
+
+/// Whether this process is to end with its terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    binds: bool,
+}
+
+impl Terminal {
+    /// To be asked before SIGHUP is handled: with `nohup` (SIGHUP is ignored) a process outlives its terminal.
+    pub fn look() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self { binds: is_there() && !ignores_hangup(&status) }
+    }
+
+    /// Whether there was a terminal that this process is to end with, and it has been closed: that is what a SIGHUP says
+    /// then, and otherwise it is sent by somebody who means something else.
+    pub fn is_gone(&self) -> bool {
+        self.binds && !is_there()
+    }
+}
+
+/// Whether this process has a controlling terminal: it opens only then (tty(4)).
+fn is_there() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
+/// Whether the first signal is in the set of those that are ignored (proc_pid_status(5)).
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_mask() {
+        for (mask, ignores) in [("0000000000000001", true), ("0000000000001003", true), ("0000000000001002", false)] {
+            let status = format!("Name:\thaft\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\nSigCgt:\t0\n");
+            assert_eq!(ignores_hangup(&status), ignores, "{mask}");
+        }
+        assert!(!ignores_hangup(""));
+    }
+}
