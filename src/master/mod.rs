@@ -12,10 +12,12 @@ mod error;
 mod ledger;
 mod link;
 mod node;
+mod pace;
 mod plan;
 mod report;
 mod stopping;
 mod supervise;
+mod turns;
 
 pub use self::boot::main;
 pub use self::error::MasterError;
@@ -31,6 +33,7 @@ use self::doors::{Arrival, Doors};
 use self::error::While;
 use self::link::News;
 use self::node::NodeDesk;
+use self::pace::Pace;
 use self::plan::Plan;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest};
@@ -39,19 +42,12 @@ use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::Slot;
 use crate::sys::listen::{Access, Listener, SocketFile};
-use crate::sys::poller::{Poller, Ready};
+use crate::sys::poller::Poller;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// How long, in milliseconds, the next event is waited for where one has just come.
-const MOMENT_MS: u8 = 1;
-/// How long to let connections and acknowledgements gather where more than one came together; the kernel's timer adds
-/// about 50 us.
-const COALESCE: Duration = Duration::from_micros(100);
-/// How long turn may follow turn before signals, deaths and questions are looked at.
-const LONGEST_ABSENCE: Duration = Duration::from_millis(5);
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
@@ -77,6 +73,13 @@ struct Master {
     phase: Phase,
     budget: u64,
     over_budget: bool,
+    /// Some workers are listened to from time to time only (`turns`).
+    busy: bool,
+    /// When the last connection came, and how fast they come.
+    last_accept: Instant,
+    pace: Pace,
+    /// Workers that are to be listened to now although the poller does not wait for them.
+    unheard: Vec<WorkerId>,
     hold_timeout: Duration,
     drain_timeout: Duration,
     /// Slots whose queue or worker has changed in this turn.
@@ -151,6 +154,10 @@ impl Master {
                 .saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * config.workers as u64)
                 .max(1),
             over_budget: false,
+            busy: false,
+            last_accept: Instant::now(),
+            pace: Pace::new(Instant::now()),
+            unheard: Vec::new(),
             hold_timeout: config.hold_timeout,
             drain_timeout: config.drain_timeout,
             dirty: Vec::new(),
@@ -177,6 +184,11 @@ impl Master {
                     waited.doing("waiting for connections")?;
                     self.turns(&mut ready)?;
                 }
+                // What the poller does not wait for is to be listened to soon: let the others have their turn only.
+                () = tokio::task::yield_now(), if self.busy => {
+                    ready.clear();
+                    self.turns(&mut ready)?;
+                }
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
@@ -185,38 +197,6 @@ impl Master {
             }
         }
         Ok(())
-    }
-
-    /// Turns until nothing has been ready for a moment, but not so long that signals, deaths and questions are kept
-    /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and come
-    /// back through the event loop, whose other work can wait that moment.
-    fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
-        let until = Instant::now() + LONGEST_ABSENCE;
-        loop {
-            let before = self.dispatch.ledger.events();
-            self.turn(ready)?;
-            if self.dispatch.ledger.events() - before > 1 {
-                // More will come together if they are given time to: one turn for many is what makes each cheap.
-                std::thread::sleep(COALESCE);
-            }
-            if !self.poller.look(MOMENT_MS, ready).doing("waiting for connections")? || Instant::now() >= until {
-                return Ok(());
-            }
-        }
-    }
-
-    /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
-    fn turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
-        for event in ready.iter().filter(|event| event.token >= FIRST_WORKER_TOKEN) {
-            self.hear(WorkerId(event.token - FIRST_WORKER_TOKEN))?;
-        }
-        for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
-            if self.doors.is_open() {
-                self.accept(event.token)?;
-            }
-        }
-        self.send_dirty()?;
-        self.keep_budget()
     }
 
     /// Takes in what a worker said.
@@ -266,8 +246,7 @@ impl Master {
         for (worker, slot, error) in self.dispatch.flush() {
             self.mistrust(worker, slot, &error)?;
         }
-        for link in self.dispatch.links_mut() {
-            let interest = link.wanted_interest();
+        for (link, interest) in self.dispatch.interests(self.busy) {
             if interest != link.interest && !link.has_ended() {
                 self.poller.change(&*link, token(link.worker), interest).doing("waiting for a worker")?;
                 link.interest = interest;
