@@ -240,3 +240,54 @@ proptest! {
         prop_assert_eq!(rig.dispatch.ledger.outstanding(), 0);
     }
 }
+
+/// Of a Node worker that has several connections to acknowledge, only its end is waited for; but as soon as it is near
+/// its limit, or somebody waits for it, or it is quiet again, its words are.
+#[test]
+fn a_node_worker_far_from_its_limit_need_not_be_waited_for() {
+    use crate::handover::node::{ConnectionMessage, Serialization};
+    use crate::master::node::NodePlan;
+    use crate::sys::listen::{Access, Listener};
+    use std::io::Write;
+
+    let mut rig = Rig::new(&["-w", "1", "--max-in-flight", "8"]);
+    let message = Some(ConnectionMessage::from_json("1").expect("JSON"));
+    let plan = NodePlan { serialization: Serialization::Json, message, wait_ready: true, backlog: 1 };
+    let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
+    let desk = NodeDesk::new(plan, &[own]);
+    let (ours, theirs) = crate::sys::scm::stream_pair().expect("pair");
+    let mut theirs = UnixStream::from(theirs);
+    let (slot, worker) = (rig.dispatch.slots().next().expect("a slot"), WorkerId(1));
+    rig.dispatch.attach(Link::node(worker, slot, ours, &desk));
+    rig.dispatch.node = Some(desk);
+    rig.dispatch.stand(slot, Standing::Serving(worker));
+    let say = |rig: &mut Rig, theirs: &mut UnixStream, words: &str| {
+        theirs.write_all(words.as_bytes()).expect("write");
+        rig.dispatch.receive(worker, &mut Vec::new(), rig.now).expect("a link").1.expect("no violation");
+    };
+    let interest = |rig: &mut Rig, busy| {
+        let (link, interest) = rig.dispatch.interests(busy).next().expect("a link");
+        link.interest = interest;
+        let unheard = [false, true].map(|all| rig.dispatch.unheard(all).count());
+        (interest, unheard)
+    };
+    let acknowledged = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
+    say(&mut rig, &mut theirs, "\"ready\"\n");
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "nothing is on its way");
+    for host in 0..3 {
+        rig.admit(host);
+    }
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "they wait");
+    rig.send_all();
+    assert_eq!(interest(&mut rig, false), (Some(Interest::Readable), [0, 0]), "there is time for each word");
+    assert_eq!(interest(&mut rig, true), (Some(Interest::HangUp), [0, 1]));
+    rig.admit(3);
+    rig.send_all();
+    assert_eq!(rig.dispatch.unheard(false).count(), 1, "half of what it may have is on its way");
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "as it is after listening in vain");
+    say(&mut rig, &mut theirs, acknowledged);
+    assert_eq!(interest(&mut rig, true), (Some(Interest::HangUp), [0, 1]));
+    say(&mut rig, &mut theirs, &acknowledged.repeat(3));
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "all is acknowledged");
+    rig.assert_balance();
+}

@@ -198,6 +198,11 @@ impl Link {
         }
     }
 
+    /// Whether the worker acknowledges each connection by itself, so that hearing it once for many saves much.
+    pub fn acknowledges_singly(&self) -> bool {
+        matches!(self.end, End::Node(_))
+    }
+
     /// Whether sending must be tried again after a while, without an event that says when.
     pub fn must_retry(&self) -> bool {
         matches!(self.obstacle, Obstacle::TooManyInFlight | Obstacle::Resting)
