@@ -13,6 +13,7 @@ mod ledger;
 mod link;
 mod node;
 mod plan;
+mod queue;
 mod report;
 mod stopping;
 mod supervise;

@@ -9,6 +9,7 @@ pub mod accept;
 pub mod descriptors;
 pub mod inherit;
 pub mod listen;
+pub mod memory;
 pub mod poller;
 pub mod process;
 pub mod scm;
