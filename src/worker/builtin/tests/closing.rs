@@ -1,6 +1,8 @@
 use super::*;
 use crate::worker::builtin::drain::{Life, Registry};
+use crate::worker::builtin::wire::WsLife;
 use socketioxide::socket::Sid;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -37,10 +39,50 @@ async fn sessions_are_told_one_by_one_evenly() {
     closing.await.expect("closed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn websockets_are_told_one_by_one_evenly() {
+    let registry = Registry::new();
+    let sockets: Vec<_> = (0..4)
+        .map(|_| {
+            let (open, (life, guard)) = (registry.open(), WsLife::begin());
+            open.0.becomes(Arc::clone(&life));
+            (open, life, guard)
+        })
+        .collect();
+    let closing = registry.clone();
+    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(8)).await });
+    for told in 1..=4 {
+        // Amid two turns: they are at 0, 2, 4 and 6 seconds.
+        tokio::time::sleep(Duration::from_secs(if told == 1 { 1 } else { 2 })).await;
+        assert_eq!(sockets.iter().filter(|(_, life, _)| !life.is_open()).count(), told);
+    }
+    drop(sockets);
+    closing.await.expect("closed");
+}
+
 #[tokio::test]
 async fn with_nothing_open_the_end_is_at_once() {
     let server = serve(Settings::default()).await;
     soon("the end", server.app.close(Duration::from_secs(3600))).await;
+}
+
+#[tokio::test]
+async fn when_the_last_session_has_ended_by_itself_the_end_is_at_once() {
+    let server = serve(Settings::default()).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
+        ws.heard("0{").await;
+        sockets.push(ws);
+    }
+    let (wire, sid) = connected(&server).await;
+    // The turns of three of the four are hours away.
+    let closing = tokio::spawn(server.app.close(Duration::from_secs(24 * 3600)));
+    until("the end has begun", || server.app.registry.draining()).await;
+    assert_eq!(post(server.addr, &sid, "1").await.text(), "ok");
+    drop((wire, sockets));
+    soon("the end", closing).await.expect("closed");
+    assert_eq!(server.app.connections(), 0);
 }
 
 #[tokio::test]
