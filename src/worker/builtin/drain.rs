@@ -82,11 +82,13 @@ impl Registry {
         *self.phase.borrow() != Phase::Open
     }
 
-    /// Ends everything, evenly spread over `over`. Returns once nothing is open, at once if nobody is left to be told.
-    pub(super) async fn close(&self, over: Duration) {
+    /// Ends everything: the sessions from `after` on, evenly spread over `over`. Returns once nothing is open, at once if
+    /// nobody is left to be told.
+    pub(super) async fn close(&self, after: Duration, over: Duration) {
         self.advance(Phase::Draining);
         let mut count = self.count.subscribe();
         let forced = async {
+            sleep(after).await;
             self.tell_all(Instant::now() + over).await;
             sleep(GRACE).await;
             self.force();

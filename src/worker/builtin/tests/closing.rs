@@ -26,14 +26,14 @@ async fn sessions_are_told_one_by_one_evenly() {
         .collect();
     open.0.asked();
     let closing = registry.clone();
-    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(10)).await });
+    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(30), Duration::from_secs(10)).await });
     // The clock stands still but for what is waited for, so these are exact.
     let mut moments = Vec::new();
     for moment in told {
         moments.push(moment.await.expect("told").as_millis());
     }
     moments.sort_unstable();
-    assert_eq!(moments, [0, 2000, 4000, 6000, 8000]);
+    assert_eq!(moments, [30_000, 32_000, 34_000, 36_000, 38_000]);
     open.0.finished().await;
     drop(open);
     closing.await.expect("closed");
@@ -50,7 +50,7 @@ async fn websockets_are_told_one_by_one_evenly() {
         })
         .collect();
     let closing = registry.clone();
-    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(8)).await });
+    let closing = tokio::spawn(async move { closing.close(AT_ONCE, Duration::from_secs(8)).await });
     for told in 1..=4 {
         // Amid two turns: they are at 0, 2, 4 and 6 seconds.
         tokio::time::sleep(Duration::from_secs(if told == 1 { 1 } else { 2 })).await;
