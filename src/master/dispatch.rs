@@ -10,6 +10,7 @@ use super::connection::{Connection, Refusal};
 use super::ledger::Ledger;
 use super::link::{Link, LinkError, News};
 use super::node::{Mail, NodeDesk};
+use super::queue::give_back_room;
 use crate::config::{Affinity, Config, Prefix};
 use crate::handover::node::To;
 use crate::lifecycle::pool::{Standing, WorkerId};
@@ -152,8 +153,9 @@ impl Dispatch {
     pub fn send(&mut self, slot: Slot, now: Instant) -> Option<(WorkerId, LinkError)> {
         let link = self.links.get_mut(&self.serving(slot)?)?;
         let held = &mut self.queues[slot.index()];
-        let error = link.send(held, self.node.as_ref(), self.max_in_flight, now).err()?;
-        Some((link.worker, error))
+        let sent = link.send(held, self.node.as_ref(), self.max_in_flight, now);
+        give_back_room(held);
+        Some((link.worker, sent.err()?))
     }
 
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.

@@ -14,6 +14,7 @@ mod link;
 mod node;
 mod pace;
 mod plan;
+mod queue;
 mod reload;
 mod report;
 mod service;

@@ -80,6 +80,9 @@ impl Drain {
 
     /// Resolves when every connection that was yielded as a [`super::Stream`] has been dropped, upgraded ones
     /// (WebSockets) too.
+    ///
+    /// Nobody ends them but the program: what it keeps open, or a client that does not close, holds this up. Put a limit
+    /// around it; `examples/socketio.rs` shows one.
     pub async fn finished(mut self) {
         // An error means that the Incoming and all streams were dropped.
         self.open.wait_for(|open| *open == 0).await.ok();
