@@ -3,6 +3,9 @@
 //!
 //! Everything runs in one thread, so that each decision is taken on one consistent state. Nothing here reads a byte of
 //! a client's.
+//!
+//! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
+//! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look.
 
 mod boot;
 mod connection;

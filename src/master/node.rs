@@ -180,11 +180,27 @@ impl NodeDesk {
     pub fn closed(&mut self, worker: WorkerId, key: &str, leaving: bool) {
         let Some(left) = self.servers.closed(worker, key) else { return };
         if left.was_last && !leaving && left.server != ServerId::OWN {
-            self.servers.forget(left.server);
-            self.udp.remove(&left.server);
-            let numbers = (0..).zip(&self.server_of).filter(|(_, server)| **server == left.server);
-            self.closing.extend(numbers.map(|(number, _)| number));
+            self.close(left.server);
         }
+    }
+
+    /// Whether there are servers that no worker has any more.
+    pub fn has_orphans(&self) -> bool {
+        self.servers.orphans().next().is_some()
+    }
+
+    /// Closes what no worker has any more: ports that a new version of the program does not ask for.
+    pub fn close_orphans(&mut self) {
+        for server in self.servers.orphans().collect::<Vec<_>>() {
+            self.close(server);
+        }
+    }
+
+    fn close(&mut self, server: ServerId) {
+        self.servers.forget(server);
+        self.udp.remove(&server);
+        let numbers = (0..).zip(&self.server_of).filter(|(_, of)| **of == server);
+        self.closing.extend(numbers.map(|(number, _)| number));
     }
 
     /// A message for other workers.
