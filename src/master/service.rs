@@ -300,3 +300,5 @@ fn policy(config: &Config) -> Policy {
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
