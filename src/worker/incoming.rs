@@ -76,6 +76,9 @@ pub struct Incoming {
 
 impl Incoming {
     /// Takes over the channel that haft passed to this process. To be called once, within a tokio runtime.
+    ///
+    /// From then on the process outlives its master until its clients have been served; so SIGHUP, which the kernel
+    /// sends to a worker that stood still when its master died, does nothing unless the program has said otherwise.
     pub fn from_env() -> Result<Self, AttachError> {
         let value = env::var("HAFT_CHANNEL_FD").map_err(|_| AttachError::NotUnderHaft)?;
         let channel = inherit::take_seqpacket(&value).map_err(|source| AttachError::NotAChannel { value, source })?;
