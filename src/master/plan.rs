@@ -2,6 +2,7 @@
 
 use std::env;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use super::MasterError;
 use super::node::NodePlan;
@@ -18,6 +19,7 @@ use crate::worker::process;
 pub struct Plan {
     command: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    drain_timeout: Duration,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
     /// Where clients connect; nothing if the program is to say.
@@ -36,7 +38,13 @@ pub struct Start {
 impl Plan {
     /// Looks at what is configured, and at package.json where a package manager is to run a script.
     pub fn new(config: &Config) -> Result<Self, MasterError> {
-        let plan = |command, environment| Self { command, environment, node: None, listen: config.listen_or_default() };
+        let plan = |command, environment| Self {
+            command,
+            environment,
+            drain_timeout: config.drain_timeout,
+            node: None,
+            listen: config.listen_or_default(),
+        };
         let command = match &config.program {
             // This program itself, whatever has become of its file meanwhile.
             Program::BuiltIn(engine) => {
@@ -79,6 +87,7 @@ impl Plan {
         let channel = channel.as_raw_fd().to_string();
         let Some(node) = &self.node else {
             environment.push(("HAFT_CHANNEL_FD", channel));
+            environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
             return Start { command: self.command.clone(), environment };
         };
         let inherited = env::var("NODE_OPTIONS").ok();
