@@ -80,10 +80,10 @@ pub fn signal_group(leader: u32, signal: Signal) {
 /// several processes hold counts once; listeners do not. By the address at our end, clients of a listener are told from
 /// what a program connects to itself, such as its database.
 ///
-/// It reads `/proc` (proc_pid_fd(5), proc_pid_net(5)): a few hundred microseconds where the group holds no socket at all;
-/// else also the kernel's table of connections, about a microsecond each, so on a host with very many of them this is
-/// not for a thread that must not wait. The table may miss one while others close, so only two answers of 0, one after
-/// the other, are to be trusted.
+/// It reads one file in `/proc` for each process of this host (proc_pid_stat(5), proc_pid_fd(5)) and, only if the group
+/// holds any socket, the kernel's table of all TCP connections (proc_pid_net(5)): milliseconds, more on a host with very
+/// many, where it is not for a thread that must not wait. The table may miss one while others close, so only two answers
+/// of 0, one after the other, are to be trusted.
 ///
 /// An error (EACCES: a process has changed its user) tells nothing about connections.
 pub fn connections_held(leader: u32, most: usize, is_meant: impl Fn(SocketAddr) -> bool) -> io::Result<usize> {
