@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::MasterError;
 use super::node::NodePlan;
 use crate::addr::ListenAddr;
-use crate::config::{self, Config, DialectChoice, Program};
+use crate::config::{self, Config, DialectChoice, NodeStyle, Program};
 use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::pool::WorkerId;
 use crate::lifecycle::program::{self, Dialect, Place};
@@ -63,7 +63,7 @@ impl Plan {
         recognised.warnings.iter().for_each(|line| tracing::warn!("{line}"));
         let mut plan = plan(recognised.command, Vec::new());
         if recognised.dialect == Dialect::Node {
-            let node = node_plan(&command.node, config.backlog)?;
+            let node = node_plan(&command.node, config)?;
             // Without --listen the program says where; one that takes its connections by message never does.
             if config.listen.is_none() && node.message.is_none() {
                 plan.listen.clear();
@@ -102,11 +102,15 @@ impl Plan {
     }
 }
 
-fn node_plan(options: &config::NodeOptions, backlog: u32) -> Result<NodePlan, MasterError> {
+fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {
     Ok(NodePlan {
         serialization: options.serialization,
         message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
+        // Both listen on port 0 of localhost, after they have begun to wait for messages. The workers of sticky-session,
+        // sticky-listen and @socket.io/sticky never listen.
+        listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
-        backlog,
+        start_timeout: config.start_timeout,
+        backlog: config.backlog,
     })
 }

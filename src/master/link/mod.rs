@@ -166,13 +166,13 @@ impl Link {
             }
             End::Node(end) => match end.life() {
                 Life::Starting => "its Node has not started; does a wrapper stand between haft and node?",
-                Life::Online(_) => {
+                Life::Online => {
                     "its program has asked for no server. If it waits for connections by message, name the style: \
                      --node-style classic, sticky-session, sticky-cluster, sticky-listen or socket.io-sticky. If it \
                      listens by itself: a wrapper that starts node again (npm, npx, nodemon) keeps the channel to \
                      itself, and `exclusive: true` or `reusePort: true` bypass it"
                 }
-                Life::Asked(_) | Life::Ready => {
+                Life::Asked | Life::Ready => {
                     "its program asked for a server and did not say that it is ready; with --wait-ready it must call \
                      process.send('ready')"
                 }
