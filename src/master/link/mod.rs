@@ -323,14 +323,16 @@ impl Link {
         let connections: Vec<Connection> = self
             .outbox
             .reclaim()
-            .map(|(sequence, connection)| {
+            .map(|(sequence, mut connection)| {
                 unread += u64::from(sequence >= unread_from);
+                // Another worker is to come: the time to wait for it starts now.
+                connection.held_since = now;
                 connection
             })
             .collect();
         ledger.redelivered_unread += unread;
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
-        give_back(connections.into_iter(), held, now);
+        give_back(connections.into_iter(), held);
     }
 
     /// The master ends: what is in flight is the worker's.
@@ -371,7 +373,7 @@ impl InFlight<'_> {
         if let Some(connection) = self.outbox.settle(sequence) {
             self.ledger.returned += 1;
             *self.rests_until = Some(now + REST);
-            give_back(std::iter::once(connection), self.held, now);
+            give_back(std::iter::once(connection), self.held);
         }
     }
 
@@ -380,17 +382,15 @@ impl InFlight<'_> {
         let returned = self.outbox.returned(first, count)?;
         self.ledger.returned += returned.len() as u64;
         *self.rests_until = Some(now + REST);
-        give_back(returned.into_iter(), self.held, now);
+        give_back(returned.into_iter(), self.held);
         Ok(())
     }
 }
 
-/// Puts connections in front of those that wait, in their order; their time to wait starts anew.
-fn give_back(connections: impl DoubleEndedIterator<Item = Connection>, held: &mut VecDeque<Connection>, now: Instant) {
-    for mut connection in connections.rev() {
-        connection.held_since = now;
-        held.push_front(connection);
-    }
+/// Puts connections in front of those that wait, in their order. What a worker gave back has waited for that very worker
+/// all the time: were its time to start anew, a worker that goes on giving back would keep its clients for ever.
+fn give_back(connections: impl DoubleEndedIterator<Item = Connection>, held: &mut VecDeque<Connection>) {
+    connections.rev().for_each(|connection| held.push_front(connection));
 }
 
 impl AsFd for Link {
