@@ -67,13 +67,13 @@ fn a_host_without_files_is_waited_for_in_the_same_way() {
 
 #[test]
 fn past_the_hold_time_they_are_refused_with_the_spare_descriptor_and_nothing_spins() {
-    let haft = Setup::new(&["-w", "1", "--hold-timeout", "1s"]).start_unasked(1);
+    let haft = Setup::new(&["-w", "1", "--hold-timeout", "2s"]).start_unasked(1);
     starve(&haft);
     let (start, before) = (Instant::now(), cpu_time(haft.pid()));
     let mut clients = connect(&haft, 10);
     clients.iter_mut().for_each(Client::wait_for_reset);
     let (passed, used) = (start.elapsed(), cpu_time(haft.pid()) - before);
-    assert!(used < passed / 2, "{used:?} of processor time in {passed:?}");
+    assert!(used < passed / 5, "{used:?} of processor time in {passed:?}");
     feed(&haft);
     // Those who come at the heels of the refused are still refused with them.
     eventually("clients are served again", || Client::connect(haft.address()).ok()?.ask("/").ok());

@@ -39,6 +39,39 @@ class Gated(Worker):
         super().run()
 
 
+class Sick(Worker):
+    """Does not become ready while there is a file sick-K, K being its slot: says why, and ends."""
+
+    def run(self):
+        if os.path.exists(path(f"sick-{self.slot}")):
+            raise SystemExit(f"slot {self.slot}: the new version is broken")
+        super().run()
+
+
+class Fated(Worker):
+    """Ends as it is asked to: by /exit/CODE, by /signal/NAME, or by taking memory without end."""
+
+    def respond(self, client, head):
+        _, what, *detail = head.split(b" ")[1].decode().split("/")
+        if what == "exit":
+            os._exit(int(detail[0]))
+        if what == "signal":
+            os.kill(os.getpid(), getattr(signal, detail[0]))
+        if what == "grow":
+            taken = []
+            while True:
+                taken.append(b"x" * (1 << 20))
+        return super().respond(client, head)
+
+
+class Absent(Worker):
+    """Says that it is ready and never looks at its channel."""
+
+    def say(self, kind, layout, *numbers):
+        super().say(kind, layout, *numbers)
+        signal.pause()
+
+
 class Mute(Worker):
     """Receives DETAIL connections, acknowledges none of them, and stops."""
 
@@ -76,12 +109,15 @@ class Deaf(Worker):
 
 
 class Shut(Worker):
-    """Is ready, and closes its end for what comes, or both ways, when there is a file `shut`."""
+    """Is ready, and when there is a file `shut` closes its end for what comes, or both ways, or its descriptor only."""
 
     def say(self, kind, layout, *numbers):
         super().say(kind, layout, *numbers)
         wait_for("shut")
-        self.channel.shutdown(socket.SHUT_RD if DETAIL == "read" else socket.SHUT_RDWR)
+        if DETAIL == "descriptor":
+            self.channel.close()
+        else:
+            self.channel.shutdown(socket.SHUT_RD if DETAIL == "read" else socket.SHUT_RDWR)
         open(path("is-shut"), "w").close()
         signal.pause()
 
@@ -144,8 +180,8 @@ class Hasty(Worker):
         super().say(kind, layout, *numbers)
 
 
-EVERY_WORKER = {"plain": Worker, "gate": Gated, "deaf": Deaf}
-FIRST_WORKER = {"mute": Mute, "liar": Liar, "shut": Shut, "hostile": Hostile, "hasty": Hasty}
+EVERY_WORKER = {"plain": Worker, "gate": Gated, "deaf": Deaf, "sick": Sick, "fated": Fated}
+FIRST_WORKER = {"mute": Mute, "absent": Absent, "liar": Liar, "shut": Shut, "hostile": Hostile, "hasty": Hasty}
 
 if __name__ == "__main__":
     is_first = os.environ["HAFT_WORKER"] == "1"

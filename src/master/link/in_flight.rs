@@ -42,7 +42,7 @@ impl InFlight<'_> {
         if let Some(connection) = self.outbox.settle(sequence) {
             self.ledger.returned += 1;
             *self.rests_until = Some(now + REST);
-            give_back(std::iter::once(connection), self.held, now);
+            give_back(std::iter::once(connection), self.held);
         }
     }
 
@@ -51,19 +51,13 @@ impl InFlight<'_> {
         let returned = self.outbox.returned(first, count)?;
         self.ledger.returned += returned.len() as u64;
         *self.rests_until = Some(now + REST);
-        give_back(returned.into_iter(), self.held, now);
+        give_back(returned.into_iter(), self.held);
         Ok(())
     }
 }
 
-/// Puts connections in front of those that wait, in their order; their time to wait starts anew.
-pub(super) fn give_back(
-    connections: impl DoubleEndedIterator<Item = Connection>,
-    held: &mut VecDeque<Connection>,
-    now: Instant,
-) {
-    for mut connection in connections.rev() {
-        connection.held_since = now;
-        held.push_front(connection);
-    }
+/// Puts connections in front of those that wait, in their order. What a worker gave back has waited for that very worker
+/// all the time: were its time to start anew, a worker that goes on giving back would keep its clients for ever.
+pub(super) fn give_back(connections: impl DoubleEndedIterator<Item = Connection>, held: &mut VecDeque<Connection>) {
+    connections.rev().for_each(|connection| held.push_front(connection));
 }

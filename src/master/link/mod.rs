@@ -332,14 +332,16 @@ impl Link {
         let connections: Vec<Connection> = self
             .outbox
             .reclaim()
-            .map(|(sequence, connection)| {
+            .map(|(sequence, mut connection)| {
                 unread += u64::from(sequence >= unread_from);
+                // Another worker is to come: the time to wait for it starts now.
+                connection.held_since = now;
                 connection
             })
             .collect();
         ledger.redelivered_unread += unread;
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
-        give_back(connections.into_iter(), held, now);
+        give_back(connections.into_iter(), held);
     }
 
     /// The master ends: what is in flight is the worker's.

@@ -197,6 +197,22 @@ fn a_worker_that_gave_connections_back_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn what_a_worker_gave_back_has_waited_all_the_time_and_what_a_dead_one_had_waits_anew() {
+    let mut rig = Rig::new();
+    let start = rig.now;
+    rig.hold(4);
+    rig.send().expect("send");
+    rig.now += 10 * REST;
+    rig.say(FromWorker::Returned { first: 2, count: 2 });
+    rig.receive().expect("receive");
+    assert!(rig.held.len() == 2 && rig.held.iter().all(|held| held.held_since == start));
+    rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
+    let since: Vec<Instant> = rig.held.iter().map(|held| held.held_since).collect();
+    assert_eq!(since, [rig.now, rig.now, start, start]);
+    rig.held.drain(..).for_each(Connection::close_delivered);
+}
+
+#[test]
 fn a_worker_that_never_stops_talking_is_heard_a_part_at_a_time() {
     let mut rig = Rig::new();
     let frame = FromWorker::Taken { below: 0, limit: 100_000, open: 0 };

@@ -11,13 +11,20 @@ use haft::config::Prefix;
 use haft::route::{Key, Table};
 use socket2::{Domain, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, Haft};
 
 /// The slot that a client's address belongs to, by the library's own routing.
 pub fn slot_of(client: impl Into<IpAddr>, slots: usize) -> usize {
     let client = EndAddr::from_ip((client.into(), 0).into());
     let key = Key::of_client(&client, Prefix { ipv4: 32, ipv6: 128 });
     Table::new(slots).expect("slots").choose(key).index()
+}
+
+/// All slots in the order in which a client's address would try them, by the library's own routing.
+pub fn order_of(client: impl Into<IpAddr>, slots: usize) -> Vec<usize> {
+    let client = EndAddr::from_ip((client.into(), 0).into());
+    let key = Key::of_client(&client, Prefix { ipv4: 32, ipv6: 128 });
+    Table::new(slots).expect("slots").order(key).map(|slot| slot.index()).collect()
 }
 
 /// Addresses of this host that belong to a slot.
@@ -61,6 +68,29 @@ impl Client {
         socket.bind(&SocketAddr::new(from.into(), 0).into())?;
         socket.connect(&to.into())?;
         Self::over_tcp(socket.into())
+    }
+
+    /// Connects from this address to haft's only listener and asks.
+    pub fn asking(haft: &Haft, from: impl Into<IpAddr>) -> Self {
+        let mut client = Self::connect_from(from, haft.address()).expect("connect");
+        // One that is refused may know it already.
+        client.send("/").ok();
+        client
+    }
+
+    /// Connects from this address and sends half a request, which keeps its worker from finishing.
+    pub fn half_asking(haft: &Haft, from: impl Into<IpAddr>) -> Self {
+        let mut client = Self::connect_from(from, haft.address()).expect("connect");
+        client.write(b"GET /slow HTTP/1.1\r\n").expect("half a request");
+        client
+    }
+
+    /// Sends the other half, waits for the answer and then for the end of the connection, which must be an orderly one.
+    pub fn finish(mut self) -> Answer {
+        self.write(b"\r\n").expect("the other half");
+        let answer = self.receive().expect("its answer");
+        self.wait_for_end().expect("an orderly end");
+        answer
     }
 
     /// Connects to a Unix listener.

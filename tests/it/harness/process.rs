@@ -50,6 +50,19 @@ impl Setup {
         Self { folder, wrapper: Vec::new(), flags, command: Vec::new(), user: None }.mode("plain")
     }
 
+    /// With nothing but what this file says, where `{dir}` is the test's own folder. It must name `{dir}/admin.sock`.
+    pub fn from_file(yaml: &str) -> Self {
+        let mut setup = Self::new(&[]);
+        setup.flags = ["-c".to_owned(), display(&setup.folder().join("haft.yaml"))].into();
+        write_file(setup.folder(), yaml);
+        setup
+    }
+
+    /// With the workers that are built in, or that the file names.
+    pub fn without_command(self) -> Self {
+        self.command(&[])
+    }
+
     /// With workers that behave so: see `tests/it/worker.py`.
     pub fn mode(self, mode: &str) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/worker.py");
@@ -191,11 +204,27 @@ impl Haft {
         self.addresses(1)[0].parse().expect("an address")
     }
 
+    /// Writes the file that [`Setup::from_file`] began with anew.
+    pub fn write_file(&self, yaml: &str) {
+        write_file(self.folder(), yaml);
+    }
+
     /// A page of the admin listener: code and body; `None` if it cannot be had now.
     pub fn page(&self, path: &str) -> Option<(u16, String)> {
+        self.ask_admin("GET", path)
+    }
+
+    /// Tells haft to change something, and yields its answer: code and text.
+    pub fn post(&self, path: &str) -> (u16, String) {
+        self.ask_admin("POST", path).expect("an answer of the admin listener")
+    }
+
+    fn ask_admin(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let mut stream = UnixStream::connect(self.folder().join("admin.sock")).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).ok()?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: haft\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+        stream
+            .write_all(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+            .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -222,6 +251,19 @@ impl Haft {
     /// The process of the worker in a slot.
     pub fn worker(&self, slot: usize) -> u32 {
         self.status().pid(slot).expect("a worker")
+    }
+
+    /// Stops the worker of a slot and yields its process.
+    pub fn stop_worker(&self, slot: usize) -> u32 {
+        let worker = self.worker(slot);
+        signal(worker, Signal::SIGSTOP);
+        eventually("the worker is stopped", || is_stopped(worker).then_some(()));
+        worker
+    }
+
+    /// All processes that the master has started and not yet seen the end of.
+    pub fn children(&self) -> Vec<u32> {
+        children(self.pid())
     }
 
     /// Sets the master's limit on descriptors: the number that the next one must be below.
@@ -337,6 +379,10 @@ pub fn descriptors(pid: u32) -> BTreeMap<u32, String> {
         Some((entry.file_name().to_str()?.parse().ok()?, display(&target)))
     });
     entries.collect()
+}
+
+fn write_file(folder: &Path, yaml: &str) {
+    fs::write(folder.join("haft.yaml"), yaml.replace("{dir}", &display(folder))).expect("a file");
 }
 
 fn children(pid: u32) -> Vec<u32> {

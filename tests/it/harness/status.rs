@@ -56,6 +56,16 @@ impl Status {
         number(&self.0["slots"][slot][name])
     }
 
+    /// A number that is told of each slot.
+    pub fn of_each(&self, name: &str) -> Vec<u64> {
+        self.slots().map(|slot| number(&slot[name])).collect()
+    }
+
+    /// Whether it is so with a slot: `hung`, `drained`.
+    pub fn is(&self, slot: usize, what: &str) -> bool {
+        self.0["slots"][slot][what].as_bool().expect("yes or no")
+    }
+
     pub fn state(&self, slot: usize) -> &str {
         self.0["slots"][slot]["state"].as_str().expect("state")
     }
