@@ -153,6 +153,7 @@ impl Master {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
         let plan = Plan::new(&config)?;
+        tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let listeners = plan
             .listen
             .iter()
