@@ -5,10 +5,15 @@
 //! haft -w 4 -l 3000 -- target/release/examples/socketio
 //! ```
 
+use std::time::Duration;
+
 use axum::{Router, routing::get};
 use haft::worker::Incoming;
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
+
+/// How long a client may take to go once it has been told.
+const GRACE: Duration = Duration::from_secs(2);
 
 async fn connected(socket: SocketRef) {
     socket.on("echo", async |Data::<serde_json::Value>(data), ack: AckSender| {
@@ -29,11 +34,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let incoming = Incoming::from_env()?;
     let drain = incoming.drain();
     let leaving = drain.clone();
-    tokio::spawn(async move {
+    let goodbye = async {
         leaving.requested_only().await;
         io.close().await;
-    });
-    axum::serve(incoming, app).with_graceful_shutdown(drain.clone().requested_only()).await?;
-    drain.finished().await;
-    Ok(())
+        // A client that has just left every namespace is told by nobody, and its poll would last until a heartbeat.
+        tokio::time::sleep(GRACE).await;
+        Ok(())
+    };
+    let serving = async {
+        axum::serve(incoming, app).with_graceful_shutdown(drain.clone().requested_only()).await?;
+        drain.finished().await;
+        Ok(())
+    };
+    tokio::select! {
+        served = serving => served,
+        cut_off = goodbye => cut_off,
+    }
 }

@@ -21,9 +21,9 @@
 //! | [`master`] | the only loop that waits: accept, assign, hand over, supervise |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
 //! | [`handover`] | the two ends of a channel, one type per role, one folder per dialect; the codecs are pure |
-//! | [`lifecycle`] | the pool of slots as a pure state machine; the processes and what they write |
+//! | [`lifecycle`] | the pool of slots as a pure state machine (who starts, drains, reloads); the processes and what they write |
 //! | [`worker`] | the library that a Rust worker uses; the built-in Socket.IO worker |
-//! | [`admin`] | metrics, status, health |
+//! | [`admin`] | metrics, status, health; control, for those who may |
 //! | [`sys`] | the only place with unsafe code and raw system calls: thin, typed, tested |
 //! | [`addr`], [`log`] | addresses, named by their role; how haft speaks to its operator |
 

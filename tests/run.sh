@@ -151,7 +151,8 @@ step none clippy 20 cargo clippy --locked --all-targets -- -D warnings
 step none rustdoc 10 env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 step none build 20 cargo build --locked --release
 built=$?
-step cargo cargo-test 30 cargo test --locked --no-fail-fast
+# Most of the tests wait for other processes: more at a time than there are CPUs.
+step cargo cargo-test 30 env RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
 
 for program in tests/e2e/*.mjs; do
     name=e2e/$(basename "$program" .mjs)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{MasterError, Reread};
 use crate::config::{Config, Headroom};
 use crate::log;
-use crate::sys::descriptors;
+use crate::sys::{allocator, descriptors};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
@@ -14,6 +14,7 @@ const FEW_DESCRIPTORS: u64 = 4096;
 /// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
 /// where the configuration asks for what this host cannot give. `reread` yields the configuration anew for a reload.
 pub fn main(config: Config, reread: Reread) -> ExitCode {
+    allocator::give_back_when_freed();
     log::start(&config.log);
     let limit = match descriptors::raise_limit() {
         Ok(limit) => limit,

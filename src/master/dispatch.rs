@@ -10,10 +10,12 @@ use super::connection::{Connection, Refusal};
 use super::ledger::Ledger;
 use super::link::{Link, LinkError, News};
 use super::node::{Mail, NodeDesk};
+use super::queue::give_back_room;
 use crate::config::{Affinity, Config, Prefix};
 use crate::handover::node::To;
 use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
+use crate::sys::poller::Interest;
 
 /// Most connections that wait for one slot.
 const MOST_HELD: usize = 1024;
@@ -151,8 +153,9 @@ impl Dispatch {
     pub fn send(&mut self, slot: Slot, now: Instant) -> Option<(WorkerId, LinkError)> {
         let link = self.links.get_mut(&self.serving(slot)?)?;
         let held = &mut self.queues[slot.index()];
-        let error = link.send(held, self.node.as_ref(), self.max_in_flight, now).err()?;
-        Some((link.worker, error))
+        let sent = link.send(held, self.node.as_ref(), self.max_in_flight, now);
+        give_back_room(held);
+        Some((link.worker, sent.err()?))
     }
 
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
@@ -303,6 +306,30 @@ impl Dispatch {
     /// All links, to be changed.
     pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
         self.links.values_mut()
+    }
+
+    /// All links, each with what the poller is to wait for.
+    ///
+    /// `busy`: of acknowledgements that nobody waits for, only the worker's end is, and [`Dispatch::unheard`] tells whom
+    /// to listen to after a moment.
+    pub fn interests(&mut self, busy: bool) -> impl Iterator<Item = (&mut Link, Option<Interest>)> {
+        let (queues, most) = (&self.queues, self.max_in_flight);
+        self.links.values_mut().map(move |link| {
+            let few = (1..most / 2).contains(&link.in_flight()) && queues[link.slot.index()].is_empty();
+            let interest = match link.wanted_interest() {
+                Some(Interest::Readable) if busy && few && link.acknowledges_singly() => Some(Interest::HangUp),
+                wanted => wanted,
+            };
+            (link, interest)
+        })
+    }
+
+    /// The workers that are not waited for although they have something to acknowledge. `all`, or only those that have
+    /// so much that they must be listened to now.
+    pub fn unheard(&self, all: bool) -> impl Iterator<Item = WorkerId> {
+        let unheard = self.links.values().filter(|link| link.interest == Some(Interest::HangUp));
+        let most = self.max_in_flight;
+        unheard.filter(move |link| all || link.in_flight() >= most / 2).map(|link| link.worker)
     }
 
     /// All links.

@@ -3,6 +3,9 @@
 //!
 //! Everything runs in one thread, so that each decision is taken on one consistent state. Nothing here reads a byte of
 //! a client's.
+//!
+//! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
+//! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look.
 
 mod boot;
 mod connection;
@@ -12,12 +15,15 @@ mod error;
 mod ledger;
 mod link;
 mod node;
+mod pace;
 mod plan;
+mod queue;
 mod reload;
 mod report;
 mod service;
 mod stopping;
 mod supervise;
+mod turns;
 
 pub use self::boot::main;
 pub use self::error::MasterError;
@@ -33,6 +39,7 @@ use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
 use self::error::While;
 use self::node::NodeDesk;
+use self::pace::Pace;
 use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
@@ -42,20 +49,13 @@ use crate::config::{Config, DESCRIPTORS_PER_WORKER};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::sys::listen::{Access, Listener, SocketFile};
-use crate::sys::poller::{Poller, Ready};
+use crate::sys::poller::Poller;
 use crate::sys::terminal::Terminal;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// How long, in milliseconds, the next event is waited for where one has just come.
-const MOMENT_MS: u8 = 1;
-/// How long to let connections and acknowledgements gather where more than one came together; the kernel's timer adds
-/// about 50 us.
-const COALESCE: Duration = Duration::from_micros(100);
-/// How long turn may follow turn before signals, deaths and questions are looked at.
-const LONGEST_ABSENCE: Duration = Duration::from_millis(5);
 /// Tokens from here on are workers, below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
@@ -82,6 +82,13 @@ struct Master {
     changes: Changes,
     budget: u64,
     over_budget: bool,
+    /// Some workers are listened to from time to time only (`turns`).
+    busy: bool,
+    /// When the last connection came, and how fast they come.
+    last_accept: Instant,
+    pace: Pace,
+    /// Workers that are to be listened to now although the poller does not wait for them.
+    unheard: Vec<WorkerId>,
     about: report::About,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
@@ -164,6 +171,10 @@ impl Master {
             phase: Phase::Starting,
             budget: budget(descriptor_limit, config.workers),
             over_budget: false,
+            busy: false,
+            last_accept: Instant::now(),
+            pace: Pace::new(Instant::now()),
+            unheard: Vec::new(),
             about,
             changes: Changes::new(config, reread),
             _admin_file: admin_file,
@@ -187,6 +198,11 @@ impl Master {
                     waited.doing("waiting for connections")?;
                     self.turns(&mut ready)?;
                 }
+                // What the poller does not wait for is to be listened to soon: let the others have their turn only.
+                () = tokio::task::yield_now(), if self.busy => {
+                    ready.clear();
+                    self.turns(&mut ready)?;
+                }
                 Some(exit) = exits.recv() => self.exited(&exit)?,
                 Some(request) = requests.recv() => self.answer(request)?,
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
@@ -201,40 +217,6 @@ impl Master {
             }
         }
         Ok(())
-    }
-
-    /// Turns until nothing has been ready for a moment, but not so long that signals, deaths and questions are kept
-    /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and come
-    /// back through the event loop, whose other work can wait that moment.
-    fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
-        let until = Instant::now() + LONGEST_ABSENCE;
-        loop {
-            let before = self.service.dispatch.ledger.events();
-            self.turn(ready)?;
-            if self.service.dispatch.ledger.events() - before > 1 {
-                // More will come together if they are given time to: one turn for many is what makes each cheap.
-                std::thread::sleep(COALESCE);
-            }
-            if !self.poller.look(MOMENT_MS, ready).doing("waiting for connections")? || Instant::now() >= until {
-                return Ok(());
-            }
-        }
-    }
-
-    /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
-    fn turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
-        let now = Instant::now();
-        for event in ready.iter().filter(|event| event.token >= FIRST_WORKER_TOKEN) {
-            self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
-        }
-        for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
-            if self.doors.is_open() {
-                self.accept(event.token)?;
-            }
-        }
-        self.service.send(now);
-        self.perform()?;
-        self.keep_budget()
     }
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
@@ -259,8 +241,8 @@ impl Master {
 
     /// Waits for each worker's channel as it now must be.
     fn refresh_interests(&mut self) -> Result<(), MasterError> {
-        for link in self.service.dispatch.links_mut() {
-            let (has, wanted) = (link.interest, link.wanted_interest());
+        for (link, wanted) in self.service.dispatch.interests(self.busy) {
+            let has = link.interest;
             if has == wanted {
                 continue;
             }

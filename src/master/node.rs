@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::addr::ListenAddr;
 use crate::handover::node::{
@@ -16,6 +17,13 @@ use crate::sys::listen::{self, Access, Listener};
 /// How much is read from a worker at once.
 const READ: usize = 64 << 10;
 
+/// A program that takes connections by message and never listens says nothing when it is ready to: it is taken to be
+/// after this time without a word. A message that comes before the program waits for it would be lost, and what comes
+/// meanwhile is held, so this is rather long than short.
+const SILENCE: Duration = Duration::from_secs(2);
+/// The same for a program that is expected to listen.
+const LONG_SILENCE: Duration = Duration::from_secs(15);
+
 /// How Node workers are to be treated.
 #[derive(Debug, Clone)]
 pub struct NodePlan {
@@ -23,8 +31,13 @@ pub struct NodePlan {
     pub serialization: Serialization,
     /// The message that comes with each connection, in the styles that have one.
     pub message: Option<ConnectionMessage>,
+    /// Whether programs that take their connections by message listen on a server all the same, once they wait for
+    /// messages.
+    pub listens: bool,
     /// Whether a worker is ready only when its program says so.
     pub wait_ready: bool,
+    /// How long a worker may take to be ready.
+    pub start_timeout: Duration,
     /// Length of the accept queue where the program does not say.
     pub backlog: u32,
 }
@@ -108,6 +121,19 @@ impl NodeDesk {
         self.plan.wait_ready
     }
 
+    /// Whether a program that takes connections by message will say that it is ready by listening: its style does, or it
+    /// has asked for a server.
+    pub fn is_to_listen(&self, has_asked: bool) -> bool {
+        self.plan.listens || has_asked
+    }
+
+    /// After how long a silence a program that takes connections by message is taken to be ready; never, if it says so
+    /// itself. Always well before it would be too late.
+    pub fn patience(&self, has_asked: bool) -> Option<Duration> {
+        let patience = if self.is_to_listen(has_asked) { LONG_SILENCE } else { SILENCE };
+        (self.is_by_message() && !self.waits_for_ready()).then(|| patience.min(self.plan.start_timeout / 2))
+    }
+
     /// Which server a listener belongs to.
     pub fn server_of(&self, listener: u16) -> Option<ServerId> {
         self.server_of.get(usize::from(listener)).copied()
@@ -170,8 +196,14 @@ impl NodeDesk {
             && server == ServerId::OWN
             && !std::mem::replace(&mut self.own_told, true)
         {
-            let port = query.port.unwrap_or_default();
-            tracing::info!("the program's server (it asked for port {port}) gets the connections of {own}");
+            if self.is_by_message() {
+                tracing::info!(
+                    "the program takes the connections of {own} by message; the server that it listens with gets none"
+                );
+            } else {
+                let port = query.port.unwrap_or_default();
+                tracing::info!("the program's server (it asked for port {port}) gets the connections of {own}");
+            }
         }
     }
 
@@ -180,11 +212,27 @@ impl NodeDesk {
     pub fn closed(&mut self, worker: WorkerId, key: &str, leaving: bool) {
         let Some(left) = self.servers.closed(worker, key) else { return };
         if left.was_last && !leaving && left.server != ServerId::OWN {
-            self.servers.forget(left.server);
-            self.udp.remove(&left.server);
-            let numbers = (0..).zip(&self.server_of).filter(|(_, server)| **server == left.server);
-            self.closing.extend(numbers.map(|(number, _)| number));
+            self.close(left.server);
         }
+    }
+
+    /// Whether there are servers that no worker has any more.
+    pub fn has_orphans(&self) -> bool {
+        self.servers.orphans().next().is_some()
+    }
+
+    /// Closes what no worker has any more: ports that a new version of the program does not ask for.
+    pub fn close_orphans(&mut self) {
+        for server in self.servers.orphans().collect::<Vec<_>>() {
+            self.close(server);
+        }
+    }
+
+    fn close(&mut self, server: ServerId) {
+        self.servers.forget(server);
+        self.udp.remove(&server);
+        let numbers = (0..).zip(&self.server_of).filter(|(_, of)| **of == server);
+        self.closing.extend(numbers.map(|(number, _)| number));
     }
 
     /// A message for other workers.

@@ -2,11 +2,12 @@
 
 use std::env;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use super::MasterError;
 use super::node::NodePlan;
 use crate::addr::ListenAddr;
-use crate::config::{self, Config, DialectChoice, Program};
+use crate::config::{self, Config, DialectChoice, NodeStyle, Program};
 use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::pool::WorkerId;
 use crate::lifecycle::program::{self, Dialect, Place};
@@ -18,6 +19,7 @@ use crate::worker::process;
 pub struct Plan {
     command: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    drain_timeout: Duration,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
     /// Where clients connect; nothing if the program is to say.
@@ -36,7 +38,13 @@ pub struct Start {
 impl Plan {
     /// Looks at what is configured, and at package.json where a package manager is to run a script.
     pub fn new(config: &Config) -> Result<Self, MasterError> {
-        let plan = |command, environment| Self { command, environment, node: None, listen: config.listen_or_default() };
+        let plan = |command, environment| Self {
+            command,
+            environment,
+            drain_timeout: config.drain_timeout,
+            node: None,
+            listen: config.listen_or_default(),
+        };
         let command = match &config.program {
             // This program itself, whatever has become of its file meanwhile.
             Program::BuiltIn(engine) => {
@@ -55,7 +63,7 @@ impl Plan {
         recognised.warnings.iter().for_each(|line| tracing::warn!("{line}"));
         let mut plan = plan(recognised.command, Vec::new());
         if recognised.dialect == Dialect::Node {
-            let node = node_plan(&command.node, config.backlog)?;
+            let node = node_plan(&command.node, config)?;
             // Without --listen the program says where; one that takes its connections by message never does.
             if config.listen.is_none() && node.message.is_none() {
                 plan.listen.clear();
@@ -79,6 +87,7 @@ impl Plan {
         let channel = channel.as_raw_fd().to_string();
         let Some(node) = &self.node else {
             environment.push(("HAFT_CHANNEL_FD", channel));
+            environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
             return Start { command: self.command.clone(), environment };
         };
         let inherited = env::var("NODE_OPTIONS").ok();
@@ -93,11 +102,15 @@ impl Plan {
     }
 }
 
-fn node_plan(options: &config::NodeOptions, backlog: u32) -> Result<NodePlan, MasterError> {
+fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {
     Ok(NodePlan {
         serialization: options.serialization,
         message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
+        // Both listen on port 0 of localhost, after they have begun to wait for messages. The workers of sticky-session,
+        // sticky-listen and @socket.io/sticky never listen.
+        listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
-        backlog,
+        start_timeout: config.start_timeout,
+        backlog: config.backlog,
     })
 }

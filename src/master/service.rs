@@ -10,6 +10,7 @@ use super::MasterError;
 use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::link::{LinkError, News};
+use super::node::NodeDesk;
 use crate::config::Config;
 use crate::lifecycle::pool::{Action, Event, Policy, Pool, Standing, Time, WorkerId};
 use crate::route::Slot;
@@ -17,6 +18,9 @@ use crate::route::Slot;
 /// A master that looks at the time less often than this was kept from it (stopped, or without a CPU): what others did
 /// not do meanwhile says nothing of them.
 const ABSENCE: Duration = Duration::from_secs(1);
+
+/// How long a program may take from its start until it has asked for all its servers.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be done to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +192,7 @@ impl Service {
         let absence = now.saturating_duration_since(self.looked);
         self.looked = now;
         if absence > ABSENCE {
-            self.dispatch.links_mut().for_each(|link| link.forgive(absence));
+            self.dispatch.links_mut().for_each(|link| link.forgive(now));
         }
         for worker in self.dispatch.ready_by_silence(now) {
             self.observe(Event::Ready(worker), now);
@@ -200,7 +204,20 @@ impl Service {
         if self.dispatch.must_retry() {
             self.dirty = self.dispatch.slots().collect();
         }
+        self.close_orphans(now);
         self.observe(Event::Tick, now);
+    }
+
+    /// Closes ports that a new version of a Node program does not ask for, once it has had the time to.
+    fn close_orphans(&mut self, now: Instant) {
+        let time = self.time(now);
+        let ages = self.dispatch.slots().filter_map(|slot| Some(self.pool.worker(slot, time)?.age));
+        if ages.min() >= Some(ORPHAN_PATIENCE)
+            && self.pool.is_settled()
+            && let Some(desk) = &mut self.dispatch.node
+        {
+            desk.close_orphans();
+        }
     }
 
     /// Whether something happens without an event.
@@ -209,6 +226,7 @@ impl Service {
             || self.dispatch.held() > 0
             || self.dispatch.must_retry()
             || (self.hang_timeout.is_some() && self.dispatch.in_flight() > 0)
+            || self.dispatch.node.as_ref().is_some_and(NodeDesk::has_orphans)
     }
 
     fn look_for_hung(&mut self, now: Instant) {
@@ -218,12 +236,12 @@ impl Service {
             // It may have spoken, and we have not listened yet.
             self.hear(worker, now);
             let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
-            link.is_hung = true;
             let (slot, in_flight) = (link.slot, link.in_flight());
             if self.pool.standing(slot) != Standing::Serving(worker) {
-                // It goes anyway.
+                // It goes anyway, or is left alone.
                 continue;
             }
+            link.is_hung = true;
             self.dispatch.ledger.hung += 1;
             self.dispatch.ledger.hang_kills += u64::from(self.hang_kill);
             tracing::error!(
@@ -282,3 +300,5 @@ fn policy(config: &Config) -> Policy {
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::route::Slot;
-use crate::sys::memory::OomWatch;
+use crate::sys::oom::OomWatch;
 use crate::sys::scm;
 
 /// What is needed to carry out the pool's decisions, and what became of them.

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 /// Why an inherited descriptor is not what it should be.
@@ -48,10 +49,26 @@ pub fn take_seqpacket(text: &str) -> Result<OwnedFd, InheritError> {
     Ok(socket)
 }
 
-/// Undoes the wish of [`super::process::launch`] to get SIGTERM when the master dies.
+/// Makes this process outlive its master: undoes the wish of [`super::process::launch`] to get SIGTERM when the master
+/// dies, and does not let SIGHUP end it.
+///
+/// A worker is a process group of its own. When its master dies while it is stopped (SIGSTOP), the kernel sends the group,
+/// now orphaned, SIGHUP and SIGCONT (credentials(7), setpgid(2)): it would be ended when it could go on. A program that
+/// has said what SIGHUP is to do keeps that.
 pub fn outlive_parent() {
     // It can only fail for an unknown signal.
     prctl::set_pdeathsig(None).ok();
+    extern "C" fn nothing(_: libc::c_int) {}
+    // A handler, since a signal that is ignored would be so in the worker's own children, too.
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, so whatever it interrupts is as it was.
+    let before = unsafe { sigaction(Signal::SIGHUP, &action) };
+    if let Ok(before) = before
+        && !matches!(before.handler(), SigHandler::SigDfl)
+    {
+        // SAFETY: it was the disposition a moment ago.
+        unsafe { sigaction(Signal::SIGHUP, &before) }.ok();
+    }
 }
 
 /// Points stdout and stderr at /dev/null where their reader was the master and is gone, so that a late log line does

@@ -6,10 +6,11 @@
 #![allow(unsafe_code)]
 
 pub mod accept;
+pub mod allocator;
 pub mod descriptors;
 pub mod inherit;
 pub mod listen;
-pub mod memory;
+pub mod oom;
 pub mod poller;
 pub mod process;
 pub mod scm;

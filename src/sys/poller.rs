@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
 
@@ -22,6 +23,8 @@ impl AsRawFd for Set {
 /// What a descriptor waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
+    /// Only that the peer is gone, which the kernel tells in any case (EPOLLHUP, EPOLLERR).
+    HangUp,
     /// Something to read, or to accept.
     Readable,
     /// Something to read, or room to write.
@@ -31,6 +34,7 @@ pub enum Interest {
 impl From<Interest> for EpollFlags {
     fn from(interest: Interest) -> Self {
         match interest {
+            Interest::HangUp => EpollFlags::empty(),
             Interest::Readable => EpollFlags::EPOLLIN,
             Interest::ReadableOrWritable => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
         }
@@ -98,23 +102,19 @@ impl Poller {
     /// [`Poller::wait`] really wait.
     pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
         ready.clear();
-        let (set, events) = (&self.set, &mut self.events);
-        let looked = set.try_io(tokio::io::Interest::READABLE, |set| {
-            match set.0.wait(events, EpollTimeout::from(patience_ms)) {
-                Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
-                Ok(count) => Ok(count),
-                Err(errno) => Err(errno.into()),
+        match self.set.get_ref().0.wait(&mut self.events, EpollTimeout::from(patience_ms)) {
+            Ok(0) => {
+                // What tokio knew is not so any more. It is told by the error alone, which is no news for us.
+                self.set.try_io(tokio::io::Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into())).ok();
+                Ok(false)
             }
-        });
-        match looked {
             Ok(count) => {
                 ready.extend(self.events[..count].iter().map(Ready::from));
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            // A signal is a reason to look elsewhere. What is ready stays so: the outer readiness is not cleared by this.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-            Err(error) => Err(error),
+            // A signal is a reason to look elsewhere. What is ready stays so, and so does what tokio knows.
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -168,6 +168,13 @@ mod tests {
         poller.change(&right, 7, Interest::ReadableOrWritable).expect("change");
         poller.wait(&mut ready).await.expect("wait");
         assert_eq!(ready, [Ready { token: 7, readable: false, writable: true }]);
+        // Of one whose words are not waited for, only the end is heard.
+        poller.change(&right, 7, Interest::HangUp).expect("change");
+        left.write_all(b"x").expect("write");
+        assert!(!poller.look(0, &mut ready).expect("look"), "{ready:?}");
+        drop(left);
+        assert!(poller.look(0, &mut ready).expect("look"));
+        assert_eq!(ready, [Ready { token: 7, readable: true, writable: false }]);
         poller.remove(&right).expect("remove");
         assert!(tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await.is_err());
     }

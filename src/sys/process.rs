@@ -1,6 +1,9 @@
-//! Starting worker processes and ending them.
+//! Starting worker processes and ending them, and what keeps one from ending.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::process::Stdio;
 
@@ -67,5 +70,155 @@ pub fn signal_group(leader: u32, signal: Signal) {
     // 0 would be our own group.
     if let Ok(leader @ 1..) = i32::try_from(leader) {
         killpg(Pid::from_raw(leader), signal).ok();
+    }
+}
+
+/// How many TCP connections whose address at our end `is_meant` the processes of a group still hold, counted up to
+/// `most`. To ask for one alone is cheapest.
+///
+/// Whatever is not closed counts, half-closed connections too: who has said all may still wait for the answer. One that
+/// several processes hold counts once; listeners do not. By the address at our end, clients of a listener are told from
+/// what a program connects to itself, such as its database.
+///
+/// It reads one file in `/proc` for each process of this host (proc_pid_stat(5), proc_pid_fd(5)) and, only if the group
+/// holds any socket, the kernel's table of all TCP connections (proc_pid_net(5)): milliseconds, more on a host with very
+/// many, where it is not for a thread that must not wait. The table may miss one while others close, so only two answers
+/// of 0, one after the other, are to be trusted.
+///
+/// An error (EACCES: a process has changed its user) tells nothing about connections.
+pub fn connections_held(leader: u32, most: usize, is_meant: impl Fn(SocketAddr) -> bool) -> io::Result<usize> {
+    let mut sockets = BTreeSet::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if group_of(pid)? == Some(leader) {
+            sockets_of(pid, &mut sockets)?;
+        }
+    }
+    let mut held = 0;
+    for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        if sockets.is_empty() || held >= most {
+            break;
+        }
+        // Without IPv6 there is no second table.
+        let Some(file) = unless_gone(File::open(table))? else { continue };
+        for line in BufReader::with_capacity(64 << 10, file).lines() {
+            let found = connection(&line?).filter(|(inode, _)| sockets.remove(inode));
+            held += usize::from(found.is_some_and(|(_, local)| is_meant(local)));
+            if sockets.is_empty() || held >= most {
+                break;
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// The process group of a process; `None` if it has ended.
+fn group_of(pid: u32) -> io::Result<Option<u32>> {
+    let stat = unless_gone(fs::read_to_string(format!("/proc/{pid}/stat")))?;
+    // Behind the name, which may hold anything: state, parent, group.
+    let group = |stat: &str| stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok();
+    Ok(stat.as_deref().and_then(group))
+}
+
+/// Adds the inodes of a process's sockets.
+fn sockets_of(pid: u32, sockets: &mut BTreeSet<u64>) -> io::Result<()> {
+    let Some(descriptors) = unless_gone(fs::read_dir(format!("/proc/{pid}/fd")))? else { return Ok(()) };
+    for descriptor in descriptors {
+        let Some(descriptor) = unless_gone(descriptor)? else { break };
+        let Some(target) = unless_gone(fs::read_link(descriptor.path()))? else { continue };
+        let inode = |target: &str| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok();
+        sockets.extend(target.to_str().and_then(inode));
+    }
+    Ok(())
+}
+
+/// What belongs to a process that ends meanwhile is gone.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The inode and the address at our end of a line of the kernel's table; `None` if it is no connection.
+fn connection(line: &str) -> Option<(u64, SocketAddr)> {
+    // TCP_CLOSE and TCP_LISTEN of the kernel's net/tcp_states.h.
+    const NO_CONNECTION: [&str; 2] = ["07", "0A"];
+    let mut fields = line.split_whitespace().skip(1);
+    let (local, state) = (fields.next()?, fields.nth(1)?);
+    let inode = fields.nth(5)?.parse().ok()?;
+    let (address, port) = local.split_once(':')?;
+    // Words of four bytes, each in the order of this machine.
+    let word = |at: usize| Some(u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    let address = match address.len() {
+        8 => IpAddr::from(word(0)?),
+        _ => {
+            Ipv6Addr::from_bits(u128::from_be_bytes([word(0)?, word(1)?, word(2)?, word(3)?].concat().try_into().ok()?))
+                .to_canonical()
+        }
+    };
+    let local = SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?);
+    (!NO_CONNECTION.contains(&state)).then_some((inode, local))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    /// A process group that holds something and never touches it: a shell and what it has started.
+    struct Group(std::process::Child);
+
+    impl Group {
+        fn holding(descriptor: impl Into<OwnedFd>) -> Self {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "sleep 1000 & wait"]).process_group(0).stdin(Stdio::null()).stdout(descriptor.into());
+            Self(shell.spawn().expect("sh"))
+        }
+
+        fn held(&self, most: usize, is_meant: impl Fn(SocketAddr) -> bool) -> usize {
+            connections_held(self.0.id(), most, is_meant).expect("counted")
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            signal_group(self.0.id(), Signal::SIGKILL);
+            self.0.wait().ok();
+        }
+    }
+
+    #[test]
+    fn connections_count_until_they_are_closed_and_listeners_never() {
+        for listen in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(listen).expect("bind");
+            let port = listener.local_addr().expect("address").port();
+            let host = if listen == "[::1]:0" { "::1" } else { "127.0.0.1" };
+            let client = TcpStream::connect((host, port)).expect("connect");
+            let (accepted, _) = listener.accept().expect("accept");
+            let local = SocketAddr::new(host.parse().expect("address"), port);
+            let group = Group::holding(accepted);
+            // Those of others do not count: the client's end and the listener are this process's.
+            assert_eq!(group.held(10, |address| address == local), 1, "{listen}");
+            assert_eq!(group.held(10, |address| address != local), 0, "{listen}");
+            assert_eq!(group.held(0, |_| true), 0, "{listen}");
+            client.shutdown(Shutdown::Write).expect("shutdown");
+            assert_eq!(group.held(1, |address| address == local), 1, "{listen}: it may still be answered");
+            let leader = group.0.id();
+            drop(group);
+            assert_eq!(connections_held(leader, 10, |_| true).expect("counted"), 0, "{listen}");
+            assert_eq!(Group::holding(listener).held(10, |_| true), 0, "{listen}");
+        }
+    }
+
+    #[test]
+    fn other_sockets_are_no_connections() {
+        let (left, _right) = UnixStream::pair().expect("pair");
+        assert_eq!(Group::holding(left).held(10, |_| true), 0);
     }
 }

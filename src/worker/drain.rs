@@ -36,7 +36,7 @@ impl DrainSource {
         Drain { deadline: self.deadline.subscribe(), open: self.open.subscribe() }
     }
 
-    /// The worker is to finish; `None` when nobody will make it end.
+    /// The worker is to finish; `None` when there is no master to say within which time.
     pub(super) fn request(&self, within: Option<Duration>) {
         let deadline = Deadline(within.map(|within| Instant::now() + within));
         self.deadline.send_if_modified(|current| {
@@ -66,7 +66,7 @@ impl Drop for OpenGuard {
 
 impl Drain {
     /// Resolves when the worker is to finish: the master said so, or is gone. Yields how long the worker has until it
-    /// is made to end; `None` when the master is gone and nobody will.
+    /// is made to end; `None` when the master is gone: then SIGTERM comes when the drain time is over.
     pub async fn requested(&mut self) -> Option<Duration> {
         // An error means that the Incoming was dropped: no connection will come any more either.
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
@@ -80,6 +80,9 @@ impl Drain {
 
     /// Resolves when every connection that was yielded as a [`super::Stream`] has been dropped, upgraded ones
     /// (WebSockets) too.
+    ///
+    /// Nobody ends them but the program: what it keeps open, or a client that does not close, holds this up. Put a limit
+    /// around it; `examples/socketio.rs` shows one.
     pub async fn finished(mut self) {
         // An error means that the Incoming and all streams were dropped.
         self.open.wait_for(|open| *open == 0).await.ok();

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, raise};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -56,6 +57,9 @@ pub struct Connection {
     pub listener: u16,
 }
 
+/// How long a worker has that ends itself at the last, and again between SIGTERM and SIGKILL.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// The connections that the master hands over to this worker.
 ///
 /// The first call of [`Incoming::next`] or [`Incoming::accept`] tells the master that the worker is ready. A connection
@@ -72,16 +76,23 @@ pub struct Incoming {
     reported_open: usize,
     ended: bool,
     drain: DrainSource,
+    /// How long this process may outlive its master, if it was told.
+    outlive: Option<Duration>,
 }
 
 impl Incoming {
     /// Takes over the channel that haft passed to this process. To be called once, within a tokio runtime.
+    ///
+    /// From then on the process outlives its master until its clients have been served, or the drain time is over
+    /// (`HAFT_DRAIN_TIMEOUT`, milliseconds): then it ends itself by SIGTERM, as the master would have. So SIGHUP, which the kernel
+    /// sends to a worker that stood still when its master died, does nothing unless the program has said otherwise.
     pub fn from_env() -> Result<Self, AttachError> {
         let value = env::var("HAFT_CHANNEL_FD").map_err(|_| AttachError::NotUnderHaft)?;
         let channel = inherit::take_seqpacket(&value).map_err(|source| AttachError::NotAChannel { value, source })?;
         // A worker outlives its master until its clients have been served: it learns of the death from the channel.
         inherit::outlive_parent();
-        Ok(Self::over(channel)?)
+        let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
+        Ok(Self { outlive: told.map(Duration::from_millis), ..Self::over(channel)? })
     }
 
     /// Takes over a worker's end.
@@ -97,6 +108,7 @@ impl Incoming {
             reported_open: 0,
             ended: false,
             drain: DrainSource::new(),
+            outlive: None,
         })
     }
 
@@ -163,8 +175,13 @@ impl Incoming {
             Ok(None) => ready.clear_ready(),
             Ok(Some(Heard::Connections(entries, descriptors))) => self.take(&entries, descriptors),
             Ok(Some(Heard::Drain { within_ms })) => {
+                let within = Duration::from_millis(within_ms.into());
                 self.ended = true;
-                self.drain.request(Some(Duration::from_millis(within_ms.into())));
+                self.drain.request(Some(within));
+                // The master may be gone by then.
+                if self.outlive.take().is_some() {
+                    tokio::spawn(end_oneself(within));
+                }
             }
             Err(ChannelError::Closed) => self.master_gone(),
             // The master died with unread words of ours in its end. What it had sent is still there, and then the end.
@@ -200,6 +217,9 @@ impl Incoming {
         inherit::mend_output();
         self.ended = true;
         self.drain.request(None);
+        if let Some(outlive) = self.outlive.take() {
+            tokio::spawn(end_oneself(outlive));
+        }
     }
 
     /// Says what is unsaid, in order, waiting for room if it must.
@@ -230,6 +250,15 @@ impl Incoming {
         let Entry { client, local, listener, .. } = entry;
         Ok(Connection { stream, client, local, listener })
     }
+}
+
+/// Ends this process if its master does not, which would have done so by then. It may have finished long before.
+async fn end_oneself(outlive: Duration) {
+    tokio::time::sleep(outlive + LAST_MOMENT).await;
+    tracing::warn!("the drain time is over: ending with connections open");
+    raise(Signal::SIGTERM).ok();
+    tokio::time::sleep(LAST_MOMENT).await;
+    raise(Signal::SIGKILL).ok();
 }
 
 /// `axum::serve(incoming, app)`: the client's address is there as `ConnectInfo<EndAddr>`.

@@ -83,10 +83,18 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
         let app = Rc::clone(&app);
         tokio::task::spawn_local(async move { app.serve_connection(stream, client).await });
     }
-    // A master that is gone gives no time: the configured one holds.
-    let within = drain.requested().await.unwrap_or(orders.drain_timeout);
-    // The last to be told need a moment before the master's patience ends.
-    app.close(within / 5 * 4).await;
+    let (within, alone) = match drain.requested().await {
+        Some(within) => (within, Duration::ZERO),
+        // The master is gone and gives no time: the configured one holds. No operator waits for the end, so who has a
+        // session keeps it for a while before the goodbyes begin.
+        None => (orders.drain_timeout, orders.drain_timeout / 2),
+    };
+    // The last to be told need a moment before the time is over.
+    let goodbye = app.close_later(alone, (within - alone) / 5 * 4);
+    // A master that lives would end this process now; without one nobody would.
+    if tokio::time::timeout(within, goodbye).await.is_err() {
+        tracing::warn!(connections = app.connections(), "the time to finish is over: those who are left are cut off");
+    }
     Ok(())
 }
 

@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 import { echoes, who } from './lib/app.mjs';
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
 import { alive } from './lib/haft.mjs';
+import { homes } from './lib/home.mjs';
+import { program as file } from './lib/node-haft.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
 
@@ -25,5 +27,18 @@ program('after the death of the master its workers end, and a new start brings t
     await echoes(client);
   });
   place.say(`${before.workers.size} workers ended, ${members.length} clients came back`);
+  await after.stop();
+});
+
+program("Node's own workers end with the master, as they do with Node's, and a new start finds the port free", async (place) => {
+  const command = ['--', 'node', file('node-server.mjs'), 'http:127.0.0.1:0'];
+  const before = await place.haft('-w', '2', ...command);
+  const client = await place.client(before.url, homes(1)[0]).connected();
+  await before.status();
+  await before.child.end('SIGKILL');
+  await until('the end of all workers', () => [...before.workers].every((pid) => !alive(pid)), { within: 60_000 });
+  const after = await place.haft('-w', '2', '-l', before.address, ...command);
+  await until('the client to have a second session', () => client.connects === 2);
+  await echoes(client);
   await after.stop();
 });

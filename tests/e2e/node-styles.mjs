@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 
 import { assertAllStuck, crowd, workers } from './lib/crowd.mjs';
+import { fetchText } from './lib/fetch.mjs';
 import { Haft } from './lib/haft.mjs';
-import { opened } from './lib/home.mjs';
+import { homes, opened } from './lib/home.mjs';
 import { program as file } from './lib/node-haft.mjs';
 import { program } from './lib/program.mjs';
 
@@ -36,6 +37,30 @@ program('a program that says when it is ready is not sent anything before', asyn
   const haft = await place.haft('-w', '4', '--wait-ready', '--node-style', 'classic', '--', 'node', late);
   await haft.child.heard(/takes connections$/, 4);
   await serves(place, haft);
+});
+
+program('a program that is slow to start loses none of those who came before it was ready', async (place) => {
+  const slow = file('node-slow-server.mjs');
+  const haft = new Haft(place, ['-w', '2', '--node-style', 'classic', '--hold-timeout', '30s', '--', 'node', slow, '2500']);
+  const [[, address]] = await haft.child.heard(/\blistening on (\S+:\d+)/);
+  const all = homes(40);
+  const ask = async () => {
+    const answers = await Promise.all(all.map((home) => fetchText(`http://${address}/haft/page.json`, home)));
+    const pids = new Set(answers.map((answer) => JSON.parse(answer).worker.pid));
+    assert.equal(pids.size, 2, 'both workers have clients');
+    return pids;
+  };
+  const early = ask();
+  await haft.ready();
+  // Again for those who come while the replacements start.
+  for (const pid of await early) process.kill(pid, 'SIGKILL');
+  const late = ask();
+  await haft.child.heard(/replacing it/, 2);
+  await late;
+  const ledger = await haft.settled(() => opened(all));
+  assert.equal(ledger.refused, 0, 'none was refused');
+  await haft.child.heard(/takes the connections of \S+ by message/);
+  await haft.stop();
 });
 
 program('a program without a server is told which style to try', async (place) => {

@@ -2,22 +2,17 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Setup, addresses_of, slot_of};
+use crate::harness::{Client, Setup, addresses_of, eventually, is_running, is_stopped, signal, slot_of};
 
-/// Builds the example, which costs nothing when it is up to date, and yields its path.
+/// The path of an example. `cargo test` builds them all; with `--test it` alone they are as they were built last.
 fn example(name: &str) -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", name]);
     let folder = PathBuf::from(env!("CARGO_BIN_EXE_haft")).parent().expect("a folder").to_owned();
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().expect("cargo").success());
-    folder.join("examples").join(name)
+    let program = folder.join("examples").join(name);
+    assert!(program.exists(), "{} is missing: cargo build --examples makes it", program.display());
+    program
 }
 
 #[test]
@@ -50,4 +45,23 @@ fn an_axum_and_socketioxide_application_answers_counts_and_drains() {
     assert_eq!(haft.wait_for_exit().code(), Some(0));
     haft.log().line_with("worker has left: exit code 0");
     haft.assert_nothing_left();
+}
+
+#[test]
+fn a_library_worker_of_a_killed_master_serves_who_is_there_and_leaves() {
+    let program = example("socketio");
+    let mut haft = Setup::new(&["-w", "1"]).command(&[program.to_str().expect("a path")]).start_all();
+    let mut busy = Client::connect(haft.address()).expect("connect");
+    busy.write(b"GET / HTTP/1.1\r\nHost: haft\r\n").expect("half a request");
+    haft.wait("it is taken", |status| status.delivered() == 1);
+    let worker = haft.worker(0);
+    // It stands still at that moment, and the kernel wakes it with SIGHUP.
+    signal(worker, Signal::SIGSTOP);
+    eventually("the worker is stopped", || is_stopped(worker).then_some(()));
+    haft.signal(Signal::SIGKILL);
+    haft.wait_for_exit();
+    busy.write(b"\r\n").expect("the other half");
+    assert_eq!(busy.receive_body().expect("its answer"), "slot 0\n");
+    busy.wait_for_end().expect("an orderly end");
+    eventually("the worker leaves by itself", || (!is_running(worker)).then_some(()));
 }

@@ -128,6 +128,49 @@ fn workers_of_a_killed_master_finish_what_they_have_and_leave() {
     eventually("the worker leaves by itself", || (!is_running(worker)).then_some(()));
 }
 
+/// A polling session of the built-in worker, on this connection.
+fn session(client: &mut Client) -> String {
+    client.send(POLLING).expect("send");
+    let opened = client.receive_body().expect("a session");
+    opened.split('"').nth(3).unwrap_or_else(|| panic!("no session: {opened}")).to_owned()
+}
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+#[test]
+fn sessions_outlive_a_killed_master_and_the_next_one_starts_beside_them() {
+    let mut first = Setup::new(&["-w", "1", "--drain-timeout", "24h"]).command(&[]).start_all();
+    let mut client = Client::connect(first.address()).expect("connect");
+    let sid = session(&mut client);
+    let (address, worker) = (first.address(), first.worker(0));
+    // It stands still at that moment, and the kernel wakes it with SIGHUP.
+    signal(worker, Signal::SIGSTOP);
+    eventually("the worker is stopped", || is_stopped(worker).then_some(()));
+    first.signal(Signal::SIGKILL);
+    first.wait_for_exit();
+
+    let second = Setup::new(&["-w", "1", "-l", &address.to_string()]).command(&[]).start_all();
+    session(&mut Client::connect(address).expect("connect"));
+    client.send(&format!("{POLLING}&sid={sid}")).expect("send");
+    assert_eq!(client.receive_body().expect("the session goes on"), "2");
+    assert!(is_running(worker));
+    drop(client);
+    eventually("the worker leaves when nobody is left", || (!is_running(worker)).then_some(()));
+    second.stop();
+}
+
+#[test]
+fn a_built_in_worker_of_a_killed_master_ends_with_the_drain_time() {
+    let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "300ms"]).command(&[]).start_all();
+    let mut busy = half_a_request(&haft);
+    haft.wait("it is taken", |status| status.delivered() == 1);
+    let worker = haft.worker(0);
+    haft.signal(Signal::SIGKILL);
+    haft.wait_for_exit();
+    busy.wait_for_end().ok();
+    eventually("the worker ends", || (!is_running(worker)).then_some(()));
+}
+
 #[test]
 fn the_next_master_takes_the_place_of_a_killed_one_at_once() {
     let first = Setup::new(&["-w", "1", "-l", "127.0.0.1:0", "-l", "unix:{dir}/clients.sock"]).start_all();

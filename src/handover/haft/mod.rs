@@ -6,8 +6,10 @@
 //!
 //! A pair of Unix sockets of type SOCK_SEQPACKET, one end in the master, one in the worker. Each message is one frame; an
 //! empty one is the end of the stream. The worker finds its end in the descriptor whose number is in the environment
-//! variable `HAFT_CHANNEL_FD`; beside it are `HAFT_SLOT` (0 to N-1), `HAFT_WORKERS` (N), `HAFT_GENERATION` and
-//! `HAFT_WORKER` (a number that no other worker of this master has or had). All are decimal. The descriptor comes
+//! variable `HAFT_CHANNEL_FD`; beside it are `HAFT_SLOT` (0 to N-1), `HAFT_WORKERS` (N), `HAFT_GENERATION` (how many
+//! reloads came before it), `HAFT_WORKER` (a number that no other worker of this master has or had) and
+//! `HAFT_DRAIN_TIMEOUT` (milliseconds that it may go on when its master has died; a worker that stood still at that
+//! moment gets SIGHUP from the kernel, which it should survive). All are decimal. The descriptor comes
 //! non-blocking and without close-on-exec. The worker should clear the variables from its environment and make the
 //! descriptor close-on-exec, so that its own children do not hold the channel. It may make it blocking: the master does
 //! not mind, and never lets a worker wait for long.

@@ -177,7 +177,8 @@ fn write_text(serialization: Serialization, text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn write_number(serialization: Serialization, number: i64, out: &mut Vec<u8>) {
+/// Writes a number in either serialization.
+pub fn write_number(serialization: Serialization, number: i64, out: &mut Vec<u8>) {
     match (serialization, i32::try_from(number)) {
         (Serialization::Json, _) => {
             serde_json::to_writer(out, &number).unwrap_or_else(|error| unreachable!("{error}"));

@@ -131,6 +131,14 @@ impl<'f> WorkerMessage<'f> {
 
     /// Reads a message without what frames it.
     pub fn of_body(serialization: Serialization, body: &'f [u8]) -> Result<Self, Malformed> {
+        match usual(body) {
+            Some(message) if serialization == Serialization::Json => Ok(message),
+            _ => Self::walked(serialization, body),
+        }
+    }
+
+    /// Reads any message, field by field.
+    pub(super) fn walked(serialization: Serialization, body: &'f [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::default();
         match raw::walk(serialization, body, |name, value| fields.keep(name, value))? {
             Outside::Object => Ok(fields.message()),
@@ -277,6 +285,24 @@ impl<'f> Fields<'f> {
             _ => None,
         }
     }
+}
+
+/// The two messages that come with every connection, as every Node writes them in JSON: they are told by their bytes.
+fn usual(body: &[u8]) -> Option<WorkerMessage<'static>> {
+    if body == br#"{"cmd":"NODE_HANDLE_ACK"}"# {
+        return Some(WorkerMessage::HandleAck);
+    }
+    let rest = body.strip_prefix(br#"{"cmd":"NODE_CLUSTER","ack":"#)?;
+    let (ack, rest) = digits(rest)?;
+    let (_, rest) = digits(rest.strip_prefix(br#","accepted":true,"seq":"#)?)?;
+    (rest == b"}").then_some(WorkerMessage::Reply { ack, accepted: true })
+}
+
+/// A number as JSON writes it, of so few digits that JavaScript knows it exactly, and what follows it.
+fn digits(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (digits, rest) = bytes.split_at(bytes.iter().position(|byte| !byte.is_ascii_digit())?);
+    let is_number = (1..=15).contains(&digits.len()) && (digits[0] != b'0' || digits.len() == 1);
+    is_number.then(|| (digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')), rest))
 }
 
 fn text(value: Option<Raw<'_>>) -> Option<Cow<'_, str>> {

@@ -10,6 +10,8 @@ use super::*;
 use crate::addr::EndAddr;
 use crate::flags::{self, Outcome};
 use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
+use crate::handover::node::{ConnectionMessage, Serialization};
+use crate::master::node::NodePlan;
 
 const HOLD: Duration = Duration::from_secs(5);
 
@@ -239,4 +241,118 @@ proptest! {
         }
         prop_assert_eq!(rig.dispatch.ledger.outstanding(), 0);
     }
+}
+
+/// A rig with one slot, whose Node worker takes connections by message; and that worker's end of the channel.
+fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd) {
+    use crate::sys::listen::{Access, Listener};
+
+    let mut rig = Rig::new(&[&["-w", "1"], flags].concat());
+    let mut plan = NodePlan {
+        serialization: Serialization::Json,
+        message: Some(ConnectionMessage::from_json("1").expect("JSON")),
+        listens: false,
+        wait_ready: false,
+        start_timeout: Duration::from_secs(60),
+        backlog: 1,
+    };
+    change(&mut plan);
+    let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
+    let desk = NodeDesk::new(plan, &[own]);
+    let (ours, theirs) = crate::sys::scm::stream_pair().expect("pair");
+    let (slot, worker) = (rig.dispatch.slots().next().expect("a slot"), WorkerId(1));
+    rig.dispatch.attach(Link::node(worker, slot, ours, &desk));
+    rig.dispatch.node = Some(desk);
+    rig.dispatch.stand(slot, Standing::Serving(worker));
+    (rig, NodeEnd { worker, channel: theirs.into() })
+}
+
+/// A Node worker that says what the test wants it to.
+struct NodeEnd {
+    worker: WorkerId,
+    channel: UnixStream,
+}
+
+impl NodeEnd {
+    fn say(&mut self, rig: &mut Rig, words: &str) -> Vec<News> {
+        use std::io::Write;
+        let mut news = Vec::new();
+        self.channel.write_all(words.as_bytes()).expect("write");
+        rig.dispatch.receive(self.worker, &mut news, rig.now).expect("a link").1.expect("no violation");
+        news
+    }
+}
+
+const ONLINE: &str = "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n";
+
+/// What of a worker's silence makes it ready, and when.
+#[test]
+fn only_a_program_that_never_listens_is_ready_after_a_short_silence() {
+    let query = |act| {
+        format!(
+            "{{\"cmd\":\"NODE_CLUSTER\",\"act\":\"{act}\",\"index\":0,\"data\":null,\"address\":\"127.0.0.1\",\"port\":0,\
+             \"addressType\":4,\"seq\":1}}\n"
+        )
+    };
+    // Whether its style listens, whether it asks, how long it may take at all, and after which silence it is ready.
+    for (listens, asks, start_timeout, seconds) in
+        [(false, false, 60, 2), (true, false, 60, 15), (false, true, 60, 15), (true, true, 10, 5), (false, false, 2, 1)]
+    {
+        let (mut rig, mut worker) = node_rig(&[], |plan| {
+            plan.listens = listens;
+            plan.start_timeout = Duration::from_secs(start_timeout);
+        });
+        rig.now += Duration::from_secs(100);
+        assert_eq!(rig.dispatch.ready_by_silence(rig.now), [], "its Node has not started");
+        worker.say(&mut rig, ONLINE);
+        if asks {
+            worker.say(&mut rig, &query("queryServer"));
+        }
+        // Any word begins the silence anew.
+        rig.now += Duration::from_millis(900);
+        worker.say(&mut rig, "\"busy\"\n");
+        let silence = Duration::from_secs(seconds);
+        assert_eq!(rig.dispatch.ready_by_silence(rig.now + silence - Duration::from_millis(1)), []);
+        assert_eq!(rig.dispatch.ready_by_silence(rig.now + silence), [worker.worker], "{listens} {asks}");
+        assert_eq!(rig.dispatch.ready_by_silence(rig.now + silence), [], "once");
+    }
+    let (mut rig, mut worker) = node_rig(&[], |plan| plan.listens = true);
+    worker.say(&mut rig, ONLINE);
+    worker.say(&mut rig, &query("queryServer"));
+    assert_eq!(worker.say(&mut rig, &query("listening")), [News::Ready]);
+    let (mut rig, mut worker) = node_rig(&[], |plan| plan.wait_ready = true);
+    worker.say(&mut rig, ONLINE);
+    assert_eq!(rig.dispatch.ready_by_silence(rig.now + Duration::from_secs(100)), [], "it will say so itself");
+}
+
+/// Of a Node worker that has several connections to acknowledge, only its end is waited for; but as soon as it is near
+/// its limit, or somebody waits for it, or it is quiet again, its words are.
+#[test]
+fn a_node_worker_far_from_its_limit_need_not_be_waited_for() {
+    let (mut rig, mut worker) = node_rig(&["--max-in-flight", "8"], |plan| plan.wait_ready = true);
+    let interest = |rig: &mut Rig, busy| {
+        let (link, interest) = rig.dispatch.interests(busy).next().expect("a link");
+        link.interest = interest;
+        let unheard = [false, true].map(|all| rig.dispatch.unheard(all).count());
+        (interest, unheard)
+    };
+    let acknowledged = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
+    worker.say(&mut rig, "\"ready\"\n");
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "nothing is on its way");
+    for host in 0..3 {
+        rig.admit(host);
+    }
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "they wait");
+    rig.send_all();
+    assert_eq!(interest(&mut rig, false), (Some(Interest::Readable), [0, 0]), "there is time for each word");
+    assert_eq!(interest(&mut rig, true), (Some(Interest::HangUp), [0, 1]));
+    rig.admit(3);
+    rig.send_all();
+    assert_eq!(rig.dispatch.unheard(false).count(), 1, "half of what it may have is on its way");
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "as it is after listening in vain");
+    worker.say(&mut rig, acknowledged);
+    assert_eq!(interest(&mut rig, true), (Some(Interest::HangUp), [0, 1]));
+    worker.say(&mut rig, &acknowledged.repeat(3));
+    assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "all is acknowledged");
+    rig.assert_balance();
 }

@@ -1,6 +1,7 @@
 //! One worker as the master's hand-over sees it: its channel, and the connections in flight to it.
 
 mod haft;
+mod in_flight;
 mod node;
 
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use self::haft::HaftLink;
+use self::in_flight::{InFlight, give_back};
 use self::node::{Life, NodeLink};
 use super::connection::Connection;
 use super::ledger::Ledger;
@@ -18,9 +20,6 @@ use crate::handover::outbox::{Outbox, Violation};
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::poller::Interest;
-
-/// How long a worker is left alone after it has given connections back.
-const REST: Duration = Duration::from_millis(100);
 
 /// Why a worker is not to be trusted any further.
 #[derive(Debug, thiserror::Error)]
@@ -134,9 +133,9 @@ impl Link {
         self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// The master itself was away for so long: nobody was silent meanwhile.
-    pub fn forgive(&mut self, absence: Duration) {
-        self.silent_since = self.silent_since.map(|since| since + absence);
+    /// The master itself was away until now: whoever was silent meanwhile was not asked.
+    pub fn forgive(&mut self, now: Instant) {
+        self.silent_since = self.silent_since.map(|_| now);
     }
 
     /// Connections sent and not yet acknowledged.
@@ -167,13 +166,13 @@ impl Link {
             }
             End::Node(end) => match end.life() {
                 Life::Starting => "its Node has not started; does a wrapper stand between haft and node?",
-                Life::Online(_) => {
+                Life::Online => {
                     "its program has asked for no server. If it waits for connections by message, name the style: \
                      --node-style classic, sticky-session, sticky-cluster, sticky-listen or socket.io-sticky. If it \
                      listens by itself: a wrapper that starts node again (npm, npx, nodemon) keeps the channel to \
                      itself, and `exclusive: true` or `reusePort: true` bypass it"
                 }
-                Life::Asked(_) | Life::Ready => {
+                Life::Asked | Life::Ready => {
                     "its program asked for a server and did not say that it is ready; with --wait-ready it must call \
                      process.send('ready')"
                 }
@@ -196,6 +195,11 @@ impl Link {
             Obstacle::ChannelFull => Some(Interest::ReadableOrWritable),
             Obstacle::None | Obstacle::TooManyInFlight | Obstacle::Resting => Some(Interest::Readable),
         }
+    }
+
+    /// Whether the worker acknowledges each connection by itself, so that hearing it once for many saves much.
+    pub fn acknowledges_singly(&self) -> bool {
+        matches!(self.end, End::Node(_))
     }
 
     /// Whether sending must be tried again after a while, without an event that says when.
@@ -339,58 +343,6 @@ impl Link {
     pub fn abandon(mut self) {
         self.outbox.reclaim().for_each(|(_, connection)| connection.close_delivered());
     }
-}
-
-/// What a worker's words change: the connections in flight to it, and what becomes of them.
-struct InFlight<'a> {
-    slot: Slot,
-    outbox: &'a mut Outbox<Connection>,
-    held: &'a mut VecDeque<Connection>,
-    ledger: &'a mut Ledger,
-    rests_until: &'a mut Option<Instant>,
-    /// Set when the worker has closed its end.
-    ended: &'a mut bool,
-}
-
-impl InFlight<'_> {
-    /// The worker has taken everything below `below`.
-    fn taken(&mut self, below: u64, now: Instant) -> Result<(), Violation> {
-        let (slot, ledger) = (self.slot, &mut self.ledger);
-        self.outbox.taken(below)?.for_each(|connection| ledger.deliver(connection, slot, now));
-        Ok(())
-    }
-
-    /// The worker has taken one connection.
-    fn settled(&mut self, sequence: u64, now: Instant) {
-        if let Some(connection) = self.outbox.settle(sequence) {
-            self.ledger.deliver(connection, self.slot, now);
-        }
-    }
-
-    /// The worker gives one connection back: short of descriptors, its server closed, or with as many connections as it
-    /// wants. It would give the next ones back too.
-    fn given_back(&mut self, sequence: u64, now: Instant) {
-        if let Some(connection) = self.outbox.settle(sequence) {
-            self.ledger.returned += 1;
-            *self.rests_until = Some(now + REST);
-            give_back(std::iter::once(connection), self.held);
-        }
-    }
-
-    /// The worker gives `count` connections from `first` on back.
-    fn returned(&mut self, first: u64, count: u32, now: Instant) -> Result<(), Violation> {
-        let returned = self.outbox.returned(first, count)?;
-        self.ledger.returned += returned.len() as u64;
-        *self.rests_until = Some(now + REST);
-        give_back(returned.into_iter(), self.held);
-        Ok(())
-    }
-}
-
-/// Puts connections in front of those that wait, in their order. What a worker gave back has waited for that very worker
-/// all the time: were its time to start anew, a worker that goes on giving back would keep its clients for ever.
-fn give_back(connections: impl DoubleEndedIterator<Item = Connection>, held: &mut VecDeque<Connection>) {
-    connections.rev().for_each(|connection| held.push_front(connection));
 }
 
 impl AsFd for Link {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{InFlight, LinkError, News, Obstacle};
 use crate::handover::haft::ChannelError;
@@ -12,10 +12,6 @@ use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::master::node::NodeDesk;
 use crate::sys::scm::{self, Received, Sent};
-
-/// A worker whose program takes connections by message may say nothing when it is ready to: it is taken to be after
-/// this time. A message that comes before the program listens for it would be lost.
-const SILENCE: Duration = Duration::from_millis(500);
 
 /// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
 const MOST_READS: u32 = 16;
@@ -30,6 +26,8 @@ pub(super) struct NodeLink {
     /// Sockets of servers that the worker could not receive, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     life: Life,
+    /// When the worker last said something.
+    heard: Option<Instant>,
 }
 
 /// How far the program has come.
@@ -38,9 +36,9 @@ pub(super) enum Life {
     /// Its Node starts.
     Starting,
     /// Its Node has started; the program has not asked for a server.
-    Online(Instant),
+    Online,
     /// It has asked for a server.
-    Asked(Instant),
+    Asked,
     /// It can take connections.
     Ready,
 }
@@ -54,6 +52,7 @@ impl NodeLink {
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
             life: Life::Starting,
+            heard: None,
         }
     }
 
@@ -63,9 +62,22 @@ impl NodeLink {
 
     /// Whether the program can take connections only because nothing has been heard of it for long enough.
     pub(super) fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
-        let silent = matches!(self.life, Life::Online(since) | Life::Asked(since) if now >= since + SILENCE);
-        let ready = silent && desk.is_by_message() && !desk.waits_for_ready();
+        let has_asked = match self.life {
+            Life::Online => false,
+            Life::Asked => true,
+            Life::Starting | Life::Ready => return false,
+        };
+        let (Some(patience), Some(heard)) = (desk.patience(has_asked), self.heard) else { return false };
+        let ready = now >= heard + patience;
         if ready {
+            if desk.is_to_listen(has_asked) {
+                tracing::warn!(
+                    worker = self.worker.0,
+                    "the program does not listen as programs of its style do, and has said nothing for {patience:?}: it \
+                     is taken to be ready. What is sent before it waits for messages is lost: let it call \
+                     process.send('ready') and use --wait-ready"
+                );
+            }
             self.life = Life::Ready;
         }
         ready
@@ -199,7 +211,8 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, reader, session, unanswered, life, .. } = self;
+        let Self { worker, reader, session, unanswered, life, heard, .. } = self;
+        *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
             let frame = match piece {
@@ -212,10 +225,10 @@ impl NodeLink {
             };
             match session.hear(&frame)? {
                 Effect::Nothing | Effect::SessionClosed { .. } => {}
-                Effect::Online => *life = Life::Online(now),
+                Effect::Online => *life = Life::Online,
                 Effect::Ask(query) => {
-                    if matches!(life, Life::Online(_)) {
-                        *life = Life::Asked(now);
+                    if matches!(life, Life::Online) {
+                        *life = Life::Asked;
                     }
                     ask(*worker, session, &query, desk);
                 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use socket2::SockRef;
 
+use super::in_flight::REST;
 use super::*;
 use crate::addr::EndAddr;
 use crate::config::Prefix;

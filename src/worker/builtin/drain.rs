@@ -82,14 +82,33 @@ impl Registry {
         *self.phase.borrow() != Phase::Open
     }
 
-    /// Ends everything, evenly spread over `over`. Returns once nothing is open.
-    pub(super) async fn close(&self, over: Duration) {
+    /// Ends everything: the sessions from `after` on, evenly spread over `over`. Returns once nothing is open, at once if
+    /// nobody is left to be told.
+    pub(super) async fn close(&self, after: Duration, over: Duration) {
         self.advance(Phase::Draining);
-        let deadline = Instant::now() + over;
+        let mut count = self.count.subscribe();
+        let forced = async {
+            sleep(after).await;
+            self.tell_all(Instant::now() + over).await;
+            sleep(GRACE).await;
+            self.force();
+            // What is left has only to notice.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            // The registry holds the sender, so waiting cannot fail.
+            _ = count.wait_for(|count| *count == 0) => {}
+            () = forced => {}
+        }
+    }
+
+    /// Tells each session and each WebSocket to end, evenly spread until `deadline`. Those that end by themselves
+    /// meanwhile leave their moments unused: the others are told no later.
+    async fn tell_all(&self, deadline: Instant) {
         loop {
             let open = self.open_ends();
             if open.is_empty() {
-                break;
+                return;
             }
             let (start, ends) = (Instant::now(), open.len() as u32);
             let span = deadline.saturating_duration_since(start);
@@ -98,13 +117,6 @@ impl Registry {
                 end.begin();
             }
         }
-        let mut count = self.count.subscribe();
-        tokio::select! {
-            _ = count.wait_for(|count| *count == 0) => return,
-            () = sleep(GRACE) => self.force(),
-        }
-        // The registry holds the sender, so waiting cannot fail.
-        let _ = count.wait_for(|count| *count == 0).await;
     }
 
     fn advance(&self, to: Phase) {

@@ -159,8 +159,13 @@ impl App {
     /// Resolves when no connection is left. Who does not close within 5 s of being told is cut off; only an answer that
     /// a client does not read can take longer, so put a limit of your own around it.
     pub fn close(&self, over: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.close_later(Duration::ZERO, over)
+    }
+
+    /// As [`App::close`], but the sessions there are run on for `after` before the first is ended.
+    pub fn close_later(&self, after: Duration, over: Duration) -> impl Future<Output = ()> + Send + use<> {
         let registry = Arc::clone(&self.registry);
-        async move { registry.close(over).await }
+        async move { registry.close(after, over).await }
     }
 
     /// Connections being served.

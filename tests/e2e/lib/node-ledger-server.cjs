@@ -26,6 +26,8 @@ server.on('connection', ({ remoteAddress, remotePort }) => appendFileSync(file, 
 
 if (style === 'classic') {
   process.on('message', (message, connection) => message === 'sticky-session:connection' && server.emit('connection', connection));
+  // As programs of this style do, last.
+  server.listen(0, 'localhost');
 } else {
   server.listen(0, '127.0.0.1');
 }

@@ -61,6 +61,29 @@ fn a_worker_s_short_messages() {
     }
 }
 
+/// What a worker writes all the time is told by its bytes: that must make no difference, however near the bytes are.
+#[test]
+fn the_short_way_and_the_long_way_say_the_same() {
+    let usual = [r#"{"cmd":"NODE_HANDLE_ACK"}"#, r#"{"cmd":"NODE_CLUSTER","ack":140,"accepted":true,"seq":9}"#];
+    let numbers =
+        ["0", "00", "07", "-1", "1.0", "1e3", "", "999999999999999", "9999999999999999", "99999999999999999999"];
+    let replies = numbers.iter().flat_map(|number| {
+        [("140", number), ("9", number)].map(|(old, new)| usual[1].replace(&format!(":{old}"), &format!(":{new}")))
+    });
+    let cut = usual.iter().flat_map(|line| (0..=line.len()).map(|at| line[..at].to_owned()));
+    let more = usual.iter().flat_map(|line| [format!("{line}}}"), format!(" {line}"), format!("{line} ")]);
+    let changed = usual.iter().flat_map(|line| {
+        (0..line.len()).map(|at| {
+            String::from_utf8_lossy(&[&line.as_bytes()[..at], b"x", &line.as_bytes()[at + 1..]].concat()).into()
+        })
+    });
+    for line in replies.chain(cut).chain(more).chain(changed).chain(usual.map(str::to_owned)) {
+        let short = WorkerMessage::of_body(Serialization::Json, line.as_bytes());
+        let long = WorkerMessage::walked(Serialization::Json, line.as_bytes());
+        assert_eq!(short.ok(), long.ok(), "{line}");
+    }
+}
+
 #[test]
 fn a_worker_s_queries() {
     let plain = tcp(3456);
@@ -204,6 +227,17 @@ fn the_master_s_other_messages() {
     assert_eq!(
         said(4, |voice, out| voice.connection("null:3456:4:undefined:0", out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"null:3456:4:undefined:0","seq":4}}"#
+    );
+    // The second to the same server is written from the first, and one to another server is not.
+    let again = said(8, |voice, out| {
+        for key in ["a", "b\"seq\":", "b\"seq\":"] {
+            out.truncate(6);
+            voice.connection(key, out);
+        }
+    });
+    assert_eq!(
+        again,
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"b\"seq\":","seq":10}}"#
     );
     assert_eq!(said(7, Voice::disconnect), r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7}"#);
     assert_eq!(said(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);

@@ -1,6 +1,8 @@
 use super::*;
 use crate::worker::builtin::drain::{Life, Registry};
+use crate::worker::builtin::wire::WsLife;
 use socketioxide::socket::Sid;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -24,16 +26,37 @@ async fn sessions_are_told_one_by_one_evenly() {
         .collect();
     open.0.asked();
     let closing = registry.clone();
-    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(10)).await });
+    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(30), Duration::from_secs(10)).await });
     // The clock stands still but for what is waited for, so these are exact.
     let mut moments = Vec::new();
     for moment in told {
         moments.push(moment.await.expect("told").as_millis());
     }
     moments.sort_unstable();
-    assert_eq!(moments, [0, 2000, 4000, 6000, 8000]);
+    assert_eq!(moments, [30_000, 32_000, 34_000, 36_000, 38_000]);
     open.0.finished().await;
     drop(open);
+    closing.await.expect("closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn websockets_are_told_one_by_one_evenly() {
+    let registry = Registry::new();
+    let sockets: Vec<_> = (0..4)
+        .map(|_| {
+            let (open, (life, guard)) = (registry.open(), WsLife::begin());
+            open.0.becomes(Arc::clone(&life));
+            (open, life, guard)
+        })
+        .collect();
+    let closing = registry.clone();
+    let closing = tokio::spawn(async move { closing.close(AT_ONCE, Duration::from_secs(8)).await });
+    for told in 1..=4 {
+        // Amid two turns: they are at 0, 2, 4 and 6 seconds.
+        tokio::time::sleep(Duration::from_secs(if told == 1 { 1 } else { 2 })).await;
+        assert_eq!(sockets.iter().filter(|(_, life, _)| !life.is_open()).count(), told);
+    }
+    drop(sockets);
     closing.await.expect("closed");
 }
 
@@ -41,6 +64,25 @@ async fn sessions_are_told_one_by_one_evenly() {
 async fn with_nothing_open_the_end_is_at_once() {
     let server = serve(Settings::default()).await;
     soon("the end", server.app.close(Duration::from_secs(3600))).await;
+}
+
+#[tokio::test]
+async fn when_the_last_session_has_ended_by_itself_the_end_is_at_once() {
+    let server = serve(Settings::default()).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
+        ws.heard("0{").await;
+        sockets.push(ws);
+    }
+    let (wire, sid) = connected(&server).await;
+    // The turns of three of the four are hours away.
+    let closing = tokio::spawn(server.app.close(Duration::from_secs(24 * 3600)));
+    until("the end has begun", || server.app.registry.draining()).await;
+    assert_eq!(post(server.addr, &sid, "1").await.text(), "ok");
+    drop((wire, sockets));
+    soon("the end", closing).await.expect("closed");
+    assert_eq!(server.app.connections(), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,85 @@
+//! How fast connections come, and how long it is worth to let them gather. Pure: time is an argument.
+//!
+//! A turn costs the same for one connection as for many: to be woken, with cold caches, is most of it. Where connections
+//! come so fast that several arrive within a moment nobody notices, one turn is made for them. Where they come slower,
+//! waiting would cost each its delay and gain nothing, so there is no waiting.
+
+use std::time::{Duration, Instant};
+
+/// How many connections a pause is to gather.
+const GATHERED: u32 = 4;
+/// The longest pause, which is the most that a connection is delayed by it.
+const LONGEST: Duration = Duration::from_micros(500);
+/// Longer gaps between connections count as this.
+const LONGEST_GAP: Duration = Duration::from_millis(2);
+/// How many connections the mean looks back, about.
+const MEMORY: u32 = 8;
+
+/// The mean time between connections, the latest counting most.
+#[derive(Debug)]
+pub struct Pace {
+    last: Instant,
+    gap: Duration,
+}
+
+impl Pace {
+    /// No connection has come for a long time.
+    pub fn new(now: Instant) -> Self {
+        Self { last: now, gap: LONGEST_GAP }
+    }
+
+    /// So many connections came at once.
+    pub fn came(&mut self, count: u64, now: Instant) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX).min(MEMORY * 8);
+        if count > 0 {
+            let gap = (now.saturating_duration_since(self.last) / count).min(LONGEST_GAP);
+            self.gap = (self.gap * (MEMORY - 1) + gap * count) / (MEMORY - 1 + count);
+            self.last = now;
+        }
+    }
+
+    /// How long to let connections gather; `None` where not even two would come in the longest pause.
+    pub fn pause(&self) -> Option<Duration> {
+        (self.gap * 2 <= LONGEST).then(|| (self.gap * GATHERED).min(LONGEST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pause after `turns` turns of `count` connections each, `gap` after one another.
+    fn pause(pace: &mut Pace, turns: u32, count: u64, gap: Duration) -> Option<Duration> {
+        for _ in 0..turns {
+            pace.came(count, pace.last + gap);
+        }
+        pace.pause()
+    }
+
+    #[test]
+    fn who_comes_alone_is_not_delayed() {
+        let mut pace = Pace::new(Instant::now());
+        assert_eq!(pace.pause(), None);
+        assert_eq!(pause(&mut pace, 100, 1, Duration::from_secs(1)), None);
+        assert_eq!(pause(&mut pace, 100, 1, Duration::from_micros(300)), None);
+    }
+
+    #[test]
+    fn the_faster_they_come_the_shorter_is_the_pause() {
+        let mut pace = Pace::new(Instant::now());
+        let pauses = [200, 100, 50, 10].map(|gap| pause(&mut pace, 100, 1, Duration::from_micros(gap)));
+        let micros = pauses.map(|pause| pause.map_or(0, |pause| pause.as_micros()));
+        assert_eq!(micros, [500, 400, 200, 40]);
+    }
+
+    #[test]
+    fn many_at_once_count_as_many_and_a_silence_ends_it() {
+        let mut pace = Pace::new(Instant::now());
+        assert_eq!(pause(&mut pace, 100, 4, Duration::from_micros(400)), Some(Duration::from_micros(400)));
+        assert_eq!(pause(&mut pace, 2, 1, Duration::from_millis(50)), None);
+        // Nothing at all is no news, and more than can be is survived.
+        pace.came(0, pace.last + Duration::from_secs(1));
+        pace.came(u64::MAX, pace.last);
+        assert!(pace.pause().is_some_and(|pause| pause <= LONGEST));
+    }
+}

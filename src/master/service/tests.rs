@@ -1,0 +1,152 @@
+//! The service with the workers' ends of real channels in the test's hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::addr::EndAddr;
+use crate::flags::{self, Outcome};
+use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
+use crate::master::link::Link;
+
+const HANG: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(50);
+
+struct Rig {
+    service: Service,
+    now: Instant,
+    /// By worker number, from 1.
+    workers: Vec<WorkerEnd>,
+    killed: Vec<WorkerId>,
+}
+
+impl Rig {
+    /// As many workers as slots, all ready.
+    fn ready(flags: &[&str]) -> Self {
+        let words = ["haft"].iter().chain(flags).chain(&["--", "true"]);
+        let Outcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
+        let now = Instant::now();
+        let service = Service::new(&config, now).expect("a service");
+        let mut rig = Self { service, now, workers: Vec::new(), killed: Vec::new() };
+        rig.pass(TICK);
+        rig
+    }
+
+    /// Time passes, looked at as the master does. New workers are ready at once.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now = (self.now + TICK).min(until);
+            self.service.tick(self.now);
+            while let Some(effect) = self.service.next_effect() {
+                match effect {
+                    Effect::Act(Action::Start { slot, worker, .. }) => self.start(slot, worker),
+                    Effect::Act(Action::Kill(worker)) => {
+                        self.killed.push(worker);
+                        self.service.exited(worker, self.now);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, slot: Slot, worker: WorkerId) {
+        let (end, channel) = MasterEnd::pair().expect("pair");
+        self.service.dispatch.attach(Link::haft(worker, slot, end));
+        let end = WorkerEnd::new(channel);
+        end.send(FromWorker::Ready { limit: 1000 }).expect("ready");
+        self.workers.push(end);
+        assert_eq!(self.workers.len() as u64, worker.0);
+        self.service.hear(worker, self.now);
+    }
+
+    /// Clients of so many hosts come.
+    fn arrive(&mut self, hosts: std::ops::Range<u32>) {
+        for host in hosts {
+            let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
+            let key = self.service.dispatch.key(&client);
+            let descriptor = UnixStream::pair().expect("pair").0.into();
+            self.service.admit(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now));
+        }
+        self.service.send(self.now);
+    }
+
+    /// The worker receives all that was sent to it and takes it. How many that were.
+    fn take(&mut self, worker: WorkerId) -> u64 {
+        let mut count = 0;
+        let mut below = 0;
+        while let Ok(Some(Heard::Connections(entries, _))) = self.workers[worker.0 as usize - 1].receive() {
+            count += entries.len() as u64;
+            below = entries.last().expect("an entry").sequence + 1;
+        }
+        if count > 0 {
+            let taken = FromWorker::Taken { below, limit: below + 1000, open: 0 };
+            self.workers[worker.0 as usize - 1].send(taken).expect("send");
+        }
+        self.service.hear(worker, self.now);
+        count
+    }
+
+    fn standing(&self, slot: u16) -> Standing {
+        self.service.pool.standing(Slot(slot))
+    }
+}
+
+#[test]
+fn a_worker_that_takes_nothing_is_passed_over_and_taken_in_again_when_it_does() {
+    let mut rig = Rig::ready(&["-w", "2"]);
+    rig.arrive(0..20);
+    let stuck = rig.service.dispatch.link(WorkerId(1)).expect("a link").in_flight() as u64;
+    assert!((1..20).contains(&stuck));
+    assert_eq!(rig.take(WorkerId(2)), 20 - stuck);
+    rig.pass(HANG - TICK);
+    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    rig.pass(TICK * 2);
+    assert_eq!((rig.standing(0), rig.service.dispatch.ledger.hung), (Standing::Bypassed, 1));
+    rig.arrive(20..40);
+    assert_eq!(rig.take(WorkerId(2)), 20, "all new clients go to the other slot");
+    assert_eq!(rig.take(WorkerId(1)), stuck, "what it had is still its own");
+    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    assert_eq!(rig.service.dispatch.ledger.outstanding(), 0);
+    assert_eq!((rig.service.dispatch.ledger.hung, rig.killed.len()), (1, 0));
+}
+
+#[test]
+fn a_hung_worker_that_is_killed_leaves_what_it_had_to_its_replacement() {
+    let mut rig = Rig::ready(&["-w", "2", "--hang-kill"]);
+    rig.arrive(0..20);
+    let stuck = rig.service.dispatch.link(WorkerId(1)).expect("a link").in_flight() as u64;
+    rig.take(WorkerId(2));
+    rig.pass(HANG + Duration::from_secs(1));
+    assert_eq!((rig.killed.as_slice(), rig.standing(0)), ([WorkerId(1)].as_slice(), Standing::Serving(WorkerId(3))));
+    assert_eq!(rig.take(WorkerId(3)), stuck);
+    assert_eq!(rig.service.dispatch.ledger.outstanding(), 0);
+    assert_eq!(rig.service.dispatch.ledger.hang_kills, 1);
+}
+
+#[test]
+fn what_the_master_did_not_see_says_nothing_of_a_worker_and_only_that() {
+    let mut rig = Rig::ready(&["-w", "1"]);
+    // A rest in which nothing had to be looked at.
+    rig.now += Duration::from_secs(3600);
+    rig.arrive(0..1);
+    // The master is kept from looking for longer than a worker may be silent.
+    rig.pass(HANG / 2);
+    rig.now += HANG * 5;
+    rig.pass(HANG - TICK);
+    assert_eq!(rig.service.dispatch.ledger.hung, 0);
+    rig.pass(TICK * 3);
+    assert_eq!(rig.service.dispatch.ledger.hung, 1);
+}
+
+#[test]
+fn a_worker_that_has_spoken_and_was_not_heard_is_not_hung() {
+    let mut rig = Rig::ready(&["-w", "1"]);
+    rig.arrive(0..3);
+    rig.pass(HANG - TICK);
+    let taken = FromWorker::Taken { below: 1, limit: 1000, open: 0 };
+    rig.workers[0].send(taken).expect("send");
+    rig.pass(TICK * 4);
+    assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (0, Standing::Serving(WorkerId(1))));
+}
