@@ -165,3 +165,24 @@ fn a_reload_that_stops_half_way_leaves_each_slot_with_its_own_version() {
     assert_eq!(haft.wait("replaced", replaced).of_each("generation"), [1, 0]);
     haft.stop();
 }
+
+#[test]
+fn a_node_program_is_reloaded_too_and_its_old_process_finishes_what_it_has() {
+    let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "1h"]).node().start_all();
+    let old = haft.worker(0);
+    let mut busy = Client::connect(haft.address()).expect("connect");
+    busy.write(b"GET /slow HTTP/1.1\r\nHost: haft\r\n").expect("half a request");
+    haft.wait("it is taken", |status| status.delivered() == 1);
+    haft.signal(Signal::SIGHUP);
+    haft.wait("it is done", |status| status.number("reloads_done") == 1);
+    let new = haft.worker(0);
+    assert_ne!(old, new);
+    let mut client = Client::asking(&haft, Ipv4Addr::LOCALHOST);
+    assert_eq!(client.receive_body().expect("an answer"), new.to_string());
+    busy.write(b"\r\n").expect("the other half");
+    assert_eq!(busy.receive_body().expect("its answer"), old.to_string());
+    drop(busy);
+    eventually("the old one leaves", || (!is_running(old)).then_some(()));
+    haft.log().line_with("worker has left: exit code 0");
+    haft.stop();
+}
