@@ -122,6 +122,26 @@ fn a_second_request_meanwhile_is_refused_and_told_why() {
 }
 
 #[test]
+fn old_workers_that_never_finish_do_not_pile_up() {
+    let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "1h"]).start_all();
+    let mut busy = Vec::new();
+    for reload in 1..=4 {
+        busy.push(Client::half_asking(&haft, Ipv4Addr::LOCALHOST));
+        haft.wait("it is taken", |status| status.delivered() == reload);
+        assert_eq!(haft.post("/reload").0, 202);
+        haft.wait("it is done", |status| status.number("reloads_done") == reload);
+    }
+    let (code, text) = haft.post("/reload");
+    assert!(code == 409 && text.contains("4 old workers still finish what they have"), "{code} {text}");
+    busy.swap_remove(0).finish();
+    haft.wait("one has finished", |status| status.of_slot(0, "draining_workers") == 3);
+    assert_eq!(haft.post("/reload").0, 202);
+    haft.wait("it is done", |status| status.number("reloads_done") == 5);
+    busy.into_iter().for_each(|client| drop(client.finish()));
+    haft.stop();
+}
+
+#[test]
 fn a_new_version_that_does_not_become_ready_stops_the_reload_and_the_old_workers_stay() {
     let mut haft = Setup::new(&["-w", "2", "--drain-timeout", "1h"]).mode("sick").start_all();
     let workers = [haft.worker(0), haft.worker(1)];
