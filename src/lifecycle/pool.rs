@@ -54,6 +54,8 @@ pub enum Event {
     Left(WorkerId),
     /// The worker broke the rules of its channel.
     Misbehaved(WorkerId),
+    /// The worker, which finishes what it has, has nothing left.
+    Finished(WorkerId),
     /// The worker has connections to take and has acknowledged nothing for too long.
     Hung(WorkerId),
     /// The worker that was hung acknowledges again.
@@ -165,6 +167,13 @@ impl Pool {
             Event::Leaving(id) => self.leave(id, now, true, actions),
             Event::Left(id) => self.leave(id, now, false, actions),
             Event::Misbehaved(id) => self.kill(id, now, actions),
+            Event::Finished(id) => {
+                if let Some(worker) = self.workers.get_mut(&id)
+                    && matches!(worker.state, State::Draining { .. })
+                {
+                    worker.terminate(now, actions);
+                }
+            }
             Event::Hung(id) => {
                 if self.set_hung(id, true) && self.policy.hang_kill {
                     self.kill(id, now, actions);

@@ -12,6 +12,7 @@ mod connection;
 mod dispatch;
 mod doors;
 mod error;
+mod finished;
 mod ledger;
 mod link;
 mod node;
@@ -38,6 +39,7 @@ use self::connection::{Connection, Refusal};
 use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
 use self::error::While;
+use self::finished::Finished;
 use self::node::NodeDesk;
 use self::pace::Pace;
 use self::plan::Plan;
@@ -80,6 +82,7 @@ struct Master {
     supervisor: Supervisor,
     phase: Phase,
     changes: Changes,
+    finished: Finished,
     budget: u64,
     over_budget: bool,
     /// Some workers are listened to from time to time only (`turns`).
@@ -101,15 +104,21 @@ struct Master {
 pub async fn run(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(), MasterError> {
     // Before anybody is told that we listen: who reads that may send a signal at once.
     let signals = Signals::listen()?;
-    let (control, requests) = admin::channel();
-    let (mut master, exits) = Master::new(config, descriptor_limit, reread, control)?;
-    let outcome = master.run(signals, exits, requests).await;
+    let (mut master, inbox) = Master::new(config, descriptor_limit, reread)?;
+    let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
     if outcome.is_ok() {
         tracing::info!("stopped: {}", master.summary());
     }
     outcome
+}
+
+/// What comes to the loop from beside it.
+struct Inbox {
+    exits: mpsc::UnboundedReceiver<Exit>,
+    found: mpsc::UnboundedReceiver<finished::Answer>,
+    requests: mpsc::Receiver<ControlRequest>,
 }
 
 /// How the operator tells the master to stop, and what to change.
@@ -140,12 +149,9 @@ impl Signals {
 }
 
 impl Master {
-    fn new(
-        config: Config,
-        descriptor_limit: u64,
-        reread: Reread,
-        control: admin::Control,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<Exit>), MasterError> {
+    fn new(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(Self, Inbox), MasterError> {
+        let (control, requests) = admin::channel();
+        let (mut finished, found) = Finished::new();
         let plan = Plan::new(&config)?;
         let listeners = plan
             .listen
@@ -158,6 +164,7 @@ impl Master {
         };
         for listener in &listeners {
             tracing::info!("listening on {}", listener.addr());
+            finished.note(listener.addr());
         }
         let about = report::About::new(descriptor_limit);
         let mut service = Service::new(&config, Instant::now())?;
@@ -177,17 +184,13 @@ impl Master {
             unheard: Vec::new(),
             about,
             changes: Changes::new(config, reread),
+            finished,
             _admin_file: admin_file,
         };
-        Ok((master, exits))
+        Ok((master, Inbox { exits, found, requests }))
     }
 
-    async fn run(
-        &mut self,
-        mut signals: Signals,
-        mut exits: mpsc::UnboundedReceiver<Exit>,
-        mut requests: mpsc::Receiver<ControlRequest>,
-    ) -> Result<(), MasterError> {
+    async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = Vec::new();
@@ -203,8 +206,9 @@ impl Master {
                     ready.clear();
                     self.turns(&mut ready)?;
                 }
-                Some(exit) = exits.recv() => self.exited(&exit)?,
-                Some(request) = requests.recv() => self.answer(request)?,
+                Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
+                Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
+                Some(request) = inbox.requests.recv() => self.answer(request)?,
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
                 _ = signals.interrupt.recv() => self.stop("SIGINT")?,
@@ -263,6 +267,7 @@ impl Master {
         let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
         for listener in desk.take_fresh() {
             tracing::info!("listening on {}", listener.addr());
+            self.finished.note(listener.addr());
             self.doors.add(listener, &self.poller).doing("waiting for connections")?;
         }
         for number in desk.take_closing() {
@@ -312,6 +317,7 @@ impl Master {
         }
         self.service.tick(now);
         self.perform()?;
+        self.look_for_finished(now);
         self.keep_budget()?;
         self.stop_when_flushed(now)
     }

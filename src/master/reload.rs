@@ -86,7 +86,6 @@ impl Master {
         if !fixed.is_empty() {
             text += &format!("; these need a restart and stay as they were: {}", fixed.join(", "));
         }
-        tracing::info!("{text}");
         self.changes.note(ReloadState::UnderWay, text.clone());
         Ok(text)
     }
@@ -98,10 +97,12 @@ impl Master {
         tracing::info!("{text}");
         self.changes.note(ReloadState::Done, text);
         self.forget_plans();
-        if let Some(slots) = self.changes.slots_afterwards.take()
-            && let Err(Denied::Busy(why) | Denied::Impossible(why)) = self.scale(slots)
-        {
-            tracing::error!("the number of workers stays as it was: {why}");
+        match self.changes.slots_afterwards.take().map(|slots| self.scale(slots)) {
+            None => {}
+            Some(Ok(text)) => tracing::info!("{text}"),
+            Some(Err(Denied::Busy(why) | Denied::Impossible(why))) => {
+                tracing::error!("the number of workers stays as it was: {why}");
+            }
         }
     }
 
@@ -147,9 +148,7 @@ impl Master {
         config.check_descriptors(limit).map_err(|error| Denied::Impossible(error.to_string()))?;
         self.budget = super::budget(limit, slots);
         self.service.observe(Event::Scale(slots), Instant::now());
-        let text = format!("from {before} to {slots} workers");
-        tracing::info!("{text}");
-        Ok(text)
+        Ok(format!("from {before} to {slots} workers"))
     }
 
     /// Takes a slot out: no new client comes to it.
@@ -164,9 +163,7 @@ impl Master {
             return Err(Denied::Impossible(why));
         }
         self.service.observe(Event::Drain(slot), Instant::now());
-        let text = format!("slot {slot} is drained: new clients go to other slots, its worker keeps what it has");
-        tracing::info!("{text}");
-        Ok(text)
+        Ok(format!("slot {slot} is drained: new clients go to other slots, its worker keeps what it has"))
     }
 
     /// Takes a slot back in.
@@ -176,9 +173,7 @@ impl Master {
             return Ok(format!("slot {slot} is not drained"));
         }
         self.service.observe(Event::Undrain(slot), Instant::now());
-        let text = format!("slot {slot} takes its clients again");
-        tracing::info!("{text}");
-        Ok(text)
+        Ok(format!("slot {slot} takes its clients again"))
     }
 
     fn must_serve(&self) -> Result<(), Denied> {
@@ -201,14 +196,15 @@ impl Master {
         self.service.dispatch.all_slots().take(slots).filter(|slot| self.service.pool.is_drained(*slot)).count()
     }
 
-    /// Does what a signal asks for, and logs why if it cannot be.
+    /// Does what a signal asks for, and logs what comes of it. Who asks at the admin listener is logged there.
     pub(super) fn on_signal(
         &mut self,
         name: &str,
         change: impl FnOnce(&mut Self) -> Result<String, Denied>,
     ) -> Result<(), MasterError> {
-        if let Err(Denied::Busy(why) | Denied::Impossible(why)) = change(self) {
-            tracing::error!("{name}: {why}");
+        match change(self) {
+            Ok(text) => tracing::info!("{name}: {text}"),
+            Err(Denied::Busy(why) | Denied::Impossible(why)) => tracing::error!("{name}: {why}"),
         }
         self.perform()
     }

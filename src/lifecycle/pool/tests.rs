@@ -170,6 +170,15 @@ fn a_worker_that_leaves_of_its_own_will_is_replaced_while_it_finishes_within_the
 }
 
 #[test]
+fn a_worker_that_has_nothing_left_to_finish_is_ended_before_its_time() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.event(Event::Finished(WorkerId(1))), [], "it does not finish");
+    rig.event(Event::Leaving(WorkerId(1)));
+    assert_eq!(rig.event(Event::Finished(WorkerId(1))), [Action::Terminate(WorkerId(1))]);
+    assert_eq!(rig.event(Event::Finished(WorkerId(1))), [], "once");
+}
+
+#[test]
 fn starts_that_fail_are_given_up_when_nobody_is_ready() {
     let mut rig = Rig::new(2);
     rig.tick();

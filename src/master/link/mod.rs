@@ -188,6 +188,11 @@ impl Link {
         }
     }
 
+    /// Whether nothing can come from the worker any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// What the poller is to wait for.
     pub fn wanted_interest(&self) -> Option<Interest> {
         match self.obstacle {

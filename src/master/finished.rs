@@ -1,0 +1,97 @@
+//! Old workers that have nothing left to finish, and do not end by themselves.
+//!
+//! A Node program whose servers are closed lives on as long as it has a timer or a connection of its own (to a database,
+//! say), long after its last client has gone. It says nothing of that, so the kernel is asked which connections it
+//! holds; that takes a while, and is done beside the loop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::{Master, MasterError};
+use crate::addr::ListenAddr;
+use crate::lifecycle::pool::{Event, WorkerId};
+use crate::sys::process::connections_held;
+
+/// How often the kernel is asked.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// One answer alone may be wrong: the kernel's table is not read in one instant.
+const ENOUGH_ANSWERS: u32 = 2;
+
+/// Workers found without a connection, of those that were asked about.
+pub(super) type Answer = Vec<(WorkerId, bool)>;
+
+/// The questions to the kernel.
+#[derive(Debug)]
+pub struct Finished {
+    answers: mpsc::UnboundedSender<Answer>,
+    /// When the kernel was asked last; nothing while it has not answered.
+    asked: Option<Instant>,
+    /// How often in a row each worker was found without a connection.
+    found: BTreeMap<WorkerId, u32>,
+    /// All ports there ever were for clients.
+    ports: BTreeSet<u16>,
+    /// There may be clients that cannot be counted: those of a Unix socket.
+    uncountable: bool,
+}
+
+impl Finished {
+    /// Nobody yet; answers come out of the receiver.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Answer>) {
+        let (answers, receiver) = mpsc::unbounded_channel();
+        let asked = Some(Instant::now());
+        let (found, ports) = (BTreeMap::new(), BTreeSet::new());
+        (Self { answers, asked, found, ports, uncountable: false }, receiver)
+    }
+
+    /// Clients may come here.
+    pub fn note(&mut self, listener: &ListenAddr) {
+        match listener {
+            ListenAddr::DualStack(port) => drop(self.ports.insert(*port)),
+            ListenAddr::Ip(addr) => drop(self.ports.insert(addr.port())),
+            ListenAddr::Unix(_) => self.uncountable = true,
+        }
+    }
+}
+
+impl Master {
+    /// Asks the kernel about old Node workers that have left, if it is time to. Must be called within a `LocalSet`.
+    pub(super) fn look_for_finished(&mut self, now: Instant) {
+        if self.service.dispatch.node.is_none() || self.finished.asked.is_none_or(|asked| now < asked + ASK_EVERY) {
+            return;
+        }
+        let old = self.service.dispatch.links().filter(|link| link.has_ended());
+        let old = old.filter(|link| self.service.pool.is_leaving(link.worker));
+        let asked: Vec<(WorkerId, u32)> =
+            old.filter_map(|link| Some((link.worker, self.supervisor.crew.pid(link.worker)?))).collect();
+        if asked.is_empty() || self.finished.uncountable {
+            return;
+        }
+        self.finished.asked = None;
+        let (ports, answers) = (self.finished.ports.clone(), self.finished.answers.clone());
+        tokio::task::spawn_local(async move {
+            let look = move || {
+                let holds_none = |pid| matches!(connections_held(pid, 1, |at| ports.contains(&at.port())), Ok(0));
+                asked.into_iter().map(|(worker, pid)| (worker, holds_none(pid))).collect::<Answer>()
+            };
+            // The receiver lives as long as the master.
+            answers.send(tokio::task::spawn_blocking(look).await.unwrap_or_default()).ok();
+        });
+    }
+
+    /// Takes in what the kernel said.
+    pub(super) fn found_finished(&mut self, answer: Answer) -> Result<(), MasterError> {
+        self.finished.asked = Some(Instant::now());
+        let before = std::mem::take(&mut self.finished.found);
+        for (worker, holds_none) in answer {
+            let times = if holds_none { before.get(&worker).unwrap_or(&0) + 1 } else { 0 };
+            if times >= ENOUGH_ANSWERS {
+                tracing::debug!(worker = worker.0, "the worker has no client left and does not end: SIGTERM");
+                self.observe(Event::Finished(worker))?;
+            }
+            self.finished.found.insert(worker, times);
+        }
+        Ok(())
+    }
+}
