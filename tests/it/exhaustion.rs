@@ -98,6 +98,35 @@ fn the_same_when_all_of_them_hang() {
     haft.stop();
 }
 
+/// A worker takes nothing for three seconds, with few in flight to it and nobody who waits: nothing is left to be done.
+fn rests_until_it_is_told_of(setup: Setup) {
+    let mut haft = setup.start_all();
+    let stopped = haft.stop_worker(0);
+    // One by one, so that each is an event of its own.
+    let mut clients = Vec::new();
+    for n in 1..=5 {
+        clients.extend(addresses_of(0, 1).skip(n).take(1).map(|from| Client::asking(&haft, from)));
+        haft.wait("it is sent", |status| status.of_slot(0, "in_flight") == n as u64);
+    }
+    assert_rests(&haft, || drop(haft.log().line_with("has acknowledged nothing for 3s: it hangs")));
+    signal(stopped, Signal::SIGCONT);
+    clients.iter_mut().for_each(|client| drop(client.receive_body().expect("an answer and no reset")));
+    haft.wait("it is taken in again", |status| !status.is(0, "hung") && status.in_flight() == 0);
+    haft.stop();
+}
+
+const HANGS_AFTER_3_S: [&str; 4] = ["-w", "1", "--hang-timeout", "3s"];
+
+#[test]
+fn with_few_in_flight_to_a_stopped_worker_nothing_spins() {
+    rests_until_it_is_told_of(Setup::new(&HANGS_AFTER_3_S));
+}
+
+#[test]
+fn with_few_in_flight_to_a_stopped_node_worker_nothing_spins() {
+    rests_until_it_is_told_of(Setup::new(&HANGS_AFTER_3_S).node());
+}
+
 /// Connections to an address that the kernel has not answered yet: proc_pid_net_tcp(5), state 02 is SYN_SENT.
 fn unanswered(to: SocketAddr) -> usize {
     let SocketAddr::V4(to) = to else { panic!("{to} is not IPv4") };

@@ -1,8 +1,6 @@
 //! Workers that live and take nothing: they are noticed, they cost nobody anything, and what they had not taken is
 //! served.
 
-use std::fs;
-
 use nix::sys::signal::Signal;
 
 use crate::harness::{Client, Haft, Setup, Status, addresses_of, eventually, order_of, signal};
@@ -122,16 +120,10 @@ fn when_all_hang_clients_wait_and_are_served_when_one_goes_on() {
     haft.stop();
 }
 
-const NODE_SERVER: &str = "
-const { createServer } = require('node:http');
-createServer((request, response) => response.end(String(process.pid))).listen(3000);";
-
 #[test]
 fn a_stopped_node_worker_is_killed_and_its_clients_are_served_too() {
     let flags = ["-w", "2", "--hang-timeout", "1s", "--hold-timeout", "1h", "--hang-kill", "--max-in-flight", "4"];
-    let setup = Setup::new(&flags);
-    fs::write(setup.folder().join("server.cjs"), NODE_SERVER).expect("a file");
-    let mut haft = setup.command(&["node", "{dir}/server.cjs"]).start_all();
+    let mut haft = Setup::new(&flags).node().start_all();
     let stopped = haft.stop_worker(0);
     let mut clients = ask(&haft, 0, 2, 10);
     let pids: Vec<u32> =

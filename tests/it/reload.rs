@@ -122,6 +122,26 @@ fn a_second_request_meanwhile_is_refused_and_told_why() {
 }
 
 #[test]
+fn old_workers_that_never_finish_do_not_pile_up() {
+    let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "1h"]).start_all();
+    let mut busy = Vec::new();
+    for reload in 1..=4 {
+        busy.push(Client::half_asking(&haft, Ipv4Addr::LOCALHOST));
+        haft.wait("it is taken", |status| status.delivered() == reload);
+        assert_eq!(haft.post("/reload").0, 202);
+        haft.wait("it is done", |status| status.number("reloads_done") == reload);
+    }
+    let (code, text) = haft.post("/reload");
+    assert!(code == 409 && text.contains("4 old workers still finish what they have"), "{code} {text}");
+    busy.swap_remove(0).finish();
+    haft.wait("one has finished", |status| status.of_slot(0, "draining_workers") == 3);
+    assert_eq!(haft.post("/reload").0, 202);
+    haft.wait("it is done", |status| status.number("reloads_done") == 5);
+    busy.into_iter().for_each(|client| drop(client.finish()));
+    haft.stop();
+}
+
+#[test]
 fn a_new_version_that_does_not_become_ready_stops_the_reload_and_the_old_workers_stay() {
     let mut haft = Setup::new(&["-w", "2", "--drain-timeout", "1h"]).mode("sick").start_all();
     let workers = [haft.worker(0), haft.worker(1)];
@@ -163,5 +183,26 @@ fn a_reload_that_stops_half_way_leaves_each_slot_with_its_own_version() {
     (0..2).for_each(|slot| signal(haft.worker(slot), Signal::SIGKILL));
     let replaced = |status: &Status| status.all_ready() && status.of_each("respawned") == [1, 1];
     assert_eq!(haft.wait("replaced", replaced).of_each("generation"), [1, 0]);
+    haft.stop();
+}
+
+#[test]
+fn a_node_program_is_reloaded_too_and_its_old_process_finishes_what_it_has() {
+    let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "1h"]).node().start_all();
+    let old = haft.worker(0);
+    let mut busy = Client::connect(haft.address()).expect("connect");
+    busy.write(b"GET /slow HTTP/1.1\r\nHost: haft\r\n").expect("half a request");
+    haft.wait("it is taken", |status| status.delivered() == 1);
+    haft.signal(Signal::SIGHUP);
+    haft.wait("it is done", |status| status.number("reloads_done") == 1);
+    let new = haft.worker(0);
+    assert_ne!(old, new);
+    let mut client = Client::asking(&haft, Ipv4Addr::LOCALHOST);
+    assert_eq!(client.receive_body().expect("an answer"), new.to_string());
+    busy.write(b"\r\n").expect("the other half");
+    assert_eq!(busy.receive_body().expect("its answer"), old.to_string());
+    drop(busy);
+    eventually("the old one leaves", || (!is_running(old)).then_some(()));
+    haft.log().line_with("worker has left: exit code 0");
     haft.stop();
 }

@@ -131,3 +131,19 @@ fn a_low_limit_bounds_what_is_accepted_and_all_are_served_in_the_end() {
     assert_eq!((status.delivered(), status.refused_in_all()), (100, 0));
     haft.stop();
 }
+
+#[test]
+fn a_reload_without_descriptors_ends_and_the_old_workers_stay() {
+    let mut haft = Setup::new(&["-w", "2"]).start_all();
+    let workers = [haft.worker(0), haft.worker(1)];
+    haft.limit_descriptors(3);
+    haft.signal(Signal::SIGHUP);
+    haft.log().line_with("slot 0 did not become ready; all old workers stay");
+    feed(&haft);
+    connect(&haft, 5).iter_mut().for_each(|client| drop(client.receive().expect("an answer")));
+    assert_eq!([haft.worker(0), haft.worker(1)], workers);
+    haft.signal(Signal::SIGHUP);
+    let status = haft.wait("it is done", |status| status.number("reloads_done") == 1);
+    assert_eq!(status.number("reloads_failed"), 1);
+    haft.stop();
+}

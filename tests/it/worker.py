@@ -3,7 +3,8 @@
     python3 tests/it/worker.py FOLDER MODE[:DETAIL]
 
 FOLDER is the test's own: a worker waits for a file that the test makes there, or makes one that the test waits for. What
-is bad is done by the first worker of slot 0 only; its replacement and the other slots are plain.
+breaks the rules is done by the first worker of slot 0 only, its replacement and the other slots are plain; what a test
+asks for by a file or a request is done by every worker (see the end of this file).
 """
 
 import os

@@ -71,6 +71,11 @@ impl Setup {
         self.command(&["python3", "-S", "-E", script, &folder, mode])
     }
 
+    /// With an unmodified Node program as the worker, which answers with its process id.
+    pub fn node(self) -> Self {
+        self.command(&["node", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/server.cjs")])
+    }
+
     /// With this program as the worker. `{dir}` is the test's own folder.
     pub fn command(mut self, command: &[&str]) -> Self {
         let folder = display(self.folder.path());
