@@ -163,6 +163,12 @@ for program in tests/e2e/*.mjs; do
     fi
 done
 
+if ((built != 0)); then
+    skip chaos "the release build failed"
+else
+    step node chaos 10 node --test-reporter=spec tests/chaos/run.mjs
+fi
+
 if self deny/install 30 install_deny; then
     step none deny/policy 5 cargo deny check bans licenses sources
     # The advisories are a database of their own, which a machine without the open Internet cannot fetch.

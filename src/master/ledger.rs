@@ -1,10 +1,17 @@
 //! What became of the connections. `accepted = delivered + refused + in flight` holds at every moment.
+//!
+//! What became of each single one is told to the log under a target of its own (`--log-level info,haft::ledger=trace`),
+//! so that it can be held against what clients have seen.
 
 use std::time::Instant;
 
 use super::connection::{Connection, Refusal};
 use crate::admin::Histogram;
+use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
+
+/// The target of the log's lines about single connections.
+const TARGET: &str = "haft::ledger";
 
 /// The counters of the master. Only its functions settle a connection.
 #[derive(Debug)]
@@ -58,8 +65,10 @@ impl Ledger {
     }
 
     /// Its worker has taken it.
-    pub fn deliver(&mut self, connection: Connection, slot: Slot, now: Instant) {
+    pub fn deliver(&mut self, connection: Connection, slot: Slot, worker: WorkerId, now: Instant) {
         self.delivered[slot.index()] += 1;
+        let client = &connection.client;
+        tracing::trace!(target: TARGET, %client, %slot, worker = worker.0, "delivered a connection");
         self.hand_over.observe(now.saturating_duration_since(connection.accepted));
         connection.close_delivered();
     }
@@ -67,7 +76,8 @@ impl Ledger {
     /// Nobody can take it.
     pub fn refuse(&mut self, connection: Connection, refusal: Refusal) {
         self.refused[refusal as usize] += 1;
-        tracing::debug!(client = %connection.client, reason = refusal.name(), "refused a connection");
+        let client = &connection.client;
+        tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
         connection.refuse();
     }
 

@@ -3,7 +3,6 @@
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::builtin::{App, BuiltinError, Identity};
@@ -78,10 +77,10 @@ fn work() -> Result<(), WorkerError> {
 async fn serve(orders: Orders) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
-    let app = Rc::new(App::new(&orders.engine, identity())?);
+    let app = App::new(&orders.engine, identity())?;
     while let Some(Connection { stream, client, .. }) = incoming.next().await? {
-        let app = Rc::clone(&app);
-        tokio::task::spawn_local(async move { app.serve_connection(stream, client).await });
+        // It counts as open from here on, not from its task's first turn: the word to finish may come before that.
+        tokio::task::spawn_local(app.serve_connection(stream, client));
     }
     let (within, alone) = match drain.requested().await {
         Some(within) => (within, Duration::ZERO),

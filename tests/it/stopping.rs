@@ -35,6 +35,35 @@ fn sigterm_lets_clients_finish_and_takes_no_new_ones() {
 }
 
 #[test]
+fn those_whom_a_built_in_worker_takes_together_with_the_word_to_finish_are_answered() {
+    let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "1h"]).without_command().start_all();
+    // It finds both in its channel when it goes on.
+    let worker = haft.stop_worker(0);
+    let mut clients: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::connect(haft.address()).expect("connect");
+            client.send("/haft/page.json").expect("a request");
+            client
+        })
+        .collect();
+    haft.wait("all are sent to it", |status| status.in_flight() == 20 && status.held() == 0);
+    haft.note_workers();
+    haft.signal(Signal::SIGTERM);
+    haft.log().line_with("SIGTERM: accepting stops");
+    let (code, text) = eventually("readyz", || haft.page("/readyz"));
+    assert!(code == 503 && text.contains("stopping"), "{code} {text}");
+    signal(worker, Signal::SIGCONT);
+    for client in &mut clients {
+        let body = client.receive_body().expect("an answer");
+        assert!(body.contains("\"worker\""), "{body}");
+        client.wait_for_end().expect("an orderly end");
+    }
+    assert_eq!(haft.wait_for_exit().code(), Some(0));
+    haft.log().line_with("stopped: accepted 20, delivered 20, refused 0");
+    haft.assert_nothing_left();
+}
+
+#[test]
 fn a_client_that_does_not_finish_is_cut_off_after_the_drain_time() {
     let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "300ms"]).start_all();
     let mut busy = half_a_request(&haft);

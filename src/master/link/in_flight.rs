@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Ledger};
 use crate::handover::outbox::{Outbox, Violation};
+use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
 
 /// How long a worker is left alone after it has given connections back.
@@ -13,6 +14,7 @@ pub(super) const REST: Duration = Duration::from_millis(100);
 /// What a worker's words change: the connections in flight to it, and what becomes of them.
 pub(super) struct InFlight<'a> {
     pub slot: Slot,
+    pub worker: WorkerId,
     pub outbox: &'a mut Outbox<Connection>,
     pub held: &'a mut VecDeque<Connection>,
     pub ledger: &'a mut Ledger,
@@ -24,15 +26,15 @@ pub(super) struct InFlight<'a> {
 impl InFlight<'_> {
     /// The worker has taken everything below `below`.
     pub fn taken(&mut self, below: u64, now: Instant) -> Result<(), Violation> {
-        let (slot, ledger) = (self.slot, &mut self.ledger);
-        self.outbox.taken(below)?.for_each(|connection| ledger.deliver(connection, slot, now));
+        let (slot, worker, ledger) = (self.slot, self.worker, &mut self.ledger);
+        self.outbox.taken(below)?.for_each(|connection| ledger.deliver(connection, slot, worker, now));
         Ok(())
     }
 
     /// The worker has taken one connection.
     pub fn settled(&mut self, sequence: u64, now: Instant) {
         if let Some(connection) = self.outbox.settle(sequence) {
-            self.ledger.deliver(connection, self.slot, now);
+            self.ledger.deliver(connection, self.slot, self.worker, now);
         }
     }
 

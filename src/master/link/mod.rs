@@ -286,6 +286,7 @@ impl Link {
         let settled = self.outbox.settled();
         let mut in_flight = InFlight {
             slot: self.slot,
+            worker: self.worker,
             outbox: &mut self.outbox,
             held,
             ledger,

@@ -38,18 +38,27 @@ export class Haft {
     assert.ok(listen.includes(address), `/status lists ${address} under "listen"`);
   }
 
-  /** One request to the admin socket: `{ status, body }`. */
-  async get(path) {
+  /** One question to the admin socket: `{ status, body }`. */
+  get(path) {
+    return this.#ask('GET', path);
+  }
+
+  /** One order to the admin socket, such as `/reload`: `{ status, body }`. */
+  post(path) {
+    return this.#ask('POST', path);
+  }
+
+  async #ask(method, path) {
     this.child.mustRun();
     const answer = new Promise((resolve, reject) => {
-      const request = http.get({ socketPath: this.admin, path, agent: false }, (response) => {
+      const request = http.request({ socketPath: this.admin, method, path, agent: false }, (response) => {
         let body = '';
         response.setEncoding('utf8');
         response.on('data', (part) => (body += part));
         response.on('end', () => resolve({ status: response.statusCode, body }));
         response.on('error', reject);
       });
-      request.on('error', reject);
+      request.on('error', reject).end();
     });
     return within(10_000, `an answer to ${path}`, answer);
   }
