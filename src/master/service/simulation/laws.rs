@@ -51,6 +51,7 @@ pub(super) struct Laws {
     reloads: u32,
     stopping: bool,
     given_up: bool,
+    looks: u64,
     pub totals: Totals,
 }
 
@@ -66,6 +67,7 @@ impl Laws {
             reloads: 0,
             stopping: false,
             given_up: false,
+            looks: 0,
             totals: Totals::default(),
         }
     }
@@ -161,7 +163,9 @@ impl Laws {
                 *newest = generation;
             }
         }
-        if service.pool.is_settled() {
+        // It is a costly question, and an unlikely answer would come again.
+        self.looks += 1;
+        if self.looks.is_multiple_of(16) && service.pool.is_settled() {
             let (mut pool, mut actions) = (service.pool.clone(), Vec::new());
             pool.step(service.time(now) + LONG_ENOUGH, Event::Tick, &mut actions);
             assert_eq!(actions, [], "settled, and yet time brings something");
