@@ -121,7 +121,7 @@ function judge(clients, misfortunes, metrics, total) {
   assert.equal(clients.refused, metrics.refused, 'the log tells of every refusal');
   assert.equal(clients.hangKills, metrics.hangKills, 'the log tells of every worker that was killed as hung');
   assert.equal(metrics.held, 0, 'nobody waits');
-  assert.ok(clients.served > total * 0.75, 'most are served');
+  assert.ok(clients.served > total / 2, 'most are served');
   const { kills, stops, reloads, scales } = misfortunes;
   if (total >= RATE * SECONDS_BETWEEN * 20) assert.ok(Math.min(kills, stops, reloads, scales) > 0, 'everything happened');
 }
