@@ -45,7 +45,8 @@ export function schedule(seed, total, gap) {
 export class Misfortunes {
   /** What goes on and will be put right: promises. */
   #pending = new Set();
-  #stopped = new Set();
+  /** Processes that are stopped or starved, or will be killed. */
+  #hurt = new Set();
   #masterIsStarved = false;
   counts = { kills: 0, stops: 0, reloads: 0, scales: 0, drains: 0, starvations: 0, passedOver: 0 };
 
@@ -94,7 +95,7 @@ export class Misfortunes {
   async #stop(which) {
     const pid = await this.#victim(which);
     if (!pid || !signalled(pid, 'SIGSTOP')) return undefined;
-    this.#stopped.add(pid);
+    this.#hurt.add(pid);
     await until(`${pid} to be stopped`, () => hasStopped(pid));
     this.counts.stops++;
     this.say(`stop ${pid}`);
@@ -103,7 +104,7 @@ export class Misfortunes {
   }
 
   #continue(pid) {
-    this.#stopped.delete(pid);
+    this.#hurt.delete(pid);
     this.say(`continue ${pid}`);
     this.ledger.goOn(pid);
     // haft may have killed it meanwhile.
@@ -131,17 +132,21 @@ export class Misfortunes {
     const others = [];
     for (let count = SLOTS.least; count <= SLOTS.most; count++) if (count !== slots.length) others.push(count);
     const wanted = others[Math.floor(to * others.length)];
+    const bySignal = how < 0.4;
+    const left = bySignal ? slots.length - 1 : wanted;
+    if (!(await this.#well((all) => all.some(({ slot }) => slot < left)))) return false;
     this.counts.scales++;
-    this.say(`scale from ${slots.length} ${how < 0.4 ? 'towards' : 'to'} ${wanted}`);
-    if (how >= 0.4) return this.#order(`/scale?workers=${wanted}`);
+    this.say(`scale from ${slots.length} ${bySignal ? 'towards' : 'to'} ${wanted}`);
+    if (!bySignal) return this.#order(`/scale?workers=${wanted}`);
     const signal = wanted > slots.length ? 'SIGTTIN' : 'SIGTTOU';
     this.haft.child.process.kill(signal);
     return until(`an answer to ${signal}`, async () => (await this.haft.status()).slots.length !== slots.length);
   }
 
   async _drain(which, long) {
-    const { slots } = await this.haft.status();
-    const slot = Math.floor(which * slots.length);
+    const well = await this.#well((all) => all.length >= 2);
+    if (!well) return false;
+    const { slot } = well[Math.floor(which * well.length)];
     this.say(`drain slot ${slot}`);
     const done = await this.#order(`/drain?slot=${slot}`);
     this.counts.drains += Number(done);
@@ -158,6 +163,7 @@ export class Misfortunes {
     if (!limit || !(await limited(pid, 5))) return false;
     this.counts.starvations++;
     this.say(`starve ${pid}`);
+    this.#hurt.add(pid);
     this.#later(1_000, () => this.#feed(pid, limit));
     return true;
   }
@@ -173,8 +179,9 @@ export class Misfortunes {
     if (!(await limited(pid, spare(pid) + 1))) throw new Error('the limit of the master cannot be set');
     this.counts.starvations++;
     this.say('starve the master');
+    if (victim) this.#hurt.add(victim);
     if (victim) this.#later(300, () => this.#kill(victim));
-    this.#later(long < 0.6 ? 1_000 : HOLD_MS + 1_000, async () => {
+    this.#later(long < 0.75 ? 1_000 : HOLD_MS + 1_000, async () => {
       await this.#feed(pid, limit);
       this.#masterIsStarved = false;
       end();
@@ -184,19 +191,28 @@ export class Misfortunes {
 
   #feed(pid, limit) {
     this.say(`feed ${pid}`);
+    this.#hurt.delete(pid);
     return limited(pid, limit);
   }
 
-  /** A ready worker that nothing was done to, if it is not the last; waits a moment for one. */
+  /** A worker to whom nothing was done, if it is not the last; waits a moment for one. */
   async #victim(which) {
-    const well = async () => {
+    const well = await this.#well((all) => all.length >= 2);
+    return well?.[Math.floor(which * well.length)].pid;
+  }
+
+  /**
+   * The slots that serve and to whose workers nothing was done, once they are `enough`; waits a moment for that. One is
+   * always left: without any haft could only refuse, and rightly.
+   */
+  async #well(enough) {
+    const look = async () => {
       const { slots } = await this.haft.status();
-      const ready = slots.filter(({ pid, state, hung, drained }) => pid && state === 'ready' && !hung && !drained);
-      const pids = ready.map(({ pid }) => pid).filter((pid) => !this.#stopped.has(pid) && !this.ledger.wasKilled(pid));
-      return pids.length >= 2 && pids;
+      const serving = slots.filter(({ pid, state, hung, drained }) => pid && state === 'ready' && !hung && !drained);
+      const well = serving.filter(({ pid }) => !this.#hurt.has(pid) && !this.ledger.wasKilled(pid));
+      return enough(well) && well;
     };
-    const pids = await until('two workers that are well', well, { within: 5_000 }).catch(() => undefined);
-    return pids?.[Math.floor(which * pids.length)];
+    return until('enough workers that are well', look, { within: 5_000 }).catch(() => undefined);
   }
 
   /** Whether haft did what it was told. It may have a reason not to, which it gives. */

@@ -73,9 +73,9 @@ async function phase(place, kind, seconds) {
   await haft.stop();
   await until('the whole log to be read', () => reader.hasRead(/stopped: accepted/));
 
-  const line = report(ledger.counts, misfortunes.counts, metrics, { kind, killed });
-  place.say(line);
   const violations = ledger.violations();
+  const line = report(ledger.counts, misfortunes.counts, { ...metrics, wrong: violations.length }, { kind, killed });
+  place.say(line);
   assert.equal(violations.length, 0, `${line}\n${violations.length} wrongs:\n${violations.slice(0, SHOWN).join('\n')}`);
   judge(ledger.counts, misfortunes.counts, metrics, total);
 }
@@ -121,19 +121,20 @@ function judge(clients, misfortunes, metrics, total) {
   assert.equal(clients.refused, metrics.refused, 'the log tells of every refusal');
   assert.equal(clients.hangKills, metrics.hangKills, 'the log tells of every worker that was killed as hung');
   assert.equal(metrics.held, 0, 'nobody waits');
-  assert.ok(clients.served > total * 0.75, 'most are served');
+  assert.ok(clients.served > total / 2, 'most are served');
   const { kills, stops, reloads, scales } = misfortunes;
   if (total >= RATE * SECONDS_BETWEEN * 20) assert.ok(Math.min(kills, stops, reloads, scales) > 0, 'everything happened');
 }
 
-/** One line of totals. */
+/** One line of totals. Whoever failed had been acknowledged by a worker that was killed, or refused; else it is wrong. */
 function report(clients, misfortunes, metrics, { kind, killed }) {
   const { kills, stops, reloads, scales, drains, starvations, passedOver } = misfortunes;
   return `${kind} workers, seed ${SEED}: ${clients.connections} connections (${clients.websockets} WebSockets), ${kills} kills, `
     + `${stops} stops (${metrics.hung} found hung, ${metrics.hangKills} killed for it${killed ? '' : ': off'}), ${reloads} reloads, `
-    + `${scales} scales, ${drains} drains, ${starvations} starvations (${passedOver} misfortunes could not happen); `
-    + `${metrics.redelivered} redelivered, ${metrics.returned} returned, ${metrics.refused} refused without descriptors, `
-    + `${clients.served} served, ${clients.sentAway} asked to come again by workers that were leaving, ${clients.failed} failed`;
+    + `${scales} scales, ${drains} drains, ${starvations} times no descriptors (${passedOver} misfortunes could not happen); `
+    + `${metrics.redelivered} redelivered, ${metrics.returned} returned; ${clients.served} served, ${clients.sentAway} asked by `
+    + `leaving workers to come again, ${metrics.refused} refused while the master had no descriptors, `
+    + `${clients.failed - metrics.refused} lost with workers that had acknowledged them; failed though unacknowledged: ${metrics.wrong}`;
 }
 
 /** Adds lines to the file, if one is wanted. */

@@ -14,10 +14,10 @@ export function ledgers(folder) {
 }
 
 /** One request over a connection of its own: `{ from, answer }` or `{ from, error }`; `from` is absent if it never connected. */
-export function ask({ host, port }, localAddress) {
+export function ask({ host, port, path }, localAddress) {
   return new Promise((resolve) => {
     let from;
-    const request = http.get({ host, port, localAddress, agent: false, timeout: 60_000 }, (response) => {
+    const request = http.get({ host, port, path, localAddress, agent: false, timeout: 60_000 }, (response) => {
       response.setEncoding('utf8').toArray().then(([answer]) => resolve({ from, answer }), failed);
     });
     const failed = (error) => resolve({ from, error: error.code ?? error.message });
