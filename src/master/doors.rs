@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::addr::EndAddr;
+use crate::config::Config;
 use crate::sys::accept::{self, Accepted};
 use crate::sys::listen::Listener;
 use crate::sys::poller::{Interest, Poller};
@@ -59,6 +60,11 @@ impl Doors {
         let spare = Some(File::open("/dev/null")?);
         let listeners = listeners.into_iter().map(Some).collect();
         Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
+    }
+
+    /// The times of another configuration, from now on.
+    pub fn adopt(&mut self, config: &Config) {
+        self.hold_timeout = config.hold_timeout;
     }
 
     /// The listeners with their numbers: those of `--listen` in their order, then what programs asked for.
