@@ -54,7 +54,7 @@ pub enum Event {
     Left(WorkerId),
     /// The worker broke the rules of its channel.
     Misbehaved(WorkerId),
-    /// The worker, which finishes what it has, has nothing left.
+    /// The worker, which finishes what it has, has no client left.
     Finished(WorkerId),
     /// The worker has connections to take and has acknowledged nothing for too long.
     Hung(WorkerId),
@@ -168,10 +168,8 @@ impl Pool {
             Event::Left(id) => self.leave(id, now, false, actions),
             Event::Misbehaved(id) => self.kill(id, now, actions),
             Event::Finished(id) => {
-                if let Some(worker) = self.workers.get_mut(&id)
-                    && matches!(worker.state, State::Draining { .. })
-                {
-                    worker.terminate(now, actions);
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.finished(now, actions);
                 }
             }
             Event::Hung(id) => {

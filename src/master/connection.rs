@@ -14,7 +14,7 @@ use crate::route::Key;
 pub struct Connection {
     descriptor: Option<OwnedFd>,
     /// Which listener took it, in the order of `--listen`.
-    pub listener: u16,
+    pub listener: u32,
     /// The client's address.
     pub client: EndAddr,
     /// The address at our end.
@@ -62,7 +62,7 @@ impl Connection {
     /// A connection as it was accepted.
     pub fn new(
         descriptor: OwnedFd,
-        listener: u16,
+        listener: u32,
         (client, local): (EndAddr, EndAddr),
         key: Key,
         accepted: Instant,

@@ -125,15 +125,20 @@ impl Dispatch {
     }
 
     /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
-    /// wait for any of them; one that is passed on, from the slot `except`, would only wait again.
+    /// wait for any whose worker is to come, and only if there is none such, for any at all; one that is passed on, from
+    /// the slot `except`, would only wait again.
     fn least_loaded(&mut self, except: Option<Slot>) -> Option<Slot> {
-        let serves = |standing: &Standing| matches!(standing, Standing::Serving(_));
-        let must_be_ready = except.is_some() || self.standings.iter().any(serves);
+        let rank = |standing: &Standing| match standing {
+            Standing::Serving(_) => 2,
+            Standing::Expected => 1,
+            Standing::Bypassed => 0,
+        };
+        let best = if except.is_some() { 2 } else { self.standings.iter().map(rank).max().unwrap_or(0) };
         let (queues, standings, links) = (&self.queues, &self.standings, &self.links);
         let loads = self.table.slots().filter_map(|slot| {
             let standing = &standings[slot.index()];
             let held = queues[slot.index()].len();
-            let eligible = Some(slot) != except && held < MOST_HELD && serves(standing) == must_be_ready;
+            let eligible = Some(slot) != except && held < MOST_HELD && rank(standing) == best;
             let Standing::Serving(worker) = standing else { return eligible.then_some((slot, held as u64)) };
             let in_flight = links.get(worker).map_or(0, Link::in_flight);
             eligible.then_some((slot, (held + in_flight) as u64))

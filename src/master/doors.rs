@@ -4,12 +4,14 @@
 //! listeners are left alone for a moment: waiting for them would spin. If that lasts longer than the hold time, a spare
 //! descriptor is given up to take and reset those that wait, so that their clients learn of it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::addr::EndAddr;
+use crate::config::Config;
 use crate::sys::accept::{self, Accepted};
 use crate::sys::listen::Listener;
 use crate::sys::poller::{Interest, Poller};
@@ -25,7 +27,7 @@ pub struct Arrival {
     /// The connection itself.
     pub descriptor: OwnedFd,
     /// Which listener took it.
-    pub listener: u16,
+    pub listener: u32,
     /// The client's address.
     pub client: EndAddr,
     /// The address at our end.
@@ -44,8 +46,9 @@ pub struct Turn {
 /// The listeners, and whether they are open.
 #[derive(Debug)]
 pub struct Doors {
-    /// By number; `None` was closed.
-    listeners: Vec<Option<Listener>>,
+    listeners: BTreeMap<u32, Listener>,
+    /// The number of the next one: a number is not used again, however many a program opens and closes.
+    next: u32,
     spare: Option<File>,
     hold_timeout: Duration,
     open: bool,
@@ -57,27 +60,34 @@ impl Doors {
     /// Closed doors: nobody is taken before [`Doors::open`].
     pub fn new(listeners: Vec<Listener>, hold_timeout: Duration) -> io::Result<Self> {
         let spare = Some(File::open("/dev/null")?);
-        let listeners = listeners.into_iter().map(Some).collect();
-        Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
+        let listeners: BTreeMap<u32, Listener> = (0..).zip(listeners).collect();
+        let next = listeners.len() as u32;
+        Ok(Self { listeners, next, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
+    }
+
+    /// The times of another configuration, from now on.
+    pub fn adopt(&mut self, config: &Config) {
+        self.hold_timeout = config.hold_timeout;
     }
 
     /// The listeners with their numbers: those of `--listen` in their order, then what programs asked for.
-    pub fn listeners(&self) -> impl Iterator<Item = (u16, &Listener)> {
-        (0..).zip(&self.listeners).filter_map(|(number, listener)| Some((number, listener.as_ref()?)))
+    pub fn listeners(&self) -> impl Iterator<Item = (u32, &Listener)> {
+        self.listeners.iter().map(|(number, listener)| (*number, listener))
     }
 
     /// Adds a listener; its number is the next one.
     pub fn add(&mut self, listener: Listener, poller: &Poller) -> io::Result<()> {
         if self.open {
-            poller.add(&listener, self.listeners.len() as u64, Interest::Readable)?;
+            poller.add(&listener, self.next.into(), Interest::Readable)?;
         }
-        self.listeners.push(Some(listener));
+        self.listeners.insert(self.next, listener);
+        self.next += 1;
         Ok(())
     }
 
     /// Closes a listener; its number is not used again.
-    pub fn remove(&mut self, number: u16, poller: &Poller) -> io::Result<()> {
-        match self.listeners.get_mut(usize::from(number)).and_then(Option::take) {
+    pub fn remove(&mut self, number: u32, poller: &Poller) -> io::Result<()> {
+        match self.listeners.remove(&number) {
             Some(listener) if self.open => poller.remove(&listener),
             _ => Ok(()),
         }
@@ -125,7 +135,8 @@ impl Doors {
         mut take: impl FnMut(Arrival),
     ) -> io::Result<Turn> {
         let mut turn = Turn::default();
-        let Some(Some(listener)) = usize::try_from(token).ok().and_then(|at| self.listeners.get(at)) else {
+        let Ok(number) = u32::try_from(token) else { return Ok(turn) };
+        let Some(listener) = self.listeners.get(&number) else {
             return Ok(turn);
         };
         // Asking how many wait is cheaper than an accept that finds nobody. One at least, since a readable listener may
@@ -140,7 +151,7 @@ impl Doors {
                         None => accept::local_addr(descriptor.as_fd()).unwrap_or(EndAddr::Unix),
                     };
                     self.starved_since = None;
-                    take(Arrival { descriptor, listener: token as u16, client, local });
+                    take(Arrival { descriptor, listener: number, client, local });
                 }
                 Accepted::Empty => break,
                 Accepted::Aborted(_) => turn.aborted += 1,
@@ -187,18 +198,42 @@ impl Doors {
     }
 
     fn refuse_waiting(&mut self, refuse: &mut impl FnMut(Arrival)) -> io::Result<()> {
-        for (number, listener) in (0..).zip(&self.listeners) {
-            let Some(listener) = listener else { continue };
+        for (number, listener) in &self.listeners {
             for _ in 0..MOST_A_TURN {
                 self.spare = None;
                 let accepted = accept::accept(listener.as_fd())?;
                 let Accepted::Connection(descriptor, client) = accepted else { break };
                 let local = listener.local().unwrap_or(EndAddr::Unix);
-                refuse(Arrival { descriptor, listener: number, client, local });
+                refuse(Arrival { descriptor, listener: *number, client, local });
                 self.spare = File::open("/dev/null").ok();
             }
             self.spare = self.spare.take().or_else(|| File::open("/dev/null").ok());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::ListenAddr;
+    use crate::sys::listen::Access;
+
+    fn listener() -> Listener {
+        Listener::bind(&ListenAddr::Ip(([127, 0, 0, 1], 0).into()), 1, Access::Umask).expect("a listener")
+    }
+
+    #[tokio::test]
+    async fn the_first_listener_stays_however_many_a_program_opens_and_closes() {
+        let poller = Poller::new(8).expect("poller");
+        let mut doors = Doors::new(vec![listener()], Duration::from_secs(1)).expect("doors");
+        doors.open(&poller).expect("open");
+        // So many came and went.
+        doors.next = 1 << 16;
+        doors.add(listener(), &poller).expect("add");
+        let numbers: Vec<u32> = doors.listeners().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [0, 1 << 16]);
+        doors.remove(1 << 16, &poller).expect("remove");
+        assert_eq!((doors.listeners().count(), doors.listeners.len()), (1, 1));
     }
 }

@@ -59,13 +59,15 @@ pub struct NodeDesk {
     servers: Servers,
     relay: Relay,
     /// Which server each listener belongs to, by the listener's number.
-    server_of: Vec<ServerId>,
+    server_of: BTreeMap<u32, ServerId>,
+    /// The number of the next listener: a number is not used again.
+    next: u32,
     /// UDP sockets, of which each worker gets a copy.
     udp: BTreeMap<ServerId, OwnedFd>,
     /// Listeners that were opened and that nobody waits for yet; their numbers follow those before.
     fresh: Vec<Listener>,
     /// Listeners that were closed by the last worker that had them.
-    closing: Vec<u16>,
+    closing: Vec<u32>,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
     own: Option<String>,
@@ -85,7 +87,8 @@ impl NodeDesk {
             message: message.into(),
             servers: Servers::new(own.first().map(|listener| sockname(listener.addr())), folder),
             relay: Relay::new(),
-            server_of: own.iter().map(|_| ServerId::OWN).collect(),
+            server_of: (0..).zip(own).map(|(number, _)| (number, ServerId::OWN)).collect(),
+            next: own.len() as u32,
             udp: BTreeMap::new(),
             fresh: Vec::new(),
             closing: Vec::new(),
@@ -135,8 +138,8 @@ impl NodeDesk {
     }
 
     /// Which server a listener belongs to.
-    pub fn server_of(&self, listener: u16) -> Option<ServerId> {
-        self.server_of.get(usize::from(listener)).copied()
+    pub fn server_of(&self, listener: u32) -> Option<ServerId> {
+        self.server_of.get(&listener).copied()
     }
 
     /// What the worker calls a server, if it has it.
@@ -174,7 +177,8 @@ impl NodeDesk {
                 let server = self.servers.opened(worker, query, told)?;
                 if let Ok(listener) = opened {
                     self.fresh.push(listener);
-                    self.server_of.push(server);
+                    self.server_of.insert(self.next, server);
+                    self.next += 1;
                 }
                 Ok(server)
             }
@@ -231,8 +235,7 @@ impl NodeDesk {
     fn close(&mut self, server: ServerId) {
         self.servers.forget(server);
         self.udp.remove(&server);
-        let numbers = (0..).zip(&self.server_of).filter(|(_, of)| **of == server);
-        self.closing.extend(numbers.map(|(number, _)| number));
+        self.closing.extend(self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number));
     }
 
     /// A message for other workers.
@@ -260,7 +263,7 @@ impl NodeDesk {
     }
 
     /// Numbers of listeners to be closed.
-    pub fn take_closing(&mut self) -> Vec<u16> {
+    pub fn take_closing(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.closing)
     }
 

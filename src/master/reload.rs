@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::plan::Plan;
 use super::{Master, MasterError, Phase};
 use crate::admin::{Denied, ReloadState, ReloadStatus};
-use crate::config::{Config, MAX_WORKERS};
+use crate::config::{Config, MAX_WORKERS, Program};
 use crate::lifecycle::pool::Event;
 use crate::route::Slot;
 
@@ -45,6 +45,30 @@ impl Changes {
         Self { config, reread, slots_afterwards: None, status: None, done: 0, failed: 0 }
     }
 
+    /// What is in force once a reload to this configuration has begun: what takes a restart stays as it is, and so does
+    /// the number of slots until the reload is done.
+    fn taking_from(&self, new: Config) -> Config {
+        let old = self.config.clone();
+        let program = match (old.program, new.program) {
+            (Program::Command(old), Program::Command(mut new)) => {
+                (new.dialect, new.node) = (old.dialect, old.node);
+                Program::Command(new)
+            }
+            (_, program) => program,
+        };
+        Config {
+            listen: old.listen,
+            backlog: old.backlog,
+            workers: old.workers,
+            prefix_output: old.prefix_output,
+            admin: old.admin,
+            admin_token_file: old.admin_token_file,
+            log: old.log,
+            program,
+            ..new
+        }
+    }
+
     fn note(&mut self, state: ReloadState, description: String) {
         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.status = Some(ReloadStatus { state, description, unix_time });
@@ -69,18 +93,21 @@ impl Master {
         let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", error.trim_end()));
         let config = (self.changes.reread)().map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
+        let differing = self.changes.config.differences(&config);
+        let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
+        let slots_afterwards = config.workers;
+        let config = self.changes.taking_from(config);
         let plan = Plan::new(&config).map_err(|error| wrong(error.to_string()))?;
         if plan.node.is_some() != self.service.dispatch.node.is_some() {
             return Err(wrong("Node workers and others speak different dialects: that takes a restart".to_owned()));
         }
-        let differing = self.changes.config.differences(&config);
-        let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
 
         self.service.adopt(&config);
+        self.doors.adopt(&config);
         self.service.observe(Event::Reload, Instant::now());
         let generation = self.service.pool.newest();
         self.supervisor.plans.insert(generation, plan);
-        self.changes.slots_afterwards = (config.workers != self.changes.config.workers).then_some(config.workers);
+        self.changes.slots_afterwards = (slots_afterwards != config.workers).then_some(slots_afterwards);
         self.changes.config = config;
         let mut text = format!("reload to generation {generation} has begun, {slots} slots one after another");
         if !fixed.is_empty() {
@@ -97,10 +124,14 @@ impl Master {
         tracing::info!("{text}");
         self.changes.note(ReloadState::Done, text);
         self.forget_plans();
-        match self.changes.slots_afterwards.take().map(|slots| self.scale(slots)) {
-            None => {}
-            Some(Ok(text)) => tracing::info!("{text}"),
-            Some(Err(Denied::Busy(why) | Denied::Impossible(why))) => {
+        let Some(slots) = self.changes.slots_afterwards.take() else { return };
+        match self.scale(slots) {
+            Ok(text) => {
+                self.changes.config.workers = slots;
+                tracing::info!("{text}");
+            }
+            // It still differs from what is configured, so the next reload tries again.
+            Err(Denied::Busy(why) | Denied::Impossible(why)) => {
                 tracing::error!("the number of workers stays as it was: {why}");
             }
         }
@@ -207,5 +238,50 @@ impl Master {
             Err(Denied::Busy(why) | Denied::Impossible(why)) => tracing::error!("{name}: {why}"),
         }
         self.perform()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::{self, Outcome};
+
+    fn config(flags: &[&str]) -> Config {
+        let words = ["haft"].iter().chain(flags).chain(&["--", "node", "x.js"]);
+        let Outcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
+        *config
+    }
+
+    fn reread() -> Result<Config, String> {
+        Err("no file".to_owned())
+    }
+
+    #[test]
+    fn what_takes_a_restart_and_the_number_of_slots_differ_until_they_are_in_force() {
+        let new = config(&[
+            "-w3",
+            "-l4000",
+            "--backlog=7",
+            "--prefix-output",
+            "--admin=9090",
+            "--log-format=json",
+            "--log-level=debug",
+            "--dialect=node",
+            "--node-style=classic",
+            "--node-serialization=advanced",
+            "--wait-ready",
+            "--hold-timeout=1s",
+            "--affinity=none",
+        ]);
+        let mut changes = Changes::new(config(&["-w2"]), reread);
+        let differing = changes.config.differences(&new);
+        changes.config = changes.taking_from(new.clone());
+        let still: Vec<&str> =
+            differing.into_iter().filter(|key| !["hold-timeout", "affinity"].contains(key)).collect();
+        assert_eq!(changes.config.differences(&new), still, "the next reload names them again");
+        assert!(still.contains(&"workers") && still.contains(&"node-serialization"));
+        let fixed = still.iter().filter(|key| RELOADABLE.contains(key)).collect::<Vec<_>>();
+        assert_eq!(fixed, [&"workers"]);
+        assert_eq!(changes.config.differences(&config(&["-w2"])), ["affinity", "hold-timeout"]);
     }
 }

@@ -255,7 +255,8 @@ impl Service {
     }
 
     fn look_for_recovery(&mut self, worker: WorkerId, now: Instant) {
-        let Some(most) = self.hang_timeout else { return };
+        // It may have been found hung by another configuration.
+        let most = self.hang_timeout.unwrap_or(Duration::MAX);
         let Some(link) = self.dispatch.link(worker).filter(|link| link.is_hung && link.silence(now) < most) else {
             return;
         };

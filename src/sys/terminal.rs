@@ -1,6 +1,7 @@
 //! The terminal that this process was started from.
 
 use std::fs::{self, File};
+use std::io;
 
 /// Whether this process is to end with its terminal.
 #[derive(Debug)]
@@ -22,9 +23,15 @@ impl Terminal {
     }
 }
 
-/// Whether this process has a controlling terminal: it opens only then (tty(4)).
+/// Whether this process has a controlling terminal: without one it does not open (tty(4)).
 fn is_there() -> bool {
-    File::open("/dev/tty").is_ok()
+    opens(File::open("/dev/tty"))
+}
+
+/// Where there is no descriptor to open it with, that says nothing of the terminal.
+fn opens(outcome: io::Result<File>) -> bool {
+    outcome
+        .map_or_else(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)), |_| true)
 }
 
 /// Whether the first signal is in the set of those that are ignored (proc_pid_status(5)).
@@ -36,6 +43,14 @@ fn ignores_hangup(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_cannot_be_opened_for_want_of_descriptors_is_not_gone() {
+        let fails = |errno| opens(Err(io::Error::from_raw_os_error(errno)));
+        assert!(fails(libc::EMFILE) && fails(libc::ENFILE) && fails(libc::ENOMEM));
+        assert!(!fails(libc::ENXIO) && !fails(libc::EIO) && !fails(libc::ENOENT));
+        assert!(opens(File::open("/dev/null")));
+    }
 
     #[test]
     fn what_is_ignored_is_read_from_the_mask() {

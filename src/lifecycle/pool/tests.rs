@@ -176,6 +176,14 @@ fn a_worker_that_has_nothing_left_to_finish_is_ended_before_its_time() {
     rig.event(Event::Leaving(WorkerId(1)));
     assert_eq!(rig.event(Event::Finished(WorkerId(1))), [Action::Terminate(WorkerId(1))]);
     assert_eq!(rig.event(Event::Finished(WorkerId(1))), [], "once");
+    assert_eq!(rig.pass(FIRST_BACK_OFF), [start(0, 3)]);
+    rig.event(Event::Ready(WorkerId(3)));
+    assert_eq!(
+        rig.pass(POLICY.drain_timeout - FIRST_BACK_OFF),
+        [],
+        "what no client sees may take its time, if it minds SIGTERM"
+    );
+    assert_eq!(rig.pass(TERMINATION_GRACE), [Action::Kill(WorkerId(1))]);
 }
 
 #[test]

@@ -73,6 +73,14 @@ impl Worker {
         actions.push(Action::Terminate(self.id));
     }
 
+    /// Nobody can see what else it has to do: it is asked to end, and made to no sooner than it would have been.
+    pub fn finished(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let State::Draining { until, .. } = self.state {
+            self.terminate(now, actions);
+            self.state = State::Terminating { until: until.max(now) + TERMINATION_GRACE };
+        }
+    }
+
     pub fn kill(&mut self, actions: &mut Vec<Action>) {
         if self.state != State::Killed {
             self.state = State::Killed;

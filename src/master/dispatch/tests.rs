@@ -169,6 +169,26 @@ fn without_affinity_the_least_loaded_ready_slot_gets_it_and_if_none_is_ready_any
     assert_eq!((rig.dispatch.held(), rig.refused(Refusal::NoWorker)), (0, 4));
 }
 
+/// In a slot that was taken out a connection would never be refused: each look at the slot moves it, and its time begins
+/// anew.
+#[test]
+fn without_affinity_nobody_waits_in_a_slot_that_is_bypassed_while_the_worker_of_another_is_to_come() {
+    let mut rig = Rig::new(&["-w", "2", "--affinity", "none"]);
+    rig.dispatch.stand(Slot(0), Standing::Bypassed);
+    for host in 0..6 {
+        assert_eq!(rig.admit(host), Some(Slot(1)));
+    }
+    let until = rig.now + HOLD;
+    while rig.now < until {
+        rig.pass(Duration::from_millis(50));
+        let now = rig.now;
+        rig.dispatch.reassign(Slot(0), now);
+    }
+    assert_eq!((rig.dispatch.held(), rig.refused(Refusal::NoWorker)), (0, 6), "past the hold time");
+    rig.dispatch.stand(Slot(1), Standing::Bypassed);
+    assert!(rig.admit(0).is_some(), "where all are bypassed it waits for any");
+}
+
 #[test]
 fn when_the_master_ends_what_waits_is_refused_and_what_was_sent_is_its_workers() {
     let mut rig = Rig::new(&["-w", "1"]);

@@ -50,7 +50,8 @@ impl HaftLink {
             let first = outbox.next_sequence();
             let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
                 sequence,
-                listener: connection.listener,
+                // Those of `--listen`, which a command line holds.
+                listener: connection.listener as u16,
                 client: connection.client,
                 local: connection.local,
             });

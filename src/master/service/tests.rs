@@ -150,3 +150,15 @@ fn a_worker_that_has_spoken_and_was_not_heard_is_not_hung() {
     rig.pass(TICK * 4);
     assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (0, Standing::Serving(WorkerId(1))));
 }
+
+#[test]
+fn a_hung_worker_is_taken_in_again_although_by_a_later_configuration_none_ever_hangs() {
+    let mut rig = Rig::ready(&["-w", "2"]);
+    rig.arrive(0..20);
+    rig.pass(HANG + TICK);
+    assert_eq!(rig.standing(0), Standing::Bypassed);
+    let Outcome::Run(config) = flags::parse_from(["haft", "-w2", "--hang-timeout=0", "--", "true"]) else { panic!() };
+    rig.service.adopt(&config);
+    assert!(rig.take(WorkerId(1)) > 0);
+    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+}
