@@ -55,7 +55,7 @@ fn ready_slot() -> SlotStatus {
         slot: 0,
         state: SlotState::Ready,
         drained: false,
-        hung: true,
+        hung: false,
         draining_workers: 3,
         generation: 0,
         worker: 1,

@@ -312,7 +312,7 @@ mod tests {
             ("haft_reloads_total", &[("outcome", "failed")], 15.0),
             ("haft_workers_hung_total", &[], 16.0),
             ("haft_workers_hang_killed_total", &[], 17.0),
-            ("haft_worker_hung", &[("slot", "0")], 1.0),
+            ("haft_worker_hung", &[("slot", "0")], 0.0),
             ("haft_slot_drained", &[("slot", "0")], 0.0),
             ("haft_slot_drained", &[("slot", "1")], 1.0),
             ("haft_workers_draining", &[("slot", "0")], 3.0),

@@ -11,7 +11,7 @@ use super::action::Action;
 use super::control::ControlError;
 use super::metrics;
 use super::negotiate::Format;
-use super::snapshot::{SlotState, SlotStatus, Snapshot};
+use super::snapshot::{SlotStatus, Snapshot};
 
 /// The answer to a request, whole.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -130,14 +130,14 @@ fn status_page(now: &Snapshot) -> Answer {
 
 /// What `/readyz` says: the verdict, then each slot that is not ready.
 fn readiness(now: &Snapshot) -> String {
-    let ready = now.slots.iter().filter(|slot| slot.state == SlotState::Ready).count();
+    let ready = now.slots.iter().filter(|slot| slot.takes_clients()).count();
     let verdict = match (now.is_ready(), now.stopping) {
         (true, _) => "ready",
         (false, true) => "not ready, the master is stopping",
         (false, false) => "not ready",
     };
     let mut text = format!("{verdict}: {ready} of {} slots ready\n", now.slots.len());
-    for slot in now.slots.iter().filter(|slot| slot.state != SlotState::Ready) {
+    for slot in now.slots.iter().filter(|slot| !slot.takes_clients()) {
         describe(&mut text, slot);
     }
     text
@@ -146,6 +146,9 @@ fn readiness(now: &Snapshot) -> String {
 fn describe(text: &mut String, slot: &SlotStatus) {
     // Writing into a string does not fail.
     let _ = write!(text, "slot {}: {}", slot.slot, slot.state.name());
+    for (is_so, word) in [(slot.hung, ", hung"), (slot.drained, ", drained")] {
+        text.push_str(if is_so { word } else { "" });
+    }
     if let Some(exit) = &slot.last_exit {
         let _ = write!(text, ", last exit: {}", exit.description);
     }

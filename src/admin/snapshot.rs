@@ -180,9 +180,16 @@ impl Snapshot {
         self.accepted == delivered + refused + self.in_flight
     }
 
-    /// Whether a new connection would find a worker: at least one slot is ready, and the master is not stopping.
+    /// Whether a new connection would find a worker: at least one slot takes clients, and the master is not stopping.
     pub fn is_ready(&self) -> bool {
-        !self.stopping && self.slots.iter().any(|slot| slot.state == SlotState::Ready)
+        !self.stopping && self.slots.iter().any(SlotStatus::takes_clients)
+    }
+}
+
+impl SlotStatus {
+    /// Whether a new client is served here: its worker is ready and does not hang, and the slot is not drained.
+    pub fn takes_clients(&self) -> bool {
+        self.state == SlotState::Ready && !self.hung && !self.drained
     }
 }
 

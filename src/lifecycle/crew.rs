@@ -20,6 +20,9 @@ use crate::sys::process::{Launch, launch, signal_group};
 /// How long the end of a dead worker's output is waited for: what it has started may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
+/// Most outputs of failed starts that are remembered: a slot may fail for ever, and each time in other words.
+const MOST_SHOWN: usize = 64;
+
 /// A worker's process has ended.
 #[derive(Debug)]
 pub struct Exit {
@@ -61,7 +64,7 @@ pub struct Crew {
     prefix_output: bool,
     members: BTreeMap<WorkerId, Member>,
     exits: mpsc::UnboundedSender<Exit>,
-    /// Outputs of failed starts that people have seen.
+    /// Outputs of failed starts that people have seen, at most [`MOST_SHOWN`].
     shown: Vec<String>,
     anyone_spoke: bool,
     /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
@@ -141,6 +144,13 @@ impl Crew {
         self.show(worker);
     }
 
+    fn remember(&mut self, alike: String) {
+        if self.shown.len() == MOST_SHOWN {
+            self.shown.remove(0);
+        }
+        self.shown.push(alike);
+    }
+
     /// Shows the outputs of failed starts that are not what the first worker wrote.
     fn show_pending(&mut self) {
         if self.speaker.is_some() {
@@ -148,7 +158,7 @@ impl Crew {
         }
         for (alike, bytes) in std::mem::take(&mut self.pending) {
             if !self.shown.contains(&alike) {
-                self.shown.push(alike);
+                self.remember(alike);
                 write_now(&bytes);
             }
         }
@@ -174,7 +184,7 @@ impl Crew {
             } else if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {
-                self.shown.push(alike);
+                self.remember(alike);
             }
         }
         self.speaker.take_if(|speaker| *speaker == worker);

@@ -65,6 +65,9 @@ impl Dispatch {
         self.prefix = config.prefix;
         self.max_in_flight = config.max_in_flight;
         self.hold_timeout = config.hold_timeout;
+        if let Some(desk) = &mut self.node {
+            desk.adopt(config.start_timeout);
+        }
     }
 
     /// What must stick of a client.

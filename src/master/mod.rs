@@ -128,9 +128,9 @@ struct Signals {
     hangup: Signal,
     terminal: Terminal,
     /// One worker more.
-    more: Signal,
+    more: Option<Signal>,
     /// One worker less.
-    fewer: Signal,
+    fewer: Option<Signal>,
 }
 
 impl Signals {
@@ -142,8 +142,8 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
-            more: listen(SignalKind::from_raw(libc::SIGTTIN))?,
-            fewer: listen(SignalKind::from_raw(libc::SIGTTOU))?,
+            more: (!Terminal::stops_writers()).then(|| listen(SignalKind::from_raw(libc::SIGTTIN))).transpose()?,
+            fewer: (!Terminal::stops_writers()).then(|| listen(SignalKind::from_raw(libc::SIGTTOU))).transpose()?,
         })
     }
 }
@@ -217,8 +217,8 @@ impl Master {
                     true => self.stop("SIGHUP (the terminal was closed)")?,
                     false => self.on_signal("SIGHUP", Self::reload)?,
                 },
-                _ = signals.more.recv() => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
-                _ = signals.fewer.recv() => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
+                () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
+                () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
             }
         }
         Ok(())
@@ -321,6 +321,14 @@ impl Master {
         self.look_for_finished(now);
         self.keep_budget()?;
         self.stop_when_flushed(now)
+    }
+}
+
+/// Resolves when the signal comes; never, if it is not listened to.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -130,6 +130,11 @@ impl NodeDesk {
         self.plan.listens || has_asked
     }
 
+    /// How long a worker may take to be ready, from now on.
+    pub fn adopt(&mut self, start_timeout: Duration) {
+        self.plan.start_timeout = start_timeout;
+    }
+
     /// After how long a silence a program that takes connections by message is taken to be ready; never, if it says so
     /// itself. Always well before it would be too late.
     pub fn patience(&self, has_asked: bool) -> Option<Duration> {

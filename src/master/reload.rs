@@ -154,6 +154,13 @@ impl Master {
         self.forget_plans();
     }
 
+    /// The master stops, and with it a reload that is under way.
+    pub(super) fn cut_reload_short(&mut self) {
+        if self.service.pool.is_reloading() {
+            self.changes.note(ReloadState::Failed, "cut short: haft is stopping".to_owned());
+        }
+    }
+
     /// Forgets what nobody will be started with any more.
     fn forget_plans(&mut self) {
         let used: Vec<u32> = self.service.pool.generations().collect();

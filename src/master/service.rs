@@ -192,7 +192,8 @@ impl Service {
         let absence = now.saturating_duration_since(self.looked);
         self.looked = now;
         if absence > ABSENCE {
-            self.dispatch.links_mut().for_each(|link| link.forgive(now));
+            // What hung before hangs until it acknowledges something.
+            self.dispatch.links_mut().filter(|link| !link.is_hung).for_each(|link| link.forgive(now));
         }
         for worker in self.dispatch.ready_by_silence(now) {
             self.observe(Event::Ready(worker), now);

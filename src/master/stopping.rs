@@ -26,6 +26,7 @@ impl Master {
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
             tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }
+        self.cut_reload_short();
         self.phase = Phase::Flushing(Instant::now() + self.changes.config.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.service.send(Instant::now());

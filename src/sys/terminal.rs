@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 
+use nix::sys::termios::{LocalFlags, tcgetattr};
+
 /// Whether this process is to end with its terminal.
 #[derive(Debug)]
 pub struct Terminal {
@@ -14,6 +16,12 @@ impl Terminal {
     pub fn look() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self { binds: is_there() && !ignores_hangup(&status) }
+    }
+
+    /// Whether the terminal stops processes in the background that write to it (`stty tostop`), by SIGTTOU. One that handles
+    /// that signal, for whatever else, would be made to try again for ever.
+    pub fn stops_writers() -> bool {
+        tcgetattr(io::stderr()).is_ok_and(|terminal| terminal.local_flags.contains(LocalFlags::TOSTOP))
     }
 
     /// Whether there was a terminal that this process is to end with, and it has been closed: that is what a SIGHUP says

@@ -223,10 +223,15 @@ async fn readiness_names_the_slots_that_are_not_ready() {
     let (mut starting, mut stopping) = (example::snapshot(), example::snapshot());
     starting.slots[0].state = SlotState::Starting;
     stopping.stopping = true;
-    const GONE: &str = "slot 1: gone, last exit: signal SIGKILL\n";
+    let (mut hung, mut drained) = (example::snapshot(), example::snapshot());
+    hung.slots[0].hung = true;
+    drained.slots[0].drained = true;
+    const GONE: &str = "slot 1: gone, drained, last exit: signal SIGKILL\n";
     for (snapshot, status, text) in [
         (example::snapshot(), 200, "ready: 1 of 2 slots ready\n"),
         (starting, 503, "not ready: 0 of 2 slots ready\nslot 0: starting\n"),
+        (hung, 503, "not ready: 0 of 2 slots ready\nslot 0: ready, hung\n"),
+        (drained, 503, "not ready: 0 of 2 slots ready\nslot 0: ready, drained\n"),
         (stopping, 503, "not ready, the master is stopping: 1 of 2 slots ready\n"),
     ] {
         let server = Server::start(Limits::DEFAULT, master(snapshot));

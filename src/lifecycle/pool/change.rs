@@ -17,7 +17,7 @@ impl Pool {
 
     /// The generations that a worker may be started with from now on.
     pub fn generations(&self) -> impl Iterator<Item = u32> + '_ {
-        let places = self.places.iter().map(|place| place.generation);
+        let places = self.places.iter().take(self.wanted).map(|place| place.generation);
         places.chain([self.generation]).chain(self.reloading)
     }
 
@@ -97,9 +97,9 @@ impl Pool {
     pub(super) fn take_over(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
         let place = &mut self.places[at];
         let Some(newcomer) = place.newcomer.take() else { return };
-        let old = place.incumbent.replace(newcomer);
-        if let Some(generation) = self.workers.get(&newcomer).map(|worker| worker.generation) {
-            place.generation = generation;
+        let old = place.incumbent;
+        if let Some(worker) = self.workers.get(&newcomer) {
+            place.take_over(newcomer, worker.generation);
         }
         let policy = self.policy;
         if let Some(old) = old.and_then(|old| self.workers.get_mut(&old)) {

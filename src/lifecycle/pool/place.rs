@@ -53,6 +53,12 @@ impl Place {
         self.respawned += u64::from(std::mem::take(&mut self.is_lost));
     }
 
+    /// A newcomer has taken over: what became of those before it is not held against it.
+    pub fn take_over(&mut self, newcomer: WorkerId, generation: u32) {
+        self.fill(newcomer);
+        (self.generation, self.deaths) = (generation, 0);
+    }
+
     /// A place as new, which remembers only what is counted.
     pub fn anew(&self, generation: u32) -> Self {
         Self { respawned: self.respawned, ..Self::added(generation) }
