@@ -48,13 +48,10 @@ pub struct Chunk<'a, H> {
 /// A message that has a descriptor; `H` says which.
 #[derive(Debug)]
 struct Mark<H> {
-    /// Where it starts and ends, counted from the first byte ever.
-    start: u64,
+    /// Where it ends, counted from the first byte ever.
     end: u64,
     /// The bytes that carry the descriptor start here: the message's first, or its last.
     carries: u64,
-    /// Where the one before it ended.
-    last_before: u64,
     handle: H,
 }
 
@@ -118,20 +115,8 @@ impl<H> Outgoing<H> {
         #[cfg(test)]
         let together = together || !self.ruled;
         let carries = if together { start } else { end - 1 };
-        self.marks.push_back(Mark { start, end, carries, last_before: self.last, handle });
+        self.marks.push_back(Mark { end, carries, handle });
         self.last = end;
-    }
-
-    /// Takes the last message back, if it has a descriptor of which `is_meant` holds and nothing of it was sent yet.
-    pub fn take_back_if(&mut self, is_meant: impl Fn(&H) -> bool) -> Option<H> {
-        let (end, position) = (self.end(), self.position());
-        let may = |mark: &mut Mark<H>| mark.end == end && mark.start >= position && is_meant(&mark.handle);
-        let mark = self.marks.pop_back_if(may)?;
-        self.last = mark.last_before;
-        // It fits: the message lies in `bytes`.
-        self.bytes.truncate((mark.start - self.dropped) as usize);
-        self.tidy();
-        Some(mark.handle)
     }
 
     /// What is to be sent next.

@@ -86,11 +86,6 @@ impl Voice {
         self.seq
     }
 
-    /// Forgets the last numbered message: it was not sent.
-    pub fn unsay(&mut self) {
-        self.seq -= 1;
-    }
-
     /// Answers the query with the number `ack`. A shared socket must go with it.
     pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);

@@ -280,19 +280,6 @@ impl Session {
         number
     }
 
-    /// Takes back the connection that was added last, if nothing of it was sent and nothing was added after it. Yields
-    /// its sequence number, which the next one gets.
-    pub fn take_back(&mut self) -> Option<u64> {
-        let is_connection = |passing: &Passing| matches!(passing.handle, Handle::Connection(_));
-        let passing = self.outgoing.take_back_if(is_connection)?;
-        if passing.seq.is_some() {
-            self.voice.unsay();
-        }
-        self.next_connection -= 1;
-        self.in_flight -= 1;
-        Some(self.next_connection)
-    }
-
     /// Asks the worker to leave.
     pub fn disconnect(&mut self) {
         self.leaving = true;

@@ -58,7 +58,6 @@ enum Step {
     Connect {
         by_message: bool,
     },
-    TakeBack,
     Disconnect,
     SendOne,
     /// The worker gets to the next descriptor, and then to its answer, if it gives one.
@@ -73,7 +72,6 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => any::<bool>().prop_map(|by_message| Step::Connect { by_message }),
-        1 => Just(Step::TakeBack),
         1 => Just(Step::Disconnect),
         4 => Just(Step::SendOne),
         4 => prop::bool::weighted(0.8).prop_map(|has_descriptor| Step::Arrive { has_descriptor }),
@@ -100,15 +98,9 @@ proptest! {
                     seqs.push((!by_message).then_some(seq));
                     seq += u64::from(!by_message);
                 }
-                Step::TakeBack => if let Some(number) = session.take_back() {
-                    let taken_back = seqs.pop().expect("one");
-                    prop_assert_eq!(number, seqs.len() as u64);
-                    seq -= u64::from(taken_back.is_some());
-                },
                 Step::Disconnect => {
                     session.disconnect();
                     seq += 1;
-                    prop_assert_eq!(session.take_back(), None);
                 }
                 Step::SendOne => if let Some((bytes, handle)) = session.next() {
                     let len = bytes.len();
@@ -237,7 +229,6 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
     let answer = Answer { key: "k", data: None, outcome: Outcome::Shared(SharedKind::Udp) };
     let handle = Handle::Server { server: ServerId::OWN, query: 4 };
     session.answer(4, ServerId::OWN, &answer);
-    assert_eq!(session.take_back(), None, "it is no connection");
     assert_eq!(send_all(&mut session).1, [handle]);
     let effect = hear(&mut session, Serialization::Json, NACK).expect("heard");
     assert_eq!(effect, Effect::ServerReturned { server: ServerId::OWN, query: 4 });
