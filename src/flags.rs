@@ -52,7 +52,12 @@ Examples:
   haft -- node server.js             a Node program, on the port it asks for
   haft -w 4 -- npm start             4 of what package.json starts
   haft -- python3 worker.py -v       a program with haft's worker protocol
-  haft -c haft.yaml --check          show what a file comes to";
+  haft -c haft.yaml --check          show what a file comes to
+
+Signals:
+  HUP         read the configuration again and replace the workers, slot by slot
+  TTIN, TTOU  one worker more, one fewer
+  TERM, INT   finish and exit; a second one ends at once";
 
 /// Hands each connection to the worker that its client sticks to
 ///

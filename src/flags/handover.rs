@@ -25,7 +25,7 @@ pub(super) struct Timeouts {
     pub(super) start_timeout: Duration,
 
     // Less than the 30 s that Kubernetes waits between SIGTERM and SIGKILL unless told otherwise.
-    /// How long workers may take to finish what they have, once haft is told to stop
+    /// How long workers may take to finish what they have, once haft is told to stop or has replaced them
     ///
     /// SIGTERM and SIGINT tell haft to stop; a second one ends it at once.
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = time::span)]
