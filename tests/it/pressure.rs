@@ -2,10 +2,11 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::PoisonError;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, Setup, addresses_of, eventually, is_stopped, signal};
+use crate::harness::{Client, Haft, NEEDS_FILES, Setup, addresses_of, eventually, is_stopped, signal};
 
 fn connect(haft: &Haft, slot: usize, slots: usize, count: usize) -> Vec<Client> {
     let clients = addresses_of(slot, slots).take(count).map(|from| {
@@ -136,6 +137,7 @@ fn too_many_descriptors_in_flight_on_the_host_hold_clients_up_until_it_is_over()
         eprintln!("skipped: only root can run haft as another user, without the privilege to exceed the limit");
         return;
     }
+    let _files = NEEDS_FILES.lock().unwrap_or_else(PoisonError::into_inner);
     let setup = Setup::new(&["-w", "1", "--hold-timeout", "1h"]).after("ulimit -n 200").user(USER);
     // Another process of the same user, with a limit of its own, sends more than haft's limit and reads nothing.
     let script = "import os, socket, sys, time

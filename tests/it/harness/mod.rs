@@ -10,7 +10,11 @@ pub use log::Log;
 pub use process::{Haft, Setup, cpu_time, descriptors, is_running, is_stopped, signal};
 pub use status::Status;
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// Held by a test that takes files from all processes without CAP_SYS_ADMIN, and by those that run such processes.
+pub static NEEDS_FILES: Mutex<()> = Mutex::new(());
 
 /// How long a state is waited for. Far more than it ever takes: it bounds a failure, not a success.
 pub const DEADLINE: Duration = Duration::from_secs(60);
