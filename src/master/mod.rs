@@ -137,13 +137,16 @@ impl Signals {
     fn listen() -> Result<Self, MasterError> {
         let listen = |kind| signal(kind).doing("preparing for signals");
         let terminal = Terminal::look();
+        // A terminal that stops who writes to it says so with one of these.
+        let may_scale = !Terminal::stops_writers();
+        let listen_to = |signal| may_scale.then(|| listen(SignalKind::from_raw(signal))).transpose();
         Ok(Self {
             terminal,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
-            more: (!Terminal::stops_writers()).then(|| listen(SignalKind::from_raw(libc::SIGTTIN))).transpose()?,
-            fewer: (!Terminal::stops_writers()).then(|| listen(SignalKind::from_raw(libc::SIGTTOU))).transpose()?,
+            more: listen_to(libc::SIGTTIN)?,
+            fewer: listen_to(libc::SIGTTOU)?,
         })
     }
 }

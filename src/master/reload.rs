@@ -1,8 +1,9 @@
 //! What the operator may change while clients are served: the configuration, the number of slots, a slot left alone.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::plan::Plan;
+use super::report::unix_time;
 use super::{Master, MasterError, Phase};
 use crate::admin::{Denied, ReloadState, ReloadStatus};
 use crate::config::{Config, MAX_WORKERS, Program};
@@ -70,8 +71,7 @@ impl Changes {
     }
 
     fn note(&mut self, state: ReloadState, description: String) {
-        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.status = Some(ReloadStatus { state, description, unix_time });
+        self.status = Some(ReloadStatus { state, description, unix_time: unix_time() });
     }
 }
 
@@ -224,9 +224,8 @@ impl Master {
 
     fn known(&self, slot: usize) -> Result<Slot, Denied> {
         self.must_serve()?;
-        let slots = self.service.dispatch.slots();
+        let mut slots = self.service.dispatch.slots();
         let last = slots.len() - 1;
-        let mut slots = slots;
         slots.nth(slot).ok_or_else(|| Denied::Impossible(format!("there is no slot {slot}: they are 0 to {last}")))
     }
 

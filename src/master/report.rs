@@ -1,6 +1,6 @@
 //! What the master tells of itself, read at one instant.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Master, MasterError, Phase};
 use crate::admin::{Change, ControlCounts, ControlRequest, ExitStatus, SlotState as Shown, SlotStatus, Snapshot};
@@ -125,4 +125,9 @@ impl Master {
                 .map(|(description, unix_time)| ExitStatus { description: description.clone(), unix_time: *unix_time }),
         }
     }
+}
+
+/// Now, in seconds since 1970; a clock that stands before counts as 1970.
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -42,7 +42,6 @@ pub struct Service {
     /// When the time was looked at last.
     looked: Instant,
     hang_timeout: Option<Duration>,
-    hang_kill: bool,
     /// Slots whose queue or worker has changed since they were last sent to.
     dirty: Vec<Slot>,
     /// What a worker has just told.
@@ -60,7 +59,6 @@ impl Service {
             started: now,
             looked: now,
             hang_timeout: config.hang_timeout,
-            hang_kill: config.hang_kill,
             dirty: Vec::new(),
             news: Vec::new(),
             actions: Vec::new(),
@@ -73,7 +71,6 @@ impl Service {
         self.pool.set_policy(policy(config));
         self.dispatch.adopt(config);
         self.hang_timeout = config.hang_timeout;
-        self.hang_kill = config.hang_kill;
     }
 
     /// Time since the start.
@@ -243,13 +240,14 @@ impl Service {
                 continue;
             }
             link.is_hung = true;
+            let kill = self.pool.kills_hung();
             self.dispatch.ledger.hung += 1;
-            self.dispatch.ledger.hang_kills += u64::from(self.hang_kill);
+            self.dispatch.ledger.hang_kills += u64::from(kill);
             tracing::error!(
                 %slot, worker = worker.0, in_flight,
                 "the worker has acknowledged nothing for {}: it hangs; {}",
                 humantime::format_duration(most),
-                if self.hang_kill { "it is killed and replaced" } else { "new clients go to other slots" }
+                if kill { "it is killed and replaced" } else { "new clients go to other slots" }
             );
             self.observe(Event::Hung(worker), now);
         }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::link::Link;
 use super::plan::{Plan, Start};
+use super::report::unix_time;
 use super::service::Effect;
 use super::{Master, MasterError, Phase, While};
 use crate::config::Config;
@@ -173,10 +174,9 @@ impl Master {
     }
 
     fn note_death(&mut self, slot: Slot, description: String) {
-        let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let history = self.supervisor.history.entry(slot).or_default();
         *history.deaths.entry(description.clone()).or_default() += 1;
-        history.last_exit = Some((description, unix_time));
+        history.last_exit = Some((description, unix_time()));
     }
 
     fn give_up(&mut self) -> MasterError {

@@ -76,7 +76,13 @@ impl Pool {
         Some(About { id: worker.id, generation: worker.generation, age: now.saturating_sub(worker.started), hung })
     }
 
+    /// Whether a hung worker is killed.
+    pub fn kills_hung(&self) -> bool {
+        self.policy.hang_kill
+    }
+
     /// How many configurations came before the worker's own.
+    #[cfg(test)]
     pub fn generation_of(&self, id: WorkerId) -> Option<u32> {
         self.workers.get(&id).map(|worker| worker.generation)
     }
