@@ -1,6 +1,7 @@
 //! Pure routing: what must stick and the number of slots in, an order of slots out.
 //!
 //! ```text
+//!      session id ──▶ Tag ──▶ Slot and generation        (--affinity session, tag)
 //! address ──▶ Key ──▶ Table::order ──▶ Slot, Slot, ...   (--affinity ip)
 //!         loads of the slots ──▶ least_loaded ──▶ Slot   (--affinity none)
 //! ```
@@ -17,6 +18,7 @@ mod hash;
 mod key;
 mod load;
 mod table;
+mod tag;
 
 #[cfg(test)]
 mod tests;
@@ -24,3 +26,4 @@ mod tests;
 pub use key::Key;
 pub use load::{RoundRobin, least_loaded};
 pub use table::{MAX_SLOTS, Order, Slot, SlotCountError, Table};
+pub use tag::{Tag, TagKey, Tagger};

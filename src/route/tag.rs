@@ -1,0 +1,202 @@
+//! Tags: a session id that names its worker by itself, so that nobody has to remember whose it is.
+//!
+//! A tagged session id is the engine's own id, a dot, and 16 characters:
+//!
+//! ```text
+//! lgy5fjW0yVKcPbBnAAAC . AAIAAAAHc1T68moD
+//! └ the engine's id      └ base64url of 12 bytes: slot (2), generation (4), checksum (6); numbers big-endian
+//! ```
+//!
+//! The checksum is the first 6 bytes of HMAC-SHA256 over the engine's id, the slot and the generation. Who does not know
+//! the key makes a tag up with a chance of 1 in 2^48, and gains by it what a client of a known address has anyway: the
+//! choice of its worker. All characters may stand in a query without being escaped (RFC 3986, 2.3).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::table::Slot;
+
+/// Length of the checksum in bytes.
+const CHECKSUM: usize = 6;
+/// Length of a tag's bytes: slot, generation, checksum.
+const TAG: usize = 2 + 4 + CHECKSUM;
+/// Length of a tag's text: 12 bytes need no padding.
+const TEXT: usize = TAG / 3 * 4;
+/// Between the engine's id and the tag.
+const SEPARATOR: u8 = b'.';
+
+/// The worker that a session is with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// The slot that the worker fills, or filled before a reload.
+    pub slot: Slot,
+    /// The worker's generation.
+    pub generation: u32,
+}
+
+/// The secret that tags are made with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TagKey([u8; 32]);
+
+impl TagKey {
+    /// A key of its own bytes, which should be random.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key that a text stands for: its SHA-256.
+    pub fn of_text(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+
+    /// Reads what [`TagKey::to_hex`] wrote.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let pairs = text.as_bytes().as_chunks::<2>();
+        if pairs.0.len() != bytes.len() || !pairs.1.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs.0) {
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
+        }
+        Some(Self(bytes))
+    }
+
+    /// 64 hexadecimal digits: the key as workers are given it.
+    pub fn to_hex(&self) -> String {
+        use fmt::Write;
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a text cannot fail.
+            write!(text, "{byte:02x}").ok();
+            text
+        })
+    }
+}
+
+impl fmt::Debug for TagKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TagKey(secret)")
+    }
+}
+
+/// Writes and reads tags. Making one costs as much as a hundred tags do; so keep it.
+#[derive(Clone)]
+pub struct Tagger {
+    /// HMAC with the key taken in already.
+    keyed: Hmac<Sha256>,
+}
+
+impl Tagger {
+    /// A writer and reader of tags made with `key`.
+    pub fn new(key: &TagKey) -> Self {
+        // RFC 2104: a key shorter than the hash's block is filled with zeros.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&key.0);
+        Self { keyed: Hmac::new(&block.into()) }
+    }
+
+    /// The engine's session id with a tag.
+    pub fn append(&self, base: &str, tag: Tag) -> String {
+        let mut bytes = [0; TAG];
+        bytes[..2].copy_from_slice(&tag.slot.0.to_be_bytes());
+        bytes[2..6].copy_from_slice(&tag.generation.to_be_bytes());
+        let checksum = self.checksum(base.as_bytes(), &bytes[..6]).finalize().into_bytes();
+        bytes[6..].copy_from_slice(&checksum[..CHECKSUM]);
+        let mut sid = String::with_capacity(base.len() + 1 + TEXT);
+        sid.push_str(base);
+        sid.push(char::from(SEPARATOR));
+        URL_SAFE_NO_PAD.encode_string(bytes, &mut sid);
+        sid
+    }
+
+    /// The engine's session id and the tag, if `sid` has one that was made with this key.
+    pub fn read<'s>(&self, sid: &'s [u8]) -> Option<(&'s [u8], Tag)> {
+        let (base, text) = sid.split_at_checked(sid.len().checked_sub(TEXT + 1)?)?;
+        let (&SEPARATOR, text) = text.split_first()? else { return None };
+        let mut bytes = [0; TAG];
+        if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(TAG) {
+            return None;
+        }
+        let [s0, s1, g0, g1, g2, g3, checksum @ ..] = bytes;
+        self.checksum(base, &bytes[..6]).verify_truncated_left(&checksum).ok()?;
+        let tag = Tag { slot: Slot(u16::from_be_bytes([s0, s1])), generation: u32::from_be_bytes([g0, g1, g2, g3]) };
+        Some((base, tag))
+    }
+
+    fn checksum(&self, base: &[u8], numbers: &[u8]) -> Hmac<Sha256> {
+        self.keyed.clone().chain_update(base).chain_update(numbers)
+    }
+}
+
+impl fmt::Debug for Tagger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tagger(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tagger() -> Tagger {
+        Tagger::new(&TagKey::of_text("a key for tests"))
+    }
+
+    const TAG_2_7: Tag = Tag { slot: Slot(2), generation: 7 };
+
+    /// From an implementation of the same formulas in another language (Python's hmac).
+    #[test]
+    fn a_tag_is_the_same_in_every_process() {
+        let key = TagKey::of_text("a key for tests");
+        assert_eq!(key.to_hex(), "aae24849842d7082b66f57ce8270bd04da2c39ffb97df22803c270983032c4e5");
+        assert_eq!(tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7), "lgy5fjW0yVKcPbBnAAAC.AAIAAAAHc1T68moD");
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written_and_never_shown() {
+        let key = TagKey::of_text("x");
+        assert_eq!(TagKey::from_hex(&key.to_hex()), Some(key.clone()));
+        for wrong in ["", "ab", &"g".repeat(64), &"a".repeat(63), &"a".repeat(66)] {
+            assert_eq!(TagKey::from_hex(wrong), None, "{wrong}");
+        }
+        assert_eq!(format!("{key:?} {:?}", tagger()), "TagKey(secret) Tagger(secret)");
+    }
+
+    #[test]
+    fn what_is_no_tag_of_ours_is_no_tag() {
+        let ours = tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7);
+        assert_eq!(tagger().read(ours.as_bytes()), Some((&b"lgy5fjW0yVKcPbBnAAAC"[..], TAG_2_7)));
+        assert_eq!(Tagger::new(&TagKey::of_text("another")).read(ours.as_bytes()), None);
+        for sid in ["", ".", "lgy5fjW0yVKcPbBnAAAC", &ours[1..], &ours[..ours.len() - 1], &ours.replace('.', "-")] {
+            assert_eq!(tagger().read(sid.as_bytes()), None, "{sid}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(base in "[A-Za-z0-9_.~-]{0,40}", slot: u16, generation: u32) {
+            let tag = Tag { slot: Slot(slot), generation };
+            let sid = tagger().append(&base, tag);
+            prop_assert_eq!(tagger().read(sid.as_bytes()), Some((base.as_bytes(), tag)));
+        }
+
+        #[test]
+        fn any_change_makes_it_no_tag(at in 0..37_usize, flip in 1..=255_u8) {
+            let mut sid = tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7).into_bytes();
+            sid[at] ^= flip;
+            prop_assert_eq!(tagger().read(&sid), None);
+        }
+
+        #[test]
+        fn nothing_that_comes_panics(sid in prop::collection::vec(any::<u8>(), 0..64)) {
+            prop_assert_eq!(tagger().read(&sid), None);
+        }
+    }
+}
