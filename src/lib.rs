@@ -20,6 +20,7 @@
 //! | [`flags`], [`config`] | what was typed and what the file says; the validated configuration that comes of it |
 //! | [`master`] | the only loop that waits: accept, assign, hand over, supervise |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
+//! | [`peek`] | pure: what the first bytes of a connection say about its client |
 //! | [`handover`] | the two ends of a channel, one type per role, one folder per dialect; the codecs are pure |
 //! | [`lifecycle`] | the pool of slots as a pure state machine (who starts, drains, reloads); the processes and what they write |
 //! | [`worker`] | the library that a Rust worker uses; the built-in Socket.IO worker |
@@ -35,6 +36,7 @@ pub mod handover;
 pub mod lifecycle;
 pub mod log;
 pub mod master;
+pub mod peek;
 pub mod route;
 pub mod sys;
 pub mod worker;
