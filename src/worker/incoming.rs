@@ -123,7 +123,7 @@ impl Incoming {
     pub async fn next(&mut self) -> io::Result<Option<Connection>> {
         if !self.announced {
             self.announced = true;
-            self.unsaid.push_back(FromWorker::Ready { limit: self.window.limit() });
+            self.unsaid.push_back(FromWorker::Ready { limit: self.window.limit(), tags: false });
         }
         loop {
             self.speak().await?;
@@ -174,6 +174,8 @@ impl Incoming {
         match self.end.receive() {
             Ok(None) => ready.clear_ready(),
             Ok(Some(Heard::Connections(entries, descriptors))) => self.take(&entries, descriptors),
+            // Comes only to those who said that they tag.
+            Ok(Some(Heard::Linger { .. })) => {}
             Ok(Some(Heard::Drain { within_ms })) => {
                 let within = Duration::from_millis(within_ms.into());
                 self.ended = true;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::addr::EndAddr;
+use crate::route::{Slot, Tag};
 
 /// The version this code speaks.
 const VERSION: u8 = 1;
@@ -18,13 +19,19 @@ pub const MAX_CONNECTIONS: usize = 253;
 /// Length of the longest frame that the master sends.
 pub const CONNECTIONS_MAX_LEN: usize = HEADER_LEN + MAX_CONNECTIONS * ENTRY_LEN;
 /// Length of the longest frame that a worker sends.
-pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 20;
+pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 8 + 2 * ADDRESS_LEN;
 
 const CONNECTIONS: u8 = 1;
 const DRAIN: u8 = 2;
+const LINGER: u8 = 3;
 const READY: u8 = 129;
 const TAKEN: u8 = 130;
 const RETURNED: u8 = 131;
+const IDLE: u8 = 132;
+const PASSED: u8 = 133;
+
+/// In the flags of READY: the worker tags its sessions.
+const TAGS: u32 = 1;
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +50,12 @@ pub enum FrameError {
         /// The frame's length in bytes.
         len: usize,
     },
-    /// A worker has no descriptors to send.
+    /// Descriptors with a frame that takes none.
     #[error("a frame of kind {0} with descriptors")]
     Descriptors(u8),
+    /// A connection is passed with its descriptor, and with no other.
+    #[error("a frame of kind {PASSED} with {0} descriptors in place of one")]
+    PassedWith(usize),
     /// An address of an unknown family.
     #[error("unknown address family {0}")]
     Family(u8),
@@ -74,6 +84,11 @@ pub enum FromMaster {
         /// Milliseconds until the worker is made to end.
         within_ms: u32,
     },
+    /// Keep the sessions that there are; no new one is sent.
+    Linger {
+        /// Milliseconds until DRAIN comes at the latest.
+        within_ms: u32,
+    },
 }
 
 impl FromMaster {
@@ -90,21 +105,24 @@ impl FromMaster {
             write_address(entry.local, out);
             count += 1;
         }
-        out[..HEADER_LEN].copy_from_slice(&header(CONNECTIONS, count));
+        out[..HEADER_LEN].copy_from_slice(&header(CONNECTIONS, count, 0));
     }
 
     /// A DRAIN frame.
     pub fn drain(within_ms: u32) -> [u8; HEADER_LEN + 4] {
-        let mut frame = [0; HEADER_LEN + 4];
-        frame[..HEADER_LEN].copy_from_slice(&header(DRAIN, 0));
-        frame[HEADER_LEN..].copy_from_slice(&within_ms.to_le_bytes());
-        frame
+        with_time(DRAIN, within_ms)
+    }
+
+    /// A LINGER frame.
+    pub fn linger(within_ms: u32) -> [u8; HEADER_LEN + 4] {
+        with_time(LINGER, within_ms)
     }
 
     /// Reads a frame.
     pub fn read(frame: &[u8]) -> Result<Self, FrameError> {
-        let (kind, count, body) = split(frame)?;
+        let (Header { kind, count, .. }, body) = split(frame)?;
         let length = FrameError::Length { kind, len: frame.len() };
+        let within_ms = || body.try_into().map(u32::from_le_bytes).map_err(|_| length);
         match kind {
             CONNECTIONS => {
                 let count = usize::from(count);
@@ -113,7 +131,8 @@ impl FromMaster {
                 }
                 body.as_chunks::<ENTRY_LEN>().0.iter().map(read_entry).collect::<Result<_, _>>().map(Self::Connections)
             }
-            DRAIN => Ok(Self::Drain { within_ms: u32::from_le_bytes(body.try_into().map_err(|_| length)?) }),
+            DRAIN => Ok(Self::Drain { within_ms: within_ms()? }),
+            LINGER => Ok(Self::Linger { within_ms: within_ms()? }),
             _ => Err(FrameError::Kind(kind)),
         }
     }
@@ -126,6 +145,8 @@ pub enum FromWorker {
     Ready {
         /// First sequence number that must not be sent.
         limit: u64,
+        /// It tags its sessions, and understands LINGER.
+        tags: bool,
     },
     /// Every connection below `below` is the worker's.
     Taken {
@@ -143,6 +164,23 @@ pub enum FromWorker {
         /// How many.
         count: u32,
     },
+    /// No session is left in a worker that lingers.
+    Idle,
+    /// A connection that is another worker's; its descriptor comes with the frame.
+    Passed(Passed),
+}
+
+/// What a worker tells of a connection that it passes on: a request waits on it, unread, with the tag of another worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Which listener took it, in the order of `--listen`.
+    pub listener: u16,
+    /// The tag in the request.
+    pub tag: Tag,
+    /// The client's address.
+    pub client: EndAddr,
+    /// The address at our end.
+    pub local: EndAddr,
 }
 
 impl FromWorker {
@@ -150,32 +188,48 @@ impl FromWorker {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.clear();
         match *self {
-            Self::Ready { limit } => {
-                out.extend_from_slice(&header(READY, 0));
+            Self::Ready { limit, tags } => {
+                out.extend_from_slice(&header(READY, 0, if tags { TAGS } else { 0 }));
                 out.extend_from_slice(&limit.to_le_bytes());
             }
             Self::Taken { below, limit, open } => {
-                out.extend_from_slice(&header(TAKEN, 0));
+                out.extend_from_slice(&header(TAKEN, 0, 0));
                 out.extend_from_slice(&below.to_le_bytes());
                 out.extend_from_slice(&limit.to_le_bytes());
                 out.extend_from_slice(&open.to_le_bytes());
             }
             Self::Returned { first, count } => {
-                out.extend_from_slice(&header(RETURNED, 0));
+                out.extend_from_slice(&header(RETURNED, 0, 0));
                 out.extend_from_slice(&first.to_le_bytes());
                 out.extend_from_slice(&count.to_le_bytes());
+            }
+            Self::Idle => out.extend_from_slice(&header(IDLE, 0, 0)),
+            Self::Passed(Passed { listener, tag, client, local }) => {
+                out.extend_from_slice(&header(PASSED, 0, 0));
+                out.extend_from_slice(&listener.to_le_bytes());
+                out.extend_from_slice(&tag.slot.0.to_le_bytes());
+                out.extend_from_slice(&tag.generation.to_le_bytes());
+                write_address(client, out);
+                write_address(local, out);
             }
         }
     }
 
     /// Reads a frame.
     pub fn read(frame: &[u8]) -> Result<Self, FrameError> {
-        let (kind, _, body) = split(frame)?;
+        let (Header { kind, flags, .. }, body) = split(frame)?;
         let mut fields = Fields { body, error: FrameError::Length { kind, len: frame.len() } };
         let frame = match kind {
-            READY => Self::Ready { limit: fields.u64()? },
+            READY => Self::Ready { limit: fields.u64()?, tags: flags & TAGS != 0 },
             TAKEN => Self::Taken { below: fields.u64()?, limit: fields.u64()?, open: fields.u32()? },
             RETURNED => Self::Returned { first: fields.u64()?, count: fields.u32()? },
+            IDLE => Self::Idle,
+            PASSED => Self::Passed(Passed {
+                listener: fields.u16()?,
+                tag: Tag { slot: Slot(fields.u16()?), generation: fields.u32()? },
+                client: read_address(&fields.take()?)?,
+                local: read_address(&fields.take()?)?,
+            }),
             _ => return Err(FrameError::Kind(kind)),
         };
         fields.end()?;
@@ -183,21 +237,36 @@ impl FromWorker {
     }
 }
 
-fn header(kind: u8, count: u16) -> [u8; HEADER_LEN] {
-    let [low, high] = count.to_le_bytes();
-    [VERSION, kind, low, high, 0, 0, 0, 0]
+fn header(kind: u8, count: u16, flags: u32) -> [u8; HEADER_LEN] {
+    let ([low, high], [a, b, c, d]) = (count.to_le_bytes(), flags.to_le_bytes());
+    [VERSION, kind, low, high, a, b, c, d]
 }
 
-/// Kind, count and what follows the header.
-fn split(frame: &[u8]) -> Result<(u8, u16, &[u8]), FrameError> {
+/// A frame whose body is a time in milliseconds.
+fn with_time(kind: u8, within_ms: u32) -> [u8; HEADER_LEN + 4] {
+    let mut frame = [0; HEADER_LEN + 4];
+    frame[..HEADER_LEN].copy_from_slice(&header(kind, 0, 0));
+    frame[HEADER_LEN..].copy_from_slice(&within_ms.to_le_bytes());
+    frame
+}
+
+/// What every frame starts with.
+struct Header {
+    kind: u8,
+    count: u16,
+    flags: u32,
+}
+
+/// The header and what follows it.
+fn split(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
     let Some((header, body)) = frame.split_first_chunk::<HEADER_LEN>() else {
         return Err(FrameError::Length { kind: frame.get(1).copied().unwrap_or(0), len: frame.len() });
     };
-    let [version, kind, low, high, ..] = *header;
+    let [version, kind, low, high, a, b, c, d] = *header;
     if version != VERSION {
         return Err(FrameError::Version(version));
     }
-    Ok((kind, u16::from_le_bytes([low, high]), body))
+    Ok((Header { kind, count: u16::from_le_bytes([low, high]), flags: u32::from_le_bytes([a, b, c, d]) }, body))
 }
 
 /// Takes numbers off the front of a frame's body.
@@ -215,6 +284,10 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Result<u64, FrameError> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, FrameError> {
+        self.take().map(u16::from_le_bytes)
     }
 
     fn u32(&mut self) -> Result<u32, FrameError> {
@@ -277,86 +350,4 @@ fn read_entry(bytes: &[u8; ENTRY_LEN]) -> Result<Entry, FrameError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn address() -> impl Strategy<Value = EndAddr> {
-        prop_oneof![
-            Just(EndAddr::Unix),
-            (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| EndAddr::Ip((ip, port).into())),
-            (any::<[u8; 16]>(), any::<u16>(), any::<u32>())
-                .prop_map(|(ip, port, scope)| { EndAddr::Ip(SocketAddrV6::new(ip.into(), port, 0, scope).into()) }),
-        ]
-    }
-
-    fn entry() -> impl Strategy<Value = Entry> {
-        (any::<u64>(), any::<u16>(), address(), address()).prop_map(|(sequence, listener, client, local)| Entry {
-            sequence,
-            listener,
-            client,
-            local,
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn connections_come_back_as_they_were(entries in prop::collection::vec(entry(), 1..=MAX_CONNECTIONS)) {
-            let mut bytes = Vec::new();
-            FromMaster::write_connections(entries.iter().copied(), &mut bytes);
-            prop_assert!(bytes.len() <= CONNECTIONS_MAX_LEN);
-            prop_assert_eq!(FromMaster::read(&bytes).expect("frame"), FromMaster::Connections(entries));
-        }
-
-        #[test]
-        fn a_worker_s_frames_come_back_as_they_were(a: u64, b: u64, c: u32, kind in 0..3) {
-            let frame = match kind {
-                0 => FromWorker::Ready { limit: a },
-                1 => FromWorker::Taken { below: a, limit: b, open: c },
-                _ => FromWorker::Returned { first: a, count: c },
-            };
-            let mut bytes = Vec::new();
-            frame.write(&mut bytes);
-            prop_assert!(bytes.len() <= WORKER_FRAME_MAX_LEN);
-            prop_assert_eq!(FromWorker::read(&bytes).expect("frame"), frame);
-            bytes.push(0);
-            prop_assert!(FromWorker::read(&bytes).is_err());
-        }
-
-        #[test]
-        fn any_bytes_are_a_frame_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            FromWorker::read(&bytes).ok();
-            FromMaster::read(&bytes).ok();
-            for kind in [CONNECTIONS, DRAIN, READY, TAKEN, RETURNED] {
-                if let [version, at, ..] = bytes.as_mut_slice() {
-                    (*version, *at) = (VERSION, kind);
-                }
-                FromWorker::read(&bytes).ok();
-                FromMaster::read(&bytes).ok();
-            }
-        }
-    }
-
-    #[test]
-    fn the_documented_bytes_are_the_bytes() {
-        let client = EndAddr::Ip("127.0.0.7:258".parse().expect("address"));
-        let local = EndAddr::Ip("[2001:db8::1]:3000".parse().expect("address"));
-        let mut bytes = Vec::new();
-        FromMaster::write_connections([Entry { sequence: 5, listener: 1, client, local }].into_iter(), &mut bytes);
-        assert_eq!(bytes[..16], [1, 1, 1, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[16..36], [1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 2, 1, 127, 0, 0, 7, 0, 0, 0, 0]);
-        assert_eq!(bytes[48..56], [6, 0, 0xb8, 0x0b, 0x20, 0x01, 0x0d, 0xb8]);
-        assert_eq!(bytes.len(), 72);
-        assert_eq!(FromMaster::drain(258), [1, 2, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0]);
-        FromWorker::Taken { below: 3, limit: 9, open: 2 }.write(&mut bytes);
-        assert_eq!(bytes[..8], [1, 130, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[8..], [3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);
-    }
-
-    #[test]
-    fn another_version_and_an_unknown_kind_are_named() {
-        assert_eq!(FromWorker::read(&[2, READY, 0, 0, 0, 0, 0, 0]), Err(FrameError::Version(2)));
-        assert_eq!(FromWorker::read(&[1, 9, 0, 0, 0, 0, 0, 0]), Err(FrameError::Kind(9)));
-        assert_eq!(FromWorker::read(&[]), Err(FrameError::Length { kind: 0, len: 0 }));
-    }
-}
+mod tests;

@@ -42,22 +42,37 @@ impl MasterEnd {
         scm::send(self.channel.as_fd(), &FromMaster::drain(within_ms), std::iter::empty())
     }
 
+    /// Tells the worker to keep its sessions, and that DRAIN comes within this time.
+    pub fn send_linger(&self, within_ms: u32) -> io::Result<Sent> {
+        scm::send(self.channel.as_fd(), &FromMaster::linger(within_ms), std::iter::empty())
+    }
+
     /// Takes one frame of the worker's, if there is one.
-    pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
+    ///
+    /// With [`FromWorker::Passed`], and with nothing else, comes the connection; `None` with it: this process was short
+    /// of descriptors, and the kernel has closed the connection.
+    pub fn receive(&mut self) -> Result<Option<(FromWorker, Option<OwnedFd>)>, ChannelError> {
         // One byte more than the longest frame tells a longer one.
         let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
-        // Descriptors that a worker sends are closed here.
+        // What a worker sends against the rules is closed here.
         let mut descriptors = Vec::new();
-        match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors)? {
-            Received::Empty => Ok(None),
-            Received::Message { len: 0, .. } => Err(ChannelError::Closed),
-            Received::Message { descriptors_lost, .. } if descriptors_lost || !descriptors.is_empty() => {
-                Err(FrameError::Descriptors(buffer[1]).into())
-            }
+        let (len, lost) = match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors)? {
+            Received::Empty => return Ok(None),
+            Received::Message { len: 0, .. } => return Err(ChannelError::Closed),
             Received::Message { len, cut: true, .. } => {
-                Err(FrameError::Length { kind: buffer[1], len: len.max(buffer.len()) }.into())
+                return Err(FrameError::Length { kind: buffer[1], len: len.max(buffer.len()) }.into());
             }
-            Received::Message { len, .. } => Ok(Some(FromWorker::read(&buffer[..len])?)),
+            Received::Message { len, descriptors_lost, .. } => (len, descriptors_lost),
+        };
+        let any = lost || !descriptors.is_empty();
+        match FromWorker::read(&buffer[..len]) {
+            Ok(frame @ FromWorker::Passed(_)) if lost => Ok(Some((frame, None))),
+            Ok(frame @ FromWorker::Passed(_)) => match <[OwnedFd; 1]>::try_from(descriptors) {
+                Ok([connection]) => Ok(Some((frame, Some(connection)))),
+                Err(descriptors) => Err(FrameError::PassedWith(descriptors.len()).into()),
+            },
+            _ if any => Err(FrameError::Descriptors(buffer[1]).into()),
+            frame => Ok(Some((frame?, None))),
         }
     }
 

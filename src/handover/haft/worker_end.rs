@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker};
+use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, Passed, WORKER_FRAME_MAX_LEN};
 use super::{ChannelError, FrameError};
 use crate::sys::scm::{self, Received, Sent};
 
@@ -25,6 +25,11 @@ pub enum Heard {
         /// Milliseconds until the worker is made to end.
         within_ms: u32,
     },
+    /// Keep the sessions that there are, and say when none is left.
+    Linger {
+        /// Milliseconds until DRAIN comes at the latest.
+        within_ms: u32,
+    },
 }
 
 impl WorkerEnd {
@@ -33,11 +38,20 @@ impl WorkerEnd {
         Self { channel, buffer: vec![0; CONNECTIONS_MAX_LEN] }
     }
 
-    /// Sends a frame without waiting.
+    /// Sends a frame without waiting. A connection is passed by [`WorkerEnd::pass`].
     pub fn send(&self, frame: FromWorker) -> io::Result<Sent> {
-        let mut bytes = Vec::with_capacity(32);
+        self.send_with(frame, None)
+    }
+
+    /// Passes a connection on, without waiting. The caller's copy must be closed once it is sent.
+    pub fn pass(&self, passed: Passed, connection: BorrowedFd<'_>) -> io::Result<Sent> {
+        self.send_with(FromWorker::Passed(passed), Some(connection))
+    }
+
+    fn send_with(&self, frame: FromWorker, connection: Option<BorrowedFd<'_>>) -> io::Result<Sent> {
+        let mut bytes = Vec::with_capacity(WORKER_FRAME_MAX_LEN);
         frame.write(&mut bytes);
-        scm::send(self.channel.as_fd(), &bytes, std::iter::empty())
+        scm::send(self.channel.as_fd(), &bytes, connection.into_iter())
     }
 
     /// Takes one frame of the master's, if there is one. [`ChannelError::Closed`]: the master is gone.
@@ -56,6 +70,7 @@ impl WorkerEnd {
         match FromMaster::read(&self.buffer[..len])? {
             FromMaster::Connections(entries) => Ok(Some(Heard::Connections(entries, descriptors))),
             FromMaster::Drain { within_ms } => Ok(Some(Heard::Drain { within_ms })),
+            FromMaster::Linger { within_ms } => Ok(Some(Heard::Linger { within_ms })),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Rig {
         let (end, channel) = MasterEnd::pair().expect("pair");
         let puppet = Puppet { id: WorkerId(self.started), end: WorkerEnd::new(channel), received: 0, taken: 0 };
         self.dispatch.attach(Link::haft(puppet.id, slot, end));
-        puppet.end.send(FromWorker::Ready { limit }).expect("ready");
+        puppet.end.send(FromWorker::Ready { limit, tags: false }).expect("ready");
         self.dispatch.receive(puppet.id, &mut Vec::new(), self.now).expect("a link").1.expect("ready");
         self.dispatch.stand(slot, Standing::Serving(puppet.id));
         self.workers[slot.index()] = Some(puppet);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::{InFlight, LinkError, News, Obstacle};
-use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
+use crate::handover::haft::{Entry, FrameError, FromWorker, MAX_CONNECTIONS, MasterEnd};
 use crate::handover::outbox::Outbox;
 use crate::master::connection::Connection;
 use crate::sys::scm::Sent;
@@ -94,23 +94,23 @@ impl HaftLink {
         now: Instant,
     ) -> Result<bool, LinkError> {
         for _ in 0..MOST_FRAMES {
-            let Some(frame) = self.end.receive()? else { return Ok(true) };
+            let Some((frame, _passed)) = self.end.receive()? else { return Ok(true) };
             match frame {
                 FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
-                FromWorker::Ready { limit } => {
+                FromWorker::Ready { limit, .. } => {
                     in_flight.outbox.raise_limit(limit)?;
                     self.ready = true;
                     news.push(News::Ready);
                 }
-                FromWorker::Taken { .. } | FromWorker::Returned { .. } if !self.ready => {
-                    return Err(LinkError::NotReadyYet);
-                }
+                _ if !self.ready => return Err(LinkError::NotReadyYet),
                 FromWorker::Taken { below, limit, open } => {
                     in_flight.outbox.raise_limit(limit)?;
                     self.open = Some(open);
                     in_flight.taken(below, now)?;
                 }
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
+                FromWorker::Idle => return Err(not_asked_for(132)),
+                FromWorker::Passed(_) => return Err(not_asked_for(133)),
             }
         }
         Ok(false)
@@ -120,6 +120,11 @@ impl HaftLink {
     pub(super) fn unread_from(&mut self) -> Option<u64> {
         self.end.take_unread()
     }
+}
+
+/// What only workers say that were given a key for tags, or told to linger.
+fn not_asked_for(kind: u8) -> LinkError {
+    LinkError::Channel(FrameError::Kind(kind).into())
 }
 
 impl AsFd for HaftLink {

@@ -37,7 +37,7 @@ impl Rig {
         let ledger = Ledger::new(1);
         let mut rig =
             Self { link, worker, held: VecDeque::new(), ledger, news: Vec::new(), now: Instant::now(), made: 0 };
-        rig.say(FromWorker::Ready { limit: 100_000 });
+        rig.say(FromWorker::Ready { limit: 100_000, tags: false });
         assert_eq!(rig.receive().expect("ready"), HEARD_OUT);
         assert_eq!(rig.news, [News::Ready]);
         rig
@@ -92,6 +92,7 @@ impl Rig {
                     entries.extend(more);
                 }
                 Heard::Drain { .. } => return (entries, true),
+                Heard::Linger { .. } => panic!("nobody sent it"),
             }
         }
         (entries, false)

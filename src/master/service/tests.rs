@@ -55,7 +55,7 @@ impl Rig {
         let (end, channel) = MasterEnd::pair().expect("pair");
         self.service.dispatch.attach(Link::haft(worker, slot, end));
         let end = WorkerEnd::new(channel);
-        end.send(FromWorker::Ready { limit: 1000 }).expect("ready");
+        end.send(FromWorker::Ready { limit: 1000, tags: false }).expect("ready");
         self.workers.push(end);
         assert_eq!(self.workers.len() as u64, worker.0);
         self.service.hear(worker, self.now);

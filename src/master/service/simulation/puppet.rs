@@ -56,7 +56,7 @@ impl Puppet {
     }
 
     pub fn get_ready(&mut self, room: u64, at_once: bool) {
-        if at_once && self.say(FromWorker::Ready { limit: room }) {
+        if at_once && self.say(FromWorker::Ready { limit: room, tags: false }) {
             (self.is_ready, self.room, self.limit) = (true, room, room);
         }
     }
