@@ -1,5 +1,7 @@
 //! A worker that says anything, and the master's side of it.
 
+use std::net::SocketAddr;
+
 use haft::handover::node::{
     ConnectionMessage, Decision, Delivery, Effect, Piece, Reader, Relay, Serialization, ServerId, Servers, Session,
     Sockname, Violation,
@@ -20,7 +22,8 @@ pub fn hear(serialization: Serialization, bytes: &[u8]) {
     let own = "127.0.0.1:3000".parse().map(Sockname::Ip).ok();
     let (mut servers, mut relay) = (Servers::new(own, "/".into()), Relay::new());
     for at in 0..4 {
-        session.connection(if at % 2 == 0 { Delivery::Message } else { Delivery::Server { key: "k" } });
+        let told = (at > 1).then(|| SocketAddr::from(([203, 0, 113, 9], at)));
+        session.connection(if at % 2 == 0 { Delivery::Message } else { Delivery::Server { key: "k" } }, told);
     }
     flush(&mut session, &mut sent);
     let mut settled = 0;

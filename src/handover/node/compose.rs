@@ -1,5 +1,8 @@
 //! Writing objects in either serialization into a buffer of the caller's; nothing is allocated but by that buffer.
 
+use std::fmt;
+use std::io::Write;
+
 use super::Serialization;
 
 /// The version of V8's format that is written: every Node from 14 on reads it.
@@ -27,10 +30,45 @@ impl<'o> Composer<'o> {
         Self { out, serialization, start, counts: [0; MOST_DEPTH], depth: 0 }
     }
 
+    /// Goes on with the message that begins at `start` and ends `out`, as [`Composer::finish`] left it; `None` if it is
+    /// no object of less than 128 fields.
+    pub fn reopen(serialization: Serialization, start: usize, out: &'o mut Vec<u8>) -> Option<Self> {
+        let count = match (serialization, out.get(start..)?) {
+            (Serialization::Json, [.., b'{', b'}', b'\n']) => 0,
+            // How many there are matters to V8 alone.
+            (Serialization::Json, [.., b'}', b'\n']) => 1,
+            (Serialization::Advanced, [.., b'{', count @ 0..0x80]) => u32::from(*count),
+            _ => return None,
+        };
+        out.truncate(out.len() - 2);
+        Some(Self { out, serialization, start, counts: [count, 0, 0, 0], depth: 0 })
+    }
+
     /// A field that is text.
     pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
         self.name(name);
         write_text(self.serialization, value, self.out);
+        self
+    }
+
+    /// A field that is text of less than 128 characters, all of them ASCII and none that JSON escapes. Unlike
+    /// [`Composer::text`] it takes what is no text yet, without a buffer of its own.
+    pub fn brief(&mut self, name: &str, value: impl fmt::Display) -> &mut Self {
+        self.name(name);
+        // JSON's quotation mark is V8's tag of a text of one byte a character.
+        self.out.push(b'"');
+        if self.serialization == Serialization::Advanced {
+            self.out.push(0);
+        }
+        let start = self.out.len();
+        // Writing to a Vec does not fail.
+        write!(self.out, "{value}").unwrap_or_else(|error| unreachable!("{error}"));
+        let length = self.out.len() - start;
+        debug_assert!(length < 0x80 && self.out[start..].is_ascii());
+        match self.serialization {
+            Serialization::Json => self.out.push(b'"'),
+            Serialization::Advanced => self.out[start - 1] = length as u8,
+        }
         self
     }
 

@@ -10,6 +10,10 @@ use super::relay::is_answer_of_02;
 /// What the messages of `@socket.io/cluster-adapter` are marked with.
 pub(super) const ADAPTER: &str = "_sio_adapter";
 
+/// What the messages between haft and its preload are marked with. Node takes it for a message of its own, so that no
+/// program sees it.
+pub(super) const PRELOAD: &str = "NODE_HAFT";
+
 /// One message of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WorkerMessage<'f> {
@@ -42,6 +46,15 @@ pub enum WorkerMessage<'f> {
     HandleNack,
     /// A descriptor of the worker's. It must be acknowledged, or the worker sends nothing any more.
     Handle,
+    /// haft's preload: the program's Engine.IO tags its sessions, and the worker understands `linger`.
+    Tags,
+    /// haft's preload: how many Engine.IO sessions the process has.
+    Sessions {
+        /// Their number.
+        count: u64,
+    },
+    /// haft's preload, after `linger`: no session is left.
+    Idle,
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -213,7 +226,8 @@ fields!(
     source = "source",
     uid = "uid",
     requester_uid = "requesterUid",
-    nsp = "nsp"
+    nsp = "nsp",
+    count = "count"
 );
 
 impl<'f> Fields<'f> {
@@ -221,6 +235,7 @@ impl<'f> Fields<'f> {
         let cmd = text(self.cmd);
         match cmd.as_deref() {
             Some("NODE_CLUSTER") => self.cluster().unwrap_or(WorkerMessage::Internal),
+            Some(PRELOAD) => self.preload().unwrap_or(WorkerMessage::Internal),
             Some("NODE_HANDLE_ACK") => WorkerMessage::HandleAck,
             Some("NODE_HANDLE_NACK") => WorkerMessage::HandleNack,
             Some("NODE_HANDLE") => WorkerMessage::Handle,
@@ -246,6 +261,16 @@ impl<'f> Fields<'f> {
             "close" => WorkerMessage::Close { key: text(self.key)? },
             "exitedAfterDisconnect" => WorkerMessage::ExitedAfterDisconnect { seq: self.seq?.count()? },
             _ => WorkerMessage::Internal,
+        })
+    }
+
+    /// A message of our own script in the program's process; `None` if it is none that is known.
+    fn preload(self) -> Option<WorkerMessage<'f>> {
+        Some(match text(self.act)?.as_ref() {
+            "tags" => WorkerMessage::Tags,
+            "sessions" => WorkerMessage::Sessions { count: self.count?.count()? },
+            "idle" => WorkerMessage::Idle,
+            _ => return None,
         })
     }
 

@@ -3,10 +3,11 @@
 //! Node dies of malformed JSON, of an empty line, of an acknowledgement that it does not expect, of an unknown type of
 //! descriptor and of a `newconn` without a descriptor around it: none of them can be written here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Serialization;
 use super::compose::{Composer, write_number};
+use super::message::PRELOAD;
 
 /// The answer to a worker that wants to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +119,26 @@ impl Voice {
         message.finish();
     }
 
-    /// Gives a connection to the server `key`. The connection must go with it.
-    pub fn connection(&mut self, key: &str, out: &mut Vec<u8>) {
+    /// Gives a connection to the server `key`, and tells what a proxy said of the client's address. The connection must
+    /// go with it.
+    pub fn connection(&mut self, key: &str, told: Option<SocketAddr>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.server_s_connection(key, out);
+        if let Some(told) = told {
+            write_told(self.serialization, told, start, out);
+        }
+    }
+
+    /// Gives a connection with the message that is in `frame`, of [`super::ConnectionMessage::frame`].
+    pub fn message(&self, frame: &[u8], told: Option<SocketAddr>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(frame);
+        if let Some(told) = told {
+            write_told(self.serialization, told, start, out);
+        }
+    }
+
+    fn server_s_connection(&mut self, key: &str, out: &mut Vec<u8>) {
         const NUMBER: &[u8] = b"\"seq\":";
         if self.serialization == Serialization::Json && self.usual.key == key && !self.usual.before.is_empty() {
             out.extend_from_slice(&self.usual.before);
@@ -135,7 +154,9 @@ impl Voice {
         self.count(&mut message);
         message.close().finish();
         // The number is the last field.
-        if let Some(at) = out[start..].windows(NUMBER.len()).rposition(|part| part == NUMBER) {
+        if self.serialization == Serialization::Json
+            && let Some(at) = out[start..].windows(NUMBER.len()).rposition(|part| part == NUMBER)
+        {
             self.usual = Usual { key: key.to_owned(), before: out[start..start + at + NUMBER.len()].to_vec() };
         }
     }
@@ -146,6 +167,11 @@ impl Voice {
         message.text("cmd", "NODE_CLUSTER").text("act", "disconnect");
         self.count(&mut message);
         message.finish();
+    }
+
+    /// Tells haft's preload that the worker gets no new session.
+    pub fn linger(&self, out: &mut Vec<u8>) {
+        Composer::begin(self.serialization, out).text("cmd", PRELOAD).text("act", "linger").finish();
     }
 
     /// Answers a worker that said that it leaves.
@@ -167,12 +193,26 @@ impl Voice {
     }
 }
 
+/// Adds what a proxy said of the client's address to the message that begins at `start` and ends `out`.
+///
+/// It stands behind all that Node reads, so that what is written in front of it stays what it is without.
+fn write_told(serialization: Serialization, told: SocketAddr, start: usize, out: &mut Vec<u8>) {
+    if let Some(mut message) = Composer::reopen(serialization, start, out) {
+        message.open("haft").brief("address", told.ip()).text("family", family(told.ip()));
+        message.number("port", i64::from(told.port())).close().finish();
+    }
+}
+
+/// As `net.Socket` names it.
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
 fn write_sockname(sockname: &Sockname, port: Option<u16>, message: &mut Composer<'_>) {
     message.open("sockname");
     let own = match sockname {
         Sockname::Ip(addr) => {
-            let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
-            message.text("address", &addr.ip().to_string()).text("family", family);
+            message.brief("address", addr.ip()).text("family", family(addr.ip()));
             Some(addr.port())
         }
         Sockname::Unix(path) => {

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Serialization;
@@ -140,6 +141,16 @@ pub enum Effect<'f> {
         /// The session's id.
         sid: Cow<'f, str>,
     },
+    /// haft's preload is in the process, and the program's Engine.IO tags its sessions: [`Session::linger`] means
+    /// something to it.
+    Tags,
+    /// The process has as many Engine.IO sessions (haft's preload).
+    Sessions {
+        /// Their number.
+        count: u64,
+    },
+    /// No session is left, after [`Session::linger`] (haft's preload).
+    Idle,
     /// To be forwarded as it is, where [`super::Relay::route`] says.
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.
@@ -233,6 +244,9 @@ impl Session {
             WorkerMessage::Closing => Effect::WantsReplacement,
             WorkerMessage::SessionOpened { sid } => Effect::SessionOpened { sid },
             WorkerMessage::SessionClosed { sid } => Effect::SessionClosed { sid },
+            WorkerMessage::Tags => Effect::Tags,
+            WorkerMessage::Sessions { count } => Effect::Sessions { count },
+            WorkerMessage::Idle => Effect::Idle,
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
         };
@@ -262,17 +276,21 @@ impl Session {
     }
 
     /// Adds a connection. Yields its sequence number: they count from 0.
-    pub fn connection(&mut self, delivery: Delivery<'_>) -> u64 {
+    ///
+    /// `told`: the client's address, where a proxy said another than the socket's own; port 0 if it said none. haft's
+    /// preload shows it to the program; without the preload Node pays no heed to it.
+    pub fn connection(&mut self, delivery: Delivery<'_>, told: Option<SocketAddr>) -> u64 {
         let number = self.next_connection;
         let handle = Handle::Connection(number);
         let (voice, message) = (&mut self.voice, &self.message);
         match delivery {
             Delivery::Server { key } => {
                 let seq = Some(voice.next_seq());
-                self.outgoing.with_handle(Passing { handle, seq }, |out| voice.connection(key, out));
+                self.outgoing.with_handle(Passing { handle, seq }, |out| voice.connection(key, told, out));
             }
             Delivery::Message => {
-                self.outgoing.with_handle(Passing { handle, seq: None }, |out| out.extend_from_slice(message));
+                let write = |out: &mut Vec<u8>| voice.message(message, told, out);
+                self.outgoing.with_handle(Passing { handle, seq: None }, write);
             }
         }
         self.next_connection += 1;
@@ -285,6 +303,13 @@ impl Session {
         self.leaving = true;
         let voice = &mut self.voice;
         self.outgoing.plain(|out| voice.disconnect(out));
+    }
+
+    /// Tells a worker that said [`Effect::Tags`] that it gets no new session, and is to say when the last one has
+    /// ended: [`Effect::Idle`]. Connections may still be given to it.
+    pub fn linger(&mut self) {
+        let voice = &self.voice;
+        self.outgoing.plain(|out| voice.linger(out));
     }
 
     /// Forwards another worker's message ([`Frame::whole`]). `false`: it was dropped, because too much waits already.

@@ -105,7 +105,7 @@ impl NodeLink {
                 return Ok(obstacle);
             };
             from = at;
-            self.session.connection(delivery);
+            self.session.connection(delivery, None);
             outbox.push(connection);
         }
     }
@@ -224,7 +224,11 @@ impl NodeLink {
                 }
             };
             match session.hear(&frame)? {
-                Effect::Nothing | Effect::SessionClosed { .. } => {}
+                Effect::Nothing
+                | Effect::SessionClosed { .. }
+                | Effect::Tags
+                | Effect::Sessions { .. }
+                | Effect::Idle => {}
                 Effect::Online => *life = Life::Online,
                 Effect::Ask(query) => {
                     if matches!(life, Life::Online) {

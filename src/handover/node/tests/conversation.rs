@@ -1,6 +1,7 @@
 //! Sessions with workers that behave and with workers that do not.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
@@ -94,7 +95,7 @@ proptest! {
             match step {
                 Step::Connect { by_message } => {
                     let delivery = if by_message { Delivery::Message } else { Delivery::Server { key: KEY } };
-                    prop_assert_eq!(session.connection(delivery), seqs.len() as u64);
+                    prop_assert_eq!(session.connection(delivery, None), seqs.len() as u64);
                     seqs.push((!by_message).then_some(seq));
                     seq += u64::from(!by_message);
                 }
@@ -162,7 +163,8 @@ proptest! {
     ) {
         let mut session = session(Serialization::Json);
         for at in 0..connections {
-            session.connection(if at % 3 == 0 { Delivery::Message } else { Delivery::Server { key: KEY } });
+            let told = (at % 2 == 0).then(|| SocketAddr::from(([203, 0, 113, 9], 4711)));
+            session.connection(if at % 3 == 0 { Delivery::Message } else { Delivery::Server { key: KEY } }, told);
         }
         for _ in 0..sent {
             let Some(len) = session.next().map(|(bytes, _)| bytes.len()) else { break };
@@ -185,11 +187,11 @@ proptest! {
 fn what_was_never_sent_cannot_be_answered() {
     for line in [ACK, NACK] {
         let mut session = session(Serialization::Json);
-        session.connection(Delivery::Message);
+        session.connection(Delivery::Message, None);
         assert!(matches!(hear(&mut session, Serialization::Json, line), Err(Violation::NothingToAcknowledge)));
     }
     let mut session = session(Serialization::Json);
-    session.connection(Delivery::Server { key: KEY });
+    session.connection(Delivery::Server { key: KEY }, None);
     assert_eq!(hear(&mut session, Serialization::Json, &accepted(0, true)).expect("not sent yet"), Effect::Nothing);
     let error = hear(&mut session, Serialization::Json, &accepted(1, true)).expect_err("never said");
     assert!(matches!(error, Violation::AnsweredUnsaid { ack: 1, said: 1 }), "{error}");
@@ -292,7 +294,7 @@ fn connections_are_written_into_the_room_that_is_there() {
     let mut session = session(Serialization::Json);
     for round in 0..50 {
         for _ in 0..64 {
-            session.connection(Delivery::Server { key: KEY });
+            session.connection(Delivery::Server { key: KEY }, None);
         }
         let before = session.held();
         send_all(&mut session);

@@ -1,9 +1,13 @@
 //! The lines that were captured between real primaries and real workers (Node 14 to 26), word for word.
 
-use super::{framed, read, tcp};
+use std::net::SocketAddr;
+
+use super::{body_of, framed, read, tcp};
 use crate::handover::node::message::WorkerMessage;
 use crate::handover::node::say::Voice;
-use crate::handover::node::{AddressType, Answer, Outcome, Query, Routing, Serialization, SharedKind, Sockname};
+use crate::handover::node::{
+    AddressType, Answer, ConnectionMessage, Outcome, Query, Routing, Serialization, SharedKind, Sockname,
+};
 
 fn of_line(line: &str) -> WorkerMessage<'_> {
     read(Serialization::Json, line.as_bytes())
@@ -39,6 +43,13 @@ fn a_worker_s_short_messages() {
         (r#"{"cmd":"NODE_SOCKET_GET_COUNT","key":"k"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_CLUSTER","act":"somethingNew","seq":1}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_CLUSTER","act":"queryServer"}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Tags),
+        (r#"{"cmd":"NODE_HAFT","act":"sessions","count":17}"#, WorkerMessage::Sessions { count: 17 }),
+        (r#"{"cmd":"NODE_HAFT","act":"sessions","count":-1}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
+        (r#"{"cmd":"NODE_HAFT","act":"somethingNew","count":1}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_HAFT"}"#, WorkerMessage::Internal),
         (r#""ready""#, WorkerMessage::Ready),
         (r#"{"cmd":"ready"}"#, WorkerMessage::Ready),
         (r#"{"type":"close"}"#, WorkerMessage::Closing),
@@ -225,14 +236,14 @@ fn the_master_s_answers() {
 #[test]
 fn the_master_s_other_messages() {
     assert_eq!(
-        said(4, |voice, out| voice.connection("null:3456:4:undefined:0", out)),
+        said(4, |voice, out| voice.connection("null:3456:4:undefined:0", None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"null:3456:4:undefined:0","seq":4}}"#
     );
     // The second to the same server is written from the first, and one to another server is not.
     let again = said(8, |voice, out| {
         for key in ["a", "b\"seq\":", "b\"seq\":"] {
             out.truncate(6);
-            voice.connection(key, out);
+            voice.connection(key, None, out);
         }
     });
     assert_eq!(
@@ -243,9 +254,71 @@ fn the_master_s_other_messages() {
     assert_eq!(said(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);
     assert_eq!(said(3, |voice, out| voice.acknowledge_handle(out)), r#"{"cmd":"NODE_HANDLE_ACK"}"#);
     assert_eq!(
-        said(0, |voice, out| voice.connection("/a\"\\\nb", out)),
+        said(0, |voice, out| voice.connection("/a\"\\\nb", None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"/a\"\\\nb","seq":0}}"#
     );
+}
+
+fn told(text: &str) -> Option<SocketAddr> {
+    Some(text.parse().expect("address"))
+}
+
+/// What a proxy said of the client stands behind what Node reads, which is the same with and without it.
+#[test]
+fn a_connection_whose_client_a_proxy_told() {
+    let expected = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"k","seq":2},"haft":{"address":"203.0.113.9","family":"IPv4","port":4711}}"#;
+    assert_eq!(said(2, |voice, out| voice.connection("k", told("203.0.113.9:4711"), out)), expected);
+    let warm = said(0, |voice, out| {
+        for client in [None, told("198.51.100.1:1"), told("203.0.113.9:4711")] {
+            out.truncate(6);
+            voice.connection("k", client, out);
+        }
+    });
+    assert_eq!(warm, expected);
+    let frame = ConnectionMessage::from_json("\"sticky:balance\"").expect("JSON").frame(Serialization::Json);
+    assert_eq!(
+        said(0, |voice, out| voice.message(&frame, told("[2001:db8::1]:0"), out)),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"sticky:balance","haft":{"address":"2001:db8::1","family":"IPv6","port":0}}"#
+    );
+    assert_eq!(
+        said(0, |voice, out| voice.message(&frame, None, out)),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"sticky:balance"}"#
+    );
+    assert_eq!(said(3, |voice, out| voice.linger(out)), r#"{"cmd":"NODE_HAFT","act":"linger"}"#);
+}
+
+/// The same in V8's format, of which the field count is the last byte.
+#[test]
+fn an_advanced_connection_whose_client_a_proxy_told() {
+    let mut voice = Voice::new(Serialization::Advanced);
+    let expected = [
+        b"\x00\x00\x00\x97\xff\x0d\x6f\x22\x03cmd\x22\x0bNODE_HANDLE\x22\x04type\x22\x0anet.Native".as_slice(),
+        b"\x22\x03msg\x6f\x22\x03cmd\x22\x0cNODE_CLUSTER\x22\x03act\x22\x07newconn\x22\x03key\x22\x01k",
+        b"\x22\x03seq\x49\x00\x7b\x04\x22\x04haft\x6f\x22\x07address\x22\x0b203.0.113.9",
+        b"\x22\x06family\x22\x04IPv4\x22\x04port\x49\xce\x49\x7b\x03\x7b\x04",
+    ];
+    let mut out = b"before".to_vec();
+    voice.connection("k", told("203.0.113.9:4711"), &mut out);
+    assert_eq!(out, [b"before", expected.concat().as_slice()].concat());
+    let frame = ConnectionMessage::from_json("7").expect("JSON").frame(Serialization::Advanced);
+    let expected = [
+        b"\x00\x00\x00\x65\xff\x0d\x6f\x22\x03cmd\x22\x0bNODE_HANDLE\x22\x03msg\x49\x0e\x22\x04type".as_slice(),
+        b"\x22\x0anet.Socket\x22\x04haft\x6f\x22\x07address\x22\x0b2001:db8::1",
+        b"\x22\x06family\x22\x04IPv6\x22\x04port\x49\x00\x7b\x03\x7b\x04",
+    ];
+    out.clear();
+    voice.message(&frame, told("[2001:db8::1]:0"), &mut out);
+    assert_eq!(out, expected.concat());
+    out.clear();
+    voice.linger(&mut out);
+    assert_eq!(out, b"\x00\x00\x00\x22\xff\x0d\x6f\x22\x03cmd\x22\x09NODE_HAFT\x22\x03act\x22\x06linger\x7b\x02");
+    for (json, message) in [
+        (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Tags),
+        (r#"{"cmd":"NODE_HAFT","act":"sessions","count":300}"#, WorkerMessage::Sessions { count: 300 }),
+        (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
+    ] {
+        assert_eq!(read(Serialization::Advanced, &body_of(Serialization::Advanced, json)), message, "{json}");
+    }
 }
 
 /// The bytes that a real worker wrote, and ours, which differ in the version alone.

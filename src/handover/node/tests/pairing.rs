@@ -243,7 +243,7 @@ fn a_session_s_connections_are_answered_one_by_one() {
     let mut sent = Vec::new();
     for at in 0..4 {
         let delivery = if at % 2 == 0 { Delivery::Server { key } } else { Delivery::Message };
-        assert_eq!(session.connection(delivery), at);
+        assert_eq!(session.connection(delivery, None), at);
         assert!(session.forward(&[&vec![b' '; 50_000][..], b"1\n"].concat()));
     }
     while let Some((bytes, handle)) = session.next() {

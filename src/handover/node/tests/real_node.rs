@@ -151,7 +151,7 @@ fn talk(serialization: Serialization) {
         connection.set_nonblocking(true).expect("non-blocking");
         let (key, by_message) = (worker.servers.key(crate::handover::node::ServerId::OWN), at % 3 == 0);
         let delivery = if by_message { Delivery::Message } else { Delivery::Server { key: key.expect("key") } };
-        worker.session.connection(delivery);
+        worker.session.connection(delivery, None);
         worker.outbox.raise_limit(u64::MAX).expect("limit");
         worker.outbox.push(connection.into());
         let expected =
