@@ -3,6 +3,7 @@
 //! [`crate::flags`] turns what was typed into a [`Config`].
 
 mod command;
+mod first;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::addr::ListenAddr;
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
+pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;
@@ -29,6 +31,12 @@ pub struct Config {
     pub affinity: Affinity,
     /// How much of an address is the key.
     pub prefix: Prefix,
+    /// How sessions are told apart, if they stick.
+    pub sessions: Sessions,
+    /// What is learnt of a client from a proxy before haft.
+    pub proxies: Proxies,
+    /// How a connection's first request is waited for, where it must be looked at.
+    pub first: FirstRequest,
     /// Length of the kernel's accept queue, per listener; the kernel caps it at `net.core.somaxconn` (listen(2)).
     pub backlog: u32,
     /// Most connections sent to one worker and not yet acknowledged, at least 1.
@@ -94,6 +102,14 @@ impl Config {
         self.listen.clone().unwrap_or_else(|| vec![ListenAddr::default()])
     }
 
+    /// Whether connections must be looked at before they can be assigned.
+    pub fn peeks(&self) -> bool {
+        self.affinity == Affinity::Session
+            || !self.sessions.sticky_paths.is_empty()
+            || self.proxies.protocol
+            || self.proxies.header.is_some()
+    }
+
     /// Compares the limit on open descriptors of the master (RLIMIT_NOFILE, after it was raised) with what it needs.
     ///
     /// A worker costs the master 6 descriptors and, for each connection on its way to it, the copy that is kept until
@@ -141,6 +157,8 @@ pub enum Program {
 pub enum Affinity {
     /// The client's address.
     Ip,
+    /// The session that the first request of a connection names.
+    Session,
     /// Nothing: the worker with the least in flight, then round robin.
     None,
 }
@@ -256,7 +274,7 @@ macro_rules! words {
 // A path, by which the modules of this one find it.
 use words;
 
-words!(Affinity, "ip or none", Ip = "ip", None = "none");
+words!(Affinity, "ip, session or none", Ip = "ip", Session = "session", None = "none");
 words!(LogFormat, "text or json", Text = "text", Json = "json");
 words!(Transport, "polling or websocket", Polling = "polling", Websocket = "websocket");
 
@@ -271,6 +289,9 @@ mod tests {
             prefix_output: false,
             affinity: Affinity::Ip,
             prefix: Prefix { ipv4: 32, ipv6: 128 },
+            sessions: Sessions::default(),
+            proxies: Proxies::default(),
+            first: FirstRequest::default(),
             backlog: 4096,
             max_in_flight,
             hold_timeout: Duration::from_secs(5),
@@ -330,12 +351,12 @@ mod tests {
         for transport in [Transport::Polling, Transport::Websocket] {
             assert_eq!(transport.to_string().parse(), Ok(transport));
         }
-        for affinity in [Affinity::Ip, Affinity::None] {
+        for affinity in [Affinity::Ip, Affinity::Session, Affinity::None] {
             assert_eq!(affinity.to_string().parse(), Ok(affinity));
         }
         for format in [LogFormat::Text, LogFormat::Json] {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
-        assert_eq!("IP".parse::<Affinity>().expect_err("case matters").to_string(), "write ip or none");
+        assert_eq!("IP".parse::<Affinity>().expect_err("case matters").to_string(), "write ip, session or none");
     }
 }

@@ -11,13 +11,16 @@ mod effective;
 mod engine;
 mod error;
 mod file;
+mod first;
 mod handover;
 mod hanging;
 mod listening;
 mod node;
 mod number;
+mod proxies;
 mod routing;
 mod said;
+mod sessions;
 mod time;
 mod typed;
 mod watching;
@@ -36,7 +39,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
-use crate::config::{Config, DialectChoice, Log, Prefix, Program};
+use crate::config::{Affinity, Config, DialectChoice, Log, Prefix, Program};
 pub use file::YamlError;
 
 use error::{FlagsError, Owner};
@@ -78,6 +81,12 @@ struct Flags {
     workers: workers::Workers,
     #[command(flatten)]
     routing: routing::Routing,
+    #[command(flatten)]
+    sessions: sessions::SessionFlags,
+    #[command(flatten)]
+    proxies: proxies::ProxyFlags,
+    #[command(flatten)]
+    first: first::FirstFlags,
     #[command(flatten)]
     handover: handover::HandOver,
     #[command(flatten)]
@@ -174,7 +183,7 @@ fn configure(args: &[OsString]) -> Result<(Config, bool), FlagsError> {
         Some(file) => command.clone().try_get_matches_from(with_file(&command, args, file, &said)?)?,
         None => typed,
     })?;
-    check_heeded(&command, flags.node.dialect, &said)?;
+    check_heeded(&command, &flags, &said)?;
     let check = flags.configuration.check;
     Ok((flags.resolve(&said)?, check))
 }
@@ -202,7 +211,7 @@ fn with_file(command: &Command, args: &[OsString], file: &File, said: &Said) -> 
 }
 
 /// Refuses flags that what is to run would not heed.
-fn check_heeded(command: &Command, dialect: DialectChoice, said: &Said) -> Result<(), FlagsError> {
+fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), FlagsError> {
     let topic = |heading| -> Vec<String> {
         command.get_arguments().filter(|arg| arg.get_help_heading() == Some(heading)).map(said::key).collect()
     };
@@ -214,8 +223,12 @@ fn check_heeded(command: &Command, dialect: DialectChoice, said: &Said) -> Resul
     if !said.is_given("command") {
         return refuse(&of_node, Owner::Command);
     }
-    refuse(&topic(engine::HEADING), Owner::Engine)?;
-    if dialect == DialectChoice::Haft {
+    let mut of_engine = topic(engine::HEADING);
+    if flags.routing.affinity == Affinity::Session {
+        of_engine.retain(|key| key != "path");
+    }
+    refuse(&of_engine, Owner::Engine)?;
+    if flags.node.dialect == DialectChoice::Haft {
         of_node.retain(|key| key != node::DIALECT);
         refuse(&of_node, Owner::Node { dialect: said.name(node::DIALECT) })?;
     }
@@ -225,6 +238,8 @@ fn check_heeded(command: &Command, dialect: DialectChoice, said: &Said) -> Resul
 impl Flags {
     /// Checks what concerns more than one flag, and what is outside of haft.
     fn resolve(self, said: &Said) -> Result<Config, FlagsError> {
+        let affinity = self.routing.affinity;
+        let sessions = self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, affinity, said)?;
         let program = match self.command.first() {
             Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: said.name("command") }),
             Some(_) => Program::Command(self.node.resolve(self.command)),
@@ -238,7 +253,10 @@ impl Flags {
             backlog,
             workers: self.workers.workers.resolve()?,
             prefix_output: self.workers.prefix_output,
-            affinity: self.routing.affinity,
+            affinity,
+            sessions,
+            proxies: self.proxies.resolve(said)?,
+            first: self.first.resolve(),
             prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
             max_in_flight: self.handover.max_in_flight,
             hold_timeout: self.timeouts.hold_timeout,

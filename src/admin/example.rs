@@ -2,7 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{ControlCounts, ExitStatus, Histogram, ReloadState, ReloadStatus, SlotState, SlotStatus, Snapshot};
+use super::{
+    ControlCounts, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing, SlotState, SlotStatus, Snapshot,
+};
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
 pub(super) fn snapshot() -> Snapshot {
@@ -26,6 +28,14 @@ pub(super) fn snapshot() -> Snapshot {
         redelivered_unread: 6,
         redelivered_unacknowledged: 7,
         returned: 8,
+        routing: Routing {
+            routed: vec![("address", 0), ("session", 21)],
+            passed: 22,
+            peeking: 2,
+            given_up: vec![("timeout", 23)],
+            proxy_headers: vec![("taken", 24), ("malformed", 0)],
+            client_ip_headers: vec![("taken", 0), ("malformed", 25)],
+        },
         accept_errors: vec![("emfile", 1), ("aborted", 9)],
         hand_over,
         descriptors_open: 31,
@@ -65,6 +75,7 @@ fn ready_slot() -> SlotStatus {
         held: 0,
         delivered: 70,
         open: Some(11),
+        sessions: Some(26),
         respawned: 0,
         deaths_by_reason: Vec::new(),
         last_exit: None,
@@ -86,6 +97,7 @@ fn gone_slot() -> SlotStatus {
         held: 4,
         delivered: 20,
         open: None,
+        sessions: None,
         respawned: 3,
         deaths_by_reason: vec![("signal SIGKILL".to_owned(), 2), ("a \"quoted\"\nline\\".to_owned(), 1)],
         last_exit: Some(ExitStatus { description: "signal SIGKILL".to_owned(), unix_time: 1_700_003_000 }),

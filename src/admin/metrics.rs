@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, no_labels};
 use super::negotiate::Format;
-use super::snapshot::{ControlCounts, ReloadState, SlotState, SlotStatus, Snapshot, seconds_since_1970};
+use super::snapshot::{ControlCounts, ReloadState, Routing, SlotState, SlotStatus, Snapshot, seconds_since_1970};
 
 /// The body of `/metrics`.
 ///
@@ -40,6 +40,7 @@ impl Collector for Scrape {
         let mut families = Families::new(encoder, self.format);
         connections(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
+        routing(&mut families, &self.snapshot.routing)?;
         workers(&mut families, &self.snapshot.slots)?;
         supervision(&mut families, &self.snapshot)?;
         node(&mut families, &self.snapshot)?;
@@ -108,6 +109,38 @@ fn redelivery(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter("haft_connections_returned", "Connections that a worker gave back.", [(no_labels(), now.returned)])
 }
 
+fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
+    families.counter(
+        "haft_connections_routed",
+        "What decided which worker a connection goes to.",
+        now.routed.iter().map(|(way, count)| (vec![("by", Cow::from(*way))], *count)),
+    )?;
+    families.counter(
+        "haft_connections_passed",
+        "Connections that a worker passed on, since they brought a request of another worker's session.",
+        [(no_labels(), now.passed)],
+    )?;
+    families.gauge(
+        "haft_connections_peeking",
+        "Connections held whose first request has not come.",
+        [(no_labels(), now.peeking)],
+    )?;
+    families.counter(
+        "haft_peeks_given_up",
+        "Connections that were assigned, or refused, without their first request having been seen.",
+        by_reason(&now.given_up),
+    )?;
+    let by_outcome = |counts: &[(&'static str, u64)]| -> Vec<_> {
+        counts.iter().map(|(outcome, count)| (vec![("outcome", Cow::from(*outcome))], *count)).collect()
+    };
+    families.counter("haft_proxy_headers", "PROXY headers of trusted peers.", by_outcome(&now.proxy_headers))?;
+    families.counter(
+        "haft_client_ip_headers",
+        "First requests of trusted peers, by the header that tells the client's address.",
+        by_outcome(&now.client_ip_headers),
+    )
+}
+
 fn workers(families: &mut Families<'_>, slots: &[SlotStatus]) -> fmt::Result {
     families.gauge(
         "haft_worker_state",
@@ -145,6 +178,11 @@ fn workers(families: &mut Families<'_>, slots: &[SlotStatus]) -> fmt::Result {
         "haft_worker_connections_open",
         "Connections that the slot's worker says it has.",
         by_slot(slots, |status| status.open),
+    )?;
+    families.gauge(
+        "haft_worker_sessions",
+        "Sessions of the slot's worker, as far as they are known (with --affinity session).",
+        by_slot(slots, |status| status.sessions),
     )
 }
 
@@ -223,180 +261,4 @@ fn process(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::example;
-    use super::super::exposition::Exposition;
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(snapshot: Snapshot, format: Format) -> Exposition {
-        Exposition::read(&encode(snapshot, format).expect("a page"), format)
-    }
-
-    /// A sample's name, labels and value.
-    type Expected = (&'static str, &'static [(&'static str, &'static str)], f64);
-
-    fn balance(page: &Exposition) -> f64 {
-        page.sum("haft_connections_accepted_total")
-            - page.sum("haft_connections_delivered_total")
-            - page.sum("haft_connections_refused_total")
-            - page.sum("haft_connections_in_flight")
-    }
-
-    #[test]
-    fn every_promised_family_is_there_with_its_type_and_labels() {
-        let page = read(example::snapshot(), Format::Text);
-        let promised: [(&str, &str, &[&str]); 33] = [
-            ("haft_connections_accepted_total", "counter", &[]),
-            ("haft_connections_delivered_total", "counter", &["slot"]),
-            ("haft_connections_refused_total", "counter", &["reason"]),
-            ("haft_connections_in_flight", "gauge", &[]),
-            ("haft_connections_held", "gauge", &[]),
-            ("haft_connections_redelivered_total", "counter", &["state"]),
-            ("haft_connections_returned_total", "counter", &[]),
-            ("haft_accept_errors_total", "counter", &["reason"]),
-            ("haft_handover_seconds", "histogram", &[]),
-            ("haft_handover_seconds_bucket", "", &["le"]),
-            ("haft_workers_respawned_total", "counter", &["slot"]),
-            ("haft_worker_state", "gauge", &["slot", "state"]),
-            ("haft_worker_exits_total", "counter", &["reason", "slot"]),
-            ("haft_worker_connections_in_flight", "gauge", &["slot"]),
-            ("haft_worker_connections_held", "gauge", &["slot"]),
-            ("haft_worker_connections_open", "gauge", &["slot"]),
-            ("haft_generation", "gauge", &[]),
-            ("haft_reload_under_way", "gauge", &[]),
-            ("haft_reloads_total", "counter", &["outcome"]),
-            ("haft_workers_hung_total", "counter", &[]),
-            ("haft_workers_hang_killed_total", "counter", &[]),
-            ("haft_worker_hung", "gauge", &["slot"]),
-            ("haft_slot_drained", "gauge", &["slot"]),
-            ("haft_workers_draining", "gauge", &["slot"]),
-            ("haft_node_messages_total", "counter", &[]),
-            ("haft_node_messages_dropped_total", "counter", &[]),
-            ("haft_control_requests_total", "counter", &["action"]),
-            ("haft_control_refused_total", "counter", &["reason"]),
-            ("process_open_fds", "gauge", &[]),
-            ("process_max_fds", "gauge", &[]),
-            ("process_start_time_seconds", "gauge", &[]),
-            ("haft_build_info", "gauge", &["version"]),
-            ("haft_handover_seconds_count", "", &[]),
-        ];
-        for (name, kind, labels) in promised {
-            assert_eq!(page.kinds.get(name).map_or("", String::as_str), kind, "{name}");
-            assert_eq!(page.label_names(name), labels, "{name}");
-        }
-        assert_eq!(page.kinds.len(), promised.iter().filter(|(_, kind, _)| !kind.is_empty()).count());
-    }
-
-    #[test]
-    fn the_numbers_are_the_snapshots() {
-        let page = read(example::snapshot(), Format::Text);
-        let expected: [Expected; 31] = [
-            ("haft_connections_accepted_total", &[], 100.0),
-            ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
-            ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
-            ("haft_connections_in_flight", &[], 5.0),
-            ("haft_connections_held", &[], 4.0),
-            ("haft_connections_redelivered_total", &[("state", "unread")], 6.0),
-            ("haft_connections_redelivered_total", &[("state", "unacknowledged")], 7.0),
-            ("haft_connections_returned_total", &[], 8.0),
-            ("haft_accept_errors_total", &[("reason", "aborted")], 9.0),
-            ("haft_workers_respawned_total", &[("slot", "1")], 3.0),
-            ("haft_worker_exits_total", &[("slot", "1"), ("reason", "signal SIGKILL")], 2.0),
-            ("haft_worker_exits_total", &[("slot", "1"), ("reason", "a \"quoted\"\nline\\")], 1.0),
-            ("haft_worker_connections_in_flight", &[("slot", "0")], 1.0),
-            ("haft_worker_connections_open", &[("slot", "0")], 11.0),
-            ("haft_generation", &[], 2.0),
-            ("haft_reload_under_way", &[], 1.0),
-            ("haft_reloads_total", &[("outcome", "done")], 14.0),
-            ("haft_reloads_total", &[("outcome", "failed")], 15.0),
-            ("haft_workers_hung_total", &[], 16.0),
-            ("haft_workers_hang_killed_total", &[], 17.0),
-            ("haft_worker_hung", &[("slot", "0")], 0.0),
-            ("haft_slot_drained", &[("slot", "0")], 0.0),
-            ("haft_slot_drained", &[("slot", "1")], 1.0),
-            ("haft_workers_draining", &[("slot", "0")], 3.0),
-            ("haft_node_messages_total", &[], 18.0),
-            ("haft_node_messages_dropped_total", &[], 19.0),
-            ("haft_control_requests_total", &[("action", "reload")], 12.0),
-            ("haft_control_refused_total", &[("reason", "no_token")], 13.0),
-            ("process_open_fds", &[], 31.0),
-            ("process_start_time_seconds", &[], 1_700_000_000.25),
-            ("haft_build_info", &[("version", "1.2.3")], 1.0),
-        ];
-        for (name, labels, value) in expected {
-            assert_eq!(page.value(name, labels), Some(value), "{name} {labels:?}");
-        }
-        assert_eq!(page.value("haft_worker_connections_open", &[("slot", "1")]), None, "not said, so not shown");
-        assert_eq!(balance(&page), 0.0);
-    }
-
-    #[test]
-    fn each_slot_is_in_exactly_one_state() {
-        let page = read(example::snapshot(), Format::Text);
-        for (slot, is) in [("0", "ready"), ("1", "gone")] {
-            for state in SlotState::ALL.map(SlotState::name) {
-                let value = page.value("haft_worker_state", &[("slot", slot), ("state", state)]);
-                assert_eq!(value, Some(f64::from(u8::from(state == is))), "slot {slot} {state}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_histogram_is_cumulative_and_complete() {
-        let page = read(example::snapshot(), Format::Text);
-        let mut buckets: Vec<(f64, f64)> = (page.samples.iter())
-            .filter(|((name, _), _)| name == "haft_handover_seconds_bucket")
-            .map(|((_, labels), count)| (labels["le"].replace("+Inf", "inf").parse().expect("bound"), *count))
-            .collect();
-        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        assert_eq!((buckets[0].0, buckets[18].0, buckets[19].0), (1e-5, 10.0, f64::INFINITY));
-        assert!(buckets.is_sorted_by_key(|(_, count)| *count), "{buckets:?}");
-        assert_eq!(page.value("haft_handover_seconds_count", &[]), Some(90.0));
-        assert_eq!(buckets[19].1, 90.0);
-        // 15, 16 ... 20 us are the six within 20 us.
-        assert_eq!((buckets[0].1, buckets[1].1), (0.0, 6.0));
-        let sum: u32 = (15..105).sum();
-        assert_eq!(page.value("haft_handover_seconds_sum", &[]), Some(f64::from(sum) / 1e6));
-    }
-
-    #[test]
-    fn a_master_without_slots_and_without_traffic_still_gives_a_page() {
-        let snapshot = Snapshot {
-            accepted: 0,
-            delivered: Vec::new(),
-            refused: Vec::new(),
-            in_flight: 0,
-            hand_over: super::super::Histogram::new(),
-            slots: Vec::new(),
-            ..example::snapshot()
-        };
-        for format in [Format::Text, Format::OpenMetrics] {
-            assert_eq!(balance(&read(snapshot.clone(), format)), 0.0);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn both_forms_show_the_same_samples_and_keep_the_balance(
-            delivered in proptest::collection::vec(0..1_000_000_u64, 2),
-            refused in proptest::collection::vec(0..1_000_000_u64, 2),
-            in_flight in 0..1_000_u64,
-            reason in "\\PC{0,20}",
-        ) {
-            let mut snapshot = example::snapshot();
-            snapshot.accepted = delivered.iter().sum::<u64>() + refused.iter().sum::<u64>() + in_flight;
-            snapshot.refused = vec![("one", refused[0]), ("another", refused[1])];
-            snapshot.delivered = delivered;
-            snapshot.in_flight = in_flight;
-            snapshot.slots[1].deaths_by_reason[0].0.clone_from(&reason);
-            prop_assert!(snapshot.is_balanced());
-
-            let text = read(snapshot.clone(), Format::Text);
-            let open_metrics = read(snapshot, Format::OpenMetrics);
-            prop_assert_eq!(&text.samples, &open_metrics.samples);
-            prop_assert_eq!(balance(&text), 0.0);
-            prop_assert_eq!(text.value("haft_worker_exits_total", &[("slot", "1"), ("reason", &reason)]), Some(2.0));
-        }
-    }
-}
+mod tests;

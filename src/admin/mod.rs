@@ -41,5 +41,5 @@ pub use histogram::Histogram;
 pub use metrics::encode;
 pub use negotiate::Format;
 pub use server::{AdminListener, serve};
-pub use snapshot::{ControlCounts, ExitStatus, ReloadState, ReloadStatus, SlotState, SlotStatus, Snapshot};
+pub use snapshot::{ControlCounts, ExitStatus, ReloadState, ReloadStatus, Routing, SlotState, SlotStatus, Snapshot};
 pub use token::{TokenFile, TokenFileError};

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Where clients connect, as actually bound.
     pub listen: Vec<String>,
-    /// What sticks to a slot (`ip`, `none`).
+    /// What sticks to a slot (`ip`, `session`, `none`).
     pub affinity: String,
     /// Whether the master has been told to stop.
     pub stopping: bool,
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub redelivered_unacknowledged: u64,
     /// Connections that a worker gave back.
     pub returned: u64,
+    /// What decided where connections went, and what was learnt for it.
+    pub routing: Routing,
     /// Calls of accept(2) that gave no connection, by reason (waiting queues that were empty not counted).
     #[serde(serialize_with = "as_map")]
     pub accept_errors: Vec<(&'static str, u64)>,
@@ -74,6 +76,28 @@ pub struct Snapshot {
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.
     pub slots: Vec<SlotStatus>,
+}
+
+/// What decided where connections went, and what was learnt for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Routing {
+    /// Connections by what decided which worker they go to.
+    #[serde(serialize_with = "as_map")]
+    pub routed: Vec<(&'static str, u64)>,
+    /// Connections that a worker passed on, since they brought a request of another worker's session. Each is counted as
+    /// accepted once more.
+    pub passed: u64,
+    /// Of the connections that are held, those whose first request has not come.
+    pub peeking: u64,
+    /// Connections that were assigned, or refused, without their first request having been seen, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub given_up: Vec<(&'static str, u64)>,
+    /// PROXY headers of trusted peers, by outcome.
+    #[serde(serialize_with = "as_map")]
+    pub proxy_headers: Vec<(&'static str, u64)>,
+    /// First requests of trusted peers by what the header said that tells the client's address.
+    #[serde(serialize_with = "as_map")]
+    pub client_ip_headers: Vec<(&'static str, u64)>,
 }
 
 /// A reload, as far as it has come.
@@ -140,6 +164,8 @@ pub struct SlotStatus {
     pub delivered: u64,
     /// Connections that the worker says it has, if it says so.
     pub open: Option<u64>,
+    /// Sessions that the worker has, as far as they are known, if sessions stick.
+    pub sessions: Option<u64>,
     /// How often a worker of this slot was replaced because it had ended by itself.
     pub respawned: u64,
     /// Ends of this slot's workers, by reason.

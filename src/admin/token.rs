@@ -67,6 +67,15 @@ impl TokenFile {
         self.read().map(drop)
     }
 
+    /// What the file holds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn text(&self) -> Result<String, TokenFileError> {
+        Ok(self.read()?.0)
+    }
+
     pub(super) fn read(&self) -> Result<Token, TokenFileError> {
         // Without O_NONBLOCK opening a pipe waits for its writer (fifo(7)).
         let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&self.path)?;

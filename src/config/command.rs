@@ -34,7 +34,7 @@ pub enum DialectChoice {
 }
 
 /// How haft stands in for the primary of Node's cluster.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeOptions {
     /// How the program gets its connections.
     pub style: NodeStyle,
@@ -42,6 +42,14 @@ pub struct NodeOptions {
     pub serialization: Serialization,
     /// Whether a worker is ready only once it has sent `"ready"` with `process.send`.
     pub wait_ready: bool,
+    /// Whether programs are given the preload, where it has something to do.
+    pub preload: bool,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { style: NodeStyle::default(), serialization: Serialization::default(), wait_ready: false, preload: true }
+    }
 }
 
 words!(DialectChoice, "auto, haft or node", Auto = "auto", Haft = "haft", Node = "node");

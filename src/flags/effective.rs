@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{CommandLine, Config, DialectChoice, Engine, Program};
+use crate::config::{Affinity, CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 
 impl Config {
@@ -39,6 +39,13 @@ impl Config {
             ("affinity", one(self.affinity)),
             ("ipv4-prefix", one(self.prefix.ipv4)),
             ("ipv6-prefix", one(self.prefix.ipv6)),
+            ("sticky-path", many(&self.sessions.sticky_paths)),
+            ("proxy-protocol", one(self.proxies.protocol)),
+            ("client-ip-header", self.proxies.header.as_ref().map_or(Node::Nothing, one)),
+            ("trusted-proxy", many(&self.proxies.trusted.iter().collect::<Vec<_>>())),
+            ("peek-timeout", span(self.first.timeout)),
+            ("peek-timeout-action", one(self.first.timeout_action)),
+            ("max-peeking", one(self.first.most)),
             ("max-in-flight", one(self.max_in_flight)),
             ("hold-timeout", span(self.hold_timeout)),
             ("start-timeout", span(self.start_timeout)),
@@ -50,6 +57,13 @@ impl Config {
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
         ];
+        if self.affinity == Affinity::Session {
+            let sessions = &self.sessions;
+            entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| one(&secret.said))));
+            if matches!(self.program, Program::Command(_)) {
+                entries.push(("path", one(&sessions.path)));
+            }
+        }
         match &self.program {
             Program::Command(command) => entries.extend(command_entries(command)),
             Program::BuiltIn(engine) => entries.extend(engine_entries(engine)),
@@ -65,6 +79,7 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
             ("node-style", one(&command.node.style)),
             ("node-serialization", one(command.node.serialization)),
             ("wait-ready", one(command.node.wait_ready)),
+            ("no-preload", one(!command.node.preload)),
         ]);
     }
     entries
@@ -117,8 +132,13 @@ mod tests {
 
     use super::*;
     use crate::addr::ListenAddr;
-    use crate::config::{Affinity, Log, LogFormat, NodeOptions, NodeStyle, Prefix, Serialization, Transport};
+    use crate::config::{
+        Affinity, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
+        Serialization, Sessions, TagSecret, Transport,
+    };
     use crate::flags::testing::{Folder, config, told};
+    use crate::peek::ClientHeader;
+    use crate::route::TagKey;
 
     fn listen() -> impl Strategy<Value = Vec<ListenAddr>> {
         // Each port once, so that none overlap.
@@ -176,10 +196,12 @@ mod tests {
         ];
         let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
         let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
-        (style, serialization, any::<bool>()).prop_map(|(style, serialization, wait_ready)| NodeOptions {
+        let switches = (any::<bool>(), any::<bool>());
+        (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, preload))| NodeOptions {
             style,
             serialization,
             wait_ready,
+            preload,
         })
     }
 
@@ -202,8 +224,32 @@ mod tests {
         })
     }
 
+    /// What is learnt of a client beyond its address. What does not go together is made fit by the caller.
+    fn routing() -> impl Strategy<Value = (Sessions, Proxies, FirstRequest)> {
+        let path = || "(/[a-z0-9._~-]{3,9}){1,3}/";
+        let secret = option::of("[a-z ]{16,20}".prop_map(|said| TagSecret { key: TagKey::of_text(&said), said }));
+        let sessions = (path(), prop::collection::vec(path(), 0..3), secret)
+            .prop_map(|(path, sticky_paths, tag_key)| Sessions { path, sticky_paths, tag_key });
+        let header =
+            option::of(prop_oneof![Just("x-forwarded-for"), Just("forwarded"), Just("x-real-ip"), Just("x-me")]);
+        let trusted = subsequence(vec!["10.0.0.0/8", "::1", "unix", "2001:db8::/32"], 1..=4);
+        let proxies = (any::<bool>(), header, trusted).prop_map(|(protocol, header, trusted)| {
+            let header = header.map(|name| name.parse::<ClientHeader>().expect("a name"));
+            let told = protocol || header.is_some();
+            let trusted = trusted.into_iter().filter(|_| told).map(|text| text.parse().expect("a network"));
+            Proxies { protocol, header, trusted: trusted.collect() }
+        });
+        let action = prop_oneof![Just(PeekTimeoutAction::HandOver), Just(PeekTimeoutAction::Close)];
+        let first = (span(1), action, 1usize..=1_000_000).prop_map(|(timeout, timeout_action, most)| FirstRequest {
+            timeout,
+            timeout_action,
+            most,
+        });
+        (sessions, proxies, first)
+    }
+
     fn configs(dir: String) -> impl Strategy<Value = Config> {
-        let affinity = prop_oneof![Just(Affinity::Ip), Just(Affinity::None)];
+        let affinity = prop_oneof![Just(Affinity::Ip), Just(Affinity::Session), Just(Affinity::None)];
         let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
         let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
         let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
@@ -214,8 +260,19 @@ mod tests {
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
         let admin = prop_oneof![tcp, Just((None, None)), Just((Some(ListenAddr::Unix("/run/y".into())), None))];
-        (numbers, affinity, prefix, times, admin, log, program(dir)).prop_map(
-            |(numbers, affinity, prefix, times, admin, log, (program, listen))| {
+        let routing = (affinity, prefix, routing());
+        (numbers, routing, times, admin, log, program(dir)).prop_map(
+            |(numbers, routing, times, admin, log, (program, listen))| {
+                let (affinity, prefix, (mut sessions, proxies, first)) = routing;
+                match &program {
+                    Program::BuiltIn(engine) => sessions.path.clone_from(&engine.path),
+                    Program::Command(_) if affinity == Affinity::Session => {}
+                    Program::Command(_) => sessions.path = Sessions::default().path,
+                }
+                sessions.tag_key.take_if(|_| affinity != Affinity::Session);
+                if affinity == Affinity::None {
+                    sessions.sticky_paths.clear();
+                }
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;
                 let (hold_timeout, start_timeout, drain_timeout, hanging) = times;
                 let (admin, admin_token_file) = admin;
@@ -225,6 +282,9 @@ mod tests {
                     prefix_output,
                     affinity,
                     prefix,
+                    sessions,
+                    proxies,
+                    first,
                     backlog,
                     max_in_flight,
                     hold_timeout,

@@ -20,9 +20,9 @@ const LARGEST_MESSAGE: u64 = 1 << 30;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct EngineFlags {
-    /// Where Socket.IO's requests go
+    /// Where Socket.IO's requests go; also for a COMMAND with --affinity session
     #[arg(long, value_name = "PATH", default_value = "/socket.io/", value_parser = request_path)]
-    path: String,
+    pub(super) path: String,
 
     /// Do not serve the client bundle (socket.io.js and its kin) below PATH
     #[arg(
@@ -115,7 +115,7 @@ fn check_folder(dir: &Path, holds: Option<&'static str>) -> Result<(), FolderFau
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ValueError {
+pub(super) enum ValueError {
     #[error("write a path such as /socket.io/")]
     Path,
     #[error("`/` is where the page is, write a path such as /socket.io/")]
@@ -127,7 +127,7 @@ enum ValueError {
 }
 
 /// A request path, given a slash at both ends.
-fn request_path(text: &str) -> Result<String, ValueError> {
+pub(super) fn request_path(text: &str) -> Result<String, ValueError> {
     let inner = text.strip_prefix('/').unwrap_or(text);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     // The characters of a path in RFC 3986, section 3.3; segments are neither empty nor relative.

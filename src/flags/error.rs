@@ -50,6 +50,21 @@ pub(super) enum FlagsError {
     )]
     TokenForNothing { name: String },
 
+    #[error("{name}: it needs --affinity session: no session sticks without it")]
+    NoSessions { name: String },
+
+    #[error("{name}: nothing sticks with --affinity none: leave out one or the other")]
+    NothingSticks { name: String },
+
+    #[error("{name}: give {least} characters or more, such as `openssl rand -hex 32` makes, or @FILE")]
+    ShortSecret { name: String, least: usize },
+
+    #[error("{name}: say whom to believe, such as --trusted-proxy 10.0.0.0/8 (anybody could tell a false address)")]
+    NobodyTrusted { name: String },
+
+    #[error("{name}: nothing is asked of it: add --proxy-protocol or --client-ip-header, or leave it out")]
+    TrustedForNothing { name: String },
+
     #[error("{kill}: {never} is 0, so no worker counts as hung: leave out one or the other")]
     NeverHung { kill: String, never: String },
 

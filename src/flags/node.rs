@@ -44,6 +44,20 @@ pub(super) struct NodeFlags {
     )]
     #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
     wait_ready: bool,
+
+    /// Give Node programs no preload: no tags for their sessions, and a proxy's address as their client's
+    ///
+    /// The preload is a small file that Node loads before the program (--require), with --affinity session and behind
+    /// proxies that tell the client's address. It tags session ids and lets socket.remoteAddress be the client's.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    no_preload: bool,
 }
 
 impl NodeFlags {
@@ -55,6 +69,7 @@ impl NodeFlags {
                 style: self.node_style,
                 serialization: self.node_serialization,
                 wait_ready: self.wait_ready,
+                preload: !self.no_preload,
             },
         }
     }
@@ -78,7 +93,12 @@ mod tests {
         let expected = CommandLine {
             argv: vec!["x".to_owned()],
             dialect: DialectChoice::Auto,
-            node: NodeOptions { style: NodeStyle::Auto, serialization: Serialization::Json, wait_ready: false },
+            node: NodeOptions {
+                style: NodeStyle::Auto,
+                serialization: Serialization::Json,
+                wait_ready: false,
+                preload: true,
+            },
         };
         assert_eq!(command(&[]), expected);
         assert_eq!(command(&[]).node, NodeOptions::default());

@@ -6,12 +6,19 @@ use crate::flags::number::number;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Routing")]
 pub(super) struct Routing {
-    /// What keeps a client on one worker: its address (ip), or nothing (none)
+    /// What keeps a client on one worker: its address (ip), its Socket.IO session (session), or nothing (none)
     ///
-    /// With none a connection goes to the worker that has the fewest on their way to it, in turn if there are several.
-    /// Socket.IO's long-polling needs ip; none is for services that speak only WebSocket.
-    #[arg(long, value_name = "ip|none", default_value = "ip")]
+    /// With session, clients of one address (behind one NAT, one proxy) are spread over all workers, a client may change
+    /// its address, and a session stays with its worker through a reload. haft looks at the first request of each
+    /// connection without consuming it; workers tag their session ids, unmodified Node programs by a preload. With none a
+    /// connection goes to the worker that has the fewest on their way to it, in turn if there are several: only for
+    /// services that speak no long-polling.
+    #[arg(long, value_name = "ip|session|none", default_value = "ip")]
     pub(super) affinity: Affinity,
+
+    /// Only requests below this path stick, the others are spread by load; repeatable [default: all stick]
+    #[arg(long, value_name = "PATH", value_parser = super::engine::request_path)]
+    pub(super) sticky_path: Vec<String>,
 
     /// Leading bits of an IPv4 address that count; 24 keeps each /24 network on one worker
     #[arg(long, value_name = "BITS", default_value = "32", value_parser = number::<0, 32, u8>)]
@@ -31,7 +38,16 @@ mod tests {
     fn affinity_is_ip_unless_said_otherwise() {
         assert_eq!(config(&[]).affinity, Affinity::Ip);
         assert_eq!(config(&["--affinity", "none"]).affinity, Affinity::None);
-        assert!(refused(&["--affinity", "cookie"]).contains("write ip or none"));
+        assert_eq!(config(&["--affinity", "session"]).affinity, Affinity::Session);
+        assert!(refused(&["--affinity", "cookie"]).contains("write ip, session or none"));
+    }
+
+    #[test]
+    fn a_sticky_path_is_a_path() {
+        assert_eq!(config(&[]).sessions.sticky_paths, [""; 0]);
+        let given = config(&["--sticky-path", "socket.io", "--sticky-path=/rtc/"]).sessions.sticky_paths;
+        assert_eq!(given, ["/socket.io/", "/rtc/"]);
+        assert!(refused(&["--sticky-path", "/a b"]).contains("write a path"));
     }
 
     #[test]

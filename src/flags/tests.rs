@@ -13,12 +13,20 @@ use crate::flags::{Flags, Outcome, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 30] = [
+const SAMPLES: [(&str, &str, &str); 39] = [
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
     ("prefix-output", "true", "false"),
-    ("affinity", "none", "ip"),
+    ("affinity", "none", "session"),
+    ("sticky-path", "/a/", "/b/"),
+    ("tag-key", "a secret of some length", "another secret of some length"),
+    ("proxy-protocol", "true", "false"),
+    ("client-ip-header", "forwarded", "x-real-ip"),
+    ("trusted-proxy", "10.0.0.0/8", "::1"),
+    ("peek-timeout", "1s", "2s"),
+    ("peek-timeout-action", "close", "hand-over"),
+    ("max-peeking", "1", "2"),
     ("ipv4-prefix", "24", "16"),
     ("ipv6-prefix", "64", "48"),
     ("max-in-flight", "1", "2"),
@@ -31,6 +39,7 @@ const SAMPLES: [(&str, &str, &str); 30] = [
     ("node-style", "'\"my:connection\"'", "sticky-session"),
     ("node-serialization", "advanced", "json"),
     ("wait-ready", "true", "false"),
+    ("no-preload", "true", "false"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
     ("transports", "polling", "websocket"),
@@ -50,13 +59,22 @@ fn keys() -> BTreeSet<String> {
     Flags::command().get_arguments().map(key).filter(|key| !ONLY_TYPED.contains(&key.as_str())).collect()
 }
 
-/// What to put after a flag, so that it belongs to what runs.
-fn program(key: &str) -> &'static [&'static str] {
+/// The flags that a flag does not go without.
+fn company(key: &str) -> &'static [&'static str] {
     match key {
         "admin-token-file" => &["--admin=9090"],
-        _ if node_keys().contains(key) => &["--", "x"],
+        "tag-key" => &["--affinity=session"],
+        "proxy-protocol" => &["--trusted-proxy=::2", "--client-ip-header=x-me"],
+        "client-ip-header" => &["--trusted-proxy=::2", "--proxy-protocol"],
+        "trusted-proxy" => &["--proxy-protocol"],
         _ => &[],
     }
+}
+
+/// What to put after a flag, so that it belongs to what runs.
+fn program(key: &str) -> Vec<&'static str> {
+    let rest: &[&str] = if node_keys().contains(key) { &["--", "x"] } else { &[] };
+    [company(key), rest].concat()
 }
 
 fn keys_of(config: &Config) -> BTreeSet<String> {
@@ -70,14 +88,14 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 #[test]
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\nprefix-output: false\naffinity: ip\n\
-        ipv4-prefix: 32\nipv6-prefix: 128\nmax-in-flight: 64\nhold-timeout: 5s\nstart-timeout: 30s\n\
+        ipv4-prefix: 32\nipv6-prefix: 128\nproxy-protocol: false\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\nmax-in-flight: 64\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
     assert_eq!(told(&["--check", "-w", "2"]), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
-    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\n";
+    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\nno-preload: false\n";
     for (flags, listeners, rest) in [
         (vec!["--dialect=haft"], "listen:\n- 127.0.0.1:3000\n", "dialect: haft\n".to_owned()),
         (vec!["--dialect=node"], "", format!("dialect: node\n{node}")),
@@ -94,13 +112,14 @@ fn the_documented_default_is_the_effective_one() {
     let command = Flags::command();
     for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_action().takes_values()) {
         let (flag, help) = (key(arg), arg.get_help().map(ToString::to_string).unwrap_or_default());
-        let without = config(program(&flag));
+        // Alone, since only such a flag does not go without another that has no default.
+        let without = config(&if arg.get_default_values().is_empty() { Vec::new() } else { program(&flag) });
         match arg.get_default_values() {
             // clap documents its defaults by itself.
             [default] => {
                 assert!(!help.contains("[default"), "{flag}: {help}");
                 let typed = format!("--{flag}={}", default.to_str().expect("UTF-8"));
-                assert_eq!(config(&[&[typed.as_str()], program(&flag)].concat()), without, "{typed}");
+                assert_eq!(config(&[&[typed.as_str()], &program(&flag)[..]].concat()), without, "{typed}");
             }
             _ => {
                 assert!(help.contains("[default: "), "{flag}: {help}");
@@ -125,7 +144,9 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
     let dir = folder.path();
     let (folder_a, folder_b) = (format!("--static={dir}"), format!("--client-dist={dir}"));
     let token = format!("--admin-token-file={dir}/token");
-    let engine = config(&["--admin=9090", &token, &folder_a, &folder_b, "--cors-origin=*"]);
+    let told = ["--trusted-proxy=::1", "--client-ip-header=x-me", "--affinity=session", "--sticky-path=/a/"];
+    let engine = ["--admin=9090", &token, &folder_a, &folder_b, "--cors-origin=*", "--tag-key=a secret of some length"];
+    let engine = config(&[&engine[..], &told].concat());
     let command = config(&["--", "x"]);
     let both: BTreeSet<_> = keys_of(&engine).union(&keys_of(&command)).cloned().collect();
     assert_eq!(both, keys());
@@ -141,7 +162,7 @@ fn a_flag_and_its_key_mean_the_same_and_the_flag_beats_the_key() {
         let (a, b) = (a.replace("DIR", folder.path()), b.replace("DIR", folder.path()));
         let (typed_a, typed_b) = (format!("--{key}={}", a.trim_matches('\'')), format!("--{key}={b}"));
         let file = folder.yaml(&format!("{key}: {a}\n"));
-        let config = |args: &[&str]| config(&[args, program(key)].concat());
+        let config = |args: &[&str]| config(&[args, &program(key)[..]].concat());
         assert_eq!(config(&["-c", &file]), config(&[&typed_a]), "{key}");
         assert_eq!(config(&["-c", &file, &typed_b]), config(&[&typed_b]), "{key}");
         assert_ne!(config(&[&typed_a]), config(&[&typed_b]), "{key}");
@@ -208,15 +229,14 @@ fn engine_keys() -> BTreeSet<&'static str> {
 }
 
 fn node_keys() -> BTreeSet<&'static str> {
-    "dialect node-style node-serialization wait-ready".split_whitespace().collect()
+    "dialect node-style node-serialization wait-ready no-preload".split_whitespace().collect()
 }
 
 /// Whether a flag is refused with these arguments after it.
 fn is_refused(folder: &Folder, key: &str, rest: &[&str]) -> bool {
     let Some((_, value, _)) = SAMPLES.iter().find(|(known, _, _)| *known == key) else { return false };
     let flag = format!("--{key}={}", value.trim_matches('\'').replace("DIR", folder.path()));
-    let company: &[&str] = if key == "admin-token-file" { program(key) } else { &[] };
-    let outcome = parse_from([&["haft", &flag], company, rest].concat());
+    let outcome = parse_from([&["haft", &flag], company(key), rest].concat());
     matches!(outcome, Outcome::Exit(_))
 }
 

@@ -4,7 +4,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use crate::addr::EndAddr;
-use crate::route::Key;
+use crate::route::{Key, Tag};
+
+/// What decides which worker a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The client's address: its key.
+    Address,
+    /// The session that it names, which is with this worker, or was with one before it.
+    Session(Tag),
+    /// It opens a session: whoever has the fewest.
+    Opening,
+    /// Nothing: whoever has the least on its way.
+    Load,
+}
 
 /// A connection that was accepted and is neither delivered nor refused yet.
 ///
@@ -19,7 +32,11 @@ pub struct Connection {
     pub client: EndAddr,
     /// The address at our end.
     pub local: EndAddr,
-    /// What must stick.
+    /// Whether that address was learnt from a proxy, and is not the peer's own.
+    pub client_is_told: bool,
+    /// What decides where it goes.
+    pub goal: Goal,
+    /// What must stick, where the address decides.
     pub key: Key,
     /// When it was accepted.
     pub accepted: Instant,
@@ -39,13 +56,15 @@ pub enum Refusal {
     QueueFull,
     /// The master, or the host, had no descriptor left for it.
     NoDescriptor,
+    /// Its client sent no request in time, and is not to be waited for.
+    NoRequest,
     /// haft was stopping.
     Stopping,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::Stopping];
+    pub const ALL: [Self; 5] = [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::NoRequest, Self::Stopping];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -53,6 +72,7 @@ impl Refusal {
             Self::NoWorker => "no_worker",
             Self::QueueFull => "queue_full",
             Self::NoDescriptor => "no_descriptor",
+            Self::NoRequest => "no_request",
             Self::Stopping => "stopping",
         }
     }
@@ -67,7 +87,18 @@ impl Connection {
         key: Key,
         accepted: Instant,
     ) -> Self {
-        Self { descriptor: Some(descriptor), listener, client, local, key, accepted, held_since: accepted, moves: 0 }
+        Self {
+            descriptor: Some(descriptor),
+            listener,
+            client,
+            local,
+            client_is_told: false,
+            goal: Goal::Address,
+            key,
+            accepted,
+            held_since: accepted,
+            moves: 0,
+        }
     }
 
     /// Its worker has it: our copy is closed, which the client does not notice.

@@ -3,10 +3,13 @@
 //! Nothing here waits. What cannot be sent now is held in the queue of its slot, bounded in number and time; after that
 //! it goes to the next ready slot in its order, and when there is none it is refused.
 
+mod choose;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Refusal};
+use self::choose::Place;
+use super::connection::{Connection, Goal, Refusal};
 use super::ledger::Ledger;
 use super::link::{Link, LinkError, News};
 use super::node::{Mail, NodeDesk};
@@ -14,7 +17,7 @@ use super::queue::give_back_room;
 use crate::config::{Affinity, Config, Prefix};
 use crate::handover::node::To;
 use crate::lifecycle::pool::{Standing, WorkerId};
-use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, least_loaded};
+use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, Tag};
 use crate::sys::poller::Interest;
 
 /// Most connections that wait for one slot.
@@ -34,6 +37,8 @@ pub struct Dispatch {
     /// What each of them is to its clients.
     standings: Vec<Standing>,
     links: BTreeMap<WorkerId, Link>,
+    /// What workers have passed on and was not assigned yet.
+    passed: Vec<Connection>,
     /// The books.
     pub ledger: Ledger,
     /// What Node workers have in common, if the workers are such.
@@ -54,6 +59,7 @@ impl Dispatch {
             queues: (0..config.workers).map(|_| VecDeque::new()).collect(),
             standings: vec![Standing::Expected; config.workers],
             links: BTreeMap::new(),
+            passed: Vec::new(),
             ledger: Ledger::new(config.workers),
             node: None,
         })
@@ -75,78 +81,66 @@ impl Dispatch {
         Key::of_client(client, self.prefix)
     }
 
-    /// Takes an accepted connection in and yields the slot whose queue has grown, unless it was refused.
-    pub fn admit(&mut self, connection: Connection) -> Option<Slot> {
+    /// Takes an accepted connection in and yields the slot for which more waits now, unless it was refused.
+    pub fn admit(&mut self, connection: Connection, now: Instant) -> Option<Slot> {
         self.ledger.accept();
-        let Some(slot) = self.choose(&connection) else {
+        self.assign(connection, now)
+    }
+
+    /// As [`Dispatch::admit`], of a connection that was counted when it came.
+    pub fn assign(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
+        if connection.goal == Goal::Address && self.affinity == Affinity::None {
+            connection.goal = Goal::Load;
+        }
+        let chosen = self.choose(&connection, now);
+        if let Some((_, way)) = chosen {
+            self.ledger.routed[way as usize] += 1;
+        }
+        self.queue(connection, chosen.map(|(place, _)| place), now)
+    }
+
+    /// Takes in what workers have passed on, and yields the slots for which more waits now.
+    pub fn admit_passed(&mut self, now: Instant) -> Vec<Slot> {
+        let passed = std::mem::take(&mut self.passed);
+        self.ledger.passed += passed.len() as u64;
+        let admitted = passed.into_iter().filter_map(|mut connection| {
+            connection.key = self.key(&connection.client);
+            self.admit(connection, now)
+        });
+        admitted.collect()
+    }
+
+    /// The worker that has named this session as its own.
+    pub fn session_named(&self, sid: &str) -> Option<Tag> {
+        let link = self.links.get(&self.node.as_ref()?.worker_of(sid)?)?;
+        Some(Tag { slot: link.slot, generation: link.generation })
+    }
+
+    /// Puts a connection where it belongs, and yields the slot for which more waits, unless it was refused.
+    fn queue(&mut self, connection: Connection, place: Option<Place>, now: Instant) -> Option<Slot> {
+        let Some(place) = place else {
             self.ledger.refuse(connection, Refusal::QueueFull);
             return None;
         };
-        if self.queues[slot.index()].len() < MOST_HELD {
-            self.queues[slot.index()].push_back(connection);
+        let (slot, queue) = match place {
+            Place::Slot(slot) => (slot, &mut self.queues[slot.index()]),
+            Place::Worker(slot, worker) => match self.links.get_mut(&worker) {
+                Some(link) => (slot, &mut link.own),
+                None => (slot, &mut self.queues[slot.index()]),
+            },
+        };
+        if queue.len() < MOST_HELD {
+            queue.push_back(connection);
             return Some(slot);
         }
-        let now = connection.accepted;
         self.pass_on(connection, slot, Refusal::QueueFull, now)
     }
 
-    /// The slot that a connection belongs to now: the first in its order that is not bypassed, and if all are, the first.
-    fn choose(&mut self, connection: &Connection) -> Option<Slot> {
-        if self.affinity == Affinity::None {
-            return self.least_loaded(None);
-        }
-        let own = self.table.choose(connection.key);
-        if self.standings[own.index()] != Standing::Bypassed {
-            return Some(own);
-        }
-        let mut order = self.table.order(connection.key);
-        Some(order.find(|slot| self.standings[slot.index()] != Standing::Bypassed).unwrap_or(own))
-    }
-
-    /// Gives a connection that cannot wait for `from` any longer to the first other slot in its order that is ready, or
-    /// refuses it. Its own slot comes first, which may be ready by now; what is passed on as often as there are slots
-    /// has had its chance of each.
-    fn pass_on(&mut self, mut connection: Connection, from: Slot, refusal: Refusal, now: Instant) -> Option<Slot> {
-        let next = match self.affinity {
-            _ if connection.moves >= self.table.count() => None,
-            Affinity::Ip => {
-                let queues = &self.queues;
-                let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
-                order.find(|slot| self.serving(*slot).is_some() && queues[slot.index()].len() < MOST_HELD)
-            }
-            Affinity::None => self.least_loaded(Some(from)),
-        };
-        match next {
-            Some(slot) => {
-                connection.moves += 1;
-                connection.held_since = now;
-                self.queues[slot.index()].push_back(connection);
-            }
-            None => self.ledger.refuse(connection, refusal),
-        }
-        next
-    }
-
-    /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
-    /// wait for any whose worker is to come, and only if there is none such, for any at all; one that is passed on, from
-    /// the slot `except`, would only wait again.
-    fn least_loaded(&mut self, except: Option<Slot>) -> Option<Slot> {
-        let rank = |standing: &Standing| match standing {
-            Standing::Serving(_) => 2,
-            Standing::Expected => 1,
-            Standing::Bypassed => 0,
-        };
-        let best = if except.is_some() { 2 } else { self.standings.iter().map(rank).max().unwrap_or(0) };
-        let (queues, standings, links) = (&self.queues, &self.standings, &self.links);
-        let loads = self.table.slots().filter_map(|slot| {
-            let standing = &standings[slot.index()];
-            let held = queues[slot.index()].len();
-            let eligible = Some(slot) != except && held < MOST_HELD && rank(standing) == best;
-            let Standing::Serving(worker) = standing else { return eligible.then_some((slot, held as u64)) };
-            let in_flight = links.get(worker).map_or(0, Link::in_flight);
-            eligible.then_some((slot, (held + in_flight) as u64))
-        });
-        least_loaded(loads, &mut self.round_robin)
+    /// Puts a connection that waited elsewhere where it belongs now.
+    fn requeue(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
+        connection.held_since = now;
+        let place = self.choose(&connection, now).map(|(place, _)| place);
+        self.queue(connection, place, now)
     }
 
     /// The worker that takes the slot's connections now.
@@ -164,6 +158,19 @@ impl Dispatch {
         let sent = link.send(held, self.node.as_ref(), self.max_in_flight, now);
         give_back_room(held);
         Some((link.worker, sent.err()?))
+    }
+
+    /// Sends what waits for workers that do not fill their slots. Yields a worker that cannot be sent to; the others'
+    /// turn comes with the next call.
+    pub fn send_own(&mut self, now: Instant) -> Option<(WorkerId, LinkError)> {
+        let (node, most) = (self.node.as_ref(), self.max_in_flight);
+        self.links.values_mut().filter(|link| !link.own.is_empty()).find_map(|link| {
+            let mut own = std::mem::take(&mut link.own);
+            let sent = link.send(&mut own, node, most, now);
+            give_back_room(&mut own);
+            link.own = own;
+            Some((link.worker, sent.err()?))
+        })
     }
 
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
@@ -208,9 +215,26 @@ impl Dispatch {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Option<(Slot, Result<bool, LinkError>)> {
+        let fills = self.links.get(&worker).is_some_and(|link| self.serving(link.slot) == Some(worker));
         let link = self.links.get_mut(&worker)?;
-        let held = &mut self.queues[link.slot.index()];
-        Some((link.slot, link.receive(held, &mut self.ledger, self.node.as_mut(), news, now)))
+        let slot = link.slot;
+        if fills {
+            let held = &mut self.queues[slot.index()];
+            let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
+            self.passed.append(&mut link.passed);
+            return Some((slot, heard));
+        }
+        // What it gives back is the slot's, but for sessions of its own.
+        let mut back = VecDeque::new();
+        let heard = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
+        self.passed.append(&mut link.passed);
+        for connection in back.into_iter().rev() {
+            match connection.goal {
+                Goal::Session(_) => drop(self.requeue(connection, now)),
+                _ => self.queues[slot.index()].push_front(connection),
+            }
+        }
+        Some((slot, heard))
     }
 
     /// A worker was started.
@@ -240,18 +264,8 @@ impl Dispatch {
         if self.standings[slot.index()] != Standing::Bypassed || !self.standings.iter().enumerate().any(elsewhere) {
             return Vec::new();
         }
-        let mut grown = Vec::new();
-        for mut connection in std::mem::take(&mut self.queues[slot.index()]) {
-            connection.held_since = now;
-            match self.choose(&connection) {
-                Some(next) if self.queues[next.index()].len() < MOST_HELD => {
-                    self.queues[next.index()].push_back(connection);
-                    grown.push(next);
-                }
-                _ => grown.extend(self.pass_on(connection, slot, Refusal::QueueFull, now)),
-            }
-        }
-        grown
+        let waiting = std::mem::take(&mut self.queues[slot.index()]);
+        waiting.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
     }
 
     /// Tells a worker to finish.
@@ -259,12 +273,33 @@ impl Dispatch {
         self.links.get_mut(&worker).map_or(Ok(()), |link| link.drain(within))
     }
 
+    /// Tells a worker that it was replaced and gets no new sessions, but goes on with those that it has until `until`;
+    /// then it is to finish within `within`.
+    pub fn linger(
+        &mut self,
+        worker: WorkerId,
+        until: Instant,
+        within: Duration,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        self.links.get_mut(&worker).map_or(Ok(()), |link| link.linger(until, within, now))
+    }
+
+    /// The lingering workers whose time has come to finish (all of them: `always`), each with the time it has for it.
+    pub fn lingered(&mut self, always: bool, now: Instant) -> Vec<(WorkerId, Duration)> {
+        let over = self.links.values_mut().filter_map(|link| Some((link.worker, link.lingered(always, now)?)));
+        over.collect()
+    }
+
     /// A worker is dead: what it had not taken goes back to the front of its slot's queue. Yields the slot.
     pub fn detach(&mut self, worker: WorkerId, now: Instant) -> Option<Slot> {
-        let link = self.links.remove(&worker)?;
+        let mut link = self.links.remove(&worker)?;
         let slot = link.slot;
         if self.serving(slot) == Some(worker) {
             self.standings[slot.index()] = Standing::Expected;
+        }
+        for connection in std::mem::take(&mut link.own) {
+            self.requeue(connection, now);
         }
         link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
         if let Some(desk) = &mut self.node {
@@ -289,13 +324,33 @@ impl Dispatch {
         for (slot, connection) in expired {
             grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
         }
+        grown.extend(self.expire_own(now));
         grown
+    }
+
+    /// Takes connections from workers that do not fill their slots and have not taken them in time: another worker does
+    /// not know their sessions, but can say so.
+    fn expire_own(&mut self, now: Instant) -> Vec<Slot> {
+        let hold_timeout = self.hold_timeout;
+        let too_long = |held: &mut Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+        let mut expired = Vec::new();
+        for link in self.links.values_mut() {
+            while let Some(mut connection) = link.own.pop_front_if(too_long) {
+                connection.goal = Goal::Address;
+                expired.push(connection);
+            }
+        }
+        expired.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
     }
 
     /// The master ends: refuses what waits, since nobody will take it any more. What was sent to a worker that lives is
     /// that worker's, who finishes without a master.
     pub fn close(&mut self, refusal: Refusal) {
-        std::mem::take(&mut self.links).into_values().for_each(Link::abandon);
+        self.passed.drain(..).for_each(|connection| connection.refuse());
+        for mut link in std::mem::take(&mut self.links).into_values() {
+            link.own.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
+            link.abandon();
+        }
         for queue in &mut self.queues {
             queue.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
         }
@@ -352,7 +407,8 @@ impl Dispatch {
 
     /// Connections that wait for any slot.
     pub fn held(&self) -> usize {
-        self.queues.iter().map(VecDeque::len).sum()
+        let own = self.links.values().map(|link| link.own.len());
+        self.queues.iter().map(VecDeque::len).chain(own).sum()
     }
 
     /// Connections sent and not yet acknowledged, as counted one by one.

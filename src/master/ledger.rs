@@ -13,6 +13,38 @@ use crate::route::Slot;
 /// The target of the log's lines about single connections.
 const TARGET: &str = "haft::ledger";
 
+/// What decided which worker a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Way {
+    /// The client's address.
+    Address,
+    /// The session that it named.
+    Session,
+    /// The session that it named, whose worker is no more: nobody knows it.
+    LostSession,
+    /// It opens a session: the worker with the fewest.
+    Opening,
+    /// The worker with the least on its way.
+    Load,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Address, Self::Session, Self::LostSession, Self::Opening, Self::Load];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Session => "session",
+            Self::LostSession => "lost_session",
+            Self::Opening => "opening",
+            Self::Load => "load",
+        }
+    }
+}
+
 /// The counters of the master. Only its functions settle a connection.
 #[derive(Debug)]
 pub struct Ledger {
@@ -20,10 +52,14 @@ pub struct Ledger {
     delivered: Vec<u64>,
     refused: [u64; Refusal::ALL.len()],
     hand_over: Histogram,
+    /// What decided where connections went, in the order of [`Way::ALL`].
+    pub routed: [u64; Way::ALL.len()],
     /// Sent again after their worker died without having received them.
     pub redelivered_unread: u64,
     /// Sent again after their worker died having received but not acknowledged them.
     pub redelivered_unacknowledged: u64,
+    /// Passed on by a worker, since they brought a request of another's session; each was accepted once more.
+    pub passed: u64,
     /// Given back by a worker that could not take them.
     pub returned: u64,
     /// Times that a worker was found hung.
@@ -44,8 +80,10 @@ impl Ledger {
             delivered: vec![0; slots],
             refused: [0; Refusal::ALL.len()],
             hand_over: Histogram::new(),
+            routed: [0; Way::ALL.len()],
             redelivered_unread: 0,
             redelivered_unacknowledged: 0,
+            passed: 0,
             returned: 0,
             hung: 0,
             hang_kills: 0,
@@ -62,6 +100,12 @@ impl Ledger {
     /// A connection came.
     pub fn accept(&mut self) {
         self.accepted += 1;
+    }
+
+    /// A worker passed one on, and this process had no descriptor for it: it is closed.
+    pub fn lose_passed(&mut self) {
+        self.accepted += 1;
+        self.refused[Refusal::NoDescriptor as usize] += 1;
     }
 
     /// Its worker has taken it.

@@ -13,10 +13,13 @@ mod dispatch;
 mod doors;
 mod error;
 mod finished;
+mod hints;
 mod ledger;
 mod link;
+mod named;
 mod node;
 mod pace;
+mod peeking;
 mod plan;
 mod queue;
 mod reload;
@@ -40,8 +43,10 @@ use self::dispatch::Dispatch;
 use self::doors::{Arrival, Doors};
 use self::error::While;
 use self::finished::Finished;
+use self::hints::ProxyWatch;
 use self::node::NodeDesk;
 use self::pace::Pace;
+use self::peeking::{Outcome, Peeking, Rules};
 use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
@@ -50,6 +55,7 @@ use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DESCRIPTORS_PER_WORKER};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
+use crate::route::TagKey;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
 use crate::sys::terminal::Terminal;
@@ -90,6 +96,11 @@ struct Master {
     /// When the last connection came, and how fast they come.
     last_accept: Instant,
     pace: Pace,
+    /// Connections whose first request must be seen before they can be assigned.
+    peeking: Peeking,
+    proxy_watch: ProxyWatch,
+    /// What sessions are tagged with.
+    tag_key: TagKey,
     /// Workers that are to be listened to now although the poller does not wait for them.
     unheard: Vec<WorkerId>,
     about: report::About,
@@ -155,7 +166,8 @@ impl Master {
     fn new(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
-        let plan = Plan::new(&config)?;
+        let tag_key = tag_key(&config)?;
+        let plan = Plan::new(&config, &tag_key)?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let listeners = plan
             .listen
@@ -174,17 +186,21 @@ impl Master {
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
         let (supervisor, exits) = Supervisor::new(&config, plan);
+        let budget = budget(descriptor_limit, config.workers);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
             doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
             service,
             supervisor,
             phase: Phase::Starting,
-            budget: budget(descriptor_limit, config.workers),
+            budget,
             over_budget: false,
             busy: false,
             last_accept: Instant::now(),
             pace: Pace::new(Instant::now()),
+            peeking: Peeking::new(&config, Rules::new(&config, &tag_key), most_peeking(budget)),
+            proxy_watch: ProxyWatch::new(Instant::now(), &config),
+            tag_key,
             unheard: Vec::new(),
             about,
             changes: Changes::new(config, reread),
@@ -229,16 +245,45 @@ impl Master {
 
     fn accept(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
-        let service = &mut self.service;
+        let (service, peeking, watch, poller) =
+            (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
         let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
-        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), &self.poller, |arrival| {
+        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), poller, |arrival| {
             let connection = connection(&service.dispatch, arrival, now);
-            service.admit(connection);
+            watch.saw(&connection, now);
+            if !peeking.is_wanted() {
+                return service.admit(connection, now);
+            }
+            service.dispatch.ledger.accept();
+            if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
+                settle(service, outcome, now);
+            }
         });
         let turn = turn.doing("accepting connections")?;
         self.service.dispatch.ledger.aborted += turn.aborted;
         self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted);
         Ok(())
+    }
+
+    /// Looks again at a connection of which more has come.
+    fn peek(&mut self, token: u64, now: Instant) {
+        if let Some(outcome) = self.peeking.look(token, &self.service.dispatch, &self.poller) {
+            settle(&mut self.service, outcome, now);
+        }
+    }
+
+    /// Assigns those whose first request has not come in time.
+    fn expire_peeking(&mut self, now: Instant) {
+        while let Some(outcome) = self.peeking.expired(now, &self.poller) {
+            settle(&mut self.service, outcome, now);
+        }
+    }
+
+    /// Assigns all whose first request is waited for, by what is known of them.
+    fn end_peeking(&mut self, now: Instant) {
+        while let Some(connection) = self.peeking.take_oldest(&self.poller) {
+            self.service.assign(connection, now);
+        }
     }
 
     /// Tells the service what was observed, and does what follows from it.
@@ -305,7 +350,10 @@ impl Master {
 
     /// Whether something happens without an event.
     fn depends_on_time(&self) -> bool {
-        self.service.depends_on_time() || self.doors.is_paused() || matches!(self.phase, Phase::Flushing(_))
+        self.service.depends_on_time()
+            || self.peeking.len() > 0
+            || self.doors.is_paused()
+            || matches!(self.phase, Phase::Flushing(_))
     }
 
     fn tick(&mut self) -> Result<(), MasterError> {
@@ -319,6 +367,7 @@ impl Master {
             });
             resumed.doing("accepting connections")?;
         }
+        self.expire_peeking(now);
         self.service.tick(now);
         self.perform()?;
         self.look_for_finished(now);
@@ -338,6 +387,28 @@ async fn received(signal: &mut Option<Signal>) {
 /// How many connections may be held at once, so that descriptors remain for all else.
 fn budget(descriptor_limit: u64, slots: usize) -> u64 {
     descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * slots as u64).max(1)
+}
+
+/// Of how many connections the first request may be waited for at once, so that others can still be accepted.
+fn most_peeking(budget: u64) -> usize {
+    usize::try_from(budget / 2).unwrap_or(usize::MAX)
+}
+
+fn settle(service: &mut Service, outcome: Outcome, now: Instant) {
+    match outcome {
+        Outcome::Assign(connection) => service.assign(connection, now),
+        Outcome::Refuse(connection) => service.dispatch.ledger.refuse(connection, Refusal::NoRequest),
+    }
+}
+
+/// What sessions are tagged with: what was said, or chance.
+fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
+    if let Some(secret) = &config.sessions.tag_key {
+        return Ok(secret.key.clone());
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
+    Ok(TagKey::new(bytes))
 }
 
 fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
     Answer, ConnectionMessage, Decision, Notice, Query, Refusal, Relay, Routing, Serialization, ServerId, Servers,
@@ -29,6 +30,8 @@ const LONG_SILENCE: Duration = Duration::from_secs(15);
 pub struct NodePlan {
     /// How messages are written.
     pub serialization: Serialization,
+    /// Whether sessions stick, and programs of this style tell which are their own.
+    pub names_sessions: bool,
     /// The message that comes with each connection, in the styles that have one.
     pub message: Option<ConnectionMessage>,
     /// Whether programs that take their connections by message listen on a server all the same, once they wait for
@@ -70,6 +73,7 @@ pub struct NodeDesk {
     closing: Vec<u32>,
     mail: Vec<Mail>,
     buffer: Vec<u8>,
+    named: NamedSessions,
     own: Option<String>,
     own_told: bool,
     /// Messages of programs that were for nobody here.
@@ -94,6 +98,7 @@ impl NodeDesk {
             closing: Vec::new(),
             mail: Vec::new(),
             buffer: Vec::new(),
+            named: NamedSessions::default(),
             own: own
                 .first()
                 .map(|_| own.iter().map(|listener| listener.addr().to_string()).collect::<Vec<_>>().join(", ")),
@@ -112,6 +117,26 @@ impl NodeDesk {
     /// The frame that goes with each connection; empty where connections go to servers.
     pub fn message(&self) -> Arc<[u8]> {
         Arc::clone(&self.message)
+    }
+
+    /// Whether sessions stick, and programs tell which are their own.
+    pub fn names_sessions(&self) -> bool {
+        self.plan.names_sessions
+    }
+
+    /// A worker tells that a session is its own.
+    pub fn session_opened(&mut self, worker: WorkerId, sid: &str) {
+        self.named.opened(sid, worker);
+    }
+
+    /// A worker tells that a session of its own has ended.
+    pub fn session_closed(&mut self, worker: WorkerId, sid: &str) {
+        self.named.closed(sid, worker);
+    }
+
+    /// The worker that has told that this session is its own.
+    pub fn worker_of(&self, sid: &str) -> Option<WorkerId> {
+        self.named.worker_of(sid)
     }
 
     /// Whether programs take connections from `process.on('message')`.
@@ -254,6 +279,7 @@ impl NodeDesk {
     /// A worker has ended.
     pub fn exited(&mut self, worker: WorkerId) {
         self.servers.exited(worker);
+        self.named.ended(worker);
         self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));
     }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::MasterError;
 use super::node::NodePlan;
 use crate::addr::ListenAddr;
-use crate::config::{self, Config, DialectChoice, NodeStyle, Program};
+use crate::config::{self, Affinity, Config, DialectChoice, NodeStyle, Program};
 use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::pool::WorkerId;
 use crate::lifecycle::program::{self, Dialect, Place};
-use crate::route::Slot;
+use crate::route::{Slot, TagKey};
 use crate::worker::process;
 
 /// What the workers are.
@@ -36,11 +36,13 @@ pub struct Start {
 }
 
 impl Plan {
-    /// Looks at what is configured, and at package.json where a package manager is to run a script.
-    pub fn new(config: &Config) -> Result<Self, MasterError> {
-        let plan = |command, environment| Self {
+    /// Looks at what is configured (`tag_key`: what sessions are tagged with), and at package.json where a package manager is to run a script.
+    pub fn new(config: &Config, tag_key: &TagKey) -> Result<Self, MasterError> {
+        let tags = config.affinity == Affinity::Session;
+        let tags = tags.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
+        let plan = |command, environment: Vec<_>| Self {
             command,
-            environment,
+            environment: environment.into_iter().chain(tags.clone()).collect(),
             drain_timeout: config.drain_timeout,
             node: None,
             listen: config.listen_or_default(),
@@ -105,6 +107,7 @@ impl Plan {
 fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {
     Ok(NodePlan {
         serialization: options.serialization,
+        names_sessions: config.affinity == Affinity::Session && options.style == NodeStyle::SocketIoSticky,
         message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
         // Both listen on port 0 of localhost, after they have begun to wait for messages. The workers of sticky-session,
         // sticky-listen and @socket.io/sticky never listen.

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use super::hints::ProxyWatch;
+use super::peeking::Rules;
 use super::plan::Plan;
 use super::report::unix_time;
-use super::{Master, MasterError, Phase};
+use super::{Master, MasterError, Phase, most_peeking};
 use crate::admin::{Denied, ReloadState, ReloadStatus};
-use crate::config::{Config, MAX_WORKERS, Program};
+use crate::config::{Config, MAX_WORKERS, Program, Sessions};
 use crate::lifecycle::pool::Event;
 use crate::route::Slot;
 
@@ -15,8 +17,9 @@ pub type Reread = fn() -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 21] = [
-    "workers", "affinity", "ipv4-prefix", "ipv6-prefix", "max-in-flight", "hold-timeout", "start-timeout",
+const RELOADABLE: [&str; 28] = [
+    "workers", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
+    "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-in-flight", "hold-timeout", "start-timeout",
     "drain-timeout", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
@@ -62,6 +65,7 @@ impl Changes {
             backlog: old.backlog,
             workers: old.workers,
             prefix_output: old.prefix_output,
+            sessions: Sessions { tag_key: old.sessions.tag_key, ..new.sessions },
             admin: old.admin,
             admin_token_file: old.admin_token_file,
             log: old.log,
@@ -97,13 +101,18 @@ impl Master {
         let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
         let slots_afterwards = config.workers;
         let config = self.changes.taking_from(config);
-        let plan = Plan::new(&config).map_err(|error| wrong(error.to_string()))?;
+        let plan = Plan::new(&config, &self.tag_key).map_err(|error| wrong(error.to_string()))?;
         if plan.node.is_some() != self.service.dispatch.node.is_some() {
             return Err(wrong("Node workers and others speak different dialects: that takes a restart".to_owned()));
         }
 
         self.service.adopt(&config);
         self.doors.adopt(&config);
+        self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), most_peeking(self.budget));
+        self.proxy_watch = ProxyWatch::new(Instant::now(), &config);
+        if !self.peeking.is_wanted() {
+            self.end_peeking(Instant::now());
+        }
         self.service.observe(Event::Reload, Instant::now());
         let generation = self.service.pool.newest();
         self.supervisor.plans.insert(generation, plan);

@@ -2,8 +2,11 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::ledger::Way;
 use super::{Master, MasterError, Phase};
-use crate::admin::{Change, ControlCounts, ControlRequest, ExitStatus, SlotState as Shown, SlotStatus, Snapshot};
+use crate::admin::{
+    Change, ControlCounts, ControlRequest, ExitStatus, Routing, SlotState as Shown, SlotStatus, Snapshot,
+};
 use crate::lifecycle::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;
@@ -68,11 +71,19 @@ impl Master {
             delivered: ledger.delivered().to_vec(),
             refused: ledger.refused().map(|(refusal, count)| (refusal.name(), count)).collect(),
             // Counted one by one, not derived from the other figures: so the books can be checked.
-            in_flight: (self.service.dispatch.held() + self.service.dispatch.in_flight()) as u64,
-            held: self.service.dispatch.held() as u64,
+            in_flight: (self.held() + self.service.dispatch.in_flight()) as u64,
+            held: self.held() as u64,
             redelivered_unread: ledger.redelivered_unread,
             redelivered_unacknowledged: ledger.redelivered_unacknowledged,
             returned: ledger.returned,
+            routing: Routing {
+                routed: Way::ALL.into_iter().map(Way::name).zip(ledger.routed).collect(),
+                passed: ledger.passed,
+                peeking: self.peeking.len() as u64,
+                given_up: self.peeking.counts.given_up(),
+                proxy_headers: self.peeking.counts.proxy_headers(),
+                client_ip_headers: self.peeking.counts.client_ip_headers(),
+            },
             accept_errors: vec![("aborted", ledger.aborted), ("no_descriptor", ledger.exhausted)],
             hand_over: ledger.hand_over().clone(),
             descriptors_open: descriptors::open_count().unwrap_or(0),
@@ -88,6 +99,11 @@ impl Master {
             control: ControlCounts::default(),
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot)).collect(),
         }
+    }
+
+    /// Connections that wait for a worker, or for their first request.
+    fn held(&self) -> usize {
+        self.service.dispatch.held() + self.peeking.len()
     }
 
     fn slot_status(&self, slot: Slot) -> SlotStatus {
@@ -114,6 +130,7 @@ impl Master {
             held: self.service.dispatch.held_for(slot) as u64,
             delivered: self.service.dispatch.ledger.delivered()[slot.index()],
             open: link.and_then(|link| link.open()).map(u64::from),
+            sessions: link.filter(|link| link.tells_sessions()).map(|link| link.sessions(Instant::now())),
             respawned: pool.respawned(slot),
             deaths_by_reason: history
                 .into_iter()

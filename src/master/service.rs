@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::link::{LinkError, News};
 use super::node::NodeDesk;
-use crate::config::Config;
+use crate::config::{Affinity, Config};
 use crate::lifecycle::pool::{Action, Event, Policy, Pool, Standing, Time, WorkerId};
 use crate::route::Slot;
 
@@ -21,6 +21,9 @@ const ABSENCE: Duration = Duration::from_secs(1);
 
 /// How long a program may take from its start until it has asked for all its servers.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A worker that goes on with its sessions has this part of its time left when it is told to finish.
+const SHARE_TO_FINISH: u32 = 5;
 
 /// What is to be done to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Service {
     /// When the time was looked at last.
     looked: Instant,
     hang_timeout: Option<Duration>,
+    /// Whether workers that are replaced go on with their sessions.
+    lingers: bool,
     /// Slots whose queue or worker has changed since they were last sent to.
     dirty: Vec<Slot>,
     /// What a worker has just told.
@@ -59,6 +64,7 @@ impl Service {
             started: now,
             looked: now,
             hang_timeout: config.hang_timeout,
+            lingers: config.affinity == Affinity::Session,
             dirty: Vec::new(),
             news: Vec::new(),
             actions: Vec::new(),
@@ -71,6 +77,7 @@ impl Service {
         self.pool.set_policy(policy(config));
         self.dispatch.adopt(config);
         self.hang_timeout = config.hang_timeout;
+        self.lingers = config.affinity == Affinity::Session;
     }
 
     /// Time since the start.
@@ -100,14 +107,40 @@ impl Service {
                     self.effects.push_back(Effect::Act(action));
                     continue;
                 };
-                if let Err(error) = self.dispatch.drain(worker, within) {
-                    events.extend(self.distrust(worker, &error));
-                }
+                events.extend(self.retire(worker, within, now));
             }
             self.actions = actions;
+            if event == Event::Stop {
+                // Who would go on is not reached by anybody any more.
+                events.extend(self.finish_lingering(true, now));
+            }
         }
         self.refresh(now);
         self.send(now);
+    }
+
+    /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told
+    /// apart: connections of theirs keep coming. Then it is told to finish.
+    fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
+        let can_linger = self.dispatch.link(worker).is_some_and(|link| link.can_linger());
+        let told = if can_linger && self.lingers && !self.pool.is_stopping() {
+            let rest = within / SHARE_TO_FINISH;
+            self.dispatch.linger(worker, now + (within - rest), rest, now)
+        } else {
+            self.dispatch.drain(worker, within)
+        };
+        told.err().and_then(|error| self.distrust(worker, &error))
+    }
+
+    /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
+    fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
+        let over = self.dispatch.lingered(always, now);
+        over.into_iter().filter_map(|(worker, within)| self.finish(worker, within)).collect()
+    }
+
+    fn finish(&mut self, worker: WorkerId, within: Duration) -> Option<Event> {
+        let error = self.dispatch.drain(worker, within).err()?;
+        self.distrust(worker, &error)
     }
 
     /// Tells the hand-over what each slot is to its clients, and moves those who wait where they need not.
@@ -137,8 +170,15 @@ impl Service {
     }
 
     /// Takes an accepted connection in.
-    pub fn admit(&mut self, connection: Connection) {
-        if let Some(slot) = self.dispatch.admit(connection) {
+    pub fn admit(&mut self, connection: Connection, now: Instant) {
+        if let Some(slot) = self.dispatch.admit(connection, now) {
+            self.mark(slot);
+        }
+    }
+
+    /// As [`Service::admit`], of a connection that was counted when it came.
+    pub fn assign(&mut self, connection: Connection, now: Instant) {
+        if let Some(slot) = self.dispatch.assign(connection, now) {
             self.mark(slot);
         }
     }
@@ -150,12 +190,19 @@ impl Service {
         for news in news.drain(..) {
             match news {
                 News::Ready => self.observe(Event::Ready(worker), now),
-                News::Leaving => self.observe(Event::Leaving(worker), now),
+                News::Leaving => {
+                    self.dispatch.link(worker).into_iter().for_each(|link| link.leaves());
+                    self.observe(Event::Leaving(worker), now);
+                }
                 News::Left => self.left(worker, now),
+                News::Idle => self.idle(worker, now),
             }
         }
         self.news = news;
         let Some((slot, heard)) = heard else { return };
+        for slot in self.dispatch.admit_passed(now) {
+            self.mark(slot);
+        }
         self.mark(slot);
         self.reassign(slot, now);
         match heard {
@@ -179,6 +226,9 @@ impl Service {
                 self.mistrust(worker, &error, now);
             }
         }
+        if let Some((worker, error)) = self.dispatch.send_own(now) {
+            self.mistrust(worker, &error, now);
+        }
         for (worker, error) in self.dispatch.flush() {
             self.mistrust(worker, &error, now);
         }
@@ -196,6 +246,9 @@ impl Service {
             self.observe(Event::Ready(worker), now);
         }
         self.look_for_hung(now);
+        for event in self.finish_lingering(false, now) {
+            self.observe(event, now);
+        }
         for slot in self.dispatch.expire(now) {
             self.mark(slot);
         }
@@ -262,6 +315,14 @@ impl Service {
         link.is_hung = false;
         tracing::warn!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
         self.observe(Event::Recovered(worker), now);
+    }
+
+    /// A worker that lingers has no session left: it may finish.
+    fn idle(&mut self, worker: WorkerId, now: Instant) {
+        let within = self.dispatch.link(worker).and_then(|link| link.lingered(true, now));
+        if let Some(event) = within.and_then(|within| self.finish(worker, within)) {
+            self.observe(event, now);
+        }
     }
 
     /// A worker has closed its channel: it can be given nothing any more, and its process will end.

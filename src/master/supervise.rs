@@ -110,7 +110,7 @@ impl Master {
     }
 
     fn try_start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
-        let (link, channel) = match &self.service.dispatch.node {
+        let (mut link, channel) = match &self.service.dispatch.node {
             None => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
                 (Link::haft(worker, slot, end), channel)
@@ -127,6 +127,7 @@ impl Master {
         let Start { command, environment } = plan.start(slot, number, channel.as_fd());
         let pid = crew.start(worker, slot, &command, &environment, channel.as_fd())?;
         tracing::debug!(%slot, worker = worker.0, pid, generation, "started a worker");
+        link.generation = generation;
         self.service.dispatch.attach(link);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::While;
-use super::{FIRST_WORKER_TOKEN, Master, MasterError};
+use super::{FIRST_WORKER_TOKEN, Master, MasterError, peeking};
 use crate::lifecycle::pool::WorkerId;
 use crate::sys::poller::Ready;
 
@@ -82,8 +82,11 @@ impl Master {
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
     fn take_turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
         let now = Instant::now();
-        for event in ready.iter().filter(|event| event.token >= FIRST_WORKER_TOKEN) {
+        for event in ready.iter().filter(|event| (FIRST_WORKER_TOKEN..peeking::FIRST_TOKEN).contains(&event.token)) {
             self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
+        }
+        for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
+            self.peek(event.token, now);
         }
         for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
             if self.doors.is_open() {

@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod inherit;
 pub mod listen;
 pub mod oom;
+pub mod peek;
 pub mod poller;
 pub mod process;
 pub mod scm;

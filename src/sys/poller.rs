@@ -29,6 +29,8 @@ pub enum Interest {
     Readable,
     /// Something to read, or room to write.
     ReadableOrWritable,
+    /// More to read than was told last (EPOLLET), or the peer's end: what is left unread is not told again.
+    MoreToRead,
 }
 
 impl From<Interest> for EpollFlags {
@@ -37,11 +39,12 @@ impl From<Interest> for EpollFlags {
             Interest::HangUp => EpollFlags::empty(),
             Interest::Readable => EpollFlags::EPOLLIN,
             Interest::ReadableOrWritable => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+            Interest::MoreToRead => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
         }
     }
 }
 
-/// A set of descriptors, level-triggered, each known by a token of the caller's choice.
+/// A set of descriptors, level-triggered unless said otherwise, each known by a token of the caller's choice.
 #[derive(Debug)]
 pub struct Poller {
     set: AsyncFd<Set>,

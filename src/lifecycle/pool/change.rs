@@ -10,6 +10,11 @@ impl Pool {
         self.reloading.is_some()
     }
 
+    /// Whether the pool was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// The newest generation: how many reloads have begun.
     pub fn newest(&self) -> u32 {
         self.newest

@@ -44,7 +44,7 @@ impl Rig {
         let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
         let descriptor: OwnedFd = UnixStream::pair().expect("pair").0.into();
         let key = self.dispatch.key(&client);
-        self.dispatch.admit(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now))
+        self.dispatch.admit(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now), self.now)
     }
 
     /// The order of slots of a host.
@@ -273,6 +273,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
         message: Some(ConnectionMessage::from_json("1").expect("JSON")),
         listens: false,
         wait_ready: false,
+        names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,
     };

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::{InFlight, LinkError, News, Obstacle};
-use crate::handover::haft::{Entry, FrameError, FromWorker, MAX_CONNECTIONS, MasterEnd};
+use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd, Passed};
 use crate::handover::outbox::Outbox;
-use crate::master::connection::Connection;
+use crate::master::connection::{Connection, Goal};
+use crate::route::Key;
 use crate::sys::scm::Sent;
 
 /// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
@@ -22,13 +23,34 @@ pub(super) struct HaftLink {
     open: Option<u32>,
     /// Most connections in one frame: fewer after the kernel found a frame too long.
     batch: usize,
-    /// The worker is to be told to finish within this time.
-    drain: Option<Duration>,
+    /// What the worker is to be told of its end.
+    word: Option<Word>,
+    /// It tags its sessions.
+    tags: bool,
+    /// It was told to linger, and has not said that it is idle.
+    may_be_idle: bool,
+}
+
+/// What a worker is told of its end.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// It was replaced, and goes on with its sessions for this time at most.
+    Linger(Duration),
+    /// Finish within this time.
+    Drain(Duration),
 }
 
 impl HaftLink {
     pub(super) fn new(end: MasterEnd) -> Self {
-        Self { end, ready: false, open: None, batch: MAX_CONNECTIONS, drain: None }
+        Self { end, ready: false, open: None, batch: MAX_CONNECTIONS, word: None, tags: false, may_be_idle: false }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn tags(&self) -> bool {
+        self.tags
     }
 
     pub(super) fn open(&self) -> Option<u32> {
@@ -45,7 +67,7 @@ impl HaftLink {
         loop {
             let count = outbox.room(max_in_flight).min(held.len()).min(self.batch);
             if count == 0 {
-                return self.send_drain();
+                return self.send_word();
             }
             let first = outbox.next_sequence();
             let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
@@ -64,22 +86,33 @@ impl HaftLink {
         }
     }
 
+    pub(super) fn linger(&mut self, at_most: Duration) -> Result<Obstacle, LinkError> {
+        self.word = Some(Word::Linger(at_most));
+        self.may_be_idle = true;
+        self.send_word()
+    }
+
     pub(super) fn drain(&mut self, within: Duration) -> Result<Obstacle, LinkError> {
-        self.drain = Some(within);
-        self.send_drain()
+        self.word = Some(Word::Drain(within));
+        self.send_word()
     }
 
     /// Whether something is still to be told that is no connection.
     pub(super) fn has_unsent(&self) -> bool {
-        self.drain.is_some()
+        self.word.is_some()
     }
 
-    /// Tells the worker to finish, if it is to be told so.
-    pub(super) fn send_drain(&mut self) -> Result<Obstacle, LinkError> {
-        let Some(within) = self.drain else { return Ok(Obstacle::None) };
-        match self.end.send_drain(u32::try_from(within.as_millis()).unwrap_or(u32::MAX))? {
+    /// Tells the worker of its end, if it is to be told.
+    pub(super) fn send_word(&mut self) -> Result<Obstacle, LinkError> {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let sent = match self.word {
+            None => return Ok(Obstacle::None),
+            Some(Word::Linger(at_most)) => self.end.send_linger(millis(at_most))?,
+            Some(Word::Drain(within)) => self.end.send_drain(millis(within))?,
+        };
+        match sent {
             Sent::Bytes(_) => {
-                self.drain = None;
+                self.word = None;
                 Ok(Obstacle::None)
             }
             Sent::Full | Sent::TooLong | Sent::TooManyInFlight => Ok(Obstacle::ChannelFull),
@@ -94,12 +127,12 @@ impl HaftLink {
         now: Instant,
     ) -> Result<bool, LinkError> {
         for _ in 0..MOST_FRAMES {
-            let Some((frame, _passed)) = self.end.receive()? else { return Ok(true) };
+            let Some((frame, descriptor)) = self.end.receive()? else { return Ok(true) };
             match frame {
                 FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
-                FromWorker::Ready { limit, .. } => {
+                FromWorker::Ready { limit, tags } => {
                     in_flight.outbox.raise_limit(limit)?;
-                    self.ready = true;
+                    (self.ready, self.tags) = (true, tags);
                     news.push(News::Ready);
                 }
                 _ if !self.ready => return Err(LinkError::NotReadyYet),
@@ -109,8 +142,18 @@ impl HaftLink {
                     in_flight.taken(below, now)?;
                 }
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
-                FromWorker::Idle => return Err(not_asked_for(132)),
-                FromWorker::Passed(_) => return Err(not_asked_for(133)),
+                FromWorker::Idle if std::mem::take(&mut self.may_be_idle) => news.push(News::Idle),
+                FromWorker::Idle => return Err(LinkError::NotAsked),
+                FromWorker::Passed(_) if !self.tags => return Err(LinkError::NotAsked),
+                FromWorker::Passed(Passed { listener, tag, client, local }) => match descriptor {
+                    Some(descriptor) => {
+                        let ends = (client, local);
+                        let mut connection = Connection::new(descriptor, listener.into(), ends, Key::ANYONE, now);
+                        connection.goal = Goal::Session(tag);
+                        in_flight.passed.push(connection);
+                    }
+                    None => in_flight.ledger.lose_passed(),
+                },
             }
         }
         Ok(false)
@@ -120,11 +163,6 @@ impl HaftLink {
     pub(super) fn unread_from(&mut self) -> Option<u64> {
         self.end.take_unread()
     }
-}
-
-/// What only workers say that were given a key for tags, or told to linger.
-fn not_asked_for(kind: u8) -> LinkError {
-    LinkError::Channel(FrameError::Kind(kind).into())
 }
 
 impl AsFd for HaftLink {

@@ -18,6 +18,8 @@ pub(super) struct InFlight<'a> {
     pub outbox: &'a mut Outbox<Connection>,
     pub held: &'a mut VecDeque<Connection>,
     pub ledger: &'a mut Ledger,
+    /// Connections of other workers' sessions that this one passes on.
+    pub passed: &'a mut Vec<Connection>,
     pub rests_until: &'a mut Option<Instant>,
     /// Set when the worker has closed its end.
     pub ended: &'a mut bool,

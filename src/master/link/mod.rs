@@ -3,6 +3,7 @@
 mod haft;
 mod in_flight;
 mod node;
+mod opening;
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use self::haft::HaftLink;
 use self::in_flight::{InFlight, give_back};
 use self::node::{Life, NodeLink};
+use self::opening::Opening;
 use super::connection::Connection;
 use super::ledger::Ledger;
 use super::node::NodeDesk;
@@ -33,6 +35,9 @@ pub enum LinkError {
     /// It said something before it was ready.
     #[error("broke the hand-over protocol: it spoke before it was ready")]
     NotReadyYet,
+    /// It said what only a worker says that tags its sessions, or was told to linger.
+    #[error("broke the hand-over protocol: it said what it was not asked for")]
+    NotAsked,
     /// It said a second time that it is ready.
     #[error("broke the hand-over protocol: it said that it is ready a second time")]
     ReadyTwice,
@@ -72,6 +77,8 @@ pub enum News {
     Leaving,
     /// It closed its end of the channel.
     Left,
+    /// It lingered, and has no session left.
+    Idle,
 }
 
 /// The dialect's own part of a link.
@@ -86,8 +93,14 @@ enum End {
 pub struct Link {
     /// Who it is.
     pub worker: WorkerId,
-    /// The slot it fills.
+    /// The slot it fills, or filled before it was replaced.
     pub slot: Slot,
+    /// Its generation.
+    pub generation: u32,
+    /// What waits for this worker alone, which does not fill its slot: connections of its sessions.
+    pub own: VecDeque<Connection>,
+    /// Connections of other workers' sessions that this one has passed on.
+    pub passed: Vec<Connection>,
     /// What stopped the last sending.
     pub obstacle: Obstacle,
     /// What the poller waits for; nothing as long as it does not know this worker.
@@ -100,6 +113,18 @@ pub struct Link {
     /// Whether it counts as hung.
     pub is_hung: bool,
     ended: bool,
+    /// It was told to finish, or does so of its own will.
+    finishes: bool,
+    lingers: Option<Lingering>,
+    opening: Opening,
+}
+
+/// A worker that was replaced, and goes on with the sessions that it has.
+#[derive(Debug, Clone, Copy)]
+struct Lingering {
+    until: Instant,
+    /// How long it has to finish after that.
+    within: Duration,
 }
 
 impl Link {
@@ -117,6 +142,9 @@ impl Link {
         Self {
             worker,
             slot,
+            generation: 0,
+            own: VecDeque::new(),
+            passed: Vec::new(),
             obstacle: Obstacle::None,
             interest: None,
             end,
@@ -125,6 +153,9 @@ impl Link {
             silent_since: None,
             is_hung: false,
             ended: false,
+            finishes: false,
+            lingers: None,
+            opening: Opening::default(),
         }
     }
 
@@ -242,7 +273,7 @@ impl Link {
             return Ok(());
         }
         match (&mut self.end, desk) {
-            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_drain()?,
+            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_word()?,
             (End::Node(end), Some(desk)) if end.has_unsent() => self.obstacle = end.flush(&self.outbox, desk)?,
             (End::Haft(_) | End::Node(_), _) => {}
         }
@@ -263,8 +294,72 @@ impl Link {
         }
     }
 
+    /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
+    pub fn tells_sessions(&self) -> bool {
+        match &self.end {
+            End::Haft(end) => end.tags(),
+            End::Node(end) => end.tells_sessions(),
+        }
+    }
+
+    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot.
+    pub fn takes_sessions(&self) -> bool {
+        let is_ready = match &self.end {
+            End::Haft(end) => end.is_ready(),
+            End::Node(end) => end.life() == Life::Ready,
+        };
+        is_ready && !self.finishes && !self.ended && self.tells_sessions()
+    }
+
+    /// Whether the worker can go on with its sessions once it is replaced, and says when none is left.
+    pub fn can_linger(&self) -> bool {
+        let tags = match &self.end {
+            End::Haft(end) => end.tags(),
+            End::Node(end) => end.tags(),
+        };
+        tags && self.takes_sessions()
+    }
+
+    /// How many sessions the worker has, as far as it is known: what it told, and what was sent to it lately. Of haft's
+    /// own dialect its connections are counted, which is much the same.
+    pub fn sessions(&self, now: Instant) -> u64 {
+        let told = match &self.end {
+            End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
+            End::Node(end) => end.sessions(),
+        };
+        told + self.opening.lately(now)
+    }
+
+    /// A session is about to be opened there.
+    pub fn opening(&mut self, now: Instant) {
+        self.opening.note(now);
+    }
+
+    /// Tells the worker that it was replaced; see [`super::dispatch::Dispatch::linger`].
+    pub fn linger(&mut self, until: Instant, within: Duration, now: Instant) -> Result<(), LinkError> {
+        self.lingers = Some(Lingering { until, within });
+        match &mut self.end {
+            End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
+            End::Node(end) => end.linger(),
+        }
+        Ok(())
+    }
+
+    /// The worker finishes of its own will.
+    pub fn leaves(&mut self) {
+        self.finishes = true;
+    }
+
+    /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Tells so once.
+    pub fn lingered(&mut self, always: bool, now: Instant) -> Option<Duration> {
+        let Lingering { until, within } = self.lingers.take_if(|lingering| always || now >= lingering.until)?;
+        Some(until.saturating_duration_since(now) + within)
+    }
+
     /// Tells the worker to finish, after what was sent before.
     pub fn drain(&mut self, within: Duration) -> Result<(), LinkError> {
+        self.finishes = true;
+        self.lingers = None;
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.drain(within)?,
             // It is sent with the next flush; Node knows no time.
@@ -290,6 +385,7 @@ impl Link {
             outbox: &mut self.outbox,
             held,
             ledger,
+            passed: &mut self.passed,
             rests_until: &mut self.rests_until,
             ended: &mut self.ended,
         };

@@ -28,6 +28,19 @@ pub(super) struct NodeLink {
     life: Life,
     /// When the worker last said something.
     heard: Option<Instant>,
+    /// How its sessions are told apart.
+    sessions: Sessions,
+}
+
+/// How a worker's sessions are told apart, and how many it has as far as it said.
+#[derive(Debug, Clone, Copy)]
+enum Sessions {
+    /// Not at all.
+    Unknown,
+    /// It tells which are its own (@socket.io/sticky).
+    Named(u64),
+    /// It tags them.
+    Tagged(u64),
 }
 
 /// How far the program has come.
@@ -53,7 +66,28 @@ impl NodeLink {
             unanswered: Vec::new(),
             life: Life::Starting,
             heard: None,
+            sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
         }
+    }
+
+    pub(super) fn tells_sessions(&self) -> bool {
+        !matches!(self.sessions, Sessions::Unknown)
+    }
+
+    /// Whether it can be told to go on with its sessions, and says when none is left.
+    pub(super) fn tags(&self) -> bool {
+        matches!(self.sessions, Sessions::Tagged(_))
+    }
+
+    pub(super) fn sessions(&self) -> u64 {
+        match self.sessions {
+            Sessions::Unknown => 0,
+            Sessions::Named(count) | Sessions::Tagged(count) => count,
+        }
+    }
+
+    pub(super) fn linger(&mut self) {
+        self.session.linger();
     }
 
     pub(super) fn life(&self) -> Life {
@@ -105,7 +139,8 @@ impl NodeLink {
                 return Ok(obstacle);
             };
             from = at;
-            self.session.connection(delivery, None);
+            let told = connection.client.ip().filter(|_| connection.client_is_told);
+            self.session.connection(delivery, told);
             outbox.push(connection);
         }
     }
@@ -211,7 +246,7 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, reader, session, unanswered, life, heard, .. } = self;
+        let Self { worker, reader, session, unanswered, life, heard, sessions, .. } = self;
         *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
@@ -224,11 +259,16 @@ impl NodeLink {
                 }
             };
             match session.hear(&frame)? {
-                Effect::Nothing
-                | Effect::SessionClosed { .. }
-                | Effect::Tags
-                | Effect::Sessions { .. }
-                | Effect::Idle => {}
+                Effect::Nothing => {}
+                Effect::Tags => *sessions = Sessions::Tagged(0),
+                Effect::Sessions { count } => *sessions = Sessions::Tagged(count),
+                Effect::Idle => news.push(News::Idle),
+                Effect::SessionClosed { sid } => {
+                    if let Sessions::Named(count) = sessions {
+                        *count = count.saturating_sub(1);
+                        desk.session_closed(*worker, &sid);
+                    }
+                }
                 Effect::Online => *life = Life::Online,
                 Effect::Ask(query) => {
                     if matches!(life, Life::Online) {
@@ -236,9 +276,14 @@ impl NodeLink {
                     }
                     ask(*worker, session, &query, desk);
                 }
-                Effect::Listening(_) | Effect::SessionOpened { .. } => {
+                Effect::SessionOpened { sid } => {
+                    if let Sessions::Named(count) = sessions {
+                        *count += 1;
+                        desk.session_opened(*worker, &sid);
+                    }
                     become_ready(life, !desk.waits_for_ready(), news);
                 }
+                Effect::Listening(_) => become_ready(life, !desk.waits_for_ready(), news),
                 Effect::Ready => become_ready(life, true, news),
                 Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
                 Effect::Taken { connection } => in_flight.settled(connection, now),

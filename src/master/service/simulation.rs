@@ -149,7 +149,8 @@ impl World {
             let client = EndAddr::Ip(SocketAddr::from((host, number)));
             let descriptor: OwnedFd = self.nothing.try_clone().expect("a descriptor").into();
             let key = self.service.dispatch.key(&client);
-            self.service.admit(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now));
+            let connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
+            self.service.admit(connection, self.now);
         }
     }
 

@@ -67,7 +67,8 @@ impl Rig {
             let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
             let key = self.service.dispatch.key(&client);
             let descriptor = UnixStream::pair().expect("pair").0.into();
-            self.service.admit(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now));
+            let connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
+            self.service.admit(connection, self.now);
         }
         self.service.send(self.now);
     }

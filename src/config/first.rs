@@ -1,0 +1,81 @@
+//! What a connection is assigned by, beyond its address: the session that its first request names, and what a proxy
+//! tells of its client.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{UnknownWord, words};
+use crate::peek::{ClientHeader, TrustedProxies};
+use crate::route::TagKey;
+
+/// How sessions are told apart, if they stick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sessions {
+    /// Where Socket.IO's requests go, with a slash at both ends (`/socket.io/`).
+    pub path: String,
+    /// Requests elsewhere are spread by load; with an empty list all stick.
+    pub sticky_paths: Vec<String>,
+    /// What tags are made with. None: random, for as long as the master lives.
+    pub tag_key: Option<TagSecret>,
+}
+
+/// A secret for tags, and what was typed for it.
+#[derive(Clone, PartialEq)]
+pub struct TagSecret {
+    /// The secret itself, or `@` and a file's name.
+    pub said: String,
+    /// What it comes to.
+    pub key: TagKey,
+}
+
+/// What is learnt of a client from a proxy before haft.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Proxies {
+    /// Whether trusted peers begin with a PROXY header.
+    pub protocol: bool,
+    /// The header of a request that tells the client's address, if trusted peers send one.
+    pub header: Option<ClientHeader>,
+    /// Who is trusted.
+    pub trusted: TrustedProxies,
+}
+
+/// How a connection's first request is waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstRequest {
+    /// How long.
+    pub timeout: Duration,
+    /// What becomes of a connection then.
+    pub timeout_action: PeekTimeoutAction,
+    /// Most connections that are waited for at once, at least 1.
+    pub most: usize,
+}
+
+/// What becomes of a connection whose first request does not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeekTimeoutAction {
+    /// It goes to a worker by its address; the worker's own time limits hold then.
+    HandOver,
+    /// It is closed.
+    Close,
+}
+
+words!(PeekTimeoutAction, "hand-over or close", HandOver = "hand-over", Close = "close");
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { path: "/socket.io/".to_owned(), sticky_paths: Vec::new(), tag_key: None }
+    }
+}
+
+impl Default for FirstRequest {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), timeout_action: PeekTimeoutAction::HandOver, most: 16_384 }
+    }
+}
+
+impl fmt::Debug for TagSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TagSecret")
+    }
+}

@@ -1,0 +1,69 @@
+//! Behind a proxy: where the client's address is learnt, and from whom.
+
+use crate::config::Proxies;
+use crate::flags::error::FlagsError;
+use crate::flags::said::Said;
+use crate::peek::{ClientHeader, TrustedProxies, TrustedProxy};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Behind a proxy")]
+pub(super) struct ProxyFlags {
+    /// Trusted peers begin each connection with a PROXY header (version 1 or 2)
+    ///
+    /// nginx: `proxy_protocol on` in a stream server; HAProxy: `send-proxy` or `send-proxy-v2`. The header is consumed,
+    /// and the address in it is the client's.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    proxy_protocol: bool,
+
+    /// The header of the first request in which trusted peers tell the client's address: x-forwarded-for, x-real-ip,
+    /// forwarded, or another name [default: none]
+    ///
+    /// Of a list the right-most address counts that is not a trusted proxy itself.
+    #[arg(long, value_name = "NAME")]
+    client_ip_header: Option<ClientHeader>,
+
+    /// Whom to believe: an address or a network (10.0.0.0/8, ::1), or `unix` for peers on a Unix socket; repeatable
+    /// [default: nobody]
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<TrustedProxy>,
+}
+
+impl ProxyFlags {
+    /// Checks that who is believed says something, and that what is said is believed of somebody.
+    pub(super) fn resolve(self, said: &Said) -> Result<Proxies, FlagsError> {
+        let told = self.proxy_protocol || self.client_ip_header.is_some();
+        if told && self.trusted_proxy.is_empty() {
+            let key = if self.proxy_protocol { "proxy-protocol" } else { "client-ip-header" };
+            return Err(FlagsError::NobodyTrusted { name: said.name(key) });
+        }
+        if !told && !self.trusted_proxy.is_empty() {
+            return Err(FlagsError::TrustedForNothing { name: said.name("trusted-proxy") });
+        }
+        let trusted = self.trusted_proxy.into_iter().collect::<TrustedProxies>();
+        Ok(Proxies { protocol: self.proxy_protocol, header: self.client_ip_header, trusted })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flags::testing::{config, refused};
+
+    #[test]
+    fn who_is_believed_must_be_said() {
+        assert!(refused(&["--proxy-protocol"]).contains("--proxy-protocol: say whom to believe"));
+        assert!(refused(&["--client-ip-header=x-real-ip"]).contains("--client-ip-header: say whom to believe"));
+        assert!(refused(&["--trusted-proxy=::1"]).contains("--trusted-proxy: nothing is asked of it"));
+        assert!(refused(&["--proxy-protocol", "--trusted-proxy=10.0.0.0/33"]).contains("--trusted-proxy"));
+        let given = config(&["--proxy-protocol", "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=unix"]).proxies;
+        assert!(given.protocol && given.header.is_none());
+        let header = config(&["--client-ip-header=X-Forwarded-For", "--trusted-proxy=::1"]).proxies.header;
+        assert_eq!(header.map(|header| header.to_string()).as_deref(), Some("x-forwarded-for"));
+    }
+}

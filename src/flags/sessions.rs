@@ -1,0 +1,94 @@
+//! `--affinity session`: how sessions are told apart.
+
+use crate::admin::TokenFile;
+use crate::config::{Affinity, Sessions, TagSecret};
+use crate::flags::error::FlagsError;
+use crate::flags::said::Said;
+use crate::route::TagKey;
+
+/// The heading of these flags in the help, by which they are told from the others.
+pub(super) const HEADING: &str = "Sessions (with --affinity session)";
+
+/// Fewer characters than this are too easily tried out.
+const SHORTEST: usize = 16;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = HEADING)]
+pub(super) struct SessionFlags {
+    /// A secret that session ids are tagged with, 16 characters or more, or @FILE [default: random]
+    ///
+    /// Give one where clients are to find their slot after haft was restarted. Of a file the first line counts; only its
+    /// owner may read it (mode 600), and it is better than the secret itself, which every list of processes shows.
+    #[arg(long, value_name = "SECRET")]
+    tag_key: Option<String>,
+}
+
+impl SessionFlags {
+    /// Reads the secret's file, if there is one.
+    pub(super) fn resolve(
+        self,
+        path: String,
+        sticky_paths: Vec<String>,
+        affinity: Affinity,
+        said: &Said,
+    ) -> Result<Sessions, FlagsError> {
+        if affinity != Affinity::Session && self.tag_key.is_some() {
+            return Err(FlagsError::NoSessions { name: said.name("tag-key") });
+        }
+        if affinity == Affinity::None && !sticky_paths.is_empty() {
+            return Err(FlagsError::NothingSticks { name: said.name("sticky-path") });
+        }
+        let tag_key = self.tag_key.map(|text| secret(text, said)).transpose()?;
+        Ok(Sessions { path, sticky_paths, tag_key })
+    }
+}
+
+fn secret(text: String, said: &Said) -> Result<TagSecret, FlagsError> {
+    let name = || said.name("tag-key");
+    let key = match text.strip_prefix('@') {
+        Some(path) => {
+            let read = TokenFile::new(path).text();
+            TagKey::of_text(&read.map_err(|fault| FlagsError::Token { name: name(), path: path.into(), fault })?)
+        }
+        None if text.chars().count() < SHORTEST => {
+            return Err(FlagsError::ShortSecret { name: name(), least: SHORTEST });
+        }
+        None => TagKey::of_text(&text),
+    };
+    Ok(TagSecret { said: text, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::flags::testing::{Folder, config, refused};
+    use crate::route::TagKey;
+
+    #[test]
+    fn a_secret_is_a_text_or_in_a_file_of_its_owner() {
+        let key =
+            |args: &[&str]| config(&[&["--affinity=session"], args].concat()).sessions.tag_key.map(|secret| secret.key);
+        assert_eq!(key(&[]), None);
+        assert_eq!(key(&["--tag-key=a secret of some length"]), Some(TagKey::of_text("a secret of some length")));
+        let folder = Folder::new();
+        let path = format!("{}/token", folder.path());
+        let text = fs::read_to_string(&path).expect("a file");
+        assert_eq!(key(&[&format!("--tag-key=@{path}")]), Some(TagKey::of_text(text.trim())));
+        assert!(refused(&["--affinity=session", "--tag-key=short"]).contains("--tag-key: give 16 characters or more"));
+        assert!(refused(&["--affinity=session", "--tag-key=@/nowhere"]).contains("--tag-key /nowhere: No such file"));
+    }
+
+    #[test]
+    fn what_is_for_sessions_needs_them_to_stick() {
+        assert!(refused(&["--tag-key=a secret of some length"]).contains("needs --affinity session"));
+        assert!(refused(&["--affinity=none", "--sticky-path=/a/"]).contains("--sticky-path: nothing sticks"));
+    }
+
+    #[test]
+    fn the_path_of_socket_io_is_for_a_command_too_where_sessions_stick() {
+        assert_eq!(config(&["--path=/a/"]).sessions.path, "/a/");
+        assert_eq!(config(&["--affinity=session", "--path=/a/", "--", "x"]).sessions.path, "/a/");
+        assert!(refused(&["--path=/a/", "--", "x"]).contains("--path belongs to the built-in"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Which slot a connection belongs to now, and which one it goes to when it cannot wait there any longer.
+
+use std::time::Instant;
+
+use super::{Dispatch, MOST_HELD};
+use crate::lifecycle::pool::{Standing, WorkerId};
+use crate::master::connection::{Connection, Goal, Refusal};
+use crate::master::ledger::Way;
+use crate::master::link::Link;
+use crate::route::{Slot, Tag, least_loaded};
+
+/// Where a connection waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// For whoever fills the slot.
+    Slot(Slot),
+    /// For this worker of the slot alone, which does not fill it (any more).
+    Worker(Slot, WorkerId),
+}
+
+impl Dispatch {
+    /// Where a connection belongs now, and why there; `None` if nobody has room for it.
+    pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Place, Way)> {
+        let address = |it: &Self, way| (Place::Slot(it.by_address(connection)), way);
+        Some(match connection.goal {
+            Goal::Session(tag) => match self.of_session(tag) {
+                Some((place, true)) => (place, Way::Session),
+                Some((place, false)) => (place, Way::LostSession),
+                None => address(self, Way::LostSession),
+            },
+            Goal::Opening => match self.fewest_sessions(None, now) {
+                Some(slot) => (Place::Slot(slot), Way::Opening),
+                None => address(self, Way::Address),
+            },
+            Goal::Load => (Place::Slot(self.least_loaded(None)?), Way::Load),
+            Goal::Address => address(self, Way::Address),
+        })
+    }
+
+    /// The first slot in the connection's order that is not bypassed, and if all are, the first.
+    fn by_address(&self, connection: &Connection) -> Slot {
+        let own = self.table.choose(connection.key);
+        if self.standings[own.index()] != Standing::Bypassed {
+            return own;
+        }
+        let mut order = self.table.order(connection.key);
+        order.find(|slot| self.standings[slot.index()] != Standing::Bypassed).unwrap_or(own)
+    }
+
+    /// Where a session is, and whether the very worker that it began with is there to take it. Another one in that slot
+    /// does not know it, but is as good as any to say so.
+    fn of_session(&self, tag: Tag) -> Option<(Place, bool)> {
+        let slot = tag.slot;
+        let standing = self.standings.get(slot.index())?;
+        let of_generation = |link: &&Link| link.slot == slot && link.generation == tag.generation;
+        let own = match standing {
+            Standing::Serving(worker) => self.links.get(worker).filter(of_generation),
+            Standing::Expected | Standing::Bypassed => None,
+        };
+        if own.is_some() {
+            return Some((Place::Slot(slot), true));
+        }
+        match self.links.values().filter(of_generation).rfind(|link| link.takes_sessions()) {
+            Some(link) => Some((Place::Worker(slot, link.worker), true)),
+            None => (*standing != Standing::Bypassed).then_some((Place::Slot(slot), false)),
+        }
+    }
+
+    /// The ready slot whose worker has the fewest sessions, of those that tag them: the others' sessions could not be
+    /// found again but by the address.
+    fn fewest_sessions(&mut self, except: Option<Slot>, now: Instant) -> Option<Slot> {
+        let (queues, standings, links) = (&self.queues, &self.standings, &self.links);
+        let loads = self.table.slots().filter(|slot| Some(*slot) != except).filter_map(|slot| {
+            let Standing::Serving(worker) = standings[slot.index()] else { return None };
+            let link = links.get(&worker).filter(|link| link.tells_sessions())?;
+            (queues[slot.index()].len() < MOST_HELD).then(|| (slot, link.sessions(now)))
+        });
+        let slot = least_loaded(loads, &mut self.round_robin)?;
+        if let Some(link) = self.serving(slot).and_then(|worker| self.links.get_mut(&worker)) {
+            link.opening(now);
+        }
+        Some(slot)
+    }
+
+    /// Gives a connection that cannot wait for `from` any longer to the first other slot in its order that is ready, or
+    /// refuses it. Its own slot comes first, which may be ready by now; what is passed on as often as there are slots
+    /// has had its chance of each.
+    pub(super) fn pass_on(
+        &mut self,
+        mut connection: Connection,
+        from: Slot,
+        refusal: Refusal,
+        now: Instant,
+    ) -> Option<Slot> {
+        let next = match connection.goal {
+            _ if connection.moves >= self.table.count() => None,
+            Goal::Load => self.least_loaded(Some(from)),
+            Goal::Opening if let Some(slot) = self.fewest_sessions(Some(from), now) => Some(slot),
+            Goal::Address | Goal::Session(_) | Goal::Opening => {
+                let queues = &self.queues;
+                let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
+                order.find(|slot| self.serving(*slot).is_some() && queues[slot.index()].len() < MOST_HELD)
+            }
+        };
+        match next {
+            Some(slot) => {
+                connection.moves += 1;
+                connection.held_since = now;
+                self.queues[slot.index()].push_back(connection);
+            }
+            None => self.ledger.refuse(connection, refusal),
+        }
+        next
+    }
+
+    /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
+    /// wait for any whose worker is to come, and only if there is none such, for any at all; one that is passed on, from
+    /// the slot `except`, would only wait again.
+    fn least_loaded(&mut self, except: Option<Slot>) -> Option<Slot> {
+        let rank = |standing: &Standing| match standing {
+            Standing::Serving(_) => 2,
+            Standing::Expected => 1,
+            Standing::Bypassed => 0,
+        };
+        let best = if except.is_some() { 2 } else { self.standings.iter().map(rank).max().unwrap_or(0) };
+        let (queues, standings, links) = (&self.queues, &self.standings, &self.links);
+        let loads = self.table.slots().filter_map(|slot| {
+            let standing = &standings[slot.index()];
+            let held = queues[slot.index()].len();
+            let eligible = Some(slot) != except && held < MOST_HELD && rank(standing) == best;
+            let Standing::Serving(worker) = standing else { return eligible.then_some((slot, held as u64)) };
+            let in_flight = links.get(worker).map_or(0, Link::in_flight);
+            eligible.then_some((slot, (held + in_flight) as u64))
+        });
+        least_loaded(loads, &mut self.round_robin)
+    }
+}

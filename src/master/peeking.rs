@@ -1,0 +1,151 @@
+//! Connections whose first bytes must be seen before they can be assigned: what waits for them, for how long.
+//!
+//! Nothing is consumed but a PROXY header. Most clients have sent their request by the time they are accepted, and are
+//! assigned at once; the others wait here, each at the price of one entry and nothing else. A client that sends half a
+//! line wakes the master once for what it sent (EPOLLET), never for what it did not.
+
+mod verdict;
+mod waiting;
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+pub use self::verdict::{Counts, Rules};
+use self::verdict::{Progress, Verdict};
+use self::waiting::Waiting;
+use super::connection::Connection;
+use super::dispatch::Dispatch;
+use crate::config::{Config, PeekTimeoutAction};
+use crate::peek::MOST_PEEKED;
+use crate::sys::poller::{Interest, Poller};
+
+/// Tokens from here on are connections that are looked at.
+pub const FIRST_TOKEN: u64 = 1 << 62;
+
+/// What becomes of a connection that was looked at.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It can be assigned.
+    Assign(Connection),
+    /// Its client said nothing in time, and is to be refused.
+    Refuse(Connection),
+}
+
+/// The connections that are looked at.
+#[derive(Debug)]
+pub struct Peeking {
+    rules: Rules,
+    timeout: Duration,
+    action: PeekTimeoutAction,
+    most: usize,
+    waiting: Waiting,
+    room: Box<[u8]>,
+    /// What was seen.
+    pub counts: Counts,
+}
+
+impl Peeking {
+    /// Nobody waits yet. `most`: how many may, whatever the configuration says.
+    pub fn new(config: &Config, rules: Rules, most: usize) -> Self {
+        Self {
+            timeout: config.first.timeout,
+            action: config.first.timeout_action,
+            most: config.first.most.min(most).max(1),
+            rules,
+            waiting: Waiting::new(),
+            room: vec![0; MOST_PEEKED].into(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Another configuration from now on; those who wait already are judged by it.
+    pub fn adopt(&mut self, config: &Config, rules: Rules, most: usize) {
+        // What was looked at was looked at with other eyes.
+        self.waiting.progress_mut().for_each(Progress::look_anew);
+        self.rules = rules;
+        self.timeout = config.first.timeout;
+        self.action = config.first.timeout_action;
+        self.most = config.first.most.min(most).max(1);
+    }
+
+    /// Whether connections are looked at.
+    pub fn is_wanted(&self) -> bool {
+        self.rules.look()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Looks at a connection that has just come. Yields what can be decided now: this one, or the one that has waited
+    /// longest, where too many do.
+    pub fn arrived(&mut self, mut connection: Connection, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
+        let mut progress = self.rules.begin(&connection);
+        match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
+            Verdict::Decided => return Some(Outcome::Assign(connection)),
+            Verdict::More => {}
+        }
+        let crowded = if self.waiting.len() < self.most { None } else { self.take_oldest(poller) };
+        if crowded.is_some() {
+            self.counts.crowded += 1;
+        }
+        let token = FIRST_TOKEN + self.waiting.next();
+        // It fails for want of the kernel's memory only: then it is as if its time were over.
+        if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
+            self.counts.crowded += 1;
+            return Some(self.give_up(connection));
+        }
+        self.waiting.push(connection, progress);
+        crowded.map(|connection| self.give_up(connection))
+    }
+
+    /// Looks again at a connection for which the poller had news.
+    pub fn look(&mut self, token: u64, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
+        let key = token.checked_sub(FIRST_TOKEN)?;
+        let (connection, progress) = self.waiting.get_mut(key)?;
+        match self.rules.look_at(connection, progress, &mut self.room, &mut self.counts, dispatch) {
+            Verdict::More => None,
+            Verdict::Decided => {
+                let connection = self.waiting.remove(key)?;
+                forget(&connection, poller);
+                Some(Outcome::Assign(connection))
+            }
+        }
+    }
+
+    /// Takes one whose time is over, if there is any.
+    pub fn expired(&mut self, now: Instant, poller: &Poller) -> Option<Outcome> {
+        let oldest = self.waiting.oldest()?;
+        if now.saturating_duration_since(oldest.accepted) < self.timeout {
+            return None;
+        }
+        self.counts.timed_out += 1;
+        let connection = self.take_oldest(poller)?;
+        Some(self.give_up(connection))
+    }
+
+    /// Takes one out, whatever it has sent: the master stops, or looks at connections no more.
+    pub fn take_oldest(&mut self, poller: &Poller) -> Option<Connection> {
+        let connection = self.waiting.remove_oldest()?;
+        forget(&connection, poller);
+        Some(connection)
+    }
+
+    fn give_up(&self, connection: Connection) -> Outcome {
+        match self.action {
+            PeekTimeoutAction::HandOver => Outcome::Assign(connection),
+            PeekTimeoutAction::Close => Outcome::Refuse(connection),
+        }
+    }
+}
+
+/// It must not be waited for any more when it goes to another process: the open file lives on there.
+fn forget(connection: &Connection, poller: &Poller) {
+    if let Err(error) = poller.remove(connection.as_fd()) {
+        tracing::error!(%error, "a connection cannot be taken out of the poller");
+    }
+}
+
+#[cfg(test)]
+mod tests;
