@@ -18,6 +18,7 @@ mod manager;
 mod node;
 mod package;
 mod prefix;
+mod preload;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod text;
 
 pub use look::Place;
 pub use package::PackageError;
+pub use preload::Preload;
 
 use look::{Aim, Looker, Notes};
 

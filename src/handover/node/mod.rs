@@ -55,6 +55,11 @@ pub use session::{Delivery, Effect, Handle, MOST_QUEUED, ReturnReason, Session, 
 pub use spec::Spec;
 pub use style::ConnectionMessage;
 
+/// The script that runs inside unmodified programs ([`crate::lifecycle::program::Preload`]): it shows them the addresses
+/// of [`Session::connection`], tags the sessions of their Engine.IO, and says [`Effect::Tags`], [`Effect::Sessions`] and
+/// [`Effect::Idle`]. A file of its own, so that it can be read, and tested, as what it is.
+pub const PRELOAD: &str = include_str!("preload.cjs");
+
 /// How messages are written: `--node-serialization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Serialization {

@@ -1,0 +1,215 @@
+//! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere else.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::handover::node::PRELOAD;
+
+/// How often another name is tried where one is taken.
+const MOST_TRIES: u32 = 16;
+/// The script's name: what Node shows where it speaks of it.
+const NAME: &str = "haft-preload.cjs";
+
+/// The script in a folder of its own, as long as this lives.
+///
+/// Nobody but this user and root can write there, put something else in its place, or read it: workers that run as
+/// another user (`gosu`, `setpriv --reuid`) cannot be given it, and Node ends at once where it cannot read it.
+#[derive(Debug)]
+pub struct Preload {
+    file: PathBuf,
+    /// The file's device and inode: what has another is not ours.
+    identity: (u64, u64),
+}
+
+impl Preload {
+    /// Writes the script to a new folder in `$XDG_RUNTIME_DIR`, or where that is of no use in the folder for temporary
+    /// files. What exists is neither followed nor touched.
+    ///
+    /// # Errors
+    ///
+    /// When it can be written to neither, as the kernel said of the latter.
+    pub fn write() -> io::Result<Self> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        match runtime.map(|folder| Self::write_below(&folder)) {
+            Some(Ok(preload)) => Ok(preload),
+            Some(Err(_)) | None => Self::write_below(&std::env::temp_dir()),
+        }
+    }
+
+    fn write_below(place: &Path) -> io::Result<Self> {
+        // Node tells the script its own path without links, and the script must find itself in NODE_OPTIONS.
+        let place = place.canonicalize()?;
+        if place.to_str().is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is no UTF-8"));
+        }
+        let file = new_folder(&place)?.join(NAME);
+        let mut preload = Self { file, identity: (0, 0) };
+        // From here on the folder is removed again, also after an error.
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&preload.file)?;
+        opened.write_all(PRELOAD.as_bytes())?;
+        let metadata = opened.metadata()?;
+        preload.identity = (metadata.dev(), metadata.ino());
+        Ok(preload)
+    }
+
+    /// Writes the script again if somebody has removed it: what cleans the folder for temporary files, or the end of the
+    /// login that `$XDG_RUNTIME_DIR` belongs to. Workers that start without it would end at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Preload::write`]. The next worker must then be started without it.
+    pub fn ensure(&mut self) -> io::Result<()> {
+        let is_there = fs::symlink_metadata(&self.file)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity && metadata.is_file());
+        if !is_there {
+            *self = Self::write()?;
+        }
+        Ok(())
+    }
+
+    /// Where the script is: an absolute path without links.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The `NODE_OPTIONS` of a worker: the script first, so that it sees what all others load, then what haft inherited.
+    ///
+    /// A worker takes the script out of them again, so that what the program starts is not given it.
+    pub fn node_options(&self, inherited: Option<&str>) -> String {
+        // Its folder's path was found to be UTF-8.
+        let file = quoted(&self.file.to_string_lossy());
+        match inherited.map(str::trim).filter(|inherited| !inherited.is_empty()) {
+            Some(inherited) => format!("--require {file} {inherited}"),
+            None => format!("--require {file}"),
+        }
+    }
+}
+
+impl Drop for Preload {
+    fn drop(&mut self) {
+        // Nobody can be told, and what is left is a few kilobytes. Somebody else's files keep their folder.
+        fs::remove_file(&self.file).ok();
+        if let Some(folder) = self.file.parent() {
+            fs::remove_dir(folder).ok();
+        }
+    }
+}
+
+/// A folder that did not exist, for this user alone.
+fn new_folder(place: &Path) -> io::Result<PathBuf> {
+    let mut tries = 0;
+    loop {
+        // From the kernel's randomness: `RandomState` takes its keys there, and differs from call to call.
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), tries);
+        let folder = place.join(format!("haft-{}-{random:016x}", std::process::id()));
+        // mkdir(2) follows no link at the end of the path, and fails where anything is.
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < MOST_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A word as Node reads it from `NODE_OPTIONS` (`ParseNodeOptionsEnvVar` in `src/node_options.cc`): a blank ends it but
+/// within quotation marks, where a backslash stands before what is meant literally.
+fn quoted(word: &str) -> String {
+    if !word.contains([' ', '"']) {
+        return word.to_owned();
+    }
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("metadata").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn it_is_written_for_this_user_alone_and_is_gone_afterwards() {
+        let place = tempfile::tempdir().expect("folder");
+        let preload = Preload::write_below(place.path()).expect("written");
+        assert_eq!(fs::read_to_string(preload.file()).expect("read"), PRELOAD);
+        let folder = preload.file().parent().expect("a folder").to_owned();
+        assert_eq!((mode(&folder), mode(preload.file())), (0o700, 0o400));
+        let another = Preload::write_below(place.path()).expect("written");
+        assert_ne!(another.file(), preload.file());
+        drop(preload);
+        assert!(!folder.exists());
+        assert!(another.file().exists());
+        drop(another);
+        assert_eq!(fs::read_dir(place.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_where_nothing_can_be_written() {
+        let place = tempfile::tempdir().expect("folder");
+        assert!(Preload::write_below(&place.path().join("none")).is_err());
+        let file = place.path().join("file");
+        fs::write(&file, "").expect("file");
+        assert!(Preload::write_below(&file).is_err());
+        assert_eq!(fs::read_dir(place.path()).expect("read").count(), 1);
+    }
+
+    #[test]
+    fn what_was_removed_or_replaced_is_written_again_elsewhere() {
+        let mut preload = Preload::write().expect("written");
+        let first = preload.file().to_owned();
+        preload.ensure().expect("there");
+        assert_eq!(preload.file(), first);
+        fs::remove_file(&first).expect("removed");
+        symlink("/dev/null", &first).expect("link");
+        preload.ensure().expect("written again");
+        assert_ne!(preload.file(), first);
+        assert_eq!(fs::read_to_string(preload.file()).expect("read"), PRELOAD);
+        let second = preload.file().to_owned();
+        fs::remove_dir_all(second.parent().expect("a folder")).expect("removed");
+        preload.ensure().expect("written again");
+        assert!(preload.file().exists());
+    }
+
+    #[test]
+    fn what_was_inherited_follows() {
+        let place = tempfile::tempdir().expect("folder");
+        let preload = Preload::write_below(place.path()).expect("written");
+        let file = preload.file().display();
+        assert_eq!(preload.node_options(None), format!("--require {file}"));
+        assert_eq!(preload.node_options(Some("  ")), format!("--require {file}"));
+        let inherited = "--max-old-space-size=100 -r \"/a b/c.js\"";
+        assert_eq!(preload.node_options(Some(inherited)), format!("--require {file} {inherited}"));
+    }
+
+    /// Node finds the script whatever its path is, and the script finds itself.
+    #[test]
+    fn node_reads_the_options_as_they_are_meant() {
+        for name in ["plain", "with blanks", "quotes\"\"'", "back\\slash", "all \\ of\" them\\", "\u{e9}\u{65e5}"] {
+            let place = tempfile::tempdir().expect("folder");
+            let place = place.path().join(name);
+            fs::create_dir(&place).expect("folder");
+            let preload = Preload::write_below(&place).expect("written");
+            let node = |inherited| {
+                let script = "console.log(JSON.stringify([process.env.NODE_OPTIONS, Object.keys(require.cache)]))";
+                let output = Command::new("node")
+                    .args(["-e", script])
+                    .env("NODE_OPTIONS", preload.node_options(inherited))
+                    .output()
+                    .expect("these tests need Node.js: `node` on the PATH");
+                let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+                let read: (Option<String>, Vec<PathBuf>) = serde_json::from_str(&printed).expect(&printed);
+                assert_eq!(read.1, [preload.file()], "{name}");
+                read.0
+            };
+            assert_eq!(node(None), None, "{name}");
+            let inherited = "--title=\"a b\" --stack-trace-limit=7";
+            assert_eq!(node(Some(inherited)).as_deref(), Some(inherited), "{name}");
+        }
+    }
+}
