@@ -18,7 +18,7 @@ mod manager;
 mod node;
 mod package;
 mod prefix;
-mod preload;
+pub mod preload;
 mod shell;
 #[cfg(test)]
 mod tests;

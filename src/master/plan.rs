@@ -10,6 +10,7 @@ use crate::addr::ListenAddr;
 use crate::config::{self, Affinity, Config, DialectChoice, NodeStyle, Program};
 use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::pool::WorkerId;
+use crate::lifecycle::program::preload::Preload;
 use crate::lifecycle::program::{self, Dialect, Place};
 use crate::route::{Slot, TagKey};
 use crate::worker::process;
@@ -22,6 +23,8 @@ pub struct Plan {
     drain_timeout: Duration,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
+    /// Whether they are to be given the preload.
+    pub preload: bool,
     /// Where clients connect; nothing if the program is to say.
     pub listen: Vec<ListenAddr>,
 }
@@ -45,6 +48,7 @@ impl Plan {
             environment: environment.into_iter().chain(tags.clone()).collect(),
             drain_timeout: config.drain_timeout,
             node: None,
+            preload: false,
             listen: config.listen_or_default(),
         };
         let command = match &config.program {
@@ -71,13 +75,20 @@ impl Plan {
                 plan.listen.clear();
             }
             plan.node = Some(node);
+            plan.preload = command.node.preload && config.peeks();
         }
         Ok(plan)
     }
 
     /// What to start for the worker of a slot that inherits `channel` under its number. `number`: its own number, its
     /// generation, and how many slots there are.
-    pub fn start(&self, slot: Slot, number: (WorkerId, u32, usize), channel: BorrowedFd<'_>) -> Start {
+    pub fn start(
+        &self,
+        slot: Slot,
+        number: (WorkerId, u32, usize),
+        channel: BorrowedFd<'_>,
+        preload: Option<&Preload>,
+    ) -> Start {
         let (worker, generation, slots) = number;
         let mut environment = self.environment.clone();
         environment.extend([
@@ -99,7 +110,11 @@ impl Plan {
             ("NODE_UNIQUE_ID", worker.0.to_string()),
             ("NODE_CHANNEL_SERIALIZATION_MODE", node.serialization.name().to_owned()),
         ]);
-        environment.extend(own.node_options.map(|options| ("NODE_OPTIONS", options)));
+        let options = match preload {
+            Some(preload) => Some(preload.node_options(own.node_options.as_deref())),
+            None => own.node_options,
+        };
+        environment.extend(options.map(|options| ("NODE_OPTIONS", options)));
         Start { command: own.command, environment }
     }
 }

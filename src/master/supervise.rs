@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
+use crate::lifecycle::program::preload::Preload;
 use crate::route::Slot;
 use crate::sys::oom::OomWatch;
 use crate::sys::scm;
@@ -31,6 +32,8 @@ pub struct Supervisor {
     /// What became of the earlier workers of each slot.
     pub(super) history: BTreeMap<Slot, History>,
     oom: OomWatch,
+    /// The script that Node programs run before their own, once one was to be given it.
+    preload: Option<Preload>,
     /// How the last worker ended, and whether it had written anything.
     pub(super) last_words: (String, bool),
 }
@@ -53,9 +56,26 @@ impl Supervisor {
             finished: false,
             history: BTreeMap::new(),
             oom: OomWatch::new(),
+            preload: None,
             last_words: Default::default(),
         };
         (supervisor, exits)
+    }
+}
+
+/// Has the preload written. Where that cannot be, workers do without.
+fn ensure(preload: &mut Option<Preload>) {
+    let written = match preload {
+        Some(preload) => preload.ensure(),
+        None => Preload::write().map(|written| *preload = Some(written)),
+    };
+    if let Err(error) = written {
+        *preload = None;
+        tracing::error!(
+            %error,
+            "the preload for Node programs cannot be written (to $XDG_RUNTIME_DIR, or the folder for temporary files): \
+             their sessions are not tagged, and a proxy's address is taken for their clients'"
+        );
     }
 }
 
@@ -120,11 +140,15 @@ impl Master {
                 (Link::node(worker, slot, end, desk), channel)
             }
         };
-        let Supervisor { crew, plans, .. } = &mut self.supervisor;
+        let Supervisor { crew, plans, preload, .. } = &mut self.supervisor;
         // A plan is kept as long as a worker may be started by it.
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
         let number = (worker, generation, self.service.pool.wanted());
-        let Start { command, environment } = plan.start(slot, number, channel.as_fd());
+        if plan.preload {
+            ensure(preload);
+        }
+        let preload = preload.as_ref().filter(|_| plan.preload);
+        let Start { command, environment } = plan.start(slot, number, channel.as_fd(), preload);
         let pid = crew.start(worker, slot, &command, &environment, channel.as_fd())?;
         tracing::debug!(%slot, worker = worker.0, pid, generation, "started a worker");
         link.generation = generation;

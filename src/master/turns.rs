@@ -40,6 +40,10 @@ impl Master {
             }
             let silent = !more && self.service.dispatch.ledger.events() == before;
             if silent || now >= until {
+                if more {
+                    // Some of it is not told a second time.
+                    self.take_turn(ready)?;
+                }
                 self.busy &= !silent && self.service.dispatch.unheard(true).next().is_some();
                 self.service.send(now);
                 return self.perform();
