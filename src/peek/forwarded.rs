@@ -188,3 +188,206 @@ fn read_node(text: &[u8]) -> Option<SocketAddr> {
     };
     Some(SocketAddr::new(ip.to_canonical(), port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peek::request::{self, Look};
+
+    /// What `header` tells about the client of a request with these header lines, when 10.0.0.0/8 and fd00::/8 are
+    /// trusted.
+    fn client(header: &str, lines: &[&str]) -> Result<Option<String>, Malformed> {
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect(net)).into_iter().collect();
+        let bytes = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", lines.join("\r\n") + "\r\n");
+        let Look::Request(request) = request::look(bytes.as_bytes(), 0, true) else { panic!("{lines:?}") };
+        let header: ClientHeader = header.parse().expect(header);
+        header.client(request.headers, &trusted).map(|client| client.map(|client| client.to_string()))
+    }
+
+    /// Whom the only line of a list tells of; None: it is malformed.
+    fn of_list(list: &str) -> Option<String> {
+        client("x-forwarded-for", &[&format!("X-Forwarded-For: {list}")]).ok().flatten()
+    }
+
+    fn of_forwarded(list: &str) -> Option<String> {
+        client("forwarded", &[&format!("Forwarded: {list}")]).ok().flatten()
+    }
+
+    #[test]
+    fn the_right_most_untrusted_hop_counts() {
+        for (list, hop) in [
+            ("192.0.2.7", "192.0.2.7:0"),
+            ("198.51.100.1, 192.0.2.7", "192.0.2.7:0"),
+            ("198.51.100.1, 192.0.2.7, 10.0.0.1, 10.0.0.2", "192.0.2.7:0"),
+            ("10.0.0.9, 192.0.2.7,10.0.0.1\t,\t10.0.0.2", "192.0.2.7:0"),
+            // All trusted: the one that is furthest away.
+            ("10.0.0.1, 10.0.0.2", "10.0.0.1:0"),
+            ("fd00::1,10.0.0.2", "[fd00::1]:0"),
+            // What a client makes up is not looked at.
+            ("unknown, \", _x, 192.0.2.7, 10.0.0.2", "192.0.2.7:0"),
+            // Empty entries do not count.
+            (", ,192.0.2.7,,", "192.0.2.7:0"),
+        ] {
+            assert_eq!(of_list(list).as_deref(), Some(hop), "{list}");
+        }
+    }
+
+    #[test]
+    fn lines_of_one_name_are_one_list() {
+        let lines =
+            ["X-FORWARDED-FOR: 198.51.100.1", "x-forwarded-for: 192.0.2.7, 10.0.0.1", "X-Forwarded-For: 10.0.0.2"];
+        assert_eq!(client("x-forwarded-for", &lines), Ok(Some("192.0.2.7:0".into())));
+        assert_eq!(client("x-forwarded-for", &lines[..1]), Ok(Some("198.51.100.1:0".into())));
+        assert_eq!(client("x-forwarded-for", &lines[2..]), Ok(Some("10.0.0.2:0".into())));
+    }
+
+    #[test]
+    fn addresses_are_read_in_every_usual_form() {
+        for (entry, hop) in [
+            ("192.0.2.7:4711", Some("192.0.2.7:4711")),
+            ("2001:db8::7", Some("[2001:db8::7]:0")),
+            ("[2001:db8::7]", Some("[2001:db8::7]:0")),
+            ("[2001:DB8::7]:4711", Some("[2001:db8::7]:4711")),
+            ("::ffff:192.0.2.7", Some("192.0.2.7:0")),
+            ("[::ffff:192.0.2.7]:80", Some("192.0.2.7:80")),
+            ("::ffff:10.0.0.7", Some("10.0.0.7:0")),
+            ("192.0.2.7:_p", Some("192.0.2.7:0")),
+            ("[::1]:65535", Some("[::1]:65535")),
+        ] {
+            assert_eq!(of_list(entry).as_deref(), hop, "{entry}");
+        }
+        for entry in [
+            "unknown",
+            "_hidden",
+            "192.0.2",
+            "192.0.2.07",
+            "192.0.2.7:",
+            "192.0.2.7:65536",
+            "192.0.2.7:+1",
+            "192.0.2.7:http",
+            "192.0.2.7 ",
+            "[2001:db8::7",
+            "[2001:db8::7]4711",
+            "[192.0.2.7]",
+            "[::1]:",
+            "fe80::1%eth0",
+            "[fe80::1%1]:80",
+            "::1:80:90:a:b:c:d:e:f",
+            "example.org",
+            "\"192.0.2.7\"",
+            "192.0.2.7;",
+            "192.0.2.7 198.51.100.1",
+            "\u{e4}",
+            "/run/x",
+        ] {
+            let expected = if entry.ends_with(' ') { Some("192.0.2.7:0".into()) } else { None };
+            assert_eq!(of_list(entry), expected, "{entry}");
+            assert_eq!(
+                of_list(&format!("{entry}, 192.0.2.9")).as_deref(),
+                Some("192.0.2.9:0"),
+                "left of the one that counts"
+            );
+            let beyond = client("x-forwarded-for", &[&format!("X-Forwarded-For: 192.0.2.9, {entry}, 10.0.0.1")]);
+            assert_eq!(beyond.is_err(), expected.is_none(), "nothing is trusted beyond {entry}");
+        }
+    }
+
+    #[test]
+    fn elements_of_forwarded_are_read_as_rfc_7239_has_them() {
+        for (list, hop) in [
+            // The examples of RFC 7239, 4, 6 and 7.
+            ("for=\"_gazonk\"", None),
+            ("For=\"[2001:db8:cafe::17]:4711\"", Some("[2001:db8:cafe::17]:4711")),
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", Some("192.0.2.60:0")),
+            ("for=192.0.2.43, for=198.51.100.17", Some("198.51.100.17:0")),
+            ("for=192.0.2.43, for=\"[2001:db8:cafe::17]\"", Some("[2001:db8:cafe::17]:0")),
+            ("for=192.0.2.43,for=\"[2001:db8:cafe::17]\",for=unknown", None),
+            ("for=_hidden, for=_SEVKISEK", None),
+            ("for=192.0.2.43, for=10.0.0.1", Some("192.0.2.43:0")),
+            // Whatever else is said, in whatever order; quoted text may hold anything.
+            ("by=\"a,b;c=\\\"d\\\\\" ; for=192.0.2.7:80 ; host=x;", Some("192.0.2.7:80")),
+            ("proto=https;FOR=\"192.0.2.7:_p\"", Some("192.0.2.7:0")),
+            ("for=\" 192.0.2.7\"", Some("192.0.2.7:0")),
+            ("for=10.0.0.2;host=\"a,b\", for=10.0.0.1;host=\"c,d\"", Some("10.0.0.2:0")),
+            // What a client leaves open does not swallow what its proxy adds.
+            ("for=\", for=192.0.2.7", Some("192.0.2.7:0")),
+            ("for=\", for=\"[2001:db8::7]:80\"", Some("[2001:db8::7]:80")),
+            ("for=\"\\, for=\"192.0.2.7\"", Some("192.0.2.7:0")),
+            // Not what an element is.
+            ("192.0.2.7", None),
+            ("proto=https", None),
+            ("for", None),
+            ("for=", None),
+            ("for=;proto=http", None),
+            (";for=192.0.2.7", None),
+            ("for =192.0.2.7", None),
+            ("for=\"192.0.2.7", None),
+            ("for=\"192.0.2.7\"x", None),
+            ("for=\"192.0.2.\\7\"", None),
+            ("for=192.0.2.7;for=192.0.2.8", None),
+            ("for=192.0.2.7;proto", None),
+        ] {
+            assert_eq!(of_forwarded(list).as_deref(), hop, "{list}");
+        }
+    }
+
+    #[test]
+    fn without_an_entry_there_is_no_client() {
+        for lines in [&[][..], &["X-Forwarded-For:"], &["X-Forwarded-For: , ,"], &["X-Forwarded-Foo: 192.0.2.7"]] {
+            assert_eq!(client("x-forwarded-for", lines), Ok(None), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_header_hides_what_is_left_of_it() {
+        for line in [" , 198.51.100.1", "X-Forwarded-For : 198.51.100.1", "X-Forwarded-For", "X-Forwarded-For: 1\0"] {
+            assert_eq!(client("x-forwarded-for", &["X-Forwarded-For: 192.0.2.7", line]), Err(Malformed), "{line:?}");
+            let later = ["X-Forwarded-For: 192.0.2.8", line, "X-Forwarded-For: 192.0.2.7"];
+            assert_eq!(client("x-forwarded-for", &later), Ok(Some("192.0.2.7:0".into())), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn no_number_of_headers_hides_the_last() {
+        let mut lines = vec!["X-Forwarded-For: 198.51.100.1"; 150];
+        lines.push("X-Forwarded-For: 192.0.2.7");
+        assert_eq!(client("x-forwarded-for", &lines), Ok(Some("192.0.2.7:0".into())));
+    }
+
+    #[test]
+    fn any_name_can_be_the_header_and_is_written_in_lower_case() {
+        for (text, name, header) in [
+            ("X-Forwarded-For", "x-forwarded-for", Some(ClientHeader::XForwardedFor)),
+            ("x-real-ip", "x-real-ip", Some(ClientHeader::XRealIp)),
+            ("FORWARDED", "forwarded", Some(ClientHeader::Forwarded)),
+            ("CF-Connecting-IP", "cf-connecting-ip", None),
+        ] {
+            let parsed: ClientHeader = text.parse().expect(text);
+            assert_eq!(parsed.to_string(), name);
+            assert_eq!(name.parse(), Ok(parsed.clone()));
+            assert!(header.is_none_or(|header| header == parsed), "{text}");
+            let value = if name == "forwarded" { "for=192.0.2.7" } else { "192.0.2.7" };
+            assert_eq!(client(text, &[&format!("{text}: {value}")]), Ok(Some("192.0.2.7:0".into())));
+        }
+        for text in ["", "a b", "a:", "a\n", "\u{e4}"] {
+            let message = text.parse::<ClientHeader>().expect_err(text).to_string();
+            assert!(message.contains("write x-forwarded-for"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_forwarding_header_is_found_to_be_told_of() {
+        for (lines, found) in [
+            ("Host: x\r\n", None),
+            ("Host: x\r\nForwarded: for=1\r\nx-forwarded-for: y\r\n", Some("x-forwarded-for")),
+            ("X-REAL-IP: y\r\n", Some("x-real-ip")),
+            ("broken\r\nForwarded: y\r\n", Some("forwarded")),
+            ("X-Forwarded-Host: y\r\n", None),
+        ] {
+            let bytes = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+            let Look::Request(request) = request::look(bytes.as_bytes(), 0, true) else { panic!("{lines:?}") };
+            let name = ClientHeader::found_in(request.headers).map(|header| header.to_string());
+            assert_eq!(name.as_deref(), found, "{lines:?}");
+        }
+    }
+}

@@ -74,3 +74,43 @@ fn read(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 fn is_token(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_value_are_read_without_what_is_around_them() {
+        for (line, header) in [
+            ("Host: example.org\r\n", Ok(("Host", "example.org"))),
+            ("host:example.org\n", Ok(("host", "example.org"))),
+            ("X-A!#$%&'*+-.^_`|~9:  a\tb: c \t\r\n", Ok(("X-A!#$%&'*+-.^_`|~9", "a\tb: c"))),
+            ("A:\r\n", Ok(("A", ""))),
+            ("A: \u{e4}\r\n", Ok(("A", "\u{e4}"))),
+            ("A : b\r\n", Err(Malformed)),
+            (": b\r\n", Err(Malformed)),
+            ("A\r\n", Err(Malformed)),
+            (" A: folded\r\n", Err(Malformed)),
+            ("\tA: folded\r\n", Err(Malformed)),
+            ("\u{c4}: b\r\n", Err(Malformed)),
+            ("A: b\rc\r\n", Err(Malformed)),
+            ("A: b\r\r\n", Err(Malformed)),
+            ("A: b\0\r\n", Err(Malformed)),
+            ("A: b\x7f\r\n", Err(Malformed)),
+        ] {
+            let header = header.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            assert_eq!(read(line.as_bytes()), header, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_found_in_any_case_and_in_order() {
+        let headers = Headers(b"A: 1\r\nB: 2\r\na: 3\r\nAB: 4\r\nA: 5\r\n");
+        let values: Vec<_> = headers.values("a").collect();
+        assert_eq!(values, [Ok(&b"1"[..]), Ok(b"3"), Ok(b"5")]);
+        assert!(headers.values("a").rev().eq(values.into_iter().rev()));
+        assert_eq!(headers.values("c").count(), 0);
+        let headers = Headers(b"A: 1\r\nB\r\nA: 2\r\n");
+        assert_eq!(headers.values("a").collect::<Vec<_>>(), [Ok(&b"1"[..]), Err(Malformed), Ok(b"2")]);
+    }
+}

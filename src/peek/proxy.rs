@@ -168,3 +168,207 @@ where
     let (local_port, _) = block.split_first_chunk()?;
     Some(Ends::new(*client, u16::from_be_bytes(*client_port), *local, u16::from_be_bytes(*local_port)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The header of `len` bytes with these ends.
+    fn header(len: usize, ends: Option<(&str, &str)>) -> Look {
+        let addr = |text: &str| text.parse().expect("address");
+        let ends = ends.map(|(client, local)| Ends { client: addr(client), local: addr(local) });
+        Look::Header(Header { len, ends })
+    }
+
+    /// Looked at as it comes in byte by byte, `bytes` give `answer` from the byte on that is number `decided`, and before
+    /// that nothing.
+    fn comes_in(bytes: &[u8], decided: usize, answer: Look) {
+        for end in 0..=bytes.len() {
+            let expected = if end < decided { Look::More } else { answer };
+            assert_eq!(look(&bytes[..end]), expected, "{} of {}", end, bytes.escape_ascii());
+        }
+    }
+
+    /// A header of version 2: command and family, the length it says, its body.
+    fn v2(command: u8, family: u8, length: u16, body: &[u8]) -> Vec<u8> {
+        [V2, &[command, family], &length.to_be_bytes(), body].concat()
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 192.168.0.11\r\n\r\n";
+
+    #[test]
+    fn headers_of_version_1_are_read_to_the_byte() {
+        let widest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        let (tcp6, unknown) = (format!("PROXY TCP6 {widest} {widest} 65535 65535\r\n"), {
+            format!("PROXY UNKNOWN {widest} {widest} 65535 65535\r\n")
+        });
+        let widest_end = format!("[{widest}]:65535");
+        for (line, len, ends) in [
+            // The specification's own example, and its longest lines.
+            ("PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n", 47, Some(("192.168.0.1:56324", "192.168.0.11:443"))),
+            (
+                "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
+                56,
+                Some(("255.255.255.255:65535", "255.255.255.255:65535")),
+            ),
+            (&tcp6, 104, Some((&*widest_end, &*widest_end))),
+            (&unknown, 107, None),
+            ("PROXY UNKNOWN\r\n", 15, None),
+            ("PROXY UNKNOWN anything, \u{fffd} or not\r\n", 36, None),
+            ("PROXY TCP6 ::1 2001:DB8::2 0 1\r\n", 32, Some(("[::1]:0", "[2001:db8::2]:1"))),
+            ("PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", 37, Some(("192.0.2.7:1", "[::1]:2"))),
+        ] {
+            assert_eq!(line.len(), len, "{line}");
+            comes_in(&[line.as_bytes(), REQUEST].concat(), len, header(len, ends));
+        }
+    }
+
+    #[test]
+    fn what_version_1_forbids_is_malformed() {
+        for (line, decided) in [
+            // From the first byte on that cannot be of a header.
+            ("PROXY  TCP4 1.1.1.1 2.2.2.2 1 2\r\n", 7),
+            ("PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n", 10),
+            ("PROXY tcp4 1.1.1.1 2.2.2.2 1 2\r\n", 7),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\nGET / HTTP/1.1\r\n", 31),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\rGET / HTTP/1.1\r\n", 32),
+            ("PROXY UNKNOWN\nGET / HTTP/1.1\r\n", 14),
+            // Known when the line has come.
+            ("PROXY \r\n", 8),
+            ("PROXY TCP4\r\n", 12),
+            ("PROXY TCP4 \r\n", 13),
+            ("PROXY UNKNOWNS\r\n", 16),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1\r\n", 30),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 \r\n", 31),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2 \r\n", 33),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2 3\r\n", 34),
+            ("PROXY TCP4 1.1.1.1  2.2.2.2 1 2\r\n", 33),
+            ("PROXY TCP4 1.1.1.1 2.2.2 1 2\r\n", 30),
+            ("PROXY TCP4 01.1.1.1 2.2.2.2 1 2\r\n", 33),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 01 2\r\n", 33),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n", 33),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 65536\r\n", 36),
+            ("PROXY TCP4 ::1 ::1 1 2\r\n", 24),
+            ("PROXY TCP6 1.1.1.1 2.2.2.2 1 2\r\n", 32),
+            ("PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n", 33),
+            ("PROXY TCP6 [::1] ::1 1 2\r\n", 26),
+        ] {
+            comes_in(line.as_bytes(), decided, Look::Malformed);
+        }
+    }
+
+    #[test]
+    fn a_line_may_have_107_bytes() {
+        for (filling, answer, decided) in [(91, header(107, None), 107), (92, Look::Malformed, 106)] {
+            let line = format!("PROXY UNKNOWN {}\r\n", "x".repeat(filling));
+            comes_in(line.as_bytes(), decided, answer);
+        }
+    }
+
+    #[test]
+    fn headers_of_version_2_are_read_to_the_byte() {
+        let tcp4 = [192, 168, 0, 1, 192, 168, 0, 11, 0xdc, 0x04, 0x01, 0xbb];
+        let ends4 = Some(("192.168.0.1:56324", "192.168.0.11:443"));
+        let v6 = |start: &[u8], end: u8| {
+            let mut ip = [0; 16];
+            ip[..start.len()].copy_from_slice(start);
+            ip[15] = end;
+            ip
+        };
+        let tcp6 = [&v6(&[0x20, 0x01, 0x0d, 0xb8], 1)[..], &v6(&[], 1), &[0x12, 0x67, 0x0b, 0xb8]].concat();
+        let mapped = [&[0; 10][..], &[0xff, 0xff, 192, 0, 2, 7], &v6(&[], 1), &[0, 1, 0, 2]].concat();
+        // NOOP of three bytes, ALPN "h2".
+        let tlvs = [0x04, 0, 3, 0, 0, 0, 0x01, 0, 2, b'h', b'2'];
+        for (command, family, body, ends) in [
+            (0x21, 0x11, tcp4.to_vec(), ends4),
+            (0x21, 0x11, [&tcp4[..], &tlvs].concat(), ends4),
+            (0x21, 0x21, tcp6.clone(), Some(("[2001:db8::1]:4711", "[::1]:3000"))),
+            (0x21, 0x21, [&tcp6[..], &tlvs].concat(), Some(("[2001:db8::1]:4711", "[::1]:3000"))),
+            (0x21, 0x21, mapped, Some(("192.0.2.7:1", "[::1]:2"))),
+            // The proxy's own connection, whatever else is told; nothing at all need be.
+            (0x20, 0x00, vec![], None),
+            (0x20, 0x11, tcp4.to_vec(), None),
+            (0x20, 0xff, tlvs.to_vec(), None),
+            // Ends that are no TCP addresses: unspecified, Unix, datagrams.
+            (0x21, 0x00, vec![], None),
+            (0x21, 0x00, tlvs.to_vec(), None),
+            (0x21, 0x10, tcp4.to_vec(), None),
+            (0x21, 0x12, tcp4.to_vec(), None),
+            (0x21, 0x22, tcp6, None),
+            (0x21, 0x31, vec![b'/'; 216], None),
+            (0x21, 0x32, vec![b'/'; 216 + 11], None),
+        ] {
+            let bytes = v2(command, family, body.len() as u16, &body);
+            comes_in(&[&bytes, REQUEST].concat(), bytes.len(), header(bytes.len(), ends));
+        }
+    }
+
+    #[test]
+    fn what_version_2_forbids_is_malformed() {
+        for (command, family, length, decided) in [
+            // Versions and commands that there are not.
+            (0x11, 0x11, 12, 13),
+            (0x31, 0x11, 12, 13),
+            (0x22, 0x11, 12, 13),
+            // Families and protocols that there are not.
+            (0x21, 0x41, 12, 14),
+            (0x21, 0x13, 12, 14),
+            // Too short for its addresses.
+            (0x21, 0x11, 11, 16),
+            (0x21, 0x21, 35, 16),
+        ] {
+            comes_in(&v2(command, family, length, &[0; 64]), decided, Look::Malformed);
+        }
+    }
+
+    #[test]
+    fn a_header_may_be_as_long_as_what_is_peeked() {
+        let most = (MOST_PEEKED - 16) as u16;
+        let bytes = v2(0x20, 0, most, &vec![0; MOST_PEEKED]);
+        assert_eq!(look(&bytes[..MOST_PEEKED - 1]), Look::More);
+        assert_eq!(look(&bytes[..MOST_PEEKED]), header(MOST_PEEKED, None));
+        comes_in(&v2(0x20, 0, most + 1, &[0; 4]), 16, Look::Malformed);
+        comes_in(&v2(0x20, 0, u16::MAX, &[]), 16, Look::Malformed);
+    }
+
+    #[test]
+    fn what_begins_otherwise_has_no_header() {
+        for (bytes, decided) in [
+            (&b"GET / HTTP/1.1\r\n"[..], 1),
+            (b"POST / HTTP/1.1\r\n", 2),
+            (b"PROPFIND / HTTP/1.1\r\n", 4),
+            (b"PROXY\r\n", 6),
+            (b"\r\nGET / HTTP/1.1\r\n", 3),
+            (b"\r\n\r\n\0\r\nQUIT\r", 12),
+            (b"\x16\x03\x01", 1),
+        ] {
+            comes_in(bytes, decided, Look::Absent);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_proxy_writes_is_read(client: SocketAddr, port: u16, tlvs in prop::collection::vec(any::<u8>(), 0..99)) {
+            let (client, local) = match client.ip() {
+                IpAddr::V4(ip) => (SocketAddr::new(ip.into(), client.port()), SocketAddr::new([127, 0, 0, 1].into(), port)),
+                IpAddr::V6(ip) => (SocketAddr::new(ip.into(), client.port()), SocketAddr::new([1; 16].into(), port)),
+            };
+            let (word, family, mut block) = match (client.ip(), local.ip()) {
+                (IpAddr::V4(client), IpAddr::V4(local)) => ("TCP4", 0x11, [client.octets(), local.octets()].concat()),
+                (client, local) => ("TCP6", 0x21, [client, local].map(|ip| match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                    IpAddr::V6(ip) => ip.octets(),
+                }).concat()),
+            };
+            block.extend([client.port().to_be_bytes(), local.port().to_be_bytes()].concat());
+            block.extend(tlvs);
+            let line = format!("PROXY {word} {} {} {} {}\r\n", client.ip(), local.ip(), client.port(), local.port());
+            let ends = Some(Ends::new(client.ip(), client.port(), local.ip(), local.port()));
+            for bytes in [line.into_bytes(), v2(0x21, family, block.len() as u16, &block)] {
+                comes_in(&[&bytes, REQUEST].concat(), bytes.len(), Look::Header(Header { len: bytes.len(), ends }));
+            }
+        }
+    }
+}

@@ -55,7 +55,10 @@ pub struct Request<'b> {
 ///
 /// `seen`: of these, how many an earlier call with the same `needs_headers` was given, which answered [`Look::More`]; 0
 /// if there was none. The answer is the same with 0, it only takes longer. `needs_headers`: whether to wait for all
-/// headers, or for the request line only.
+/// headers, or for the request line only; who has waited in vain for headers (more than [`MOST_PEEKED`] of them, or too
+/// slow) can still ask for the line.
+///
+/// [`MOST_PEEKED`]: super::MOST_PEEKED
 ///
 /// When the headers are not to be read as such, the request is one all the same: what they say is told when they are
 /// read.
@@ -72,13 +75,9 @@ pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> Look<'_> {
         };
     };
     let (line, rest) = bytes.split_at(end);
+    let Ok(Some((method, target))) = read_line(line) else { return refuse(bytes) };
     let headers =
         if needs_headers { Headers::complete(rest, seen.saturating_sub(end)) } else { Some(Headers::so_far(rest)) };
-    // A line that was there before was found to be good.
-    if headers.is_none() && seen >= end {
-        return Look::More;
-    }
-    let Ok(Some((method, target))) = read_line(line) else { return refuse(bytes) };
     headers.map_or(Look::More, |headers| {
         let (path, query) = split(target);
         Look::Request(Request { method, path, query, headers })
@@ -136,4 +135,207 @@ impl<'b> Request<'b> {
 pub fn is_below(path: &str, prefix: &str) -> bool {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looked at as it comes in byte by byte, `bytes` are nothing before the byte that is number `decided`, and from then
+    /// on always the same; whatever was looked at before.
+    fn comes_in(bytes: &[u8], needs_headers: bool, decided: usize) -> Look<'_> {
+        let answer = look(&bytes[..decided], 0, needs_headers);
+        for end in 0..=bytes.len() {
+            let (so_far, told) = (&bytes[..end], format!("{end} of {}", bytes.escape_ascii()));
+            for seen in 0..=end.min(decided - 1) {
+                let expected = if end < decided { Look::More } else { answer };
+                assert_eq!(
+                    without_extra(look(so_far, seen, needs_headers), needs_headers),
+                    expected,
+                    "{seen} seen, {told}"
+                );
+            }
+        }
+        answer
+    }
+
+    /// Headers that were not asked for are there or not.
+    fn without_extra(look: Look<'_>, needs_headers: bool) -> Look<'_> {
+        match look {
+            Look::Request(request) if !needs_headers => {
+                Look::Request(Request { headers: Headers::default(), ..request })
+            }
+            other => other,
+        }
+    }
+
+    fn request(bytes: &[u8]) -> Request<'_> {
+        match look(bytes, 0, false) {
+            Look::Request(request) => request,
+            other => panic!("{other:?} for {}", bytes.escape_ascii()),
+        }
+    }
+
+    fn of_target(target: &str) -> (String, Option<String>) {
+        let bytes = format!("GET {target} HTTP/1.1\r\n");
+        let request = request(bytes.as_bytes());
+        (request.path.into(), request.sid().map(Into::into))
+    }
+
+    const HANDSHAKE: &str = "GET /socket.io/?EIO=4&transport=polling&t=P HTTP/1.1";
+
+    #[test]
+    fn a_request_is_known_when_its_line_has_come() {
+        for (empty, end) in [("", "\r\n"), ("\r\n", "\r\n"), ("\r\n\r\n\n", "\r\n"), ("", "\n")] {
+            let line = format!("{empty}{HANDSHAKE}{end}");
+            let bytes = format!("{line}Host: x\r\nA: b\r\n\r\nbody");
+            let Look::Request(request) = comes_in(bytes.as_bytes(), false, line.len()) else { panic!("{line:?}") };
+            assert_eq!((request.method, request.path), ("GET", "/socket.io/"));
+            assert_eq!((request.query, request.sid()), (Some("EIO=4&transport=polling&t=P"), None));
+        }
+    }
+
+    #[test]
+    fn headers_are_waited_for_when_they_are_needed() {
+        for (headers, names) in [
+            ("Host: x\r\nA: b\r\n\r\n", &["Host", "A"][..]),
+            ("Host: x\nA: b\n\n", &["Host", "A"]),
+            ("Host: x\r\nA: b\n\r\n", &["Host", "A"]),
+            ("Host: x\nA: b\r\n\n", &["Host", "A"]),
+            ("\r\n", &[]),
+            ("\n", &[]),
+        ] {
+            let bytes = format!("{HANDSHAKE}\r\n{headers}body\r\n\r\n\n\n");
+            let decided = HANDSHAKE.len() + 2 + headers.len();
+            let Look::Request(request) = comes_in(bytes.as_bytes(), true, decided) else { panic!("{headers:?}") };
+            let found: Vec<_> = request.headers.iter().map(|header| header.expect("header").0).collect();
+            assert_eq!(found, names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_one_whatever_its_headers_are() {
+        for headers in ["no colon\r\n\r\n", " folded: x\r\n\r\n", "\x01: x\r\n\r\n", "A: \0\r\n\r\n", "\r: x\n\n"] {
+            let bytes = format!("{HANDSHAKE}\r\n{headers}");
+            let Look::Request(request) = comes_in(bytes.as_bytes(), true, bytes.len()) else { panic!("{headers:?}") };
+            assert!(request.headers.iter().any(|header| header.is_err()), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn headers_that_were_not_asked_for_are_those_that_are_there() {
+        let line = format!("{HANDSHAKE}\r\n");
+        for (rest, count) in
+            [("", 0), ("Ho", 0), ("Host: x\r\n", 1), ("Host: x\r\nA", 1), ("A: b\r\n\r\nbody: x\r\n", 1)]
+        {
+            let bytes = format!("{line}{rest}");
+            assert_eq!(request(bytes.as_bytes()).headers.iter().count(), count, "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_from_the_first_byte_that_cannot_be() {
+        for (bytes, decided, kind) in [
+            // A ClientHello.
+            (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], 2, NotHttp::Tls),
+            (b"\x16\x02\x01", 2, NotHttp::Other),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 4, NotHttp::Http2),
+            (b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n\r\n", 6, NotHttp::ProxyHeader),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 12, NotHttp::ProxyHeader),
+            (b"\r\n\r\n\0\r\nQUIP\n", 11, NotHttp::Other),
+            // SSH, Redis, MQTT, zeros, a response, HTTP/0.9.
+            (b"SSH-2.0-OpenSSH_9.2\r\n", 20, NotHttp::Other),
+            (b"*1\r\n$4\r\nPING\r\n", 3, NotHttp::Other),
+            (b"\x10\x1a\0\x04MQTT", 1, NotHttp::Other),
+            (b"\0\0\0\0", 1, NotHttp::Other),
+            (b"HTTP/1.1 200 OK\r\n", 5, NotHttp::Other),
+            (b"GET /\r\n", 6, NotHttp::Other),
+            (b"GET / HTTP/2.0\r\n", 12, NotHttp::Other),
+            (b"GET / HTTP/1.2\r\n", 14, NotHttp::Other),
+            (b"GET / HTTP/1.1 \r\n", 15, NotHttp::Other),
+            (b"GET  / HTTP/1.1\r\n", 5, NotHttp::Other),
+            (b"GET /a b HTTP/1.1\r\n", 8, NotHttp::Other),
+            (b" GET / HTTP/1.1\r\n", 1, NotHttp::Other),
+            (b"\rGET / HTTP/1.1\r\n", 2, NotHttp::Other),
+            (b"GET /\xff HTTP/1.1\r\n", 7, NotHttp::Other),
+        ] {
+            for needs_headers in [false, true] {
+                assert_eq!(comes_in(bytes, needs_headers, decided), Look::NotHttp(kind), "{}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn other_methods_are_not_taken_for_what_begins_like_them() {
+        for method in ["POST", "PUT", "PROPFIND", "PRINT", "PRI-X", "PROXYING", "P", "OPTIONS", "M-SEARCH"] {
+            let bytes = format!("{method} /x HTTP/1.0\r\n");
+            let look = comes_in(bytes.as_bytes(), false, bytes.len());
+            assert!(matches!(look, Look::Request(request) if request.method == method), "{method}: {look:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_found_in_every_form_of_target() {
+        for (target, path) in [
+            ("/", "/"),
+            ("/socket.io/", "/socket.io/"),
+            ("/socket.io/?sid=x", "/socket.io/"),
+            ("/a?b?c", "/a"),
+            ("/a#b?sid=c", "/a"),
+            ("http://example.org/socket.io/?sid=x", "/socket.io/"),
+            ("https://[::1]:8080", "/"),
+            ("http://example.org?sid=x", "/"),
+            ("/x?to=http://example.org/y", "/x"),
+            ("/x/http://example.org/y", "/x/http://example.org/y"),
+            ("/%73ocket.io/", "/%73ocket.io/"),
+            ("example.org:443", "example.org:443"),
+            ("*", "*"),
+        ] {
+            assert_eq!(of_target(target).0, path, "{target}");
+        }
+    }
+
+    #[test]
+    fn the_session_id_is_the_first_sid_of_the_query() {
+        for (target, sid) in [
+            ("/?sid=a", Some("a")),
+            ("/?EIO=4&transport=polling&sid=lgy5.AAIAAAAHc1T68moD&t=1", Some("lgy5.AAIAAAAHc1T68moD")),
+            ("/?sid=a&sid=b", Some("a")),
+            ("/?sid=a=b", Some("a=b")),
+            ("/?sid=a%2Eb+c", Some("a%2Eb+c")),
+            ("http://h/?x&sid=a", Some("a")),
+            ("/?", None),
+            ("/?sid", None),
+            ("/?sid=", None),
+            ("/?sid=&sid=b", None),
+            ("/?SID=a", None),
+            ("/?%73id=a", None),
+            ("/?xsid=a&sidx=b", None),
+            ("/?a#?sid=b", None),
+            ("/sid=a", None),
+            ("*", None),
+        ] {
+            assert_eq!(of_target(target).1.as_deref(), sid, "{target}");
+        }
+    }
+
+    #[test]
+    fn below_a_path_is_what_stands_behind_its_slash() {
+        for (path, prefix, below) in [
+            ("/socket.io/", "/socket.io/", true),
+            ("/socket.io", "/socket.io/", true),
+            ("/socket.io/x", "/socket.io/", true),
+            ("/socket.io/", "/socket.io", true),
+            ("/socket.iox", "/socket.io/", false),
+            ("/socket", "/socket.io/", false),
+            ("/Socket.io/", "/socket.io/", false),
+            ("/x/socket.io/", "/socket.io/", false),
+            ("/", "/", true),
+            ("/x", "/", true),
+            ("*", "/", false),
+            ("", "/socket.io/", false),
+        ] {
+            assert_eq!(is_below(path, prefix), below, "{path} below {prefix}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Whose word about a client's address counts.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
@@ -67,12 +67,8 @@ impl FromStr for TrustedProxy {
 /// The address with zeros behind its prefix.
 fn first(ip: IpAddr, prefix: u8) -> IpAddr {
     match ip {
-        IpAddr::V4(ip) => {
-            (ip & std::net::Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0))).into()
-        }
-        IpAddr::V6(ip) => {
-            (ip & std::net::Ipv6Addr::from_bits(!u128::MAX.checked_shr(prefix.into()).unwrap_or(0))).into()
-        }
+        IpAddr::V4(ip) => (ip & Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0))).into(),
+        IpAddr::V6(ip) => (ip & Ipv6Addr::from_bits(!u128::MAX.checked_shr(prefix.into()).unwrap_or(0))).into(),
     }
 }
 
@@ -135,5 +131,131 @@ impl TrustedProxies {
 impl FromIterator<TrustedProxy> for TrustedProxies {
     fn from_iter<I: IntoIterator<Item = TrustedProxy>>(proxies: I) -> Self {
         Self(proxies.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    fn trusted(entries: &[&str]) -> TrustedProxies {
+        entries.iter().map(|entry| entry.parse::<TrustedProxy>().expect(entry)).collect()
+    }
+
+    #[test]
+    fn every_form_is_read_and_written_back() {
+        for (text, written) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("192.0.2.7/32", "192.0.2.7"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::1", "::1"),
+            ("2001:DB8::/032", "2001:db8::/32"),
+            ("::1/128", "::1"),
+            ("::/0", "::/0"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("unix", "unix"),
+        ] {
+            let proxy: TrustedProxy = text.parse().expect(text);
+            assert_eq!(proxy.to_string(), written);
+            assert_eq!(written.parse(), Ok(proxy), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_form_says_what_is_wrong_and_how_to_write_it() {
+        for (text, part) in [
+            ("", "neither an IP address nor a network"),
+            ("proxy.example.org", "names are not resolved"),
+            ("10.0.0.0:80", "neither an IP address"),
+            ("[::1]", "neither an IP address"),
+            ("UNIX", "neither an IP address"),
+            ("10.0.0/8", "neither an IP address"),
+            (" 10.0.0.0/8", "neither an IP address"),
+            ("10.0.0.0/33", "not a number from 0 to 32"),
+            ("10.0.0.0/", "not a number from 0 to 32"),
+            ("10.0.0.0/+8", "not a number from 0 to 32"),
+            ("10.0.0.0/8/8", "not a number from 0 to 32"),
+            ("10.0.0.0/255.0.0.0", "not a number from 0 to 32"),
+            ("::/129", "not a number from 0 to 128"),
+            ("::/264", "not a number from 0 to 128"),
+            ("10.1.2.3/8", "the network is 10.0.0.0/8, the address alone 10.1.2.3"),
+            ("2001:db8::1/32", "the network is 2001:db8::/32, the address alone 2001:db8::1"),
+            ("::ffff:10.1.2.3/104", "the address has bits behind its prefix"),
+        ] {
+            let message = text.parse::<TrustedProxy>().expect_err(text).to_string();
+            assert!(message.contains(part) && message.contains("write 10.0.0.0/8"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others() {
+        let proxies = trusted(&["10.0.0.0/8", "192.0.2.7", "2001:db8::/33", "::1"]);
+        for (address, trusted) in [
+            ("10.0.0.0", true),
+            ("10.255.255.255", true),
+            ("9.255.255.255", false),
+            ("11.0.0.0", false),
+            ("192.0.2.7", true),
+            ("192.0.2.6", false),
+            ("::ffff:10.1.2.3", true),
+            ("::ffff:11.1.2.3", false),
+            ("::10.1.2.3", false),
+            ("2001:db8:7fff::", true),
+            ("2001:db8:8000::", false),
+            ("::1", true),
+            ("::", false),
+        ] {
+            assert_eq!(proxies.contains_ip(ip(address)), trusted, "{address}");
+            let peer = EndAddr::Ip((ip(address), 4711).into());
+            assert_eq!(proxies.contains(&peer), trusted, "{address}");
+        }
+    }
+
+    #[test]
+    fn families_and_unix_sockets_are_apart() {
+        for (entry, ipv4, ipv6, unix) in
+            [("0.0.0.0/0", true, false, false), ("::/0", false, true, false), ("unix", false, false, true)]
+        {
+            let proxies = trusted(&[entry]);
+            assert_eq!(proxies.contains_ip(ip("192.0.2.7")), ipv4, "{entry}");
+            assert_eq!(proxies.contains_ip(ip("2001:db8::7")), ipv6, "{entry}");
+            assert_eq!(proxies.contains(&EndAddr::Unix), unix, "{entry}");
+        }
+        let nobody = TrustedProxies::default();
+        assert!(nobody.is_empty() && !nobody.contains(&EndAddr::Unix) && !nobody.contains_ip(ip("127.0.0.1")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bit_counts_if_and_only_if_it_is_in_the_prefix(bits: u128, bit in 0..128_u8, prefix in 0..=128_u8) {
+            let (v6, prefix4) = (Ipv6Addr::from_bits(bits), prefix.min(32));
+            let v4 = Ipv4Addr::from_bits(bits as u32);
+            // A mapped address is another family's.
+            prop_assume!(IpAddr::V6(v6).to_canonical().is_ipv6());
+            for (address, other, prefix, inside) in [
+                (IpAddr::V6(v6), IpAddr::V6(Ipv6Addr::from_bits(bits ^ 1 << (127 - bit))), prefix, bit >= prefix),
+                (v4.into(), Ipv4Addr::from_bits(bits as u32 ^ 1 << (31 - bit % 32)).into(), prefix4, bit % 32 >= prefix4),
+            ] {
+                let net = format!("{}/{prefix}", first(address, prefix));
+                prop_assert!(trusted(&[&net]).contains_ip(address), "{net} {address}");
+                prop_assert_eq!(trusted(&[&net]).contains_ip(other), inside, "{} {}", net, other);
+            }
+        }
+
+        #[test]
+        fn nothing_that_is_typed_panics(text in "[0-9a-fx:./]{0,20}|unix|\\PC{0,20}") {
+            if let Ok(proxy) = text.parse::<TrustedProxy>() {
+                prop_assert_eq!(proxy.to_string().parse(), Ok(proxy));
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ mod death;
 mod drained;
 mod exhaustion;
 mod exits;
+mod fuzz;
 mod hang;
 mod hold;
 mod hostile;
