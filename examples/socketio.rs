@@ -4,18 +4,23 @@
 //! cargo build --release --example socketio
 //! haft -w 4 -l 3000 -- target/release/examples/socketio
 //! ```
+//!
+//! Under `--affinity session` it tags its sessions, and on a reload keeps them until their clients have left.
 
 use std::time::Duration;
 
 use axum::{Router, routing::get};
-use haft::worker::Incoming;
+use haft::worker::{Drain, Incoming, TagLayer};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 
 /// How long a client may take to go once it has been told.
 const GRACE: Duration = Duration::from_secs(2);
 
-async fn connected(socket: SocketRef) {
+async fn connected(socket: SocketRef, drain: Drain) {
+    // Counted until the client is gone, so that the worker may linger until the last one is.
+    let session = drain.session();
+    socket.on_disconnect(async move || drop(session));
     socket.on("echo", async |Data::<serde_json::Value>(data), ack: AckSender| {
         ack.send(&data).ok();
     });
@@ -26,13 +31,15 @@ async fn connected(socket: SocketRef) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (layer, io) = SocketIo::new_layer();
-    io.ns("/", connected);
-    let slot = std::env::var("HAFT_SLOT").unwrap_or_default();
-    let app = Router::new().route("/", get(async move || format!("slot {slot}\n"))).layer(layer);
-
-    let incoming = Incoming::from_env()?;
+    let mut incoming = Incoming::from_env()?;
     let drain = incoming.drain();
+    let (engine, io) = SocketIo::new_layer();
+    let counting = drain.clone();
+    io.ns("/", async move |socket: SocketRef| connected(socket, counting).await);
+    let slot = std::env::var("HAFT_SLOT").unwrap_or_default();
+    let app = Router::new().route("/", get(async move || format!("slot {slot}\n"))).layer(engine);
+    let app = app.layer(TagLayer::new(incoming.tags()));
+
     let leaving = drain.clone();
     let goodbye = async {
         leaving.requested_only().await;

@@ -1,4 +1,4 @@
-//! Learning that the worker is to finish, and when it has.
+//! Learning that the worker is to linger or to finish, and when it has; telling when no session is left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,33 +7,84 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Tells a worker when to finish, and when all its connections have ended. Cheap to clone.
+///
+/// # Lingering
+///
+/// With session affinity a worker that is replaced by a reload is not told to finish at once: no new session is sent to
+/// it, but the clients of those it has find it, until the last has left or the time is over. That is for workers that
+/// tag their sessions ([`super::Incoming::tags`]); others are told to finish as ever.
+///
+/// A session of Socket.IO is more than a connection: between two polls it has none. So only the program knows when no
+/// session is left, and it tells by counting them: [`Drain::session`] as each begins, held until it ends. When the
+/// worker lingers and none is held any more, the master hears of it, and tells it to finish. A program that counts none
+/// is told so at once.
 #[derive(Debug, Clone)]
 pub struct Drain {
     deadline: watch::Receiver<Option<Deadline>>,
+    linger: watch::Receiver<Option<Linger>>,
     open: watch::Receiver<usize>,
+    sessions: Arc<watch::Sender<usize>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(Option<Instant>);
+struct Deadline(Option<Instant>);
+
+/// When the worker was told to linger, and when it is told to finish at the latest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Linger {
+    pub(super) since: Instant,
+    until: Instant,
+}
 
 /// The side that tells.
 #[derive(Debug)]
 pub(super) struct DrainSource {
     deadline: watch::Sender<Option<Deadline>>,
+    linger: watch::Sender<Option<Linger>>,
     open: Arc<watch::Sender<usize>>,
+    sessions: Arc<watch::Sender<usize>>,
 }
+
+/// Counts one as long as it lives.
+#[derive(Debug)]
+struct Counted(Arc<watch::Sender<usize>>);
 
 /// Counts one open connection as long as it lives.
 #[derive(Debug)]
-pub(super) struct OpenGuard(Arc<watch::Sender<usize>>);
+pub(super) struct OpenGuard(#[expect(dead_code, reason = "held for what it does when dropped")] Counted);
+
+/// One session, as long as this is held. Clones are the same session: it has ended when the last of them is dropped.
+#[derive(Debug, Clone)]
+#[must_use = "a session ends when this is dropped"]
+pub struct SessionGuard(#[expect(dead_code, reason = "held for what it does when dropped")] Arc<Counted>);
+
+impl Counted {
+    fn one_of(all: &Arc<watch::Sender<usize>>) -> Self {
+        all.send_modify(|count| *count += 1);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
 
 impl DrainSource {
     pub(super) fn new() -> Self {
-        Self { deadline: watch::Sender::new(None), open: Arc::new(watch::Sender::new(0)) }
+        let zero = || Arc::new(watch::Sender::new(0));
+        let (deadline, linger) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { deadline, linger, open: zero(), sessions: zero() }
     }
 
     pub(super) fn subscribe(&self) -> Drain {
-        Drain { deadline: self.deadline.subscribe(), open: self.open.subscribe() }
+        Drain {
+            deadline: self.deadline.subscribe(),
+            linger: self.linger.subscribe(),
+            open: self.open.subscribe(),
+            sessions: Arc::clone(&self.sessions),
+        }
     }
 
     /// The worker is to finish; `None` when there is no master to say within which time.
@@ -48,19 +99,31 @@ impl DrainSource {
         });
     }
 
+    /// The worker is to keep its sessions, and is told to finish within this time.
+    pub(super) fn linger(&self, within: Duration) {
+        let since = Instant::now();
+        self.linger.send_replace(Some(Linger { since, until: since + within }));
+    }
+
     pub(super) fn opened(&self) -> OpenGuard {
-        self.open.send_modify(|open| *open += 1);
-        OpenGuard(Arc::clone(&self.open))
+        OpenGuard(Counted::one_of(&self.open))
     }
 
     pub(super) fn open(&self) -> usize {
         *self.open.borrow()
     }
-}
 
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
+    /// Resolves when no session is held, `at` at the earliest. Cancel safe.
+    pub(super) async fn no_session_from(&self, at: Instant) {
+        let mut sessions = self.sessions.subscribe();
+        loop {
+            // The sender lives as long as `self`.
+            sessions.wait_for(|sessions| *sessions == 0).await.ok();
+            tokio::time::sleep_until(at).await;
+            if *sessions.borrow() == 0 {
+                return;
+            }
+        }
     }
 }
 
@@ -76,6 +139,27 @@ impl Drain {
     /// As [`Drain::requested`], for `axum::serve(..).with_graceful_shutdown(..)`.
     pub async fn requested_only(mut self) {
         self.requested().await;
+    }
+
+    /// Resolves when the worker is to linger. Yields how long it may: then it is told to finish at the latest. `None`
+    /// when that cannot come any more, the [`super::Incoming`] having been dropped.
+    pub async fn lingering(&mut self) -> Option<Duration> {
+        let linger = self.linger.wait_for(Option::is_some).await.ok().and_then(|linger| *linger);
+        linger.map(|linger| linger.until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the worker has been told to linger.
+    pub fn is_lingering(&self) -> bool {
+        self.lingers().is_some()
+    }
+
+    pub(super) fn lingers(&self) -> Option<Linger> {
+        *self.linger.borrow()
+    }
+
+    /// Counts a session that has begun, until what this returns is dropped.
+    pub fn session(&self) -> SessionGuard {
+        SessionGuard(Arc::new(Counted::one_of(&self.sessions)))
     }
 
     /// Resolves when every connection that was yielded as a [`super::Stream`] has been dropped, upgraded ones

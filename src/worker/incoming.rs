@@ -4,18 +4,23 @@ use std::collections::VecDeque;
 use std::env;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
 use super::drain::{Drain, DrainSource};
+use super::passing::{Passer, Passing};
 use super::stream::Stream;
+use super::tags::{self, SETTLE, Tags};
 use super::window::Window;
 use crate::addr::EndAddr;
 use crate::handover::haft::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
+use crate::route::{Tag, Tagger};
 use crate::sys::inherit::{self, InheritError};
 use crate::sys::poller;
 use crate::sys::scm::Sent;
@@ -76,6 +81,16 @@ pub struct Incoming {
     reported_open: usize,
     ended: bool,
     drain: DrainSource,
+    /// What this worker was told to tag with.
+    tagging: Option<(Tagger, Tag)>,
+    /// The program asked for tags, and so will tag.
+    tags: bool,
+    /// While this worker lingers and has not said that it is idle: the earliest moment to say so.
+    idle_from: Option<Instant>,
+    passer: Passer,
+    to_pass: Receiver<Passing>,
+    /// Taken from `to_pass`, and not yet sent.
+    passing: Option<Passing>,
     /// How long this process may outlive its master, if it was told.
     outlive: Option<Duration>,
 }
@@ -92,12 +107,14 @@ impl Incoming {
         // A worker outlives its master until its clients have been served: it learns of the death from the channel.
         inherit::outlive_parent();
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
-        Ok(Self { outlive: told.map(Duration::from_millis), ..Self::over(channel)? })
+        let tagging = tags::from_env(|name| env::var(name).ok());
+        Ok(Self { outlive: told.map(Duration::from_millis), tagging, ..Self::over(channel)? })
     }
 
     /// Takes over a worker's end.
     fn over(channel: OwnedFd) -> io::Result<Self> {
         let readiness = poller::watch(&channel)?;
+        let (passer, to_pass) = Passer::new();
         Ok(Self {
             end: WorkerEnd::new(channel),
             readiness,
@@ -108,8 +125,30 @@ impl Incoming {
             reported_open: 0,
             ended: false,
             drain: DrainSource::new(),
+            tagging: None,
+            tags: false,
+            idle_from: None,
+            passer,
+            to_pass,
+            passing: None,
             outlive: None,
         })
+    }
+
+    /// What session ids are tagged with, under `--affinity session`; `None` without it, and once the worker has said
+    /// that it is ready: ask before the first [`Incoming::next`].
+    ///
+    /// Who asks tags every session that it opens over polling, by [`super::TagLayer`] or by itself: the master is told
+    /// so, and lets this worker linger for its sessions when it is replaced (see [`Drain`]).
+    pub fn tags(&mut self) -> Option<Tags> {
+        let (tagger, own) = self.tagging.clone().filter(|_| !self.announced)?;
+        self.tags = true;
+        Some(Tags::new(tagger, own, self.drain()))
+    }
+
+    /// A handle that gives connections to the master which are another worker's.
+    pub fn passer(&self) -> Passer {
+        self.passer.clone()
     }
 
     /// A handle that tells when to finish.
@@ -123,17 +162,21 @@ impl Incoming {
     pub async fn next(&mut self) -> io::Result<Option<Connection>> {
         if !self.announced {
             self.announced = true;
-            self.unsaid.push_back(FromWorker::Ready { limit: self.window.limit(), tags: false });
+            self.unsaid.push_back(FromWorker::Ready { limit: self.window.limit(), tags: self.tags });
         }
         loop {
             self.speak().await?;
             while let Some((descriptor, entry)) = self.queue.pop_front() {
+                if let Some(idle_from) = &mut self.idle_from {
+                    *idle_from = Instant::now() + SETTLE;
+                }
                 match self.connection(descriptor, entry) {
                     Ok(connection) => return Ok(Some(connection)),
                     Err(error) => tracing::warn!(client = %entry.client, %error, "a connection cannot be used"),
                 }
             }
             if self.ended {
+                self.pass_the_last().await?;
                 return Ok(None);
             }
             self.listen().await?;
@@ -156,26 +199,48 @@ impl Incoming {
 
     /// Waits for something from the master, or for a reason to tell it something.
     async fn listen(&mut self) -> io::Result<()> {
-        let pause = if self.window.is_shut() {
-            LOOK_AGAIN
-        } else if self.reported_open != self.drain.open() {
-            REPORT_EVERY
-        } else {
-            Duration::MAX
+        let changed = self.reported_open != self.drain.open();
+        let pause = match (self.window.is_shut() || self.passing.is_some(), changed) {
+            (true, _) => LOOK_AGAIN,
+            (false, true) => REPORT_EVERY,
+            (false, false) => Duration::MAX,
         };
-        let mut ready = match tokio::time::timeout(pause, self.readiness.readable()).await {
-            Ok(ready) => ready?,
-            Err(_elapsed) => {
-                self.window.widen();
-                self.report();
-                return Ok(());
+        let idle_from = self.idle_from.unwrap_or_else(Instant::now);
+        tokio::select! {
+            biased;
+            ready = self.readiness.readable() => {
+                let mut ready = ready?;
+                let heard = self.end.receive();
+                if matches!(heard, Ok(None)) {
+                    ready.clear_ready();
+                }
+                drop(ready);
+                self.hear(heard)?;
             }
-        };
-        match self.end.receive() {
-            Ok(None) => ready.clear_ready(),
+            passing = self.to_pass.recv(), if self.passing.is_none() => self.passing = passing,
+            () = self.drain.no_session_from(idle_from), if self.idle_from.is_some() => {
+                self.idle_from = None;
+                self.unsaid.push_back(FromWorker::Idle);
+            }
+            () = tokio::time::sleep(pause) => {
+                if changed || self.window.is_shut() {
+                    self.window.widen();
+                    self.report();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, heard: Result<Option<Heard>, ChannelError>) -> io::Result<()> {
+        match heard {
+            Ok(None) => {}
             Ok(Some(Heard::Connections(entries, descriptors))) => self.take(&entries, descriptors),
-            // Comes only to those who said that they tag.
-            Ok(Some(Heard::Linger { .. })) => {}
+            // Comes only to those who said that they tag, and once.
+            Ok(Some(Heard::Linger { within_ms })) => {
+                self.idle_from = Some(Instant::now() + SETTLE);
+                self.drain.linger(Duration::from_millis(within_ms.into()));
+            }
             Ok(Some(Heard::Drain { within_ms })) => {
                 let within = Duration::from_millis(within_ms.into());
                 self.ended = true;
@@ -240,12 +305,46 @@ impl Incoming {
                 Err(error) => return Err(error),
             }
         }
+        self.pass().await
+    }
+
+    /// Passes on what is to be passed. When the kernel has too many descriptors on their way, it is tried again later.
+    async fn pass(&mut self) -> io::Result<()> {
+        while let Some(Passing { passed, connection }) = &self.passing {
+            let mut ready = self.readiness.writable().await?;
+            match self.end.pass(*passed, connection.as_fd()) {
+                Ok(Sent::Bytes(_)) => self.passing = None,
+                Ok(Sent::TooManyInFlight) => return Ok(()),
+                Ok(Sent::Full | Sent::TooLong) => ready.clear_ready(),
+                Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    tracing::debug!(client = %passed.client, "a connection of another worker's is closed: the master is gone");
+                    self.passing = None;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
+    }
+
+    /// Passes on what waits for it, and takes no more.
+    async fn pass_the_last(&mut self) -> io::Result<()> {
+        self.to_pass.close();
+        loop {
+            self.speak().await?;
+            if let Some(Passing { passed, .. }) = self.passing.take() {
+                tracing::warn!(client = %passed.client, "a connection of another worker's is closed: too many are on their way");
+            }
+            match self.to_pass.recv().await {
+                Some(passing) => self.passing = Some(passing),
+                None => return Ok(()),
+            }
+        }
     }
 
     fn connection(&self, descriptor: OwnedFd, entry: Entry) -> io::Result<Connection> {
         let open = self.drain.opened();
-        let stream = match entry.client {
+        // The client's address may have come from a proxy: it says nothing of what kind of socket this is.
+        let stream = match entry.local {
             EndAddr::Ip(_) => Stream::tcp(TcpStream::from_std(descriptor.into())?, open),
             EndAddr::Unix => Stream::unix(UnixStream::from_std(descriptor.into())?, open),
         };
@@ -294,29 +393,4 @@ impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Inco
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::handover::haft::MasterEnd;
-    use crate::sys::scm;
-    use std::iter;
-    use std::os::fd::AsFd;
-
-    #[tokio::test]
-    async fn what_a_master_had_sent_before_it_died_is_yielded_although_it_had_not_heard_us_out() {
-        let (mut master, channel) = MasterEnd::pair().expect("pair");
-        let (_client, connection) = std::os::unix::net::UnixStream::pair().expect("connection");
-        connection.set_nonblocking(true).expect("non-blocking");
-        // Unread, this makes the kernel tell of the master's death by a reset, ahead of what the master sent.
-        scm::send(channel.as_fd(), b"unheard", iter::empty()).expect("send");
-        let entry = Entry { sequence: 0, listener: 3, client: EndAddr::Unix, local: EndAddr::Unix };
-        master.send_connections(iter::once(entry), iter::once(connection.as_fd())).expect("send");
-        drop(master);
-
-        let mut incoming = Incoming::over(channel).expect("incoming");
-        incoming.announced = true;
-        let connection = incoming.next().await.expect("no error").expect("a connection");
-        assert_eq!(connection.listener, 3);
-        assert!(incoming.next().await.expect("no error").is_none(), "then the end");
-        assert_eq!(incoming.drain().requested().await, None, "without a time");
-    }
-}
+mod tests;

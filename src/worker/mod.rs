@@ -11,14 +11,26 @@
 //! drain.finished().await;
 //! # Ok(()) }
 //! ```
+//!
+//! Under `--affinity session` it also tags the sessions it opens ([`Incoming::tags`], [`TagLayer`]) and counts them
+//! ([`Drain::session`]), so that a reload costs none of them; `examples/socketio.rs` shows how.
 
 pub mod builtin;
 mod drain;
 mod incoming;
+mod passing;
 pub mod process;
 mod stream;
+mod tag_layer;
+mod tags;
 mod window;
 
-pub use drain::Drain;
+#[cfg(test)]
+mod testing;
+
+pub use drain::{Drain, SessionGuard};
 pub use incoming::{AttachError, Connection, Incoming};
+pub use passing::{Passer, Room};
 pub use stream::Stream;
+pub use tag_layer::{TagLayer, TagService};
+pub use tags::{Tags, Untagged, Whose};

@@ -1,0 +1,211 @@
+use std::iter;
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use super::*;
+use crate::handover::haft::{MasterEnd, Passed};
+use crate::route::Slot;
+use crate::sys::scm;
+use crate::worker::tags::tests::{OTHER, tagger};
+use crate::worker::testing::{soon, until};
+
+const OWN: Tag = Tag { slot: Slot(3), generation: 2 };
+const UNIX: EndAddr = EndAddr::Unix;
+
+/// A worker that was given a key, and its master.
+fn rig() -> (MasterEnd, Incoming) {
+    let (master, channel) = MasterEnd::pair().expect("pair");
+    let mut incoming = Incoming::over(channel).expect("incoming");
+    incoming.tagging = Some((tagger(), OWN));
+    (master, incoming)
+}
+
+fn connection() -> (StdUnixStream, StdUnixStream) {
+    let (client, connection) = StdUnixStream::pair().expect("connection");
+    connection.set_nonblocking(true).expect("non-blocking");
+    (client, connection)
+}
+
+fn hand_over(master: &mut MasterEnd, sequence: u64, client: EndAddr, local: EndAddr, connection: impl AsFd) {
+    let entry = Entry { sequence, listener: 3, client, local };
+    master.send_connections(iter::once(entry), iter::once(connection.as_fd())).expect("send");
+}
+
+/// The next frame of the worker's but for TAKEN, while it runs.
+async fn said(master: &mut MasterEnd) -> (FromWorker, Option<OwnedFd>) {
+    let mut heard = None;
+    let hears = || loop {
+        match master.receive().expect("receive") {
+            Some((FromWorker::Taken { .. }, _)) => {}
+            Some(frame) => {
+                heard = Some(frame);
+                return true;
+            }
+            None => return false,
+        }
+    };
+    until("the worker speaks", hears).await;
+    heard.expect("a frame")
+}
+
+#[tokio::test]
+async fn what_a_master_had_sent_before_it_died_is_yielded_although_it_had_not_heard_us_out() {
+    let (mut master, channel) = MasterEnd::pair().expect("pair");
+    let (_client, connection) = connection();
+    // Unread, this makes the kernel tell of the master's death by a reset, ahead of what the master sent.
+    scm::send(channel.as_fd(), b"unheard", iter::empty()).expect("send");
+    hand_over(&mut master, 0, UNIX, UNIX, connection);
+    drop(master);
+
+    let mut incoming = Incoming::over(channel).expect("incoming");
+    incoming.announced = true;
+    let connection = incoming.next().await.expect("no error").expect("a connection");
+    assert_eq!(connection.listener, 3);
+    assert!(incoming.next().await.expect("no error").is_none(), "then the end");
+    assert_eq!(incoming.drain().requested().await, None, "without a time");
+}
+
+#[tokio::test]
+async fn a_worker_says_that_it_tags_if_it_was_asked_to_and_will() {
+    for (given, asks) in [(true, true), (true, false), (false, true)] {
+        let (mut master, mut incoming) = rig();
+        if !given {
+            incoming.tagging = None;
+        }
+        if asks {
+            assert_eq!(incoming.tags().map(|tags| tags.own()), given.then_some(OWN));
+        }
+        let running = tokio::spawn(async move {
+            master.send_drain(1000).expect("send");
+            (said(&mut master).await, master)
+        });
+        assert!(incoming.next().await.expect("no error").is_none());
+        let ((frame, _), _master) = running.await.expect("task");
+        assert!(matches!(frame, FromWorker::Ready { tags, .. } if tags == (given && asks)), "{frame:?}");
+        assert!(incoming.tags().is_none(), "too late to say so");
+    }
+}
+
+#[tokio::test]
+async fn the_kind_of_a_connection_is_that_of_its_listener_whatever_a_proxy_says_of_the_client() {
+    let (mut master, mut incoming) = rig();
+    let (_client, unix) = connection();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let _peer = std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    let (tcp, _) = listener.accept().expect("accept");
+    tcp.set_nonblocking(true).expect("non-blocking");
+    let behind_a_proxy = EndAddr::Ip("203.0.113.9:4711".parse().expect("address"));
+    hand_over(&mut master, 0, behind_a_proxy, UNIX, unix);
+    hand_over(&mut master, 1, UNIX, EndAddr::Ip(listener.local_addr().expect("address")), tcp);
+    let unix = incoming.next().await.expect("no error").expect("a connection");
+    assert_eq!((unix.client, unix.stream.into_tcp().is_some()), (behind_a_proxy, false));
+    let tcp = incoming.next().await.expect("no error").expect("a connection");
+    assert!(tcp.stream.into_tcp().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile() {
+    let (mut master, mut incoming) = rig();
+    let tags = incoming.tags().expect("tags");
+    let mut drain = incoming.drain();
+    let (one, two) = (drain.session(), drain.session());
+    let also_two = two.clone();
+    assert!(!drain.is_lingering());
+    master.send_linger(40_000).expect("send");
+    let (_client, late) = connection();
+    hand_over(&mut master, 0, UNIX, UNIX, late);
+    let serving = tokio::spawn(async move {
+        let late = incoming.next().await.expect("no error").expect("a connection");
+        assert!(incoming.next().await.expect("no error").is_none(), "DRAIN");
+        (late, incoming)
+    });
+    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { tags: true, .. }));
+    let within = soon("it lingers", drain.lingering()).await.expect("a time");
+    assert!((30..=40).contains(&within.as_secs()), "{within:?}");
+    assert!(drain.is_lingering());
+    assert!(!tags.refuses_sessions(), "what was on its way may still begin");
+    tokio::time::sleep(SETTLE).await;
+    assert!(tags.refuses_sessions());
+
+    drop((one, two));
+    // The clock stands still but for what is waited for: an hour is none, and whoever was to speak would have.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let unsaid = master.receive().expect("receive");
+    assert!(matches!(unsaid, None | Some((FromWorker::Taken { .. }, None))), "one session is left: {unsaid:?}");
+    drop(also_two);
+    assert_eq!(said(&mut master).await.0, FromWorker::Idle);
+    drop(drain.session());
+    master.send_drain(5000).expect("send");
+    soon("the end", drain.requested()).await.expect("a time");
+    let (_late, incoming) = soon("the end", serving).await.expect("task");
+    drop(incoming);
+    while let Ok(Some((frame, _))) = master.receive() {
+        assert!(matches!(frame, FromWorker::Taken { .. }), "idle is said once: {frame:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_without_sessions_is_idle_as_soon_as_what_was_on_its_way_has_had_its_time() {
+    let (mut master, mut incoming) = rig();
+    incoming.tags().expect("tags");
+    let drain = incoming.drain();
+    master.send_linger(40_000).expect("send");
+    let start = Instant::now();
+    let serving = tokio::spawn(async move { incoming.next().await });
+    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { .. }));
+    assert_eq!(said(&mut master).await.0, FromWorker::Idle);
+    assert!(start.elapsed() >= SETTLE);
+    assert!(drain.is_lingering());
+    serving.abort();
+}
+
+fn passed(port: u16) -> Passed {
+    Passed { listener: 3, tag: OTHER, client: EndAddr::Ip(([127, 0, 0, 1], port).into()), local: UNIX }
+}
+
+#[tokio::test]
+async fn a_connection_is_passed_on_and_our_copy_closed() {
+    let (mut master, mut incoming) = rig();
+    let passer = incoming.passer();
+    let serving = tokio::spawn(async move { incoming.next().await });
+    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { .. }));
+    let (mut client, connection) = connection();
+    passer.room().expect("room").pass(passed(1), connection.into());
+    let (frame, connection) = said(&mut master).await;
+    assert_eq!(frame, FromWorker::Passed(passed(1)));
+    drop(connection.expect("the connection"));
+    client.set_nonblocking(true).expect("non-blocking");
+    until("nobody holds it", || io::Read::read(&mut client, &mut [0]).is_ok_and(|read| read == 0)).await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn what_waits_to_be_passed_goes_before_the_end_and_nothing_after_it() {
+    let (mut master, mut incoming) = rig();
+    let passer = incoming.passer();
+    let mut clients = Vec::new();
+    let mut ports = 0;
+    while let Some(room) = passer.room() {
+        let (client, connection) = connection();
+        room.pass(passed(ports), connection.into());
+        clients.push(client);
+        ports += 1;
+    }
+    assert!(ports > 10, "some may wait, but not any number");
+    master.send_drain(1000).expect("send");
+    assert!(incoming.next().await.expect("no error").is_none());
+    assert!(passer.room().is_none());
+    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { .. }));
+    for port in 0..ports {
+        assert_eq!(said(&mut master).await.0, FromWorker::Passed(passed(port)));
+    }
+}
+
+#[tokio::test]
+async fn with_the_master_gone_nothing_is_passed() {
+    let (master, mut incoming) = rig();
+    let passer = incoming.passer();
+    drop(master);
+    assert!(incoming.next().await.expect("no error").is_none());
+    assert!(passer.room().is_none());
+}
