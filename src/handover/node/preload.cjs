@@ -8,28 +8,24 @@
 //    the 6 bytes before)), numbers big-endian. BASE is the program's own id, whatever makes it.
 // 3. News. haft is told how many Engine.IO sessions the process has, and when a worker that was replaced has none left.
 //
-// Node 14 and later; nothing but Node. An error in here costs what this does, never the program.
+// Node 14 and later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an
+// Engine.IO that a bundler has put into the program's own file. Its sessions have no tag.
 
 'use strict';
 
 /** Messages of haft's, to us and from us. Node takes them for its own, so that no program sees them. */
 const CMD = 'NODE_HAFT';
-/** Most often that the number of sessions is told, in milliseconds. */
+/**
+ * Milliseconds for which the number of sessions is not told again, and for which there must be none to be idle: one may
+ * be about to begin, on a connection that came before `linger`.
+ */
 const PAUSE = 100;
 /** Length of a tag. */
 const TAG = 16;
 
-// The program may put a function of its own in its place.
-const { send } = process;
-const { env } = process;
-
-takeOutOfOptions();
-if (env.HAFT_SLOT !== undefined && typeof send === 'function') {
-  const key = env.HAFT_TAG_KEY;
-  delete env.HAFT_TAG_KEY; // not for the program, nor for what it starts
-  attempt(() => listenToHaft());
-  if (/^[0-9a-f]{64}$/i.test(key)) attempt(() => watchModules(tagger(Buffer.from(key, 'hex'))));
-}
+// The program may put functions of its own in their place.
+const { clearTimeout, setTimeout } = require('timers');
+const { env, send } = process;
 
 /** Runs what must never break the program. The first error is told, in one line. */
 function attempt(work) {
@@ -46,42 +42,60 @@ function complain(error) {
   if (complained) return;
   complained = true;
   try {
-    process.stderr.write(`haft: ${String((error && error.stack) || error).replace(/\s*\n\s*/g, ' ')}\n`);
+    const what = String((error && error.stack) || error).replace(/\s*\n\s*/g, ' ');
+    process.stderr.write(`haft: tags or addresses may be missing in this process: ${what}\n`);
   } catch {
     // There is nobody to tell.
   }
+}
+
+/** At the end of the file: all that it uses is there by then. */
+function start() {
+  attempt(takeOutOfOptions);
+  if (env.HAFT_SLOT === undefined || typeof send !== 'function') return; // no worker of haft's
+  const key = env.HAFT_TAG_KEY;
+  delete env.HAFT_TAG_KEY; // not for the program, nor for what it starts
+  const search = key ? attempt(() => watchModules(tagger(key))) : undefined;
+  attempt(() => listenToHaft(search));
 }
 
 // --- Where this runs ------------------------------------------------------------------------------------------------
 
 /** What the program starts is no worker of haft's, and this file may be gone by then. */
 function takeOutOfOptions() {
-  attempt(() => {
-    // Node's rule: blanks part the words, but for those within quotation marks, in which a backslash escapes.
-    const words = (env.NODE_OPTIONS || '').match(/(?:"(?:\\.|[^"\\])*"|[^ "])+/g) || [];
-    const plain = (word) => (word || '').replace(/"((?:\\.|[^"\\])*)"/g, (_, inside) => inside.replace(/\\(.)/g, '$1'));
-    const at = words.findIndex((word, i) => /^(-r|--require)$/.test(plain(word)) && plain(words[i + 1]) === __filename);
-    if (at < 0) return;
-    words.splice(at, 2);
-    if (words.length > 0) env.NODE_OPTIONS = words.join(' ');
-    else delete env.NODE_OPTIONS;
-  });
+  // Node's rule: blanks part the words, but for those within quotation marks, in which a backslash escapes.
+  const words = (env.NODE_OPTIONS || '').match(/(?:"(?:\\.|[^"\\])*"|[^ "])+/g) || [];
+  const plain = (word) => word.replace(/"((?:\\.|[^"\\])*)"/g, (_, inside) => inside.replace(/\\(.)/g, '$1'));
+  const at = words.findIndex((word, i) => i > 0 && plain(words[i - 1]) === '--require' && plain(word) === __filename);
+  if (at < 0) return;
+  words.splice(at - 1, 2);
+  if (words.length > 0) env.NODE_OPTIONS = words.join(' ');
+  else delete env.NODE_OPTIONS;
 }
 
 // --- What haft says -------------------------------------------------------------------------------------------------
 
-function listenToHaft() {
+/** `search` is called before each server and before the first connection. */
+function listenToHaft(search) {
+  let hasConnections = false;
   // Before Node's own listener, which makes the socket of the handle.
   process.prependListener('internalMessage', (message, handle) => {
     attempt(() => {
       if (!message) return;
-      if (message.cmd === 'NODE_HANDLE' && message.haft && handle) tellAddress(handle, message.haft);
-      else if (message.cmd === CMD && message.act === 'linger') linger();
+      if (message.cmd === 'NODE_HANDLE') {
+        if (message.haft && handle) tellAddress(handle, message.haft);
+        if (search && !hasConnections) search();
+        hasConnections = true;
+      } else if (message.cmd === 'NODE_CLUSTER' && message.errno !== undefined) {
+        if (search) search();
+      } else if (message.cmd === CMD && message.act === 'linger') {
+        linger();
+      }
     });
   });
 }
 
-/** net.Socket asks its handle for the peer, once, in every version of Node. A port that nobody knows is 0. */
+/** In every version of Node a net.Socket asks its handle for the peer, under TLS too. A port that nobody knows is 0. */
 function tellAddress(handle, { address, family, port }) {
   handle.getpeername = (out) => {
     Object.assign(out, { address, family, port });
@@ -101,6 +115,8 @@ let told = 0;
 /** Running while the number must not be told again. */
 let timer;
 let lingering = false;
+/** Running while there is no session, in case that one begins. */
+let ending;
 let saidIdle = false;
 
 function say(message) {
@@ -121,27 +137,43 @@ function count() {
 function changed() {
   attempt(() => {
     const sessions = count();
-    const idle = lingering && !saidIdle && sessions === 0;
-    if (sessions !== told && (idle || timer === undefined)) {
-      told = sessions;
-      say({ act: 'sessions', count: sessions });
-      clearTimeout(timer);
-      timer = setTimeout(() => {
+    if (sessions !== told && timer === undefined) {
+      tell(sessions);
+      timer = later(() => {
         timer = undefined;
         changed();
-      }, PAUSE);
-      timer.unref();
+      });
     }
-    if (idle) {
-      saidIdle = true;
-      say({ act: 'idle' });
+    if (sessions > 0) {
+      clearTimeout(ending);
+      ending = undefined;
+    } else if (lingering && !saidIdle && ending === undefined) {
+      ending = later(() => attempt(sayIdle));
     }
   });
 }
 
+/** haft sends no new session from now on, and wants to know when the last has ended. */
 function linger() {
   lingering = true;
-  changed();
+  if (saidTags) changed();
+  else sayIdle();
+}
+
+function sayIdle() {
+  saidIdle = true;
+  if (told !== 0) tell(0);
+  say({ act: 'idle' });
+}
+
+function tell(sessions) {
+  told = sessions;
+  say({ act: 'sessions', count: sessions });
+}
+
+/** After a pause, if there is still a process then: this keeps none alive. */
+function later(work) {
+  return setTimeout(work, PAUSE).unref();
 }
 
 /** An engine has come into being. */
@@ -164,12 +196,15 @@ function meet(engine) {
 
 // --- Tags -----------------------------------------------------------------------------------------------------------
 
-/** Writes and reads this worker's tags. */
-function tagger(key) {
+/** Writes and reads this worker's tags. `digits`: the key, 64 hexadecimal digits. */
+function tagger(digits) {
   const { createHmac } = require('crypto');
+  const key = Buffer.from(digits, 'hex');
+  const [slot, generation] = [env.HAFT_SLOT, env.HAFT_GENERATION].map(Number);
+  if (key.length !== 32 || ![slot, generation].every(Number.isInteger)) throw new Error('no key, slot or generation');
   const own = Buffer.alloc(6);
-  own.writeUInt16BE(Number(env.HAFT_SLOT), 0);
-  own.writeUInt32BE(Number(env.HAFT_GENERATION), 2);
+  own.writeUInt16BE(slot, 0);
+  own.writeUInt32BE(generation, 2);
 
   function tag(base, numbers) {
     const checksum = createHmac('sha256', key).update(base).update(numbers).digest().slice(0, 6);
@@ -202,18 +237,23 @@ function tagger(key) {
   };
 }
 
-/** Looks at each CommonJS module once it is loaded, also where an ECMAScript module imports it. */
+/**
+ * Looks at each CommonJS module once it is loaded, also where an ECMAScript module imports it. Yields what finds those
+ * that came another way: Node does not load them so where a customization hook (`module.register`) brings their source.
+ */
 function watchModules(tags) {
   const { prototype } = require('module');
   const { load } = prototype;
+  const look = (module) => attempt(() => enginesOf(module.exports).forEach((engine) => hook(engine, tags)));
   prototype.load = function (...args) {
     const result = load.apply(this, args);
-    attempt(() => enginesOf(this.exports).forEach((engine) => hook(engine, tags)));
+    look(this);
     return result;
   };
+  return () => Object.values(require.cache).forEach(look);
 }
 
-/** The Engine.IO servers, of any version, that a module exports. Getters are left alone: what they give is from another. */
+/** The Engine.IO servers, of any version, that a module exports. What a getter gives is from another module. */
 function enginesOf(exported) {
   if (exported === null || (typeof exported !== 'object' && typeof exported !== 'function')) return [];
   try {
@@ -227,9 +267,10 @@ function enginesOf(exported) {
 function isEngine(value) {
   if (typeof value !== 'function') return false;
   const prototype = (Object.getOwnPropertyDescriptor(value, 'prototype') || {}).value;
-  return Boolean(prototype) && ['generateId', 'handshake'].every((name) => typeof methodOf(prototype, name) === 'function');
+  return ['generateId', 'handshake'].every((name) => typeof methodOf(prototype, name) === 'function');
 }
 
+/** Where in a chain of prototypes a property is, if anywhere. */
 function ownerOf(prototype, name) {
   let owner = prototype;
   while (owner && !Object.prototype.hasOwnProperty.call(owner, name)) owner = Object.getPrototypeOf(owner);
@@ -269,7 +310,7 @@ function hook({ prototype }, tags) {
   });
   // Every constructor calls it.
   wrap(prototype, 'init', meet);
-  // A proxy reuses a connection for several clients, and this one's session is with another worker. The engine says 400,
+  // A proxy uses a connection for several clients, and this one's session is with another worker. The engine says 400,
   // and the connection ends with it: haft looks at the first request of the next.
   wrap(prototype, 'handleRequest', (engine, [req, res]) => {
     const [, escaped] = /[?&]sid=([^&#]*)/.exec(req.url) || [];
@@ -288,9 +329,9 @@ function decode(text) {
 }
 
 /**
- * Tags the id that the handshake which is about to begin asks for, as its first step in every version. The function that
- * makes it is looked up only now, and put back at once: it may be the engine's own, of a subclass, or assigned at any
- * time to a prototype or to the engine itself, and the program finds there what it has put there.
+ * Tags the id that the handshake which is about to begin asks for, as its first step in every version. The function
+ * that makes it is looked up only now, and put back at once: it may be the engine's own, of a subclass, or assigned at
+ * any time to a prototype or to the engine itself, and the program finds there what it has put there.
  */
 function tagNext(engine, tags) {
   const { generateId } = engine;
@@ -312,6 +353,8 @@ function tagNext(engine, tags) {
     // Engine.IO 3 knows no promises: what is not one stays none.
     return id && typeof id.then === 'function' ? id.then(append) : append(id);
   };
-  Object.defineProperty(engine, 'generateId', { value: tagging, writable: true, configurable: true, enumerable: false });
+  Object.defineProperty(engine, 'generateId', { value: tagging, writable: true, configurable: true });
   return putBack;
 }
+
+start();

@@ -1,6 +1,6 @@
 //! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere else.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ const MOST_TRIES: u32 = 16;
 /// The script's name: what Node shows where it speaks of it.
 const NAME: &str = "haft-preload.cjs";
 
-/// The script in a folder of its own, as long as this lives.
+/// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
+/// script again for each thread (`worker_threads`) that the program starts.
 ///
 /// Nobody but this user and root can write there, put something else in its place, or read it: workers that run as
 /// another user (`gosu`, `setpriv --reuid`) cannot be given it, and Node ends at once where it cannot read it.
@@ -21,6 +22,9 @@ pub struct Preload {
     file: PathBuf,
     /// The file's device and inode: what has another is not ours.
     identity: (u64, u64),
+    /// The folder, locked: systemd-tmpfiles(8) takes nothing away in a folder that somebody else has a lock on, however
+    /// old it is.
+    lock: File,
 }
 
 impl Preload {
@@ -44,9 +48,12 @@ impl Preload {
         if place.to_str().is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is no UTF-8"));
         }
-        let file = new_folder(&place)?.join(NAME);
-        let mut preload = Self { file, identity: (0, 0) };
+        let folder = new_folder(&place)?;
+        let lock = File::open(&folder).inspect_err(|_| _ = fs::remove_dir(&folder))?;
         // From here on the folder is removed again, also after an error.
+        let mut preload = Self { file: folder.join(NAME), identity: (0, 0), lock };
+        // Where there are no locks nobody heeds them.
+        preload.lock.lock_shared().ok();
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&preload.file)?;
         opened.write_all(PRELOAD.as_bytes())?;
         let metadata = opened.metadata()?;
@@ -54,8 +61,9 @@ impl Preload {
         Ok(preload)
     }
 
-    /// Writes the script again if somebody has removed it: what cleans the folder for temporary files, or the end of the
-    /// login that `$XDG_RUNTIME_DIR` belongs to. Workers that start without it would end at once.
+    /// Writes the script again, to another place, if somebody has removed it: what cleans the folder for temporary files,
+    /// or the end of the login that `$XDG_RUNTIME_DIR` belongs to. Workers that start without it would end at once, so
+    /// this is for every start.
     ///
     /// # Errors
     ///
@@ -140,6 +148,7 @@ mod tests {
         assert_eq!(fs::read_to_string(preload.file()).expect("read"), PRELOAD);
         let folder = preload.file().parent().expect("a folder").to_owned();
         assert_eq!((mode(&folder), mode(preload.file())), (0o700, 0o400));
+        assert!(File::open(&folder).expect("folder").try_lock().is_err(), "locked");
         let another = Preload::write_below(place.path()).expect("written");
         assert_ne!(another.file(), preload.file());
         drop(preload);

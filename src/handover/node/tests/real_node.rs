@@ -14,6 +14,7 @@ use crate::handover::node::{
 };
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
+use crate::lifecycle::program::Preload;
 use crate::sys::scm::{self, Sent};
 
 /// Answers each connection with its client's port, by whichever way it came, and leaves when it is told to.
@@ -21,9 +22,11 @@ const PROGRAM: &str = r#"
 const net = require('net');
 let messages = 0;
 process.on('message', (message, socket) => {
-  if (socket) socket.end(`message ${message.type} ${socket.remotePort}`); else messages += 1;
+  if (socket) socket.end(`message ${message.type} ${socket.remoteAddress} ${socket.remotePort}`); else messages += 1;
 });
-const server = net.createServer((socket) => socket.end(`server ${server.address().address} ${socket.remotePort}`));
+const server = net.createServer((socket) => {
+  socket.end(`server ${server.address().address} ${socket.remoteAddress} ${socket.remotePort}`);
+});
 server.listen(3000, () => {
   // Its own port is taken already, by itself.
   net.createServer().on('error', (error) => process.send({ error: error.code })).listen(3000);
@@ -45,7 +48,10 @@ struct Worker {
     alone: usize,
     listening: bool,
     refused: bool,
+    idle: bool,
     closed: usize,
+    /// What shows the program the addresses that are told.
+    _preload: Preload,
 }
 
 impl Drop for Worker {
@@ -59,11 +65,14 @@ impl Worker {
     fn start(serialization: Serialization, program: &std::path::Path) -> Self {
         let (channel, theirs) = UnixStream::pair().expect("pair");
         channel.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
+        let preload = Preload::write().expect("preload");
         let process = Command::new("node")
             .arg(program)
             .env("NODE_CHANNEL_FD", "0")
             .env("NODE_UNIQUE_ID", WORKER.0.to_string())
             .env("NODE_CHANNEL_SERIALIZATION_MODE", serialization.name())
+            .env("NODE_OPTIONS", preload.node_options(None))
+            .env("HAFT_SLOT", "0")
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .spawn()
@@ -81,7 +90,9 @@ impl Worker {
             alone: 0,
             listening: false,
             refused: false,
+            idle: false,
             closed: 0,
+            _preload: preload,
         }
     }
 
@@ -107,6 +118,7 @@ impl Worker {
                     self.closed += usize::from(self.servers.closed(WORKER, &key).is_some());
                 }
                 Effect::Message => self.refused = true,
+                Effect::Idle => self.idle = true,
                 Effect::Online | Effect::Nothing => {}
                 other => panic!("{other:?}"),
             }
@@ -146,16 +158,19 @@ fn talk(serialization: Serialization) {
     let mut broadcasts = 0;
     for at in 0..150usize {
         let client = TcpStream::connect(own).expect("connect");
-        let port = client.local_addr().map(|addr: SocketAddr| addr.port()).expect("port");
+        // A proxy said another address of some.
+        let told = (at % 4 == 1).then(|| SocketAddr::from(([203, 0, 113, 9], at as u16)));
+        let seen = told.unwrap_or(client.local_addr().expect("address"));
+        let seen = format!("{} {}", seen.ip(), seen.port());
         let (connection, _) = listener.accept().expect("accept");
         connection.set_nonblocking(true).expect("non-blocking");
         let (key, by_message) = (worker.servers.key(crate::handover::node::ServerId::OWN), at % 3 == 0);
         let delivery = if by_message { Delivery::Message } else { Delivery::Server { key: key.expect("key") } };
-        worker.session.connection(delivery, None);
+        worker.session.connection(delivery, told);
         worker.outbox.raise_limit(u64::MAX).expect("limit");
         worker.outbox.push(connection.into());
         let expected =
-            if by_message { format!("message sticky:connection {port}") } else { format!("server 127.0.0.9 {port}") };
+            if by_message { format!("message sticky:connection {seen}") } else { format!("server 127.0.0.9 {seen}") };
         clients.push((client, expected));
         // Broadcasts of 10 B to 130 kB between some of them.
         if at % 2 == 0 {
@@ -175,6 +190,12 @@ fn talk(serialization: Serialization) {
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("an answer");
         assert_eq!(answer, expected);
+    }
+    // There is no Engine.IO, so no session either.
+    worker.session.linger();
+    worker.flush();
+    while !worker.idle {
+        assert!(worker.hear(), "the program ended");
     }
     worker.session.disconnect();
     worker.flush();

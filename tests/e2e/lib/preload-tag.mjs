@@ -1,0 +1,16 @@
+// Tags, told from what they are to be and not from the code that writes them: WebCrypto's HMAC, and a DataView.
+
+import { webcrypto } from 'node:crypto';
+
+/** A session id with a tag: base, slot and generation, made with the key of 64 hexadecimal digits. */
+export async function tagged(base, slot, generation, key) {
+  const numbers = new DataView(new ArrayBuffer(6));
+  numbers.setUint16(0, slot);
+  numbers.setUint32(2, generation);
+  const bytes = Uint8Array.from(key.match(/../g), (digits) => parseInt(digits, 16));
+  const secret = await webcrypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
+  const signed = [...new TextEncoder().encode(base), ...new Uint8Array(numbers.buffer)];
+  const checksum = new Uint8Array(await webcrypto.subtle.sign('HMAC', secret, Uint8Array.from(signed))).slice(0, 6);
+  const tag = btoa(String.fromCharCode(...new Uint8Array(numbers.buffer), ...checksum));
+  return `${base}.${tag.replaceAll('+', '-').replaceAll('/', '_')}`;
+}
