@@ -18,6 +18,7 @@ use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::lifecycle::program::preload::Preload;
 use crate::route::Slot;
+use crate::sys::code;
 use crate::sys::oom::OomWatch;
 use crate::sys::scm;
 
@@ -165,6 +166,13 @@ impl Master {
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
             self.open_doors()?;
+        }
+        if self.service.pool.is_settled() {
+            // Until the next reload, or death, nothing but serving is to be done.
+            match code::give_back() {
+                Ok(bytes) => tracing::debug!(bytes, "let go of code that only starting needs"),
+                Err(error) => tracing::debug!(%error, "the code that only starting needs stays in memory"),
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod allocator;
+pub mod code;
 pub mod descriptors;
 pub mod inherit;
 pub mod listen;
