@@ -102,8 +102,13 @@ impl Connection {
     }
 
     /// Its worker has it: our copy is closed, which the client does not notice.
-    pub fn close_delivered(mut self) {
-        self.descriptor = None;
+    pub fn close_delivered(self) {
+        drop(self.delivered());
+    }
+
+    /// Its worker has it: our copy, to be closed soon.
+    pub fn delivered(mut self) -> Option<OwnedFd> {
+        self.descriptor.take()
     }
 
     /// Nobody can take it: it is reset, so that the client learns at once. The caller counts the reason.

@@ -222,12 +222,14 @@ impl Dispatch {
             let held = &mut self.queues[slot.index()];
             let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
             self.passed.append(&mut link.passed);
+            self.ledger.close_delivered();
             return Some((slot, heard));
         }
         // What it gives back is the slot's, but for sessions of its own.
         let mut back = VecDeque::new();
         let heard = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
         self.passed.append(&mut link.passed);
+        self.ledger.close_delivered();
         for connection in back.into_iter().rev() {
             match connection.goal {
                 Goal::Session(_) => drop(self.requeue(connection, now)),
@@ -302,6 +304,7 @@ impl Dispatch {
             self.requeue(connection, now);
         }
         link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
+        self.ledger.close_delivered();
         if let Some(desk) = &mut self.node {
             desk.exited(worker);
         }
@@ -403,6 +406,12 @@ impl Dispatch {
     /// Connections that wait for a slot.
     pub fn held_for(&self, slot: Slot) -> usize {
         self.queues[slot.index()].len()
+    }
+
+    /// So many may wait for all slots together before no more should be accepted: less than their queues hold, so that a
+    /// worker that takes nothing keeps nobody else's clients waiting, and a rush of clients fills no queue.
+    pub fn most_held(&self) -> usize {
+        MOST_HELD / 2 * self.table.count()
     }
 
     /// Connections that wait for any slot.

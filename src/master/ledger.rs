@@ -3,12 +3,14 @@
 //! What became of each single one is told to the log under a target of its own (`--log-level info,haft::ledger=trace`),
 //! so that it can be held against what clients have seen.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::connection::{Connection, Refusal};
 use crate::admin::Histogram;
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
+use crate::sys::descriptors;
 
 /// The target of the log's lines about single connections.
 const TARGET: &str = "haft::ledger";
@@ -52,6 +54,8 @@ pub struct Ledger {
     delivered: Vec<u64>,
     refused: [u64; Refusal::ALL.len()],
     hand_over: Histogram,
+    /// Our copies of what was delivered.
+    closing: Vec<OwnedFd>,
     /// What decided where connections went, in the order of [`Way::ALL`].
     pub routed: [u64; Way::ALL.len()],
     /// Sent again after their worker died without having received them.
@@ -80,6 +84,7 @@ impl Ledger {
             delivered: vec![0; slots],
             refused: [0; Refusal::ALL.len()],
             hand_over: Histogram::new(),
+            closing: Vec::new(),
             routed: [0; Way::ALL.len()],
             redelivered_unread: 0,
             redelivered_unacknowledged: 0,
@@ -114,7 +119,15 @@ impl Ledger {
         let client = &connection.client;
         tracing::trace!(target: TARGET, %client, %slot, worker = worker.0, "delivered a connection");
         self.hand_over.observe(now.saturating_duration_since(connection.accepted));
-        connection.close_delivered();
+        self.closing.extend(connection.delivered());
+    }
+
+    /// Closes our copies of what was delivered. To be called once what a worker said has been taken in: until then its
+    /// clients would not see the end of a connection that it has closed.
+    pub fn close_delivered(&mut self) {
+        if !self.closing.is_empty() {
+            descriptors::close_all(&mut self.closing);
+        }
     }
 
     /// Nobody can take it.

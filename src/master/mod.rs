@@ -325,16 +325,20 @@ impl Master {
         Ok(())
     }
 
-    /// Stops accepting while as many connections are held as there are descriptors for.
+    /// Stops accepting while as many connections are held as there are descriptors for, or as wait well: then the next
+    /// ones wait in the kernel's queue, where they cost nothing and are not refused.
     fn keep_budget(&mut self) -> Result<(), MasterError> {
         let outstanding = self.service.dispatch.ledger.outstanding();
+        let (held, most_held) = (self.service.dispatch.held(), self.service.dispatch.most_held());
         if self.over_budget {
-            if outstanding <= self.budget / 4 * 3 {
+            if outstanding <= self.budget / 4 * 3 && held <= most_held / 2 {
                 self.over_budget = false;
                 self.open_doors()?;
             }
-        } else if outstanding >= self.budget && self.doors.is_open() {
-            tracing::warn!(outstanding, "as many connections wait as there are descriptors for: accepting pauses");
+        } else if (outstanding >= self.budget || held >= most_held) && self.doors.is_open() {
+            if outstanding >= self.budget {
+                tracing::warn!(outstanding, "as many connections wait as there are descriptors for: accepting pauses");
+            }
             self.over_budget = true;
             self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
         }

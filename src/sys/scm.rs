@@ -86,14 +86,100 @@ pub fn send<'a>(
         if let Ok(sent) = usize::try_from(sent) {
             return Ok(Sent::Bytes(sent));
         }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            Some(libc::EAGAIN) => return Ok(Sent::Full),
-            Some(libc::EMSGSIZE) => return Ok(Sent::TooLong),
-            Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => return Ok(Sent::TooManyInFlight),
-            _ => return Err(error),
+        match obstacle(io::Error::last_os_error())? {
+            None => {}
+            Some(obstacle) => return Ok(obstacle),
         }
+    }
+}
+
+/// Most messages that [`send_many`] sends in one call.
+pub const MANY: usize = 32;
+
+const ONE_LEN: usize =
+    // SAFETY: CMSG_SPACE only computes a length.
+    unsafe { libc::CMSG_SPACE(mem::size_of::<RawFd>() as libc::c_uint) } as usize;
+
+/// Room for the control message of one descriptor.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct ControlOfOne(MaybeUninit<[u8; ONE_LEN]>);
+
+/// How many bytes the kernel took of each of several messages, in their order. All but the last were taken whole.
+#[derive(Debug)]
+pub struct SentMany {
+    taken: [u32; MANY],
+    count: usize,
+}
+
+impl SentMany {
+    /// Bytes taken, of each message that was taken at all.
+    pub fn taken(&self) -> impl Iterator<Item = usize> + '_ {
+        self.taken[..self.count].iter().map(|taken| *taken as usize)
+    }
+}
+
+/// Sends messages one after the other in one system call (sendmmsg(2)), each with one descriptor or none, as [`send`]
+/// would. At most [`MANY`] are looked at. What stopped it after the first, the next call tells.
+///
+/// # Errors
+///
+/// Those of [`send`], for the first message.
+pub fn send_many<'a>(
+    socket: BorrowedFd<'_>,
+    messages: impl Iterator<Item = (&'a [u8], Option<BorrowedFd<'a>>)>,
+) -> io::Result<Result<SentMany, Sent>> {
+    let mut controls = [ControlOfOne(MaybeUninit::uninit()); MANY];
+    // SAFETY: both are plain data; all zero is their empty value.
+    let (mut parts, mut headers): ([libc::iovec; MANY], [libc::mmsghdr; MANY]) = unsafe { mem::zeroed() };
+    let mut count = 0;
+    for (bytes, descriptor) in messages.take(MANY) {
+        let part = &mut parts[count];
+        *part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let message = &mut headers[count].msg_hdr;
+        message.msg_iov = &raw mut *part;
+        message.msg_iovlen = 1;
+        if let Some(descriptor) = descriptor {
+            message.msg_control = controls[count].0.as_mut_ptr().cast();
+            message.msg_controllen = ONE_LEN;
+            let len = mem::size_of::<RawFd>() as libc::c_uint;
+            // SAFETY: the control buffer has room for one descriptor and is aligned, so the header is inside it with one
+            // number behind it.
+            unsafe {
+                let header = libc::CMSG_FIRSTHDR(&raw const *message);
+                header.write(mem::zeroed());
+                (*header).cmsg_level = libc::SOL_SOCKET;
+                (*header).cmsg_type = libc::SCM_RIGHTS;
+                (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+                ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>(), descriptor.as_raw_fd());
+            }
+        }
+        count += 1;
+    }
+    loop {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the first `count` headers point at live buffers of the lengths they state.
+        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as libc::c_uint, flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            let mut taken = [0; MANY];
+            taken.iter_mut().zip(&headers[..sent]).for_each(|(taken, header)| *taken = header.msg_len);
+            return Ok(Ok(SentMany { taken, count: sent }));
+        }
+        match obstacle(io::Error::last_os_error())? {
+            None => {}
+            Some(obstacle) => return Ok(Err(obstacle)),
+        }
+    }
+}
+
+/// What an error of sending means; nothing: it is to be tried again at once.
+fn obstacle(error: io::Error) -> io::Result<Option<Sent>> {
+    match error.raw_os_error() {
+        Some(libc::EINTR) => Ok(None),
+        Some(libc::EAGAIN) => Ok(Some(Sent::Full)),
+        Some(libc::EMSGSIZE) => Ok(Some(Sent::TooLong)),
+        Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => Ok(Some(Sent::TooManyInFlight)),
+        _ => Err(error),
     }
 }
 

@@ -131,17 +131,25 @@ impl NodeLink {
         let mut from = 0;
         loop {
             let obstacle = self.flush(outbox, desk)?;
-            if obstacle != Obstacle::None || self.session.room(max_in_flight) == 0 || self.life != Life::Ready {
+            if obstacle != Obstacle::None || self.life != Life::Ready {
                 return Ok(obstacle);
             }
-            let next = (from..held.len()).find_map(|at| Some((at, self.delivery(&held[at], desk)?)));
-            let Some((at, delivery, connection)) = next.and_then(|(at, way)| Some((at, way, held.remove(at)?))) else {
+            // As many as go in one system call.
+            let mut room = self.session.room(max_in_flight).min(scm::MANY);
+            if room == 0 {
                 return Ok(obstacle);
-            };
-            from = at;
-            let told = connection.client.ip().filter(|_| connection.client_is_told);
-            self.session.connection(delivery, told);
-            outbox.push(connection);
+            }
+            while room > 0 {
+                let next = (from..held.len()).find_map(|at| Some((at, self.delivery(&held[at], desk)?)));
+                let Some((at, delivery, connection)) = next.and_then(|(at, way)| Some((at, way, held.remove(at)?)))
+                else {
+                    return self.flush(outbox, desk);
+                };
+                (from, room) = (at, room - 1);
+                let told = connection.client.ip().filter(|_| connection.client_is_told);
+                self.session.connection(delivery, told);
+                outbox.push(connection);
+            }
         }
     }
 
@@ -156,16 +164,19 @@ impl NodeLink {
 
     /// Gives the kernel what waits, as far as it takes it.
     pub(super) fn flush(&mut self, outbox: &Outbox<Connection>, desk: &NodeDesk) -> Result<Obstacle, LinkError> {
-        while let Some((bytes, handle)) = self.session.next() {
-            let descriptor = match handle {
-                None => None,
-                Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
-                Some(Handle::Server { server, .. }) => desk.shared_socket(server),
-            };
-            match scm::send(self.channel.as_fd(), bytes, descriptor.into_iter())? {
-                Sent::Bytes(taken) => self.session.sent(taken)?,
-                Sent::Full | Sent::TooLong => return Ok(Obstacle::ChannelFull),
-                Sent::TooManyInFlight => return Ok(Obstacle::TooManyInFlight),
+        while self.session.queued() > 0 {
+            let messages = self.session.chunks().map(|(bytes, handle)| {
+                let descriptor = match handle {
+                    None => None,
+                    Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
+                    Some(Handle::Server { server, .. }) => desk.shared_socket(server),
+                };
+                (bytes, descriptor)
+            });
+            match scm::send_many(self.channel.as_fd(), messages)? {
+                Ok(sent) => sent.taken().try_for_each(|taken| self.session.sent(taken))?,
+                Err(Sent::TooManyInFlight) => return Ok(Obstacle::TooManyInFlight),
+                Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => return Ok(Obstacle::ChannelFull),
             }
         }
         Ok(Obstacle::None)
