@@ -15,8 +15,9 @@ const NAME: &str = "haft-preload.cjs";
 /// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
 /// script again for each thread (`worker_threads`) that the program starts.
 ///
-/// Nobody but this user and root can write there, put something else in its place, or read it: workers that run as
-/// another user (`gosu`, `setpriv --reuid`) cannot be given it, and Node ends at once where it cannot read it.
+/// Nobody but this user and root can write there, or put something else in its place. Who knows the name may read it, so
+/// that workers may run as another user (`gosu`, `setpriv --reuid`): it holds no secret, and Node ends at once where it
+/// cannot read it. (Below `$XDG_RUNTIME_DIR`, which is its user's alone, it can be read by nobody else all the same.)
 #[derive(Debug)]
 pub struct Preload {
     file: PathBuf,
@@ -54,7 +55,7 @@ impl Preload {
         let mut preload = Self { file: folder.join(NAME), identity: (0, 0), lock };
         // Where there are no locks nobody heeds them.
         preload.lock.lock_shared().ok();
-        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&preload.file)?;
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&preload.file)?;
         opened.write_all(PRELOAD.as_bytes())?;
         let metadata = opened.metadata()?;
         preload.identity = (metadata.dev(), metadata.ino());
@@ -113,7 +114,7 @@ fn new_folder(place: &Path) -> io::Result<PathBuf> {
         let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), tries);
         let folder = place.join(format!("haft-{}-{random:016x}", std::process::id()));
         // mkdir(2) follows no link at the end of the path, and fails where anything is.
-        match DirBuilder::new().mode(0o700).create(&folder) {
+        match DirBuilder::new().mode(0o711).create(&folder) {
             Ok(()) => return Ok(folder),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < MOST_TRIES => tries += 1,
             Err(error) => return Err(error),
@@ -147,7 +148,7 @@ mod tests {
         let preload = Preload::write_below(place.path()).expect("written");
         assert_eq!(fs::read_to_string(preload.file()).expect("read"), PRELOAD);
         let folder = preload.file().parent().expect("a folder").to_owned();
-        assert_eq!((mode(&folder), mode(preload.file())), (0o700, 0o400));
+        assert_eq!((mode(&folder), mode(preload.file())), (0o711, 0o444));
         assert!(File::open(&folder).expect("folder").try_lock().is_err(), "locked");
         let another = Preload::write_below(place.path()).expect("written");
         assert_ne!(another.file(), preload.file());
