@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Client, Setup, addresses_of, eventually, is_running, is_stopped, signal, slot_of};
 
 /// The path of an example. `cargo test` builds them all; with `--test it` alone they are as they were built last.
-fn example(name: &str) -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_BIN_EXE_haft")).parent().expect("a folder").to_owned();
     let program = folder.join("examples").join(name);
     assert!(program.exists(), "{} is missing: cargo build --examples makes it", program.display());

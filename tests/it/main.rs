@@ -16,6 +16,7 @@ mod hold;
 mod hostile;
 mod leaks;
 mod library;
+mod lingering;
 mod listening;
 mod mix;
 mod pressure;

@@ -1,3 +1,5 @@
+//! A worker with the test as its master, over a real channel.
+
 use std::iter;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream as StdUnixStream;

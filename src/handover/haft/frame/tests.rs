@@ -1,3 +1,5 @@
+//! The frames: what is written is read, and nothing that comes panics.
+
 use super::*;
 use proptest::prelude::*;
 
