@@ -1,5 +1,8 @@
 //! How the allocator treats memory that was needed for a moment only.
 
+#[cfg(test)]
+pub mod counting;
+
 /// Makes the allocator give memory back to the host when it is freed, instead of keeping it for the next time: for a
 /// process that needs little but for rare rushes.
 ///

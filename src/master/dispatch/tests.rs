@@ -12,6 +12,7 @@ use crate::flags::{self, Outcome};
 use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
 use crate::handover::node::{ConnectionMessage, Serialization};
 use crate::master::node::NodePlan;
+use crate::sys::allocator::counting::allocations;
 
 const HOLD: Duration = Duration::from_secs(5);
 
@@ -344,6 +345,47 @@ fn only_a_program_that_never_listens_is_ready_after_a_short_silence() {
     let (mut rig, mut worker) = node_rig(&[], |plan| plan.wait_ready = true);
     worker.say(&mut rig, ONLINE);
     assert_eq!(rig.dispatch.ready_by_silence(rig.now + Duration::from_secs(100)), [], "it will say so itself");
+}
+
+/// From a connection's arrival to its worker's acknowledgement and the end of our copy.
+#[test]
+fn once_warm_no_connection_to_node_costs_an_allocation() {
+    use std::io::Read;
+
+    let (mut rig, mut worker) = node_rig(&["--max-in-flight", "64"], |plan| plan.wait_ready = true);
+    worker.say(&mut rig, "\"ready\"\n");
+    let (slot, mut news) = (rig.dispatch.slots().next().expect("a slot"), Vec::new());
+    let acknowledged = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n".repeat(50);
+    let frame = ConnectionMessage::from_json("1").expect("JSON").frame(Serialization::Json);
+    let mut room = vec![0; 1 << 16];
+    let mut asked = 0;
+    for round in 0..100 {
+        let clients: Vec<_> = (0..50)
+            .map(|_| {
+                let descriptor: OwnedFd = UnixStream::pair().expect("pair").0.into();
+                Connection::new(descriptor, 0, (EndAddr::Unix, EndAddr::Unix), Key::ANYONE, rig.now)
+            })
+            .collect();
+        let (sending, ()) = allocations(|| {
+            for connection in clients {
+                assert_eq!(rig.dispatch.admit(connection, rig.now), Some(slot));
+            }
+            assert!(rig.dispatch.send(slot, rig.now).is_none());
+        });
+        assert_eq!(rig.dispatch.in_flight(), 50);
+        // A read ends behind each descriptor, and without room for it the kernel closes it.
+        let read = (0..50).map(|_| worker.channel.read(&mut room).expect("read")).sum::<usize>();
+        assert_eq!(read, 50 * frame.len());
+        std::io::Write::write_all(&mut worker.channel, acknowledged.as_bytes()).expect("write");
+        let (hearing, ()) = allocations(|| {
+            let heard = rig.dispatch.receive(worker.worker, &mut news, rig.now);
+            assert!(matches!(heard, Some((_, Ok(true)))));
+        });
+        if round >= 10 {
+            asked += sending + hearing;
+        }
+    }
+    assert_eq!((rig.dispatch.ledger.outstanding(), asked), (0, 0));
 }
 
 /// Of a Node worker that has several connections to acknowledge, only its end is waited for; but as soon as it is near

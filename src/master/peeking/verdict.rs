@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use percent_encoding::percent_decode_str;
+
 use super::super::connection::{Connection, Goal};
 use super::super::dispatch::Dispatch;
 use super::super::hints::Hints;
@@ -229,8 +231,10 @@ impl Rules {
         let Some(tagger) = self.tagger.as_ref().filter(|_| request.is_below(&self.path)) else { return Goal::Address };
         match request.sid() {
             Some(sid) => {
+                // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
+                let sid = percent_decode_str(sid).decode_utf8_lossy();
                 let tagged = tagger.read(sid.as_bytes()).map(|(_, tag)| tag);
-                tagged.or_else(|| dispatch.session_named(sid)).map_or(Goal::Address, Goal::Session)
+                tagged.or_else(|| dispatch.session_named(&sid)).map_or(Goal::Address, Goal::Session)
             }
             None if request.method == "GET" && is_at(request.path, &self.path) => Goal::Opening,
             None => Goal::Address,

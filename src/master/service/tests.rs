@@ -8,6 +8,7 @@ use crate::addr::EndAddr;
 use crate::flags::{self, Outcome};
 use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
 use crate::master::link::Link;
+use crate::sys::allocator::counting::allocations;
 
 const HANG: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
@@ -73,8 +74,9 @@ impl Rig {
         self.service.send(self.now);
     }
 
-    /// The worker receives all that was sent to it and takes it. How many that were.
-    fn take(&mut self, worker: WorkerId) -> u64 {
+    /// The worker receives all that was sent to it and takes it. How many that were, and how often the service asked for
+    /// memory when it heard of it.
+    fn take_counted(&mut self, worker: WorkerId) -> (u64, u64) {
         let mut count = 0;
         let mut below = 0;
         while let Ok(Some(Heard::Connections(entries, _))) = self.workers[worker.0 as usize - 1].receive() {
@@ -85,13 +87,46 @@ impl Rig {
             let taken = FromWorker::Taken { below, limit: below + 1000, open: 0 };
             self.workers[worker.0 as usize - 1].send(taken).expect("send");
         }
-        self.service.hear(worker, self.now);
-        count
+        let (allocations, ()) = allocations(|| self.service.hear(worker, self.now));
+        (count, allocations)
+    }
+
+    /// The worker receives all that was sent to it and takes it. How many that were.
+    fn take(&mut self, worker: WorkerId) -> u64 {
+        self.take_counted(worker).0
     }
 
     fn standing(&self, slot: u16) -> Standing {
         self.service.pool.standing(Slot(slot))
     }
+}
+
+/// From a connection's arrival to its worker's acknowledgement and the end of our copy.
+#[test]
+fn once_warm_no_connection_costs_an_allocation() {
+    let mut rig = Rig::ready(&["-w", "2", "--max-in-flight", "64"]);
+    let mut served = 0;
+    let mut asked = 0;
+    for round in 0..100 {
+        let clients: Vec<_> = (0..60)
+            .map(|host| {
+                let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
+                let key = rig.service.dispatch.key(&client);
+                let descriptor = UnixStream::pair().expect("pair").0.into();
+                Connection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now)
+            })
+            .collect();
+        let (allocations, ()) = allocations(|| {
+            clients.into_iter().for_each(|connection| rig.service.admit(connection, rig.now));
+            rig.service.send(rig.now);
+        });
+        let taken = [WorkerId(1), WorkerId(2)].map(|worker| rig.take_counted(worker));
+        if round >= 10 {
+            served += taken.iter().map(|(count, _)| count).sum::<u64>();
+            asked += allocations + taken.iter().map(|(_, allocations)| allocations).sum::<u64>();
+        }
+    }
+    assert_eq!((served, asked), (90 * 60, 0));
 }
 
 #[test]

@@ -24,7 +24,6 @@ mod chat;
 mod door;
 mod drain;
 mod engine;
-mod first_sid;
 mod page;
 mod reused;
 mod rooms;

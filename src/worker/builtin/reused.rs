@@ -20,13 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use super::boundary::Boundary;
 use super::drain::lock;
-use super::first_sid::{FirstSid, first_sid};
 use crate::handover::haft::Passed;
+use crate::peek::{MOST_PEEKED, request};
 use crate::route::Tag;
 use crate::worker::{Connection, Passer, Stream, Tags, Whose};
 
 /// Bytes that are looked at: whoever sends a longer line is left to the HTTP library.
-const LOOK_AT: usize = 8 * 1024;
+const LOOK_AT: usize = MOST_PEEKED;
 
 /// How often in a row nothing more may be there than before although the socket is readable: after its peer's end it
 /// stays so.
@@ -111,16 +111,16 @@ impl Pass {
             }
             let looked = tcp.try_io(Interest::READABLE, || {
                 let there = recv(tcp.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?;
-                match first_sid(&first[..there]) {
-                    FirstSid::Some(sid) => Ok(match self.tags.whose(sid) {
-                        Whose::Another(tag) => Some(tag),
-                        Whose::Ours(_) | Whose::Untagged => None,
+                match request::look(&first[..there], 0, false) {
+                    request::Look::Request(request) => Ok(match request.sid().map(|sid| self.tags.whose(sid)) {
+                        Some(Whose::Another(tag)) => Some(tag),
+                        Some(Whose::Ours(_) | Whose::Untagged) | None => None,
                     }),
                     // Readable is what it becomes when more comes: this makes the runtime wait for that.
-                    FirstSid::More if there > 0 && there < LOOK_AT && self.hopes(there) => {
+                    request::Look::More if there > 0 && there < LOOK_AT && self.hopes(there) => {
                         Err(io::ErrorKind::WouldBlock.into())
                     }
-                    FirstSid::More | FirstSid::None => Ok(None),
+                    request::Look::More | request::Look::NotHttp(_) => Ok(None),
                 }
             });
             match looked {
