@@ -89,12 +89,9 @@ fn worst(c: &mut Criterion) {
     let fill = |start: &[u8], filling: &[u8]| {
         start.iter().chain(filling.iter().cycle()).copied().take(MOST_PEEKED).collect::<Vec<u8>>()
     };
-    for (name, bytes) in [
-        ("8 KiB of method", fill(b"", b"A")),
-        ("8 KiB of target", fill(b"GET /", b"a")),
-        ("8 KiB of headers", fill(b"GET / HTTP/1.1\r\n", b"a:\r\n")),
-        ("8 KiB of empty lines", fill(b"", b"\r\n")),
-    ] {
+    for (name, bytes) in
+        [("8 KiB of target", fill(b"GET /", b"a")), ("8 KiB of headers", fill(b"GET / HTTP/1.1\r\n", b"a:\r\n"))]
+    {
         for (how, seen) in [("the last byte", MOST_PEEKED - 1), ("from the start", 0)] {
             assert_eq!(request::look(&bytes, seen, true), Look::More);
             c.bench_function(&format!("{name}, {how}"), |b| b.iter(|| request::look(black_box(&bytes), seen, true)));

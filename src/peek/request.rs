@@ -37,6 +37,11 @@ const SIGNATURES: [(&[u8], NotHttp); 4] = [
     (proxy::V2, NotHttp::ProxyHeader),
 ];
 
+/// Most bytes of empty lines ahead of a request. RFC 9112, 2.2 asks for one line to be overlooked.
+const MOST_EMPTY: usize = 16;
+/// Longest method. The longest that is registered has 17 bytes (UPDATEREDIRECTREF; RFC 4437).
+const MOST_METHOD: usize = 32;
+
 /// A request of HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'b> {
@@ -55,27 +60,22 @@ pub struct Request<'b> {
 ///
 /// `seen`: of these, how many an earlier call with the same `needs_headers` was given, which answered [`Look::More`]; 0
 /// if there was none. The answer is the same with 0, it only takes longer. `needs_headers`: whether to wait for all
-/// headers, or for the request line only; who has waited in vain for headers (more than [`MOST_PEEKED`] of them, or too
-/// slow) can still ask for the line.
+/// headers, or for the request line only. Who has waited for headers in vain can still ask for the line.
 ///
-/// [`MOST_PEEKED`]: super::MOST_PEEKED
-///
-/// When the headers are not to be read as such, the request is one all the same: what they say is told when they are
-/// read.
+/// A request is one whatever its headers are: that they cannot be read is told when they are.
 pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> Look<'_> {
     if let Some((_, kind)) = SIGNATURES.into_iter().find(|(signature, _)| bytes.starts_with(signature)) {
         return Look::NotHttp(kind);
     }
-    // RFC 9112, 2.2: empty lines may come first.
-    let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let empty = bytes.iter().take(MOST_EMPTY + 1).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if empty > MOST_EMPTY {
+        return Look::NotHttp(NotHttp::Other);
+    }
     let Some(end) = memchr(b'\n', &bytes[empty..]).map(|at| empty + at + 1) else {
-        return match read_line(bytes) {
-            Ok(_) => Look::More,
-            Err(_) => refuse(bytes),
-        };
+        return if read_line(bytes, empty).is_ok() { Look::More } else { refuse(bytes) };
     };
     let (line, rest) = bytes.split_at(end);
-    let Ok(Some((method, target))) = read_line(line) else { return refuse(bytes) };
+    let Ok(Some((method, target))) = read_line(line, empty) else { return refuse(bytes) };
     let headers =
         if needs_headers { Headers::complete(rest, seen.saturating_sub(end)) } else { Some(Headers::so_far(rest)) };
     headers.map_or(Look::More, |headers| {
@@ -84,12 +84,14 @@ pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> Look<'_> {
     })
 }
 
-/// Method and target, if the line has them both already.
-fn read_line(line: &[u8]) -> Result<Option<(&str, &str)>, httparse::Error> {
+/// Method and target of a request line behind `empty` bytes of empty lines, if both have come. The error: it cannot
+/// become one.
+fn read_line(line: &[u8], empty: usize) -> Result<Option<(&str, &str)>, NotHttp> {
     let mut request = httparse::Request::new(&mut []);
     // Never complete: that would take the headers.
-    request.parse(line)?;
-    Ok(request.method.zip(request.path))
+    request.parse(line).map_err(|_| NotHttp::Other)?;
+    let method = request.method.map_or(line.len() - empty, str::len);
+    if method > MOST_METHOD { Err(NotHttp::Other) } else { Ok(request.method.zip(request.path)) }
 }
 
 /// What to say of bytes that no request begins with.
@@ -186,7 +188,13 @@ mod tests {
 
     #[test]
     fn a_request_is_known_when_its_line_has_come() {
-        for (empty, end) in [("", "\r\n"), ("\r\n", "\r\n"), ("\r\n\r\n\n", "\r\n"), ("", "\n")] {
+        for (empty, end) in [
+            ("", "\r\n"),
+            ("\r\n", "\r\n"),
+            ("\r\n\r\n\n", "\r\n"),
+            ("\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n", "\r\n"),
+            ("", "\n"),
+        ] {
             let line = format!("{empty}{HANDSHAKE}{end}");
             let bytes = format!("{line}Host: x\r\nA: b\r\n\r\nbody");
             let Look::Request(request) = comes_in(bytes.as_bytes(), false, line.len()) else { panic!("{line:?}") };
@@ -258,6 +266,9 @@ mod tests {
             (b" GET / HTTP/1.1\r\n", 1, NotHttp::Other),
             (b"\rGET / HTTP/1.1\r\n", 2, NotHttp::Other),
             (b"GET /\xff HTTP/1.1\r\n", 7, NotHttp::Other),
+            // What could go on for ever.
+            (&[b'A'; 64], 33, NotHttp::Other),
+            (&[b'\n'; 64], 17, NotHttp::Other),
         ] {
             for needs_headers in [false, true] {
                 assert_eq!(comes_in(bytes, needs_headers, decided), Look::NotHttp(kind), "{}", bytes.escape_ascii());
@@ -267,7 +278,9 @@ mod tests {
 
     #[test]
     fn other_methods_are_not_taken_for_what_begins_like_them() {
-        for method in ["POST", "PUT", "PROPFIND", "PRINT", "PRI-X", "PROXYING", "P", "OPTIONS", "M-SEARCH"] {
+        for method in
+            ["POST", "PUT", "PROPFIND", "PRINT", "PRI-X", "PROXYING", "P", "OPTIONS", "M-SEARCH", &"X".repeat(32)]
+        {
             let bytes = format!("{method} /x HTTP/1.0\r\n");
             let look = comes_in(bytes.as_bytes(), false, bytes.len());
             assert!(matches!(look, Look::Request(request) if request.method == method), "{method}: {look:?}");

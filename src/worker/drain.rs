@@ -172,3 +172,45 @@ impl Drain {
         self.open.wait_for(|open| *open == 0).await.ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock stands still but for what is waited for, so an hour is long enough for anything and takes no time.
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn no_session_is_left_when_the_last_clone_of_each_is_gone_and_the_time_has_come() {
+        let source = Arc::new(DrainSource::new());
+        let drain = source.subscribe();
+        let (one, two) = (drain.session(), drain.session());
+        let also_two = two.clone();
+        let (waiting, at) = (Arc::clone(&source), Instant::now() + 3 * HOUR);
+        let idle = tokio::spawn(async move { waiting.no_session_from(at).await });
+        drop((one, two));
+        tokio::time::sleep(HOUR).await;
+        drop(also_two);
+        tokio::time::sleep(HOUR).await;
+        assert!(!idle.is_finished(), "too early");
+        let three = drain.clone().session();
+        tokio::time::sleep(2 * HOUR).await;
+        assert!(!idle.is_finished(), "one began in the meantime");
+        drop(three);
+        idle.await.expect("task");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lingering_comes_with_its_time_and_is_no_request_to_finish() {
+        let source = DrainSource::new();
+        let mut drain = source.subscribe();
+        source.linger(HOUR);
+        assert_eq!(drain.lingering().await, Some(HOUR));
+        tokio::time::timeout(HOUR / 2, drain.requested()).await.expect_err("not yet");
+        assert_eq!(drain.lingering().await, Some(HOUR / 2));
+        source.request(Some(HOUR));
+        assert_eq!(drain.requested().await, Some(HOUR));
+        let mut never = DrainSource::new().subscribe();
+        assert_eq!(never.lingering().await, None);
+    }
+}

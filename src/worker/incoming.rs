@@ -140,6 +140,9 @@ impl Incoming {
     ///
     /// Who asks tags every session that it opens over polling, by [`super::TagLayer`] or by itself: the master is told
     /// so, and lets this worker linger for its sessions when it is replaced (see [`Drain`]).
+    ///
+    /// The key stays in the environment (`HAFT_TAG_KEY`), which cannot be changed safely once there are threads: a
+    /// program that starts others and does not trust them with it takes it from theirs (`Command::env_remove`).
     pub fn tags(&mut self) -> Option<Tags> {
         let (tagger, own) = self.tagging.clone().filter(|_| !self.announced)?;
         self.tags = true;
@@ -393,4 +396,4 @@ impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Inco
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

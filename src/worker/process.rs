@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::builtin::{App, BuiltinError, Identity};
-use super::{AttachError, Connection, Incoming};
+use super::{AttachError, Drain, Incoming, SessionGuard};
 use crate::config::{Config, Engine, Log, LogFormat};
 use crate::log;
 
@@ -77,10 +77,13 @@ fn work() -> Result<(), WorkerError> {
 async fn serve(orders: Orders) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
-    let app = App::new(&orders.engine, identity())?;
-    while let Some(Connection { stream, client, .. }) = incoming.next().await? {
+    let tags = incoming.tags();
+    let passer = incoming.passer();
+    let app = App::new(&orders.engine, identity(), tags)?;
+    tokio::task::spawn_local(linger(app.clone(), drain.clone(), drain.session()));
+    while let Some(connection) = incoming.next().await? {
         // It counts as open from here on, not from its task's first turn: the word to finish may come before that.
-        tokio::task::spawn_local(app.serve_connection(stream, client));
+        tokio::task::spawn_local(app.serve_handed_over(connection, &passer));
     }
     let (within, alone) = match drain.requested().await {
         Some(within) => (within, Duration::ZERO),
@@ -95,6 +98,14 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
         tracing::warn!(connections = app.connections(), "the time to finish is over: those who are left are cut off");
     }
     Ok(())
+}
+
+/// Holds `sessions` until the worker has been told to linger and has no session left.
+async fn linger(app: App, mut drain: Drain, sessions: SessionGuard) {
+    if drain.lingering().await.is_some() {
+        app.linger().await;
+        drop(sessions);
+    }
 }
 
 fn identity() -> Identity {

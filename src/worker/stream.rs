@@ -31,6 +31,14 @@ impl Stream {
         Self { kind: Kind::Unix(stream), _open: open }
     }
 
+    /// The TCP stream; `None` for a Unix connection.
+    pub(super) fn tcp_ref(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(stream) => Some(stream),
+            Kind::Unix(_) => None,
+        }
+    }
+
     /// The TCP stream itself, which is then no longer counted; `None` for a Unix connection.
     pub fn into_tcp(self) -> Option<TcpStream> {
         match self.kind {

@@ -147,14 +147,15 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OWN: Tag = Tag { slot: Slot(3), generation: 2 };
+    pub(in super::super) const OWN: Tag = Tag { slot: Slot(3), generation: 2 };
     pub(in super::super) const OTHER: Tag = Tag { slot: Slot(1), generation: 2 };
 
     pub(in super::super) fn tagger() -> Tagger {
         Tagger::new(&TagKey::of_text("a key for tests"))
     }
 
-    fn tags() -> Tags {
+    /// Tags of a worker that is never told anything.
+    pub(in super::super) fn tags() -> Tags {
         Tags::new(tagger(), OWN, DrainSource::new().subscribe())
     }
 

@@ -19,8 +19,9 @@ use super::*;
 use crate::addr::EndAddr;
 use crate::flags::{self, Outcome};
 use crate::handover::haft::MasterEnd;
-use crate::master::connection::Refusal;
+use crate::master::connection::{Goal, Refusal};
 use crate::master::link::Link;
+use crate::route::Tag;
 
 const TICK: Duration = Duration::from_millis(50);
 /// More than all that a pool may wait for, one after another.
@@ -61,6 +62,8 @@ struct World {
     /// Somebody has said something that was not heard yet.
     unheard: Vec<WorkerId>,
     over: bool,
+    /// Sessions stick: clients bring tags, and workers that are replaced linger.
+    sessions: bool,
     /// What the workers run is broken: they die before they are ready.
     broken: bool,
 }
@@ -70,7 +73,7 @@ impl World {
         let mut dice = Dice(seed);
         let workers = (1 + dice.below(4)).to_string();
         let most = (1 + dice.below(24)).to_string();
-        let affinity = if dice.one_in(4) { "none" } else { "ip" };
+        let affinity = ["none", "ip", "ip", "session"][dice.below(4) as usize];
         let mut words = vec!["haft", "-w", &workers, "--max-in-flight", &most, "--affinity", affinity];
         if dice.one_in(2) {
             words.push("--hang-kill");
@@ -81,6 +84,7 @@ impl World {
         let broken = dice.one_in(40);
         let mut world = Self {
             dice,
+            sessions: affinity == "session",
             broken,
             service: Service::new(&config, now).expect("a service"),
             now,
@@ -103,7 +107,7 @@ impl World {
             let Effect::Act(action) = effect else { continue };
             self.laws.act(action, &self.puppets, self.service.time(self.now));
             match action {
-                Action::Start { slot, worker, .. } => self.start(slot, worker),
+                Action::Start { slot, worker, generation } => self.start(slot, worker, generation),
                 Action::Terminate(worker) => self.puppet(worker).terminated = true,
                 Action::Kill(worker) => self.puppet(worker).killed = true,
                 Action::GiveUp(_) | Action::Finished => self.over = true,
@@ -117,7 +121,7 @@ impl World {
         self.puppets.get_mut(&worker).expect("a living worker")
     }
 
-    fn start(&mut self, slot: Slot, worker: WorkerId) {
+    fn start(&mut self, slot: Slot, worker: WorkerId, generation: u32) {
         if self.dice.one_in(100) {
             // There was no memory for it, say.
             self.laws.exited(worker);
@@ -129,8 +133,12 @@ impl World {
             puppet::narrow(&end);
         }
         let since = self.service.time(self.now);
-        self.puppets.insert(worker, Puppet::new(channel, since));
-        self.service.dispatch.attach(Link::haft(worker, slot, end));
+        // Programs may differ from one version to the next.
+        let tags = self.sessions && !self.dice.one_in(8);
+        self.puppets.insert(worker, Puppet::new(channel, since, tags));
+        let mut link = Link::haft(worker, slot, end);
+        link.generation = generation;
+        self.service.dispatch.attach(link);
     }
 
     /// One of the living workers.
@@ -149,8 +157,25 @@ impl World {
             let client = EndAddr::Ip(SocketAddr::from((host, number)));
             let descriptor: OwnedFd = self.nothing.try_clone().expect("a descriptor").into();
             let key = self.service.dispatch.key(&client);
-            let connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
+            let mut connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
+            if self.sessions {
+                connection.goal = self.goal();
+            }
             self.service.admit(connection, self.now);
+        }
+    }
+
+    /// What a client asks for whose first request was seen; a tag may be of long ago.
+    fn goal(&mut self) -> Goal {
+        match self.dice.below(4) {
+            0 => Goal::Address,
+            1 => Goal::Opening,
+            _ => {
+                let slot = Slot(self.dice.below(6) as u16);
+                let newest = self.service.pool.newest();
+                let generation = newest.saturating_sub(self.dice.below(4) as u32);
+                Goal::Session(Tag { slot, generation })
+            }
         }
     }
 
@@ -165,6 +190,7 @@ impl World {
         }
         match dice.below(10) {
             0 if puppet.is_ready => puppet.give_back(dice.below(3)),
+            1 if puppet.lingers && dice.one_in(4) => puppet.end_sessions(&mut self.laws),
             0..=6 if !puppet.is_ready => puppet.get_ready(1 + dice.below(30), dice.one_in(2)),
             0..=5 => puppet.receive(&mut self.laws),
             _ => {

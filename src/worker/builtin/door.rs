@@ -21,6 +21,7 @@ use super::engine::{Engine, Known, error_code};
 use super::upgrade;
 use crate::addr::EndAddr;
 use crate::config::{Engine as Settings, Transport};
+use crate::worker::{Tags, Untagged};
 
 /// How long a whole request may take to arrive (Node's `server.requestTimeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
@@ -91,24 +92,34 @@ pub(super) struct Door {
     registry: Arc<Registry>,
     polling: bool,
     websocket: bool,
+    tags: Option<Tags>,
 }
 
 impl Door {
-    pub(super) fn new(engine: Engine, registry: Arc<Registry>, settings: &Settings) -> Self {
+    pub(super) fn new(engine: Engine, registry: Arc<Registry>, settings: &Settings, tags: Option<Tags>) -> Self {
         Self {
             engine,
             upgrade_timeout: settings.upgrade_timeout,
             registry,
             polling: settings.transports.contains(&Transport::Polling),
             websocket: settings.transports.contains(&Transport::Websocket),
+            tags,
         }
     }
 
     /// Answers one request below the engine's path.
-    pub(super) async fn answer(&self, conn: Arc<Conn>, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(
+        &self,
+        conn: Arc<Conn>,
+        client: EndAddr,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
+        let anothers = self.untag(&mut request);
         let mut response = match self.judge(&request) {
+            // Its next request on this connection would be refused as well.
+            Err(refusal) if anothers => with_close(refusal.response()),
             Err(refusal) => refusal.response(),
-            Ok(Wish::Open | Wish::OpenWebsocket) if self.registry.draining() => closing_down(),
+            Ok(Wish::Open | Wish::OpenWebsocket) if !self.registry.opens_sessions(&conn) => closing_down(),
             Ok(Wish::Open) => self.open(&conn, client, request).await,
             Ok(Wish::OpenWebsocket) => upgrade::open(self, &conn, client, request),
             Ok(Wish::Upgrade(sid)) => upgrade::probe(self, &conn, client, request, self.gate(&conn, sid)),
@@ -118,6 +129,17 @@ impl Door {
         // As engine.io does, so that no cache on the way keeps a poll.
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
+    }
+
+    /// Takes this worker's tag out of the request: from here on a session has the name that the engine gave it. Says
+    /// whether it has another worker's, which stays, and is no session's name here.
+    fn untag<B>(&self, request: &mut Request<B>) -> bool {
+        match self.tags.as_ref().map(|tags| tags.untagged(request.uri())) {
+            Some(Untagged::Another(_)) => return true,
+            Some(Untagged::Ours(uri)) => *request.uri_mut() = uri,
+            Some(Untagged::AsItWas) | None => {}
+        }
+        false
     }
 
     fn judge<B>(&self, request: &Request<B>) -> Result<Wish, Refusal> {
@@ -163,8 +185,13 @@ impl Door {
         let body = bytes_of(response).await;
         if let Some(sid) = opened_sid(&body) {
             self.gate(conn, sid);
+            if self.tags.is_some() {
+                self.registry.began(sid, |sid| self.engine.known(sid) != Known::No);
+            }
         }
-        payload(if self.websocket { body } else { without_upgrades(&body) })
+        let body = if self.websocket { body } else { without_upgrades(&body) };
+        let tagged = self.tags.as_ref().and_then(|tags| tags.tag_open_packet(&body));
+        payload(tagged.map_or(body, Bytes::from))
     }
 
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {

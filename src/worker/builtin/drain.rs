@@ -4,6 +4,8 @@
 //! stay open until the session itself has been told to close; and if all clients were told at once, they would all
 //! reconnect in the same second.
 
+mod linger;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -27,9 +29,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How far the whole process is in ending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
+    /// No session begins, those there are go on.
+    Lingering,
+    /// They are ended.
     Draining,
     Forced,
 }
@@ -47,6 +52,9 @@ struct Inner {
     next: u64,
     conns: HashMap<u64, Arc<Conn>>,
     sessions: HashMap<Sid, Weak<Gate>>,
+    /// Sessions that began over polling, if they are to be known without a connection. Some may have ended.
+    began: Vec<Sid>,
+    sweep_began_at: usize,
 }
 
 impl Registry {
@@ -79,7 +87,7 @@ impl Registry {
 
     /// Whether the end has begun: no new session is opened then.
     pub(super) fn draining(&self) -> bool {
-        *self.phase.borrow() != Phase::Open
+        *self.phase.borrow() >= Phase::Draining
     }
 
     /// Ends everything: the sessions from `after` on, evenly spread over `over`. Returns once nothing is open, at once if
@@ -121,7 +129,7 @@ impl Registry {
 
     fn advance(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
-            let later = (*phase == Phase::Open) || (*phase == Phase::Draining && to == Phase::Forced);
+            let later = *phase < to;
             if later {
                 *phase = to;
             }

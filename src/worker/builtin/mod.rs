@@ -18,12 +18,15 @@
 //! * A POST or message above the limit ends the session (Socket.IO's own leaves that to the client).
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
+mod boundary;
 mod bundle;
 mod chat;
 mod door;
 mod drain;
 mod engine;
+mod first_sid;
 mod page;
+mod reused;
 mod rooms;
 mod upgrade;
 mod wire;
@@ -55,8 +58,10 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use self::bundle::Bundle;
 use self::door::Door;
 use self::drain::{Conn, OpenConn, Registry};
-use self::engine::Engine;
+use self::engine::{Engine, Known};
 use self::page::Site;
+use self::reused::{Follow, Reused};
+use super::{Connection, Passer, Tags};
 use crate::addr::EndAddr;
 use crate::config::Engine as Settings;
 
@@ -108,15 +113,18 @@ type Answering = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallib
 #[derive(Clone)]
 pub struct App {
     registry: Arc<Registry>,
+    engine: Engine,
     answering: Answering,
+    tags: Option<Tags>,
 }
 
 impl App {
-    /// Builds the application. The client bundle is looked for from the current folder upwards.
+    /// Builds the application. The client bundle is looked for from the current folder upwards. With `tags`, sessions
+    /// that begin over polling are tagged.
     ///
     /// # Errors
     /// A folder is missing or an origin is malformed: see [`BuiltinError`].
-    pub fn new(settings: &Settings, identity: Identity) -> Result<Self, BuiltinError> {
+    pub fn new(settings: &Settings, identity: Identity, tags: Option<Tags>) -> Result<Self, BuiltinError> {
         if settings.transports.is_empty() {
             return Err(BuiltinError::NoTransport);
         }
@@ -129,14 +137,15 @@ impl App {
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
         chat::put_on(&io, identity, Arc::clone(&registry));
-        let door = Door::new(engine, Arc::clone(&registry), settings);
-        let engine = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
+        let door = Door::new(engine.clone(), Arc::clone(&registry), settings, tags.clone());
+        let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),
             door,
             bundle,
         ));
-        let engine = engine.map_response(|response| response.map(Body::new));
-        Ok(Self { registry, answering: answering(settings.path.clone(), BoxCloneSyncService::new(engine), site) })
+        let answers = answers.map_response(|response| response.map(Body::new));
+        let answering = answering(settings.path.clone(), BoxCloneSyncService::new(answers), site);
+        Ok(Self { registry, engine, answering, tags })
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
@@ -148,7 +157,29 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let open = self.registry.open();
-        serve(open, self.answering.clone(), stream, client)
+        serve(open, self.answering.clone(), stream, client, None)
+    }
+
+    /// As [`App::serve_connection`], for a connection that the master handed over. Where a proxy uses it for many
+    /// clients, a later request with the tag of another worker makes the connection go back to the master by `passer`,
+    /// that request unread, if that can be done without harm; otherwise the session is unknown here.
+    pub fn serve_handed_over(
+        &self,
+        connection: Connection,
+        passer: &Passer,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let open = self.registry.open();
+        let (answering, client) = (self.answering.clone(), connection.client);
+        let (stream, follow) = Reused::new(connection, self.tags.clone(), passer.clone());
+        serve(open, answering, stream, client, follow)
+    }
+
+    /// Keeps the sessions there are and opens no other (503, `Retry-After`), but for those that were on their way.
+    /// Connections that no session needs are closed, after the answer they are in. Resolves when no session is left, of
+    /// those that were opened with tags.
+    pub fn linger(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
+        async move { registry.linger(|sid| engine.known(sid) != Known::No).await }
     }
 
     /// Finishes cleanly. From now on no session begins (503, `Retry-After`); idle connections are closed, others after
@@ -181,7 +212,7 @@ struct Origin {
     client: EndAddr,
 }
 
-async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr)
+async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr, follow: Option<Follow>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -189,11 +220,14 @@ where
     let origin = Origin { conn: Arc::clone(conn), client };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
-        let (answering, conn) = (answering.clone(), Arc::clone(&origin.conn));
+        let (answering, conn, follow) = (answering.clone(), Arc::clone(&origin.conn), follow.clone());
         async move {
+            if let Some(follow) = &follow {
+                follow.asked(request.body());
+            }
             let answer = answering.oneshot(request).await;
             conn.asked();
-            answer
+            answer.map(|response| reused::followed(response, follow))
         }
     });
     let connection = http1::Builder::new()

@@ -4,16 +4,14 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use super::*;
 use crate::handover::haft::{MasterEnd, Passed};
-use crate::route::Slot;
 use crate::sys::scm;
-use crate::worker::tags::tests::{OTHER, tagger};
+use crate::worker::tags::tests::{OTHER, OWN, tagger};
 use crate::worker::testing::{soon, until};
 
-const OWN: Tag = Tag { slot: Slot(3), generation: 2 };
 const UNIX: EndAddr = EndAddr::Unix;
 
 /// A worker that was given a key, and its master.
-fn rig() -> (MasterEnd, Incoming) {
+pub(in super::super) fn rig() -> (MasterEnd, Incoming) {
     let (master, channel) = MasterEnd::pair().expect("pair");
     let mut incoming = Incoming::over(channel).expect("incoming");
     incoming.tagging = Some((tagger(), OWN));
@@ -26,13 +24,19 @@ fn connection() -> (StdUnixStream, StdUnixStream) {
     (client, connection)
 }
 
-fn hand_over(master: &mut MasterEnd, sequence: u64, client: EndAddr, local: EndAddr, connection: impl AsFd) {
+pub(in super::super) fn hand_over(
+    master: &mut MasterEnd,
+    sequence: u64,
+    client: EndAddr,
+    local: EndAddr,
+    connection: impl AsFd,
+) {
     let entry = Entry { sequence, listener: 3, client, local };
     master.send_connections(iter::once(entry), iter::once(connection.as_fd())).expect("send");
 }
 
 /// The next frame of the worker's but for TAKEN, while it runs.
-async fn said(master: &mut MasterEnd) -> (FromWorker, Option<OwnedFd>) {
+pub(in super::super) async fn said(master: &mut MasterEnd) -> (FromWorker, Option<OwnedFd>) {
     let mut heard = None;
     let hears = || loop {
         match master.receive().expect("receive") {
@@ -103,7 +107,7 @@ async fn the_kind_of_a_connection_is_that_of_its_listener_whatever_a_proxy_says_
     assert!(tcp.stream.into_tcp().is_some());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile() {
     let (mut master, mut incoming) = rig();
     let tags = incoming.tags().expect("tags");
@@ -123,13 +127,9 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
     let within = soon("it lingers", drain.lingering()).await.expect("a time");
     assert!((30..=40).contains(&within.as_secs()), "{within:?}");
     assert!(drain.is_lingering());
-    assert!(!tags.refuses_sessions(), "what was on its way may still begin");
-    tokio::time::sleep(SETTLE).await;
-    assert!(tags.refuses_sessions());
-
     drop((one, two));
-    // The clock stands still but for what is waited for: an hour is none, and whoever was to speak would have.
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    until("what was on its way has had its time", || tags.refuses_sessions()).await;
+    tokio::task::yield_now().await;
     let unsaid = master.receive().expect("receive");
     assert!(matches!(unsaid, None | Some((FromWorker::Taken { .. }, None))), "one session is left: {unsaid:?}");
     drop(also_two);
@@ -144,7 +144,7 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_worker_without_sessions_is_idle_as_soon_as_what_was_on_its_way_has_had_its_time() {
     let (mut master, mut incoming) = rig();
     incoming.tags().expect("tags");

@@ -13,13 +13,9 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use super::*;
-use crate::route::{Slot, Tag};
 use crate::worker::drain::DrainSource;
-use crate::worker::tags::SETTLE;
-use crate::worker::tags::tests::{OTHER, tagger};
+use crate::worker::tags::tests::{OTHER, OWN, tagger};
 use crate::worker::testing::*;
-
-const OWN: Tag = Tag { slot: Slot(3), generation: 2 };
 
 fn tags(drain: &DrainSource) -> Tags {
     Tags::new(tagger(), OWN, drain.subscribe())
@@ -109,16 +105,17 @@ async fn what_is_not_the_engine_s_and_what_has_no_tags_passes_unchanged() {
     poll_for(&mut wire, &sid, "engine").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_worker_that_lingers_opens_no_session_after_those_on_their_way_and_keeps_those_it_has() {
     let drain = DrainSource::new();
-    let addr = serve(Some(tags(&drain))).await;
+    let tags = tags(&drain);
+    let addr = serve(Some(tags.clone())).await;
     let mut before = Wire::open(addr).await;
     let sid = open(&mut before).await;
     drain.linger(Duration::from_secs(40));
     let mut late = Wire::open(addr).await;
     let late_sid = open(&mut late).await;
-    tokio::time::sleep(SETTLE).await;
+    until("those on their way have had their time", || tags.refuses_sessions()).await;
     for sid in [&sid, &late_sid] {
         assert_eq!(post(addr, sid, "40").await.text(), "ok");
     }

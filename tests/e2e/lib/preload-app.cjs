@@ -40,6 +40,15 @@ const KINDS = {
     return Object.defineProperty(new Server(), 'generateId', constant);
   },
   number: (Server) => Object.assign(new Server(), { generateId: () => 1000 + made++ }),
+  // Changed when the first session begins, which in Engine.IO 3 is before the handshake has ended.
+  changed: (Server) => {
+    const engine = new Server();
+    engine.once('connection', () => {
+      const { generateId } = engine;
+      engine.generateId = (request) => `changed_${generateId.call(engine, request)}`;
+    });
+    return engine;
+  },
   // It may have been tagged already, by whichever worker.
   given: (Server) => Object.assign(new Server(), { generateId: (request) => request.headers['x-id'] }),
   failing: (Server) => Object.assign(new Server(), { generateId: () => Promise.reject(new Error('no id')) }),
@@ -81,7 +90,7 @@ exports.run = (engines, SocketServer) => {
       const engine = KINDS[kind](Server);
       engine.attach(server, { path: `/${version}/${kind}` });
       engine.on('connection', (session) => session.on('message', (message) => session.send(message)));
-      own.push([engine, ownThings(engine)]);
+      if (kind !== 'changed') own.push([engine, ownThings(engine)]);
     }
     // After engines were made.
     const { generateId } = Server.prototype;

@@ -69,18 +69,3 @@ new Frozen().attach(server, { path: '/frozen' });
 const usual = new Server();
 usual.attach(server, { path: '/usual' });
 server.listen(3000);
-
-process.on('message', ({ command }) => {
-  if (command === 'called') say({ command, answer: called });
-  if (command !== 'alone') return;
-  // From here on nobody listens to what is told: that is no error.
-  require('cluster').worker.exitedAfterDisconnect = true;
-  const alone = http.createServer();
-  usual.attach(alone, { path: '/usual' });
-  alone.listen({ port: 0, host: '127.0.0.1', exclusive: true }, () => {
-    process.disconnect();
-    http.get({ port: alone.address().port, path: '/usual/?EIO=4&transport=polling' }, (response) => {
-      response.setEncoding('utf8').on('data', (text) => console.log(`alone: ${text}`)).on('end', () => process.exit(0));
-    });
-  });
-});

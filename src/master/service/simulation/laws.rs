@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lifecycle::pool::SlotState;
+use crate::master::ledger::Way;
 use crate::master::link::Obstacle;
 
 /// What becomes of a client.
@@ -25,7 +26,7 @@ impl Totals {
     /// A simulation in which something never happens proves nothing of it.
     pub fn must_cover_everything(&self) {
         let never: Vec<_> = self.0.iter().filter(|(_, count)| **count == 0).collect();
-        assert!(never.is_empty() && self.0.len() == 14, "never: {never:?}, of {self:?}");
+        assert!(never.is_empty() && self.0.len() == 18, "never: {never:?}, of {self:?}");
     }
 }
 
@@ -149,7 +150,8 @@ impl Laws {
             assert!(link.in_flight() <= self.max_in_flight, "{} in flight", link.in_flight());
             let before = self.sent.insert(link.worker, link.sent()).unwrap_or(0);
             let generation = service.pool.generation_of(link.worker);
-            if let Some(generation) = generation.filter(|_| link.sent() > before) {
+            // One that tags its sessions gets what is for them as long as it lingers.
+            if let Some(generation) = generation.filter(|_| link.sent() > before && !link.tells_sessions()) {
                 let newest = self.newest.get(&link.slot).copied().unwrap_or(0);
                 assert!(generation >= newest, "{:?} of generation {generation} gets what is {newest}'s", link.worker);
             }
@@ -199,6 +201,8 @@ impl Laws {
             ("redelivered unread", ledger.redelivered_unread),
             ("redelivered unacknowledged", ledger.redelivered_unacknowledged),
             ("returned", ledger.returned),
+            ("sessions found", ledger.routed[Way::Session as usize]),
+            ("sessions lost", ledger.routed[Way::LostSession as usize]),
             ("hung", ledger.hung),
             ("given up", self.given_up.into()),
         ] {

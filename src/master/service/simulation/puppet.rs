@@ -15,6 +15,10 @@ pub(super) struct Puppet {
     end: WorkerEnd,
     pub since: Time,
     pub is_ready: bool,
+    /// It tags its sessions.
+    tags: bool,
+    /// It was replaced, and goes on with its sessions.
+    pub lingers: bool,
     /// It neither reads nor speaks.
     pub stopped: bool,
     /// It has said that it goes.
@@ -33,11 +37,13 @@ pub(super) struct Puppet {
 }
 
 impl Puppet {
-    pub fn new(channel: OwnedFd, since: Time) -> Self {
+    pub fn new(channel: OwnedFd, since: Time, tags: bool) -> Self {
         Self {
             end: WorkerEnd::new(channel),
             since,
             is_ready: false,
+            tags,
+            lingers: false,
             stopped: false,
             leaves: false,
             terminated: false,
@@ -56,22 +62,39 @@ impl Puppet {
     }
 
     pub fn get_ready(&mut self, room: u64, at_once: bool) {
-        if at_once && self.say(FromWorker::Ready { limit: room, tags: false }) {
+        if at_once && self.say(FromWorker::Ready { limit: room, tags: self.tags }) {
             (self.is_ready, self.room, self.limit) = (true, room, room);
         }
     }
 
     /// Receives one frame.
     pub fn receive(&mut self, laws: &mut Laws) {
-        if !self.is_mute
-            && let Ok(Some(Heard::Connections(entries, descriptors))) = self.end.receive()
-        {
-            assert_eq!(entries.len(), descriptors.len());
-            for entry in entries {
-                let EndAddr::Ip(client) = entry.client else { panic!("{entry:?}") };
-                laws.received(client.port());
-                self.received.push_back((entry.sequence, client.port()));
+        if self.is_mute {
+            return;
+        }
+        match self.end.receive() {
+            Ok(Some(Heard::Connections(entries, descriptors))) => {
+                assert_eq!(entries.len(), descriptors.len());
+                for entry in entries {
+                    let EndAddr::Ip(client) = entry.client else { panic!("{entry:?}") };
+                    laws.received(client.port());
+                    self.received.push_back((entry.sequence, client.port()));
+                }
             }
+            Ok(Some(Heard::Linger { .. })) => {
+                assert!(self.tags && !self.lingers, "told to linger for no reason");
+                self.lingers = true;
+                laws.totals.add("lingered", 1);
+            }
+            Ok(Some(Heard::Drain { .. }) | None) | Err(_) => {}
+        }
+    }
+
+    /// It lingers, and says that its last session has ended.
+    pub fn end_sessions(&mut self, laws: &mut Laws) {
+        if self.say(FromWorker::Idle) {
+            self.lingers = false;
+            laws.totals.add("idle", 1);
         }
     }
 

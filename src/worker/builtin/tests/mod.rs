@@ -2,6 +2,8 @@
 
 mod closing;
 mod http;
+mod lingering;
+mod reused;
 mod sessions;
 
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use tokio::net::TcpListener;
 use super::{App, Identity};
 use crate::addr::EndAddr;
 use crate::config::Engine as Settings;
+use crate::worker::Tags;
 use crate::worker::testing::*;
 
 pub(super) const IDENTITY: Identity = Identity { slot: 3, generation: 2, pid: 4711 };
@@ -24,7 +27,12 @@ pub(super) struct Server {
 
 /// Serves until the runtime of the test ends.
 pub(super) async fn serve(settings: Settings) -> Server {
-    let app = App::new(&settings, IDENTITY).expect("settings");
+    serve_tagging(settings, None).await
+}
+
+/// As [`serve`], with tags.
+pub(super) async fn serve_tagging(settings: Settings, tags: Option<Tags>) -> Server {
+    let app = App::new(&settings, IDENTITY, tags).expect("settings");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let addr = listener.local_addr().expect("address");
     let accepting = app.clone();
