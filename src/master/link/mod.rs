@@ -391,7 +391,12 @@ impl Link {
         };
         let heard = match (&mut self.end, desk) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
-            (End::Node(end), Some(desk)) => end.receive(&mut in_flight, desk, news, now),
+            (End::Node(end), Some(desk)) => {
+                let before = end.sessions();
+                let heard = end.receive(&mut in_flight, desk, news, now);
+                self.opening.told(end.sessions().saturating_sub(before), now);
+                heard
+            }
             (End::Node(_), None) => Ok(true),
         };
         if self.outbox.settled() > settled {

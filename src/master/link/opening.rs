@@ -1,12 +1,13 @@
 //! How many sessions were lately opened with a worker. Pure: time is an argument.
 //!
 //! What a worker says of its sessions comes late when many clients come at once, which is when it matters most. So what
-//! was sent to it lately counts beside it. Some is then counted twice for a moment, with all workers alike.
+//! was sent to it lately counts beside it, until it is told of or its time is over.
 
 use std::time::{Duration, Instant};
 
-/// A session that was opened counts for this long, and at most twice as long.
-const LATELY: Duration = Duration::from_secs(1);
+/// A session that was opened and not told of counts for this long, and at most twice as long. A worker that is so late
+/// has its hands full.
+const LATELY: Duration = Duration::from_secs(3);
 
 /// Sessions that were lately opened.
 #[derive(Debug, Default)]
@@ -14,36 +15,45 @@ pub struct Opening {
     /// Since when `current` is counted.
     since: Option<Instant>,
     current: u64,
+    /// What was counted just before that.
     before: u64,
 }
 
 impl Opening {
     /// A session is about to be opened.
     pub fn note(&mut self, now: Instant) {
-        let (current, before) = self.at(now);
-        if self.age(now).is_none_or(|age| age >= LATELY) {
-            self.since = Some(now);
-        }
-        (self.current, self.before) = (current + 1, before);
+        self.forget(now);
+        self.since.get_or_insert(now);
+        self.current += 1;
+    }
+
+    /// The worker has told of so many sessions more: the oldest ones need not be counted here any more.
+    pub fn told(&mut self, more: u64, now: Instant) {
+        self.forget(now);
+        let of_before = more.min(self.before);
+        self.before -= of_before;
+        self.current = self.current.saturating_sub(more - of_before);
     }
 
     /// How many were opened lately.
     pub fn lately(&self, now: Instant) -> u64 {
-        let (current, before) = self.at(now);
-        current + before
+        match self.age(now) {
+            Some(age) if age < LATELY => self.current + self.before,
+            Some(age) if age < 2 * LATELY => self.current,
+            _ => 0,
+        }
     }
 
     fn age(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.since?))
     }
 
-    /// What is current and what came before it, as of now.
-    fn at(&self, now: Instant) -> (u64, u64) {
-        match self.age(now) {
-            Some(age) if age < LATELY => (self.current, self.before),
-            Some(age) if age < 2 * LATELY => (0, self.current),
-            _ => (0, 0),
-        }
+    /// Forgets what does not count any more.
+    fn forget(&mut self, now: Instant) {
+        let Some(age) = self.age(now).filter(|age| *age >= LATELY) else { return };
+        self.before = if age < 2 * LATELY { self.current } else { 0 };
+        self.current = 0;
+        self.since = self.since.filter(|_| self.before > 0).map(|since| since + LATELY);
     }
 }
 
@@ -52,17 +62,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_counts_for_one_to_two_seconds() {
+    fn a_session_counts_for_one_period_to_two() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut opening = Opening::default();
         assert_eq!(opening.lately(start), 0);
         (0..3).for_each(|_| opening.note(start));
-        opening.note(after(900));
-        assert_eq!([900, 1000, 1999, 2000].map(|at| opening.lately(after(at))), [4, 4, 4, 0]);
-        opening.note(after(1500));
-        assert_eq!([1500, 2499, 2500, 3499, 3500].map(|at| opening.lately(after(at))), [5, 5, 1, 1, 0]);
-        opening.note(after(9000));
-        assert_eq!(opening.lately(after(9000)), 1);
+        opening.note(after(2900));
+        assert_eq!([2900, 3000, 5999, 6000].map(|at| opening.lately(after(at))), [4, 4, 4, 0]);
+        opening.note(after(3500));
+        assert_eq!([3500, 5999, 6000, 8999, 9000].map(|at| opening.lately(after(at))), [5, 5, 1, 1, 0]);
+        opening.note(after(20_000));
+        assert_eq!([20_000, 25_999, 26_000].map(|at| opening.lately(after(at))), [1, 1, 0]);
+    }
+
+    #[test]
+    fn what_was_told_counts_no_more_the_oldest_first() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut opening = Opening::default();
+        opening.told(5, start);
+        (0..3).for_each(|_| opening.note(start));
+        (0..2).for_each(|_| opening.note(after(4000)));
+        opening.told(1, after(4000));
+        assert_eq!([4000, 5999, 6000].map(|at| opening.lately(after(at))), [4, 4, 2]);
+        opening.told(3, after(4100));
+        assert_eq!([4100, 6000].map(|at| opening.lately(after(at))), [1, 1]);
+        opening.told(9, after(4200));
+        assert_eq!(opening.lately(after(4200)), 0, "also sessions that began another way are told");
     }
 }
