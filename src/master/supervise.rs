@@ -18,6 +18,7 @@ use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::route::Slot;
 use crate::sys::oom::OomWatch;
+use crate::sys::process::Inherited;
 use crate::sys::scm;
 
 /// What is needed to carry out the pool's decisions, and what became of them.
@@ -125,7 +126,7 @@ impl Master {
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
         let number = (worker, generation, self.service.pool.wanted());
         let Start { command, environment } = plan.start(slot, number, channel.as_fd());
-        let pid = crew.start(worker, slot, &command, &environment, channel.as_fd())?;
+        let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&[channel.as_fd()]))?;
         tracing::debug!(%slot, worker = worker.0, pid, generation, "started a worker");
         self.service.dispatch.attach(link);
         Ok(())

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod accept;
+mod activation;
 pub mod allocator;
 pub mod descriptors;
 pub mod inherit;
@@ -13,5 +14,6 @@ pub mod listen;
 pub mod oom;
 pub mod poller;
 pub mod process;
+pub mod reuseport;
 pub mod scm;
 pub mod terminal;
