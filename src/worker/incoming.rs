@@ -1,16 +1,17 @@
-//! The connections that the master hands over.
+//! The connections that the master hands over, and those that the kernel gives to this worker.
 
 use std::collections::VecDeque;
 use std::env;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::doors::{Arrival, Doors};
 use super::drain::{Drain, DrainSource};
 use super::stream::Stream;
 use super::window::Window;
@@ -39,6 +40,14 @@ pub enum AttachError {
         /// What is wrong with it.
         source: InheritError,
     },
+    /// The variable does not name listeners of this process.
+    #[error("HAFT_LISTEN_FDS={value} are not listeners of haft's: {source}")]
+    NotAListener {
+        /// What the variable holds.
+        value: String,
+        /// What is wrong with one of them.
+        source: InheritError,
+    },
     /// The channel cannot be waited for.
     #[error("the channel to the master cannot be used: {0}")]
     Channel(#[from] io::Error),
@@ -60,7 +69,8 @@ pub struct Connection {
 /// How long a worker has that ends itself at the last, and again between SIGTERM and SIGKILL.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// The connections that the master hands over to this worker.
+/// The connections of this worker: those that the master hands over and, with `--dispatch kernel`, those that the kernel
+/// steers to the worker's own listeners. They come the same way.
 ///
 /// The first call of [`Incoming::next`] or [`Incoming::accept`] tells the master that the worker is ready. A connection
 /// is acknowledged before it is yielded, so before its first byte can be read. It is also a listener for `axum::serve`.
@@ -73,7 +83,10 @@ pub struct Incoming {
     /// What the master must hear before anything else is yielded.
     unsaid: VecDeque<FromWorker>,
     window: Window,
+    /// With `--dispatch kernel`.
+    doors: Doors,
     reported_open: usize,
+    reported: Instant,
     ended: bool,
     drain: DrainSource,
     /// How long this process may outlive its master, if it was told.
@@ -92,7 +105,8 @@ impl Incoming {
         // A worker outlives its master until its clients have been served: it learns of the death from the channel.
         inherit::outlive_parent();
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
-        Ok(Self { outlive: told.map(Duration::from_millis), ..Self::over(channel)? })
+        let doors = Doors::from_env()?;
+        Ok(Self { outlive: told.map(Duration::from_millis), doors, ..Self::over(channel)? })
     }
 
     /// Takes over a worker's end.
@@ -105,7 +119,9 @@ impl Incoming {
             queue: VecDeque::new(),
             unsaid: VecDeque::new(),
             window: Window::new(),
+            doors: Doors::default(),
             reported_open: 0,
+            reported: Instant::now(),
             ended: false,
             drain: DrainSource::new(),
             outlive: None,
@@ -133,10 +149,21 @@ impl Incoming {
                     Err(error) => tracing::warn!(client = %entry.client, %error, "a connection cannot be used"),
                 }
             }
-            if self.ended {
-                return Ok(None);
+            let arrival = match self.ended {
+                // The master told to finish, and then there are no listeners; or it is gone, and then nobody else would
+                // take those who wait.
+                true => match self.doors.take_last().await? {
+                    None => return Ok(None),
+                    last => last,
+                },
+                false => self.listen().await?,
+            };
+            let Some(Arrival { descriptor, listener, client, local }) = arrival else { continue };
+            let entry = Entry { sequence: 0, listener, client, local };
+            match self.connection(descriptor, entry) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) => tracing::warn!(%client, %error, "a connection cannot be used"),
             }
-            self.listen().await?;
         }
     }
 
@@ -154,22 +181,25 @@ impl Incoming {
         Ok(None)
     }
 
-    /// Waits for something from the master, or for a reason to tell it something.
-    async fn listen(&mut self) -> io::Result<()> {
+    /// Waits for something from the master, for a reason to tell it something, or for a client at a listener.
+    async fn listen(&mut self) -> io::Result<Option<Arrival>> {
         let pause = if self.window.is_shut() {
             LOOK_AGAIN
         } else if self.reported_open != self.drain.open() {
-            REPORT_EVERY
+            REPORT_EVERY.saturating_sub(self.reported.elapsed())
         } else {
             Duration::MAX
         };
-        let mut ready = match tokio::time::timeout(pause, self.readiness.readable()).await {
-            Ok(ready) => ready?,
-            Err(_elapsed) => {
-                self.window.widen();
-                self.report();
-                return Ok(());
-            }
+        let mut ready = tokio::select! {
+            ready = tokio::time::timeout(pause, self.readiness.readable()) => match ready {
+                Ok(ready) => ready?,
+                Err(_elapsed) => {
+                    self.window.widen();
+                    self.report();
+                    return Ok(None);
+                }
+            },
+            arrival = self.doors.accept() => return arrival.map(Some),
         };
         match self.end.receive() {
             Ok(None) => ready.clear_ready(),
@@ -177,19 +207,21 @@ impl Incoming {
             Ok(Some(Heard::Drain { within_ms })) => {
                 let within = Duration::from_millis(within_ms.into());
                 self.ended = true;
+                self.doors.close();
                 self.drain.request(Some(within));
                 // The master may be gone by then.
                 if self.outlive.take().is_some() {
                     tokio::spawn(end_oneself(within));
                 }
             }
+            Ok(Some(Heard::Ping)) => self.report(),
             Err(ChannelError::Closed) => self.master_gone(),
             // The master died with unread words of ours in its end. What it had sent is still there, and then the end.
             Err(ChannelError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
             Err(ChannelError::Socket(error)) => return Err(error),
             Err(ChannelError::Frame(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Queues what came, returns what did not, and acknowledges both before anything of it is yielded.
@@ -205,7 +237,7 @@ impl Incoming {
     }
 
     fn report(&mut self) {
-        self.reported_open = self.drain.open();
+        (self.reported_open, self.reported) = (self.drain.open(), Instant::now());
         self.unsaid.push_back(FromWorker::Taken {
             below: self.window.received(),
             limit: self.window.limit(),

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod builtin;
+mod doors;
 mod drain;
 mod incoming;
 pub mod process;

@@ -22,6 +22,7 @@ pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 20;
 
 const CONNECTIONS: u8 = 1;
 const DRAIN: u8 = 2;
+const PING: u8 = 4;
 const READY: u8 = 129;
 const TAKEN: u8 = 130;
 const RETURNED: u8 = 131;
@@ -74,6 +75,8 @@ pub enum FromMaster {
         /// Milliseconds until the worker is made to end.
         within_ms: u32,
     },
+    /// Say something, with TAKEN.
+    Ping,
 }
 
 impl FromMaster {
@@ -101,6 +104,11 @@ impl FromMaster {
         frame
     }
 
+    /// A PING frame.
+    pub fn ping() -> [u8; HEADER_LEN] {
+        header(PING, 0)
+    }
+
     /// Reads a frame.
     pub fn read(frame: &[u8]) -> Result<Self, FrameError> {
         let (kind, count, body) = split(frame)?;
@@ -114,6 +122,7 @@ impl FromMaster {
                 body.as_chunks::<ENTRY_LEN>().0.iter().map(read_entry).collect::<Result<_, _>>().map(Self::Connections)
             }
             DRAIN => Ok(Self::Drain { within_ms: u32::from_le_bytes(body.try_into().map_err(|_| length)?) }),
+            PING => body.is_empty().then_some(Self::Ping).ok_or(length),
             _ => Err(FrameError::Kind(kind)),
         }
     }
@@ -348,6 +357,9 @@ mod tests {
         assert_eq!(bytes[48..56], [6, 0, 0xb8, 0x0b, 0x20, 0x01, 0x0d, 0xb8]);
         assert_eq!(bytes.len(), 72);
         assert_eq!(FromMaster::drain(258), [1, 2, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0]);
+        assert_eq!(FromMaster::ping(), [1, 4, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(FromMaster::read(&FromMaster::ping()), Ok(FromMaster::Ping));
+        assert!(FromMaster::read(&[1, 4, 0, 0, 0, 0, 0, 0, 0]).is_err());
         FromWorker::Taken { below: 3, limit: 9, open: 2 }.write(&mut bytes);
         assert_eq!(bytes[..8], [1, 130, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[8..], [3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);

@@ -42,6 +42,11 @@ impl MasterEnd {
         scm::send(self.channel.as_fd(), &FromMaster::drain(within_ms), std::iter::empty())
     }
 
+    /// Asks the worker to say something.
+    pub fn send_ping(&self) -> io::Result<Sent> {
+        scm::send(self.channel.as_fd(), &FromMaster::ping(), std::iter::empty())
+    }
+
     /// Takes one frame of the worker's, if there is one.
     pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
         // One byte more than the longest frame tells a longer one.

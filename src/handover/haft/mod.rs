@@ -9,7 +9,8 @@
 //! variable `HAFT_CHANNEL_FD`; beside it are `HAFT_SLOT` (0 to N-1), `HAFT_WORKERS` (N), `HAFT_GENERATION` (how many
 //! reloads came before it), `HAFT_WORKER` (a number that no other worker of this master has or had) and
 //! `HAFT_DRAIN_TIMEOUT` (milliseconds that it may go on when its master has died; a worker that stood still at that
-//! moment gets SIGHUP from the kernel, which it should survive). All are decimal. The descriptor comes
+//! moment gets SIGHUP from the kernel, which it should survive). All are decimal. With `--dispatch kernel` there is also
+//! `HAFT_LISTEN_FDS`: see [below](#listeners-of-the-workers-own). The descriptor comes
 //! non-blocking and without close-on-exec. The worker should clear the variables from its environment and make the
 //! descriptor close-on-exec, so that its own children do not hold the channel. It may make it blocking: the master does
 //! not mind, and never lets a worker wait for long.
@@ -35,6 +36,7 @@
 //! |---|---|---|
 //! | 1 | CONNECTIONS | `count` entries of 64 bytes, 1 to 253; as many descriptors in SCM_RIGHTS, in the same order |
 //! | 2 | DRAIN | u32: milliseconds until the worker is made to end |
+//! | 4 | PING | nothing; only with `--dispatch kernel` |
 //!
 //! From the worker:
 //!
@@ -90,6 +92,22 @@
 //!    sent SIGTERM by somebody else may stop receiving and finish: what it leaves in the channel goes to its replacement.
 //! 6. A frame that breaks these rules or carries descriptors ends the worker that sent it (SIGKILL); nobody else notices.
 //! 7. Descriptors come non-blocking and unread. Receive with room for 253 and with MSG_CMSG_CLOEXEC.
+//!
+//! # Listeners of the worker's own
+//!
+//! With `--dispatch kernel` the worker has a listener for each `--listen`, to which the kernel steers the clients of its
+//! slot. `HAFT_LISTEN_FDS` names their descriptors in the order of `--listen`, with commas between (`5,6`). They come
+//! non-blocking and without close-on-exec, as the channel does, and are shared with the master and with the slot's other
+//! workers: one that another was quicker to take is EAGAIN.
+//!
+//! * From READY on the worker accepts from them. The master hears nothing of such a connection, but of their number in
+//!   `open`.
+//! * After DRAIN the worker closes them at once: who waits there is served by its replacement, or was handed over before.
+//!   At the end of the stream without a DRAIN nobody else would serve those who wait: it accepts until there are none,
+//!   and then closes them.
+//! * PING asks for a TAKEN at once, with whatever is true. The master sends one when clients wait at the listener, and
+//!   takes a worker that does not answer to hang (`--hang-timeout`).
+//! * CONNECTIONS come all the same: those of a slot whose worker is gone or hangs.
 
 mod frame;
 mod master_end;

@@ -25,6 +25,8 @@ pub enum Heard {
         /// Milliseconds until the worker is made to end.
         within_ms: u32,
     },
+    /// Say something.
+    Ping,
 }
 
 impl WorkerEnd {
@@ -56,6 +58,7 @@ impl WorkerEnd {
         match FromMaster::read(&self.buffer[..len])? {
             FromMaster::Connections(entries) => Ok(Some(Heard::Connections(entries, descriptors))),
             FromMaster::Drain { within_ms } => Ok(Some(Heard::Drain { within_ms })),
+            FromMaster::Ping => Ok(Some(Heard::Ping)),
         }
     }
 }
