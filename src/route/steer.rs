@@ -92,12 +92,11 @@ impl Steering {
         code.load_byte(0);
         code.with(Op::And, VERSION);
         let ipv6 = code.jump_if_equal(VERSION_6);
-        let chosen = self.ipv4_key(&mut code);
+        self.ipv4_key(&mut code);
+        let choose = code.jump();
         code.land(ipv6);
         self.ipv6_key(&mut code);
-        if let Some(chosen) = chosen {
-            code.land(chosen);
-        }
+        code.land(choose);
         match self.table.count() {
             ..=MOST_RENDEZVOUS => rendezvous(&mut code, self.table.seeds()),
             slots => {
@@ -109,12 +108,11 @@ impl Steering {
         code.finished()
     }
 
-    /// Computes `Key::of_ipv4`, and yields where it goes on; nothing if the slot is known without.
-    fn ipv4_key(&self, code: &mut Code) -> Option<machine::Jump> {
+    /// Computes `Key::of_ipv4`.
+    fn ipv4_key(&self, code: &mut Code) {
         let host = u32::BITS.saturating_sub(self.prefix.ipv4.into());
         if host == u32::BITS {
-            code.return_number(self.slot_of_key(Key::ANYONE).0.into());
-            return None;
+            return key_of_anyone(code);
         }
         let state = fx(0, IPV4).rotate_left(FX_ROTATION);
         code.load_word(IPV4_SOURCE);
@@ -127,15 +125,13 @@ impl Steering {
         code.store(High);
         fx_product(code);
         finish_key(code);
-        Some(code.jump())
     }
 
-    /// Computes `Key::of_ipv6`, unless the slot is known without.
+    /// Computes `Key::of_ipv6`.
     fn ipv6_key(&self, code: &mut Code) {
         let host = u128::BITS.saturating_sub(self.prefix.ipv6.into());
         let Some(mask) = u128::MAX.checked_shl(host) else {
-            code.return_number(self.slot_of_key(Key::ANYONE).0.into());
-            return;
+            return key_of_anyone(code);
         };
         let word = |code: &mut Code, number: u32| match (mask >> (96 - 32 * number)) as u32 {
             0 => code.number(0),
@@ -173,6 +169,14 @@ impl Steering {
         code.store(High);
         fx_product(code);
         finish_key(code);
+    }
+}
+
+/// Stores [`Key::ANYONE`].
+fn key_of_anyone(code: &mut Code) {
+    for (cell, half) in [(KeyHigh, high(Key::ANYONE.bits())), (KeyLow, low(Key::ANYONE.bits()))] {
+        code.number(half);
+        code.store(cell);
     }
 }
 
