@@ -3,6 +3,7 @@
 //! [`crate::flags`] turns what was typed into a [`Config`].
 
 mod command;
+mod dispatch;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::addr::ListenAddr;
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
+pub use dispatch::{Contradiction, DispatchBy};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;
@@ -29,6 +31,8 @@ pub struct Config {
     pub affinity: Affinity,
     /// How much of an address is the key.
     pub prefix: Prefix,
+    /// Who assigns connections.
+    pub dispatch: DispatchBy,
     /// Length of the kernel's accept queue, per listener; the kernel caps it at `net.core.somaxconn` (listen(2)).
     pub backlog: u32,
     /// Most connections sent to one worker and not yet acknowledged, at least 1.
@@ -103,7 +107,7 @@ impl Config {
     ///
     /// When not even the least fits.
     pub fn check_descriptors(&self, limit: u64) -> Result<Headroom, TooFewDescriptors> {
-        let fixed = DESCRIPTORS_FOR_ITSELF + self.listen.as_ref().map_or(1, Vec::len) as u64;
+        let fixed = DESCRIPTORS_FOR_ITSELF + self.listeners() as u64;
         let with_copies = |copies: usize| fixed + self.workers as u64 * (DESCRIPTORS_PER_WORKER + copies as u64);
         let (least, full) = (with_copies(1), with_copies(self.max_in_flight));
         if limit < least {
@@ -271,6 +275,7 @@ mod tests {
             prefix_output: false,
             affinity: Affinity::Ip,
             prefix: Prefix { ipv4: 32, ipv6: 128 },
+            dispatch: DispatchBy::Handover,
             backlog: 4096,
             max_in_flight,
             hold_timeout: Duration::from_secs(5),
@@ -332,6 +337,9 @@ mod tests {
         }
         for affinity in [Affinity::Ip, Affinity::None] {
             assert_eq!(affinity.to_string().parse(), Ok(affinity));
+        }
+        for dispatch in [DispatchBy::Handover, DispatchBy::Kernel] {
+            assert_eq!(dispatch.to_string().parse(), Ok(dispatch));
         }
         for format in [LogFormat::Text, LogFormat::Json] {
             assert_eq!(format.to_string().parse(), Ok(format));

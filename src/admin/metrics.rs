@@ -2,6 +2,8 @@
 //!
 //! The numbers come from the snapshot at each scrape; nothing is registered or counted here.
 
+mod kernel;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -40,6 +42,7 @@ impl Collector for Scrape {
         let mut families = Families::new(encoder, self.format);
         connections(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
+        kernel::queues(&mut families, &self.snapshot)?;
         workers(&mut families, &self.snapshot.slots)?;
         supervision(&mut families, &self.snapshot)?;
         node(&mut families, &self.snapshot)?;
@@ -246,7 +249,7 @@ mod tests {
     #[test]
     fn every_promised_family_is_there_with_its_type_and_labels() {
         let page = read(example::snapshot(), Format::Text);
-        let promised: [(&str, &str, &[&str]); 33] = [
+        let promised: [(&str, &str, &[&str]); 35] = [
             ("haft_connections_accepted_total", "counter", &[]),
             ("haft_connections_delivered_total", "counter", &["slot"]),
             ("haft_connections_refused_total", "counter", &["reason"]),
@@ -254,6 +257,8 @@ mod tests {
             ("haft_connections_held", "gauge", &[]),
             ("haft_connections_redelivered_total", "counter", &["state"]),
             ("haft_connections_returned_total", "counter", &[]),
+            ("haft_connections_rescued_total", "counter", &[]),
+            ("haft_accept_queue_length", "gauge", &["slot"]),
             ("haft_accept_errors_total", "counter", &["reason"]),
             ("haft_handover_seconds", "histogram", &[]),
             ("haft_handover_seconds_bucket", "", &["le"]),
@@ -291,7 +296,7 @@ mod tests {
     #[test]
     fn the_numbers_are_the_snapshots() {
         let page = read(example::snapshot(), Format::Text);
-        let expected: [Expected; 31] = [
+        let expected: [Expected; 33] = [
             ("haft_connections_accepted_total", &[], 100.0),
             ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
             ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -300,6 +305,8 @@ mod tests {
             ("haft_connections_redelivered_total", &[("state", "unread")], 6.0),
             ("haft_connections_redelivered_total", &[("state", "unacknowledged")], 7.0),
             ("haft_connections_returned_total", &[], 8.0),
+            ("haft_connections_rescued_total", &[], 20.0),
+            ("haft_accept_queue_length", &[("slot", "0")], 21.0),
             ("haft_accept_errors_total", &[("reason", "aborted")], 9.0),
             ("haft_workers_respawned_total", &[("slot", "1")], 3.0),
             ("haft_worker_exits_total", &[("slot", "1"), ("reason", "signal SIGKILL")], 2.0),

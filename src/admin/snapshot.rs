@@ -26,6 +26,10 @@ pub struct Snapshot {
     pub listen: Vec<String>,
     /// What sticks to a slot (`ip`, `none`).
     pub affinity: String,
+    /// Who assigns connections (`handover`, `kernel`).
+    pub dispatch: String,
+    /// For people: what the numbers leave out.
+    pub note: Option<&'static str>,
     /// Whether the master has been told to stop.
     pub stopping: bool,
     /// Connections accepted since the start.
@@ -45,6 +49,8 @@ pub struct Snapshot {
     pub redelivered_unacknowledged: u64,
     /// Connections that a worker gave back.
     pub returned: u64,
+    /// Connections taken out of the accept queue of a slot that nobody served, and handed to another.
+    pub rescued: u64,
     /// Calls of accept(2) that gave no connection, by reason (waiting queues that were empty not counted).
     #[serde(serialize_with = "as_map")]
     pub accept_errors: Vec<(&'static str, u64)>,
@@ -138,6 +144,8 @@ pub struct SlotStatus {
     pub held: u64,
     /// Connections acknowledged by this slot's workers: the slot's place in [`Snapshot::delivered`].
     pub delivered: u64,
+    /// Connections that wait in the kernel for this slot's worker to accept them, where it has listeners of its own.
+    pub accept_queue: Option<u64>,
     /// Connections that the worker says it has, if it says so.
     pub open: Option<u64>,
     /// How often a worker of this slot was replaced because it had ended by itself.

@@ -39,6 +39,7 @@ impl Config {
             ("affinity", one(self.affinity)),
             ("ipv4-prefix", one(self.prefix.ipv4)),
             ("ipv6-prefix", one(self.prefix.ipv6)),
+            ("dispatch", one(self.dispatch)),
             ("max-in-flight", one(self.max_in_flight)),
             ("hold-timeout", span(self.hold_timeout)),
             ("start-timeout", span(self.start_timeout)),
@@ -60,12 +61,12 @@ impl Config {
 
 fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
     let mut entries = vec![("command", Node::Many(command.argv.clone())), ("dialect", one(command.dialect))];
+    if command.dialect.may_be_node() {
+        let node = &command.node;
+        entries.extend([("node-style", one(&node.style)), ("node-serialization", one(node.serialization))]);
+    }
     if command.dialect != DialectChoice::Haft {
-        entries.extend([
-            ("node-style", one(&command.node.style)),
-            ("node-serialization", one(command.node.serialization)),
-            ("wait-ready", one(command.node.wait_ready)),
-        ]);
+        entries.push(("wait-ready", one(command.node.wait_ready)));
     }
     entries
 }
@@ -117,7 +118,9 @@ mod tests {
 
     use super::*;
     use crate::addr::ListenAddr;
-    use crate::config::{Affinity, Log, LogFormat, NodeOptions, NodeStyle, Prefix, Serialization, Transport};
+    use crate::config::{
+        Affinity, DispatchBy, Log, LogFormat, NodeOptions, NodeStyle, Prefix, Serialization, Transport,
+    };
     use crate::flags::testing::{Folder, config, told};
 
     fn listen() -> impl Strategy<Value = Vec<ListenAddr>> {
@@ -187,7 +190,11 @@ mod tests {
         let args = prop::collection::vec(prop_oneof![".{0,9}", "[0-9.~]{0,4}", Just("null".to_owned())], 0..4);
         let dialect = prop_oneof![
             (Just(DialectChoice::Haft), Just(NodeOptions::default())),
-            (prop_oneof![Just(DialectChoice::Auto), Just(DialectChoice::Node)], node_options())
+            (prop_oneof![Just(DialectChoice::Auto), Just(DialectChoice::Node)], node_options()),
+            (
+                Just(DialectChoice::ListenFds),
+                any::<bool>().prop_map(|wait_ready| NodeOptions { wait_ready, ..NodeOptions::default() })
+            ),
         ];
         (".{1,9}", args, dialect).prop_map(|(name, args, (dialect, node))| {
             Program::Command(CommandLine { argv: [vec![name], args].concat(), dialect, node })
@@ -197,7 +204,7 @@ mod tests {
     /// What runs, and where clients connect, which only what may be a Node program can be left to say.
     fn program(dir: String) -> impl Strategy<Value = (Program, Option<Vec<ListenAddr>>)> {
         (prop_oneof![command(), engine(dir)], listen(), any::<bool>()).prop_map(|(program, listen, said)| {
-            let may_ask = matches!(&program, Program::Command(command) if command.dialect != DialectChoice::Haft);
+            let may_ask = matches!(&program, Program::Command(command) if command.dialect.may_be_node());
             (program, (said || !may_ask).then_some(listen))
         })
     }
@@ -214,8 +221,9 @@ mod tests {
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
         let admin = prop_oneof![tcp, Just((None, None)), Just((Some(ListenAddr::Unix("/run/y".into())), None))];
-        (numbers, affinity, prefix, times, admin, log, program(dir)).prop_map(
-            |(numbers, affinity, prefix, times, admin, log, (program, listen))| {
+        let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
+        let configs = (numbers, affinity, prefix, times, admin, log, program(dir), dispatch).prop_map(
+            |(numbers, affinity, prefix, times, admin, log, (program, listen), dispatch)| {
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;
                 let (hold_timeout, start_timeout, drain_timeout, hanging) = times;
                 let (admin, admin_token_file) = admin;
@@ -225,6 +233,7 @@ mod tests {
                     prefix_output,
                     affinity,
                     prefix,
+                    dispatch,
                     backlog,
                     max_in_flight,
                     hold_timeout,
@@ -238,7 +247,8 @@ mod tests {
                     program,
                 }
             },
-        )
+        );
+        configs.prop_filter("what cannot be had together", |config| config.contradiction().is_none())
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Master {
         self.cut_reload_short();
         self.phase = Phase::Flushing(Instant::now() + self.changes.config.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
+        self.close_queues()?;
         self.service.send(Instant::now());
         self.perform()?;
         self.stop_when_flushed(Instant::now())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::While;
-use super::{FIRST_WORKER_TOKEN, Master, MasterError};
+use super::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN, Master, MasterError};
 use crate::lifecycle::pool::WorkerId;
 use crate::sys::poller::Ready;
 
@@ -82,13 +82,16 @@ impl Master {
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
     fn take_turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
         let now = Instant::now();
-        for event in ready.iter().filter(|event| event.token >= FIRST_WORKER_TOKEN) {
+        for event in ready.iter().filter(|event| (FIRST_WORKER_TOKEN..FIRST_GROUP_TOKEN).contains(&event.token)) {
             self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
         }
         for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
             if self.doors.is_open() {
                 self.accept(event.token)?;
             }
+        }
+        for event in ready.iter().filter(|event| event.token >= FIRST_GROUP_TOKEN) {
+            self.rescue(event.token)?;
         }
         self.service.send(now);
         self.perform()?;

@@ -11,6 +11,7 @@ pub mod allocator;
 pub mod descriptors;
 pub mod inherit;
 pub mod listen;
+pub mod notify;
 pub mod oom;
 pub mod poller;
 pub mod process;

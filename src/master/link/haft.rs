@@ -22,13 +22,15 @@ pub(super) struct HaftLink {
     open: Option<u32>,
     /// Most connections in one frame: fewer after the kernel found a frame too long.
     batch: usize,
+    /// The worker is to be asked to say something.
+    ping: bool,
     /// The worker is to be told to finish within this time.
     drain: Option<Duration>,
 }
 
 impl HaftLink {
     pub(super) fn new(end: MasterEnd) -> Self {
-        Self { end, ready: false, open: None, batch: MAX_CONNECTIONS, drain: None }
+        Self { end, ready: false, open: None, batch: MAX_CONNECTIONS, ping: false, drain: None }
     }
 
     pub(super) fn open(&self) -> Option<u32> {
@@ -45,7 +47,7 @@ impl HaftLink {
         loop {
             let count = outbox.room(max_in_flight).min(held.len()).min(self.batch);
             if count == 0 {
-                return self.send_drain();
+                return self.send_rest();
             }
             let first = outbox.next_sequence();
             let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
@@ -66,16 +68,27 @@ impl HaftLink {
 
     pub(super) fn drain(&mut self, within: Duration) -> Result<Obstacle, LinkError> {
         self.drain = Some(within);
-        self.send_drain()
+        self.send_rest()
+    }
+
+    pub(super) fn ping(&mut self) -> Result<Obstacle, LinkError> {
+        self.ping = true;
+        self.send_rest()
     }
 
     /// Whether something is still to be told that is no connection.
     pub(super) fn has_unsent(&self) -> bool {
-        self.drain.is_some()
+        self.drain.is_some() || self.ping
     }
 
-    /// Tells the worker to finish, if it is to be told so.
-    pub(super) fn send_drain(&mut self) -> Result<Obstacle, LinkError> {
+    /// Asks the worker to say something, and tells it to finish, if it is to be asked and told so.
+    pub(super) fn send_rest(&mut self) -> Result<Obstacle, LinkError> {
+        if self.ping {
+            match self.end.send_ping()? {
+                Sent::Bytes(_) => self.ping = false,
+                Sent::Full | Sent::TooLong | Sent::TooManyInFlight => return Ok(Obstacle::ChannelFull),
+            }
+        }
         let Some(within) = self.drain else { return Ok(Obstacle::None) };
         match self.end.send_drain(u32::try_from(within.as_millis()).unwrap_or(u32::MAX))? {
             Sent::Bytes(_) => {
@@ -108,6 +121,7 @@ impl HaftLink {
                 FromWorker::Taken { below, limit, open } => {
                     in_flight.outbox.raise_limit(limit)?;
                     self.open = Some(open);
+                    *in_flight.spoke = true;
                     in_flight.taken(below, now)?;
                 }
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,

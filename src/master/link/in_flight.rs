@@ -19,6 +19,8 @@ pub(super) struct InFlight<'a> {
     pub held: &'a mut VecDeque<Connection>,
     pub ledger: &'a mut Ledger,
     pub rests_until: &'a mut Option<Instant>,
+    /// Set when the worker has said what answers a ping.
+    pub spoke: &'a mut bool,
     /// Set when the worker has closed its end.
     pub ended: &'a mut bool,
 }

@@ -107,7 +107,7 @@ impl Worker {
                     self.closed += usize::from(self.servers.closed(WORKER, &key).is_some());
                 }
                 Effect::Message => self.refused = true,
-                Effect::Online | Effect::Nothing => {}
+                Effect::Online | Effect::Nothing | Effect::Pong => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -165,6 +165,13 @@ fn talk(serialization: Serialization) {
             broadcasts += 1;
         }
         worker.flush();
+        if at % 30 == 29 {
+            worker.session.ping();
+            worker.flush();
+            while worker.session.is_pinging() {
+                assert!(worker.hear(), "the program ended of a ping");
+            }
+        }
     }
     while worker.outbox.in_flight() > 0 {
         assert!(worker.hear(), "the program ended");
