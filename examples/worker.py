@@ -164,6 +164,8 @@ class Worker:
 
     def accept(self, number):
         """Takes one of those whom the kernel has given to this worker, if another worker was not quicker."""
+        if self.leaving:
+            return False  # Told to by an event of the same turn.
         try:
             stream, peer = self.listeners[number].accept()
         except (BlockingIOError, ConnectionAbortedError):
