@@ -90,44 +90,6 @@ impl Dispatch {
         self.pass_on(connection, slot, Refusal::QueueFull, now)
     }
 
-    /// Takes in a connection that belongs to this slot, and yields the slot whose queue has grown, unless it was refused.
-    pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
-        self.ledger.accept();
-        if self.queues[slot.index()].len() < MOST_HELD {
-            self.queues[slot.index()].push_back(connection);
-            return Some(slot);
-        }
-        let now = connection.accepted;
-        self.pass_on(connection, slot, Refusal::QueueFull, now)
-    }
-
-    /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].
-    pub fn rescue(&mut self, connection: Connection, from: Slot) -> Option<Slot> {
-        self.ledger.accept();
-        self.ledger.rescued += 1;
-        let now = connection.accepted;
-        self.pass_on(connection, from, Refusal::NoWorker, now)
-    }
-
-    /// Whether another slot's worker would take the connections of this one.
-    pub fn can_rescue(&self, from: Slot) -> bool {
-        let takes = |worker| self.links.get(&worker).is_some_and(Link::takes_connections);
-        self.table.slots().any(|slot| slot != from && self.serving(slot).is_some_and(takes))
-    }
-
-    /// The worker that takes what comes to a slot at this listener.
-    pub fn served_by(&self, listener: u32, slot: Slot) -> Option<WorkerId> {
-        let worker = self.serving(slot)?;
-        let has_server =
-            |desk: &NodeDesk| desk.server_of(listener).is_some_and(|it| desk.key_for(worker, it).is_some());
-        self.node.as_ref().is_none_or(has_server).then_some(worker)
-    }
-
-    /// What a slot is to its clients.
-    pub fn standing(&self, slot: Slot) -> Standing {
-        self.standings[slot.index()]
-    }
-
     /// The slot that a connection belongs to now: the first in its order that is not bypassed, and if all are, the first.
     fn choose(&mut self, connection: &Connection) -> Option<Slot> {
         if self.affinity == Affinity::None {
@@ -409,5 +371,6 @@ impl Dispatch {
     }
 }
 
+mod by_kernel;
 #[cfg(test)]
 mod tests;

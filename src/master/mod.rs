@@ -178,6 +178,7 @@ impl Master {
             finished.note(addr);
         }
         let about = report::About::new(descriptor_limit);
+        let own_listeners = kernel.iter().flat_map(Kernel::places).count() as u64;
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
             None => NodeDesk::new(node, &listeners),
@@ -193,7 +194,7 @@ impl Master {
             service,
             supervisor,
             phase: Phase::Starting,
-            budget: budget(descriptor_limit, config.workers),
+            budget: budget(descriptor_limit.saturating_sub(own_listeners), config.workers),
             over_budget: false,
             busy: false,
             last_accept: Instant::now(),

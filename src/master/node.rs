@@ -244,9 +244,8 @@ impl NodeDesk {
     }
 
     fn open(&self, addr: &ListenAddr, backlog: u32, access: Access) -> Result<Opened, ListenError> {
-        match &self.opener {
-            // The kernel cannot choose a worker there: those connections are handed over.
-            _ if matches!(addr, ListenAddr::Unix(_)) => Listener::bind(addr, backlog, access).map(Opened::Door),
+        // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
+        match self.opener.as_ref().filter(|_| !matches!(addr, ListenAddr::Unix(_))) {
             None => Listener::bind(addr, backlog, access).map(Opened::Door),
             Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }

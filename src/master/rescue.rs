@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use super::error::While;
-use super::kernel::{LOOK, Place};
+use super::kernel::{Kernel, LOOK, Place};
 use super::{Master, MasterError};
 use crate::addr::EndAddr;
 use crate::config::DispatchBy;
@@ -69,15 +69,38 @@ impl Master {
         Ok(())
     }
 
-    /// The master stops: nobody new is let in, and those who wait are handed to the workers of their own slots, since
-    /// nobody will accept them any more. Then the listeners are the workers' alone.
+    /// The master stops: nobody new is let in, and those who wait are handed to the workers of their own slots. Workers
+    /// that take no connections from us have to accept them, and are not told to finish before they have.
     pub(super) fn close_queues(&mut self) -> Result<(), MasterError> {
-        let Some(mut kernel) = self.kernel.take() else { return Ok(()) };
+        let Some(kernel) = self.kernel.take() else { return Ok(()) };
         for (_, listener) in kernel.places() {
             reuseport::let_nobody_in(listener.as_fd()).doing("closing the accept queues")?;
         }
-        let can_hand_over = self.service.dispatch.links().any(|link| link.takes_connections());
-        let may_accept = can_hand_over && !self.over_budget && !self.doors.is_paused();
+        if self.service.dispatch.links().any(|link| link.takes_connections()) {
+            self.empty_queues(&kernel)?;
+        }
+        self.kernel = Some(kernel);
+        Ok(())
+    }
+
+    /// Whether nobody waits in a queue for a worker to accept.
+    pub(super) fn queues_are_empty(&self) -> bool {
+        let mut waiting = self.kernel.iter().flat_map(Kernel::places).map(|(_, it)| accept::waiting(it.as_fd()));
+        waiting.all(|waiting| waiting.unwrap_or(0) == 0)
+    }
+
+    /// From now on the listeners are the workers' alone, and are closed when they close them.
+    pub(super) fn let_go_of_queues(&mut self) {
+        if let Some(mut kernel) = self.kernel.take() {
+            kernel.close(&self.poller);
+        }
+        if let Some(desk) = &mut self.service.dispatch.node {
+            desk.forget_groups();
+        }
+    }
+
+    fn empty_queues(&mut self, kernel: &Kernel) -> Result<(), MasterError> {
+        let may_accept = !self.over_budget && !self.doors.is_paused();
         for (place, listener) in kernel.places().filter(|_| may_accept) {
             loop {
                 let now = Instant::now();
@@ -92,10 +115,6 @@ impl Master {
                     break;
                 }
             }
-        }
-        kernel.close(&self.poller);
-        if let Some(desk) = &mut self.service.dispatch.node {
-            desk.forget_groups();
         }
         Ok(())
     }

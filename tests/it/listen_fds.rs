@@ -92,6 +92,21 @@ fn it_finishes_what_it_has_when_it_is_replaced_and_when_haft_stops() {
 }
 
 #[test]
+fn those_who_wait_when_haft_is_told_to_stop_are_served() {
+    let mut haft = setup(&["-w", "2", "--drain-timeout", "1h", "--hold-timeout", "1h"], &[]).start_all();
+    let stopped = haft.stop_worker(0);
+    let clients = ask(&haft, 0, 2, 60);
+    haft.wait("all wait", |status| status.of_slot(0, "accept_queue") == 60);
+    haft.note_workers();
+    haft.signal(Signal::SIGTERM);
+    haft.log().line_with("SIGTERM: accepting stops");
+    signal(stopped, Signal::SIGCONT);
+    assert!(answers(clients).iter().all(|answer| answer.slot == 0));
+    assert_eq!(haft.wait_for_exit().code(), Some(0));
+    haft.assert_nothing_left();
+}
+
+#[test]
 fn one_that_does_not_end_is_killed_after_the_drain_time() {
     let mut haft = setup(&["-w", "1", "--drain-timeout", "100ms"], &[]).start_all();
     haft.stop_worker(0);
