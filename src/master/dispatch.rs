@@ -203,7 +203,7 @@ impl Dispatch {
 
     /// The workers that have become ready because nothing was heard of them for long enough.
     pub fn ready_by_silence(&mut self, now: Instant) -> Vec<WorkerId> {
-        let Some(desk) = &self.node else { return Vec::new() };
+        let desk = self.node.as_ref();
         let ready = self.links.values_mut().filter_map(|link| link.ready_by_silence(desk, now).then_some(link.worker));
         ready.collect()
     }
@@ -436,5 +436,6 @@ impl Dispatch {
     }
 }
 
+mod by_kernel;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ mod doors;
 mod error;
 mod finished;
 mod hints;
+mod kernel;
 mod ledger;
 mod link;
 mod named;
@@ -24,6 +25,7 @@ mod plan;
 mod queue;
 mod reload;
 mod report;
+mod rescue;
 mod service;
 mod stopping;
 mod supervise;
@@ -44,7 +46,8 @@ use self::doors::{Arrival, Doors};
 use self::error::While;
 use self::finished::Finished;
 use self::hints::ProxyWatch;
-use self::node::NodeDesk;
+use self::kernel::{FIRST_GROUP_TOKEN, Kernel};
+use self::node::{NodeDesk, Opened};
 use self::pace::Pace;
 use self::peeking::{Outcome, Peeking, Rules};
 use self::plan::Plan;
@@ -52,7 +55,7 @@ use self::reload::Changes;
 use self::service::Service;
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
-use crate::config::{Config, DESCRIPTORS_PER_WORKER};
+use crate::config::{Config, DESCRIPTORS_PER_WORKER, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::TagKey;
@@ -64,7 +67,7 @@ use crate::sys::terminal::Terminal;
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// Tokens from here on are workers, below are listeners.
+/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
 /// How far the master's life has come.
@@ -84,6 +87,8 @@ enum Phase {
 struct Master {
     poller: Poller,
     doors: Doors,
+    /// With `--dispatch kernel`, until the master stops.
+    kernel: Option<Kernel>,
     service: Service,
     supervisor: Supervisor,
     phase: Phase,
@@ -169,27 +174,36 @@ impl Master {
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
-        let listeners = plan
-            .listen
-            .iter()
-            .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (listeners, kernel) = match config.dispatch {
+            DispatchBy::Handover => {
+                let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
+                (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
+            }
+            DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(&config, &plan.listen, plan.passes_listeners())?)),
+        };
         let admin_file = match &config.admin {
             Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, &config)?,
             None => None,
         };
-        for listener in &listeners {
-            tracing::info!("listening on {}", listener.addr());
-            finished.note(listener.addr());
+        for addr in listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)) {
+            tracing::info!("listening on {addr}");
+            finished.note(addr);
         }
         let about = report::About::new(descriptor_limit);
+        let own_listeners = kernel.iter().flat_map(Kernel::places).count() as u64;
         let mut service = Service::new(&config, Instant::now())?;
-        service.dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
+        service.dispatch.node = plan.node.clone().map(|node| match &kernel {
+            None => NodeDesk::new(node, &listeners),
+            Some(kernel) => NodeDesk::over_kernel(node, kernel),
+        });
+        let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
+        kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
         let (supervisor, exits) = Supervisor::new(&config, plan);
-        let budget = budget(descriptor_limit, config.workers);
+        let budget = budget(descriptor_limit.saturating_sub(own_listeners), config.workers);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
-            doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
+            doors,
+            kernel,
             service,
             supervisor,
             phase: Phase::Starting,
@@ -207,12 +221,14 @@ impl Master {
             finished,
             _admin_file: admin_file,
         };
+        master.recommend_kernel();
         Ok((master, Inbox { exits, found, requests }))
     }
 
     async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = rescue::looks();
         let mut ready = Vec::new();
         self.observe(Event::Tick)?;
         while !self.supervisor.finished {
@@ -230,6 +246,7 @@ impl Master {
                 Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
+                _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
                 _ = signals.interrupt.recv() => self.stop("SIGINT")?,
                 _ = signals.hangup.recv() => match signals.terminal.is_gone() {
@@ -314,12 +331,21 @@ impl Master {
     /// Opens and closes the listeners that programs have asked for.
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
         let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
-        for listener in desk.take_fresh() {
-            tracing::info!("listening on {}", listener.addr());
-            self.finished.note(listener.addr());
-            self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+        for opened in desk.take_fresh() {
+            tracing::info!("listening on {}", opened.addr());
+            self.finished.note(opened.addr());
+            match (opened, &mut self.kernel) {
+                (Opened::Door(listener), _) => {
+                    self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+                }
+                (Opened::Group(number, group), kernel) => {
+                    kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
+                    self.doors.skip();
+                }
+            }
         }
         for number in desk.take_closing() {
+            self.kernel.iter_mut().for_each(|kernel| kernel.remove(number, &self.poller));
             self.doors.remove(number, &self.poller).doing("closing a listener")?;
         }
         Ok(())

@@ -125,6 +125,8 @@ pub enum Effect<'f> {
         /// The query's number.
         query: u64,
     },
+    /// The worker answered a ping.
+    Pong,
     /// The program is leaving of its own will; it was answered already.
     Leaving,
     /// The program says that it is ready.
@@ -180,6 +182,8 @@ pub struct Session {
     next_connection: u64,
     in_flight: usize,
     leaving: bool,
+    /// A ping is on its way: no descriptor may follow it before it was answered.
+    pinging: bool,
     /// The frame that goes with each connection, in the styles that have one.
     message: Arc<[u8]>,
 }
@@ -197,6 +201,7 @@ impl Session {
             next_connection: 0,
             in_flight: 0,
             leaving: false,
+            pinging: false,
             message,
         }
     }
@@ -208,12 +213,26 @@ impl Session {
 
     /// How many more connections may be in flight, if `most` may at once.
     pub fn room(&self, most: usize) -> usize {
+        let most = if self.pinging { 0 } else { most };
         most.saturating_sub(self.in_flight.max(self.unacknowledged.len()))
     }
 
     /// Whether the worker is leaving, by its own will or ours.
     pub fn is_leaving(&self) -> bool {
         self.leaving
+    }
+
+    /// Asks the worker to say something ([`Effect::Pong`]), unless it was asked already.
+    pub fn ping(&mut self) {
+        if !std::mem::replace(&mut self.pinging, true) {
+            let voice = &self.voice;
+            self.outgoing.plain(|out| voice.ping(out));
+        }
+    }
+
+    /// Whether a ping is on its way. Meanwhile no answer with a socket may be given, nor a connection.
+    pub fn is_pinging(&self) -> bool {
+        self.pinging
     }
 
     /// Takes in one frame of the worker's. After an error the worker must be ended.
@@ -374,8 +393,12 @@ impl Session {
         })
     }
 
-    /// The oldest descriptor did not arrive.
+    /// The oldest descriptor did not arrive, or there was none to arrive.
     fn not_arrived(&mut self) -> Result<Effect<'static>, Violation> {
+        // Those before the ping were acknowledged before it, and there is none behind it.
+        if self.unacknowledged.is_empty() && std::mem::take(&mut self.pinging) {
+            return Ok(Effect::Pong);
+        }
         let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
         Ok(match passing.handle {
             Handle::Server { server, query } => Effect::ServerReturned { server, query },
