@@ -7,6 +7,7 @@
 //! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
 //! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look.
 
+mod arrivals;
 mod boot;
 mod connection;
 mod dispatch;
@@ -27,6 +28,7 @@ mod reload;
 mod report;
 mod rescue;
 mod service;
+mod signals;
 mod stopping;
 mod supervise;
 mod turns;
@@ -37,22 +39,22 @@ pub use self::reload::Reread;
 
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::connection::{Connection, Refusal};
-use self::dispatch::Dispatch;
-use self::doors::{Arrival, Doors};
+use self::arrivals::connection;
+use self::connection::Refusal;
+use self::doors::Doors;
 use self::error::While;
 use self::finished::Finished;
 use self::hints::ProxyWatch;
 use self::kernel::{FIRST_GROUP_TOKEN, Kernel};
 use self::node::{NodeDesk, Opened};
 use self::pace::Pace;
-use self::peeking::{Outcome, Peeking, Rules};
+use self::peeking::{Peeking, Rules};
 use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
+use self::signals::{Signals, received};
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DESCRIPTORS_PER_WORKER, DispatchBy};
@@ -61,7 +63,6 @@ use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::TagKey;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
-use crate::sys::terminal::Terminal;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
@@ -135,36 +136,6 @@ struct Inbox {
     exits: mpsc::UnboundedReceiver<Exit>,
     found: mpsc::UnboundedReceiver<finished::Answer>,
     requests: mpsc::Receiver<ControlRequest>,
-}
-
-/// How the operator tells the master to stop, and what to change.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    terminal: Terminal,
-    /// One worker more.
-    more: Option<Signal>,
-    /// One worker less.
-    fewer: Option<Signal>,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, MasterError> {
-        let listen = |kind| signal(kind).doing("preparing for signals");
-        let terminal = Terminal::look();
-        // A terminal that stops who writes to it says so with one of these.
-        let may_scale = !Terminal::stops_writers();
-        let listen_to = |signal| may_scale.then(|| listen(SignalKind::from_raw(signal))).transpose();
-        Ok(Self {
-            terminal,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-            more: listen_to(libc::SIGTTIN)?,
-            fewer: listen_to(libc::SIGTTOU)?,
-        })
-    }
 }
 
 impl Master {
@@ -258,49 +229,6 @@ impl Master {
             }
         }
         Ok(())
-    }
-
-    fn accept(&mut self, token: u64) -> Result<(), MasterError> {
-        let now = Instant::now();
-        let (service, peeking, watch, poller) =
-            (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
-        let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
-        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), poller, |arrival| {
-            let connection = connection(&service.dispatch, arrival, now);
-            watch.saw(&connection, now);
-            if !peeking.is_wanted() {
-                return service.admit(connection, now);
-            }
-            service.dispatch.ledger.accept();
-            if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
-                settle(service, outcome, now);
-            }
-        });
-        let turn = turn.doing("accepting connections")?;
-        self.service.dispatch.ledger.aborted += turn.aborted;
-        self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted);
-        Ok(())
-    }
-
-    /// Looks again at a connection of which more has come.
-    fn peek(&mut self, token: u64, now: Instant) {
-        if let Some(outcome) = self.peeking.look(token, &self.service.dispatch, &self.poller) {
-            settle(&mut self.service, outcome, now);
-        }
-    }
-
-    /// Assigns those whose first request has not come in time.
-    fn expire_peeking(&mut self, now: Instant) {
-        while let Some(outcome) = self.peeking.expired(now, &self.poller) {
-            settle(&mut self.service, outcome, now);
-        }
-    }
-
-    /// Assigns all whose first request is waited for, by what is known of them.
-    fn end_peeking(&mut self, now: Instant) {
-        while let Some(connection) = self.peeking.take_oldest(&self.poller) {
-            self.service.assign(connection, now);
-        }
     }
 
     /// Tells the service what was observed, and does what follows from it.
@@ -406,14 +334,6 @@ impl Master {
     }
 }
 
-/// Resolves when the signal comes; never, if it is not listened to.
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
 /// How many connections may be held at once, so that descriptors remain for all else.
 fn budget(descriptor_limit: u64, slots: usize) -> u64 {
     descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * slots as u64).max(1)
@@ -424,13 +344,6 @@ fn most_peeking(budget: u64) -> usize {
     usize::try_from(budget / 2).unwrap_or(usize::MAX)
 }
 
-fn settle(service: &mut Service, outcome: Outcome, now: Instant) {
-    match outcome {
-        Outcome::Assign(connection) => service.assign(connection, now),
-        Outcome::Refuse(connection) => service.dispatch.ledger.refuse(connection, Refusal::NoRequest),
-    }
-}
-
 /// What sessions are tagged with: what was said, or chance.
 fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     if let Some(secret) = &config.sessions.tag_key {
@@ -439,11 +352,6 @@ fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
     Ok(TagKey::new(bytes))
-}
-
-fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {
-    let Arrival { descriptor, listener, client, local } = arrival;
-    Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
 }
 
 /// Serves metrics, status and control beside the master.

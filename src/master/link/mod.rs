@@ -6,6 +6,8 @@ mod in_flight;
 mod listen_fds;
 mod node;
 mod opening;
+mod sessions;
+mod silence;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +19,7 @@ use self::in_flight::{InFlight, give_back};
 use self::listen_fds::ListenFdsLink;
 use self::node::{Life, NodeLink};
 use self::opening::Opening;
+use self::sessions::Lingering;
 use super::connection::Connection;
 use super::ledger::Ledger;
 use super::node::NodeDesk;
@@ -94,14 +97,6 @@ pub struct Link {
     opening: Opening,
 }
 
-/// A worker that was replaced, and goes on with the sessions that it has.
-#[derive(Debug, Clone, Copy)]
-struct Lingering {
-    until: Instant,
-    /// How long it has to finish after that.
-    within: Duration,
-}
-
 impl Link {
     /// A link in the `haft` dialect over a new channel.
     pub fn haft(worker: WorkerId, slot: Slot, end: MasterEnd) -> Self {
@@ -153,37 +148,6 @@ impl Link {
             lingers: None,
             opening: Opening::default(),
         }
-    }
-
-    /// Asks the worker to say something: until it does it is silent. Never waits.
-    pub fn ping(&mut self, now: Instant) -> Result<(), LinkError> {
-        if self.pinged_since.is_some() || self.ended || !self.takes_connections() {
-            return Ok(());
-        }
-        self.pinged_since = Some(now);
-        match &mut self.end {
-            End::Haft(end) => self.obstacle = end.ping()?,
-            End::Node(end) => end.ping(),
-            End::ListenFds(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Whether a word of the worker is waited for.
-    pub fn is_awaited(&self) -> bool {
-        self.pinged_since.is_some() || self.in_flight() > 0
-    }
-
-    /// How long the worker has had connections to take, or a ping to answer, and has acknowledged none.
-    pub fn silence(&self, now: Instant) -> Duration {
-        let since = self.silent_since.into_iter().chain(self.pinged_since).min();
-        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-    }
-
-    /// The master itself was away until now: whoever was silent meanwhile was not asked.
-    pub fn forgive(&mut self, now: Instant) {
-        self.silent_since = self.silent_since.map(|_| now);
-        self.pinged_since = self.pinged_since.map(|_| now);
     }
 
     /// Connections sent and not yet acknowledged.
@@ -315,74 +279,6 @@ impl Link {
             (End::Node(end), super::node::Mail::Message(_, whole)) => end.forward(whole),
             (End::Node(end), super::node::Mail::Notice(notice)) => end.notify(notice),
         }
-    }
-
-    /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
-    pub fn tells_sessions(&self) -> bool {
-        match &self.end {
-            End::Haft(end) => end.tags(),
-            End::Node(end) => end.tells_sessions(),
-            End::ListenFds(_) => false,
-        }
-    }
-
-    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot.
-    pub fn takes_sessions(&self) -> bool {
-        let is_ready = match &self.end {
-            End::Haft(end) => end.is_ready(),
-            End::Node(end) => end.life() == Life::Ready,
-            End::ListenFds(_) => false,
-        };
-        is_ready && !self.finishes && !self.ended && self.tells_sessions()
-    }
-
-    /// Whether the worker can go on with its sessions once it is replaced, and says when none is left.
-    pub fn can_linger(&self) -> bool {
-        let tags = match &self.end {
-            End::Haft(end) => end.tags(),
-            End::Node(end) => end.tags(),
-            End::ListenFds(_) => false,
-        };
-        tags && self.takes_sessions()
-    }
-
-    /// How many sessions the worker has, as far as it is known: what it told, and what was sent to it lately. Of haft's
-    /// own dialect its connections are counted, which is much the same.
-    pub fn sessions(&self, now: Instant) -> u64 {
-        let told = match &self.end {
-            End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
-            End::Node(end) => end.sessions(),
-            End::ListenFds(_) => 0,
-        };
-        told + self.opening.lately(now)
-    }
-
-    /// A session is about to be opened there.
-    pub fn opening(&mut self, now: Instant) {
-        self.opening.note(now);
-    }
-
-    /// Tells the worker that it was replaced; see [`super::dispatch::Dispatch::linger`].
-    pub fn linger(&mut self, until: Instant, within: Duration, now: Instant) -> Result<(), LinkError> {
-        self.lingers = Some(Lingering { until, within });
-        match &mut self.end {
-            End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) => end.linger(),
-            // It never can.
-            End::ListenFds(_) => {}
-        }
-        Ok(())
-    }
-
-    /// The worker finishes of its own will.
-    pub fn leaves(&mut self) {
-        self.finishes = true;
-    }
-
-    /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Tells so once.
-    pub fn lingered(&mut self, always: bool, now: Instant) -> Option<Duration> {
-        let Lingering { until, within } = self.lingers.take_if(|lingering| always || now >= lingering.until)?;
-        Some(until.saturating_duration_since(now) + within)
     }
 
     /// Tells the worker to finish, after what was sent before.
