@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 
-VERSION, CONNECTIONS, DRAIN, READY, TAKEN, RETURNED = 1, 1, 2, 129, 130, 131
+VERSION, CONNECTIONS, DRAIN, PING, READY, TAKEN, RETURNED = 1, 1, 2, 4, 129, 130, 131
 HEADER = struct.Struct("<BBHI")  # version, kind, count of entries, reserved
 ENTRY = struct.Struct("<QH6x24s24s")  # sequence number, listener, the client's address, the address at our end
 ADDRESS = struct.Struct("<BxH16sI")  # family, port, address, scope
@@ -34,6 +34,12 @@ def address(packed):
     return "unix"
 
 
+def address_of(peer):
+    """An address as the kernel tells it, for people. An IPv4 client of a listener for both is an IPv4 client."""
+    ip = peer[0].removeprefix("::ffff:") if "." in peer[0] else peer[0]
+    return f"[{ip}]:{peer[1]}" if ":" in ip else f"{ip}:{peer[1]}"
+
+
 def descriptors(control):
     """The descriptors that came with a message, in their order."""
     numbers = array.array("i")
@@ -46,9 +52,8 @@ def descriptors(control):
 class Client:
     """One connection: requests come in, answers go out."""
 
-    def __init__(self, worker, descriptor, entry):
-        self.worker, self.name, self.listener = worker, address(entry[2]), entry[1]
-        self.stream = socket.socket(fileno=descriptor)
+    def __init__(self, worker, stream, name, listener):
+        self.worker, self.stream, self.name, self.listener = worker, stream, name, listener
         self.stream.setblocking(False)
         self.asked, self.answer, self.answered, self.last = b"", b"", False, False
 
@@ -96,6 +101,10 @@ class Worker:
         self.channel = socket.socket(fileno=int(os.environ.pop("HAFT_CHANNEL_FD")))
         self.channel.set_inheritable(False)
         self.channel.setblocking(True)  # for sending; receiving never waits (MSG_DONTWAIT)
+        numbers = os.environ.pop("HAFT_LISTEN_FDS", "").split(",")  # with --dispatch kernel
+        self.listeners = [socket.socket(fileno=int(number)) for number in numbers if number]
+        for listener in self.listeners:
+            listener.set_inheritable(False)
         self.master = os.getppid()
         self.selector, self.open, self.leaving = selectors.DefaultSelector(), set(), False
         self.received = self.limit = self.told = 0
@@ -105,6 +114,8 @@ class Worker:
         self.listen_for_sigterm()
         self.limit = self.promise()
         self.say(READY, "Q", self.limit)
+        for number, listener in enumerate(self.listeners):
+            self.selector.register(listener, selectors.EVENT_READ, lambda at=number: self.accept(at))
         while self.open or not self.leaving:
             # The master is told of a changed number of connections once a second, or with the next TAKEN.
             events = self.selector.select(None if self.told == len(self.open) else 1.0)
@@ -137,6 +148,9 @@ class Worker:
         except (BlockingIOError, ConnectionResetError):
             return  # Reset: the master died before it had read all that we said; what it had sent comes next.
         if not frame:
+            for number in range(len(self.listeners)):
+                while self.accept(number):
+                    pass  # Nobody else will.
             return self.leave()
         version, kind, _count, _ = HEADER.unpack_from(frame)
         if version != VERSION:
@@ -145,13 +159,29 @@ class Worker:
             self.take(list(ENTRY.iter_unpack(frame[HEADER.size :])), descriptors(control))
         elif kind == DRAIN:
             self.leave()
+        elif kind == PING:
+            self.taken()
+
+    def accept(self, number):
+        """Takes one of those whom the kernel has given to this worker, if another worker was not quicker."""
+        if self.leaving:
+            return False  # Told to by an event of the same turn.
+        try:
+            stream, peer = self.listeners[number].accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        client = Client(self, stream, address_of(peer), number)
+        self.open.add(client)
+        self.selector.register(client.stream, selectors.EVENT_READ, client.serve)
+        return True
 
     def take(self, entries, numbers):
         """Acknowledges connections, and only then begins to read from them."""
         missing = entries[len(numbers) :]  # MSG_CTRUNC: this process was short of descriptors.
         if missing:
             self.say(RETURNED, "QI", missing[0][0], len(missing))
-        clients = [Client(self, number, entry) for entry, number in zip(entries, numbers)]
+        streams = [socket.socket(fileno=number) for number in numbers]
+        clients = [Client(self, stream, address(entry[2]), entry[1]) for stream, entry in zip(streams, entries)]
         self.open.update(clients)
         self.received = entries[-1][0] + 1
         self.taken()
@@ -162,7 +192,11 @@ class Worker:
         """Takes no more connections and finishes those it has."""
         if not self.leaving:
             self.leaving = True
-            self.selector.unregister(self.channel)
+            for leaving in [self.channel, *self.listeners]:
+                self.selector.unregister(leaving)
+            for listener in self.listeners:
+                listener.close()
+            self.listeners = []
             for client in [client for client in self.open if client.is_idle()]:
                 client.close()
 

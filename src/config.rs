@@ -3,6 +3,7 @@
 //! [`crate::flags`] turns what was typed into a [`Config`].
 
 mod command;
+mod dispatch;
 mod first;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::addr::ListenAddr;
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
+pub use dispatch::{Contradiction, DispatchBy};
 pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
@@ -37,6 +39,8 @@ pub struct Config {
     pub proxies: Proxies,
     /// How a connection's first request is waited for, where it must be looked at.
     pub first: FirstRequest,
+    /// Who assigns connections.
+    pub dispatch: DispatchBy,
     /// Length of the kernel's accept queue, per listener; the kernel caps it at `net.core.somaxconn` (listen(2)).
     pub backlog: u32,
     /// Most connections sent to one worker and not yet acknowledged, at least 1.
@@ -119,7 +123,7 @@ impl Config {
     ///
     /// When not even the least fits.
     pub fn check_descriptors(&self, limit: u64) -> Result<Headroom, TooFewDescriptors> {
-        let fixed = DESCRIPTORS_FOR_ITSELF + self.listen.as_ref().map_or(1, Vec::len) as u64;
+        let fixed = DESCRIPTORS_FOR_ITSELF + self.listeners() as u64;
         let with_copies = |copies: usize| fixed + self.workers as u64 * (DESCRIPTORS_PER_WORKER + copies as u64);
         let (least, full) = (with_copies(1), with_copies(self.max_in_flight));
         if limit < least {
@@ -292,6 +296,7 @@ mod tests {
             sessions: Sessions::default(),
             proxies: Proxies::default(),
             first: FirstRequest::default(),
+            dispatch: DispatchBy::Handover,
             backlog: 4096,
             max_in_flight,
             hold_timeout: Duration::from_secs(5),
@@ -353,6 +358,9 @@ mod tests {
         }
         for affinity in [Affinity::Ip, Affinity::Session, Affinity::None] {
             assert_eq!(affinity.to_string().parse(), Ok(affinity));
+        }
+        for dispatch in [DispatchBy::Handover, DispatchBy::Kernel] {
+            assert_eq!(dispatch.to_string().parse(), Ok(dispatch));
         }
         for format in [LogFormat::Text, LogFormat::Json] {
             assert_eq!(format.to_string().parse(), Ok(format));

@@ -7,6 +7,7 @@
 //! To add a flag: a field in its topic, a line in `Flags::resolve`, one in `effective.rs` and one in the samples of
 //! `tests.rs`; tests fail for each that is forgotten.
 
+mod dispatch;
 mod effective;
 mod engine;
 mod error;
@@ -55,6 +56,8 @@ Examples:
   haft -- node server.js             a Node program, on the port it asks for
   haft -w 4 -- npm start             4 of what package.json starts
   haft -- python3 worker.py -v       a program with haft's worker protocol
+  haft -w 4 -l 80 --dispatch kernel --dialect listen-fds -- gunicorn -w 1 app:app
+                                     any program that takes a listener over
   haft -c haft.yaml --check          show what a file comes to
 
 Signals:
@@ -87,6 +90,8 @@ struct Flags {
     proxies: proxies::ProxyFlags,
     #[command(flatten)]
     first: first::FirstFlags,
+    #[command(flatten)]
+    dispatch: dispatch::DispatchFlags,
     #[command(flatten)]
     handover: handover::HandOver,
     #[command(flatten)]
@@ -228,9 +233,15 @@ fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), Fla
         of_engine.retain(|key| key != "path");
     }
     refuse(&of_engine, Owner::Engine)?;
-    if flags.node.dialect == DialectChoice::Haft {
-        of_node.retain(|key| key != node::DIALECT);
-        refuse(&of_node, Owner::Node { dialect: said.name(node::DIALECT) })?;
+    let dialect = flags.node.dialect;
+    let not_of_node = match dialect {
+        DialectChoice::Auto | DialectChoice::Node => None,
+        DialectChoice::Haft => Some(&[node::DIALECT][..]),
+        DialectChoice::ListenFds => Some(&[node::DIALECT, node::WAIT_READY][..]),
+    };
+    if let Some(heeded) = not_of_node {
+        of_node.retain(|key| !heeded.contains(&key.as_str()));
+        refuse(&of_node, Owner::Node { name: said.name(node::DIALECT), dialect })?;
     }
     Ok(())
 }
@@ -248,7 +259,7 @@ impl Flags {
         let backlog = self.listening.backlog;
         let listen = self.listening.resolve(&program, said);
         listening::check_apart(listen.as_deref().unwrap_or_default(), self.admin.admin.as_ref(), said)?;
-        Ok(Config {
+        let config = Config {
             listen,
             backlog,
             workers: self.workers.workers.resolve()?,
@@ -258,6 +269,7 @@ impl Flags {
             proxies: self.proxies.resolve(said)?,
             first: self.first.resolve(),
             prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
+            dispatch: self.dispatch.dispatch,
             max_in_flight: self.handover.max_in_flight,
             hold_timeout: self.timeouts.hold_timeout,
             start_timeout: self.timeouts.start_timeout,
@@ -268,7 +280,9 @@ impl Flags {
             admin: self.admin.admin,
             log: Log { format: self.logging.log_format, level: self.logging.log_level },
             program,
-        })
+        };
+        dispatch::check(&config, said)?;
+        Ok(config)
     }
 }
 

@@ -87,7 +87,8 @@ skip() { # NAME REASON
 # --- What the machine must have -------------------------------------------------------------------------------------
 
 # command that shows whether it is there : Debian packages that bring it
-readonly NEEDED=("cc:gcc libc6-dev" "python3:python3" "chromium:chromium")
+readonly NEEDED=("cc:gcc libc6-dev" "python3:python3" "chromium:chromium" "ip:iproute2" "gunicorn:gunicorn"
+    "uvicorn:uvicorn python3-socketio")
 
 install_packages() {
     local need missing=() packages=() said

@@ -2,6 +2,8 @@
 //!
 //! The numbers come from the snapshot at each scrape; nothing is registered or counted here.
 
+mod kernel;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -41,6 +43,7 @@ impl Collector for Scrape {
         connections(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
         routing(&mut families, &self.snapshot.routing)?;
+        kernel::queues(&mut families, &self.snapshot)?;
         workers(&mut families, &self.snapshot.slots)?;
         supervision(&mut families, &self.snapshot)?;
         node(&mut families, &self.snapshot)?;

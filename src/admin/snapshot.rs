@@ -26,6 +26,10 @@ pub struct Snapshot {
     pub listen: Vec<String>,
     /// What sticks to a slot (`ip`, `session`, `none`).
     pub affinity: String,
+    /// Who assigns connections (`handover`, `kernel`).
+    pub dispatch: String,
+    /// For people: what the numbers leave out.
+    pub note: Option<&'static str>,
     /// Whether the master has been told to stop.
     pub stopping: bool,
     /// Connections accepted since the start.
@@ -47,6 +51,8 @@ pub struct Snapshot {
     pub returned: u64,
     /// What decided where connections went, and what was learnt for it.
     pub routing: Routing,
+    /// Connections taken out of the accept queue of a slot that nobody served, and handed to another.
+    pub rescued: u64,
     /// Calls of accept(2) that gave no connection, by reason (waiting queues that were empty not counted).
     #[serde(serialize_with = "as_map")]
     pub accept_errors: Vec<(&'static str, u64)>,
@@ -162,6 +168,8 @@ pub struct SlotStatus {
     pub held: u64,
     /// Connections acknowledged by this slot's workers: the slot's place in [`Snapshot::delivered`].
     pub delivered: u64,
+    /// Connections that wait in the kernel for this slot's worker to accept them, where it has listeners of its own.
+    pub accept_queue: Option<u64>,
     /// Connections that the worker says it has, if it says so.
     pub open: Option<u64>,
     /// Sessions that the worker has, as far as they are known, if sessions stick.

@@ -31,6 +31,8 @@ pub enum DialectChoice {
     Haft,
     /// The protocol of Node's cluster primary.
     Node,
+    /// None: the program takes its listeners over as from systemd (sd_listen_fds(3)), and accepts by itself.
+    ListenFds,
 }
 
 /// How haft stands in for the primary of Node's cluster.
@@ -40,7 +42,8 @@ pub struct NodeOptions {
     pub style: NodeStyle,
     /// How messages are written on the channel.
     pub serialization: Serialization,
-    /// Whether a worker is ready only once it has sent `"ready"` with `process.send`.
+    /// Whether a worker is ready only once it has sent `"ready"` with `process.send`; of a program that takes its
+    /// listeners over, once it has sent `READY=1` (sd_notify(3)).
     pub wait_ready: bool,
     /// Whether programs are given the preload, where it has something to do.
     pub preload: bool,
@@ -52,7 +55,24 @@ impl Default for NodeOptions {
     }
 }
 
-words!(DialectChoice, "auto, haft or node", Auto = "auto", Haft = "haft", Node = "node");
+impl DialectChoice {
+    /// Whether the program may be Node's, which says where to listen.
+    pub fn may_be_node(self) -> bool {
+        match self {
+            Self::Auto | Self::Node => true,
+            Self::Haft | Self::ListenFds => false,
+        }
+    }
+}
+
+words!(
+    DialectChoice,
+    "auto, haft, node or listen-fds",
+    Auto = "auto",
+    Haft = "haft",
+    Node = "node",
+    ListenFds = "listen-fds"
+);
 words!(Serialization, "json or advanced", Json = "json", Advanced = "advanced");
 
 /// How a Node program gets its connections: from the servers that it has, or each with a message that it waits for.
@@ -206,7 +226,7 @@ mod tests {
 
     #[test]
     fn each_word_is_read_as_it_is_written() {
-        for dialect in [DialectChoice::Auto, DialectChoice::Haft, DialectChoice::Node] {
+        for dialect in [DialectChoice::Auto, DialectChoice::Haft, DialectChoice::Node, DialectChoice::ListenFds] {
             assert_eq!(dialect.to_string().parse(), Ok(dialect));
         }
         for serialization in [Serialization::Json, Serialization::Advanced] {
@@ -215,7 +235,10 @@ mod tests {
         for named in NodeStyle::NAMED {
             assert_eq!(style(&named.to_string()), named);
         }
-        assert_eq!("Node".parse::<DialectChoice>().expect_err("case").to_string(), "write auto, haft or node");
+        assert_eq!(
+            "Node".parse::<DialectChoice>().expect_err("case").to_string(),
+            "write auto, haft, node or listen-fds"
+        );
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Config {
             ("peek-timeout", span(self.first.timeout)),
             ("peek-timeout-action", one(self.first.timeout_action)),
             ("max-peeking", one(self.first.most)),
+            ("dispatch", one(self.dispatch)),
             ("max-in-flight", one(self.max_in_flight)),
             ("hold-timeout", span(self.hold_timeout)),
             ("start-timeout", span(self.start_timeout)),
@@ -74,13 +75,16 @@ impl Config {
 
 fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
     let mut entries = vec![("command", Node::Many(command.argv.clone())), ("dialect", one(command.dialect))];
-    if command.dialect != DialectChoice::Haft {
+    if command.dialect.may_be_node() {
+        let node = &command.node;
         entries.extend([
-            ("node-style", one(&command.node.style)),
-            ("node-serialization", one(command.node.serialization)),
-            ("wait-ready", one(command.node.wait_ready)),
-            ("no-preload", one(!command.node.preload)),
+            ("node-style", one(&node.style)),
+            ("node-serialization", one(node.serialization)),
+            ("no-preload", one(!node.preload)),
         ]);
+    }
+    if command.dialect != DialectChoice::Haft {
+        entries.push(("wait-ready", one(command.node.wait_ready)));
     }
     entries
 }
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
     use crate::addr::ListenAddr;
     use crate::config::{
-        Affinity, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
+        Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
         Serialization, Sessions, TagSecret, Transport,
     };
     use crate::flags::testing::{Folder, config, told};
@@ -209,7 +213,11 @@ mod tests {
         let args = prop::collection::vec(prop_oneof![".{0,9}", "[0-9.~]{0,4}", Just("null".to_owned())], 0..4);
         let dialect = prop_oneof![
             (Just(DialectChoice::Haft), Just(NodeOptions::default())),
-            (prop_oneof![Just(DialectChoice::Auto), Just(DialectChoice::Node)], node_options())
+            (prop_oneof![Just(DialectChoice::Auto), Just(DialectChoice::Node)], node_options()),
+            (
+                Just(DialectChoice::ListenFds),
+                any::<bool>().prop_map(|wait_ready| NodeOptions { wait_ready, ..NodeOptions::default() })
+            ),
         ];
         (".{1,9}", args, dialect).prop_map(|(name, args, (dialect, node))| {
             Program::Command(CommandLine { argv: [vec![name], args].concat(), dialect, node })
@@ -219,7 +227,7 @@ mod tests {
     /// What runs, and where clients connect, which only what may be a Node program can be left to say.
     fn program(dir: String) -> impl Strategy<Value = (Program, Option<Vec<ListenAddr>>)> {
         (prop_oneof![command(), engine(dir)], listen(), any::<bool>()).prop_map(|(program, listen, said)| {
-            let may_ask = matches!(&program, Program::Command(command) if command.dialect != DialectChoice::Haft);
+            let may_ask = matches!(&program, Program::Command(command) if command.dialect.may_be_node());
             (program, (said || !may_ask).then_some(listen))
         })
     }
@@ -261,8 +269,9 @@ mod tests {
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
         let admin = prop_oneof![tcp, Just((None, None)), Just((Some(ListenAddr::Unix("/run/y".into())), None))];
         let routing = (affinity, prefix, routing());
-        (numbers, routing, times, admin, log, program(dir)).prop_map(
-            |(numbers, routing, times, admin, log, (program, listen))| {
+        let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
+        let configs = (numbers, routing, times, admin, log, program(dir), dispatch).prop_map(
+            |(numbers, routing, times, admin, log, (program, listen), dispatch)| {
                 let (affinity, prefix, (mut sessions, proxies, first)) = routing;
                 match &program {
                     Program::BuiltIn(engine) => sessions.path.clone_from(&engine.path),
@@ -285,6 +294,7 @@ mod tests {
                     sessions,
                     proxies,
                     first,
+                    dispatch,
                     backlog,
                     max_in_flight,
                     hold_timeout,
@@ -298,7 +308,8 @@ mod tests {
                     program,
                 }
             },
-        )
+        );
+        configs.prop_filter("what cannot be had together", |config| config.contradiction().is_none())
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::addr::ListenAddr;
 use crate::admin::TokenFileError;
+use crate::config::{DialectChoice, DispatchBy};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FlagsError {
@@ -68,6 +69,9 @@ pub(super) enum FlagsError {
     #[error("{kill}: {never} is 0, so no worker counts as hung: leave out one or the other")]
     NeverHung { kill: String, never: String },
 
+    #[error("{name}: {dispatch} is {is}, and {why}: leave out one or the other")]
+    NotByDispatch { name: String, dispatch: String, is: DispatchBy, why: &'static str },
+
     #[error("--workers auto: the CPUs cannot be counted ({0}): give a number")]
     UnknownCpus(#[source] io::Error),
 }
@@ -79,8 +83,8 @@ pub(super) enum Owner {
     Engine,
     #[error("a COMMAND, and there is none: name a program after `--`, or leave out what is for one")]
     Command,
-    #[error("a Node program, but {dialect} says haft: leave out one or the other")]
-    Node { dialect: String },
+    #[error("a Node program, but {name} says {dialect}: leave out one or the other")]
+    Node { name: String, dialect: DialectChoice },
 }
 
 /// What is wrong with a folder.

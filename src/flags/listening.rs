@@ -1,7 +1,7 @@
 //! Where clients connect.
 
 use crate::addr::ListenAddr;
-use crate::config::{DialectChoice, Program};
+use crate::config::Program;
 use crate::flags::error::FlagsError;
 use crate::flags::number::number;
 use crate::flags::said::Said;
@@ -32,7 +32,7 @@ pub(super) struct Listening {
 impl Listening {
     /// Where clients connect; nothing if that is left to what may be a Node program.
     pub(super) fn resolve(self, program: &Program, said: &Said) -> Option<Vec<ListenAddr>> {
-        let may_ask = matches!(program, Program::Command(command) if command.dialect != DialectChoice::Haft);
+        let may_ask = matches!(program, Program::Command(command) if command.dialect.may_be_node());
         (said.is_given("listen") || !may_ask).then_some(self.listen)
     }
 }

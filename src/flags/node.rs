@@ -8,13 +8,18 @@ pub(super) const HEADING: &str = "Node workers (when a COMMAND is given)";
 /// The one of them that concerns every COMMAND.
 pub(super) const DIALECT: &str = "dialect";
 
+/// The one of them that concerns programs that take their listeners over, too.
+pub(super) const WAIT_READY: &str = "wait-ready";
+
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct NodeFlags {
-    /// What COMMAND speaks: Node's cluster protocol (node), haft's own (haft), or whichever it looks like (auto)
+    /// What COMMAND speaks: Node's cluster protocol (node), haft's own (haft), nothing (listen-fds), or whichever it looks
+    /// like (auto)
     ///
-    /// auto is node when COMMAND runs Node, as `node server.js` and `npm start` do, and haft otherwise.
-    #[arg(long, value_name = "auto|haft|node", default_value = "auto")]
+    /// auto is node when COMMAND runs Node, as `node server.js` and `npm start` do, and haft otherwise. listen-fds is for a
+    /// program that takes a listener over as from systemd (LISTEN_FDS, descriptor 3), with --dispatch kernel.
+    #[arg(long, value_name = "auto|haft|node|listen-fds", default_value = "auto")]
     pub(super) dialect: DialectChoice,
 
     /// How a Node program gets its connections: auto, cluster, classic, sticky-session, sticky-cluster, sticky-listen,
@@ -34,7 +39,8 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = "json|advanced", default_value = "json")]
     node_serialization: Serialization,
 
-    /// A Node worker is ready only when it has sent "ready" with process.send, as for pm2
+    /// A Node worker is ready only when it has sent "ready" with process.send, as for pm2; one with listen-fds when it has
+    /// sent READY=1 with sd_notify
     #[arg(
         long,
         value_name = "BOOL",
@@ -108,7 +114,7 @@ mod tests {
     fn the_dialect_can_be_told() {
         assert_eq!(command(&["--dialect", "haft"]).dialect, DialectChoice::Haft);
         assert_eq!(command(&["--dialect", "node"]).dialect, DialectChoice::Node);
-        assert!(refused(&["--dialect", "deno", "--", "x"]).contains("write auto, haft or node"));
+        assert!(refused(&["--dialect", "deno", "--", "x"]).contains("write auto, haft, node or listen-fds"));
     }
 
     #[test]

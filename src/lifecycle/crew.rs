@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::output::{self, Output, SharedOutput, Target};
 use super::pool::WorkerId;
 use crate::route::Slot;
-use crate::sys::process::{Launch, launch, signal_group};
+use crate::sys::process::{Inherited, Launch, launch, signal_group};
 
 /// How long the end of a dead worker's output is waited for: what it has started may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
@@ -91,17 +90,16 @@ impl Crew {
         )
     }
 
-    /// Starts a worker that inherits `channel` under its number; `command` is never empty. Must be called within a
-    /// `LocalSet`.
+    /// Starts a worker; `command` is never empty. Must be called within a `LocalSet`.
     pub fn start(
         &mut self,
         worker: WorkerId,
         slot: Slot,
         command: &[String],
         environment: &[(&str, String)],
-        channel: BorrowedFd<'_>,
+        inherited: Inherited<'_>,
     ) -> Result<u32, StartError> {
-        let child = launch(&Launch { command, environment, channel, pipe_stdout: self.prefix_output });
+        let child = launch(&Launch { command, environment, inherited, pipe_stdout: self.prefix_output });
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };

@@ -37,6 +37,8 @@ pub enum Dialect {
     Haft,
     /// That of Node's cluster.
     Node,
+    /// None: the program takes its listeners over.
+    ListenFds,
 }
 
 /// A command, understood.
@@ -142,6 +144,9 @@ pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> R
     if asked == Some(Dialect::Haft) {
         // Its channel has another name (HAFT_CHANNEL_FD), which passes through package managers.
         return Ok(unchanged(Dialect::Haft));
+    }
+    if asked == Some(Dialect::ListenFds) {
+        return Ok(unchanged(Dialect::ListenFds));
     }
     let mut looker = Looker::new(Aim::Start { forced: asked == Some(Dialect::Node) });
     looker.started_in.clone_from(&place.folder);

@@ -3,7 +3,10 @@
 //! Nothing here waits. What cannot be sent now is held in the queue of its slot, bounded in number and time; after that
 //! it goes to the next ready slot in its order, and when there is none it is refused.
 
+mod by_kernel;
 mod choose;
+mod expiry;
+mod hearing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,7 +21,6 @@ use crate::config::{Affinity, Config, Prefix};
 use crate::handover::node::To;
 use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, Tag};
-use crate::sys::poller::Interest;
 
 /// Most connections that wait for one slot.
 const MOST_HELD: usize = 1024;
@@ -203,7 +205,7 @@ impl Dispatch {
 
     /// The workers that have become ready because nothing was heard of them for long enough.
     pub fn ready_by_silence(&mut self, now: Instant) -> Vec<WorkerId> {
-        let Some(desk) = &self.node else { return Vec::new() };
+        let desk = self.node.as_ref();
         let ready = self.links.values_mut().filter_map(|link| link.ready_by_silence(desk, now).then_some(link.worker));
         ready.collect()
     }
@@ -311,41 +313,6 @@ impl Dispatch {
         Some(slot)
     }
 
-    /// Passes on what has waited too long. Yields the slots that have got something.
-    pub fn expire(&mut self, now: Instant) -> Vec<Slot> {
-        let mut grown = Vec::new();
-        let mut expired = Vec::new();
-        for (slot, queue) in (0..).map(Slot).zip(&mut self.queues) {
-            let hold_timeout = self.hold_timeout;
-            let too_long = |held: &Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
-            if queue.iter().any(too_long) {
-                for connection in std::mem::take(queue) {
-                    if too_long(&connection) { expired.push((slot, connection)) } else { queue.push_back(connection) }
-                }
-            }
-        }
-        for (slot, connection) in expired {
-            grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
-        }
-        grown.extend(self.expire_own(now));
-        grown
-    }
-
-    /// Takes connections from workers that do not fill their slots and have not taken them in time: another worker does
-    /// not know their sessions, but can say so.
-    fn expire_own(&mut self, now: Instant) -> Vec<Slot> {
-        let hold_timeout = self.hold_timeout;
-        let too_long = |held: &mut Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
-        let mut expired = Vec::new();
-        for link in self.links.values_mut() {
-            while let Some(mut connection) = link.own.pop_front_if(too_long) {
-                connection.goal = Goal::Address;
-                expired.push(connection);
-            }
-        }
-        expired.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
-    }
-
     /// The master ends: refuses what waits, since nobody will take it any more. What was sent to a worker that lives is
     /// that worker's, who finishes without a master.
     pub fn close(&mut self, refusal: Refusal) {
@@ -372,30 +339,6 @@ impl Dispatch {
     /// All links, to be changed.
     pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
         self.links.values_mut()
-    }
-
-    /// All links, each with what the poller is to wait for.
-    ///
-    /// `busy`: of acknowledgements that nobody waits for, only the worker's end is, and [`Dispatch::unheard`] tells whom
-    /// to listen to after a moment.
-    pub fn interests(&mut self, busy: bool) -> impl Iterator<Item = (&mut Link, Option<Interest>)> {
-        let (queues, most) = (&self.queues, self.max_in_flight);
-        self.links.values_mut().map(move |link| {
-            let few = (1..most / 2).contains(&link.in_flight()) && queues[link.slot.index()].is_empty();
-            let interest = match link.wanted_interest() {
-                Some(Interest::Readable) if busy && few && link.acknowledges_singly() => Some(Interest::HangUp),
-                wanted => wanted,
-            };
-            (link, interest)
-        })
-    }
-
-    /// The workers that are not waited for although they have something to acknowledge. `all`, or only those that have
-    /// so much that they must be listened to now.
-    pub fn unheard(&self, all: bool) -> impl Iterator<Item = WorkerId> {
-        let unheard = self.links.values().filter(|link| link.interest == Some(Interest::HangUp));
-        let most = self.max_in_flight;
-        unheard.filter(move |link| all || link.in_flight() >= most / 2).map(|link| link.worker)
     }
 
     /// All links.

@@ -85,6 +85,11 @@ impl Doors {
         Ok(())
     }
 
+    /// Leaves a number out, which belongs to a listener of another kind.
+    pub fn skip(&mut self) {
+        self.next += 1;
+    }
+
     /// Closes a listener; its number is not used again.
     pub fn remove(&mut self, number: u32, poller: &Poller) -> io::Result<()> {
         match self.listeners.remove(&number) {

@@ -66,6 +66,8 @@ pub struct Ledger {
     pub passed: u64,
     /// Given back by a worker that could not take them.
     pub returned: u64,
+    /// Taken out of the accept queue of a slot that nobody served, for another one.
+    pub rescued: u64,
     /// Times that a worker was found hung.
     pub hung: u64,
     /// Workers killed because they hung.
@@ -90,6 +92,7 @@ impl Ledger {
             redelivered_unacknowledged: 0,
             passed: 0,
             returned: 0,
+            rescued: 0,
             hung: 0,
             hang_kills: 0,
             aborted: 0,

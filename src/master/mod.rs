@@ -7,6 +7,7 @@
 //! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
 //! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look.
 
+mod arrivals;
 mod boot;
 mod connection;
 mod dispatch;
@@ -14,6 +15,7 @@ mod doors;
 mod error;
 mod finished;
 mod hints;
+mod kernel;
 mod ledger;
 mod link;
 mod named;
@@ -24,7 +26,9 @@ mod plan;
 mod queue;
 mod reload;
 mod report;
+mod rescue;
 mod service;
+mod signals;
 mod stopping;
 mod supervise;
 mod turns;
@@ -35,36 +39,36 @@ pub use self::reload::Reread;
 
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::connection::{Connection, Refusal};
-use self::dispatch::Dispatch;
-use self::doors::{Arrival, Doors};
+use self::arrivals::connection;
+use self::connection::Refusal;
+use self::doors::Doors;
 use self::error::While;
 use self::finished::Finished;
 use self::hints::ProxyWatch;
-use self::node::NodeDesk;
+use self::kernel::{FIRST_GROUP_TOKEN, Kernel};
+use self::node::{NodeDesk, Opened};
 use self::pace::Pace;
-use self::peeking::{Outcome, Peeking, Rules};
+use self::peeking::{Peeking, Rules};
 use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
+use self::signals::{Signals, received};
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
-use crate::config::{Config, DESCRIPTORS_PER_WORKER};
+use crate::config::{Config, DESCRIPTORS_PER_WORKER, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::TagKey;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
-use crate::sys::terminal::Terminal;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// Tokens from here on are workers, below are listeners.
+/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are listeners.
 const FIRST_WORKER_TOKEN: u64 = 1 << 32;
 
 /// How far the master's life has come.
@@ -84,6 +88,8 @@ enum Phase {
 struct Master {
     poller: Poller,
     doors: Doors,
+    /// With `--dispatch kernel`, until the master stops.
+    kernel: Option<Kernel>,
     service: Service,
     supervisor: Supervisor,
     phase: Phase,
@@ -132,36 +138,6 @@ struct Inbox {
     requests: mpsc::Receiver<ControlRequest>,
 }
 
-/// How the operator tells the master to stop, and what to change.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    terminal: Terminal,
-    /// One worker more.
-    more: Option<Signal>,
-    /// One worker less.
-    fewer: Option<Signal>,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, MasterError> {
-        let listen = |kind| signal(kind).doing("preparing for signals");
-        let terminal = Terminal::look();
-        // A terminal that stops who writes to it says so with one of these.
-        let may_scale = !Terminal::stops_writers();
-        let listen_to = |signal| may_scale.then(|| listen(SignalKind::from_raw(signal))).transpose();
-        Ok(Self {
-            terminal,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-            more: listen_to(libc::SIGTTIN)?,
-            fewer: listen_to(libc::SIGTTOU)?,
-        })
-    }
-}
-
 impl Master {
     fn new(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
@@ -169,27 +145,36 @@ impl Master {
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
-        let listeners = plan
-            .listen
-            .iter()
-            .map(|addr| Listener::bind(addr, config.backlog, Access::Umask))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (listeners, kernel) = match config.dispatch {
+            DispatchBy::Handover => {
+                let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
+                (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
+            }
+            DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(&config, &plan.listen, plan.passes_listeners())?)),
+        };
         let admin_file = match &config.admin {
             Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, &config)?,
             None => None,
         };
-        for listener in &listeners {
-            tracing::info!("listening on {}", listener.addr());
-            finished.note(listener.addr());
+        for addr in listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)) {
+            tracing::info!("listening on {addr}");
+            finished.note(addr);
         }
         let about = report::About::new(descriptor_limit);
+        let own_listeners = kernel.iter().flat_map(Kernel::places).count() as u64;
         let mut service = Service::new(&config, Instant::now())?;
-        service.dispatch.node = plan.node.clone().map(|node| NodeDesk::new(node, &listeners));
+        service.dispatch.node = plan.node.clone().map(|node| match &kernel {
+            None => NodeDesk::new(node, &listeners),
+            Some(kernel) => NodeDesk::over_kernel(node, kernel),
+        });
+        let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
+        kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
         let (supervisor, exits) = Supervisor::new(&config, plan);
-        let budget = budget(descriptor_limit, config.workers);
+        let budget = budget(descriptor_limit.saturating_sub(own_listeners), config.workers);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
-            doors: Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?,
+            doors,
+            kernel,
             service,
             supervisor,
             phase: Phase::Starting,
@@ -207,12 +192,14 @@ impl Master {
             finished,
             _admin_file: admin_file,
         };
+        master.recommend_kernel();
         Ok((master, Inbox { exits, found, requests }))
     }
 
     async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = rescue::looks();
         let mut ready = Vec::new();
         self.observe(Event::Tick)?;
         while !self.supervisor.finished {
@@ -230,6 +217,7 @@ impl Master {
                 Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
+                _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
                 _ = signals.interrupt.recv() => self.stop("SIGINT")?,
                 _ = signals.hangup.recv() => match signals.terminal.is_gone() {
@@ -241,49 +229,6 @@ impl Master {
             }
         }
         Ok(())
-    }
-
-    fn accept(&mut self, token: u64) -> Result<(), MasterError> {
-        let now = Instant::now();
-        let (service, peeking, watch, poller) =
-            (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
-        let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
-        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), poller, |arrival| {
-            let connection = connection(&service.dispatch, arrival, now);
-            watch.saw(&connection, now);
-            if !peeking.is_wanted() {
-                return service.admit(connection, now);
-            }
-            service.dispatch.ledger.accept();
-            if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
-                settle(service, outcome, now);
-            }
-        });
-        let turn = turn.doing("accepting connections")?;
-        self.service.dispatch.ledger.aborted += turn.aborted;
-        self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted);
-        Ok(())
-    }
-
-    /// Looks again at a connection of which more has come.
-    fn peek(&mut self, token: u64, now: Instant) {
-        if let Some(outcome) = self.peeking.look(token, &self.service.dispatch, &self.poller) {
-            settle(&mut self.service, outcome, now);
-        }
-    }
-
-    /// Assigns those whose first request has not come in time.
-    fn expire_peeking(&mut self, now: Instant) {
-        while let Some(outcome) = self.peeking.expired(now, &self.poller) {
-            settle(&mut self.service, outcome, now);
-        }
-    }
-
-    /// Assigns all whose first request is waited for, by what is known of them.
-    fn end_peeking(&mut self, now: Instant) {
-        while let Some(connection) = self.peeking.take_oldest(&self.poller) {
-            self.service.assign(connection, now);
-        }
     }
 
     /// Tells the service what was observed, and does what follows from it.
@@ -314,12 +259,21 @@ impl Master {
     /// Opens and closes the listeners that programs have asked for.
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
         let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
-        for listener in desk.take_fresh() {
-            tracing::info!("listening on {}", listener.addr());
-            self.finished.note(listener.addr());
-            self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+        for opened in desk.take_fresh() {
+            tracing::info!("listening on {}", opened.addr());
+            self.finished.note(opened.addr());
+            match (opened, &mut self.kernel) {
+                (Opened::Door(listener), _) => {
+                    self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+                }
+                (Opened::Group(number, group), kernel) => {
+                    kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
+                    self.doors.skip();
+                }
+            }
         }
         for number in desk.take_closing() {
+            self.kernel.iter_mut().for_each(|kernel| kernel.remove(number, &self.poller));
             self.doors.remove(number, &self.poller).doing("closing a listener")?;
         }
         Ok(())
@@ -380,14 +334,6 @@ impl Master {
     }
 }
 
-/// Resolves when the signal comes; never, if it is not listened to.
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
 /// How many connections may be held at once, so that descriptors remain for all else.
 fn budget(descriptor_limit: u64, slots: usize) -> u64 {
     descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * slots as u64).max(1)
@@ -398,13 +344,6 @@ fn most_peeking(budget: u64) -> usize {
     usize::try_from(budget / 2).unwrap_or(usize::MAX)
 }
 
-fn settle(service: &mut Service, outcome: Outcome, now: Instant) {
-    match outcome {
-        Outcome::Assign(connection) => service.assign(connection, now),
-        Outcome::Refuse(connection) => service.dispatch.ledger.refuse(connection, Refusal::NoRequest),
-    }
-}
-
 /// What sessions are tagged with: what was said, or chance.
 fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     if let Some(secret) = &config.sessions.tag_key {
@@ -413,11 +352,6 @@ fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
     Ok(TagKey::new(bytes))
-}
-
-fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {
-    let Arrival { descriptor, listener, client, local } = arrival;
-    Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
 }
 
 /// Serves metrics, status and control beside the master.

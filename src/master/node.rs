@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
@@ -13,7 +15,8 @@ use crate::handover::node::{
     Sockname, Spec, To,
 };
 use crate::lifecycle::pool::WorkerId;
-use crate::sys::listen::{self, Access, Listener};
+use crate::route::Slot;
+use crate::sys::listen::{self, Access, ListenError, Listener};
 
 /// How much is read from a worker at once.
 const READ: usize = 64 << 10;
@@ -54,6 +57,15 @@ pub enum Mail {
     Notice(Notice),
 }
 
+/// What was opened for a server.
+#[derive(Debug)]
+pub enum Opened {
+    /// A listener of which connections are handed over.
+    Door(Listener),
+    /// Listeners for each worker to accept from.
+    Group(u32, Rc<Group>),
+}
+
 /// What Node workers have in common.
 #[derive(Debug)]
 pub struct NodeDesk {
@@ -67,8 +79,11 @@ pub struct NodeDesk {
     next: u32,
     /// UDP sockets, of which each worker gets a copy.
     udp: BTreeMap<ServerId, OwnedFd>,
-    /// Listeners that were opened and that nobody waits for yet; their numbers follow those before.
-    fresh: Vec<Listener>,
+    /// With `--dispatch kernel`: what opens listeners, and those of each server.
+    opener: Option<Rc<Opener>>,
+    groups: BTreeMap<ServerId, Rc<Group>>,
+    /// What was opened and is nobody's concern yet; their numbers follow those before.
+    fresh: Vec<Opened>,
     /// Listeners that were closed by the last worker that had them.
     closing: Vec<u32>,
     mail: Vec<Mail>,
@@ -85,23 +100,36 @@ pub struct NodeDesk {
 impl NodeDesk {
     /// A desk without a server. `own`: haft's own listeners, if it has any.
     pub fn new(plan: NodePlan, own: &[Listener]) -> Self {
+        Self::over(plan, own.iter().map(Listener::addr).collect())
+    }
+
+    /// A desk whose workers accept from listeners of their own, if they listen on TCP.
+    pub fn over_kernel(plan: NodePlan, kernel: &Kernel) -> Self {
+        let mut desk = Self::over(plan, kernel.own().map(|group| group.addr()).collect());
+        desk.servers.share_listeners();
+        desk.opener = Some(kernel.opener());
+        desk.groups.extend(kernel.own().next().map(|group| (ServerId::OWN, Rc::clone(group))));
+        desk
+    }
+
+    fn over(plan: NodePlan, own: Vec<&ListenAddr>) -> Self {
         let message = plan.message.as_ref().map(|message| message.frame(plan.serialization)).unwrap_or_default();
         let folder = std::env::current_dir().unwrap_or_default();
         Self {
             message: message.into(),
-            servers: Servers::new(own.first().map(|listener| sockname(listener.addr())), folder),
+            servers: Servers::new(own.first().map(|addr| sockname(addr)), folder),
             relay: Relay::new(),
-            server_of: (0..).zip(own).map(|(number, _)| (number, ServerId::OWN)).collect(),
+            server_of: (0..).zip(&own).map(|(number, _)| (number, ServerId::OWN)).collect(),
             next: own.len() as u32,
             udp: BTreeMap::new(),
+            opener: None,
+            groups: BTreeMap::new(),
             fresh: Vec::new(),
             closing: Vec::new(),
             mail: Vec::new(),
             buffer: Vec::new(),
             named: NamedSessions::default(),
-            own: own
-                .first()
-                .map(|_| own.iter().map(|listener| listener.addr().to_string()).collect::<Vec<_>>().join(", ")),
+            own: own.first().map(|_| own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             own_told: false,
             messages: 0,
             dropped: 0,
@@ -177,9 +205,22 @@ impl NodeDesk {
         self.servers.holds(worker, server).then(|| self.servers.key(server))?
     }
 
-    /// The socket that goes with the answer, of a server whose socket is shared.
-    pub fn shared_socket(&self, server: ServerId) -> Option<BorrowedFd<'_>> {
-        self.udp.get(&server).map(AsFd::as_fd)
+    /// The socket that goes with the answer to a worker of this slot, of a server whose socket is shared.
+    pub fn shared_socket(&self, server: ServerId, slot: Slot) -> Option<BorrowedFd<'_>> {
+        let listener = self.groups.get(&server).and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);
+        listener.or_else(|| self.udp.get(&server).map(AsFd::as_fd))
+    }
+
+    /// A worker of this slot listens now, at one of the servers that it has: which one cannot be told where it asked for
+    /// port 0, since it names the port that it got.
+    pub fn listens(&self, worker: WorkerId, slot: Slot) {
+        let groups = self.servers.of_worker(worker).filter_map(|server| self.groups.get(&server));
+        groups.for_each(|group| group.restore_backlog(slot));
+    }
+
+    /// The listeners are the workers' alone.
+    pub fn forget_groups(&mut self) {
+        self.groups.clear();
     }
 
     /// What to tell a worker that has joined a server.
@@ -197,16 +238,19 @@ impl NodeDesk {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
-                let opened = Listener::bind(&addr, backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog), access);
-                let told = opened.as_ref().map(|listener| Some(sockname(listener.addr()))).map_err(|error| {
+                let opened = self.open(&addr, backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog), access);
+                let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
                     tracing::error!("the program wants to listen, but {error}");
                     error.errno()
                 });
                 // Node tells the address of a Unix server from the path that the program gave.
                 let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
                 let server = self.servers.opened(worker, query, told)?;
-                if let Ok(listener) = opened {
-                    self.fresh.push(listener);
+                if let Ok(opened) = opened {
+                    if let Opened::Group(_, group) = &opened {
+                        self.groups.insert(server, Rc::clone(group));
+                    }
+                    self.fresh.push(opened);
                     self.server_of.insert(self.next, server);
                     self.next += 1;
                 }
@@ -221,6 +265,14 @@ impl NodeDesk {
                 }
                 Ok(server)
             }
+        }
+    }
+
+    fn open(&self, addr: &ListenAddr, backlog: u32, access: Access) -> Result<Opened, ListenError> {
+        // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
+        match self.opener.as_ref().filter(|_| !matches!(addr, ListenAddr::Unix(_))) {
+            None => Listener::bind(addr, backlog, access).map(Opened::Door),
+            Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }
     }
 
@@ -265,6 +317,7 @@ impl NodeDesk {
     fn close(&mut self, server: ServerId) {
         self.servers.forget(server);
         self.udp.remove(&server);
+        self.groups.remove(&server);
         self.closing.extend(self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number));
     }
 
@@ -288,8 +341,8 @@ impl NodeDesk {
         std::mem::take(&mut self.mail)
     }
 
-    /// Listeners that were opened since the last call, in the order of their numbers.
-    pub fn take_fresh(&mut self) -> Vec<Listener> {
+    /// What was opened since the last call, in the order of their numbers.
+    pub fn take_fresh(&mut self) -> Vec<Opened> {
         std::mem::take(&mut self.fresh)
     }
 
@@ -308,6 +361,16 @@ impl NodeDesk {
     /// Gives the room back.
     pub fn give_buffer(&mut self, buffer: Vec<u8>) {
         self.buffer = buffer;
+    }
+}
+
+impl Opened {
+    /// Where clients connect.
+    pub fn addr(&self) -> &ListenAddr {
+        match self {
+            Self::Door(listener) => listener.addr(),
+            Self::Group(_, group) => group.addr(),
+        }
     }
 }
 

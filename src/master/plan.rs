@@ -7,13 +7,18 @@ use std::time::Duration;
 use super::MasterError;
 use super::node::NodePlan;
 use crate::addr::ListenAddr;
-use crate::config::{self, Affinity, Config, DialectChoice, NodeStyle, Program};
+use crate::config::{self, Affinity, Config, DialectChoice, DispatchBy, NodeStyle, Program};
 use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::pool::WorkerId;
 use crate::lifecycle::program::preload::Preload;
 use crate::lifecycle::program::{self, Dialect, Place};
 use crate::route::{Slot, TagKey};
+use crate::sys::process::Passed;
 use crate::worker::process;
+
+/// A server of Node's has one listener, and so cannot have those of several addresses.
+const ONE_LISTENER: &str = "--listen: with --dispatch kernel a Node program accepts by itself, and each of its servers has \
+    one listener: give one address, or none and let the program ask for all of its ports, or use --dispatch handover";
 
 /// What the workers are.
 #[derive(Debug)]
@@ -21,12 +26,23 @@ pub struct Plan {
     command: Vec<String>,
     environment: Vec<(&'static str, String)>,
     drain_timeout: Duration,
+    dialect: Dialect,
+    wait_ready: bool,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
     /// Whether they are to be given the preload.
     pub preload: bool,
     /// Where clients connect; nothing if the program is to say.
     pub listen: Vec<ListenAddr>,
+}
+
+/// How a worker is reached. What it inherits it has under the same numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Reach<'a> {
+    /// By a channel; these are its own listeners, if it has any.
+    Channel(BorrowedFd<'a>, &'a [BorrowedFd<'a>]),
+    /// Not at all: it may say how it is at the socket of this name.
+    Notify(&'a str),
 }
 
 /// What to start for one worker.
@@ -47,6 +63,8 @@ impl Plan {
             command,
             environment: environment.into_iter().chain(tags.clone()).collect(),
             drain_timeout: config.drain_timeout,
+            dialect: Dialect::Haft,
+            wait_ready: false,
             node: None,
             preload: false,
             listen: config.listen_or_default(),
@@ -62,12 +80,14 @@ impl Plan {
             DialectChoice::Auto => None,
             DialectChoice::Haft => Some(Dialect::Haft),
             DialectChoice::Node => Some(Dialect::Node),
+            DialectChoice::ListenFds => Some(Dialect::ListenFds),
         };
         let place = Place::here().map_err(|source| MasterError::System { doing: "looking where haft is", source })?;
         let recognised = program::recognise(&command.argv, &place, asked)?;
         recognised.said.iter().for_each(|line| tracing::info!("{line}"));
         recognised.warnings.iter().for_each(|line| tracing::warn!("{line}"));
         let mut plan = plan(recognised.command, Vec::new());
+        (plan.dialect, plan.wait_ready) = (recognised.dialect, command.node.wait_ready);
         if recognised.dialect == Dialect::Node {
             let node = node_plan(&command.node, config)?;
             // Without --listen the program says where; one that takes its connections by message never does.
@@ -77,16 +97,43 @@ impl Plan {
             plan.node = Some(node);
             plan.preload = command.node.preload && config.peeks();
         }
+        if config.dispatch == DispatchBy::Kernel && plan.dialect == Dialect::Node && plan.listen.len() > 1 {
+            return Err(MasterError::Kernel(ONE_LISTENER));
+        }
         Ok(plan)
     }
 
-    /// What to start for the worker of a slot that inherits `channel` under its number. `number`: its own number, its
-    /// generation, and how many slots there are.
+    /// What is spoken with the workers.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether the workers take listeners over under fixed numbers.
+    pub fn passes_listeners(&self) -> bool {
+        self.dialect == Dialect::ListenFds
+    }
+
+    /// Whether a worker is ready only when its program says so.
+    pub fn waits_for_ready(&self) -> bool {
+        self.wait_ready
+    }
+
+    /// Listeners as a program takes them over, by their order in `--listen`.
+    pub fn passed<'a>(&self, listeners: &[BorrowedFd<'a>]) -> Vec<Passed<'a>> {
+        let name = |(number, listener): (usize, &BorrowedFd<'a>)| Passed {
+            listener: *listener,
+            name: format!("haft{number}"),
+        };
+        listeners.iter().enumerate().map(name).collect()
+    }
+
+    /// What to start for the worker of a slot that is to be reached so. `number`: its own number, its generation, and how
+    /// many slots there are. `preload`: what Node programs run before their own.
     pub fn start(
         &self,
         slot: Slot,
         number: (WorkerId, u32, usize),
-        channel: BorrowedFd<'_>,
+        reach: Reach<'_>,
         preload: Option<&Preload>,
     ) -> Start {
         let (worker, generation, slots) = number;
@@ -97,8 +144,18 @@ impl Plan {
             ("HAFT_GENERATION", generation.to_string()),
             ("HAFT_WORKER", worker.0.to_string()),
         ]);
-        let channel = channel.as_raw_fd().to_string();
+        let (channel, listeners) = match reach {
+            Reach::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
+            Reach::Notify(name) => {
+                environment.push(("NOTIFY_SOCKET", name.to_owned()));
+                return Start { command: self.command.clone(), environment };
+            }
+        };
         let Some(node) = &self.node else {
+            if !listeners.is_empty() {
+                let numbers = listeners.iter().map(|listener| listener.as_raw_fd().to_string()).collect::<Vec<_>>();
+                environment.push(("HAFT_LISTEN_FDS", numbers.join(",")));
+            }
             environment.push(("HAFT_CHANNEL_FD", channel));
             environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
             return Start { command: self.command.clone(), environment };

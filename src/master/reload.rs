@@ -24,6 +24,13 @@ const RELOADABLE: [&str; 28] = [
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
 
+/// A place in a group is a listener that was opened with it, and none may be closed.
+const FIXED_SLOTS: &str = "with --dispatch kernel the number of workers is fixed while haft runs: the kernel chooses among \
+    listeners of which none may come or go; restart haft with another --workers";
+/// A worker cannot be told to accept nothing for a while.
+const NOT_DRAINED: &str = "with --dispatch kernel a slot cannot be drained: its worker accepts by itself; use --dispatch \
+    handover";
+
 /// Most workers there may be for each slot before another reload: those that still finish what they have are alive.
 const MOST_WORKERS_A_SLOT: usize = 4;
 
@@ -66,6 +73,7 @@ impl Changes {
             workers: old.workers,
             prefix_output: old.prefix_output,
             sessions: Sessions { tag_key: old.sessions.tag_key, ..new.sessions },
+            dispatch: old.dispatch,
             admin: old.admin,
             admin_token_file: old.admin_token_file,
             log: old.log,
@@ -98,14 +106,21 @@ impl Master {
         let config = (self.changes.reread)().map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
         let differing = self.changes.config.differences(&config);
-        let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
-        let slots_afterwards = config.workers;
+        let stays = |key: &&str| !RELOADABLE.contains(key) || (self.kernel.is_some() && *key == "workers");
+        let fixed: Vec<&str> = differing.into_iter().filter(stays).collect();
+        let slots_afterwards = if self.kernel.is_some() { self.changes.config.workers } else { config.workers };
         let config = self.changes.taking_from(config);
+        if let Some(wish) = config.contradiction() {
+            return Err(wrong(format!("{}: --dispatch is {}, and {}", wish.key, config.dispatch, wish.why)));
+        }
         let plan = Plan::new(&config, &self.tag_key).map_err(|error| wrong(error.to_string()))?;
         if plan.node.is_some() != self.service.dispatch.node.is_some() {
             return Err(wrong("Node workers and others speak different dialects: that takes a restart".to_owned()));
         }
 
+        if let Some(kernel) = &mut self.kernel {
+            kernel.steer_by(config.prefix).map_err(|error| wrong(error.to_string()))?;
+        }
         self.service.adopt(&config);
         self.doors.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), most_peeking(self.budget));
@@ -180,6 +195,9 @@ impl Master {
     pub(super) fn scale(&mut self, slots: usize) -> Result<String, Denied> {
         self.must_serve()?;
         let before = self.service.pool.wanted();
+        if self.kernel.is_some() && slots != before {
+            return Err(Denied::Impossible(FIXED_SLOTS.to_owned()));
+        }
         if !(1..=MAX_WORKERS).contains(&slots) {
             return Err(Denied::Impossible(format!("there cannot be {slots} workers: from 1 to {MAX_WORKERS}")));
         }
@@ -201,6 +219,9 @@ impl Master {
     /// Takes a slot out: no new client comes to it.
     pub(super) fn drain(&mut self, slot: usize) -> Result<String, Denied> {
         let slot = self.known(slot)?;
+        if self.kernel.is_some() {
+            return Err(Denied::Impossible(NOT_DRAINED.to_owned()));
+        }
         if self.service.pool.is_drained(slot) {
             return Ok(format!("slot {slot} is drained already"));
         }

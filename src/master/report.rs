@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::kernel::Kernel;
 use super::ledger::Way;
 use super::{Master, MasterError, Phase};
 use crate::admin::{
@@ -10,6 +11,10 @@ use crate::admin::{
 use crate::lifecycle::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;
+
+/// What the numbers leave out where the kernel assigns.
+const UNSEEN: &str = "the kernel gives connections to the workers without haft's seeing them: accepted, delivered, refused \
+    and in_flight are of those alone that haft took out of a slot's accept queue";
 
 /// What does not change while the master lives.
 #[derive(Debug)]
@@ -59,13 +64,22 @@ impl Master {
     fn snapshot(&self) -> Snapshot {
         let ledger = &self.service.dispatch.ledger;
         let (started, since) = self.about.started;
+        let own = self.kernel.iter().flat_map(Kernel::addrs);
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started,
             uptime: since.elapsed(),
-            listen: self.doors.listeners().map(|(_, listener)| listener.addr().to_string()).collect(),
+            listen: self
+                .doors
+                .listeners()
+                .map(|(_, listener)| listener.addr())
+                .chain(own)
+                .map(ToString::to_string)
+                .collect(),
             affinity: self.changes.config.affinity.to_string(),
+            dispatch: self.changes.config.dispatch.to_string(),
+            note: self.kernel.is_some().then_some(UNSEEN),
             stopping: matches!(self.phase, Phase::Flushing(_) | Phase::Stopping),
             accepted: ledger.accepted(),
             delivered: ledger.delivered().to_vec(),
@@ -84,6 +98,7 @@ impl Master {
                 proxy_headers: self.peeking.counts.proxy_headers(),
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
             },
+            rescued: ledger.rescued,
             accept_errors: vec![("aborted", ledger.aborted), ("no_descriptor", ledger.exhausted)],
             hand_over: ledger.hand_over().clone(),
             descriptors_open: descriptors::open_count().unwrap_or(0),
@@ -129,6 +144,7 @@ impl Master {
             in_flight: link.map_or(0, |link| link.in_flight() as u64),
             held: self.service.dispatch.held_for(slot) as u64,
             delivered: self.service.dispatch.ledger.delivered()[slot.index()],
+            accept_queue: self.kernel.as_ref().map(|kernel| kernel.waiting(slot) as u64),
             open: link.and_then(|link| link.open()).map(u64::from),
             sessions: link.filter(|link| link.tells_sessions()).map(|link| link.sessions(Instant::now())),
             respawned: pool.respawned(slot),

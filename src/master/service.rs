@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::MasterError;
 use super::connection::Connection;
 use super::dispatch::Dispatch;
-use super::link::{LinkError, News};
+use super::link::{Link, LinkError, News};
 use super::node::NodeDesk;
 use crate::config::{Affinity, Config};
 use crate::lifecycle::pool::{Action, Event, Policy, Pool, Standing, Time, WorkerId};
@@ -107,6 +107,11 @@ impl Service {
                     self.effects.push_back(Effect::Act(action));
                     continue;
                 };
+                // One that is told nothing else is told by a signal.
+                if self.dispatch.link(worker).is_some_and(|link| !link.takes_connections()) {
+                    self.effects.push_back(Effect::Act(Action::Terminate(worker)));
+                    continue;
+                }
                 events.extend(self.retire(worker, within, now));
             }
             self.actions = actions;
@@ -180,6 +185,25 @@ impl Service {
     pub fn assign(&mut self, connection: Connection, now: Instant) {
         if let Some(slot) = self.dispatch.assign(connection, now) {
             self.mark(slot);
+        }
+    }
+
+    /// Takes in an accepted connection that belongs to this slot.
+    pub fn admit_to(&mut self, connection: Connection, slot: Slot) {
+        let grown = self.dispatch.admit_to(connection, slot);
+        grown.into_iter().for_each(|slot| self.mark(slot));
+    }
+
+    /// Takes in a connection that waited for a slot in vain, for another one.
+    pub fn rescue(&mut self, connection: Connection, from: Slot) {
+        let grown = self.dispatch.rescue(connection, from);
+        grown.into_iter().for_each(|slot| self.mark(slot));
+    }
+
+    /// Asks a worker to say something, unless it was asked already.
+    pub fn ping(&mut self, worker: WorkerId, now: Instant) {
+        if let Some(Err(error)) = self.dispatch.link(worker).map(|link| link.ping(now)) {
+            self.mistrust(worker, &error, now);
         }
     }
 
@@ -276,7 +300,7 @@ impl Service {
         !self.pool.is_settled()
             || self.dispatch.held() > 0
             || self.dispatch.must_retry()
-            || (self.hang_timeout.is_some() && self.dispatch.in_flight() > 0)
+            || (self.hang_timeout.is_some() && self.dispatch.links().any(Link::is_awaited))
             || self.dispatch.node.as_ref().is_some_and(NodeDesk::has_orphans)
     }
 

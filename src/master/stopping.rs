@@ -17,6 +17,7 @@ impl Master {
         if matches!(self.phase, Phase::Flushing(_) | Phase::Stopping) {
             tracing::warn!("{why} again: ending now");
             self.phase = Phase::Stopping;
+            self.let_go_of_queues();
             return self.observe(Event::StopNow);
         }
         let within = humantime::format_duration(self.changes.config.drain_timeout);
@@ -30,6 +31,7 @@ impl Master {
         self.phase = Phase::Flushing(Instant::now() + self.changes.config.hold_timeout);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.end_peeking(Instant::now());
+        self.close_queues()?;
         self.service.send(Instant::now());
         self.perform()?;
         self.stop_when_flushed(Instant::now())
@@ -49,8 +51,11 @@ impl Master {
 
     pub(super) fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
         match self.phase {
-            Phase::Flushing(until) if self.service.dispatch.held() == 0 || now >= until => {
+            Phase::Flushing(until)
+                if (self.service.dispatch.held() == 0 && self.queues_are_empty()) || now >= until =>
+            {
                 self.phase = Phase::Stopping;
+                self.let_go_of_queues();
                 self.observe(Event::Stop)
             }
             _ => Ok(()),

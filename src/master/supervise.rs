@@ -1,14 +1,14 @@
 //! Doing what the pool of slots decides: the joint between its decisions and the processes.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::link::Link;
-use super::plan::{Plan, Start};
+use super::plan::{Plan, Reach, Start};
 use super::report::unix_time;
 use super::service::Effect;
 use super::{Master, MasterError, Phase, While};
@@ -16,10 +16,13 @@ use crate::config::Config;
 use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
+use crate::lifecycle::program::Dialect;
 use crate::lifecycle::program::preload::Preload;
 use crate::route::Slot;
 use crate::sys::code;
+use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
+use crate::sys::process::{Inherited, Passed};
 use crate::sys::scm;
 
 /// What is needed to carry out the pool's decisions, and what became of them.
@@ -131,16 +134,6 @@ impl Master {
     }
 
     fn try_start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
-        let (mut link, channel) = match &self.service.dispatch.node {
-            None => {
-                let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
-                (Link::haft(worker, slot, end), channel)
-            }
-            Some(desk) => {
-                let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
-                (Link::node(worker, slot, end, desk), channel)
-            }
-        };
         let Supervisor { crew, plans, preload, .. } = &mut self.supervisor;
         // A plan is kept as long as a worker may be started by it.
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
@@ -149,10 +142,33 @@ impl Master {
             ensure(preload);
         }
         let preload = preload.as_ref().filter(|_| plan.preload);
-        let Start { command, environment } = plan.start(slot, number, channel.as_fd(), preload);
-        let pid = crew.start(worker, slot, &command, &environment, channel.as_fd())?;
+        let start = |reach| plan.start(slot, number, reach, preload);
+        let own: Vec<BorrowedFd<'_>> = self.kernel.iter().flat_map(|kernel| kernel.own_listeners(slot)).collect();
+        let (mut link, pid) = match (plan.dialect(), &self.service.dispatch.node) {
+            (Dialect::ListenFds, _) => {
+                let socket = NotifySocket::new().doing("making a worker's notify socket")?;
+                let passed: Vec<Passed<'_>> = plan.passed(&own);
+                let Start { command, environment } = start(Reach::Notify(socket.name()));
+                let pid = crew.start(worker, slot, &command, &environment, Inherited::Listeners(&passed))?;
+                (Link::listen_fds(worker, slot, socket, plan.waits_for_ready(), Instant::now()), pid)
+            }
+            (_, Some(desk)) => {
+                let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
+                let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &[]));
+                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&[channel.as_fd()]))?;
+                (Link::node(worker, slot, end, desk), pid)
+            }
+            (_, None) => {
+                let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
+                let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &own));
+                let inherited = [&[channel.as_fd()], &own[..]].concat();
+                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&inherited))?;
+                (Link::haft(worker, slot, end), pid)
+            }
+        };
         tracing::debug!(%slot, worker = worker.0, pid, generation, "started a worker");
         link.generation = generation;
+        link.set_pid(pid);
         self.service.dispatch.attach(link);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::While;
-use super::{FIRST_WORKER_TOKEN, Master, MasterError, peeking};
+use super::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN, Master, MasterError, peeking};
 use crate::lifecycle::pool::WorkerId;
 use crate::sys::poller::Ready;
 
@@ -86,7 +86,7 @@ impl Master {
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
     fn take_turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
         let now = Instant::now();
-        for event in ready.iter().filter(|event| (FIRST_WORKER_TOKEN..peeking::FIRST_TOKEN).contains(&event.token)) {
+        for event in ready.iter().filter(|event| (FIRST_WORKER_TOKEN..FIRST_GROUP_TOKEN).contains(&event.token)) {
             self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
         }
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
@@ -96,6 +96,9 @@ impl Master {
             if self.doors.is_open() {
                 self.accept(event.token)?;
             }
+        }
+        for event in ready.iter().filter(|event| (FIRST_GROUP_TOKEN..peeking::FIRST_TOKEN).contains(&event.token)) {
+            self.rescue(event.token)?;
         }
         self.service.send(now);
         self.perform()?;

@@ -4,6 +4,15 @@ use std::hash::Hasher;
 
 use fxhash::FxHasher64;
 
+/// What FxHash does with a word, for those who cannot call it: `hash = (hash.rotate_left(FX_ROTATION) ^ word) *
+/// FX_FACTOR`, from 0 (fxhash 0.2, `add_to_hash`).
+pub(super) const FX_ROTATION: u32 = 5;
+pub(super) const FX_FACTOR: u64 = 0x517c_c1b7_2722_0a95;
+
+/// The factors of [`finish`], and how far it shifts.
+pub(super) const FINISH_FACTORS: [u64; 2] = [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53];
+pub(super) const FINISH_SHIFT: u32 = 33;
+
 /// Adds `word` to `state`: the FxHash of the two, finished. For one `state`, different words give different results.
 ///
 /// A longer input is absorbed word by word. Each word is finished before the next one comes, since in bare FxHash two
@@ -23,11 +32,11 @@ pub(super) fn absorb(state: u64, word: u64) -> u64 {
 /// Appleby, public domain: <https://github.com/aappleby/smhasher/blob/master/src/MurmurHash3.cpp>.
 #[inline]
 pub(super) fn finish(mut hash: u64) -> u64 {
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
+    hash ^= hash >> FINISH_SHIFT;
+    hash = hash.wrapping_mul(FINISH_FACTORS[0]);
+    hash ^= hash >> FINISH_SHIFT;
+    hash = hash.wrapping_mul(FINISH_FACTORS[1]);
+    hash ^ (hash >> FINISH_SHIFT)
 }
 
 #[cfg(test)]
@@ -50,6 +59,17 @@ mod tests {
         assert_eq!(fxhash::hash64(&one), fxhash::hash64(&other), "what this module guards against");
         let both = |(first, second)| absorb(absorb(0, first), second);
         assert_ne!(both(one), both(other));
+    }
+
+    #[test]
+    fn fxhash_is_what_its_constants_say() {
+        let by_hand = |state: u64, word: u64| {
+            let first = state.wrapping_mul(FX_FACTOR);
+            finish((first.rotate_left(FX_ROTATION) ^ word).wrapping_mul(FX_FACTOR))
+        };
+        for (state, word) in [(0, 0), (4, 0x7f00_0001), (u64::MAX, 1 << 63), (0x0123_4567_89ab_cdef, 42)] {
+            assert_eq!(by_hand(state, word), absorb(state, word));
+        }
     }
 
     /// Strict avalanche: one changed input bit changes each output bit half of the time. Over 4096 inputs the share has

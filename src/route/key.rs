@@ -16,8 +16,8 @@ pub struct Key(u64);
 
 /// Where hashing starts, by kind of input, so that an IPv4 address, an IPv6 address and the same bytes as a session id
 /// are three inputs. Any three different numbers would do.
-const IPV4: u64 = 4;
-const IPV6: u64 = 6;
+pub(super) const IPV4: u64 = 4;
+pub(super) const IPV6: u64 = 6;
 const BYTES: u64 = 8;
 
 impl Key {

@@ -4,6 +4,7 @@
 //!      session id ──▶ Tag ──▶ Slot and generation        (--affinity session, tag)
 //! address ──▶ Key ──▶ Table::order ──▶ Slot, Slot, ...   (--affinity ip)
 //!         loads of the slots ──▶ least_loaded ──▶ Slot   (--affinity none)
+//!            the kernel's packet ──▶ Steering ──▶ Slot   (--dispatch kernel)
 //! ```
 //!
 //! Nothing here asks a clock or the system, remembers a client, or knows whether a slot's worker is well: candidates
@@ -17,6 +18,7 @@
 mod hash;
 mod key;
 mod load;
+mod steer;
 mod table;
 mod tag;
 
@@ -25,5 +27,6 @@ mod tests;
 
 pub use key::Key;
 pub use load::{RoundRobin, least_loaded};
+pub use steer::{Instruction, MOST_RENDEZVOUS, Steering};
 pub use table::{MAX_SLOTS, Order, Slot, SlotCountError, Table};
 pub use tag::{Tag, TagKey, Tagger};

@@ -84,6 +84,11 @@ impl Table {
         Order { seeds: &self.seeds, key, last: None }
     }
 
+    /// What tells the slots apart, by slot number.
+    pub(super) fn seeds(&self) -> &[u64] {
+        &self.seeds
+    }
+
     /// How many slots there are, at least 1.
     pub fn count(&self) -> usize {
         self.seeds.len()

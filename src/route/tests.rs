@@ -11,26 +11,26 @@ use super::*;
 use crate::config::Prefix;
 
 const CLIENTS: usize = 60_000;
-const WHOLE: Prefix = Prefix { ipv4: 32, ipv6: 128 };
+pub(super) const WHOLE: Prefix = Prefix { ipv4: 32, ipv6: 128 };
 
 fn table(slots: usize) -> Table {
     Table::new(slots).expect("a number of slots that is possible")
 }
 
-fn strided_ipv4(stride: u32) -> Vec<IpAddr> {
+pub(super) fn strided_ipv4(stride: u32) -> Vec<IpAddr> {
     (0..CLIENTS as u32).map(|i| Ipv4Addr::from_bits(0x0a00_0000 + i * stride).into()).collect()
 }
 
-fn random_ipv4(seed: u8) -> Vec<IpAddr> {
+pub(super) fn random_ipv4(seed: u8) -> Vec<IpAddr> {
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     (0..CLIENTS).map(|_| Ipv4Addr::from_bits(rng.next_u32()).into()).collect()
 }
 
-fn sequential_ipv6_hosts() -> Vec<IpAddr> {
+pub(super) fn sequential_ipv6_hosts() -> Vec<IpAddr> {
     (1..=CLIENTS as u128).map(|host| Ipv6Addr::from_bits(0x2001_0db8 << 96 | host).into()).collect()
 }
 
-fn random_ipv6_subnets(seed: u8) -> Vec<IpAddr> {
+pub(super) fn random_ipv6_subnets(seed: u8) -> Vec<IpAddr> {
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     (0..CLIENTS).map(|_| Ipv6Addr::from_bits(u128::from(rng.next_u64()) << 64 | 1).into()).collect()
 }
@@ -59,7 +59,7 @@ fn choose_all(slots: usize, keys: &[Key]) -> Vec<Slot> {
 /// standard deviation of `sqrt((slots - 1) / clients)` of the mean: perfect chance passes 5 of them for one in 50,000
 /// sets with 64 slots. With 16 slots 1.05 is 3.2 of them, which perfect chance passes for one set in 80: hence it is
 /// promised for the sets named here, which are those that come to mind first, as are the constants of the hash.
-fn load_is_even(set: &str, slots: usize, chosen: &[Slot]) {
+pub(super) fn load_is_even(set: &str, slots: usize, chosen: &[Slot]) {
     let mut loads = vec![0_u32; slots];
     chosen.iter().for_each(|slot| loads[slot.index()] += 1);
     let mean = CLIENTS as f64 / slots as f64;

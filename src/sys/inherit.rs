@@ -23,6 +23,9 @@ pub enum InheritError {
     /// Another type of socket.
     #[error("descriptor {0} is a socket of another type than SOCK_SEQPACKET")]
     NotSeqPacket(RawFd),
+    /// A socket that does not listen.
+    #[error("descriptor {0} is a socket that does not listen")]
+    NotAListener(RawFd),
 }
 
 /// Takes over the SOCK_SEQPACKET socket whose descriptor's number `text` is, and makes it non-blocking and
@@ -30,17 +33,33 @@ pub enum InheritError {
 ///
 /// To be called once for one number: the descriptor then has an owner.
 pub fn take_seqpacket(text: &str) -> Result<OwnedFd, InheritError> {
+    take(text, |socket, number| match getsockopt(socket, sockopt::SockType) {
+        Ok(SockType::SeqPacket) => Ok(()),
+        Ok(_) => Err(InheritError::NotSeqPacket(number)),
+        Err(errno) => Err(InheritError::NotASocket(number, errno)),
+    })
+}
+
+/// As [`take_seqpacket`], but for a listener.
+pub fn take_listener(text: &str) -> Result<OwnedFd, InheritError> {
+    take(text, |socket, number| match getsockopt(socket, sockopt::AcceptConn) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(InheritError::NotAListener(number)),
+        Err(errno) => Err(InheritError::NotASocket(number, errno)),
+    })
+}
+
+fn take(
+    text: &str,
+    check: impl FnOnce(&BorrowedFd<'_>, RawFd) -> Result<(), InheritError>,
+) -> Result<OwnedFd, InheritError> {
     let number: RawFd = text.trim().parse().map_err(|_| InheritError::NotANumber)?;
     if number < 3 {
-        // Standard streams are never the channel, and -1 is no descriptor.
+        // Standard streams are never passed so, and -1 is no descriptor.
         return Err(InheritError::NotASocket(number, Errno::EBADF));
     }
     // SAFETY: only used to ask the kernel what it is; a number that is not open gives EBADF.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    let kind = getsockopt(&borrowed, sockopt::SockType).map_err(|errno| InheritError::NotASocket(number, errno))?;
-    if kind != SockType::SeqPacket {
-        return Err(InheritError::NotSeqPacket(number));
-    }
+    check(&unsafe { BorrowedFd::borrow_raw(number) }, number)?;
     // SAFETY: it is an open socket of the inherited kind, and the caller calls once: nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let made = fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
@@ -107,6 +126,17 @@ mod tests {
         assert!(matches!(take_seqpacket(&stream.as_raw_fd().to_string()), Err(InheritError::NotSeqPacket(_))));
         let (left, _right) = scm::seqpacket_pair().expect("pair");
         take_seqpacket(&left.into_raw_fd().to_string()).expect("a channel");
+    }
+
+    #[test]
+    fn only_a_listener_is_taken() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let not_listening = take_listener(&client.as_raw_fd().to_string());
+        assert!(matches!(not_listening, Err(InheritError::NotAListener(_))));
+        let file = File::open("/dev/null").expect("open");
+        assert!(matches!(take_listener(&file.as_raw_fd().to_string()), Err(InheritError::NotASocket(..))));
+        take_listener(&listener.into_raw_fd().to_string()).expect("a listener");
     }
 
     #[test]

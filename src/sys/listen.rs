@@ -40,6 +40,23 @@ pub enum ListenError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// One listener for each slot cannot share a Unix socket: SO_REUSEPORT is for TCP and UDP (socket(7)).
+    #[error("{0}: the kernel cannot choose a worker on a Unix socket; use a port, or --dispatch handover")]
+    Undivided(ListenAddr),
+    /// The kernel does not take the program by which it is to choose a worker: ENOMEM where it is too long.
+    #[error(
+        "{addr}: the kernel does not take a program of {len} instructions by which it would choose a worker: {source}; \
+         raise net.core.optmem_max (`sysctl -w net.core.optmem_max=131072`), have fewer workers, or use --dispatch \
+         handover"
+    )]
+    Program {
+        /// What was asked for.
+        addr: ListenAddr,
+        /// How long the program is.
+        len: usize,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("{addr}: cannot listen: {source}")]
     Other {
@@ -78,7 +95,10 @@ impl ListenError {
             Self::PortInUse(_) | Self::PathLive(_) | Self::PathOccupied(_) => libc::EADDRINUSE,
             Self::PortPermission(_) => libc::EACCES,
             Self::NotOurs(_) => libc::EADDRNOTAVAIL,
-            Self::Path { source, .. } | Self::Other { source, .. } => source.raw_os_error().unwrap_or(libc::EINVAL),
+            Self::Undivided(_) => libc::EOPNOTSUPP,
+            Self::Path { source, .. } | Self::Program { source, .. } | Self::Other { source, .. } => {
+                source.raw_os_error().unwrap_or(libc::EINVAL)
+            }
         }
     }
 }
@@ -120,25 +140,25 @@ impl Listener {
         (self.socket, self.file)
     }
 
+    /// A listening TCP socket that was bound to `bound` for those who asked for `asked`.
+    pub(super) fn tcp(socket: Socket, asked: &ListenAddr, bound: SocketAddr) -> Self {
+        let (addr, local) = match asked {
+            ListenAddr::DualStack(_) => (ListenAddr::DualStack(bound.port()), None),
+            _ if bound.ip().is_unspecified() => (ListenAddr::Ip(bound), None),
+            _ => (ListenAddr::Ip(bound), Some(EndAddr::from_ip(bound))),
+        };
+        Self { socket: socket.into(), addr, local, file: None }
+    }
+
     fn bind_tcp(addr: &ListenAddr, backlog: i32) -> Result<Self, ListenError> {
-        let mut last = None;
-        for candidate in addr.candidates() {
-            let dual_stack = matches!(addr, ListenAddr::DualStack(_));
-            match tcp_socket(candidate, dual_stack, backlog) {
-                Ok((socket, bound)) => {
-                    let (bound_addr, local) = match addr {
-                        ListenAddr::DualStack(_) => (ListenAddr::DualStack(bound.port()), None),
-                        _ if bound.ip().is_unspecified() => (ListenAddr::Ip(bound), None),
-                        _ => (ListenAddr::Ip(bound), Some(EndAddr::from_ip(bound))),
-                    };
-                    return Ok(Self { socket: socket.into(), addr: bound_addr, local, file: None });
-                }
-                // A host without IPv6: try the next candidate.
-                Err(error) if dual_stack && no_ipv6(&error) => last = Some(error),
-                Err(error) => return Err(tcp_error(addr, error)),
-            }
-        }
-        Err(tcp_error(addr, last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into())))
+        let (socket, bound) = at_candidates(addr, |candidate| {
+            let socket = tcp_socket(addr, candidate)?;
+            socket.bind(&candidate.into())?;
+            socket.listen(backlog)?;
+            let bound = bound_to(&socket)?;
+            Ok((socket, bound))
+        })?;
+        Ok(Self::tcp(socket, addr, bound))
     }
 
     fn bind_unix(addr: &ListenAddr, path: &Path, backlog: i32, access: Access) -> Result<Self, ListenError> {
@@ -175,20 +195,40 @@ impl AsFd for Listener {
     }
 }
 
-fn tcp_socket(addr: SocketAddr, dual_stack: bool, backlog: i32) -> io::Result<(Socket, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+/// Makes something at the first address that can be had of those that `addr` stands for.
+pub(super) fn at_candidates<T>(
+    addr: &ListenAddr,
+    make: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, ListenError> {
+    let mut last = None;
+    for candidate in addr.candidates() {
+        match make(candidate) {
+            Ok(made) => return Ok(made),
+            // A host without IPv6: try the next candidate.
+            Err(error) if matches!(addr, ListenAddr::DualStack(_)) && no_ipv6(&error) => last = Some(error),
+            Err(error) => return Err(tcp_error(addr, error)),
+        }
+    }
+    Err(tcp_error(addr, last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into())))
+}
+
+/// A TCP socket that is to be bound to `candidate` for those who asked for `asked`.
+pub(super) fn tcp_socket(asked: &ListenAddr, candidate: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(candidate), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // A master that was killed leaves connections behind: the next one must be able to bind at once.
     socket.set_reuse_address(true)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(!dual_stack)?;
+    if candidate.is_ipv6() {
+        socket.set_only_v6(!matches!(asked, ListenAddr::DualStack(_)))?;
     }
     // Linux hands it down to every accepted connection: it spares each worker a system call.
     socket.set_tcp_nodelay(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(backlog)?;
-    let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-    Ok((socket, bound))
+    Ok(socket)
+}
+
+/// The address that a TCP socket is bound to.
+pub(super) fn bound_to(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// A bound UDP socket that nobody reads from here.

@@ -6,14 +6,17 @@
 #![allow(unsafe_code)]
 
 pub mod accept;
+mod activation;
 pub mod allocator;
 pub mod code;
 pub mod descriptors;
 pub mod inherit;
 pub mod listen;
+pub mod notify;
 pub mod oom;
 pub mod peek;
 pub mod poller;
 pub mod process;
+pub mod reuseport;
 pub mod scm;
 pub mod terminal;

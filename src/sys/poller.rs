@@ -144,6 +144,12 @@ pub fn watch(descriptor: impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register(duplicate) }?)
 }
 
+/// Lets tokio wait for connections at a listener. It must be non-blocking.
+pub fn watch_listener(listener: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: as above.
+    Ok(unsafe { AsyncFd::register_with_interest(listener, tokio::io::Interest::READABLE) }?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

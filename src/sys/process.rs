@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::process::Stdio;
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
+
+use super::activation::Activation;
+pub use super::activation::{Passed, Reserved};
 
 /// A process to be started.
 #[derive(Debug)]
@@ -19,10 +22,19 @@ pub struct Launch<'a> {
     pub command: &'a [String],
     /// Added to the environment that haft itself has.
     pub environment: &'a [(&'a str, String)],
-    /// A descriptor that the child inherits under the same number.
-    pub channel: BorrowedFd<'a>,
+    /// What it inherits beside the standard streams.
+    pub inherited: Inherited<'a>,
     /// Whether stdout comes through a pipe; otherwise it is haft's own.
     pub pipe_stdout: bool,
+}
+
+/// The descriptors that a process inherits.
+#[derive(Debug, Clone, Copy)]
+pub enum Inherited<'a> {
+    /// These, under the same numbers.
+    Same(&'a [BorrowedFd<'a>]),
+    /// These listeners, as sd_listen_fds(3) has it. Their numbers must be [`Reserved`].
+    Listeners(&'a [Passed<'a>]),
 }
 
 /// Starts a process in a process group of its own, with nothing to read on stdin and stderr coming through a pipe.
@@ -43,10 +55,15 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     if launch.pipe_stdout {
         command.stdout(Stdio::piped());
     }
+    let (same, mut activation) = match launch.inherited {
+        Inherited::Same(same) => (same.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), None),
+        Inherited::Listeners(passed) => {
+            (Vec::new(), Some(Activation::new(launch.command, launch.environment, passed)?))
+        }
+    };
     for (name, value) in launch.environment {
         command.env(name, value);
     }
-    let channel = launch.channel.as_raw_fd();
     let master = getpid();
     let before_exec = move || {
         prctl::set_pdeathsig(Signal::SIGTERM)?;
@@ -54,15 +71,21 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
             // The master died before the request above: its death will not be told any more.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // SAFETY: fcntl on a descriptor that the forked child holds; clearing its flags frees nothing.
-        if unsafe { libc::fcntl(channel, libc::F_SETFD, 0) } == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        same.iter().try_for_each(|descriptor| keep_open(*descriptor))?;
+        activation.as_mut().map_or(Ok(()), |activation| Err(activation.become_it()))
     };
-    // SAFETY: the closure makes three system calls and allocates nothing.
+    // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(before_exec) };
     command.spawn()
+}
+
+/// Lets a descriptor of the forked child stay open in the program.
+fn keep_open(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: fcntl on a descriptor that the forked child holds; clearing its flags frees nothing.
+    match unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Sends a signal to the process group that [`launch`] made. A group that is gone already is no error.
@@ -166,7 +189,7 @@ fn connection(line: &str) -> Option<(u64, SocketAddr)> {
 mod tests {
     use super::*;
     use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
@@ -221,6 +244,53 @@ mod tests {
             drop(group);
             assert_eq!(connections_held(leader, 10, |_| true).expect("counted"), 0, "{listen}");
             assert_eq!(Group::holding(listener).held(10, |_| true), 0, "{listen}");
+        }
+    }
+
+    /// What a program writes that is started so.
+    async fn output(script: &str, inherited: Inherited<'_>) -> String {
+        let command = ["sh", "-c", script].map(str::to_owned);
+        let environment = [("SAID", "so".to_owned())];
+        let launch = Launch { command: &command, environment: &environment, inherited, pipe_stdout: true };
+        let output = super::launch(&launch).expect("sh").wait_with_output().await.expect("output");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_program_takes_listeners_over_as_from_systemd() {
+        let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").expect("bind"));
+        let _reserved = Reserved::new(listeners.len()).expect("reserved");
+        let inode = |listener: &TcpListener| {
+            fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd()))
+                .expect("a descriptor")
+                .display()
+                .to_string()
+        };
+        // In another order than that of their numbers.
+        let order = [&listeners[2], &listeners[0], &listeners[1]];
+        let passed: Vec<Passed<'_>> = order
+            .iter()
+            .zip(["a", "b", "c"])
+            .map(|(listener, name)| Passed { listener: listener.as_fd(), name: name.to_owned() })
+            .collect();
+        let script = "[ $LISTEN_PID = $$ ] && echo $LISTEN_FDS $LISTEN_FDNAMES $SAID ${HOME:+home} && \
+            readlink /proc/self/fd/3 /proc/self/fd/4 /proc/self/fd/5";
+        let written = output(script, Inherited::Listeners(&passed)).await;
+        let home = if std::env::var_os("HOME").is_some() { " home" } else { "" };
+        let expected = format!("3 a:b:c so{home}\n{}\n", order.map(inode).join("\n"));
+        assert_eq!(written, expected);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_an_error_whatever_it_would_inherit() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let _reserved = Reserved::new(1).expect("reserved");
+        let passed = [Passed { listener: listener.as_fd(), name: "a".to_owned() }];
+        let command = ["/no/such/program".to_owned()];
+        for inherited in [Inherited::Listeners(&passed), Inherited::Same(&[listener.as_fd()])] {
+            let launch = Launch { command: &command, environment: &[], inherited, pipe_stdout: false };
+            let error = super::launch(&launch).expect_err("no such program");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
         }
     }
 

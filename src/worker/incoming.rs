@@ -1,4 +1,6 @@
-//! The connections that the master hands over.
+//! The connections that the master hands over, and those that the kernel gives to this worker.
+
+mod serve;
 
 use std::collections::VecDeque;
 use std::env;
@@ -13,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
+use super::doors::{Arrival, Doors};
 use super::drain::{Drain, DrainSource};
 use super::passing::{Passer, Passing};
 use super::stream::Stream;
@@ -44,6 +47,14 @@ pub enum AttachError {
         /// What is wrong with it.
         source: InheritError,
     },
+    /// The variable does not name listeners of this process.
+    #[error("HAFT_LISTEN_FDS={value} are not listeners of haft's: {source}")]
+    NotAListener {
+        /// What the variable holds.
+        value: String,
+        /// What is wrong with one of them.
+        source: InheritError,
+    },
     /// The channel cannot be waited for.
     #[error("the channel to the master cannot be used: {0}")]
     Channel(#[from] io::Error),
@@ -65,7 +76,8 @@ pub struct Connection {
 /// How long a worker has that ends itself at the last, and again between SIGTERM and SIGKILL.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// The connections that the master hands over to this worker.
+/// The connections of this worker: those that the master hands over and, with `--dispatch kernel`, those that the kernel
+/// steers to the worker's own listeners. They come the same way.
 ///
 /// The first call of [`Incoming::next`] or [`Incoming::accept`] tells the master that the worker is ready. A connection
 /// is acknowledged before it is yielded, so before its first byte can be read. It is also a listener for `axum::serve`.
@@ -78,7 +90,10 @@ pub struct Incoming {
     /// What the master must hear before anything else is yielded.
     unsaid: VecDeque<FromWorker>,
     window: Window,
+    /// With `--dispatch kernel`.
+    doors: Doors,
     reported_open: usize,
+    reported: Instant,
     ended: bool,
     drain: DrainSource,
     /// What this worker was told to tag with.
@@ -108,7 +123,8 @@ impl Incoming {
         inherit::outlive_parent();
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
         let tagging = tags::from_env(|name| env::var(name).ok());
-        Ok(Self { outlive: told.map(Duration::from_millis), tagging, ..Self::over(channel)? })
+        let doors = Doors::from_env()?;
+        Ok(Self { outlive: told.map(Duration::from_millis), tagging, doors, ..Self::over(channel)? })
     }
 
     /// Takes over a worker's end.
@@ -122,7 +138,9 @@ impl Incoming {
             queue: VecDeque::new(),
             unsaid: VecDeque::new(),
             window: Window::new(),
+            doors: Doors::default(),
             reported_open: 0,
+            reported: Instant::now(),
             ended: false,
             drain: DrainSource::new(),
             tagging: None,
@@ -178,11 +196,24 @@ impl Incoming {
                     Err(error) => tracing::warn!(client = %entry.client, %error, "a connection cannot be used"),
                 }
             }
-            if self.ended {
-                self.pass_the_last().await?;
-                return Ok(None);
+            let arrival = match self.ended {
+                // The master told to finish, and then there are no listeners; or it is gone, and then nobody else would
+                // take those who wait.
+                true => match self.doors.take_last().await? {
+                    None => {
+                        self.pass_the_last().await?;
+                        return Ok(None);
+                    }
+                    last => last,
+                },
+                false => self.listen().await?,
+            };
+            let Some(Arrival { descriptor, listener, client, local }) = arrival else { continue };
+            let entry = Entry { sequence: 0, listener, client, local };
+            match self.connection(descriptor, entry) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) => tracing::warn!(%client, %error, "a connection cannot be used"),
             }
-            self.listen().await?;
         }
     }
 
@@ -200,12 +231,12 @@ impl Incoming {
         Ok(None)
     }
 
-    /// Waits for something from the master, or for a reason to tell it something.
-    async fn listen(&mut self) -> io::Result<()> {
+    /// Waits for something from the master, for a reason to tell it something, or for a client at a listener.
+    async fn listen(&mut self) -> io::Result<Option<Arrival>> {
         let changed = self.reported_open != self.drain.open();
         let pause = match (self.window.is_shut() || self.passing.is_some(), changed) {
             (true, _) => LOOK_AGAIN,
-            (false, true) => REPORT_EVERY,
+            (false, true) => REPORT_EVERY.saturating_sub(self.reported.elapsed()),
             (false, false) => Duration::MAX,
         };
         let idle_from = self.idle_from.unwrap_or_else(Instant::now);
@@ -231,8 +262,10 @@ impl Incoming {
                     self.report();
                 }
             }
+            // Last: clients who keep coming must not keep the rest waiting.
+            arrival = self.doors.accept() => return arrival.map(Some),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn hear(&mut self, heard: Result<Option<Heard>, ChannelError>) -> io::Result<()> {
@@ -247,12 +280,14 @@ impl Incoming {
             Ok(Some(Heard::Drain { within_ms })) => {
                 let within = Duration::from_millis(within_ms.into());
                 self.ended = true;
+                self.doors.close();
                 self.drain.request(Some(within));
                 // The master may be gone by then.
                 if self.outlive.take().is_some() {
                     tokio::spawn(end_oneself(within));
                 }
             }
+            Ok(Some(Heard::Ping)) => self.report(),
             Err(ChannelError::Closed) => self.master_gone(),
             // The master died with unread words of ours in its end. What it had sent is still there, and then the end.
             Err(ChannelError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
@@ -275,7 +310,7 @@ impl Incoming {
     }
 
     fn report(&mut self) {
-        self.reported_open = self.drain.open();
+        (self.reported_open, self.reported) = (self.drain.open(), Instant::now());
         self.unsaid.push_back(FromWorker::Taken {
             below: self.window.received(),
             limit: self.window.limit(),
@@ -363,36 +398,6 @@ async fn end_oneself(outlive: Duration) {
     raise(Signal::SIGTERM).ok();
     tokio::time::sleep(LAST_MOMENT).await;
     raise(Signal::SIGKILL).ok();
-}
-
-/// `axum::serve(incoming, app)`: the client's address is there as `ConnectInfo<EndAddr>`.
-impl axum::serve::Listener for Incoming {
-    type Io = Stream;
-    type Addr = EndAddr;
-
-    /// Never yields again once the worker is to finish: shut the server down with [`Drain::requested_only`].
-    async fn accept(&mut self) -> (Stream, EndAddr) {
-        match self.next().await {
-            Ok(Some(Connection { stream, client, .. })) => return (stream, client),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%error, "the channel to the master failed");
-                self.ended = true;
-                self.drain.request(None);
-            }
-        }
-        std::future::pending().await
-    }
-
-    fn local_addr(&self) -> io::Result<EndAddr> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the master owns the listeners; each connection has its own"))
-    }
-}
-
-impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Incoming>> for EndAddr {
-    fn connect_info(stream: axum::serve::IncomingStream<'_, Incoming>) -> Self {
-        *stream.remote_addr()
-    }
 }
 
 #[cfg(test)]

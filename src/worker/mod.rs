@@ -16,6 +16,7 @@
 //! ([`Drain::session`]), so that a reload costs none of them; `examples/socketio.rs` shows how.
 
 pub mod builtin;
+mod doors;
 mod drain;
 mod incoming;
 mod passing;

@@ -109,6 +109,14 @@ class Deaf(Worker):
         super().hear()
 
 
+class Unaware(Worker):
+    """Knows nothing of listeners of its own, as a worker that was written before there were any."""
+
+    def __init__(self):
+        os.environ.pop("HAFT_LISTEN_FDS")
+        super().__init__()
+
+
 class Shut(Worker):
     """Is ready, and when there is a file `shut` closes its end for what comes, or both ways, or its descriptor only."""
 
@@ -181,7 +189,7 @@ class Hasty(Worker):
         super().say(kind, layout, *numbers)
 
 
-EVERY_WORKER = {"plain": Worker, "gate": Gated, "deaf": Deaf, "sick": Sick, "fated": Fated}
+EVERY_WORKER = {"plain": Worker, "gate": Gated, "deaf": Deaf, "sick": Sick, "fated": Fated, "unaware": Unaware}
 FIRST_WORKER = {"mute": Mute, "absent": Absent, "liar": Liar, "shut": Shut, "hostile": Hostile, "hasty": Hasty}
 
 if __name__ == "__main__":

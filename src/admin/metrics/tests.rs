@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 40] = [
+    let promised: [(&str, &str, &[&str]); 42] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -30,6 +30,8 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_connections_held", "gauge", &[]),
         ("haft_connections_redelivered_total", "counter", &["state"]),
         ("haft_connections_returned_total", "counter", &[]),
+        ("haft_connections_rescued_total", "counter", &[]),
+        ("haft_accept_queue_length", "gauge", &["slot"]),
         ("haft_accept_errors_total", "counter", &["reason"]),
         ("haft_connections_routed_total", "counter", &["by"]),
         ("haft_connections_passed_total", "counter", &[]),
@@ -74,7 +76,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
 #[test]
 fn the_numbers_are_the_snapshots() {
     let page = read(example::snapshot(), Format::Text);
-    let expected: [Expected; 38] = [
+    let expected: [Expected; 40] = [
         ("haft_connections_accepted_total", &[], 100.0),
         ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
         ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -83,6 +85,8 @@ fn the_numbers_are_the_snapshots() {
         ("haft_connections_redelivered_total", &[("state", "unread")], 6.0),
         ("haft_connections_redelivered_total", &[("state", "unacknowledged")], 7.0),
         ("haft_connections_returned_total", &[], 8.0),
+        ("haft_connections_rescued_total", &[], 20.0),
+        ("haft_accept_queue_length", &[("slot", "0")], 27.0),
         ("haft_accept_errors_total", &[("reason", "aborted")], 9.0),
         ("haft_connections_routed_total", &[("by", "session")], 21.0),
         ("haft_connections_passed_total", &[], 22.0),

@@ -24,6 +24,7 @@ pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 8 + 2 * ADDRESS_LEN;
 const CONNECTIONS: u8 = 1;
 const DRAIN: u8 = 2;
 const LINGER: u8 = 3;
+const PING: u8 = 4;
 const READY: u8 = 129;
 const TAKEN: u8 = 130;
 const RETURNED: u8 = 131;
@@ -89,6 +90,8 @@ pub enum FromMaster {
         /// Milliseconds until DRAIN comes at the latest.
         within_ms: u32,
     },
+    /// Say something, with TAKEN.
+    Ping,
 }
 
 impl FromMaster {
@@ -118,6 +121,11 @@ impl FromMaster {
         with_time(LINGER, within_ms)
     }
 
+    /// A PING frame.
+    pub fn ping() -> [u8; HEADER_LEN] {
+        header(PING, 0, 0)
+    }
+
     /// Reads a frame.
     pub fn read(frame: &[u8]) -> Result<Self, FrameError> {
         let (Header { kind, count, .. }, body) = split(frame)?;
@@ -133,6 +141,7 @@ impl FromMaster {
             }
             DRAIN => Ok(Self::Drain { within_ms: within_ms()? }),
             LINGER => Ok(Self::Linger { within_ms: within_ms()? }),
+            PING => body.is_empty().then_some(Self::Ping).ok_or(length),
             _ => Err(FrameError::Kind(kind)),
         }
     }

@@ -47,6 +47,11 @@ impl MasterEnd {
         scm::send(self.channel.as_fd(), &FromMaster::linger(within_ms), std::iter::empty())
     }
 
+    /// Asks the worker to say something.
+    pub fn send_ping(&self) -> io::Result<Sent> {
+        scm::send(self.channel.as_fd(), &FromMaster::ping(), std::iter::empty())
+    }
+
     /// Takes one frame of the worker's, if there is one.
     ///
     /// With [`FromWorker::Passed`], and with nothing else, comes the connection; `None` with it: this process was short

@@ -11,7 +11,8 @@
 //! `HAFT_DRAIN_TIMEOUT` (milliseconds that it may go on when its master has died; a worker that stood still at that
 //! moment gets SIGHUP from the kernel, which it should survive). All are decimal. With `--affinity session` there is also
 //! `HAFT_TAG_KEY`, 64 hexadecimal digits: the key that session ids are tagged with ([`crate::route::Tagger`] says how).
-//! It is a secret, so it is to be cleared at the latest before the worker starts a child. The descriptor comes
+//! It is a secret, so it is to be cleared at the latest before the worker starts a child. With `--dispatch kernel` there
+//! is `HAFT_LISTEN_FDS`: see [below](#listeners-of-the-workers-own). The descriptor comes
 //! non-blocking and without close-on-exec. The worker should clear the variables from its environment and make the
 //! descriptor close-on-exec, so that its own children do not hold the channel. It may make it blocking: the master does
 //! not mind, and never lets a worker wait for long.
@@ -38,6 +39,7 @@
 //! | 1 | CONNECTIONS | `count` entries of 64 bytes, 1 to 253; as many descriptors in SCM_RIGHTS, in the same order |
 //! | 2 | DRAIN | u32: milliseconds until the worker is made to end |
 //! | 3 | LINGER | u32: milliseconds until DRAIN comes at the latest |
+//! | 4 | PING | nothing; only with `--dispatch kernel` |
 //!
 //! From the worker:
 //!
@@ -111,6 +113,22 @@
 //!     before, and closes its copy at once after. The master gives it to the worker that the tag names if that one lives,
 //!     else to whom a new connection of that slot would go. It comes as any other connection does, under a new sequence
 //!     number. Only a connection that this worker was given may be passed.
+//!
+//! # Listeners of the worker's own
+//!
+//! With `--dispatch kernel` the worker has a listener for each `--listen`, to which the kernel steers the clients of its
+//! slot. `HAFT_LISTEN_FDS` names their descriptors in the order of `--listen`, with commas between (`5,6`). They come
+//! non-blocking and without close-on-exec, as the channel does, and are shared with the master and with the slot's other
+//! workers: one that another was quicker to take is EAGAIN.
+//!
+//! * From READY on the worker accepts from them. The master hears nothing of such a connection, but of their number in
+//!   `open`.
+//! * After DRAIN the worker closes them at once: who waits there is served by its replacement, or was handed over before.
+//!   At the end of the stream without a DRAIN nobody else would serve those who wait: it accepts until there are none,
+//!   and then closes them.
+//! * PING asks for a TAKEN at once, with whatever is true. The master sends one when clients wait at the listener, and
+//!   takes a worker that does not answer to hang (`--hang-timeout`).
+//! * CONNECTIONS come all the same: those of a slot whose worker is gone or hangs.
 
 mod frame;
 mod master_end;

@@ -30,6 +30,8 @@ pub enum Heard {
         /// Milliseconds until DRAIN comes at the latest.
         within_ms: u32,
     },
+    /// Say something.
+    Ping,
 }
 
 impl WorkerEnd {
@@ -71,6 +73,7 @@ impl WorkerEnd {
             FromMaster::Connections(entries) => Ok(Some(Heard::Connections(entries, descriptors))),
             FromMaster::Drain { within_ms } => Ok(Some(Heard::Drain { within_ms })),
             FromMaster::Linger { within_ms } => Ok(Some(Heard::Linger { within_ms })),
+            FromMaster::Ping => Ok(Some(Heard::Ping)),
         }
     }
 }

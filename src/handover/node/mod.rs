@@ -29,6 +29,7 @@
 //!    to their end are forwarded, since Node dies of a malformed one.
 
 mod compose;
+mod effect;
 mod frame;
 mod message;
 mod outgoing;
@@ -44,6 +45,7 @@ mod v8;
 #[cfg(test)]
 mod tests;
 
+pub use effect::{Effect, ReturnReason};
 pub use frame::{Frame, FrameError, Frames, MOST_FRAME, Piece, Reader};
 pub use message::{AddressType, Query, Routing};
 pub use outgoing::Split;
@@ -51,7 +53,7 @@ pub use raw::{Malformed, Raw};
 pub use relay::{Notice, Relay, To};
 pub use say::{Answer, Outcome, SharedKind, Sockname};
 pub use servers::{Decision, Left, Refusal, ServerId, Servers};
-pub use session::{Delivery, Effect, Handle, MOST_QUEUED, ReturnReason, Session, Violation};
+pub use session::{Delivery, Handle, MOST_QUEUED, Session, Violation};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
 

@@ -182,6 +182,16 @@ impl Voice {
         message.finish();
     }
 
+    /// Asks the worker to say something: it says that a descriptor did not arrive, since none goes with this.
+    ///
+    /// The next descriptor must not be sent before it has said so. The two could come in one read, and the descriptor
+    /// would be taken for that of this message.
+    pub fn ping(&self, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", "NODE_HANDLE").text("type", "net.Native").open("msg");
+        message.close().finish();
+    }
+
     /// Acknowledges a descriptor of the worker's: once for each, or the worker dies.
     pub fn acknowledge_handle(&self, out: &mut Vec<u8>) {
         Composer::begin(self.serialization, out).text("cmd", "NODE_HANDLE_ACK").finish();

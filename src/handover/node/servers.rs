@@ -10,6 +10,8 @@
 //!   In both cases the caller is told, and decides.
 //! * With `--listen`, the program's first TCP server is served from haft's own listeners, whatever it asked for. It is
 //!   told their address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]).
+//! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
+//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,6 +23,10 @@ use crate::lifecycle::pool::WorkerId;
 
 /// Most servers at a time, over all workers: a program has a few.
 const MOST_SERVERS: usize = 256;
+
+/// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
+/// its lib/net.js).
+const ANOTHER_PORT: &str = "with --dispatch kernel the program must ask for the port of --listen, or for port 0";
 
 /// A server's number. No other has or had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +81,8 @@ pub struct Servers {
     own: Option<Sockname>,
     /// The folder that Unix paths are relative to.
     folder: PathBuf,
+    /// Whether the workers accept TCP connections by themselves.
+    share: bool,
     servers: BTreeMap<ServerId, Server>,
     last: u64,
 }
@@ -92,7 +100,7 @@ enum Source {
     /// Connections are handed over. The program is told this address, with this port if that is not its own.
     Stream { sockname: Option<Sockname>, port: Option<u16> },
     /// Every worker gets a copy of the socket.
-    Udp,
+    Shared(SharedKind),
 }
 
 impl Servers {
@@ -102,7 +110,12 @@ impl Servers {
     /// program is told it, but for the port, which is the one that it asked for, if it asked for one.
     /// `folder`: the working directory, as Node's primary a long Unix path is written relative to it.
     pub fn new(own: Option<Sockname>, folder: PathBuf) -> Self {
-        Self { own, folder, servers: BTreeMap::new(), last: ServerId::OWN.0 }
+        Self { own, folder, share: false, servers: BTreeMap::new(), last: ServerId::OWN.0 }
+    }
+
+    /// From now on the workers get listeners for their TCP servers, and accept by themselves.
+    pub fn share_listeners(&mut self) {
+        self.share = true;
     }
 
     /// A worker wants to listen.
@@ -115,9 +128,15 @@ impl Servers {
             };
         }
         if self.is_for_own(worker, query) {
-            let data = self.servers.remove(&ServerId::OWN).and_then(|server| server.data);
             let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-            let source = Source::Stream { sockname: self.own.clone(), port };
+            let source = match self.share {
+                true if port.is_some() && port != self.own_port() => {
+                    return refuse(key, libc::EADDRINUSE, ANOTHER_PORT);
+                }
+                true => Source::Shared(SharedKind::Listener),
+                false => Source::Stream { sockname: self.own.clone(), port },
+            };
+            let data = self.servers.remove(&ServerId::OWN).and_then(|server| server.data);
             self.insert(ServerId::OWN, worker, query, source, data);
             return Decision::Join(ServerId::OWN);
         }
@@ -137,7 +156,11 @@ impl Servers {
         result: Result<Option<Sockname>, i32>,
     ) -> Result<ServerId, Refusal> {
         let sockname = result.map_err(|errno| Refusal { key: key(query), errno, why: "it cannot be opened" })?;
-        let source = if is_udp(query) { Source::Udp } else { Source::Stream { sockname, port: None } };
+        let source = match query.address_type {
+            AddressType::Udp4 | AddressType::Udp6 => Source::Shared(SharedKind::Udp),
+            AddressType::Tcp4 | AddressType::Tcp6 if self.share => Source::Shared(SharedKind::Listener),
+            _ => Source::Stream { sockname, port: None },
+        };
         self.last += 1;
         let id = ServerId(self.last);
         self.insert(id, worker, query, source, None);
@@ -149,7 +172,7 @@ impl Servers {
         let server = self.servers.get(&server)?;
         let outcome = match &server.source {
             Source::Stream { sockname, port } => Outcome::HandOver { sockname: sockname.as_ref(), port: *port },
-            Source::Udp => Outcome::Shared(SharedKind::Udp),
+            Source::Shared(kind) => Outcome::Shared(*kind),
         };
         Some(Answer { key: &server.key, data: server.data.as_deref(), outcome })
     }
@@ -207,6 +230,13 @@ impl Servers {
             Some(own) => own.holders.is_empty() && self.of_worker(worker).next().is_none(),
         };
         self.own.is_some() && is_tcp && is_free
+    }
+
+    fn own_port(&self) -> Option<u16> {
+        match &self.own {
+            Some(Sockname::Ip(addr)) => Some(addr.port()),
+            Some(Sockname::Unix(_)) | None => None,
+        }
     }
 
     fn insert(&mut self, id: ServerId, worker: WorkerId, query: &Query<'_>, source: Source, data: Option<Vec<u8>>) {

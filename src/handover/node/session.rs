@@ -8,14 +8,14 @@
 //! descriptor. After a worker's death its channel must be read to the end first; what is then still in flight was never
 //! touched.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Serialization;
+use super::effect::{Effect, ReturnReason};
 use super::frame::Frame;
-use super::message::{Query, Routing, WorkerMessage};
+use super::message::WorkerMessage;
 use super::outgoing::{Chunk, Outgoing, Split};
 use super::raw::Malformed;
 use super::relay::Notice;
@@ -67,15 +67,6 @@ pub enum Delivery<'a> {
     Message,
 }
 
-/// Why a connection came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReturnReason {
-    /// The worker could not receive the descriptor: it is short of them. Try again after a while.
-    NoDescriptor,
-    /// The server was closed, or has as many connections as it wants: give it to another worker.
-    NotAccepted,
-}
-
 /// What a descriptor on its way is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handle {
@@ -88,75 +79,6 @@ pub enum Handle {
         /// The query's number.
         query: u64,
     },
-}
-
-/// What a message of the worker's means for others.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect<'f> {
-    /// Nothing.
-    Nothing,
-    /// The worker's Node has started.
-    Online,
-    /// The program wants to listen: ask [`super::Servers`], then [`Session::answer`].
-    Ask(Query<'f>),
-    /// The program listens; from now on it serves.
-    Listening(Query<'f>),
-    /// The program closed a server.
-    Closed {
-        /// Its key.
-        key: Cow<'f, str>,
-    },
-    /// The connection is the worker's.
-    Taken {
-        /// Its sequence number.
-        connection: u64,
-    },
-    /// The connection is ours again, untouched.
-    Returned {
-        /// Its sequence number.
-        connection: u64,
-        /// Why.
-        why: ReturnReason,
-    },
-    /// The worker did not get the socket of a server: answer again after a while.
-    ServerReturned {
-        /// Which server.
-        server: ServerId,
-        /// The query's number.
-        query: u64,
-    },
-    /// The program is leaving of its own will; it was answered already.
-    Leaving,
-    /// The program says that it is ready.
-    Ready,
-    /// The program finishes and wants to be replaced.
-    WantsReplacement,
-    /// The worker has this session (`@socket.io/sticky`).
-    SessionOpened {
-        /// The session's id.
-        sid: Cow<'f, str>,
-    },
-    /// The session has ended.
-    SessionClosed {
-        /// The session's id.
-        sid: Cow<'f, str>,
-    },
-    /// haft's preload is in the process, and the program's Engine.IO tags its sessions: [`Session::linger`] means
-    /// something to it.
-    Tags,
-    /// The process has as many Engine.IO sessions (haft's preload).
-    Sessions {
-        /// Their number.
-        count: u64,
-    },
-    /// No session is left, after [`Session::linger`] (haft's preload).
-    Idle,
-    /// To be forwarded as it is, where [`super::Relay::route`] says.
-    Relay(Routing<'f>),
-    /// The program sent a descriptor: it was acknowledged already, and is to be closed.
-    Descriptor,
-    /// A message that is for nobody here.
-    Message,
 }
 
 /// What is sent with a connection, and not yet answered.
@@ -180,6 +102,8 @@ pub struct Session {
     next_connection: u64,
     in_flight: usize,
     leaving: bool,
+    /// A ping is on its way: no descriptor may follow it before it was answered.
+    pinging: bool,
     /// The frame that goes with each connection, in the styles that have one.
     message: Arc<[u8]>,
 }
@@ -197,6 +121,7 @@ impl Session {
             next_connection: 0,
             in_flight: 0,
             leaving: false,
+            pinging: false,
             message,
         }
     }
@@ -208,12 +133,26 @@ impl Session {
 
     /// How many more connections may be in flight, if `most` may at once.
     pub fn room(&self, most: usize) -> usize {
+        let most = if self.pinging { 0 } else { most };
         most.saturating_sub(self.in_flight.max(self.unacknowledged.len()))
     }
 
     /// Whether the worker is leaving, by its own will or ours.
     pub fn is_leaving(&self) -> bool {
         self.leaving
+    }
+
+    /// Asks the worker to say something ([`Effect::Pong`]), unless it was asked already.
+    pub fn ping(&mut self) {
+        if !std::mem::replace(&mut self.pinging, true) {
+            let voice = &self.voice;
+            self.outgoing.plain(|out| voice.ping(out));
+        }
+    }
+
+    /// Whether a ping is on its way. Meanwhile no answer with a socket may be given, nor a connection.
+    pub fn is_pinging(&self) -> bool {
+        self.pinging
     }
 
     /// Takes in one frame of the worker's. After an error the worker must be ended.
@@ -374,8 +313,12 @@ impl Session {
         })
     }
 
-    /// The oldest descriptor did not arrive.
+    /// The oldest descriptor did not arrive, or there was none to arrive.
     fn not_arrived(&mut self) -> Result<Effect<'static>, Violation> {
+        // Those before the ping were acknowledged before it, and there is none behind it.
+        if self.unacknowledged.is_empty() && std::mem::take(&mut self.pinging) {
+            return Ok(Effect::Pong);
+        }
         let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
         Ok(match passing.handle {
             Handle::Server { server, query } => Effect::ServerReturned { server, query },

@@ -23,6 +23,8 @@ pub(super) struct HaftLink {
     open: Option<u32>,
     /// Most connections in one frame: fewer after the kernel found a frame too long.
     batch: usize,
+    /// The worker is to be asked to say something.
+    ping: bool,
     /// What the worker is to be told of its end.
     word: Option<Word>,
     /// It tags its sessions.
@@ -42,7 +44,16 @@ enum Word {
 
 impl HaftLink {
     pub(super) fn new(end: MasterEnd) -> Self {
-        Self { end, ready: false, open: None, batch: MAX_CONNECTIONS, word: None, tags: false, may_be_idle: false }
+        Self {
+            end,
+            ready: false,
+            open: None,
+            batch: MAX_CONNECTIONS,
+            ping: false,
+            word: None,
+            tags: false,
+            may_be_idle: false,
+        }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -67,7 +78,7 @@ impl HaftLink {
         loop {
             let count = outbox.room(max_in_flight).min(held.len()).min(self.batch);
             if count == 0 {
-                return self.send_word();
+                return self.send_rest();
             }
             let first = outbox.next_sequence();
             let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
@@ -89,21 +100,32 @@ impl HaftLink {
     pub(super) fn linger(&mut self, at_most: Duration) -> Result<Obstacle, LinkError> {
         self.word = Some(Word::Linger(at_most));
         self.may_be_idle = true;
-        self.send_word()
+        self.send_rest()
     }
 
     pub(super) fn drain(&mut self, within: Duration) -> Result<Obstacle, LinkError> {
         self.word = Some(Word::Drain(within));
-        self.send_word()
+        self.send_rest()
+    }
+
+    pub(super) fn ping(&mut self) -> Result<Obstacle, LinkError> {
+        self.ping = true;
+        self.send_rest()
     }
 
     /// Whether something is still to be told that is no connection.
     pub(super) fn has_unsent(&self) -> bool {
-        self.word.is_some()
+        self.word.is_some() || self.ping
     }
 
-    /// Tells the worker of its end, if it is to be told.
-    pub(super) fn send_word(&mut self) -> Result<Obstacle, LinkError> {
+    /// Asks the worker to say something, and tells it of its end, if it is to be asked and told so.
+    pub(super) fn send_rest(&mut self) -> Result<Obstacle, LinkError> {
+        if self.ping {
+            match self.end.send_ping()? {
+                Sent::Bytes(_) => self.ping = false,
+                Sent::Full | Sent::TooLong | Sent::TooManyInFlight => return Ok(Obstacle::ChannelFull),
+            }
+        }
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let sent = match self.word {
             None => return Ok(Obstacle::None),
@@ -139,6 +161,7 @@ impl HaftLink {
                 FromWorker::Taken { below, limit, open } => {
                     in_flight.outbox.raise_limit(limit)?;
                     self.open = Some(open);
+                    *in_flight.spoke = true;
                     in_flight.taken(below, now)?;
                 }
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,

@@ -21,6 +21,8 @@ pub(super) struct InFlight<'a> {
     /// Connections of other workers' sessions that this one passes on.
     pub passed: &'a mut Vec<Connection>,
     pub rests_until: &'a mut Option<Instant>,
+    /// Set when the worker has said what answers a ping.
+    pub spoke: &'a mut bool,
     /// Set when the worker has closed its end.
     pub ended: &'a mut bool,
 }

@@ -1,59 +1,34 @@
 //! One worker as the master's hand-over sees it: its channel, and the connections in flight to it.
 
+mod error;
 mod haft;
 mod in_flight;
+mod listen_fds;
 mod node;
 mod opening;
+mod sessions;
+mod silence;
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+pub use self::error::LinkError;
 use self::haft::HaftLink;
 use self::in_flight::{InFlight, give_back};
+use self::listen_fds::ListenFdsLink;
 use self::node::{Life, NodeLink};
 use self::opening::Opening;
+use self::sessions::Lingering;
 use super::connection::Connection;
 use super::ledger::Ledger;
 use super::node::NodeDesk;
-use crate::handover::haft::{ChannelError, MasterEnd};
-use crate::handover::outbox::{Outbox, Violation};
+use crate::handover::haft::MasterEnd;
+use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
+use crate::sys::notify::NotifySocket;
 use crate::sys::poller::Interest;
-
-/// Why a worker is not to be trusted any further.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// Its channel failed, or it sent no proper frame.
-    #[error(transparent)]
-    Channel(#[from] ChannelError),
-    /// It said what cannot be.
-    #[error("broke the hand-over protocol: {0}")]
-    Violation(#[from] Violation),
-    /// It said something before it was ready.
-    #[error("broke the hand-over protocol: it spoke before it was ready")]
-    NotReadyYet,
-    /// It said what only a worker says that tags its sessions, or was told to linger.
-    #[error("broke the hand-over protocol: it said what it was not asked for")]
-    NotAsked,
-    /// It said a second time that it is ready.
-    #[error("broke the hand-over protocol: it said that it is ready a second time")]
-    ReadyTwice,
-    /// A Node worker said what cannot be.
-    #[error("broke Node's cluster protocol: {0}")]
-    Node(String),
-    /// What a Node worker wrote cannot be cut into messages.
-    #[error("broke Node's cluster protocol: {0}")]
-    NodeFrame(#[from] crate::handover::node::FrameError),
-    /// A message with a descriptor was cut in two.
-    #[error("cannot be sent to any more: {0}")]
-    Split(#[from] crate::handover::node::Split),
-    /// Nothing can be sent to it.
-    #[error("takes nothing any more: {0}")]
-    Send(#[from] io::Error),
-}
 
 /// What stands in the way of sending more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +61,7 @@ pub enum News {
 enum End {
     Haft(HaftLink),
     Node(Box<NodeLink>),
+    ListenFds(ListenFdsLink),
 }
 
 /// A worker's channel and what is in flight on it.
@@ -110,6 +86,8 @@ pub struct Link {
     rests_until: Option<Instant>,
     /// Since when the worker has had connections to take and has acknowledged none.
     silent_since: Option<Instant>,
+    /// Since when a ping has not been answered.
+    pinged_since: Option<Instant>,
     /// Whether it counts as hung.
     pub is_hung: bool,
     ended: bool,
@@ -117,14 +95,6 @@ pub struct Link {
     finishes: bool,
     lingers: Option<Lingering>,
     opening: Opening,
-}
-
-/// A worker that was replaced, and goes on with the sessions that it has.
-#[derive(Debug, Clone, Copy)]
-struct Lingering {
-    until: Instant,
-    /// How long it has to finish after that.
-    within: Duration,
 }
 
 impl Link {
@@ -135,7 +105,27 @@ impl Link {
 
     /// A link in the `node` dialect over a new channel.
     pub fn node(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
-        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, channel, desk))))
+        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, slot, channel, desk))))
+    }
+
+    /// No channel: the worker takes its listeners over. `wait_ready`: it says itself that it is ready.
+    pub fn listen_fds(worker: WorkerId, slot: Slot, socket: NotifySocket, wait_ready: bool, now: Instant) -> Self {
+        Self::over(worker, slot, End::ListenFds(ListenFdsLink::new(socket, wait_ready, now)))
+    }
+
+    /// The worker's process is this one.
+    pub fn set_pid(&mut self, pid: u32) {
+        if let End::ListenFds(end) = &mut self.end {
+            end.set_leader(pid);
+        }
+    }
+
+    /// Whether connections can be handed over to the worker.
+    pub fn takes_connections(&self) -> bool {
+        match &self.end {
+            End::Haft(_) | End::Node(_) => true,
+            End::ListenFds(_) => false,
+        }
     }
 
     fn over(worker: WorkerId, slot: Slot, end: End) -> Self {
@@ -151,22 +141,13 @@ impl Link {
             outbox: Outbox::new(),
             rests_until: None,
             silent_since: None,
+            pinged_since: None,
             is_hung: false,
             ended: false,
             finishes: false,
             lingers: None,
             opening: Opening::default(),
         }
-    }
-
-    /// How long the worker has had connections to take and has acknowledged none.
-    pub fn silence(&self, now: Instant) -> Duration {
-        self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-    }
-
-    /// The master itself was away until now: whoever was silent meanwhile was not asked.
-    pub fn forgive(&mut self, now: Instant) {
-        self.silent_since = self.silent_since.map(|_| now);
     }
 
     /// Connections sent and not yet acknowledged.
@@ -184,7 +165,7 @@ impl Link {
     pub fn open(&self) -> Option<u32> {
         match &self.end {
             End::Haft(end) => end.open(),
-            End::Node(_) => None,
+            End::Node(_) | End::ListenFds(_) => None,
         }
     }
 
@@ -193,8 +174,13 @@ impl Link {
         match &self.end {
             End::Haft(_) => {
                 "a program that is run by haft takes its connections from haft's channel (HAFT_CHANNEL_FD); if it is \
-                 a Node program behind a wrapper, say so with --dialect node"
+                 a Node program behind a wrapper, say so with --dialect node; one that can take a listener over \
+                 (LISTEN_FDS, descriptor 3) needs --dispatch kernel --dialect listen-fds"
             }
+            End::ListenFds(end) if end.waits_for_ready() => {
+                "with --wait-ready it must say READY=1 (sd_notify) itself, to NOTIFY_SOCKET"
+            }
+            End::ListenFds(_) => "it says nothing and has lived for too short a time",
             End::Node(end) => match end.life() {
                 Life::Starting => "its Node has not started; does a wrapper stand between haft and node?",
                 Life::Online => {
@@ -212,10 +198,11 @@ impl Link {
     }
 
     /// Whether the worker is ready because nothing has been heard of it for long enough.
-    pub fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
-        match &mut self.end {
-            End::Haft(_) => false,
-            End::Node(end) => end.ready_by_silence(desk, now),
+    pub fn ready_by_silence(&mut self, desk: Option<&NodeDesk>, now: Instant) -> bool {
+        match (&mut self.end, desk) {
+            (End::Haft(_), _) | (End::Node(_), None) => false,
+            (End::Node(end), Some(desk)) => end.ready_by_silence(desk, now),
+            (End::ListenFds(end), _) => end.ready_by_silence(now),
         }
     }
 
@@ -259,7 +246,7 @@ impl Link {
         self.obstacle = match (&mut self.end, desk) {
             (End::Haft(end), _) => end.send(&mut self.outbox, held, max_in_flight)?,
             (End::Node(end), Some(desk)) => end.send(&mut self.outbox, held, desk, max_in_flight)?,
-            (End::Node(_), None) => Obstacle::None,
+            (End::Node(_), None) | (End::ListenFds(_), _) => Obstacle::None,
         };
         if self.outbox.in_flight() > 0 {
             self.silent_since.get_or_insert(now);
@@ -273,9 +260,9 @@ impl Link {
             return Ok(());
         }
         match (&mut self.end, desk) {
-            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_word()?,
+            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_rest()?,
             (End::Node(end), Some(desk)) if end.has_unsent() => self.obstacle = end.flush(&self.outbox, desk)?,
-            (End::Haft(_) | End::Node(_), _) => {}
+            (End::Haft(_) | End::Node(_) | End::ListenFds(_), _) => {}
         }
         Ok(())
     }
@@ -288,72 +275,10 @@ impl Link {
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
     pub fn mail(&mut self, mail: &super::node::Mail) -> bool {
         match (&mut self.end, mail) {
-            (End::Haft(_), _) => true,
+            (End::Haft(_) | End::ListenFds(_), _) => true,
             (End::Node(end), super::node::Mail::Message(_, whole)) => end.forward(whole),
             (End::Node(end), super::node::Mail::Notice(notice)) => end.notify(notice),
         }
-    }
-
-    /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
-    pub fn tells_sessions(&self) -> bool {
-        match &self.end {
-            End::Haft(end) => end.tags(),
-            End::Node(end) => end.tells_sessions(),
-        }
-    }
-
-    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot.
-    pub fn takes_sessions(&self) -> bool {
-        let is_ready = match &self.end {
-            End::Haft(end) => end.is_ready(),
-            End::Node(end) => end.life() == Life::Ready,
-        };
-        is_ready && !self.finishes && !self.ended && self.tells_sessions()
-    }
-
-    /// Whether the worker can go on with its sessions once it is replaced, and says when none is left.
-    pub fn can_linger(&self) -> bool {
-        let tags = match &self.end {
-            End::Haft(end) => end.tags(),
-            End::Node(end) => end.tags(),
-        };
-        tags && self.takes_sessions()
-    }
-
-    /// How many sessions the worker has, as far as it is known: what it told, and what was sent to it lately. Of haft's
-    /// own dialect its connections are counted, which is much the same.
-    pub fn sessions(&self, now: Instant) -> u64 {
-        let told = match &self.end {
-            End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
-            End::Node(end) => end.sessions(),
-        };
-        told + self.opening.lately(now)
-    }
-
-    /// A session is about to be opened there.
-    pub fn opening(&mut self, now: Instant) {
-        self.opening.note(now);
-    }
-
-    /// Tells the worker that it was replaced; see [`super::dispatch::Dispatch::linger`].
-    pub fn linger(&mut self, until: Instant, within: Duration, now: Instant) -> Result<(), LinkError> {
-        self.lingers = Some(Lingering { until, within });
-        match &mut self.end {
-            End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) => end.linger(),
-        }
-        Ok(())
-    }
-
-    /// The worker finishes of its own will.
-    pub fn leaves(&mut self) {
-        self.finishes = true;
-    }
-
-    /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Tells so once.
-    pub fn lingered(&mut self, always: bool, now: Instant) -> Option<Duration> {
-        let Lingering { until, within } = self.lingers.take_if(|lingering| always || now >= lingering.until)?;
-        Some(until.saturating_duration_since(now) + within)
     }
 
     /// Tells the worker to finish, after what was sent before.
@@ -364,6 +289,8 @@ impl Link {
             End::Haft(end) => self.obstacle = end.drain(within)?,
             // It is sent with the next flush; Node knows no time.
             End::Node(end) => end.drain(),
+            // It is told by a signal.
+            End::ListenFds(_) => {}
         }
         Ok(())
     }
@@ -378,7 +305,7 @@ impl Link {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<bool, LinkError> {
-        let settled = self.outbox.settled();
+        let (settled, mut spoke) = (self.outbox.settled(), false);
         let mut in_flight = InFlight {
             slot: self.slot,
             worker: self.worker,
@@ -387,6 +314,7 @@ impl Link {
             ledger,
             passed: &mut self.passed,
             rests_until: &mut self.rests_until,
+            spoke: &mut spoke,
             ended: &mut self.ended,
         };
         let heard = match (&mut self.end, desk) {
@@ -398,7 +326,9 @@ impl Link {
                 heard
             }
             (End::Node(_), None) => Ok(true),
+            (End::ListenFds(end), _) => end.receive(news),
         };
+        self.pinged_since.take_if(|_| spoke);
         if self.outbox.settled() > settled {
             self.silent_since = (self.outbox.in_flight() > 0).then_some(now);
         }
@@ -428,7 +358,7 @@ impl Link {
         let unread_from = match &mut self.end {
             End::Haft(end) => end.unread_from().unwrap_or(u64::MAX),
             // A Node worker's queue dies with it: what was in it cannot be told from what it had received.
-            End::Node(_) => u64::MAX,
+            End::Node(_) | End::ListenFds(_) => u64::MAX,
         };
         let mut unread = 0;
         let connections: Vec<Connection> = self
@@ -457,6 +387,7 @@ impl AsFd for Link {
         match &self.end {
             End::Haft(end) => end.as_fd(),
             End::Node(end) => end.as_fd(),
+            End::ListenFds(end) => end.as_fd(),
         }
     }
 }

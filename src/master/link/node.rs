@@ -11,6 +11,7 @@ use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::master::node::NodeDesk;
+use crate::route::Slot;
 use crate::sys::scm::{self, Received, Sent};
 
 /// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
@@ -20,10 +21,11 @@ const MOST_READS: u32 = 16;
 #[derive(Debug)]
 pub(super) struct NodeLink {
     worker: WorkerId,
+    slot: Slot,
     channel: OwnedFd,
     reader: Reader,
     session: Session,
-    /// Sockets of servers that the worker could not receive, to be sent again.
+    /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     life: Life,
     /// When the worker last said something.
@@ -57,9 +59,10 @@ pub(super) enum Life {
 }
 
 impl NodeLink {
-    pub(super) fn new(worker: WorkerId, channel: OwnedFd, desk: &NodeDesk) -> Self {
+    pub(super) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
         Self {
             worker,
+            slot,
             channel,
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
@@ -125,7 +128,8 @@ impl NodeLink {
         desk: &NodeDesk,
         max_in_flight: usize,
     ) -> Result<Obstacle, LinkError> {
-        for (server, query) in std::mem::take(&mut self.unanswered) {
+        let unanswered = if self.session.is_pinging() { Vec::new() } else { std::mem::take(&mut self.unanswered) };
+        for (server, query) in unanswered {
             answer(&mut self.session, server, query, desk);
         }
         let mut from = 0;
@@ -169,7 +173,7 @@ impl NodeLink {
                 let descriptor = match handle {
                     None => None,
                     Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
-                    Some(Handle::Server { server, .. }) => desk.shared_socket(server),
+                    Some(Handle::Server { server, .. }) => desk.shared_socket(server, self.slot),
                 };
                 (bytes, descriptor)
             });
@@ -189,6 +193,11 @@ impl NodeLink {
 
     pub(super) fn drain(&mut self) {
         self.session.disconnect();
+    }
+
+    /// Asks the worker to say something; it is sent with the next flush.
+    pub(super) fn ping(&mut self) {
+        self.session.ping();
     }
 
     /// A message of another worker's. `false`: it was dropped, since too much waits already.
@@ -257,7 +266,7 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, reader, session, unanswered, life, heard, sessions, .. } = self;
+        let Self { worker, slot, reader, session, unanswered, life, heard, sessions, .. } = self;
         *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
@@ -285,7 +294,12 @@ impl NodeLink {
                     if matches!(life, Life::Online) {
                         *life = Life::Asked;
                     }
-                    ask(*worker, session, &query, desk);
+                    unanswered.extend(ask(*worker, session, &query, desk));
+                }
+                Effect::Pong => *in_flight.spoke = true,
+                Effect::Listening(_) => {
+                    desk.listens(*worker, *slot);
+                    become_ready(life, !desk.waits_for_ready(), news);
                 }
                 Effect::SessionOpened { sid } => {
                     if let Sessions::Named(count) = sessions {
@@ -294,7 +308,6 @@ impl NodeLink {
                     }
                     become_ready(life, !desk.waits_for_ready(), news);
                 }
-                Effect::Listening(_) => become_ready(life, !desk.waits_for_ready(), news),
                 Effect::Ready => become_ready(life, true, news),
                 Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
                 Effect::Taken { connection } => in_flight.settled(connection, now),
@@ -319,15 +332,17 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
     }
 }
 
-/// The program wants to listen.
-fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut NodeDesk) {
+/// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping.
+fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut NodeDesk) -> Option<(ServerId, u64)> {
     match desk.ask(worker, query) {
+        Ok(server) if session.is_pinging() => return Some((server, query.seq)),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "a server of the program's cannot be: {}", refusal.why);
             session.refuse(query.seq, &refusal);
         }
     }
+    None
 }
 
 /// Tells a worker that it has the server that it asked for.

@@ -1,5 +1,6 @@
 //! A link over a real channel, with the worker's end in the test's hand.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -25,6 +26,8 @@ struct Rig {
     ledger: Ledger,
     news: Vec<News>,
     now: Instant,
+    /// How often the worker was asked to say something.
+    pings: u32,
     /// Connections made; each is told by its client's port.
     made: u16,
 }
@@ -35,8 +38,16 @@ impl Rig {
         let link = Link::haft(WorkerId(1), Slot(0), end);
         let worker = WorkerEnd::new(channel);
         let ledger = Ledger::new(1);
-        let mut rig =
-            Self { link, worker, held: VecDeque::new(), ledger, news: Vec::new(), now: Instant::now(), made: 0 };
+        let mut rig = Self {
+            link,
+            worker,
+            held: VecDeque::new(),
+            ledger,
+            news: Vec::new(),
+            now: Instant::now(),
+            pings: 0,
+            made: 0,
+        };
         rig.say(FromWorker::Ready { limit: 100_000, tags: false });
         assert_eq!(rig.receive().expect("ready"), HEARD_OUT);
         assert_eq!(rig.news, [News::Ready]);
@@ -93,6 +104,7 @@ impl Rig {
                 }
                 Heard::Drain { .. } => return (entries, true),
                 Heard::Linger { .. } => panic!("nobody sent it"),
+                Heard::Ping => self.pings += 1,
             }
         }
         (entries, false)
@@ -210,6 +222,48 @@ fn what_a_worker_gave_back_has_waited_all_the_time_and_what_a_dead_one_had_waits
     rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
     let since: Vec<Instant> = rig.held.iter().map(|held| held.held_since).collect();
     assert_eq!(since, [rig.now, rig.now, start, start]);
+    rig.held.drain(..).for_each(Connection::close_delivered);
+}
+
+#[test]
+fn a_ping_is_waited_for_until_the_worker_says_something() {
+    let mut rig = Rig::new();
+    let taken = |below| FromWorker::Taken { below, limit: 100_000, open: 0 };
+    let silence = |rig: &Rig| rig.link.silence(rig.now).as_millis();
+    rig.link.ping(rig.now).expect("ping");
+    rig.now += REST;
+    rig.link.ping(rig.now).expect("ping");
+    rig.found();
+    assert_eq!((rig.pings, rig.link.is_awaited()), (1, true));
+    assert_eq!(silence(&rig), REST.as_millis(), "since the first one");
+    rig.say(taken(0));
+    rig.receive().expect("receive");
+    assert_eq!((rig.link.is_awaited(), silence(&rig)), (false, 0));
+    // What is not taken counts whatever else is said.
+    rig.hold(1);
+    rig.send().expect("send");
+    rig.now += REST;
+    rig.link.ping(rig.now).expect("ping");
+    rig.say(taken(0));
+    rig.receive().expect("receive");
+    assert_eq!((rig.link.is_awaited(), silence(&rig)), (true, REST.as_millis()));
+    rig.say(taken(1));
+    rig.receive().expect("receive");
+    assert_eq!((rig.link.is_awaited(), silence(&rig)), (false, 0));
+}
+
+#[test]
+fn a_full_channel_keeps_a_ping_until_there_is_room() {
+    let mut rig = Rig::narrow();
+    rig.fill();
+    rig.link.ping(rig.now).expect("ping");
+    assert_eq!(rig.link.obstacle, Obstacle::ChannelFull);
+    rig.found();
+    assert_eq!(rig.pings, 0);
+    rig.link.flush(None).expect("flush");
+    rig.found();
+    assert_eq!(rig.pings, 1);
+    rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
     rig.held.drain(..).for_each(Connection::close_delivered);
 }
 

@@ -198,3 +198,43 @@ fn a_hung_worker_is_taken_in_again_although_by_a_later_configuration_none_ever_h
     assert!(rig.take(WorkerId(1)) > 0);
     assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
 }
+
+#[test]
+fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
+    let mut rig = Rig::ready(&["-w", "3"]);
+    rig.service.ping(WorkerId(1), rig.now);
+    rig.pass(HANG - TICK);
+    assert_eq!((rig.service.dispatch.ledger.hung, rig.service.depends_on_time()), (0, true));
+    rig.pass(TICK * 2);
+    assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (1, Standing::Bypassed));
+    assert_eq!(rig.service.dispatch.served_by(0, Slot(0)), None);
+    for host in 0..30 {
+        let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
+        let key = rig.service.dispatch.key(&client);
+        let descriptor = UnixStream::pair().expect("pair").0.into();
+        assert!(rig.service.dispatch.can_rescue(Slot(0)));
+        rig.service.rescue(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now), Slot(0));
+    }
+    rig.service.send(rig.now);
+    let (ledger, taken) = (&rig.service.dispatch.ledger, [WorkerId(2), WorkerId(3)]);
+    assert_eq!((ledger.rescued, ledger.accepted(), ledger.outstanding()), (30, 30, 30));
+    let taken = taken.map(|worker| rig.take(worker));
+    assert!(taken.iter().all(|taken| *taken > 0), "each client in its own order: {taken:?}");
+    assert_eq!((taken.iter().sum::<u64>(), rig.service.dispatch.ledger.outstanding()), (30, 0));
+    // It finds the ping in its channel, and answers.
+    assert!(matches!(rig.workers[0].receive(), Ok(Some(Heard::Ping))));
+    rig.workers[0].send(FromWorker::Taken { below: 0, limit: 1000, open: 0 }).expect("send");
+    rig.service.hear(WorkerId(1), rig.now);
+    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    assert_eq!(rig.service.dispatch.served_by(0, Slot(0)), Some(WorkerId(1)));
+}
+
+#[test]
+fn where_nobody_else_is_ready_nobody_can_be_rescued() {
+    let mut rig = Rig::ready(&["-w", "2"]);
+    assert!(rig.service.dispatch.can_rescue(Slot(0)));
+    rig.service.ping(WorkerId(2), rig.now);
+    rig.pass(HANG + TICK);
+    assert_eq!((rig.standing(1), rig.service.dispatch.can_rescue(Slot(0))), (Standing::Bypassed, false));
+    assert!(rig.service.dispatch.can_rescue(Slot(1)));
+}

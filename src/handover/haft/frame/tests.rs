@@ -82,7 +82,7 @@ proptest! {
     fn any_bytes_are_a_frame_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         FromWorker::read(&bytes).ok();
         FromMaster::read(&bytes).ok();
-        for kind in [CONNECTIONS, DRAIN, LINGER, READY, TAKEN, RETURNED, IDLE, PASSED] {
+        for kind in [CONNECTIONS, DRAIN, LINGER, PING, READY, TAKEN, RETURNED, IDLE, PASSED] {
             if let [version, at, ..] = bytes.as_mut_slice() {
                 (*version, *at) = (VERSION, kind);
             }
@@ -103,6 +103,9 @@ fn the_documented_bytes_are_the_bytes() {
     assert_eq!(bytes[48..56], [6, 0, 0xb8, 0x0b, 0x20, 0x01, 0x0d, 0xb8]);
     assert_eq!(bytes.len(), 72);
     assert_eq!(FromMaster::drain(258), [1, 2, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0]);
+    assert_eq!(FromMaster::ping(), [1, 4, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(FromMaster::read(&FromMaster::ping()), Ok(FromMaster::Ping));
+    assert!(FromMaster::read(&[1, 4, 0, 0, 0, 0, 0, 0, 0]).is_err());
     FromWorker::Taken { below: 3, limit: 9, open: 2 }.write(&mut bytes);
     assert_eq!(bytes[..8], [1, 130, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[8..], [3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);

@@ -30,6 +30,7 @@ fn hear(session: &mut Session, serialization: Serialization, json: &str) -> Resu
             Effect::Ask(_) => Effect::Online,
             Effect::Leaving => Effect::Leaving,
             Effect::Descriptor => Effect::Descriptor,
+            Effect::Pong => Effect::Pong,
             _ => Effect::Message,
         })
     })
@@ -303,5 +304,27 @@ fn connections_are_written_into_the_room_that_is_there() {
             hear(&mut session, Serialization::Json, &accepted(round * 64 + at, true)).expect("accepted");
         }
         assert_eq!((session.in_flight(), session.held()), (0, before));
+    }
+}
+
+#[test]
+fn a_ping_is_answered_behind_the_descriptors_before_it_and_none_may_follow_it_until_then() {
+    for serialization in [Serialization::Json, Serialization::Advanced] {
+        let mut session = session(serialization);
+        session.connection(Delivery::Message, None);
+        session.connection(Delivery::Message, None);
+        session.ping();
+        session.ping();
+        assert!(session.is_pinging());
+        assert_eq!(session.room(100), 0);
+        assert_eq!(send_all(&mut session).1.len(), 2, "no descriptor goes with it");
+        let mut say = |json| hear(&mut session, serialization, json).expect("no violation");
+        assert_eq!(say(ACK), Effect::Taken { connection: 0 });
+        assert_eq!(say(NACK), Effect::Returned { connection: 1, why: ReturnReason::NoDescriptor });
+        assert_eq!(say(NACK), Effect::Pong);
+        assert_eq!((session.is_pinging(), session.room(100)), (false, 100));
+        assert!(hear(&mut session, serialization, NACK).is_err(), "only once");
+        session.ping();
+        assert!(hear(&mut session, serialization, ACK).is_err(), "there is no descriptor to arrive");
     }
 }

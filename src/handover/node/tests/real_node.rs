@@ -119,7 +119,7 @@ impl Worker {
                 }
                 Effect::Message => self.refused = true,
                 Effect::Idle => self.idle = true,
-                Effect::Online | Effect::Nothing => {}
+                Effect::Online | Effect::Nothing | Effect::Pong => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -180,6 +180,13 @@ fn talk(serialization: Serialization) {
             broadcasts += 1;
         }
         worker.flush();
+        if at % 30 == 29 {
+            worker.session.ping();
+            worker.flush();
+            while worker.session.is_pinging() {
+                assert!(worker.hear(), "the program ended of a ping");
+            }
+        }
     }
     while worker.outbox.in_flight() > 0 {
         assert!(worker.hear(), "the program ended");

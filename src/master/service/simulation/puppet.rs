@@ -86,7 +86,7 @@ impl Puppet {
                 self.lingers = true;
                 laws.totals.add("lingered", 1);
             }
-            Ok(Some(Heard::Drain { .. }) | None) | Err(_) => {}
+            Ok(Some(Heard::Drain { .. } | Heard::Ping) | None) | Err(_) => {}
         }
     }
 

@@ -1,0 +1,79 @@
+//! Who assigns connections, and what cannot be had when that is the kernel.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Affinity, Config, DialectChoice, Program, UnknownWord, words};
+use crate::addr::ListenAddr;
+
+/// Who assigns a connection to a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DispatchBy {
+    /// The master, which hands each one over.
+    #[default]
+    Handover,
+    /// The kernel, by the client's address: each slot has listeners of its own, of which its worker accepts by itself.
+    Kernel,
+}
+
+words!(DispatchBy, "handover or kernel", Handover = "handover", Kernel = "kernel");
+
+/// What contradicts the way in which connections are assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The key of what cannot be.
+    pub key: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
+impl Config {
+    /// The first thing that was asked for and that cannot be had with the kernel as the one that assigns, or without it.
+    pub fn contradiction(&self) -> Option<Contradiction> {
+        let command = match &self.program {
+            Program::Command(command) => Some(command),
+            Program::BuiltIn(_) => None,
+        };
+        let takes_listeners = command.is_some_and(|command| command.dialect == DialectChoice::ListenFds);
+        let by_kernel = [
+            (self.affinity != Affinity::Ip, "affinity", "the kernel knows clients by their address alone"),
+            (!self.sessions.sticky_paths.is_empty(), "sticky-path", "the kernel sees no request"),
+            (self.proxies.protocol, "proxy-protocol", "the kernel takes the proxy for the client"),
+            (self.proxies.header.is_some(), "client-ip-header", "the kernel takes the proxy for the client"),
+            (
+                self.listen.iter().flatten().any(|addr| matches!(addr, ListenAddr::Unix(_))),
+                "listen",
+                "the kernel cannot choose a worker on a Unix socket",
+            ),
+            (
+                command.is_some_and(|command| command.node.style.message().is_some()),
+                "node-style",
+                "the kernel sends no message with a connection",
+            ),
+            (
+                takes_listeners && self.hang_kill,
+                "hang-kill",
+                "a program with the dialect listen-fds is never found to hang, since it acknowledges nothing",
+            ),
+        ];
+        let by_handover = [(
+            takes_listeners,
+            "dialect",
+            "a program that takes its listeners over (listen-fds) accepts by itself, so the kernel has to choose",
+        )];
+        let checks = match self.dispatch {
+            DispatchBy::Kernel => &by_kernel[..],
+            DispatchBy::Handover => &by_handover[..],
+        };
+        checks.iter().find(|(is_so, ..)| *is_so).map(|(_, key, why)| Contradiction { key, why })
+    }
+
+    /// How many descriptors the master holds as listeners: with the kernel one for each slot and address.
+    pub(super) fn listeners(&self) -> usize {
+        let addresses = self.listen.as_ref().map_or(1, Vec::len);
+        match self.dispatch {
+            DispatchBy::Handover => addresses,
+            DispatchBy::Kernel => addresses * self.workers,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What the words of a worker mean for others.
+
+use std::borrow::Cow;
+
+use super::message::{Query, Routing};
+use super::servers::ServerId;
+
+/// Why a connection came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnReason {
+    /// The worker could not receive the descriptor: it is short of them. Try again after a while.
+    NoDescriptor,
+    /// The server was closed, or has as many connections as it wants: give it to another worker.
+    NotAccepted,
+}
+
+/// What a message of the worker's means for others.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect<'f> {
+    /// Nothing.
+    Nothing,
+    /// The worker's Node has started.
+    Online,
+    /// The program wants to listen: ask [`super::Servers`], then [`super::Session::answer`].
+    Ask(Query<'f>),
+    /// The program listens; from now on it serves.
+    Listening(Query<'f>),
+    /// The program closed a server.
+    Closed {
+        /// Its key.
+        key: Cow<'f, str>,
+    },
+    /// The connection is the worker's.
+    Taken {
+        /// Its sequence number.
+        connection: u64,
+    },
+    /// The connection is ours again, untouched.
+    Returned {
+        /// Its sequence number.
+        connection: u64,
+        /// Why.
+        why: ReturnReason,
+    },
+    /// The worker did not get the socket of a server: answer again after a while.
+    ServerReturned {
+        /// Which server.
+        server: ServerId,
+        /// The query's number.
+        query: u64,
+    },
+    /// The worker answered a ping.
+    Pong,
+    /// The program is leaving of its own will; it was answered already.
+    Leaving,
+    /// The program says that it is ready.
+    Ready,
+    /// The program finishes and wants to be replaced.
+    WantsReplacement,
+    /// The worker has this session (`@socket.io/sticky`).
+    SessionOpened {
+        /// The session's id.
+        sid: Cow<'f, str>,
+    },
+    /// The session has ended.
+    SessionClosed {
+        /// The session's id.
+        sid: Cow<'f, str>,
+    },
+    /// haft's preload is in the process, and the program's Engine.IO tags its sessions: [`super::Session::linger`] means
+    /// something to it.
+    Tags,
+    /// The process has as many Engine.IO sessions (haft's preload).
+    Sessions {
+        /// Their number.
+        count: u64,
+    },
+    /// No session is left, after [`super::Session::linger`] (haft's preload).
+    Idle,
+    /// To be forwarded as it is, where [`super::Relay::route`] says.
+    Relay(Routing<'f>),
+    /// The program sent a descriptor: it was acknowledged already, and is to be closed.
+    Descriptor,
+    /// A message that is for nobody here.
+    Message,
+}

@@ -1,0 +1,69 @@
+//! Connections on their way in: accepted, looked at where that is wanted, and given to the service.
+
+use std::time::Instant;
+
+use super::connection::{Connection, Refusal};
+use super::dispatch::Dispatch;
+use super::doors::Arrival;
+use super::error::While;
+use super::peeking::Outcome;
+use super::service::Service;
+use super::{Master, MasterError};
+
+impl Master {
+    /// Accepts what waits at a listener.
+    pub(super) fn accept(&mut self, token: u64) -> Result<(), MasterError> {
+        let now = Instant::now();
+        let (service, peeking, watch, poller) =
+            (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
+        let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
+        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), poller, |arrival| {
+            let connection = connection(&service.dispatch, arrival, now);
+            watch.saw(&connection, now);
+            if !peeking.is_wanted() {
+                return service.admit(connection, now);
+            }
+            service.dispatch.ledger.accept();
+            if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
+                settle(service, outcome, now);
+            }
+        });
+        let turn = turn.doing("accepting connections")?;
+        self.service.dispatch.ledger.aborted += turn.aborted;
+        self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted);
+        Ok(())
+    }
+
+    /// Looks again at a connection of which more has come.
+    pub(super) fn peek(&mut self, token: u64, now: Instant) {
+        if let Some(outcome) = self.peeking.look(token, &self.service.dispatch, &self.poller) {
+            settle(&mut self.service, outcome, now);
+        }
+    }
+
+    /// Assigns those whose first request has not come in time.
+    pub(super) fn expire_peeking(&mut self, now: Instant) {
+        while let Some(outcome) = self.peeking.expired(now, &self.poller) {
+            settle(&mut self.service, outcome, now);
+        }
+    }
+
+    /// Assigns all whose first request is waited for, by what is known of them.
+    pub(super) fn end_peeking(&mut self, now: Instant) {
+        while let Some(connection) = self.peeking.take_oldest(&self.poller) {
+            self.service.assign(connection, now);
+        }
+    }
+}
+
+fn settle(service: &mut Service, outcome: Outcome, now: Instant) {
+    match outcome {
+        Outcome::Assign(connection) => service.assign(connection, now),
+        Outcome::Refuse(connection) => service.dispatch.ledger.refuse(connection, Refusal::NoRequest),
+    }
+}
+
+pub(super) fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {
+    let Arrival { descriptor, listener, client, local } = arrival;
+    Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
+}

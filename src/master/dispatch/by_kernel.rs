@@ -1,0 +1,48 @@
+//! What the queues of the slots get where the kernel assigns: those whom the master took out of the kernel's queues.
+
+use super::{Connection, Dispatch, Link, MOST_HELD, NodeDesk, Refusal};
+use crate::lifecycle::pool::{Standing, WorkerId};
+use crate::master::ledger::Way;
+use crate::route::Slot;
+
+impl Dispatch {
+    /// Takes in a connection that belongs to this slot, and yields the slot whose queue has grown, unless it was refused.
+    pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
+        self.ledger.accept();
+        self.ledger.routed[Way::Address as usize] += 1;
+        if self.queues[slot.index()].len() < MOST_HELD {
+            self.queues[slot.index()].push_back(connection);
+            return Some(slot);
+        }
+        let now = connection.accepted;
+        self.pass_on(connection, slot, Refusal::QueueFull, now)
+    }
+
+    /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].
+    pub fn rescue(&mut self, connection: Connection, from: Slot) -> Option<Slot> {
+        self.ledger.accept();
+        self.ledger.rescued += 1;
+        self.ledger.routed[Way::Address as usize] += 1;
+        let now = connection.accepted;
+        self.pass_on(connection, from, Refusal::NoWorker, now)
+    }
+
+    /// Whether another slot's worker would take the connections of this one.
+    pub fn can_rescue(&self, from: Slot) -> bool {
+        let takes = |worker| self.links.get(&worker).is_some_and(Link::takes_connections);
+        self.table.slots().any(|slot| slot != from && self.serving(slot).is_some_and(takes))
+    }
+
+    /// The worker that takes what comes to a slot at this listener.
+    pub fn served_by(&self, listener: u32, slot: Slot) -> Option<WorkerId> {
+        let worker = self.serving(slot)?;
+        let has_server =
+            |desk: &NodeDesk| desk.server_of(listener).is_some_and(|it| desk.key_for(worker, it).is_some());
+        self.node.as_ref().is_none_or(has_server).then_some(worker)
+    }
+
+    /// What a slot is to its clients.
+    pub fn standing(&self, slot: Slot) -> Standing {
+        self.standings[slot.index()]
+    }
+}

@@ -1,0 +1,43 @@
+//! Connections that have waited for too long where they are.
+
+use std::time::Instant;
+
+use super::{Connection, Dispatch, Goal, Refusal};
+use crate::route::Slot;
+
+impl Dispatch {
+    /// Passes on what has waited too long. Yields the slots that have got something.
+    pub fn expire(&mut self, now: Instant) -> Vec<Slot> {
+        let mut grown = Vec::new();
+        let mut expired = Vec::new();
+        for (slot, queue) in (0..).map(Slot).zip(&mut self.queues) {
+            let hold_timeout = self.hold_timeout;
+            let too_long = |held: &Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+            if queue.iter().any(too_long) {
+                for connection in std::mem::take(queue) {
+                    if too_long(&connection) { expired.push((slot, connection)) } else { queue.push_back(connection) }
+                }
+            }
+        }
+        for (slot, connection) in expired {
+            grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
+        }
+        grown.extend(self.expire_own(now));
+        grown
+    }
+
+    /// Takes connections from workers that do not fill their slots and have not taken them in time: another worker does
+    /// not know their sessions, but can say so.
+    fn expire_own(&mut self, now: Instant) -> Vec<Slot> {
+        let hold_timeout = self.hold_timeout;
+        let too_long = |held: &mut Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+        let mut expired = Vec::new();
+        for link in self.links.values_mut() {
+            while let Some(mut connection) = link.own.pop_front_if(too_long) {
+                connection.goal = Goal::Address;
+                expired.push(connection);
+            }
+        }
+        expired.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
+    }
+}

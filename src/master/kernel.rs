@@ -1,0 +1,328 @@
+//! Dispatch by the kernel: the groups of listeners, and what the master does for them.
+//!
+//! Each slot has one listener of each group, which its worker accepts from by itself; the kernel chooses the slot by the
+//! client's address. The master holds all of them for as long as it serves: were a member closed, the kernel would put
+//! another in its place. So a dead worker's queue lives on, and its replacement serves it.
+//!
+//! What remains to be done is for queues that nobody serves. From time to time the master looks how many wait:
+//!
+//! * Where a worker is ready and clients wait, it is asked to say something. One that does not for `--hang-timeout` hangs.
+//! * Where no worker serves a queue (it hangs, or none has come for `--hold-timeout`) the master accepts from it and hands
+//!   the connections to other slots, in each client's own order: it *rescues* them. A program that takes no connections
+//!   from us (`listen-fds`) cannot be given any: there they wait.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::MasterError;
+use super::service::Service;
+use crate::addr::ListenAddr;
+use crate::config::{Config, Prefix};
+use crate::lifecycle::pool::{Standing, WorkerId};
+use crate::route::{Slot, SlotCountError, Steering};
+use crate::sys::accept;
+use crate::sys::listen::{ListenError, Listener};
+use crate::sys::poller::{Interest, Poller};
+use crate::sys::process::Reserved;
+use crate::sys::reuseport::{self, Program};
+
+/// How often the queues are looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+/// Tokens from here on are listeners of groups: slot and number are added.
+pub(super) const FIRST_GROUP_TOKEN: u64 = 1 << 48;
+
+/// The listeners of one address, one for each slot.
+#[derive(Debug)]
+pub struct Group {
+    listeners: Vec<Listener>,
+    backlog: u32,
+}
+
+impl Group {
+    /// Where clients connect.
+    pub fn addr(&self) -> &ListenAddr {
+        // A group has a listener for each slot, and there is one at least.
+        self.listeners[0].addr()
+    }
+
+    /// The listener of a slot.
+    pub fn of_slot(&self, slot: Slot) -> Option<&Listener> {
+        self.listeners.get(slot.index())
+    }
+
+    /// The worker of a slot has called listen(2), which sets the length of the queue to what the program says: it is set
+    /// back.
+    pub fn restore_backlog(&self, slot: Slot) {
+        let restored = self.of_slot(slot).map(|listener| reuseport::set_backlog(listener.as_fd(), self.backlog));
+        if let Some(Err(error)) = restored {
+            tracing::warn!(%slot, %error, "the length of the accept queue stays as the program has set it");
+        }
+    }
+}
+
+/// Opens groups, all with the same steering.
+#[derive(Debug)]
+pub struct Opener(RefCell<Steering>);
+
+impl Opener {
+    fn program(&self) -> Program {
+        Program::new(self.0.borrow().program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+    }
+
+    /// Binds a listener for each slot.
+    pub fn open(&self, addr: &ListenAddr, backlog: u32) -> Result<Rc<Group>, ListenError> {
+        let listeners = reuseport::bind(addr, backlog, self.0.borrow().slots(), &self.program())?;
+        Ok(Rc::new(Group { listeners, backlog }))
+    }
+}
+
+/// The groups, and what is known of their queues.
+#[derive(Debug)]
+pub struct Kernel {
+    opener: Rc<Opener>,
+    groups: BTreeMap<u32, Watched>,
+    /// So many of them, the first ones, are those of `--listen`.
+    own: u32,
+    _reserved: Option<Reserved>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    group: Rc<Group>,
+    /// By slot.
+    queues: Vec<Queue>,
+}
+
+/// What is known of a listener's accept queue.
+#[derive(Debug, Clone, Default)]
+struct Queue {
+    /// Since when no worker has served it.
+    unserved_since: Option<Instant>,
+    /// How many waited when it was last looked at.
+    length: usize,
+    /// Since when somebody has waited in it, without it ever becoming shorter.
+    standing_since: Option<Instant>,
+    /// The master accepts from it.
+    open: bool,
+    /// That its worker takes nothing was said.
+    reported: bool,
+}
+
+/// A listener of a group: the group's number, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The number of the group among all listeners.
+    pub number: u32,
+    /// Whose listener.
+    pub slot: Slot,
+}
+
+impl Place {
+    fn token(self) -> u64 {
+        FIRST_GROUP_TOKEN + (u64::from(self.slot.0) << 32) + u64::from(self.number)
+    }
+
+    /// The place that a token stands for.
+    pub fn of_token(token: u64) -> Option<Self> {
+        let rest = token.checked_sub(FIRST_GROUP_TOKEN)?;
+        Some(Self { number: rest as u32, slot: Slot(u16::try_from(rest >> 32).ok()?) })
+    }
+}
+
+impl Kernel {
+    /// Binds what `listen` names. `passed`: the workers take the listeners over under fixed numbers.
+    pub fn new(config: &Config, listen: &[ListenAddr], passed: bool) -> Result<Self, MasterError> {
+        // Before anything else is opened.
+        let reserved = passed.then(|| Reserved::new(listen.len())).transpose();
+        let reserved = reserved.map_err(|source| MasterError::System { doing: "opening /dev/null", source })?;
+        let opener = Rc::new(Opener(RefCell::new(Steering::new(config.workers, config.prefix)?)));
+        let mut kernel = Self { opener, groups: BTreeMap::new(), own: 0, _reserved: reserved };
+        for addr in listen {
+            let group = kernel.opener.open(addr, config.backlog)?;
+            kernel.add(kernel.own, group);
+            kernel.own += 1;
+        }
+        Ok(kernel)
+    }
+
+    /// What opens more groups like these.
+    pub fn opener(&self) -> Rc<Opener> {
+        Rc::clone(&self.opener)
+    }
+
+    /// The groups of `--listen`, in that order.
+    pub fn own(&self) -> impl Iterator<Item = &Rc<Group>> {
+        self.groups.range(..self.own).map(|(_, watched)| &watched.group)
+    }
+
+    /// A slot's listeners of `--listen`, in that order.
+    pub fn own_listeners(&self, slot: Slot) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.own().filter_map(move |group| group.of_slot(slot)).map(AsFd::as_fd)
+    }
+
+    /// Adds a group under a number that no other listener has.
+    pub fn add(&mut self, number: u32, group: Rc<Group>) {
+        let queues = vec![Queue::default(); group.listeners.len()];
+        self.groups.insert(number, Watched { group, queues });
+    }
+
+    /// Forgets a group, if there is one of this number. It is closed when nobody else has it.
+    pub fn remove(&mut self, number: u32, poller: &Poller) {
+        if let Some(watched) = self.groups.remove(&number) {
+            watched.shut(poller);
+        }
+    }
+
+    /// Forgets all groups.
+    pub fn close(&mut self, poller: &Poller) {
+        std::mem::take(&mut self.groups).into_values().for_each(|watched| watched.shut(poller));
+    }
+
+    /// Where clients connect.
+    pub fn addrs(&self) -> impl Iterator<Item = &ListenAddr> {
+        self.groups.values().map(|watched| watched.group.addr())
+    }
+
+    /// All listeners.
+    pub fn places(&self) -> impl Iterator<Item = (Place, &Listener)> {
+        self.groups.iter().flat_map(|(number, watched)| {
+            let slots = (0..).map(Slot).zip(&watched.group.listeners);
+            slots.map(|(slot, listener)| (Place { number: *number, slot }, listener))
+        })
+    }
+
+    /// How many clients wait at a slot's listeners now.
+    pub fn waiting(&self, slot: Slot) -> usize {
+        let listeners = self.groups.values().filter_map(|watched| watched.group.of_slot(slot));
+        listeners.filter_map(|listener| accept::waiting(listener.as_fd())).sum()
+    }
+
+    /// Steers by another part of the address from now on.
+    pub fn steer_by(&mut self, prefix: Prefix) -> Result<(), SlotCountError> {
+        let steering = Steering::new(self.opener.0.borrow().slots(), prefix)?;
+        *self.opener.0.borrow_mut() = steering;
+        let program = self.opener.program();
+        for watched in self.groups.values() {
+            if let Err(error) = program.attach(&watched.group.listeners[0]) {
+                tracing::error!(addr = %watched.group.addr(), %error, "the kernel goes on to steer as before");
+            }
+        }
+        Ok(())
+    }
+
+    /// The listener of a queue that the master accepts from.
+    pub fn open_listener(&self, place: Place) -> Option<&Listener> {
+        let watched = self.groups.get(&place.number)?;
+        watched.queues.get(place.slot.index()).filter(|queue| queue.open)?;
+        watched.group.of_slot(place.slot)
+    }
+
+    /// Leaves a queue to its worker, at least until the next look.
+    pub fn shut(&mut self, place: Place, poller: &Poller) {
+        if let Some(watched) = self.groups.get_mut(&place.number)
+            && let (Some(queue), Some(listener)) =
+                (watched.queues.get_mut(place.slot.index()), watched.group.of_slot(place.slot))
+        {
+            queue.set_open(false, listener, place, poller);
+        }
+    }
+
+    /// Looks at all queues. `may_accept`: there are descriptors for it. Yields the workers that are to say something.
+    pub fn look(
+        &mut self,
+        service: &Service,
+        config: &Config,
+        may_accept: bool,
+        poller: &Poller,
+        now: Instant,
+    ) -> Vec<WorkerId> {
+        let mut asked = Vec::new();
+        for (number, watched) in &mut self.groups {
+            for (slot, (queue, listener)) in
+                (0..).map(Slot).zip(watched.queues.iter_mut().zip(&watched.group.listeners))
+            {
+                let place = Place { number: *number, slot };
+                let length = accept::waiting(listener.as_fd()).unwrap_or(0);
+                queue.note(length, now);
+                match service.dispatch.served_by(place.number, slot) {
+                    Some(worker) => {
+                        queue.unserved_since = None;
+                        queue.set_open(false, listener, place, poller);
+                        if length > 0 && config.hang_timeout.is_some() {
+                            asked.push(worker);
+                            if service.dispatch.links().any(|link| link.worker == worker && !link.is_awaited()) {
+                                queue.report_standing(config, slot, worker, now);
+                            }
+                        }
+                    }
+                    None => {
+                        let since = *queue.unserved_since.get_or_insert(now);
+                        let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
+                        let is_bypassed = service.dispatch.standing(slot) == Standing::Bypassed;
+                        let rescue = may_accept && (is_late || is_bypassed) && service.dispatch.can_rescue(slot);
+                        queue.set_open(rescue, listener, place, poller);
+                    }
+                }
+            }
+        }
+        asked
+    }
+}
+
+impl Watched {
+    fn shut(self, poller: &Poller) {
+        for (queue, listener) in self.queues.iter().zip(&self.group.listeners).filter(|(queue, _)| queue.open) {
+            debug_assert!(queue.open);
+            poller.remove(listener).ok();
+        }
+    }
+}
+
+impl Queue {
+    fn note(&mut self, length: usize, now: Instant) {
+        if length == 0 || length < self.length {
+            (self.standing_since, self.reported) = (None, false);
+        } else {
+            self.standing_since.get_or_insert(now);
+        }
+        self.length = length;
+    }
+
+    /// Says once that a worker that answers takes nothing: its program may not know that it is to accept by itself.
+    fn report_standing(&mut self, config: &Config, slot: Slot, worker: WorkerId, now: Instant) {
+        let stands = self.standing_since.map(|since| now.saturating_duration_since(since));
+        if stands >= config.hang_timeout && !std::mem::replace(&mut self.reported, true) {
+            tracing::warn!(
+                %slot, worker = worker.0, waiting = self.length,
+                "clients wait at the worker's own listener; it answers and takes none: does its program accept from \
+                 HAFT_LISTEN_FDS, as --dispatch kernel needs?"
+            );
+        }
+    }
+
+    /// Starts or stops to wait for connections.
+    fn set_open(&mut self, open: bool, listener: &Listener, place: Place, poller: &Poller) {
+        if self.open == open {
+            return;
+        }
+        let changed = match open {
+            true => poller.add(listener, place.token(), Interest::Readable),
+            false => poller.remove(listener),
+        };
+        match changed {
+            Ok(()) if open => tracing::warn!(
+                slot = %place.slot,
+                "nobody takes the slot's clients: those who wait in its queue are handed to other slots"
+            ),
+            Ok(()) => tracing::debug!(slot = %place.slot, "the slot's queue is its worker's again"),
+            Err(error) => {
+                tracing::error!(slot = %place.slot, %error, "the slot's queue cannot be waited for");
+                return;
+            }
+        }
+        self.open = open;
+    }
+}

@@ -1,0 +1,68 @@
+//! No dialect: the program accepts from the listeners that it took over, and says at most how it is (sd_notify(3)).
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::{LinkError, News};
+use crate::sys::notify::{NotifySocket, Said};
+
+/// Most messages of one worker a turn.
+const MOST_MESSAGES: u32 = 16;
+/// A program that says nothing is taken to be ready when it has lived for so long: most of what can go wrong at a start
+/// does so at once, and those who come earlier wait in its listeners' queues anyway.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What is known of a program that took its listeners over.
+#[derive(Debug)]
+pub(super) struct ListenFdsLink {
+    socket: NotifySocket,
+    /// Its process group; 0 until it was started.
+    leader: u32,
+    started: Instant,
+    /// Whether it must say itself that it is ready.
+    wait_ready: bool,
+    ready: bool,
+}
+
+impl ListenFdsLink {
+    pub(super) fn new(socket: NotifySocket, wait_ready: bool, now: Instant) -> Self {
+        Self { socket, leader: 0, started: now, wait_ready, ready: false }
+    }
+
+    pub(super) fn set_leader(&mut self, leader: u32) {
+        self.leader = leader;
+    }
+
+    pub(super) fn waits_for_ready(&self) -> bool {
+        self.wait_ready
+    }
+
+    /// Whether the program is ready only because it has lived for long enough.
+    pub(super) fn ready_by_silence(&mut self, now: Instant) -> bool {
+        let is_news = !self.ready && !self.wait_ready && now >= self.started + SILENCE;
+        self.ready |= is_news;
+        is_news
+    }
+
+    /// Takes in what the program has said. `false`: there is more, to be taken in another turn.
+    pub(super) fn receive(&mut self, news: &mut Vec<News>) -> Result<bool, LinkError> {
+        for _ in 0..MOST_MESSAGES {
+            match self.socket.receive(self.leader)? {
+                None => return Ok(true),
+                Some(Said::Ready) if !self.ready => {
+                    self.ready = true;
+                    news.push(News::Ready);
+                }
+                Some(Said::Stopping) => news.push(News::Leaving),
+                Some(Said::Ready | Said::Other) => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl AsFd for ListenFdsLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,179 @@
+//! Taking clients out of queues that nobody serves, where the kernel assigns them.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use super::error::While;
+use super::kernel::{Kernel, LOOK, Place};
+use super::{Master, MasterError};
+use crate::addr::EndAddr;
+use crate::config::DispatchBy;
+use crate::master::connection::Connection;
+use crate::sys::accept::{self, Accepted};
+use crate::sys::listen::Listener;
+use crate::sys::reuseport;
+
+/// Most connections taken from one listener a turn.
+const MOST_A_TURN: usize = 64;
+
+/// What one turn at a listener brought.
+#[derive(Debug, Default)]
+struct Taken {
+    arrivals: Vec<Connection>,
+    aborted: u64,
+    exhausted: bool,
+}
+
+impl Master {
+    /// Whether queues are to be looked at from time to time.
+    pub(super) fn looks_at_queues(&self) -> bool {
+        let dispatch = &self.service.dispatch;
+        // With workers that take no connections nothing could be done about what is seen.
+        self.kernel.is_some() && dispatch.links().any(|link| link.takes_connections())
+    }
+
+    /// Looks at the queues, and does what follows from it.
+    pub(super) fn look_at_queues(&mut self, now: Instant) -> Result<(), MasterError> {
+        let may_accept = !self.over_budget && !self.doors.is_paused();
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let asked = kernel.look(&self.service, &self.changes.config, may_accept, &self.poller, now);
+        for worker in asked {
+            self.service.ping(worker, now);
+        }
+        self.service.send(now);
+        self.perform()
+    }
+
+    /// Takes some of those who wait in a queue that nobody serves, for other slots.
+    pub(super) fn rescue(&mut self, token: u64) -> Result<(), MasterError> {
+        let now = Instant::now();
+        let Some((place, kernel)) = Place::of_token(token).zip(self.kernel.as_mut()) else { return Ok(()) };
+        let Some(listener) = kernel.open_listener(place) else { return Ok(()) };
+        let dispatch = &self.service.dispatch;
+        let most = usize::try_from(self.budget.saturating_sub(dispatch.ledger.outstanding())).unwrap_or(usize::MAX);
+        let is_served = dispatch.served_by(place.number, place.slot).is_some();
+        if is_served || most == 0 || !dispatch.can_rescue(place.slot) {
+            kernel.shut(place, &self.poller);
+            return Ok(());
+        }
+        let taken = take(listener, place, most.min(MOST_A_TURN), |client| dispatch.key(client), now);
+        let taken = taken.doing("accepting connections")?;
+        if taken.exhausted {
+            // They wait where they are; the next look tries again.
+            kernel.shut(place, &self.poller);
+        }
+        let service = &mut self.service;
+        service.dispatch.ledger.aborted += taken.aborted;
+        service.dispatch.ledger.exhausted += u64::from(taken.exhausted);
+        taken.arrivals.into_iter().for_each(|connection| service.rescue(connection, place.slot));
+        Ok(())
+    }
+
+    /// The master stops: nobody new is let in, and those who wait are handed to the workers of their own slots. Workers
+    /// that take no connections from us have to accept them, and are not told to finish before they have.
+    pub(super) fn close_queues(&mut self) -> Result<(), MasterError> {
+        let Some(kernel) = self.kernel.take() else { return Ok(()) };
+        for (_, listener) in kernel.places() {
+            reuseport::let_nobody_in(listener.as_fd()).doing("closing the accept queues")?;
+        }
+        if self.service.dispatch.links().any(|link| link.takes_connections()) {
+            self.empty_queues(&kernel)?;
+        }
+        self.kernel = Some(kernel);
+        Ok(())
+    }
+
+    /// Whether nobody waits in a queue for a worker to accept.
+    pub(super) fn queues_are_empty(&self) -> bool {
+        let mut waiting = self.kernel.iter().flat_map(Kernel::places).map(|(_, it)| accept::waiting(it.as_fd()));
+        waiting.all(|waiting| waiting.unwrap_or(0) == 0)
+    }
+
+    /// From now on the listeners are the workers' alone, and are closed when they close them.
+    pub(super) fn let_go_of_queues(&mut self) {
+        if let Some(mut kernel) = self.kernel.take() {
+            kernel.close(&self.poller);
+        }
+        if let Some(desk) = &mut self.service.dispatch.node {
+            desk.forget_groups();
+        }
+    }
+
+    fn empty_queues(&mut self, kernel: &Kernel) -> Result<(), MasterError> {
+        let may_accept = !self.over_budget && !self.doors.is_paused();
+        for (place, listener) in kernel.places().filter(|_| may_accept) {
+            loop {
+                let now = Instant::now();
+                let dispatch = &self.service.dispatch;
+                let taken = take(listener, place, MOST_A_TURN, |client| dispatch.key(client), now);
+                let taken = taken.doing("accepting connections")?;
+                let is_last = taken.arrivals.is_empty() && taken.aborted == 0;
+                self.service.dispatch.ledger.aborted += taken.aborted;
+                taken.arrivals.into_iter().for_each(|connection| self.service.admit_to(connection, place.slot));
+                self.service.send(now);
+                if is_last || taken.exhausted {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says, once, that there is a better way, where there is.
+    pub(super) fn recommend_kernel(&self) {
+        let config = &self.changes.config;
+        let by_message = self.service.dispatch.node.as_ref().is_some_and(|desk| desk.is_by_message());
+        let is_command = matches!(config.program, crate::config::Program::Command(_));
+        let as_kernel = crate::config::Config { dispatch: DispatchBy::Kernel, ..config.clone() };
+        let is_better = config.dispatch == DispatchBy::Handover && is_command && !by_message && config.workers > 1;
+        if is_better && as_kernel.contradiction().is_none() {
+            tracing::info!(
+                "with --dispatch kernel the kernel would choose the worker, the same one for each client, and haft would do \
+                 nothing for a connection; the number of workers is then fixed while haft runs"
+            );
+        }
+    }
+}
+
+/// When the queues are to be looked at.
+pub(super) fn looks() -> tokio::time::Interval {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks
+}
+
+/// Takes those who wait at a listener, at most so many.
+fn take(
+    listener: &Listener,
+    place: Place,
+    most: usize,
+    key: impl Fn(&EndAddr) -> crate::route::Key,
+    now: Instant,
+) -> std::io::Result<Taken> {
+    let mut taken = Taken::default();
+    let waiting = accept::waiting(listener.as_fd()).unwrap_or(most);
+    for _ in 0..waiting.min(most) {
+        let accepted = match accept::accept(listener.as_fd()) {
+            Err(error) if taken.arrivals.is_empty() => return Err(error),
+            // It will be told again, when nobody has to be let go of.
+            Err(_) => break,
+            Ok(accepted) => accepted,
+        };
+        match accepted {
+            Accepted::Connection(descriptor, client) => {
+                let local = listener.local().or_else(|| accept::local_addr(descriptor.as_fd()).ok());
+                let ends = (client, local.unwrap_or(EndAddr::Unix));
+                let key = key(&client);
+                taken.arrivals.push(Connection::new(descriptor, place.number, ends, key, now));
+            }
+            Accepted::Empty => break,
+            Accepted::Aborted(_) => taken.aborted += 1,
+            Accepted::Exhausted(error) => {
+                tracing::warn!(%error, "no descriptor left to accept with: clients wait in the kernel's queue");
+                taken.exhausted = true;
+                break;
+            }
+        }
+    }
+    Ok(taken)
+}

@@ -1,0 +1,169 @@
+//! Starting a program that takes its listeners over as systemd passes them (sd_listen_fds(3)): descriptors from 3 on,
+//! `LISTEN_FDS`, `LISTEN_FDNAMES`, and `LISTEN_PID`, which is the number of the process that the program will be and so is
+//! known only in the child.
+//!
+//! Between fork and exec nothing may be allocated. So all is made before the fork, with room for the number, and the child
+//! only moves the descriptors, writes the digits and becomes the program.
+
+use std::env;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr;
+
+use libc::c_char;
+
+/// The number of the first descriptor (`SD_LISTEN_FDS_START`).
+const FIRST: RawFd = 3;
+/// What haft itself may have been told by a service manager, and is not for the program.
+const NOT_PASSED_ON: [&str; 6] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_PID", "WATCHDOG_USEC"];
+/// Digits of the greatest process number, and the end of the text.
+const ROOM: usize = 11;
+
+/// A listener that a program takes over, by the name that it is to have there.
+#[derive(Debug, Clone)]
+pub struct Passed<'a> {
+    /// The listener.
+    pub listener: BorrowedFd<'a>,
+    /// Without a colon.
+    pub name: String,
+}
+
+/// The numbers of descriptors that a program expects its listeners under, kept from being given to anything else in this
+/// process. What was there before it stays.
+///
+/// The child's own descriptors that std makes for a moment, such as the pipe that tells of a failed exec, would otherwise
+/// be lost to the listeners.
+#[derive(Debug)]
+pub struct Reserved(#[expect(dead_code, reason = "held, never used")] Vec<OwnedFd>);
+
+impl Reserved {
+    /// Keeps the numbers of so many listeners. To be called before anything is opened that may be closed again.
+    pub fn new(listeners: usize) -> io::Result<Self> {
+        let end = FIRST.saturating_add(RawFd::try_from(listeners).unwrap_or(RawFd::MAX));
+        let mut held = Vec::new();
+        loop {
+            // The kernel gives the lowest number that is free.
+            let next = OwnedFd::from(File::open("/dev/null")?);
+            if next.as_raw_fd() >= end {
+                return Ok(Self(held));
+            }
+            held.push(next);
+        }
+    }
+}
+
+/// Everything that the child needs to become the program.
+pub(super) struct Activation {
+    program: CString,
+    /// Keep what the pointers point to.
+    _texts: Vec<CString>,
+    arguments: Pointers,
+    environment: Pointers,
+    /// `LISTEN_PID=`, and room.
+    pid: Vec<u8>,
+    listeners: Vec<RawFd>,
+    copies: Vec<RawFd>,
+}
+
+/// Texts that live as long as the [`Activation`], and a null at the end.
+struct Pointers(Vec<*const c_char>);
+
+// SAFETY: they point to texts on the heap that the same value owns and nobody else changes.
+unsafe impl Send for Pointers {}
+// SAFETY: as above.
+unsafe impl Sync for Pointers {}
+
+impl Activation {
+    /// `command`: program and arguments. `environment` is added to this process's own.
+    ///
+    /// An error (InvalidInput): a text with a NUL, or no program.
+    pub(super) fn new(command: &[String], environment: &[(&str, String)], passed: &[Passed<'_>]) -> io::Result<Self> {
+        let program = CString::new(command.first().ok_or(io::ErrorKind::InvalidInput)?.as_str())?;
+        let names = passed.iter().map(|passed| passed.name.as_str()).collect::<Vec<_>>().join(":");
+        let told = [("LISTEN_FDS", passed.len().to_string()), ("LISTEN_FDNAMES", names)];
+        let said = || environment.iter().chain(&told);
+        let is_said = |name: &OsString| NOT_PASSED_ON.iter().any(|it| name == it) || said().any(|(it, _)| name == it);
+        let inherited = env::vars_os().filter(|(name, _)| !is_said(name));
+        let mut variables = Vec::new();
+        for (name, value) in inherited {
+            variables.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        for (name, value) in said() {
+            variables.push(CString::new(OsString::from(format!("{name}={value}")).into_vec())?);
+        }
+        let words = command.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let mut pid = b"LISTEN_PID=".to_vec();
+        pid.resize(pid.len() + ROOM, 0);
+        let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
+        let (mut arguments, mut environment) = (pointers(&words), pointers(&variables));
+        arguments.push(ptr::null());
+        environment.extend([pid.as_ptr().cast(), ptr::null()]);
+        words.into_iter().for_each(|word| variables.push(word));
+        let listeners: Vec<RawFd> = passed.iter().map(|passed| passed.listener.as_raw_fd()).collect();
+        Ok(Self {
+            program,
+            _texts: variables,
+            arguments: Pointers(arguments),
+            environment: Pointers(environment),
+            pid,
+            copies: listeners.clone(),
+            listeners,
+        })
+    }
+
+    /// Becomes the program. To be called in the child, after fork; allocates nothing, and returns only if it fails.
+    pub(super) fn become_it(&mut self) -> io::Error {
+        let end = FIRST + self.listeners.len() as RawFd;
+        // A listener may be where another one belongs: all are moved out of the way first.
+        for (listener, copy) in self.listeners.iter().zip(&mut self.copies) {
+            // SAFETY: a system call with numbers; the child has this descriptor.
+            *copy = unsafe { libc::fcntl(*listener, libc::F_DUPFD_CLOEXEC, end) };
+            if *copy == -1 {
+                return io::Error::last_os_error();
+            }
+        }
+        for (number, copy) in (FIRST..).zip(&self.copies) {
+            // SAFETY: as above. What the number stood for is the parent's, or reserved: nothing of the child's.
+            if unsafe { libc::dup2(*copy, number) } == -1 {
+                return io::Error::last_os_error();
+            }
+        }
+        let digits = self.pid.len() - ROOM;
+        // SAFETY: it has no arguments and cannot fail.
+        let own = unsafe { libc::getpid() };
+        // It has room for any number, and what is behind the digits is zero.
+        write!(&mut self.pid[digits..], "{own}").ok();
+        // SAFETY: all three point to texts that end, in lists that end with a null.
+        unsafe {
+            libc::execvpe(self.program.as_ptr(), self.arguments.0.as_ptr(), self.environment.0.as_ptr());
+        }
+        io::Error::last_os_error()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn numbers_that_are_reserved_are_given_to_nobody() {
+        let reserved = Reserved::new(5).expect("reserved");
+        let next = File::open("/dev/null").expect("open");
+        assert!(next.as_raw_fd() >= FIRST + 5);
+        drop(reserved);
+    }
+
+    #[test]
+    fn a_text_that_no_process_can_have_is_refused() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let passed = [Passed { listener: listener.as_fd(), name: "a".to_owned() }];
+        for command in [vec![], vec!["a\0b".to_owned()], vec!["a".to_owned(), "\0".to_owned()]] {
+            assert!(Activation::new(&command, &[], &passed).is_err());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The socket on which a program says how it is (sd_notify(3)).
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname,
+    recvmsg, setsockopt, socket, sockopt,
+};
+use nix::unistd::{Pid, getpgid};
+
+/// Longest message: sd_notify(3) names no bound, systemd reads as much.
+const LONGEST: usize = 4096;
+
+/// What a program said of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// `READY=1`.
+    Ready,
+    /// `STOPPING=1`: it finishes.
+    Stopping,
+    /// Something else, or what a stranger said.
+    Other,
+}
+
+/// A datagram socket with a name that no other has, which is no file.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: OwnedFd,
+    name: String,
+}
+
+impl NotifySocket {
+    /// Makes one, non-blocking and close-on-exec.
+    pub fn new() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+        setsockopt(&socket, sockopt::PassCred, &true)?;
+        // The kernel makes a name up (unix(7), autobind).
+        bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        let named: UnixAddr = getsockname(socket.as_raw_fd())?;
+        let name = named.as_abstract().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let name = format!("@{}", String::from_utf8_lossy(name));
+        Ok(Self { socket, name })
+    }
+
+    /// What the program finds in `NOTIFY_SOCKET`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next message, if there is one. Only what the process group `leader` says counts: any process of this host may
+    /// send something here.
+    pub fn receive(&self, leader: u32) -> io::Result<Option<Said>> {
+        let mut text = [0; LONGEST];
+        let mut part = [IoSliceMut::new(&mut text)];
+        // Room for descriptors too (`FDSTORE=1`): what does not fit is closed by the kernel.
+        let mut control = nix::cmsg_space!(UnixCredentials);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let (len, sender) = match recvmsg::<()>(self.socket.as_raw_fd(), &mut part, Some(&mut control), flags) {
+            Ok(message) => {
+                let sender = message.cmsgs().ok().and_then(|mut all| {
+                    all.find_map(|one| match one {
+                        ControlMessageOwned::ScmCredentials(sender) => Some(sender.pid()),
+                        _ => None,
+                    })
+                });
+                (message.bytes, sender)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let is_ours = sender.is_some_and(|pid| group_of(pid).is_some_and(|group| Ok(group) == i32::try_from(leader)));
+        Ok(Some(if is_ours { read(&text[..len]) } else { Said::Other }))
+    }
+}
+
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The process group of a process that still lives.
+fn group_of(pid: i32) -> Option<i32> {
+    // 0 would be this process.
+    (pid > 0).then(|| getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw))?
+}
+
+fn read(message: &[u8]) -> Said {
+    let has = |line: &[u8]| message.split(|byte| *byte == b'\n').any(|one| one == line);
+    if has(b"STOPPING=1") {
+        Said::Stopping
+    } else if has(b"READY=1") {
+        Said::Ready
+    } else {
+        Said::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    #[test]
+    fn what_the_program_says_is_read_and_what_strangers_say_is_not() {
+        let socket = NotifySocket::new().expect("a socket");
+        assert_ne!(socket.name(), NotifySocket::new().expect("another").name());
+        let name = socket.name().strip_prefix('@').expect("no file");
+        let program = UnixDatagram::unbound().expect("a socket");
+        let to = SocketAddr::from_abstract_name(name).expect("a name");
+        let own = u32::try_from(nix::unistd::getpgrp().as_raw()).expect("a group");
+        assert_eq!(socket.receive(own).expect("nothing"), None);
+        for (text, said) in [
+            ("READY=1", Said::Ready),
+            ("STATUS=Gunicorn arbiter booted\nREADY=1\n", Said::Ready),
+            ("READY=0", Said::Other),
+            ("NOTREADY=1", Said::Other),
+            ("STOPPING=1\nSTATUS=Bye", Said::Stopping),
+            ("", Said::Other),
+        ] {
+            program.send_to_addr(text.as_bytes(), &to).expect("send");
+            assert_eq!(socket.receive(own).expect("a message"), Some(said), "{text}");
+        }
+        program.send_to_addr(b"READY=1", &to).expect("send");
+        assert_eq!(socket.receive(own + 1).expect("a message"), Some(Said::Other));
+        assert_eq!(socket.receive(own).expect("nothing"), None);
+    }
+}

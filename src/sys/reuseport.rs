@@ -1,0 +1,207 @@
+//! A group of listeners on one address, among which a program in the kernel chooses (SO_REUSEPORT, socket(7)).
+//!
+//! # Who else may be in it
+//!
+//! The kernel lets any process of the same user join a group, and the program returns a place in it, so it matters that
+//! all members are ours and stay where they are:
+//!
+//! * The first member is bound **without** SO_REUSEPORT, which fails where anybody listens, a group of somebody else's
+//!   too, as it does for a listener of its own. Only then it gets the option, which the kernel looks at anew for each
+//!   socket that is bound after it (`inet_csk_bind_conflict`).
+//! * Who joins later comes behind our members, where the program never points.
+//! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must not
+//!   be closed before all are: the caller keeps them all.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{SockFilter, SockRef};
+
+use super::listen::{ListenError, Listener, at_candidates, bound_to, tcp_socket};
+use crate::addr::ListenAddr;
+
+/// A program for the kernel, in classic BPF. It returns the place of a member, from 0.
+#[derive(Debug)]
+pub struct Program(Vec<libc::sock_filter>);
+
+impl Program {
+    /// A program of these instructions: `code`, `jt`, `jf` and `k` of `struct sock_filter`.
+    pub fn new(instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>) -> Self {
+        let instruction = |(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k };
+        Self(instructions.into_iter().map(instruction).collect())
+    }
+
+    /// How many instructions it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has none, which the kernel refuses.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Makes it the program of the member's whole group. The kernel copies it.
+    ///
+    /// An error is the kernel's: ENOMEM for a program longer than net.core.optmem_max allows, EINVAL for a wrong one.
+    pub fn attach(&self, member: impl AsFd) -> io::Result<()> {
+        let len = u16::try_from(self.0.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // The kernel reads it only.
+        let program = libc::sock_fprog { len, filter: self.0.as_ptr().cast_mut() };
+        Ok(setsockopt(&member, sockopt::AttachReusePortCbpf, &program)?)
+    }
+}
+
+/// Binds so many listeners (at least 1) to one address, each with an accept queue of `backlog`, and lets `program` choose
+/// among them. They are in the order of their places.
+///
+/// Port 0 takes a free port, the same for all, which [`Listener::addr`] then tells.
+///
+/// # Errors
+/// As [`Listener::bind`], and where the kernel does not take the program.
+pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) -> Result<Vec<Listener>, ListenError> {
+    if matches!(addr, ListenAddr::Unix(_)) {
+        return Err(ListenError::Undivided(addr.clone()));
+    }
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    let (sockets, bound) = at_candidates(addr, |candidate| {
+        let first = tcp_socket(addr, candidate)?;
+        first.bind(&candidate.into())?;
+        let bound = bound_to(&first)?;
+        first.set_reuse_port(true)?;
+        // Not an error of the address: told apart below.
+        if let Err(source) = program.attach(&first) {
+            return Ok((Err(source), bound));
+        }
+        first.listen(backlog)?;
+        let mut sockets = vec![first];
+        while sockets.len() < members {
+            let next = tcp_socket(addr, bound)?;
+            next.set_reuse_port(true)?;
+            next.bind(&bound.into())?;
+            next.listen(backlog)?;
+            sockets.push(next);
+        }
+        Ok((Ok(sockets), bound))
+    })?;
+    let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
+    Ok(sockets.map_err(refused)?.into_iter().map(|socket| Listener::tcp(socket, addr, bound)).collect())
+}
+
+/// Sets the length of the accept queue anew. Who else has the listener may have set it by listen(2), which changes
+/// nothing else of one that listens.
+pub fn set_backlog(listener: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
+    SockRef::from(&listener).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+/// Lets nobody new into the accept queue: who is in it stays, whoever comes is not answered until the listener is closed.
+///
+/// A filter that keeps nothing of any packet (socket(7), SO_ATTACH_FILTER). Connections that were made before have none.
+pub fn let_nobody_in(listener: BorrowedFd<'_>) -> io::Result<()> {
+    // Return 0: as many bytes of each packet are kept.
+    const NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+    SockRef::from(&listener).attach_filter(&[NOTHING])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::accept::{self, Accepted};
+    use socket2::Socket;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    /// Always this place.
+    fn to(place: u32) -> Program {
+        Program::new([((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, place)])
+    }
+
+    fn group(text: &str, members: usize, program: &Program) -> Result<Vec<Listener>, ListenError> {
+        bind(&text.parse().expect(text), 16, members, program)
+    }
+
+    fn address(listener: &Listener) -> SocketAddr {
+        match listener.addr() {
+            ListenAddr::DualStack(port) => SocketAddr::from(([127, 0, 0, 1], *port)),
+            ListenAddr::Ip(addr) => *addr,
+            ListenAddr::Unix(_) => panic!("a Unix socket has no port"),
+        }
+    }
+
+    fn waiting(group: &[Listener]) -> Vec<usize> {
+        group.iter().map(|listener| accept::waiting(listener.as_fd()).expect("a listener")).collect()
+    }
+
+    #[test]
+    fn the_program_chooses_the_listener_and_can_be_exchanged() {
+        for text in ["127.0.0.1:0", "[::1]:0", "0", "0.0.0.0:0"] {
+            let group = group(text, 3, &to(1)).expect("a group");
+            assert!(group.iter().all(|listener| listener.addr() == group[0].addr()), "{text}");
+            let to_addr = address(&group[0]);
+            let _one = TcpStream::connect(to_addr).expect("connect");
+            assert_eq!(waiting(&group), [0, 1, 0], "{text}");
+            to(2).attach(&group[0]).expect("attach");
+            let _two = TcpStream::connect(to_addr).expect("connect");
+            assert_eq!(waiting(&group), [0, 1, 1], "{text}");
+            let accepted = accept::accept(group[1].as_fd()).expect("accept");
+            assert!(matches!(accepted, Accepted::Connection(..)));
+        }
+    }
+
+    #[test]
+    fn an_address_that_somebody_has_is_in_use_even_if_he_would_share_it() {
+        let sharing = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        sharing.set_reuse_port(true).expect("option");
+        sharing.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
+        sharing.listen(1).expect("listen");
+        let taken = bound_to(&sharing).expect("address").to_string();
+        assert!(matches!(group(&taken, 2, &to(0)), Err(ListenError::PortInUse(_))));
+        // Nor can two groups be one, nor a listener of its own join.
+        let ours = group("127.0.0.1:0", 2, &to(0)).expect("a group");
+        let again = ours[0].addr().to_string();
+        assert!(matches!(group(&again, 2, &to(0)), Err(ListenError::PortInUse(_))));
+        assert!(TcpListener::bind(address(&ours[0])).is_err());
+    }
+
+    #[test]
+    fn who_joins_later_gets_nobody() {
+        let ours = group("127.0.0.1:0", 2, &to(1)).expect("a group");
+        let late = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        late.set_reuse_port(true).expect("option");
+        late.bind(&address(&ours[0]).into()).expect("bind");
+        late.listen(16).expect("listen");
+        let _clients: Vec<_> = (0..8).map(|_| TcpStream::connect(address(&ours[0])).expect("connect")).collect();
+        assert_eq!(waiting(&ours), [0, 8]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_cure() {
+        let message = group("unix:/nowhere", 2, &to(0)).expect_err("refused").to_string();
+        assert!(message.contains("on a Unix socket") && message.contains("--dispatch handover"), "{message}");
+        let too_long = Program::new(vec![((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0); 4097]);
+        let message = group("127.0.0.1:0", 2, &too_long).expect_err("refused").to_string();
+        assert!(message.contains("4097 instructions") && message.contains("optmem_max"), "{message}");
+    }
+
+    #[test]
+    fn a_queue_can_be_closed_behind_those_who_wait_and_made_long_again() {
+        let group = group("127.0.0.1:0", 1, &to(0)).expect("a group");
+        // As a program does that takes the listener over: one may wait beyond that.
+        SockRef::from(&group[0]).listen(0).expect("listen");
+        set_backlog(group[0].as_fd(), 16).expect("listen");
+        let _clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address(&group[0])).expect("connect")).collect();
+        assert_eq!(waiting(&group), [4]);
+        let_nobody_in(group[0].as_fd()).expect("filter");
+        let late = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        late.set_nonblocking(true).expect("non-blocking");
+        let started = late.connect(&address(&group[0]).into()).expect_err("under way");
+        assert_eq!(started.raw_os_error(), Some(libc::EINPROGRESS));
+        // The loopback delivers within the call: had it been let in, it would wait by now.
+        assert_eq!(waiting(&group), [4]);
+        for _ in 0..4 {
+            let accepted = accept::accept(group[0].as_fd()).expect("accept");
+            assert!(matches!(accepted, Accepted::Connection(..)));
+        }
+        drop(group);
+    }
+}
