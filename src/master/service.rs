@@ -216,6 +216,9 @@ impl Service {
         if let Some(slot) = self.dispatch.detach(worker, now) {
             self.mark(slot);
         }
+        for slot in self.dispatch.admit_passed(now) {
+            self.mark(slot);
+        }
         self.observe(Event::Exited(worker), now);
     }
 
