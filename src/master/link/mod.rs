@@ -55,6 +55,14 @@ pub enum LinkError {
     Send(#[from] io::Error),
 }
 
+impl LinkError {
+    /// Whether it says only that the worker has closed its end.
+    pub fn is_closed_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        matches!(self, Self::Send(error) if matches!(error.kind(), BrokenPipe | ConnectionReset))
+    }
+}
+
 /// What stands in the way of sending more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
@@ -217,6 +225,11 @@ impl Link {
             End::Haft(_) => false,
             End::Node(end) => end.ready_by_silence(desk, now),
         }
+    }
+
+    /// Whether the worker may close its channel and live on, until it has finished: programs of Node may.
+    pub fn may_leave(&self) -> bool {
+        matches!(self.end, End::Node(_))
     }
 
     /// Whether nothing can come from the worker any more.
