@@ -295,7 +295,8 @@ impl Dispatch {
         over.collect()
     }
 
-    /// A worker is dead: what it had not taken goes back to the front of its slot's queue. Yields the slot.
+    /// A worker is dead: what it had not taken goes back to the front of its slot's queue, and what it had passed on with
+    /// its last words is to be admitted. Yields the slot.
     pub fn detach(&mut self, worker: WorkerId, now: Instant) -> Option<Slot> {
         let mut link = self.links.remove(&worker)?;
         let slot = link.slot;
@@ -305,7 +306,8 @@ impl Dispatch {
         for connection in std::mem::take(&mut link.own) {
             self.requeue(connection, now);
         }
-        link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
+        let passed = link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
+        self.passed.extend(passed);
         self.ledger.close_delivered();
         if let Some(desk) = &mut self.node {
             desk.exited(worker);

@@ -240,6 +240,9 @@ impl Service {
         if let Some(slot) = self.dispatch.detach(worker, now) {
             self.mark(slot);
         }
+        for slot in self.dispatch.admit_passed(now) {
+            self.mark(slot);
+        }
         self.observe(Event::Exited(worker), now);
     }
 
@@ -365,8 +368,16 @@ impl Service {
         Some(Event::Misbehaved(worker))
     }
 
-    /// As [`Service::distrust`], and tells the pool.
+    /// As [`Service::distrust`], and tells the pool. But if it has only closed its end, as programs of Node do while they
+    /// finish, and something was sent before we knew, then its last words are heard, and it has left.
     fn mistrust(&mut self, worker: WorkerId, error: &LinkError, now: Instant) {
+        if error.is_closed_end() && self.dispatch.link(worker).is_some_and(|link| link.may_leave()) {
+            self.hear(worker, now);
+            if self.dispatch.link(worker).is_some_and(|link| !link.has_ended()) {
+                self.left(worker, now);
+            }
+            return;
+        }
         if let Some(event) = self.distrust(worker, error) {
             self.observe(event, now);
         }

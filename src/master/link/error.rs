@@ -36,3 +36,11 @@ pub enum LinkError {
     #[error("takes nothing any more: {0}")]
     Send(#[from] io::Error),
 }
+
+impl LinkError {
+    /// Whether it says only that the worker has closed its end.
+    pub fn is_closed_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        matches!(self, Self::Send(error) if matches!(error.kind(), BrokenPipe | ConnectionReset))
+    }
+}

@@ -238,3 +238,51 @@ fn where_nobody_else_is_ready_nobody_can_be_rescued() {
     assert_eq!((rig.standing(1), rig.service.dispatch.can_rescue(Slot(0))), (Standing::Bypassed, false));
     assert!(rig.service.dispatch.can_rescue(Slot(1)));
 }
+
+/// A program of Node closes its channel while it still serves clients. Whoever sent it something meanwhile (another
+/// worker, the master) finds nobody there, which must not cost those clients their worker.
+#[test]
+fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_sending() {
+    use std::io::Write;
+
+    use crate::handover::node::Serialization;
+    use crate::master::node::{NodeDesk, NodePlan};
+    use crate::sys::listen::{Access, Listener};
+
+    let Outcome::Run(config) = flags::parse_from(["haft", "-w1", "--", "node"]) else { panic!() };
+    let now = Instant::now();
+    let mut service = Service::new(&config, now).expect("a service");
+    service.tick(now);
+    let (slot, worker) = (Slot(0), WorkerId(1));
+    let plan = NodePlan {
+        serialization: Serialization::Json,
+        message: None,
+        listens: false,
+        wait_ready: true,
+        names_sessions: false,
+        start_timeout: Duration::from_secs(60),
+        backlog: 1,
+    };
+    let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
+    let desk = NodeDesk::new(plan, &[own]);
+    let (ours, theirs) = crate::sys::scm::stream_pair().expect("pair");
+    service.dispatch.attach(Link::node(worker, slot, ours, &desk));
+    service.dispatch.node = Some(desk);
+    let mut program = UnixStream::from(theirs);
+    program.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n\"ready\"\n").expect("write");
+    service.hear(worker, now);
+    assert_eq!(service.pool.standing(slot), Standing::Serving(worker));
+    while service.next_effect().is_some() {}
+
+    // Its last word and its end are there, unread; and something is sent to it.
+    program.write_all(b"\"a last word\"\n").expect("write");
+    drop(program);
+    service.dispatch.drain(worker, Duration::from_secs(1)).expect("it is only noted");
+    service.send(now);
+    let messages = service.dispatch.node.as_ref().map(|desk| desk.messages);
+    assert_eq!(messages, Some(1), "the last word was heard");
+    assert!(service.dispatch.link(worker).is_some_and(|link| link.has_ended()));
+    while let Some(effect) = service.next_effect() {
+        assert!(!matches!(effect, Effect::Act(Action::Kill(_))), "it is left to finish");
+    }
+}
