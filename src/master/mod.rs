@@ -5,7 +5,8 @@
 //! a client's.
 //!
 //! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
-//! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look.
+//! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look. Where
+//! the kernel assigns (`kernel`), the doors are shut, and only queues that nobody serves are taken from (`rescue`).
 
 mod arrivals;
 mod boot;

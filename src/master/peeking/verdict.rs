@@ -138,6 +138,10 @@ impl Rules {
             match looked {
                 Looked::More if bytes.len() >= MOST_PEEKED => {
                     counts.too_long += 1;
+                    // What its first line says holds, however long its headers are.
+                    if reads_header {
+                        self.look_for_request(connection, bytes, 0, false, counts, dispatch);
+                    }
                     return Verdict::Decided;
                 }
                 Looked::More => {
