@@ -145,13 +145,7 @@ impl Master {
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
-        let (listeners, kernel) = match config.dispatch {
-            DispatchBy::Handover => {
-                let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
-                (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
-            }
-            DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(&config, &plan.listen, plan.passes_listeners())?)),
-        };
+        let (listeners, kernel) = listen(&config, &plan)?;
         let admin_file = match &config.admin {
             Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, &config)?,
             None => None,
@@ -332,6 +326,17 @@ impl Master {
         self.keep_budget()?;
         self.stop_when_flushed(now)
     }
+}
+
+/// Opens what `--listen` names: listeners of our own, or one for each slot.
+fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>), MasterError> {
+    Ok(match config.dispatch {
+        DispatchBy::Handover => {
+            let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
+            (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
+        }
+        DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(config, &plan.listen, plan.passes_listeners())?)),
+    })
 }
 
 /// How many connections may be held at once, so that descriptors remain for all else.
