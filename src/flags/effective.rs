@@ -77,14 +77,13 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
     let mut entries = vec![("command", Node::Many(command.argv.clone())), ("dialect", one(command.dialect))];
     if command.dialect.may_be_node() {
         let node = &command.node;
-        entries.extend([
-            ("node-style", one(&node.style)),
-            ("node-serialization", one(node.serialization)),
-            ("no-preload", one(!node.preload)),
-        ]);
+        entries.extend([("node-style", one(&node.style)), ("node-serialization", one(node.serialization))]);
     }
     if command.dialect != DialectChoice::Haft {
         entries.push(("wait-ready", one(command.node.wait_ready)));
+    }
+    if command.dialect.may_be_node() {
+        entries.push(("no-preload", one(!command.node.preload)));
     }
     entries
 }

@@ -127,6 +127,15 @@ impl Worker {
         len > 0
     }
 
+    /// Pings the program, and waits for its answer.
+    fn ping(&mut self) {
+        self.session.ping();
+        self.flush();
+        while self.session.is_pinging() {
+            assert!(self.hear(), "the program ended of a ping");
+        }
+    }
+
     fn flush(&mut self) {
         while let Some((bytes, handle)) = self.session.next() {
             let descriptor = handle.map(|handle| match handle {
@@ -181,11 +190,7 @@ fn talk(serialization: Serialization) {
         }
         worker.flush();
         if at % 30 == 29 {
-            worker.session.ping();
-            worker.flush();
-            while worker.session.is_pinging() {
-                assert!(worker.hear(), "the program ended of a ping");
-            }
+            worker.ping();
         }
     }
     while worker.outbox.in_flight() > 0 {
