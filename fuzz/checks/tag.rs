@@ -5,7 +5,8 @@ use haft::route::{Slot, Tag, TagKey, Tagger};
 /// The first six bytes are a slot and a generation, the seventh the length of an id; then the id, then changes to its tag:
 /// a place and what is flipped there.
 pub fn check(data: &[u8]) {
-    let tagger = Tagger::new(&TagKey::of_text("a key for checks"));
+    // Each input has a key of its own: the fuzzer sees the tags that are made here, and would come with them.
+    let tagger = Tagger::new(&TagKey::of_text(&format!("{data:?}")));
     // What nobody made with the key is no tag.
     assert_eq!(tagger.read(data), None);
     let Some(([s0, s1, g0, g1, g2, g3, length], rest)) = data.split_first_chunk() else { return };

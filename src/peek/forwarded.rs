@@ -306,6 +306,7 @@ mod tests {
             ("for=192.0.2.43, for=10.0.0.1", Some("192.0.2.43:0")),
             // Whatever else is said, in whatever order; quoted text may hold anything.
             ("by=\"a,b;c=\\\"d\\\\\" ; for=192.0.2.7:80 ; host=x;", Some("192.0.2.7:80")),
+            ("for=192.0.2.7;by=\"a,\\\"b\"", Some("192.0.2.7:0")),
             ("proto=https;FOR=\"192.0.2.7:_p\"", Some("192.0.2.7:0")),
             ("for=\" 192.0.2.7\"", Some("192.0.2.7:0")),
             ("for=10.0.0.2;host=\"a,b\", for=10.0.0.1;host=\"c,d\"", Some("10.0.0.2:0")),
