@@ -14,6 +14,7 @@ impl Master {
     /// Accepts what waits at a listener.
     pub(super) fn accept(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
+        self.service.hear_namers(now);
         let (service, peeking, watch, poller) =
             (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
         let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
@@ -36,6 +37,7 @@ impl Master {
 
     /// Looks again at a connection of which more has come.
     pub(super) fn peek(&mut self, token: u64, now: Instant) {
+        self.service.hear_namers(now);
         if let Some(outcome) = self.peeking.look(token, &self.service.dispatch, &self.poller) {
             settle(&mut self.service, outcome, now);
         }
@@ -43,7 +45,8 @@ impl Master {
 
     /// Assigns those whose first request has not come in time.
     pub(super) fn expire_peeking(&mut self, now: Instant) {
-        while let Some(outcome) = self.peeking.expired(now, &self.poller) {
+        while self.peeking.refuses() || self.service.dispatch.has_room() {
+            let Some(outcome) = self.peeking.expired(now, &self.poller) else { return };
             settle(&mut self.service, outcome, now);
         }
     }

@@ -365,6 +365,11 @@ impl Dispatch {
         self.queues.iter().map(VecDeque::len).chain(own).sum()
     }
 
+    /// Whether there is room for connections that need not come now, and for others beside them.
+    pub fn has_room(&self) -> bool {
+        self.queues.iter().all(|queue| queue.len() < MOST_HELD / 2)
+    }
+
     /// Connections sent and not yet acknowledged, as counted one by one.
     pub fn in_flight(&self) -> usize {
         self.links.values().map(Link::in_flight).sum()

@@ -63,9 +63,17 @@ impl Peeking {
         // What was looked at was looked at with other eyes.
         self.waiting.progress_mut().for_each(Progress::look_anew);
         self.rules = rules;
-        self.timeout = config.first.timeout;
-        self.action = config.first.timeout_action;
+        (self.timeout, self.action) = match self.is_wanted() {
+            true => (config.first.timeout, config.first.timeout_action),
+            // Their time is over, and nobody is refused for it.
+            false => (Duration::ZERO, PeekTimeoutAction::HandOver),
+        };
         self.most = config.first.most.min(most).max(1);
+    }
+
+    /// Whether clients that say nothing in time are refused.
+    pub fn refuses(&self) -> bool {
+        self.action == PeekTimeoutAction::Close
     }
 
     /// Whether connections are looked at.

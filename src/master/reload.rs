@@ -125,9 +125,6 @@ impl Master {
         self.doors.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), most_peeking(self.budget));
         self.proxy_watch = ProxyWatch::new(Instant::now(), &config);
-        if !self.peeking.is_wanted() {
-            self.end_peeking(Instant::now());
-        }
         self.service.observe(Event::Reload, Instant::now());
         let generation = self.service.pool.newest();
         self.supervisor.plans.insert(generation, plan);

@@ -235,6 +235,15 @@ impl Service {
         }
     }
 
+    /// Hears the workers that name their sessions: a client can come with an id as soon as it has it, and that is when its
+    /// worker names it to us.
+    pub fn hear_namers(&mut self, now: Instant) {
+        if self.dispatch.node.as_ref().is_some_and(NodeDesk::names_sessions) {
+            let namers = self.dispatch.links().filter(|link| link.names_sessions()).map(|link| link.worker);
+            namers.collect::<Vec<_>>().into_iter().for_each(|worker| self.hear(worker, now));
+        }
+    }
+
     /// The worker's process has ended, or could not be started: what it had not taken goes to others.
     pub fn exited(&mut self, worker: WorkerId, now: Instant) {
         if let Some(slot) = self.dispatch.detach(worker, now) {

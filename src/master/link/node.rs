@@ -73,6 +73,10 @@ impl NodeLink {
         }
     }
 
+    pub(super) fn names_sessions(&self) -> bool {
+        matches!(self.sessions, Sessions::Named(_))
+    }
+
     pub(super) fn tells_sessions(&self) -> bool {
         !matches!(self.sessions, Sessions::Unknown)
     }

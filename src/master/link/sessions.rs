@@ -15,6 +15,11 @@ pub(super) struct Lingering {
 }
 
 impl Link {
+    /// Whether the worker names its sessions one by one, by messages.
+    pub fn names_sessions(&self) -> bool {
+        matches!(&self.end, End::Node(end) if end.names_sessions())
+    }
+
     /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
     pub fn tells_sessions(&self) -> bool {
         match &self.end {

@@ -6,7 +6,7 @@ import http from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 
-import { parse, total } from './metrics.mjs';
+import { byLabel, parse, total } from './metrics.mjs';
 import { until, within } from './wait.mjs';
 
 /** The binary under test: $HAFT, or the release build of this repository. */
@@ -26,7 +26,7 @@ export class Haft {
 
   /** Waits until it listens and all its workers are ready. */
   async ready() {
-    const [[, address]] = await this.child.heard(/\blistening on (\S+:\d+)/);
+    const [[, address]] = await this.child.heard(/\blistening on (\S*:\d+)/);
     this.address = address;
     this.url = `http://${address}`;
     await until('a 200 from /readyz', async () => (await this.get('/readyz')).status === 200);
@@ -72,14 +72,34 @@ export class Haft {
     return seen;
   }
 
+  /** The samples of one scrape. */
+  async samples() {
+    const { status, body } = await this.get('/metrics');
+    assert.equal(status, 200, '/metrics answers with 200');
+    return parse(body);
+  }
+
+  /** The sum of one metric. */
+  async total(name) {
+    return total(await this.samples(), name);
+  }
+
+  /** The values of one metric by one label. */
+  async counts(name, label) {
+    return byLabel(await this.samples(), name, label);
+  }
+
+  /** How many connections went where they did for each reason: `{ address, session, lost_session, opening, load }`. */
+  routed() {
+    return this.counts('haft_connections_routed_total', 'by');
+  }
+
   /**
    * The counts of one scrape: `{ accepted, delivered, refused, inFlight, respawned }`. That nothing is lost is a
    * promise for every moment, so it is asserted at every scrape.
    */
   async ledger() {
-    const { status, body } = await this.get('/metrics');
-    assert.equal(status, 200, '/metrics answers with 200');
-    const samples = parse(body);
+    const samples = await this.samples();
     const ledger = {
       accepted: total(samples, 'haft_connections_accepted_total'),
       delivered: total(samples, 'haft_connections_delivered_total'),
@@ -88,7 +108,7 @@ export class Haft {
       respawned: total(samples, 'haft_workers_respawned_total'),
     };
     const { accepted, delivered, refused, inFlight } = ledger;
-    assert.equal(accepted, delivered + refused + inFlight, `accepted = delivered + refused + in flight: ${body}`);
+    assert.equal(accepted, delivered + refused + inFlight, `accepted = delivered + refused + in flight: ${JSON.stringify(samples)}`);
     return ledger;
   }
 

@@ -14,6 +14,15 @@ export class Home {
   }
 }
 
+/** A home that moves: from where and to which host it connects changes in mid-session. */
+export class MovingHome extends Home {
+  /** Its next connections go to this host (an address of this machine) from there. */
+  moveTo(host, address = host) {
+    this.address = address;
+    this.agent.moved = { host, hostname: host, localAddress: address };
+  }
+}
+
 /** `count` homes in 127.0.0.0/8, spread over its third and fourth byte; never 127.0.0.1 itself. */
 export function homes(count) {
   return Array.from({ length: count }, (_, i) => new Home(`127.0.${1 + (i % 7)}.${2 + i}`));
@@ -28,9 +37,34 @@ class CountingAgent extends http.Agent {
   constructor(home) {
     super({ keepAlive: false, localAddress: home.address });
     this.home = home;
+    this.held = undefined;
+    /** What is other than it is asked for, of every connection. */
+    this.moved = {};
   }
 
-  createConnection(options, done) {
+  /** From now on connections are only wished for, as where a network is away. */
+  hold() {
+    this.held = [];
+  }
+
+  /** Whether connections are wished for, and those from before have ended. */
+  idle() {
+    return this.held.length > 0 && Object.values(this.sockets).flat().length === 0;
+  }
+
+  /** Opens all that were wished for. */
+  release() {
+    const held = this.held;
+    this.held = undefined;
+    for (const [options, done] of held) done(null, this.createConnection(options));
+  }
+
+  createConnection(given, done) {
+    const options = { ...given, ...this.moved };
+    if (this.held) {
+      this.held.push([options, done]);
+      return undefined;
+    }
     const socket = super.createConnection(options, done);
     // Only an established connection can have been accepted; a refused one never reached anybody.
     socket.once('connect', () => this.home.opened++);

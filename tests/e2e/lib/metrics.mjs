@@ -20,3 +20,16 @@ export function total(samples, name) {
   if (found.length === 0) throw new Error(`no metric ${name}`);
   return found.reduce((sum, { value }) => sum + value, 0);
 }
+
+/** The values of one name by the value of one label; an error if there is none. Those that differ in other labels are added up. */
+export function byLabel(samples, name, label) {
+  const found = samples.filter((sample) => sample.name === name);
+  if (found.length === 0) throw new Error(`no metric ${name}`);
+  const values = {};
+  for (const { labels, value } of found) {
+    const [, of] = labels.match(new RegExp(`(?:^|,)${label}="([^"]*)"`)) ?? [];
+    if (of === undefined) throw new Error(`${name}{${labels}} has no label ${label}`);
+    values[of] = (values[of] ?? 0) + value;
+  }
+  return values;
+}

@@ -11,13 +11,15 @@ exports.page = (name) => (request, response) => {
 };
 
 /** Adds Socket.IO to an HTTP server. */
-exports.app = (server, options) => {
-  const io = new Server(server, options);
+exports.app = (server, options) => exports.talk(new Server(server, options));
+
+/** The application on a Socket.IO server, however that was made. */
+exports.talk = (io) => {
   io.on('connection', (socket) => {
     const { remoteAddress, remotePort } = socket.request.socket;
     // A dual-stack server sees IPv4 clients under their mapped address.
     const address = remoteAddress?.replace('::ffff:', '');
-    socket.emit('hello', { ...worker, client: `${address}:${remotePort}` });
+    socket.emit('hello', { ...worker, client: `${address}:${remotePort}`, handshake: socket.handshake.address });
     socket.on('join', ({ room }, answer) => (socket.join(room), answer({ ok: true, room })));
     socket.on('leave', ({ room }, answer) => (socket.leave(room), answer({ ok: true, room })));
     socket.on('message', ({ room, text }, answer) => {

@@ -14,3 +14,12 @@ export async function tagged(base, slot, generation, key) {
   const tag = btoa(String.fromCharCode(...new Uint8Array(numbers.buffer), ...checksum));
   return `${base}.${tag.replaceAll('+', '-').replaceAll('/', '_')}`;
 }
+
+/** What a session id says of its worker, true or not: `{ base, slot, generation }`; nothing if it has no tag. */
+export function tagOf(sid) {
+  const [, base, tag] = sid.match(/^(.*)\.([\w-]{16})$/) ?? [];
+  if (tag === undefined) return undefined;
+  const bytes = Uint8Array.from(atob(tag.replaceAll('-', '+').replaceAll('_', '/')), (letter) => letter.charCodeAt(0));
+  const numbers = new DataView(bytes.buffer);
+  return { base, slot: numbers.getUint16(0), generation: numbers.getUint32(2) };
+}

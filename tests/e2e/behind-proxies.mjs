@@ -1,0 +1,177 @@
+// Real proxies in front of haft: the application sees the client's address, and that address decides who serves.
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { assertAllStuck, crowd } from './lib/crowd.mjs';
+import { Haft } from './lib/haft.mjs';
+import { Home } from './lib/home.mjs';
+import { program as file } from './lib/node-haft.mjs';
+import { program } from './lib/program.mjs';
+import { haproxy, nginx } from './lib/proxies.mjs';
+import { Raw } from './lib/raw.mjs';
+
+const TRUSTED = ['--trusted-proxy', '127.0.0.1'];
+const NODE = ['--', 'node', file('session-server.cjs')];
+/** What nginx does unless it is told to use a connection for several requests. */
+const CLOSE = 'proxy_set_header Connection $connection_upgrade;';
+
+const header = (name) => ['--client-ip-header', name, ...TRUSTED];
+
+for (const [name, ...command] of [['the built-in worker'], ['a program of Node', ...NODE]]) {
+  program(`${name} sees clients through nginx and HAProxy`, async (place) => {
+    const [forwardedFor, realIp, forwarded, proxied] = await Promise.all(
+      [header('x-forwarded-for'), header('x-real-ip'), header('forwarded'), ['--proxy-protocol', ...TRUSTED]].map((flags) => {
+        return beside(place, '-w', '3', ...flags, ...command);
+      }),
+    );
+    const ways = {
+      ...(await nginx(place, {
+        http: {
+          'X-Forwarded-For': `proxy_pass ${forwardedFor.url}; ${CLOSE} proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;`,
+          'X-Real-IP': `proxy_pass ${realIp.url}; ${CLOSE} proxy_set_header X-Real-IP $remote_addr;`,
+          Forwarded: `proxy_pass ${forwarded.url}; ${CLOSE} proxy_set_header Forwarded $forwarded_for;`,
+        },
+        stream: { proxy_protocol: `proxy_pass ${proxied.address}; proxy_protocol on;` },
+      })),
+      ...(await haproxy(place, {
+        'send-proxy': `  mode tcp\n  server haft ${proxied.address} send-proxy`,
+        // Its checks of health come with LOCAL.
+        'send-proxy-v2': `  mode tcp\n  server haft ${proxied.address} send-proxy-v2 check check-send-proxy inter 500ms`,
+        forwardfor: `  mode http\n  option forwardfor\n  server haft ${forwardedFor.address}`,
+      })),
+    };
+    const slots = [];
+    for (const [way, address] of Object.entries(ways)) {
+      const all = await crowd(place, `http://${address}`, { addresses: 6, each: 2 });
+      await assertAllStuck(all).catch((error) => Promise.reject(new Error(`${way}: ${error.message}`, { cause: error })));
+      for (const { client, home } of all.members) {
+        const { handshake } = await client.hello();
+        if (command.length > 0) assert.equal(handshake, home.address, `${way}: handshake.address`);
+        client.close();
+      }
+      slots.push(all.members.map(({ worker }) => worker.slot));
+    }
+    slots.forEach((some) => assert.deepEqual(some, slots[0], 'a client has its slot, whichever way it comes'));
+    assert.ok(new Set(slots[0]).size > 1, 'more than one slot has clients');
+
+    for (const haft of [forwardedFor, realIp, forwarded, proxied]) {
+      const { taken, absent, malformed } = await told(haft);
+      assert.ok(taken >= 12, `${taken} were told their client`);
+      // Whoever looks whether the proxy listens sends nothing; then there is neither header nor request.
+      assert.deepEqual([absent, malformed], [0, 0]);
+      await haft.stop();
+    }
+  });
+
+  program(`${name} sees clients of IPv6, and behind two proxies`, async (place) => {
+    const proxied = await beside(place, '-w', '2', '--proxy-protocol', ...TRUSTED, ...command);
+    const listed = await beside(place, '-w', '2', ...header('x-forwarded-for'), ...command);
+    const inner = await nginx(place, {
+      http: { inner: `proxy_pass ${listed.url}; ${CLOSE} proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;` },
+    });
+    const outer = await haproxy(place, {
+      send_proxy_v2_6: `  mode tcp\n  server haft ${proxied.address} send-proxy-v2`,
+      send_proxy_6: `  mode tcp\n  server haft ${proxied.address} send-proxy`,
+      twice: `  mode http\n  option forwardfor\n  server nginx ${inner.inner}`,
+    });
+    for (const [way, home] of [['send_proxy_v2_6', new Home('::1')], ['send_proxy_6', new Home('::1')], ['twice', new Home('127.0.3.3')]]) {
+      // What the client says of itself counts for nothing.
+      const extraHeaders = { 'X-Forwarded-For': '203.0.113.9' };
+      const client = await place.client(`http://${outer[way]}`, home, { extraHeaders }).connected();
+      await client.upgraded();
+      const { client: seen, handshake } = await client.hello();
+      assert.equal(seen.slice(0, seen.lastIndexOf(':')).replace(/[[\]]/g, ''), home.address, way);
+      if (command.length > 0) assert.equal(handshake, home.address, way);
+    }
+    await proxied.stop();
+    await listed.stop();
+  });
+
+  program(`${name}: who is not trusted is not believed, and what is malformed is counted`, async (place) => {
+    const flags = ['--proxy-protocol', ...header('x-forwarded-for')];
+    const haft = await place.haft('-w', '2', '--affinity', 'session', ...flags, ...command);
+    const ask = async (from, proxyHeader, forwardedFor) => {
+      const raw = await Raw.connect(place, haft.address, { localAddress: from });
+      const lines = [`GET ${HANDSHAKE} HTTP/1.1`, 'Host: h', 'Connection: close', ...forwardedFor.map((value) => `X-Forwarded-For: ${value}`)];
+      raw.write(`${proxyHeader}${lines.join('\r\n')}\r\n\r\n`);
+      return (await raw.answer()).status;
+    };
+    const v1 = 'PROXY TCP4 203.0.113.9 203.0.113.10 4711 80\r\n';
+    const counts = async () => ({ ...(await told(haft, 'proxy')), ...prefixed(await told(haft, 'client_ip')) });
+    const none = { taken: 0, absent: 0, malformed: 0, headersTaken: 0, headersAbsent: 0, headersMalformed: 0 };
+    assert.deepEqual(await counts(), none);
+
+    // A stranger's word counts for nothing; its PROXY header goes to the worker, to which it is no request.
+    assert.equal(await ask('127.0.0.9', '', ['198.51.100.1']), 200);
+    assert.equal(await ask('127.0.0.9', v1, []), 400);
+    assert.deepEqual(await counts(), none);
+    await haft.child.heard(/PROXY header.*not one of --trusted-proxy/);
+
+    // What a trusted peer says badly leaves its own address: an error for nobody.
+    assert.equal(await ask('127.0.0.1', '', ['198.51.100.1, nobody']), 200);
+    assert.equal(await ask('127.0.0.1', '', ['unknown']), 200);
+    assert.equal(await ask('127.0.0.1', '', []), 200);
+    assert.deepEqual(await counts(), { ...none, absent: 3, headersAbsent: 1, headersMalformed: 2 });
+    // Of a list the right-most hop counts that is no proxy of ours, whatever is left of it.
+    assert.equal(await ask('127.0.0.1', '', ['nobody', '198.51.100.1, 127.0.0.1']), 200);
+    // A broken PROXY header stays where it is, and no worker takes it for a request.
+    assert.equal(await ask('127.0.0.1', 'PROXY TCP4 here there 1 2\r\n', []), 400);
+    // A PROXY header's client is not trusted unless it is a proxy itself: what it says is not even looked at.
+    assert.equal(await ask('127.0.0.1', v1, ['nobody']), 200);
+    assert.equal(await ask('127.0.0.1', v1.replace('203.0.113.9', '127.0.0.1'), ['198.51.100.1']), 200);
+    assert.deepEqual(await counts(), { ...none, taken: 2, absent: 4, malformed: 1, headersTaken: 2, headersAbsent: 1, headersMalformed: 2 });
+    assert.equal((await haft.ledger()).refused, 0);
+    await haft.stop();
+  });
+}
+
+const HANDSHAKE = '/socket.io/?EIO=4&transport=polling';
+
+program('a proxy that uses a connection for many clients: the built-in workers pass requests on', async (place) => {
+  const haft = await place.haft('-w', '3', '--affinity', 'session', ...header('x-forwarded-for'));
+  const { kept } = await nginx(place, {
+    upstreams: `upstream haft { server ${haft.address}; keepalive 4; }`,
+    http: { kept: 'proxy_pass http://haft; proxy_set_header Connection $connection_kept; proxy_set_header X-Forwarded-For $remote_addr;' },
+  });
+  const homes = Array.from({ length: 24 }, (_, index) => new Home(`127.0.4.${index % 4}`));
+  const clients = homes.map((home, index) => {
+    return place.client(`http://${kept}`, home, { transports: index % 3 ? ['polling'] : ['polling', 'websocket'] });
+  });
+  await Promise.all(clients.map((client) => client.connected()));
+  for (let round = 0; round < 5; round++) {
+    for (const client of clients) assert.deepEqual(await client.ask('echo', round), [round]);
+  }
+  for (const { connects, disconnects, errors } of clients) assert.deepEqual([connects, disconnects, errors], [1, [], []]);
+  const passed = await haft.total('haft_connections_passed_total');
+  assert.ok(passed > 0, 'requests came to workers that did not have their session');
+  place.say(`${clients.length} clients, ${passed} connections passed on`);
+  clients.forEach((client) => client.close());
+  const { refused, respawned } = await haft.ledger();
+  assert.deepEqual([refused, respawned], [0, 0]);
+  await haft.stop();
+});
+
+let hafts = 0;
+
+/** A haft that shares the folder of the test with others. */
+async function beside(place, ...flags) {
+  const folder = join(place.folder, `haft-${hafts++}`);
+  mkdirSync(folder);
+  const haft = new Haft({ folder, child: (...command) => place.child(...command) }, flags);
+  await haft.ready();
+  return haft;
+}
+
+/** What became of what proxies told: `{ taken, absent, malformed }` of PROXY headers or of others. */
+async function told(haft, kind) {
+  const counts = async (name) => haft.counts(`haft_${name}_headers_total`, 'outcome');
+  if (kind) return counts(kind);
+  const [one, other] = [await counts('proxy'), await counts('client_ip')];
+  return Object.fromEntries(Object.keys(one).map((outcome) => [outcome, one[outcome] + other[outcome]]));
+}
+
+function prefixed({ taken, absent, malformed }) {
+  return { headersTaken: taken, headersAbsent: absent, headersMalformed: malformed };
+}

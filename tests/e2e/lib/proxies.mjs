@@ -1,0 +1,119 @@
+// Real reverse proxies in front of haft: nginx and HAProxy from Debian's packages, in the foreground, with a configuration
+// and all that they write in the folder of the test.
+
+import { existsSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { delimiter, join } from 'node:path';
+
+import { until, within } from './wait.mjs';
+
+const STREAM = '/usr/lib/nginx/modules/ngx_stream_module.so';
+/** How often other ports are tried where somebody was quicker to take one. */
+const TRIES = 5;
+
+/**
+ * nginx with some sites. A site of `http` is the text of its `location /`, one of `stream` of its `server`. Yields the
+ * addresses of all, under their names.
+ */
+export function nginx(place, { http = {}, stream = {}, upstreams = '' }) {
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${place.folder}/${kind};`);
+  const configuration = (addresses) => `
+    daemon off;
+    master_process off;
+    pid ${place.folder}/nginx.pid;
+    error_log stderr warn;
+    ${existsSync(STREAM) ? `load_module ${STREAM};` : ''}
+    events { worker_connections 4096; }
+    http {
+      access_log off;
+      ${temporary.join('\n')}
+      map $http_upgrade $connection_upgrade { default upgrade; '' close; }
+      map $http_upgrade $connection_kept { default upgrade; '' ''; }
+      map $remote_addr $forwarded_for { ~^[0-9.]+$ "for=$remote_addr"; default "for=\\"[$remote_addr]\\""; }
+      ${upstreams}
+      ${sites(http, ([name, text]) => `server { listen ${addresses[name]}; location / {
+        proxy_http_version 1.1;
+        proxy_set_header Host $http_host;
+        proxy_set_header Upgrade $http_upgrade;
+        ${text}
+      } }`)}
+    }
+    stream { ${sites(stream, ([name, text]) => `server { listen ${addresses[name]}; ${text} }`)} }
+  `;
+  const start = (file) => place.child(executable('nginx'), '-e', 'stderr', '-p', place.folder, '-c', file);
+  return proxy(place, 'nginx.conf', Object.keys({ ...http, ...stream }), configuration, start);
+}
+
+/** HAProxy with some sites: the text of each one's `listen`. Yields the addresses of all, under their names. */
+export function haproxy(place, listens) {
+  const configuration = (addresses) => `
+global
+  maxconn 2000
+defaults
+  timeout connect 20s
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 60s
+${sites(listens, ([name, text]) => `listen ${name}\n  bind ${addresses[name]}\n${text}\n`)}
+`;
+  return proxy(place, 'haproxy.cfg', Object.keys(listens), configuration, (file) => {
+    return place.child(executable('haproxy'), '-db', '-f', file);
+  });
+}
+
+function sites(texts, write) {
+  return Object.entries(texts).map(write).join('\n');
+}
+
+/** Neither takes port 0: free ports are looked for, and others if somebody else was quicker. */
+async function proxy(place, file, names, configuration, start) {
+  for (let attempt = 1; ; attempt++) {
+    const addresses = await freeAddresses(names);
+    writeFileSync(join(place.folder, file), configuration(addresses));
+    const child = start(file);
+    try {
+      await until(`${child.name} to listen`, async () => {
+        child.mustRun();
+        for (const address of Object.values(addresses)) await reachable(address);
+        return true;
+      });
+      return addresses;
+    } catch (error) {
+      const taken = child.how && /already in use/i.test(child.tail());
+      if (!taken || attempt === TRIES) throw error;
+    }
+  }
+}
+
+/** An address for each name. A name that ends in 6 is one of IPv6. */
+async function freeAddresses(names) {
+  const held = await Promise.all(names.map((name) => listening(net.createServer().listen(0, name.endsWith('6') ? '::1' : '127.0.0.1'))));
+  const addresses = held.map((server) => {
+    const { address, family, port } = server.address();
+    return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
+  });
+  await Promise.all(held.map((server) => new Promise((resolve) => server.close(resolve))));
+  return Object.fromEntries(names.map((name, index) => [name, addresses[index]]));
+}
+
+function listening(server) {
+  return within(5_000, 'a free port', new Promise((resolve, reject) => server.once('listening', () => resolve(server)).once('error', reject)));
+}
+
+async function reachable(address) {
+  const [, host, port] = address.match(/^\[?(.*?)\]?:(\d+)$/);
+  const socket = net.connect({ host, port: Number(port) });
+  try {
+    await within(5_000, address, new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)));
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** On the PATH, or where Debian puts what is for administrators. */
+function executable(name) {
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin'];
+  const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
+  if (!found) throw new Error(`${name} is missing: apt-get install ${name === 'nginx' ? 'nginx libnginx-mod-stream' : name}`);
+  return found;
+}
