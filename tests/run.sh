@@ -88,7 +88,7 @@ skip() { # NAME REASON
 
 # command that shows whether it is there : Debian packages that bring it
 readonly NEEDED=("cc:gcc libc6-dev" "python3:python3" "chromium:chromium" "ip:iproute2" "gunicorn:gunicorn"
-    "uvicorn:uvicorn python3-socketio")
+    "uvicorn:uvicorn python3-socketio" "nginx:nginx libnginx-mod-stream" "haproxy:haproxy")
 
 install_packages() {
     local need missing=() packages=() said
@@ -104,7 +104,8 @@ install_packages() {
         echo "cannot install them here (that needs apt and root). Run as root: apt-get install ${packages[*]}"
         return 1
     fi
-    export DEBIAN_FRONTEND=noninteractive
+    # In runlevel 1 no service is started: they are wanted as programs only.
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     local quiet=(-qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
     apt-get "${quiet[@]}" update && apt-get "${quiet[@]}" install -y --no-install-recommends "${packages[@]}"
 }

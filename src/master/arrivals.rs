@@ -9,6 +9,7 @@ use super::error::While;
 use super::peeking::Outcome;
 use super::service::Service;
 use super::{Master, MasterError};
+use crate::sys::poller::Ready;
 
 impl Master {
     /// Accepts what waits at a listener.
@@ -36,9 +37,9 @@ impl Master {
     }
 
     /// Looks again at a connection of which more has come.
-    pub(super) fn peek(&mut self, token: u64, now: Instant) {
+    pub(super) fn peek(&mut self, news: Ready, now: Instant) {
         self.service.hear_namers(now);
-        if let Some(outcome) = self.peeking.look(token, &self.service.dispatch, &self.poller) {
+        if let Some(outcome) = self.peeking.look(news, &self.service.dispatch, &self.poller) {
             settle(&mut self.service, outcome, now);
         }
     }

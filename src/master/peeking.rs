@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::dispatch::Dispatch;
 use crate::config::{Config, PeekTimeoutAction};
 use crate::peek::MOST_PEEKED;
-use crate::sys::poller::{Interest, Poller};
+use crate::sys::poller::{Interest, Poller, Ready};
 
 /// Tokens from here on are connections that are looked at.
 pub const FIRST_TOKEN: u64 = 1 << 62;
@@ -108,13 +108,14 @@ impl Peeking {
         crowded.map(|connection| self.give_up(connection))
     }
 
-    /// Looks again at a connection for which the poller had news.
-    pub fn look(&mut self, token: u64, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
-        let key = token.checked_sub(FIRST_TOKEN)?;
+    /// Looks again at a connection for which the poller had news; half a request whose client has ended is not waited for.
+    pub fn look(&mut self, news: Ready, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
+        let key = news.token.checked_sub(FIRST_TOKEN)?;
         let (connection, progress) = self.waiting.get_mut(key)?;
         match self.rules.look_at(connection, progress, &mut self.room, &mut self.counts, dispatch) {
-            Verdict::More => None,
-            Verdict::Decided => {
+            Verdict::More if !news.ended => None,
+            verdict @ (Verdict::More | Verdict::Decided) => {
+                self.counts.over += u64::from(verdict == Verdict::More);
                 let connection = self.waiting.remove(key)?;
                 forget(&connection, poller);
                 Some(Outcome::Assign(connection))

@@ -90,7 +90,7 @@ impl Master {
             self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
         }
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
-            self.peek(event.token, now);
+            self.peek(*event, now);
         }
         for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
             if self.doors.is_open() {

@@ -60,6 +60,8 @@ pub struct Ready {
     pub readable: bool,
     /// There is room to write.
     pub writable: bool,
+    /// Nothing more will come: the peer has closed its side, or the descriptor has failed.
+    pub ended: bool,
 }
 
 impl From<&EpollEvent> for Ready {
@@ -69,6 +71,7 @@ impl From<&EpollEvent> for Ready {
             token: event.data(),
             readable: event.events().intersects(readable),
             writable: event.events().contains(EpollFlags::EPOLLOUT),
+            ended: event.events().intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR | EpollFlags::EPOLLRDHUP),
         }
     }
 }
@@ -168,7 +171,7 @@ mod tests {
             left.write_all(b"x").expect("write");
             for _ in 0..2 {
                 poller.wait(&mut ready).await.expect("wait");
-                assert_eq!(ready, [Ready { token: 7, readable: true, writable: false }]);
+                assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: false }]);
             }
             assert_eq!(right.read(&mut [0; 8]).expect("read"), 1);
             let nothing = tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await;
@@ -176,14 +179,14 @@ mod tests {
         }
         poller.change(&right, 7, Interest::ReadableOrWritable).expect("change");
         poller.wait(&mut ready).await.expect("wait");
-        assert_eq!(ready, [Ready { token: 7, readable: false, writable: true }]);
+        assert_eq!(ready, [Ready { token: 7, readable: false, writable: true, ended: false }]);
         // Of one whose words are not waited for, only the end is heard.
         poller.change(&right, 7, Interest::HangUp).expect("change");
         left.write_all(b"x").expect("write");
         assert!(!poller.look(0, &mut ready).expect("look"), "{ready:?}");
         drop(left);
         assert!(poller.look(0, &mut ready).expect("look"));
-        assert_eq!(ready, [Ready { token: 7, readable: true, writable: false }]);
+        assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: true }]);
         poller.remove(&right).expect("remove");
         assert!(tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await.is_err());
     }

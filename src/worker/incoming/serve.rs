@@ -11,7 +11,7 @@ impl axum::serve::Listener for Incoming {
     type Io = Stream;
     type Addr = EndAddr;
 
-    /// Never yields again once the worker is to finish: shut the server down with [`Drain::requested_only`].
+    /// Never yields again once the worker is to finish: shut the server down with [`crate::worker::Drain::requested_only`].
     async fn accept(&mut self) -> (Stream, EndAddr) {
         match self.next().await {
             Ok(Some(Connection { stream, client, .. })) => return (stream, client),
