@@ -175,6 +175,14 @@ impl Master {
 
     fn worker_ready(&mut self, worker: WorkerId) -> Result<(), MasterError> {
         self.supervisor.crew.ready(worker);
+        // Before others are told that all is ready: they may look at us.
+        if self.service.pool.is_settled() {
+            // Until the next reload, or death, nothing but serving is to be done.
+            match code::give_back() {
+                Ok(bytes) => tracing::debug!(bytes, "let go of code that only starting needs"),
+                Err(error) => tracing::debug!(%error, "the code that only starting needs stays in memory"),
+            }
+        }
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
         if let Some(link) = self.service.dispatch.link(worker) {
             tracing::info!(slot = %link.slot, worker = worker.0, pid, "worker is ready");
@@ -182,13 +190,6 @@ impl Master {
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
             self.open_doors()?;
-        }
-        if self.service.pool.is_settled() {
-            // Until the next reload, or death, nothing but serving is to be done.
-            match code::give_back() {
-                Ok(bytes) => tracing::debug!(bytes, "let go of code that only starting needs"),
-                Err(error) => tracing::debug!(%error, "the code that only starting needs stays in memory"),
-            }
         }
         Ok(())
     }
