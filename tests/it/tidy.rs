@@ -17,6 +17,10 @@ const IGNORANT: &[(&str, &[&str])] = &[
     ),
     ("src/lifecycle/pool.rs", &["crate::sys", "crate::master", "Instant::now", "SystemTime::now", "libc::", "nix::"]),
     (
+        "src/peek",
+        &["crate::sys", "crate::handover", "crate::master", "crate::lifecycle", "crate::worker", "crate::admin"],
+    ),
+    (
         "src/sys",
         &["crate::route", "crate::handover", "crate::master", "crate::lifecycle", "crate::worker", "crate::admin"],
     ),
