@@ -171,13 +171,6 @@ else
     step node chaos 10 node --test-reporter=spec tests/chaos/run.mjs
 fi
 
-# Whether everybody can be compared with haft; the figures of so short a run mean nothing.
-if ((built != 0)); then
-    skip bench/quick "the release build failed"
-else
-    step none bench/quick 20 bash tests/bench/run.sh --quick
-fi
-
 if self deny/install 30 install_deny; then
     step none deny/policy 5 cargo deny check bans licenses sources
     # The advisories are a database of their own, which a machine without the open Internet cannot fetch.
