@@ -118,34 +118,6 @@ program('--no-preload: sessions have no tag and go by their address', async (pla
   await haft.stop();
 });
 
-program('@socket.io/sticky without preload: sessions are found by what the workers say of them', async (place) => {
-  const flags = ['--no-preload', '--node-style', 'socket.io-sticky'];
-  const haft = await place.haft('-w', '4', ...STICKY, ...flags, '--', 'node', file('node-style-server.cjs'), 'socket.io-sticky-2');
-  const home = new Home('127.0.0.1');
-  const clients = await inTurns(Array(40), 10, async (_, index) => {
-    const client = place.client(haft.url, home, { transports: index % 2 ? ['polling'] : ['polling', 'websocket'] });
-    await until('a session', () => client.connects === 1);
-    assert.equal(tagOf(client.socket.io.engine.id), undefined);
-    return client;
-  });
-  await inTurns(clients, 10, (client) => echoes(client, 2));
-  for (const { connects, disconnects } of clients) assert.deepEqual([connects, disconnects], [1, []]);
-  // A worker names a session just after it has told its client. Who is back before that meets another worker and begins
-  // anew; with the package's own primary it is the same, and as rare.
-  const errors = clients.flatMap((client) => client.errors);
-  assert.ok(errors.length <= 2, `${errors.length} of ${clients.length} began anew`);
-  for (const error of errors) assert.match(error, /^400 Session ID unknown/);
-  const slots = await Promise.all(clients.map(async (client) => (await who(client)).slot));
-  const counts = [0, 1, 2, 3].map((slot) => slots.filter((each) => each === slot).length);
-  assert.ok(Math.max(...counts) <= 12, `spread over all workers: ${counts}`);
-  const routed = await haft.routed();
-  assert.equal(routed.opening, clients.length + errors.length);
-  assert.equal(routed.lost_session, 0);
-  assert.ok(routed.address <= 2 * errors.length, 'all others were found');
-  place.say(`${counts} sessions a worker`);
-  await haft.stop();
-});
-
 program('the built-in worker: a request for another worker on a used connection goes there, unread', async (place) => {
   const haft = await place.haft('-w', '3', ...STICKY, '--max-payload', '4000000');
   const [one, other, third] = await opened(place, haft);
