@@ -41,6 +41,8 @@ pub struct Dispatch {
     links: BTreeMap<WorkerId, Link>,
     /// What workers have passed on and was not assigned yet.
     passed: Vec<Connection>,
+    /// Slots for which more waits, since what waited elsewhere belongs there now.
+    grown: Vec<Slot>,
     /// The books.
     pub ledger: Ledger,
     /// What Node workers have in common, if the workers are such.
@@ -62,6 +64,7 @@ impl Dispatch {
             standings: vec![Standing::Expected; config.workers],
             links: BTreeMap::new(),
             passed: Vec::new(),
+            grown: Vec::new(),
             ledger: Ledger::new(config.workers),
             node: None,
         })
@@ -101,15 +104,17 @@ impl Dispatch {
         self.queue(connection, chosen.map(|(place, _)| place), now)
     }
 
-    /// Takes in what workers have passed on, and yields the slots for which more waits now.
-    pub fn admit_passed(&mut self, now: Instant) -> Vec<Slot> {
+    /// Takes in what workers have passed on. Yields the slots for which more waits now, for that or because of what was
+    /// heard, or of whom a worker's end has left.
+    pub fn take_grown(&mut self, now: Instant) -> Vec<Slot> {
+        let mut grown = std::mem::take(&mut self.grown);
         let passed = std::mem::take(&mut self.passed);
         self.ledger.passed += passed.len() as u64;
-        let admitted = passed.into_iter().filter_map(|mut connection| {
+        grown.extend(passed.into_iter().filter_map(|mut connection| {
             connection.key = self.key(&connection.client);
             self.admit(connection, now)
-        });
-        admitted.collect()
+        }));
+        grown
     }
 
     /// The worker that has named this session as its own.
@@ -234,7 +239,10 @@ impl Dispatch {
         self.ledger.close_delivered();
         for connection in back.into_iter().rev() {
             match connection.goal {
-                Goal::Session(_) => drop(self.requeue(connection, now)),
+                Goal::Session(_) => {
+                    let slot = self.requeue(connection, now);
+                    self.grown.extend(slot);
+                }
                 _ => self.queues[slot.index()].push_front(connection),
             }
         }
@@ -304,7 +312,8 @@ impl Dispatch {
             self.standings[slot.index()] = Standing::Expected;
         }
         for connection in std::mem::take(&mut link.own) {
-            self.requeue(connection, now);
+            let slot = self.requeue(connection, now);
+            self.grown.extend(slot);
         }
         let passed = link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
         self.passed.extend(passed);

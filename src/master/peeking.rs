@@ -94,10 +94,7 @@ impl Peeking {
             Verdict::Decided => return Some(Outcome::Assign(connection)),
             Verdict::More => {}
         }
-        let crowded = if self.waiting.len() < self.most { None } else { self.take_oldest(poller) };
-        if crowded.is_some() {
-            self.counts.crowded += 1;
-        }
+        let is_crowded = self.waiting.len() >= self.most;
         let token = FIRST_TOKEN + self.waiting.next();
         // It fails for want of the kernel's memory only: then it is as if its time were over.
         if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
@@ -105,7 +102,9 @@ impl Peeking {
             return Some(self.give_up(connection));
         }
         self.waiting.push(connection, progress);
-        crowded.map(|connection| self.give_up(connection))
+        let oldest = if is_crowded { self.take_oldest(poller) } else { None }?;
+        self.counts.crowded += 1;
+        Some(self.give_up(oldest))
     }
 
     /// Looks again at a connection for which the poller had news; half a request whose client has ended is not waited for.

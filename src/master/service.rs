@@ -224,7 +224,7 @@ impl Service {
         }
         self.news = news;
         let Some((slot, heard)) = heard else { return };
-        for slot in self.dispatch.admit_passed(now) {
+        for slot in self.dispatch.take_grown(now) {
             self.mark(slot);
         }
         self.mark(slot);
@@ -249,7 +249,7 @@ impl Service {
         if let Some(slot) = self.dispatch.detach(worker, now) {
             self.mark(slot);
         }
-        for slot in self.dispatch.admit_passed(now) {
+        for slot in self.dispatch.take_grown(now) {
             self.mark(slot);
         }
         self.observe(Event::Exited(worker), now);

@@ -9,12 +9,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::EndAddr;
 use crate::flags::{self, Outcome};
-use crate::handover::haft::{FromWorker, Heard, MasterEnd, Passed, WorkerEnd};
+use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
 use crate::handover::node::{ConnectionMessage, Serialization};
 use crate::master::node::NodePlan;
 use crate::sys::allocator::counting::allocations;
 
 mod hearing;
+mod sessions;
 
 const HOLD: Duration = Duration::from_secs(5);
 
@@ -202,28 +203,6 @@ fn when_the_master_ends_what_waits_is_refused_and_what_was_sent_is_its_workers()
     assert_eq!((rig.refused(Refusal::Stopping), rig.dispatch.held()), (3, 0));
     rig.receive(Slot(0));
     assert_eq!(rig.workers[0].as_ref().expect("a worker").received, 2);
-}
-
-/// The last that a worker does before it ends may be to pass a connection on.
-#[test]
-fn what_a_worker_passed_on_with_its_last_words_is_admitted() {
-    use std::os::fd::AsFd;
-
-    let mut rig = Rig::new(&["-w", "2", "--affinity", "session"]);
-    let (end, channel) = MasterEnd::pair().expect("pair");
-    let (worker, dying) = (WorkerEnd::new(channel), WorkerId(7));
-    rig.dispatch.attach(Link::haft(dying, Slot(0), end));
-    worker.send(FromWorker::Ready { limit: 10, tags: true }).expect("ready");
-    rig.start(Slot(1), 10);
-    let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-    let tag = Tag { slot: Slot(1), generation: 0 };
-    let (connection, _client) = UnixStream::pair().expect("pair");
-    worker.pass(Passed { listener: 0, tag, client, local: EndAddr::Unix }, connection.as_fd()).expect("passed");
-    drop(worker);
-    rig.dispatch.detach(dying, rig.now);
-    assert_eq!(rig.dispatch.admit_passed(rig.now), [Slot(1)]);
-    assert_eq!((rig.dispatch.ledger.passed, rig.dispatch.held()), (1, 1));
-    rig.assert_balance();
 }
 
 /// What happens in a slot or to the master.

@@ -206,6 +206,22 @@ async fn where_too_many_wait_the_first_of_them_waits_no_longer() {
     end(rig);
 }
 
+#[tokio::test]
+async fn one_that_cannot_be_waited_for_pushes_nobody_out() {
+    let mut rig = Rig::with_most(&["--affinity=session", "--max-peeking=1"], 1);
+    let (_first, outcome) = rig.arrive(b"GE");
+    assert!(outcome.is_none());
+    let (_client, connection) = UnixStream::pair().expect("pair");
+    // The kernel takes no descriptor twice.
+    rig.poller.add(&connection, 7, Interest::Readable).expect("once");
+    let ends = (EndAddr::Unix, EndAddr::Unix);
+    let connection = Connection::new(connection.into(), 0, ends, rig.dispatch.key(&EndAddr::Unix), rig.now);
+    let outcome = rig.peeking.arrived(connection, &rig.dispatch, &rig.poller);
+    assert_eq!(assigned(outcome, b"").1, "unix", "the one that came, not the one that waits");
+    assert_eq!((rig.peeking.len(), rig.peeking.counts.crowded), (1, 1));
+    end(rig);
+}
+
 /// So that no connection is dropped unsettled.
 fn end(mut rig: Rig) {
     while let Some(connection) = rig.peeking.take_oldest(&rig.poller) {
