@@ -15,7 +15,6 @@ impl Master {
     /// Accepts what waits at a listener.
     pub(super) fn accept(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
-        self.service.hear_namers(now);
         let (service, peeking, watch, poller) =
             (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
         let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
@@ -38,7 +37,6 @@ impl Master {
 
     /// Looks again at a connection of which more has come.
     pub(super) fn peek(&mut self, news: Ready, now: Instant) {
-        self.service.hear_namers(now);
         if let Some(outcome) = self.peeking.look(news, &self.service.dispatch, &self.poller) {
             settle(&mut self.service, outcome, now);
         }

@@ -31,19 +31,17 @@ impl Master {
         let until = heard + LONGEST_ABSENCE;
         loop {
             self.turn(ready)?;
-            let more = self.poller.look(MOMENT_MS, ready).doing("waiting for connections")?;
+            // What is looked up must be taken in, since some of it is not told a second time.
+            let is_over = Instant::now() >= until;
+            let more = !is_over && self.poller.look(MOMENT_MS, ready).doing("waiting for connections")?;
             let (now, before) = (Instant::now(), self.service.dispatch.ledger.events());
             let all = !more || now >= heard + EARSHOT;
             self.hear_unheard(all);
             if all {
                 heard = now;
             }
-            let silent = !more && self.service.dispatch.ledger.events() == before;
-            if silent || now >= until {
-                if more {
-                    // Some of it is not told a second time.
-                    self.take_turn(ready)?;
-                }
+            let silent = !is_over && !more && self.service.dispatch.ledger.events() == before;
+            if silent || is_over {
                 self.busy &= !silent && self.service.dispatch.unheard(true).next().is_some();
                 self.service.send(now);
                 return self.perform();
@@ -86,8 +84,12 @@ impl Master {
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
     fn take_turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
         let now = Instant::now();
-        for event in ready.iter().filter(|event| (FIRST_WORKER_TOKEN..FIRST_GROUP_TOKEN).contains(&event.token)) {
+        let workers = FIRST_WORKER_TOKEN..FIRST_GROUP_TOKEN;
+        for event in ready.iter().filter(|event| workers.contains(&event.token)) {
             self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
+        }
+        if ready.iter().any(|event| !workers.contains(&event.token)) {
+            self.service.hear_namers(now);
         }
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
             self.peek(*event, now);
