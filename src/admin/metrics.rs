@@ -56,8 +56,8 @@ fn slot_label(slot: usize) -> (&'static str, Cow<'static, str>) {
     ("slot", slot.to_string().into())
 }
 
-fn by_reason<'a>(counts: &'a [(&'static str, u64)]) -> impl Iterator<Item = (Labels<'a>, u64)> {
-    counts.iter().map(|(reason, count)| (vec![("reason", Cow::from(*reason))], *count))
+fn by<'a>(label: &'static str, counts: &'a [(&'static str, u64)]) -> impl Iterator<Item = (Labels<'a>, u64)> {
+    counts.iter().map(move |(value, count)| (vec![(label, Cow::from(*value))], *count))
 }
 
 fn by_slot(
@@ -77,7 +77,7 @@ fn connections(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter(
         "haft_connections_refused",
         "Connections closed without having reached a worker.",
-        by_reason(&now.refused),
+        by("reason", &now.refused),
     )?;
     families.gauge(
         "haft_connections_in_flight",
@@ -92,7 +92,7 @@ fn connections(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter(
         "haft_accept_errors",
         "Calls of accept that gave no connection.",
-        by_reason(&now.accept_errors),
+        by("reason", &now.accept_errors),
     )?;
     families.histogram(
         "haft_handover_seconds",
@@ -116,7 +116,7 @@ fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
     families.counter(
         "haft_connections_routed",
         "What decided which worker a connection goes to.",
-        now.routed.iter().map(|(way, count)| (vec![("by", Cow::from(*way))], *count)),
+        by("by", &now.routed),
     )?;
     families.counter(
         "haft_connections_passed",
@@ -131,16 +131,13 @@ fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
     families.counter(
         "haft_peeks_given_up",
         "Connections that were assigned, or refused, without their first request having been seen.",
-        by_reason(&now.given_up),
+        by("reason", &now.given_up),
     )?;
-    let by_outcome = |counts: &[(&'static str, u64)]| -> Vec<_> {
-        counts.iter().map(|(outcome, count)| (vec![("outcome", Cow::from(*outcome))], *count)).collect()
-    };
-    families.counter("haft_proxy_headers", "PROXY headers of trusted peers.", by_outcome(&now.proxy_headers))?;
+    families.counter("haft_proxy_headers", "PROXY headers of trusted peers.", by("outcome", &now.proxy_headers))?;
     families.counter(
         "haft_client_ip_headers",
         "First requests of trusted peers, by the header that tells the client's address.",
-        by_outcome(&now.client_ip_headers),
+        by("outcome", &now.client_ip_headers),
     )
 }
 
@@ -243,12 +240,12 @@ fn control(families: &mut Families<'_>, control: &ControlCounts) -> fmt::Result 
     families.counter(
         "haft_control_requests",
         "Changes asked for on the admin listener that the master has taken on.",
-        control.requests.iter().map(|(action, count)| (vec![("action", Cow::from(*action))], *count)),
+        by("action", &control.requests),
     )?;
     families.counter(
         "haft_control_refused",
         "Attempts to change something by those who may not.",
-        by_reason(&control.refused),
+        by("reason", &control.refused),
     )
 }
 

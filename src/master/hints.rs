@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use crate::config::{Affinity, Config};
-use crate::peek::{MOST_PEEKED, NotHttp, request};
+use crate::peek::{ClientHeader, MOST_PEEKED, NotHttp, request};
 use crate::sys::peek::{Peeked, peek};
 
 /// For so long clients are counted before their addresses are judged.
@@ -16,8 +16,6 @@ const FEW: u64 = 100;
 /// Of this many connections the first request is looked at, when nearly all clients of a period had one address.
 const SAMPLES: u32 = 50;
 
-/// The headers by which proxies tell whom they speak for.
-const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
 /// What a message calls the other way of telling it.
 const PROXY_HEADER: &str = "PROXY headers";
 
@@ -126,8 +124,8 @@ impl ProxyWatch {
         let mut room = [0; MOST_PEEKED];
         let Peeked::Bytes(count) = peek(connection.as_fd(), &mut room) else { return };
         let header = match request::look(&room[..count], 0, true) {
-            request::Look::Request(request) => forwarding(&request),
-            request::Look::NotHttp(NotHttp::ProxyHeader) => Some(PROXY_HEADER),
+            request::Look::Request(request) => ClientHeader::found_in(request.headers).map(|header| header.to_string()),
+            request::Look::NotHttp(NotHttp::ProxyHeader) => Some(PROXY_HEADER.to_owned()),
             request::Look::NotHttp(_) | request::Look::More => None,
         };
         let Some(header) = header else { return };
@@ -140,8 +138,4 @@ impl ProxyWatch {
              address for theirs{sticks}. Use {flag} --trusted-proxy {client}"
         );
     }
-}
-
-fn forwarding(request: &request::Request<'_>) -> Option<&'static str> {
-    FORWARDING.into_iter().find(|name| request.headers.values(name).next().is_some_and(|value| value.is_ok()))
 }

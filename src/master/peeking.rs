@@ -35,6 +35,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Peeking {
     rules: Rules,
+    wanted: bool,
     timeout: Duration,
     action: PeekTimeoutAction,
     most: usize,
@@ -52,6 +53,7 @@ impl Peeking {
             action: config.first.timeout_action,
             most: config.first.most.min(most).max(1),
             rules,
+            wanted: config.peeks(),
             waiting: Waiting::new(),
             room: vec![0; MOST_PEEKED].into(),
             counts: Counts::default(),
@@ -62,8 +64,8 @@ impl Peeking {
     pub fn adopt(&mut self, config: &Config, rules: Rules, most: usize) {
         // What was looked at was looked at with other eyes.
         self.waiting.progress_mut().for_each(Progress::look_anew);
-        self.rules = rules;
-        (self.timeout, self.action) = match self.is_wanted() {
+        (self.rules, self.wanted) = (rules, config.peeks());
+        (self.timeout, self.action) = match self.wanted {
             true => (config.first.timeout, config.first.timeout_action),
             // Their time is over, and nobody is refused for it.
             false => (Duration::ZERO, PeekTimeoutAction::HandOver),
@@ -78,7 +80,7 @@ impl Peeking {
 
     /// Whether connections are looked at.
     pub fn is_wanted(&self) -> bool {
-        self.rules.look()
+        self.wanted
     }
 
     /// How many wait.

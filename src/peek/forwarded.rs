@@ -22,6 +22,9 @@ pub enum ClientHeader {
     Named(HeaderName),
 }
 
+/// The names by which large networks of proxies tell it.
+const OTHERS: [&str; 2] = ["cf-connecting-ip", "true-client-ip"];
+
 /// Why a text is not a [`ClientHeader`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not the name of a header (write x-forwarded-for, x-real-ip, forwarded or the name of another)")]
@@ -74,8 +77,10 @@ impl ClientHeader {
 
     /// One that the headers have, to tell the operator of it.
     pub fn found_in(headers: Headers<'_>) -> Option<Self> {
+        let named = OTHERS.map(|name| Self::Named(HeaderName::from_static(name)));
         [Self::XForwardedFor, Self::XRealIp, Self::Forwarded]
             .into_iter()
+            .chain(named)
             .find(|known| headers.values(known.name()).any(|value| value.is_ok()))
     }
 
@@ -383,6 +388,7 @@ mod tests {
             ("Host: x\r\nForwarded: for=1\r\nx-forwarded-for: y\r\n", Some("x-forwarded-for")),
             ("X-REAL-IP: y\r\n", Some("x-real-ip")),
             ("broken\r\nForwarded: y\r\n", Some("forwarded")),
+            ("CF-Connecting-IP: y\r\n", Some("cf-connecting-ip")),
             ("X-Forwarded-Host: y\r\n", None),
         ] {
             let bytes = format!("GET / HTTP/1.1\r\n{lines}\r\n");

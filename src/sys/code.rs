@@ -7,8 +7,8 @@
 use std::fs;
 use std::io;
 
-/// Lets go of the pages of this process that are nothing but copies of files: code, constants, of libraries too. Yields how many bytes they
-/// cover.
+/// Lets go of the pages of this process that are nothing but copies of files: code, constants, of libraries too. Yields
+/// how many bytes they cover.
 ///
 /// # Errors
 ///
@@ -16,9 +16,9 @@ use std::io;
 pub fn give_back() -> io::Result<usize> {
     let mut covered = 0;
     for Mapping { start, len } in unchanged_copies(&fs::read_to_string("/proc/self/smaps")?) {
-        // SAFETY: the mapping is of a file, not writable, and has no page that differs from the file (or it would be anonymous):
-        // MADV_DONTNEED makes the kernel read pages from that file again (madvise(2)). Nothing else changes mappings
-        // meanwhile: code and libraries stay where they are.
+        // SAFETY: the mapping is of a file, not writable, and has no page that differs from the file (or it would be
+        // anonymous): MADV_DONTNEED makes the kernel read pages from that file again (madvise(2)). Nothing else changes
+        // mappings meanwhile: code and libraries stay where they are.
         let given = unsafe { libc::madvise(std::ptr::without_provenance_mut(start), len, libc::MADV_DONTNEED) };
         if given == 0 {
             covered += len;
@@ -38,18 +38,16 @@ struct Mapping {
 fn unchanged_copies(smaps: &str) -> Vec<Mapping> {
     let mut found = Vec::new();
     let mut current = None;
-    let mut own_pages = 0;
+    let mut has_own_pages = false;
     for line in smaps.lines() {
         if let Some(mapping) = head(line) {
-            found.extend(current.take().flatten().filter(|_| own_pages == 0));
-            (current, own_pages) = (Some(mapping), 0);
-        } else if let Some((name @ ("Anonymous" | "Swap"), value)) = line.split_once(':') {
-            let kilobytes = value.trim().trim_end_matches(" kB").parse::<u64>();
-            // What cannot be read is taken for the worse.
-            own_pages += kilobytes.unwrap_or(u64::MAX >> usize::from(name == "Swap"));
+            found.extend(current.take().filter(|_| !has_own_pages));
+            (current, has_own_pages) = (mapping, false);
+        } else if let Some(("Anonymous" | "Swap", value)) = line.split_once(':') {
+            has_own_pages |= value.trim() != "0 kB";
         }
     }
-    found.extend(current.flatten().filter(|_| own_pages == 0));
+    found.extend(current.filter(|_| !has_own_pages));
     found
 }
 

@@ -1,6 +1,6 @@
 //! What the queues of the slots get where the kernel assigns: those whom the master took out of the kernel's queues.
 
-use super::{Connection, Dispatch, Link, MOST_HELD, NodeDesk, Refusal};
+use super::{Connection, Dispatch, Link, NodeDesk, Place, Refusal};
 use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::master::ledger::Way;
 use crate::route::Slot;
@@ -10,12 +10,8 @@ impl Dispatch {
     pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
         self.ledger.accept();
         self.ledger.routed[Way::Address as usize] += 1;
-        if self.queues[slot.index()].len() < MOST_HELD {
-            self.queues[slot.index()].push_back(connection);
-            return Some(slot);
-        }
         let now = connection.accepted;
-        self.pass_on(connection, slot, Refusal::QueueFull, now)
+        self.queue(connection, Some(Place::Slot(slot)), now)
     }
 
     /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].

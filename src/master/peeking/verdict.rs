@@ -88,11 +88,6 @@ impl Rules {
         }
     }
 
-    /// Whether anything is looked for.
-    pub(super) fn look(&self) -> bool {
-        self.proxies.protocol || self.proxies.header.is_some() || self.needs_request()
-    }
-
     fn needs_request(&self) -> bool {
         self.tagger.is_some() || !self.sticky_paths.is_empty()
     }
