@@ -133,6 +133,24 @@ struct Configuration {
     version: Option<bool>,
 }
 
+/// What stands for the value of a switch, by which switches are told from other flags.
+const SWITCH: &str = "BOOL";
+
+/// All flags. Each switch is `--flag` for true, may be said as `--flag=false`, and is false if it is not given: so it can
+/// be beaten when the file says true.
+fn command() -> Command {
+    Flags::command().mut_args(|arg| match arg.get_value_names() {
+        Some([name]) if name == SWITCH => arg
+            .required(false)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .hide_possible_values(true),
+        _ => arg,
+    })
+}
+
 fn file_name(text: &str) -> Result<PathBuf, &'static str> {
     if text.is_empty() { Err("the name of the file is missing") } else { Ok(text.into()) }
 }
@@ -177,7 +195,7 @@ pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
 
 /// The configuration, and whether it is only to be shown.
 fn configure(args: &[OsString]) -> Result<(Config, bool), FlagsError> {
-    let command = Flags::command();
+    let command = command();
     let typed = command.clone().try_get_matches_from(args)?;
     if args.last().is_some_and(|last| last == "--") && !typed.contains_id("command") {
         return Err(FlagsError::NothingAfterDashes);
@@ -289,7 +307,7 @@ impl Flags {
 impl Exit {
     fn wrong(error: impl fmt::Display) -> Self {
         let message = format!("{error}\n");
-        Self(Message::Clap(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(&Flags::command())))
+        Self(Message::Clap(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(&command())))
     }
 
     /// The exit code: 0 if it was asked for, 2 if something is wrong with the flags or the file.

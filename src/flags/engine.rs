@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::config::{Engine, Transport};
+use crate::flags::SWITCH;
 use crate::flags::error::{FlagsError, FolderFault};
 use crate::flags::number::number;
 use crate::flags::said::Said;
@@ -25,14 +26,7 @@ pub(super) struct EngineFlags {
     pub(super) path: String,
 
     /// Do not serve the client bundle (socket.io.js and its kin) below PATH
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     no_serve_client: bool,
 
     /// Which transports a client may use: polling, websocket, or both

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::flags::SWITCH;
 use crate::flags::error::FlagsError;
 use crate::flags::said::Said;
 use crate::flags::time;
@@ -15,14 +16,7 @@ pub(super) struct Hanging {
     hang_timeout: Duration,
 
     /// Kill a hung worker and replace it; what it had not taken is served by others
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     pub(super) hang_kill: bool,
 }
 

@@ -1,6 +1,7 @@
 //! How haft speaks to the program that each worker runs, above all to one that was written for Node's `cluster`.
 
 use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization};
+use crate::flags::SWITCH;
 
 /// The heading of these flags in the help, by which they are told from the others.
 pub(super) const HEADING: &str = "Node workers (when a COMMAND is given)";
@@ -41,28 +42,14 @@ pub(super) struct NodeFlags {
 
     /// A Node worker is ready only when it has sent "ready" with process.send, as for pm2; one with listen-fds when it has
     /// sent READY=1 with sd_notify
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     wait_ready: bool,
 
     /// Give Node programs no preload: no tags for their sessions, and a proxy's address as their client's
     ///
     /// The preload is a small file that Node loads before the program (--require), with --affinity session and behind
     /// proxies that tell the client's address. It tags session ids and lets socket.remoteAddress be the client's.
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     no_preload: bool,
 }
 

@@ -1,6 +1,7 @@
 //! Behind a proxy: where the client's address is learnt, and from whom.
 
 use crate::config::Proxies;
+use crate::flags::SWITCH;
 use crate::flags::error::FlagsError;
 use crate::flags::said::Said;
 use crate::peek::{ClientHeader, TrustedProxies, TrustedProxy};
@@ -12,14 +13,7 @@ pub(super) struct ProxyFlags {
     ///
     /// nginx: `proxy_protocol on` in a stream server; HAProxy: `send-proxy` or `send-proxy-v2`. The header is consumed,
     /// and the address in it is the client's.
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     proxy_protocol: bool,
 
     /// The header of the first request in which trusted peers tell the client's address: x-forwarded-for, x-real-ip,

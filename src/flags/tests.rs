@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use clap::CommandFactory;
-
 use crate::config::{Config, Program};
 use crate::flags::said::key;
 use crate::flags::testing::{Folder, config, refused, told};
-use crate::flags::{Flags, Outcome, parse_from};
+use crate::flags::{Outcome, command, parse_from};
 
 /// What is no key of the file.
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
@@ -57,7 +55,7 @@ const SAMPLES: [(&str, &str, &str); 40] = [
 ];
 
 fn keys() -> BTreeSet<String> {
-    Flags::command().get_arguments().map(key).filter(|key| !ONLY_TYPED.contains(&key.as_str())).collect()
+    command().get_arguments().map(key).filter(|key| !ONLY_TYPED.contains(&key.as_str())).collect()
 }
 
 /// The flags that a flag does not go without.
@@ -110,7 +108,7 @@ fn the_defaults_are_these() {
 
 #[test]
 fn the_documented_default_is_the_effective_one() {
-    let command = Flags::command();
+    let command = command();
     for arg in command.get_arguments().filter(|arg| !arg.is_positional() && arg.get_action().takes_values()) {
         let (flag, help) = (key(arg), arg.get_help().map(ToString::to_string).unwrap_or_default());
         // Alone, since only such a flag does not go without another that has no default.
@@ -306,7 +304,7 @@ fn help_is_grouped_and_as_wide_as_the_terminal() {
     assert_eq!(found, topics);
     assert!(!help.contains("\nOptions:"), "a flag without a topic");
     for width in [80, 100] {
-        let mut command = Flags::command().term_width(width);
+        let mut command = command().term_width(width);
         for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
             let widest = help.lines().map(|line| line.trim_end().chars().count()).max();
             assert!(widest <= Some(width), "{help}");

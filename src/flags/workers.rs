@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::config::MAX_WORKERS;
+use crate::flags::SWITCH;
 use crate::flags::error::FlagsError;
 use crate::flags::number::{NumberError, number};
 
@@ -17,14 +18,7 @@ pub(super) struct Workers {
     pub(super) workers: Count,
 
     /// Put [w0], [w1] and so on before each line that a worker writes
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value = "false",
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     pub(super) prefix_output: bool,
 }
 
