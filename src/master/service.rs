@@ -3,6 +3,9 @@
 //! Everything that is observed comes in here, with the time; what is to be done to the world comes out as effects. No
 //! process is started here and nothing is waited for, so the whole can be simulated: only the channels are real.
 
+mod hanging;
+mod lingering;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -21,9 +24,6 @@ const ABSENCE: Duration = Duration::from_secs(1);
 
 /// How long a program may take from its start until it has asked for all its servers.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A worker that goes on with its sessions has this part of its time left when it is told to finish.
-const SHARE_TO_FINISH: u32 = 5;
 
 /// What is to be done to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,30 +122,6 @@ impl Service {
         }
         self.refresh(now);
         self.send(now);
-    }
-
-    /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told
-    /// apart: connections of theirs keep coming. Then it is told to finish.
-    fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
-        let can_linger = self.dispatch.link(worker).is_some_and(|link| link.can_linger());
-        let told = if can_linger && self.lingers && !self.pool.is_stopping() {
-            let rest = within / SHARE_TO_FINISH;
-            self.dispatch.linger(worker, now + (within - rest), rest, now)
-        } else {
-            self.dispatch.drain(worker, within)
-        };
-        told.err().and_then(|error| self.distrust(worker, &error))
-    }
-
-    /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
-    fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
-        let over = self.dispatch.lingered(always, now);
-        over.into_iter().filter_map(|(worker, within)| self.finish(worker, within)).collect()
-    }
-
-    fn finish(&mut self, worker: WorkerId, within: Duration) -> Option<Event> {
-        let error = self.dispatch.drain(worker, within).err()?;
-        self.distrust(worker, &error)
     }
 
     /// Tells the hand-over what each slot is to its clients, and moves those who wait where they need not.
@@ -314,51 +290,6 @@ impl Service {
             || self.dispatch.must_retry()
             || (self.hang_timeout.is_some() && self.dispatch.links().any(Link::is_awaited))
             || self.dispatch.node.as_ref().is_some_and(NodeDesk::has_orphans)
-    }
-
-    fn look_for_hung(&mut self, now: Instant) {
-        let Some(most) = self.hang_timeout else { return };
-        let suspects = self.dispatch.links().filter(|link| !link.is_hung && link.silence(now) >= most);
-        for worker in suspects.map(|link| link.worker).collect::<Vec<_>>() {
-            // It may have spoken, and we have not listened yet.
-            self.hear(worker, now);
-            let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
-            let (slot, in_flight) = (link.slot, link.in_flight());
-            if self.pool.standing(slot) != Standing::Serving(worker) {
-                // It goes anyway, or is left alone.
-                continue;
-            }
-            link.is_hung = true;
-            let kill = self.pool.kills_hung();
-            self.dispatch.ledger.hung += 1;
-            self.dispatch.ledger.hang_kills += u64::from(kill);
-            tracing::error!(
-                %slot, worker = worker.0, in_flight,
-                "the worker has acknowledged nothing for {}: it hangs; {}",
-                humantime::format_duration(most),
-                if kill { "it is killed and replaced" } else { "new clients go to other slots" }
-            );
-            self.observe(Event::Hung(worker), now);
-        }
-    }
-
-    fn look_for_recovery(&mut self, worker: WorkerId, now: Instant) {
-        // It may have been found hung by another configuration.
-        let most = self.hang_timeout.unwrap_or(Duration::MAX);
-        let Some(link) = self.dispatch.link(worker).filter(|link| link.is_hung && link.silence(now) < most) else {
-            return;
-        };
-        link.is_hung = false;
-        tracing::warn!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
-        self.observe(Event::Recovered(worker), now);
-    }
-
-    /// A worker that lingers has no session left: it may finish.
-    fn idle(&mut self, worker: WorkerId, now: Instant) {
-        let within = self.dispatch.link(worker).and_then(|link| link.lingered(true, now));
-        if let Some(event) = within.and_then(|within| self.finish(worker, within)) {
-            self.observe(event, now);
-        }
     }
 
     /// A worker has closed its channel: it can be given nothing any more, and its process will end.

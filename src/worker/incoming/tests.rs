@@ -2,6 +2,7 @@
 
 use std::iter;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use super::*;

@@ -1,0 +1,43 @@
+//! Workers that were replaced and go on with the sessions that they have.
+
+use std::time::{Duration, Instant};
+
+use super::Service;
+use crate::lifecycle::pool::{Event, WorkerId};
+
+/// A worker that goes on with its sessions has this part of its time left when it is told to finish.
+const SHARE_TO_FINISH: u32 = 5;
+
+impl Service {
+    /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told
+    /// apart: connections of theirs keep coming. Then it is told to finish.
+    pub(super) fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
+        let can_linger = self.dispatch.link(worker).is_some_and(|link| link.can_linger());
+        let told = if can_linger && self.lingers && !self.pool.is_stopping() {
+            let rest = within / SHARE_TO_FINISH;
+            self.dispatch.linger(worker, now + (within - rest), rest, now)
+        } else {
+            self.dispatch.drain(worker, within)
+        };
+        told.err().and_then(|error| self.distrust(worker, &error))
+    }
+
+    /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
+    pub(super) fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
+        let over = self.dispatch.lingered(always, now);
+        over.into_iter().filter_map(|(worker, within)| self.finish(worker, within)).collect()
+    }
+
+    pub(super) fn finish(&mut self, worker: WorkerId, within: Duration) -> Option<Event> {
+        let error = self.dispatch.drain(worker, within).err()?;
+        self.distrust(worker, &error)
+    }
+
+    /// A worker that lingers has no session left: it may finish.
+    pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) {
+        let within = self.dispatch.link(worker).and_then(|link| link.lingered(true, now));
+        if let Some(event) = within.and_then(|within| self.finish(worker, within)) {
+            self.observe(event, now);
+        }
+    }
+}
