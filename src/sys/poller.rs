@@ -138,19 +138,24 @@ impl Poller {
     }
 }
 
-/// Lets tokio wait for one descriptor that is not a stream of bytes. It must be non-blocking.
+/// Lets tokio wait for something to read from, or to accept at, a descriptor that is not a stream of bytes. It must be
+/// non-blocking.
 ///
-/// What is watched is a duplicate: the caller reads and writes through its own.
-pub fn watch(descriptor: impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
-    let duplicate = descriptor.as_fd().try_clone_to_owned()?;
-    // SAFETY: an OwnedFd holds its descriptor until it is dropped, and always gives the same number.
-    Ok(unsafe { AsyncFd::register(duplicate) }?)
+/// Only for that: who waits for room, too, is woken each time that the peer has read something, though it has nothing to
+/// write ([`room`]).
+pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    watch_for(descriptor, tokio::io::Interest::READABLE)
 }
 
-/// Lets tokio wait for connections at a listener. It must be non-blocking.
-pub fn watch_listener(listener: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: as above.
-    Ok(unsafe { AsyncFd::register_with_interest(listener, tokio::io::Interest::READABLE) }?)
+/// Waits until there is room to write. Must be called within a tokio runtime. Cancel safe.
+pub async fn room(descriptor: impl AsFd) -> io::Result<()> {
+    let duplicate = descriptor.as_fd().try_clone_to_owned()?;
+    watch_for(duplicate, tokio::io::Interest::WRITABLE)?.writable().await.map(drop)
+}
+
+fn watch_for(descriptor: OwnedFd, interest: tokio::io::Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd holds its descriptor until it is dropped, and always gives the same number.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub(super) struct Doors {
 #[derive(Debug)]
 struct Door {
     listener: AsyncFd<OwnedFd>,
+    /// The address at our end of each connection, if it is the same for all.
+    local: Option<EndAddr>,
     number: u16,
     /// How many are known to wait still: to ask for it is cheaper than an accept that finds nobody.
     waiting: usize,
@@ -54,7 +56,10 @@ impl Doors {
         for (number, text) in (0..).zip(value.split(',').filter(|text| !text.is_empty())) {
             let listener = inherit::take_listener(text)
                 .map_err(|source| AttachError::NotAListener { value: value.clone(), source })?;
-            doors.push(Door { listener: poller::watch_listener(listener)?, number, waiting: 0 });
+            // Where it is bound to every address each connection has to be asked for its own.
+            let local = accept::local_addr(listener.as_fd())?;
+            let local = local.ip().is_some_and(|local| !local.ip().is_unspecified()).then_some(local);
+            doors.push(Door { listener: poller::watch(listener)?, local, number, waiting: 0 });
         }
         Ok(Self { doors, turn: 0 })
     }
@@ -134,7 +139,8 @@ impl Door {
             match accept::accept(self.listener.get_ref().as_fd())? {
                 Accepted::Connection(descriptor, client) => {
                     // It cannot fail on an open socket.
-                    let local = accept::local_addr(descriptor.as_fd()).unwrap_or(EndAddr::Unix);
+                    let ask = || accept::local_addr(descriptor.as_fd()).unwrap_or(EndAddr::Unix);
+                    let local = self.local.unwrap_or_else(ask);
                     return Ok(Some(Arrival { descriptor, listener: self.number, client, local }));
                 }
                 // Another worker of the slot was quicker.

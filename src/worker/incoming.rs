@@ -130,7 +130,8 @@ impl Incoming {
 
     /// Takes over a worker's end.
     fn over(channel: OwnedFd) -> io::Result<Self> {
-        let readiness = poller::watch(&channel)?;
+        // A duplicate: it is read and written through the other.
+        let readiness = poller::watch(channel.try_clone()?)?;
         let (passer, to_pass) = Passer::new();
         Ok(Self {
             end: WorkerEnd::new(channel),
@@ -236,9 +237,10 @@ impl Incoming {
     async fn listen(&mut self) -> io::Result<Option<Arrival>> {
         let changed = self.reported_open != self.drain.open();
         let pause = match (self.window.is_shut() || self.passing.is_some(), changed) {
-            (true, _) => LOOK_AGAIN,
-            (false, true) => REPORT_EVERY.saturating_sub(self.reported.elapsed()),
-            (false, false) => Duration::MAX,
+            (true, _) => Some(LOOK_AGAIN),
+            (false, true) => Some(REPORT_EVERY.saturating_sub(self.reported.elapsed())),
+            // Each wait of this thread would set the kernel's timer.
+            (false, false) => None,
         };
         let idle_from = self.idle_from.unwrap_or_else(Instant::now);
         tokio::select! {
@@ -257,7 +259,7 @@ impl Incoming {
                 self.idle_from = None;
                 self.unsaid.push_back(FromWorker::Idle);
             }
-            () = tokio::time::sleep(pause) => {
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
                 if changed || self.window.is_shut() {
                     self.window.widen();
                     self.report();
@@ -331,12 +333,11 @@ impl Incoming {
     /// Says what is unsaid, in order, waiting for room if it must.
     async fn speak(&mut self) -> io::Result<()> {
         while let Some(frame) = self.unsaid.front() {
-            let mut ready = self.readiness.writable().await?;
             match self.end.send(*frame) {
                 Ok(Sent::Bytes(_)) => {
                     self.unsaid.pop_front();
                 }
-                Ok(Sent::Full | Sent::TooManyInFlight | Sent::TooLong) => ready.clear_ready(),
+                Ok(Sent::Full | Sent::TooManyInFlight | Sent::TooLong) => poller::room(&self.end).await?,
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                     // The master is gone: what it sent is ours alone.
                     self.unsaid.clear();

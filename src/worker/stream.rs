@@ -1,18 +1,26 @@
 //! A connection as a stream of bytes that is counted as long as it lives.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::drain::OpenGuard;
 
 /// A client's connection, TCP or Unix, which [`super::Drain::finished`] waits for.
+///
+/// Dropping it ends the connection for the client at once, also while the master still has its copy: closing this copy
+/// alone would leave the end, and its cost, to the master.
 #[derive(Debug)]
 pub struct Stream {
-    kind: Kind,
+    /// `None`: it was taken out.
+    kind: Option<Kind>,
+    /// Its client was told that it has ended.
+    ended: bool,
     _open: OpenGuard,
 }
 
@@ -24,33 +32,52 @@ enum Kind {
 
 impl Stream {
     pub(super) fn tcp(stream: TcpStream, open: OpenGuard) -> Self {
-        Self { kind: Kind::Tcp(stream), _open: open }
+        Self { kind: Some(Kind::Tcp(stream)), ended: false, _open: open }
     }
 
     pub(super) fn unix(stream: UnixStream, open: OpenGuard) -> Self {
-        Self { kind: Kind::Unix(stream), _open: open }
+        Self { kind: Some(Kind::Unix(stream)), ended: false, _open: open }
     }
 
     /// The TCP stream; `None` for a Unix connection.
     pub(super) fn tcp_ref(&self) -> Option<&TcpStream> {
-        match &self.kind {
+        match self.kind.as_ref()? {
             Kind::Tcp(stream) => Some(stream),
             Kind::Unix(_) => None,
         }
     }
 
     /// The TCP stream itself, which is then no longer counted; `None` for a Unix connection.
-    pub fn into_tcp(self) -> Option<TcpStream> {
-        match self.kind {
+    pub fn into_tcp(mut self) -> Option<TcpStream> {
+        match self.kind.take_if(|kind| matches!(kind, Kind::Tcp(_)))? {
             Kind::Tcp(stream) => Some(stream),
             Kind::Unix(_) => None,
+        }
+    }
+
+    fn kind(&mut self) -> &mut Kind {
+        // It is taken only by the function that consumes the stream.
+        self.kind.as_mut().unwrap_or_else(|| unreachable!("a stream that was taken out is gone"))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let socket = match &self.kind {
+            Some(Kind::Tcp(stream)) => SockRef::from(stream),
+            Some(Kind::Unix(stream)) => SockRef::from(stream),
+            None => return,
+        };
+        if !self.ended {
+            // It fails where the client has reset the connection.
+            socket.shutdown(Shutdown::Write).ok();
         }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        match self.get_mut().kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -59,7 +86,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        match self.get_mut().kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -70,7 +97,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        match self.get_mut().kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
@@ -81,16 +108,19 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        match self.get_mut().kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        let stream = self.get_mut();
+        let ended = match stream.kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        };
+        stream.ended |= matches!(ended, Poll::Ready(Ok(())));
+        ended
     }
 }

@@ -3,17 +3,16 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{Incoming, Passing, Sent};
+use super::{Incoming, Passing, Sent, poller};
 
 impl Incoming {
     /// Passes on what is to be passed. When the kernel has too many descriptors on their way, it is tried again later.
     pub(super) async fn pass(&mut self) -> io::Result<()> {
         while let Some(Passing { passed, connection }) = &self.passing {
-            let mut ready = self.readiness.writable().await?;
             match self.end.pass(*passed, connection.as_fd()) {
                 Ok(Sent::Bytes(_)) => self.passing = None,
                 Ok(Sent::TooManyInFlight) => return Ok(()),
-                Ok(Sent::Full | Sent::TooLong) => ready.clear_ready(),
+                Ok(Sent::Full | Sent::TooLong) => poller::room(&self.end).await?,
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                     tracing::debug!(client = %passed.client, "a connection of another worker's is closed: the master is gone");
                     self.passing = None;
