@@ -229,14 +229,12 @@ impl Dispatch {
             let held = &mut self.queues[slot.index()];
             let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
             self.passed.append(&mut link.passed);
-            self.ledger.close_delivered();
             return Some((slot, heard));
         }
         // What it gives back is the slot's, but for sessions of its own.
         let mut back = VecDeque::new();
         let heard = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
         self.passed.append(&mut link.passed);
-        self.ledger.close_delivered();
         for connection in back.into_iter().rev() {
             match connection.goal {
                 Goal::Session(_) => {
@@ -317,7 +315,6 @@ impl Dispatch {
         }
         let passed = link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
         self.passed.extend(passed);
-        self.ledger.close_delivered();
         if let Some(desk) = &mut self.node {
             desk.exited(worker);
         }

@@ -125,8 +125,9 @@ impl Ledger {
         self.closing.extend(connection.delivered());
     }
 
-    /// Closes our copies of what was delivered. To be called once what a worker said has been taken in: until then its
-    /// clients would not see the end of a connection that it has closed.
+    /// Closes our copies of what was delivered. To be called once what workers said has been taken in: until then their
+    /// clients may not see the end of a connection that was closed. All at once, since what came together has neighbouring
+    /// numbers, though not with one worker.
     pub fn close_delivered(&mut self) {
         if !self.closing.is_empty() {
             descriptors::close_all(&mut self.closing);

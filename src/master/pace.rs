@@ -7,15 +7,22 @@
 use std::time::{Duration, Instant};
 
 /// How many connections a pause is to gather.
-const GATHERED: u32 = 4;
-/// The longest pause, which is the most that a connection is delayed by it.
+const GATHERED: u32 = 12;
+/// The longest pause that may delay a connection.
 ///
 /// With the kernel's timer, which adds about 50 us, it stays below 200 us.
-const LONGEST: Duration = Duration::from_micros(150);
+pub const LONGEST: Duration = Duration::from_micros(140);
+/// The longest pause while all workers have their hands full: nobody is delayed by it, but other events wait, too.
+const LONGEST_UNNOTICED: Duration = Duration::from_micros(1500);
 /// Longer gaps between connections count as this.
 const LONGEST_GAP: Duration = Duration::from_millis(2);
 /// How many connections the mean looks back, about.
 const MEMORY: u32 = 8;
+
+/// How long nothing needs to be done where every worker has something to take for `busy` at least, if it is worth it.
+pub fn unnoticed(busy: Duration) -> Duration {
+    if busy > LONGEST { busy.min(LONGEST_UNNOTICED) } else { Duration::ZERO }
+}
 
 /// The mean time between connections, the latest counting most.
 #[derive(Debug)]
@@ -40,9 +47,11 @@ impl Pace {
         }
     }
 
-    /// How long to let connections gather; `None` where not even two would come in the longest pause.
-    pub fn pause(&self) -> Option<Duration> {
-        (self.gap * 2 <= LONGEST).then(|| (self.gap * GATHERED).min(LONGEST))
+    /// How long to let connections gather, where every worker has something to take for `busy` at least; `None` where not
+    /// even two would come meanwhile.
+    pub fn pause(&self, busy: Duration) -> Option<Duration> {
+        let longest = busy.clamp(LONGEST, LONGEST_UNNOTICED);
+        (self.gap * 2 <= longest).then(|| (self.gap * GATHERED).min(longest))
     }
 }
 
@@ -55,13 +64,13 @@ mod tests {
         for _ in 0..turns {
             pace.came(count, pace.last + gap);
         }
-        pace.pause()
+        pace.pause(Duration::ZERO)
     }
 
     #[test]
     fn who_comes_alone_is_not_delayed() {
         let mut pace = Pace::new(Instant::now());
-        assert_eq!(pace.pause(), None);
+        assert_eq!(pace.pause(Duration::ZERO), None);
         assert_eq!(pause(&mut pace, 100, 1, Duration::from_secs(1)), None);
         assert_eq!(pause(&mut pace, 100, 1, Duration::from_micros(100)), None);
     }
@@ -69,19 +78,30 @@ mod tests {
     #[test]
     fn the_faster_they_come_the_shorter_is_the_pause() {
         let mut pace = Pace::new(Instant::now());
-        let pauses = [60, 30, 20, 10].map(|gap| pause(&mut pace, 100, 1, Duration::from_micros(gap)));
+        let pauses = [60, 15, 10, 5].map(|gap| pause(&mut pace, 100, 1, Duration::from_micros(gap)));
         let micros = pauses.map(|pause| pause.map_or(0, |pause| pause.as_micros()));
-        assert_eq!(micros, [150, 120, 80, 40]);
+        assert_eq!(micros, [140, 140, 120, 60]);
+    }
+
+    #[test]
+    fn while_all_are_busy_a_longer_pause_gathers_as_many() {
+        let mut pace = Pace::new(Instant::now());
+        pause(&mut pace, 100, 1, Duration::from_micros(90));
+        let pauses = [0, 170, 400, 5000].map(|busy| pace.pause(Duration::from_micros(busy)));
+        let micros = pauses.map(|pause| pause.map_or(0, |pause| pause.as_micros()));
+        assert_eq!(micros, [0, 0, 400, 1080]);
+        let pauses = [0, 140, 400, 5000].map(|busy| unnoticed(Duration::from_micros(busy)).as_micros());
+        assert_eq!(pauses, [0, 0, 400, 1500]);
     }
 
     #[test]
     fn many_at_once_count_as_many_and_a_silence_ends_it() {
         let mut pace = Pace::new(Instant::now());
-        assert_eq!(pause(&mut pace, 100, 4, Duration::from_micros(120)), Some(Duration::from_micros(120)));
+        assert_eq!(pause(&mut pace, 100, 4, Duration::from_micros(40)), Some(Duration::from_micros(120)));
         assert_eq!(pause(&mut pace, 2, 1, Duration::from_millis(50)), None);
         // Nothing at all is no news, and more than can be is survived.
         pace.came(0, pace.last + Duration::from_secs(1));
         pace.came(u64::MAX, pace.last);
-        assert!(pace.pause().is_some_and(|pause| pause <= LONGEST));
+        assert!(pace.pause(Duration::MAX).is_some_and(|pause| pause <= LONGEST_UNNOTICED));
     }
 }

@@ -231,7 +231,8 @@ impl Service {
         self.observe(Event::Exited(worker), now);
     }
 
-    /// Sends what waits for the slots that have changed, and what waits for the workers' kernels.
+    /// Sends what waits for the slots that have changed, and what waits for the workers' kernels. Lets go of what they
+    /// have taken.
     pub fn send(&mut self, now: Instant) {
         while let Some(slot) = self.dirty.pop() {
             if let Some((worker, error)) = self.dispatch.send(slot, now) {
@@ -244,6 +245,7 @@ impl Service {
         for (worker, error) in self.dispatch.flush() {
             self.mistrust(worker, &error, now);
         }
+        self.dispatch.ledger.close_delivered();
     }
 
     /// Does what is to be done because time has passed.

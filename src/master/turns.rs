@@ -3,15 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::error::While;
-use super::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN, Master, MasterError, peeking};
+use super::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN, Master, MasterError, pace, peeking};
 use crate::lifecycle::pool::WorkerId;
 use crate::sys::poller::Ready;
 
 /// How long, in milliseconds, the next event is waited for where one has just come.
 const MOMENT_MS: u8 = 1;
-/// How long to let connections and acknowledgements gather where more than one came together; the kernel's timer adds
-/// about 50 us.
-const COALESCE: Duration = Duration::from_micros(100);
 /// How long a worker is not listened to at most.
 const EARSHOT: Duration = Duration::from_millis(1);
 /// How long turn may follow turn before signals, deaths and questions are looked at.
@@ -22,10 +19,10 @@ impl Master {
     /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and come
     /// back through the event loop, whose other work can wait that moment.
     ///
-    /// A Node worker acknowledges each connection twice, and each time it would wake us for nothing: the connection is
-    /// its own already, only our copy of the descriptor is kept until we know. So once several connections have come
-    /// within a visit, workers that are far from their limit are listened to every [`EARSHOT`] only, for as long as that
-    /// brings something. They are all listened to and waited for again when `busy` ends.
+    /// An acknowledgement would wake us for nothing: the connection is its worker's already, only our copy of the
+    /// descriptor is kept until we know. So once several connections have come within a moment, workers that are far from
+    /// their limit are listened to every [`EARSHOT`] only, for as long as that brings something. They are all listened to
+    /// and waited for again when `busy` ends.
     pub(super) fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
         let mut heard = Instant::now();
         let until = heard + LONGEST_ABSENCE;
@@ -58,18 +55,33 @@ impl Master {
         let (events, accepted) = (ledger.events() - events, ledger.accepted() - accepted);
         let now = Instant::now();
         self.busy |= accepted > 0 && now < self.last_accept + EARSHOT;
-        let mut pause = if events > 1 { COALESCE } else { Duration::ZERO };
+        let mut pause = if events > 1 { pace::LONGEST } else { Duration::ZERO };
         if accepted > 0 {
             self.last_accept = now;
             self.pace.came(accepted, now);
-            // What is held waits for words of the workers, and those for us.
-            let may_gather = self.service.dispatch.node.is_some() && self.service.dispatch.held() == 0;
-            pause = pause.max(self.pace.pause().filter(|_| may_gather).unwrap_or_default());
+        }
+        let dispatch = &self.service.dispatch;
+        if dispatch.node.is_some() && (accepted > 0 || dispatch.held() > 0) {
+            pause = pause.max(self.gathering());
         }
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
         Ok(())
+    }
+
+    /// How long to let connections gather for workers of Node, which take them one by one; or, where connections wait for
+    /// room already, the acknowledgements that make it.
+    fn gathering(&mut self) -> Duration {
+        if self.service.dispatch.busy_for() > pace::LONGEST {
+            // It counts what they have not taken yet.
+            self.hear_unheard(true);
+        }
+        let busy = self.service.dispatch.busy_for();
+        match self.service.dispatch.held() {
+            0 => self.pace.pause(busy).unwrap_or_default(),
+            _ => pace::unnoticed(busy),
+        }
     }
 
     /// Listens to workers that the poller does not wait for.
@@ -78,6 +90,7 @@ impl Master {
         unheard.extend(self.service.dispatch.unheard(all));
         let now = Instant::now();
         unheard.drain(..).for_each(|worker| self.service.hear(worker, now));
+        self.service.dispatch.ledger.close_delivered();
         self.unheard = unheard;
     }
 

@@ -9,6 +9,7 @@ mod node;
 mod opening;
 mod sessions;
 mod silence;
+mod taking;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,7 @@ use self::listen_fds::ListenFdsLink;
 use self::node::{Life, NodeLink};
 use self::opening::Opening;
 use self::sessions::Lingering;
+use self::taking::Taking;
 use super::connection::Connection;
 use super::ledger::Ledger;
 use super::node::NodeDesk;
@@ -84,6 +86,7 @@ pub struct Link {
     pub interest: Option<Interest>,
     end: End,
     outbox: Outbox<Connection>,
+    taking: Taking,
     rests_until: Option<Instant>,
     /// Since when the worker has had connections to take and has acknowledged none.
     silent_since: Option<Instant>,
@@ -140,6 +143,7 @@ impl Link {
             interest: None,
             end,
             outbox: Outbox::new(),
+            taking: Taking::default(),
             rests_until: None,
             silent_since: None,
             pinged_since: None,
@@ -226,9 +230,21 @@ impl Link {
         }
     }
 
-    /// Whether the worker acknowledges each connection by itself, so that hearing it once for many saves much.
-    pub fn acknowledges_singly(&self) -> bool {
-        matches!(self.end, End::Node(_))
+    /// Whether the worker has room for more than it has to acknowledge, if at most `most` may be in flight: then nobody
+    /// waits for its acknowledgements, and hearing them once for many saves much.
+    pub fn has_ample_room(&self, most: usize) -> bool {
+        let room = match &self.end {
+            End::Haft(_) => self.outbox.room(most),
+            End::Node(end) => end.room(most),
+            End::ListenFds(_) => 0,
+        };
+        room > self.in_flight()
+    }
+
+    /// For how long, at least, the worker has connections to take that were sent to it before, if it has taken none since
+    /// it was heard last.
+    pub fn busy_for(&self) -> Duration {
+        self.taking.busy_for(self.in_flight())
     }
 
     /// Whether sending must be tried again after a while, without an event that says when.
@@ -335,6 +351,7 @@ impl Link {
             (End::ListenFds(end), _) => end.receive(news),
         };
         self.pinged_since.take_if(|_| spoke);
+        self.taking.took(self.outbox.settled() - settled, self.outbox.in_flight(), now);
         if self.outbox.settled() > settled {
             self.silent_since = (self.outbox.in_flight() > 0).then_some(now);
         }

@@ -143,7 +143,7 @@ impl NodeLink {
                 return Ok(obstacle);
             }
             // As many as go in one system call.
-            let mut room = self.session.room(max_in_flight).min(scm::MANY);
+            let mut room = self.room(max_in_flight).min(scm::MANY);
             if room == 0 {
                 return Ok(obstacle);
             }
@@ -188,6 +188,11 @@ impl NodeLink {
             }
         }
         Ok(Obstacle::None)
+    }
+
+    /// How many more connections may be sent, if at most `most` may be unacknowledged.
+    pub(super) fn room(&self, most: usize) -> usize {
+        self.session.room(most)
     }
 
     /// Whether something waits for the kernel.
