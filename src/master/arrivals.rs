@@ -17,8 +17,8 @@ impl Master {
         let now = Instant::now();
         let (service, peeking, watch, poller) =
             (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
-        let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
-        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), poller, |arrival| {
+        let most = self.budget.room(service.dispatch.ledger.outstanding());
+        let turn = self.doors.accept(token, most, poller, |arrival| {
             let connection = connection(&service.dispatch, arrival, now);
             watch.saw(&connection, now);
             if !peeking.is_wanted() {

@@ -38,7 +38,8 @@ pub struct Peeking {
     wanted: bool,
     timeout: Duration,
     action: PeekTimeoutAction,
-    most: usize,
+    /// How many may wait by the configuration, and how many whatever it says.
+    most: (usize, usize),
     waiting: Waiting,
     room: Box<[u8]>,
     /// What was seen.
@@ -51,7 +52,7 @@ impl Peeking {
         Self {
             timeout: config.first.timeout,
             action: config.first.timeout_action,
-            most: config.first.most.min(most).max(1),
+            most: (config.first.most, most),
             rules,
             wanted: config.peeks(),
             waiting: Waiting::new(),
@@ -70,7 +71,12 @@ impl Peeking {
             // Their time is over, and nobody is refused for it.
             false => (Duration::ZERO, PeekTimeoutAction::HandOver),
         };
-        self.most = config.first.most.min(most).max(1);
+        self.most = (config.first.most, most);
+    }
+
+    /// So many may wait from now on, whatever the configuration says.
+    pub fn limit(&mut self, most: usize) {
+        self.most.1 = most;
     }
 
     /// Whether clients that say nothing in time are refused.
@@ -96,7 +102,7 @@ impl Peeking {
             Verdict::Decided => return Some(Outcome::Assign(connection)),
             Verdict::More => {}
         }
-        let is_crowded = self.waiting.len() >= self.most;
+        let is_crowded = self.waiting.len() >= self.most.0.min(self.most.1).max(1);
         let token = FIRST_TOKEN + self.waiting.next();
         // It fails for want of the kernel's memory only: then it is as if its time were over.
         if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
