@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::*;
+use crate::route::Tag;
 use crate::handover::haft::Passed;
 
 /// The last that a worker does before it ends may be to pass a connection on.
