@@ -57,8 +57,10 @@ impl Rig {
     fn look(&mut self) -> Option<Outcome> {
         let mut ready = Vec::new();
         self.poller.look(0, &mut ready).expect("look");
-        let outcomes: Vec<_> =
-            ready.iter().filter_map(|news: &Ready| self.peeking.look(*news, &self.dispatch, &self.poller, self.now)).collect();
+        let outcomes: Vec<_> = ready
+            .iter()
+            .filter_map(|news: &Ready| self.peeking.look(*news, &self.dispatch, &self.poller, self.now))
+            .collect();
         assert!(outcomes.len() <= 1);
         outcomes.into_iter().next()
     }

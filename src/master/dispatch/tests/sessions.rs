@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::route::Tag;
 use crate::handover::haft::Passed;
+use crate::route::Tag;
 
 /// The last that a worker does before it ends may be to pass a connection on.
 #[test]
