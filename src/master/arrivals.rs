@@ -17,8 +17,8 @@ impl Master {
         let now = Instant::now();
         let (service, peeking, watch, poller) =
             (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
-        let most = self.budget.saturating_sub(service.dispatch.ledger.outstanding());
-        let turn = self.doors.accept(token, usize::try_from(most).unwrap_or(usize::MAX), poller, |arrival| {
+        let most = self.budget.room(service.dispatch.ledger.outstanding());
+        let turn = self.doors.accept(token, most, poller, |arrival| {
             let connection = connection(&service.dispatch, arrival, now);
             watch.saw(&connection, now);
             if !peeking.is_wanted() {
@@ -37,13 +37,21 @@ impl Master {
 
     /// Looks again at a connection of which more has come.
     pub(super) fn peek(&mut self, news: Ready, now: Instant) {
-        if let Some(outcome) = self.peeking.look(news, &self.service.dispatch, &self.poller) {
+        if let Some(outcome) = self.peeking.look(news, &self.service.dispatch, &self.poller, now) {
+            settle(&mut self.service, outcome, now);
+        }
+    }
+
+    /// Assigns those whose sessions workers have named since, and those for whose names it has been waited long enough.
+    pub(super) fn settle_named(&mut self, now: Instant) {
+        while let Some(outcome) = self.peeking.named(now, &self.service.dispatch) {
             settle(&mut self.service, outcome, now);
         }
     }
 
     /// Assigns those whose first request has not come in time.
     pub(super) fn expire_peeking(&mut self, now: Instant) {
+        self.settle_named(now);
         while self.peeking.refuses() || self.service.dispatch.has_room() {
             let Some(outcome) = self.peeking.expired(now, &self.poller) else { return };
             settle(&mut self.service, outcome, now);

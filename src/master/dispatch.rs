@@ -20,7 +20,7 @@ use super::queue::give_back_room;
 use crate::config::{Affinity, Config, Prefix};
 use crate::handover::node::To;
 use crate::lifecycle::pool::{Standing, WorkerId};
-use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table, Tag};
+use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table};
 
 /// Most connections that wait for one slot.
 const MOST_HELD: usize = 1024;
@@ -115,12 +115,6 @@ impl Dispatch {
             self.admit(connection, now)
         }));
         grown
-    }
-
-    /// The worker that has named this session as its own.
-    pub fn session_named(&self, sid: &str) -> Option<Tag> {
-        let link = self.links.get(&self.node.as_ref()?.worker_of(sid)?)?;
-        Some(Tag { slot: link.slot, generation: link.generation })
     }
 
     /// Puts a connection where it belongs, and yields the slot for which more waits, unless it was refused.

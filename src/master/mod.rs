@@ -10,6 +10,7 @@
 
 mod arrivals;
 mod boot;
+mod budget;
 mod connection;
 mod dispatch;
 mod doors;
@@ -43,6 +44,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use self::arrivals::connection;
+use self::budget::Budget;
 use self::connection::Refusal;
 use self::doors::Doors;
 use self::error::While;
@@ -58,7 +60,7 @@ use self::service::Service;
 use self::signals::{Signals, received};
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
-use crate::config::{Config, DESCRIPTORS_PER_WORKER, DispatchBy};
+use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::route::TagKey;
@@ -96,7 +98,7 @@ struct Master {
     phase: Phase,
     changes: Changes,
     finished: Finished,
-    budget: u64,
+    budget: Budget,
     over_budget: bool,
     /// Some workers are listened to from time to time only (`turns`).
     busy: bool,
@@ -165,7 +167,7 @@ impl Master {
         let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
         kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
         let (supervisor, exits) = Supervisor::new(&config, plan);
-        let budget = budget(descriptor_limit.saturating_sub(own_listeners), config.workers);
+        let budget = Budget::new(descriptor_limit.saturating_sub(own_listeners), config.workers);
         let master = Self {
             poller: Poller::new(256).doing("making an epoll set")?,
             doors,
@@ -178,7 +180,7 @@ impl Master {
             busy: false,
             last_accept: Instant::now(),
             pace: Pace::new(Instant::now()),
-            peeking: Peeking::new(&config, Rules::new(&config, &tag_key), most_peeking(budget)),
+            peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             tag_key,
             unheard: Vec::new(),
@@ -280,12 +282,12 @@ impl Master {
         let outstanding = self.service.dispatch.ledger.outstanding();
         let (held, most_held) = (self.service.dispatch.held(), self.service.dispatch.most_held());
         if self.over_budget {
-            if outstanding <= self.budget / 4 * 3 && held <= most_held / 2 {
+            if outstanding <= self.budget.resuming() && held <= most_held / 2 {
                 self.over_budget = false;
                 self.open_doors()?;
             }
-        } else if (outstanding >= self.budget || held >= most_held) && self.doors.is_open() {
-            if outstanding >= self.budget {
+        } else if (outstanding >= self.budget.most() || held >= most_held) && self.doors.is_open() {
+            if outstanding >= self.budget.most() {
                 tracing::warn!(outstanding, "as many connections wait as there are descriptors for: accepting pauses");
             }
             self.over_budget = true;
@@ -338,16 +340,6 @@ fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>
         }
         DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(config, &plan.listen, plan.passes_listeners())?)),
     })
-}
-
-/// How many connections may be held at once, so that descriptors remain for all else.
-fn budget(descriptor_limit: u64, slots: usize) -> u64 {
-    descriptor_limit.saturating_sub(DESCRIPTOR_RESERVE + DESCRIPTORS_PER_WORKER * slots as u64).max(1)
-}
-
-/// Of how many connections the first request may be waited for at once, so that others can still be accepted.
-fn most_peeking(budget: u64) -> usize {
-    usize::try_from(budget / 2).unwrap_or(usize::MAX)
 }
 
 /// What sessions are tagged with: what was said, or chance.

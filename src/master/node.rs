@@ -162,9 +162,9 @@ impl NodeDesk {
         self.named.closed(sid, worker);
     }
 
-    /// The worker that has told that this session is its own.
-    pub fn worker_of(&self, sid: &str) -> Option<WorkerId> {
-        self.named.worker_of(sid)
+    /// Which workers have told that which sessions are their own.
+    pub fn named(&self) -> &NamedSessions {
+        &self.named
     }
 
     /// Whether programs take connections from `process.on('message')`.

@@ -4,17 +4,20 @@
 //! assigned at once; the others wait here, each at the price of one entry and nothing else. A client that sends half a
 //! line wakes the master once for what it sent (EPOLLET), never for what it did not.
 
+mod unnamed;
 mod verdict;
 mod waiting;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use self::unnamed::Unnamed;
 pub use self::verdict::{Counts, Rules};
 use self::verdict::{Progress, Verdict};
 use self::waiting::Waiting;
-use super::connection::Connection;
+use super::connection::{Connection, Goal};
 use super::dispatch::Dispatch;
+use super::named::SessionKey;
 use crate::config::{Config, PeekTimeoutAction};
 use crate::peek::MOST_PEEKED;
 use crate::sys::poller::{Interest, Poller, Ready};
@@ -38,8 +41,11 @@ pub struct Peeking {
     wanted: bool,
     timeout: Duration,
     action: PeekTimeoutAction,
-    most: usize,
+    /// How many may wait by the configuration, and how many whatever it says.
+    most: (usize, usize),
     waiting: Waiting,
+    /// Those that have been looked at, and whose session is still to be named.
+    unnamed: Unnamed,
     room: Box<[u8]>,
     /// What was seen.
     pub counts: Counts,
@@ -51,10 +57,11 @@ impl Peeking {
         Self {
             timeout: config.first.timeout,
             action: config.first.timeout_action,
-            most: config.first.most.min(most).max(1),
+            most: (config.first.most, most),
             rules,
             wanted: config.peeks(),
             waiting: Waiting::new(),
+            unnamed: Unnamed::default(),
             room: vec![0; MOST_PEEKED].into(),
             counts: Counts::default(),
         }
@@ -70,7 +77,12 @@ impl Peeking {
             // Their time is over, and nobody is refused for it.
             false => (Duration::ZERO, PeekTimeoutAction::HandOver),
         };
-        self.most = config.first.most.min(most).max(1);
+        self.most = (config.first.most, most);
+    }
+
+    /// So many may wait from now on, whatever the configuration says.
+    pub fn limit(&mut self, most: usize) {
+        self.most.1 = most;
     }
 
     /// Whether clients that say nothing in time are refused.
@@ -85,7 +97,7 @@ impl Peeking {
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.unnamed.len()
     }
 
     /// Looks at a connection that has just come. Yields what can be decided now: this one, or the one that has waited
@@ -94,9 +106,13 @@ impl Peeking {
         let mut progress = self.rules.begin(&connection);
         match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
             Verdict::Decided => return Some(Outcome::Assign(connection)),
+            Verdict::Unnamed(key) => {
+                let now = connection.accepted;
+                return self.await_name(connection, key, now);
+            }
             Verdict::More => {}
         }
-        let is_crowded = self.waiting.len() >= self.most;
+        let is_crowded = self.waiting.len() >= self.most.0.min(self.most.1).max(1);
         let token = FIRST_TOKEN + self.waiting.next();
         // It fails for want of the kernel's memory only: then it is as if its time were over.
         if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
@@ -110,18 +126,33 @@ impl Peeking {
     }
 
     /// Looks again at a connection for which the poller had news; half a request whose client has ended is not waited for.
-    pub fn look(&mut self, news: Ready, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
+    pub fn look(&mut self, news: Ready, dispatch: &Dispatch, poller: &Poller, now: Instant) -> Option<Outcome> {
         let key = news.token.checked_sub(FIRST_TOKEN)?;
         let (connection, progress) = self.waiting.get_mut(key)?;
-        match self.rules.look_at(connection, progress, &mut self.room, &mut self.counts, dispatch) {
-            Verdict::More if !news.ended => None,
-            verdict @ (Verdict::More | Verdict::Decided) => {
-                self.counts.over += u64::from(verdict == Verdict::More);
-                let connection = self.waiting.remove(key)?;
-                forget(&connection, poller);
-                Some(Outcome::Assign(connection))
-            }
+        let verdict = self.rules.look_at(connection, progress, &mut self.room, &mut self.counts, dispatch);
+        if verdict == Verdict::More && !news.ended {
+            return None;
         }
+        self.counts.over += u64::from(verdict == Verdict::More);
+        let connection = self.waiting.remove(key)?;
+        forget(&connection, poller);
+        match verdict {
+            Verdict::Unnamed(session) => self.await_name(connection, session, now),
+            Verdict::More | Verdict::Decided => Some(Outcome::Assign(connection)),
+        }
+    }
+
+    fn await_name(&mut self, connection: Connection, session: SessionKey, now: Instant) -> Option<Outcome> {
+        let connection = self.unnamed.push(connection, session, now)?;
+        self.counts.unnamed += 1;
+        Some(Outcome::Assign(connection))
+    }
+
+    /// Takes one whose session has been named meanwhile, or that has waited for that long enough, if there is any.
+    pub fn named(&mut self, now: Instant, dispatch: &Dispatch) -> Option<Outcome> {
+        let connection = self.unnamed.settled(now, |key| dispatch.named(key))?;
+        self.counts.unnamed += u64::from(connection.goal == Goal::Address);
+        Some(Outcome::Assign(connection))
     }
 
     /// Takes one whose time is over, if there is any.
@@ -137,7 +168,7 @@ impl Peeking {
 
     /// Takes one out, whatever it has sent: the master stops, or looks at connections no more.
     pub fn take_oldest(&mut self, poller: &Poller) -> Option<Connection> {
-        let connection = self.waiting.remove_oldest()?;
+        let Some(connection) = self.waiting.remove_oldest() else { return self.unnamed.pop() };
         forget(&connection, poller);
         Some(connection)
     }

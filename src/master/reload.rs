@@ -6,7 +6,7 @@ use super::hints::ProxyWatch;
 use super::peeking::Rules;
 use super::plan::Plan;
 use super::report::unix_time;
-use super::{Master, MasterError, Phase, most_peeking};
+use super::{Master, MasterError, Phase};
 use crate::admin::{Denied, ReloadState, ReloadStatus};
 use crate::config::{Config, MAX_WORKERS, Program, Sessions};
 use crate::lifecycle::pool::Event;
@@ -30,9 +30,6 @@ const FIXED_SLOTS: &str = "with --dispatch kernel the number of workers is fixed
 /// A worker cannot be told to accept nothing for a while.
 const NOT_DRAINED: &str = "with --dispatch kernel a slot cannot be drained: its worker accepts by itself; use --dispatch \
     handover";
-
-/// Most workers there may be for each slot before another reload: those that still finish what they have are alive.
-const MOST_WORKERS_A_SLOT: usize = 4;
 
 /// The configuration that is in force, and what became of the wish for another.
 #[derive(Debug)]
@@ -96,12 +93,7 @@ impl Master {
             return Err(Denied::Busy("a reload is under way: wait for its end (/status)".to_owned()));
         }
         let slots = pool.wanted();
-        if pool.worker_count() > MOST_WORKERS_A_SLOT * slots {
-            let old = pool.worker_count() - slots;
-            return Err(Denied::Busy(format!(
-                "{old} old workers still finish what they have: wait for their end, or shorten --drain-timeout"
-            )));
-        }
+        self.budget.allows_reload(pool.worker_count(), slots).map_err(Denied::Busy)?;
         let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", error.trim_end()));
         let config = (self.changes.reread)().map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
@@ -123,9 +115,10 @@ impl Master {
         }
         self.service.adopt(&config);
         self.doors.adopt(&config);
-        self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), most_peeking(self.budget));
+        self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
         self.proxy_watch = ProxyWatch::new(Instant::now(), &config);
         self.service.observe(Event::Reload, Instant::now());
+        self.count_workers();
         let generation = self.service.pool.newest();
         self.supervisor.plans.insert(generation, plan);
         self.changes.slots_afterwards = (slots_afterwards != config.workers).then_some(slots_afterwards);
@@ -208,8 +201,8 @@ impl Master {
         let config = Config { workers: slots, ..self.changes.config.clone() };
         let limit = self.about.descriptor_limit;
         config.check_descriptors(limit).map_err(|error| Denied::Impossible(error.to_string()))?;
-        self.budget = super::budget(limit, slots);
         self.service.observe(Event::Scale(slots), Instant::now());
+        self.count_workers();
         Ok(format!("from {before} to {slots} workers"))
     }
 
@@ -239,6 +232,13 @@ impl Master {
         }
         self.service.observe(Event::Undrain(slot), Instant::now());
         Ok(format!("slot {slot} takes its clients again"))
+    }
+
+    /// Workers have come or gone: what may be held besides depends on how many there are, or are about to be.
+    pub(super) fn count_workers(&mut self) {
+        let pool = &self.service.pool;
+        self.budget.adopt(pool.most_workers());
+        self.peeking.limit(self.budget.most_peeking());
     }
 
     fn must_serve(&self) -> Result<(), Denied> {

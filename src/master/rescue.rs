@@ -50,7 +50,7 @@ impl Master {
         let Some((place, kernel)) = Place::of_token(token).zip(self.kernel.as_mut()) else { return Ok(()) };
         let Some(listener) = kernel.open_listener(place) else { return Ok(()) };
         let dispatch = &self.service.dispatch;
-        let most = usize::try_from(self.budget.saturating_sub(dispatch.ledger.outstanding())).unwrap_or(usize::MAX);
+        let most = self.budget.room(dispatch.ledger.outstanding());
         let is_served = dispatch.served_by(place.number, place.slot).is_some();
         if is_served || most == 0 || !dispatch.can_rescue(place.slot) {
             kernel.shut(place, &self.poller);

@@ -220,6 +220,7 @@ impl Master {
         }
         self.supervisor.last_words = (description, wrote);
         self.service.exited(worker, Instant::now());
+        self.count_workers();
         self.perform()
     }
 

@@ -104,6 +104,7 @@ impl Master {
         if ready.iter().any(|event| !workers.contains(&event.token)) {
             self.service.hear_namers(now);
         }
+        self.settle_named(now);
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
             self.peek(*event, now);
         }

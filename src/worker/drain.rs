@@ -18,6 +18,10 @@ use tokio::time::Instant;
 /// session is left, and it tells by counting them: [`Drain::session`] as each begins, held until it ends. When the
 /// worker lingers and none is held any more, the master hears of it, and tells it to finish. A program that counts none
 /// is told so at once.
+///
+/// Once it is told to finish, no connection comes any more: a session that polls on a new connection each time is then
+/// lost without a word. Who wants to say goodbye to sessions one by one begins before, in the last of the time that
+/// [`Drain::lingering`] yields.
 #[derive(Debug, Clone)]
 pub struct Drain {
     deadline: watch::Receiver<Option<Deadline>>,

@@ -13,6 +13,10 @@ use crate::log;
 /// What a built-in worker is told in its environment, as JSON.
 const VARIABLE: &str = "HAFT_BUILTIN";
 
+/// The last part of the time to linger, in which sessions are ended one by one. The master lets a worker linger for nine
+/// tenths of `--drain-timeout`, so sessions are left alone for four fifths of that.
+const SHARE_OF_GOODBYES: u32 = 9;
+
 /// What a built-in worker is told.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Orders {
@@ -100,11 +104,19 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Holds `sessions` until the worker has been told to linger and has no session left.
+/// Holds `sessions` until the worker has been told to linger and has no session left. In the last of its time for that it
+/// says goodbye to those who are still there: connections of theirs do not come any more once it is over.
 async fn linger(app: App, mut drain: Drain, sessions: SessionGuard) {
-    if drain.lingering().await.is_some() {
-        app.linger().await;
-        drop(sessions);
+    let Some(within) = drain.lingering().await else { return };
+    let last = within / SHARE_OF_GOODBYES;
+    let goodbye = async {
+        tokio::time::sleep(within - last).await;
+        // The last to be told need a moment to poll once more.
+        app.say_goodbye(last / 5 * 4).await;
+    };
+    tokio::select! {
+        () = app.linger() => drop(sessions),
+        () = goodbye => {}
     }
 }
 

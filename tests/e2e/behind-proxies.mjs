@@ -5,12 +5,14 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
+import { fetchText } from './lib/fetch.mjs';
 import { Haft } from './lib/haft.mjs';
 import { Home } from './lib/home.mjs';
 import { program as file } from './lib/node-haft.mjs';
-import { program } from './lib/program.mjs';
+import { beside as besideOthers, program } from './lib/program.mjs';
 import { haproxy, nginx } from './lib/proxies.mjs';
 import { Raw } from './lib/raw.mjs';
+import { Final, until } from './lib/wait.mjs';
 
 const TRUSTED = ['--trusted-proxy', '127.0.0.1'];
 const NODE = ['--', 'node', file('session-server.cjs')];
@@ -154,6 +156,43 @@ program('a proxy that uses a connection for many clients: the built-in workers p
 });
 
 let hafts = 0;
+/** More than haft looks at when it suspects a proxy. */
+const MORE = 60;
+
+besideOthers('a haft that was not told of its proxy says once which flags to use', async (place) => {
+  let isOver = false;
+  place.atEnd(() => (isOver = true));
+  const [forwarded, proxied] = [await beside(place, '-w', '2'), await beside(place, '-w', '2')];
+  const { http } = await nginx(place, {
+    http: { http: `proxy_pass ${forwarded.url}; ${CLOSE} proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;` },
+  });
+  const { tcp } = await haproxy(place, { tcp: `  mode tcp\n  server haft ${proxied.address} send-proxy` });
+  const home = new Home('127.0.0.1');
+  const ask = async () => {
+    await fetchText(`http://${http}/haft/page.json`, home);
+    // To a worker that was not told of it, a PROXY header is no request.
+    await fetchText(`http://${tcp}/haft/page.json`, home).catch(() => {});
+  };
+  const warning = /haft is behind a proxy/;
+  const lines = (haft) => haft.child.lines.filter((line) => warning.test(line));
+  // It takes a hundred clients within a minute, and one more after it.
+  await until('both to say that they are behind a proxy', async () => {
+    if (isOver) throw new Final('the other tests are over');
+    await ask();
+    return lines(forwarded).length > 0 && lines(proxied).length > 0;
+  }, { within: 200_000, every: 200 });
+  for (let count = 0; count < MORE; count++) await ask();
+  for (const [haft, header, flags] of [
+    [forwarded, 'x-forwarded-for', '--client-ip-header x-forwarded-for --trusted-proxy 127.0.0.1'],
+    [proxied, 'PROXY headers', '--proxy-protocol --trusted-proxy 127.0.0.1'],
+  ]) {
+    const [line, ...others] = lines(haft);
+    assert.deepEqual(others, [], 'it is said once');
+    assert.ok(line.includes('WARN') && line.includes(`have the address 127.0.0.1 and bring ${header}:`), line);
+    assert.ok(line.endsWith(`Use ${flags}`), line);
+    await haft.stop();
+  }
+});
 
 /** A haft that shares the folder of the test with others. */
 async function beside(place, ...flags) {

@@ -142,8 +142,8 @@ program('what is no HTTP goes by its address at once, and is told once', async (
   await haft.stop();
 });
 
-// haft looks at so many at once as half of its descriptors allow, less a few: 20,000 are a usual hard limit.
-const [SILENT, LIMIT] = [9_900, 20_000];
+// haft waits for so many at once as two thirds of its descriptors allow: 20,000 are a usual hard limit.
+const [SILENT, LIMIT] = [10_000, 20_000];
 /** Per connection, and for what an allocator rounds up. */
 const [EACH, SLACK] = [512, 2 * MIB];
 const TRIES = 3;

@@ -12,6 +12,7 @@ import { echoes, who } from './lib/app.mjs';
 import { homes } from './lib/home.mjs';
 import { OwnListeners, program as file } from './lib/node-haft.mjs';
 import { answer, request, secure, to } from './lib/node-requests.mjs';
+import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
 
@@ -105,6 +106,30 @@ program('-l beats a port that the program names, and it is said', async (place) 
   assert.equal(said.length, 1, `one line tells of ${port} and of ${haft.address}:\n${haft.child.tail()}`);
   await haft.stop();
 });
+
+for (const { name, path } of versions) {
+  program(`${name}: server.address() tells the port that haft has opened`, async (place) => {
+    // Whatever the form of -l, a program that wants any port is told haft's, and with the preload any program.
+    const asks = async (port, ...flags) => {
+      const haft = await place.haft('-w', '1', ...flags, '--', path, file('node-server.mjs'), `http:${port}`);
+      const [[, told]] = await haft.child.heard(/server 0 at (?:.*):(\d+)$/);
+      const { port: real } = to(haft.address);
+      await answer({ host: haft.address.startsWith('[') ? '::1' : '127.0.0.1', port: real });
+      await haft.stop();
+      return [Number(told), real];
+    };
+    for (const listen of [':0', '0', '127.0.0.1:0', '[::]:0']) {
+      const [told, real] = await asks(0, '-l', listen);
+      assert.equal(told, real, `-l ${listen}`);
+    }
+    const port = await freePort();
+    const [told, real] = await asks(port, '-l', ':0', '--affinity', 'session');
+    assert.equal(told, real, 'though it asked for another');
+    // Node fails a server that is told another port than it asked for.
+    assert.equal((await asks(port, '-l', ':0'))[0], port);
+    assert.equal((await asks(port, '-l', ':0', '--affinity', 'session', '--no-preload'))[0], port);
+  });
+}
 
 program('a Unix socket', async (place) => {
   const path = join(place.folder, 'app.sock');

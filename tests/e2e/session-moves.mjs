@@ -118,6 +118,27 @@ program('--no-preload: sessions have no tag and go by their address', async (pla
   await haft.stop();
 });
 
+program('@socket.io/sticky without preload: sessions are found by what the workers say of them', async (place) => {
+  const flags = ['--no-preload', '--node-style', 'socket.io-sticky'];
+  const haft = await place.haft('-w', '4', ...STICKY, ...flags, '--', 'node', file('node-style-server.cjs'), 'socket.io-sticky-2');
+  const home = new Home('127.0.0.1');
+  // A worker names a session just after it has told its client, who may be back before haft has heard of it.
+  const clients = await inTurns(Array(200), 20, async (_, index) => {
+    const client = await place.client(haft.url, home, { transports: index % 2 ? ['polling'] : ['polling', 'websocket'] }).connected();
+    assert.equal(tagOf(client.socket.io.engine.id), undefined);
+    return client;
+  });
+  await inTurns(clients, 10, (client) => echoes(client, 2));
+  for (const { connects, disconnects, errors } of clients) assert.deepEqual([connects, disconnects, errors], [1, [], []]);
+  const slots = await Promise.all(clients.map(async (client) => (await who(client)).slot));
+  const counts = [0, 1, 2, 3].map((slot) => slots.filter((each) => each === slot).length);
+  assert.ok(Math.max(...counts) <= 60, `spread over all workers: ${counts}`);
+  const routed = await haft.routed();
+  assert.deepEqual([routed.opening, routed.lost_session, routed.address], [clients.length, 0, 0], 'all were found');
+  place.say(`${counts} sessions a worker`);
+  await haft.stop();
+});
+
 program('the built-in worker: a request for another worker on a used connection goes there, unread', async (place) => {
   const haft = await place.haft('-w', '3', ...STICKY, '--max-payload', '4000000');
   const [one, other, third] = await opened(place, haft);

@@ -14,11 +14,8 @@ import { inTurns, until } from './lib/wait.mjs';
 
 const WORKERS = 4;
 const RELOADS = 5;
-/**
- * So many clients come before the first reload, so many after it, and so many after the second. (Workers of more
- * generations than haft keeps beside each other would not be reloaded: a fifth reload would be refused.)
- */
-const COMING = [100, 50, 50];
+/** So many clients come before the first reload, and so many after each: clients of every generation live on. */
+const COMING = [70, 26, 26, 26, 26, 26];
 /** Long enough that who ends because this time is over, ends after the test. */
 const DRAIN = ['--drain-timeout', '600s'];
 const HERE = new Home('127.0.0.1');
@@ -59,7 +56,7 @@ async function reloads(place, pair, ...command) {
   const generations = clients.map(({ socket }) => tagOf(socket.io.engine.id).generation);
   assert.deepEqual([...new Set(generations)].sort(), Object.keys(COMING).map(Number), 'clients of each generation');
   assert.equal((await haft.routed()).lost_session, 0);
-  assert.ok((await draining(haft)) >= WORKERS * COMING.length, 'whoever has sessions is there still');
+  assert.equal(await draining(haft), WORKERS * RELOADS, 'whoever has sessions is there still');
 
   clients.forEach((client) => client.close());
   await until('the old workers to end, whose clients have left', async () => (await draining(haft)) === 0, { within: 60_000 });
@@ -72,12 +69,33 @@ async function reloads(place, pair, ...command) {
   await haft.stop();
 }
 
+program('a goodbye is said one by one, and until its turn comes a session that polls finds its draining worker', async (place) => {
+  const haft = await place.haft('-w', '2', '--affinity', 'session', '--drain-timeout', '10s');
+  const clients = await inTurns(Array(60), 20, () => place.client(haft.url, HERE, { transports: ['polling'] }).connected());
+  let ended = 0;
+  const talking = clients.map(async (client) => {
+    // Over new connections all the time: each of them has to find the worker.
+    for (let number = 0; client.disconnects.length === 0; number++) {
+      const answer = client.ask('echo', number).catch(() => {});
+      await Promise.race([answer, until('a goodbye', () => client.disconnects.length > 0, { within: 60_000 })]);
+    }
+    ended++;
+  });
+  await reloaded(haft, 1);
+  await until('all to be told', () => ended === clients.length, { within: 60_000 });
+  await Promise.all(talking);
+  await until('all to be back', () => clients.every(({ connects }) => connects === 2));
+  for (const { errors, disconnects } of clients) {
+    assert.deepEqual([errors, disconnects], [[], ['transport close']], 'told by a close packet, and not by 400');
+  }
+  assert.equal((await haft.routed()).lost_session, 0, 'no poll came to a worker that does not know its session');
+  clients.forEach((client) => client.close());
+  await haft.stop();
+});
+
 async function reloaded(haft, generation) {
-  // Those of empty generations must have gone, or there are too many beside each other.
-  await until(`the reload to generation ${generation} to be taken on`, async () => {
-    const { status, body } = await haft.post('/reload');
-    return status < 300 || Promise.reject(new Error(`${status} ${body}`));
-  }, { within: 30_000, every: 200 });
+  const { status, body } = await haft.post('/reload');
+  assert.equal(status, 202, body);
   await until(`generation ${generation}`, async () => {
     const { reload, slots } = await haft.status();
     assert.notEqual(reload.state, 'failed', reload.description);

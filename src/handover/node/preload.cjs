@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does three
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does four
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -7,6 +7,7 @@
 //    anything: BASE.TAG, TAG = base64url(slot: 2 bytes, generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, BASE and
 //    the 6 bytes before)), numbers big-endian. BASE is the program's own id, whatever makes it.
 // 3. News. haft is told how many Engine.IO sessions the process has, and when a worker that was replaced has none left.
+// 4. Ports. Where haft listens on another port than the program asked for, server.address() tells haft's.
 //
 // Node 14 and later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an
 // Engine.IO that a bundler has put into the program's own file. Its sessions have no tag.
@@ -88,6 +89,7 @@ function listenToHaft(search) {
         hasConnections = true;
       } else if (message.cmd === 'NODE_CLUSTER' && message.errno !== undefined) {
         if (search) search();
+        if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
       } else if (message.cmd === CMD && message.act === 'linger') {
         linger();
       }
@@ -101,6 +103,11 @@ function tellAddress(handle, { address, family, port }) {
     Object.assign(out, { address, family, port });
     return 0;
   };
+}
+
+/** Node compares the port with the one that was asked for as soon as it has the message, and never again. */
+function tellPort(sockname, port) {
+  process.nextTick(() => (sockname.port = port));
 }
 
 // --- What haft is told ----------------------------------------------------------------------------------------------

@@ -113,6 +113,12 @@ impl Voice {
             write_sockname(sockname, port, &mut message);
         }
         self.count(&mut message);
+        // Node fails a server that is told another port than it asked for; haft's preload tells it once that is past.
+        if let Outcome::HandOver { sockname: Some(Sockname::Ip(addr)), port: Some(port) } = answer.outcome
+            && port != addr.port()
+        {
+            message.open("haft").number("port", i64::from(addr.port())).close();
+        }
         if shared.is_some() {
             message.close();
         }

@@ -9,7 +9,8 @@
 //!   so that the clients in its queue are served by the replacement; only `server.close()` by the last one closes it.
 //!   In both cases the caller is told, and decides.
 //! * With `--listen`, the program's first TCP server is served from haft's own listeners, whatever it asked for. It is
-//!   told their address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]).
+//!   told their address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only haft's
+//!   preload can tell it the true one, once Node has looked.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
 //!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are.
 

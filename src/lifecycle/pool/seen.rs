@@ -102,6 +102,16 @@ impl Pool {
         self.workers.len()
     }
 
+    /// How many workers there can be at once before something else happens: those there are, and those that are still to
+    /// be started, of a reload or in empty slots.
+    pub fn most_workers(&self) -> usize {
+        let expects = |place: &&Place| match self.reloading {
+            Some(generation) => place.generation < generation && place.newcomer.is_none(),
+            None => place.incumbent.is_none(),
+        };
+        self.workers.len() + self.places.iter().take(self.wanted).filter(expects).count()
+    }
+
     /// Whether the worker has ever been ready.
     pub fn was_ready(&self, id: WorkerId) -> bool {
         self.workers.get(&id).is_some_and(|worker| worker.served)

@@ -7,6 +7,8 @@ use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::master::connection::{Connection, Goal, Refusal};
 use crate::master::ledger::Way;
 use crate::master::link::Link;
+use crate::master::named::{SessionKey, Whose};
+use crate::master::node::NodeDesk;
 use crate::route::{Slot, Tag, least_loaded};
 
 /// Where a connection waits.
@@ -19,6 +21,23 @@ pub(super) enum Place {
 }
 
 impl Dispatch {
+    /// Whose a session without a tag is, as far as workers have named theirs.
+    pub fn whose(&self, sid: &str) -> Whose {
+        let Some(named) = self.node.as_ref().map(NodeDesk::named) else { return Whose::Unknown };
+        let key = named.key(sid);
+        match self.named(key) {
+            Some(tag) => Whose::Known(tag),
+            None if !named.is_full() && self.links.values().any(Link::names_sessions) => Whose::Awaited(key),
+            None => Whose::Unknown,
+        }
+    }
+
+    /// The worker that has named this session as its own.
+    pub fn named(&self, key: SessionKey) -> Option<Tag> {
+        let link = self.links.get(&self.node.as_ref()?.named().worker_of(key)?)?;
+        Some(Tag { slot: link.slot, generation: link.generation })
+    }
+
     /// Where a connection belongs now, and why there; `None` if nobody has room for it.
     pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Place, Way)> {
         let address = |it: &Self, way| (Place::Slot(it.by_address(connection)), way);

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::super::connection::{Connection, Goal};
 use super::super::dispatch::Dispatch;
 use super::super::hints::Hints;
+use super::super::named::{SessionKey, Whose};
 use crate::addr::EndAddr;
 use crate::config::{Affinity, Config, Prefix, Proxies};
 use crate::peek::{MOST_PEEKED, NotHttp, Request, proxy, request};
@@ -45,6 +46,8 @@ impl Progress {
 pub(super) enum Verdict {
     More,
     Decided,
+    /// Decided, but that a worker may be about to name this session.
+    Unnamed(SessionKey),
 }
 
 /// What was seen, by kind.
@@ -70,6 +73,8 @@ pub struct Counts {
     pub too_long: u64,
     /// Connections that ended before their request was there.
     pub over: u64,
+    /// Connections whose session no worker has named in time.
+    pub unnamed: u64,
     /// Connections that bring no HTTP/1.
     pub not_http: u64,
     /// What is worth telling the operator.
@@ -153,6 +158,7 @@ impl Rules {
                 }
                 Looked::NoProxyHeader => *progress = Progress::default(),
                 Looked::Decided => return Verdict::Decided,
+                Looked::Unnamed(key) => return Verdict::Unnamed(key),
             }
         }
     }
@@ -198,8 +204,13 @@ impl Rules {
                 if reads_header {
                     self.read_header(connection, &request, counts);
                 }
-                connection.goal = self.goal(&request, dispatch);
-                Looked::Decided
+                match self.goal(&request, dispatch) {
+                    Ok(goal) => {
+                        connection.goal = goal;
+                        Looked::Decided
+                    }
+                    Err(key) => Looked::Unnamed(key),
+                }
             }
         }
     }
@@ -222,21 +233,28 @@ impl Rules {
         connection.key = Key::of_client(&client, self.prefix);
     }
 
-    fn goal(&self, request: &Request<'_>, dispatch: &Dispatch) -> Goal {
+    /// Where a request leads; an error is a session that a worker may be about to name.
+    fn goal(&self, request: &Request<'_>, dispatch: &Dispatch) -> Result<Goal, SessionKey> {
         let sticks = self.sticky_paths.is_empty() || self.sticky_paths.iter().any(|path| request.is_below(path));
         if !sticks {
-            return Goal::Load;
+            return Ok(Goal::Load);
         }
-        let Some(tagger) = self.tagger.as_ref().filter(|_| request.is_below(&self.path)) else { return Goal::Address };
-        match request.sid() {
-            Some(sid) => {
-                // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
-                let sid = percent_decode_str(sid).decode_utf8_lossy();
-                let tagged = tagger.read(sid.as_bytes()).map(|(_, tag)| tag);
-                tagged.or_else(|| dispatch.session_named(&sid)).map_or(Goal::Address, Goal::Session)
-            }
-            None if request.method == "GET" && is_at(request.path, &self.path) => Goal::Opening,
-            None => Goal::Address,
+        let Some(tagger) = self.tagger.as_ref().filter(|_| request.is_below(&self.path)) else {
+            return Ok(Goal::Address);
+        };
+        let Some(sid) = request.sid() else {
+            let opens = request.method == "GET" && is_at(request.path, &self.path);
+            return Ok(if opens { Goal::Opening } else { Goal::Address });
+        };
+        // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
+        let sid = percent_decode_str(sid).decode_utf8_lossy();
+        if let Some((_, tag)) = tagger.read(sid.as_bytes()) {
+            return Ok(Goal::Session(tag));
+        }
+        match dispatch.whose(&sid) {
+            Whose::Known(tag) => Ok(Goal::Session(tag)),
+            Whose::Awaited(key) => Err(key),
+            Whose::Unknown => Ok(Goal::Address),
         }
     }
 }
@@ -253,6 +271,8 @@ enum Looked {
     Consume(usize),
     NoProxyHeader,
     Decided,
+    /// Decided, but that a worker may be about to name this session.
+    Unnamed(SessionKey),
 }
 
 impl Counts {
@@ -264,6 +284,7 @@ impl Counts {
             ("too_long", self.too_long),
             ("closed", self.over),
             ("not_http", self.not_http),
+            ("not_named", self.unnamed),
         ]
     }
 

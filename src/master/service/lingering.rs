@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use super::Service;
 use crate::lifecycle::pool::{Event, WorkerId};
 
-/// A worker that goes on with its sessions has this part of its time left when it is told to finish.
-const SHARE_TO_FINISH: u32 = 5;
+/// A worker that goes on with its sessions has this part of its time left when it is told to finish. From then on none of
+/// their connections can be given to it, so it is no longer than a program needs that ends them all at once; one that
+/// ends them one by one, as the built-in worker does, begins before.
+const SHARE_TO_FINISH: u32 = 10;
 
 impl Service {
     /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told

@@ -181,6 +181,14 @@ impl App {
         async move { registry.linger(|sid| engine.known(sid) != Known::No).await }
     }
 
+    /// To be called while it lingers: ends the sessions that are left one by one, evenly spread over `over`, as
+    /// [`App::close`] does. Until its turn comes each goes on, and connections of its own are to be given to this worker
+    /// still. Never resolves; [`App::linger`] does when the last has ended.
+    pub fn say_goodbye(&self, over: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
+        async move { registry.say_goodbye(over, |sid| engine.known(sid) == Known::Polling).await }
+    }
+
     /// Finishes cleanly. From now on no session begins (503, `Retry-After`); idle connections are closed, others after
     /// the answer they are in. The sessions are ended one by one, evenly spread over `over`, a polling session by a
     /// close packet in the answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, before, test } from 'node:test';
 
 import { Child } from './child.mjs';
 import { Client } from './client.mjs';
@@ -19,12 +19,38 @@ export function program(name, body, { minutes = 4 } = {}) {
     try {
       await body(place);
     } catch (error) {
-      for (const child of place.children) t.diagnostic(`last lines of ${child.name}:\n${child.tail()}`);
+      tails(place, t);
       throw error;
     } finally {
       await place.clear();
     }
   });
+}
+
+/**
+ * As `program`, for what has to wait long and needs little: it begins with the first test of its file and goes on beside
+ * the others, and only what is left of it is waited for in its turn.
+ */
+export function beside(name, body, { minutes = 4 } = {}) {
+  const said = [];
+  let place;
+  let outcome;
+  before(() => {
+    place = new Place({ diagnostic: (text) => said.push(text) });
+    outcome = body(place).then(() => undefined, (error) => error);
+  });
+  test(name, { timeout: minutes * 60_000 }, async (t) => {
+    const error = await outcome;
+    said.forEach((text) => t.diagnostic(text));
+    if (!error) return;
+    tails(place, t);
+    throw error;
+  });
+  after(() => place.clear());
+}
+
+function tails(place, t) {
+  for (const child of place.children) t.diagnostic(`last lines of ${child.name}:\n${child.tail()}`);
 }
 
 /** The folders that exist now. They go also when this program is told to stop in the middle. */

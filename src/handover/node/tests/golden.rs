@@ -198,7 +198,7 @@ fn the_master_s_answers() {
         Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
     assert_eq!(
         said(0, |voice, out| voice.answer(1, &answer, out)),
-        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0}"#
+        r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0,"haft":{"port":8080}}"#
     );
     let data = Some(br#"{"ticketKeys":"78b6"}"#.as_slice());
     let key = "/run/app/u.sock:-1:-1:undefined:0";

@@ -33,6 +33,32 @@ fn a_reload_goes_from_slot_to_slot_as_each_newcomer_proves_itself() {
 }
 
 #[test]
+fn workers_of_every_generation_finish_beside_each_other_each_in_its_own_time() {
+    const RELOADS: u32 = 8;
+    let mut rig = Rig::ready(2);
+    let step = POLICY.drain_timeout / (2 * RELOADS);
+    for generation in 1..=RELOADS {
+        let (first, old) = (u64::from(generation) * 2 + 1, u64::from(generation) * 2 - 1);
+        assert_eq!(rig.pool.most_workers(), 2 * generation as usize, "no more than there are");
+        assert_eq!(rig.event(Event::Reload), [start_of(0, first, generation)]);
+        assert_eq!(rig.pool.most_workers(), 2 * generation as usize + 2, "one that is started, one that is to be");
+        assert_eq!(rig.event(Event::Ready(WorkerId(first))), [drain(old), start_of(1, first + 1, generation)]);
+        let done = [drain(old + 1), Action::Reloaded { generation }];
+        assert_eq!(rig.event(Event::Ready(WorkerId(first + 1))), done, "whoever is still there from before");
+        assert_eq!(rig.pool.leaving(Slot(0)), generation as usize);
+        assert_eq!(
+            (0..generation).map(|it| rig.pool.generation_of(WorkerId(u64::from(it) * 2 + 1))).collect::<Vec<_>>(),
+            (0..generation).map(Some).collect::<Vec<_>>()
+        );
+        assert_eq!(rig.pass(step), [], "nobody's time is cut short by a later reload");
+    }
+    // The first generation's is over first.
+    let rest = POLICY.drain_timeout - step * RELOADS;
+    assert_eq!(rig.pass(rest), [Action::Terminate(WorkerId(1)), Action::Terminate(WorkerId(2))]);
+    assert_eq!(rig.pass(step), [3, 4].map(|worker| Action::Terminate(WorkerId(worker))));
+}
+
+#[test]
 fn a_newcomer_that_fails_ends_the_reload_and_the_old_workers_stay() {
     let (newcomer, old) = (WorkerId(3), WorkerId(1));
     let failed = Action::ReloadFailed { slot: Slot(0), generation: 1 };

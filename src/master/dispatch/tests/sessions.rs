@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::handover::haft::Passed;
+use crate::route::Tag;
 
 /// The last that a worker does before it ends may be to pass a connection on.
 #[test]

@@ -113,6 +113,46 @@ async fn a_worker_without_sessions_is_idle_at_once_and_can_then_end() {
 }
 
 #[tokio::test]
+async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
+    let server = tagging().await;
+    let mut sids = Vec::new();
+    // Between two polls each, without a connection.
+    for _ in 0..3 {
+        let (mut wire, sid) = connected(&server).await;
+        echoes(&server, &mut wire, &sid, 1).await;
+        sids.push(sid);
+    }
+    until("no connection is left", || server.app.connections() == 0).await;
+    let lingering = tokio::spawn(server.app.linger());
+    // The first is told at once, the others never, as far as this test can see.
+    let goodbye = tokio::spawn(server.app.say_goodbye(Duration::from_secs(3 * 3600)));
+    let mut told = 0;
+    for sid in &sids {
+        let mut wire = Wire::open(server.addr).await;
+        wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
+        // What is told comes before an answer.
+        let sent = post(server.addr, sid, "42[\"echo\",\"still here\"]").await;
+        let heard = wire.reply().await.text().to_owned();
+        match heard.ends_with('1') {
+            true => told += 1,
+            false => assert!(sent.text() == "ok" && heard.contains("still here"), "{heard}"),
+        }
+    }
+    assert_eq!(told, 1);
+    assert!(!lingering.is_finished() && !goodbye.is_finished());
+    goodbye.abort();
+    let mut goodbye = tokio::spawn(server.app.say_goodbye(Duration::ZERO));
+    for sid in &sids {
+        let last = Wire::open(server.addr).await.get(&format!("{POLLING}&sid={sid}")).await;
+        assert!(last.text().ends_with('1') || last.status == 400, "{}", last.text());
+    }
+    soon("it is idle", lingering).await.expect("task");
+    assert!(!goodbye.is_finished());
+    goodbye.abort();
+    assert!((&mut goodbye).await.expect_err("it never ends by itself").is_cancelled());
+}
+
+#[tokio::test]
 async fn who_stays_to_the_last_is_told_to_go_when_the_time_is_over() {
     let server = tagging().await;
     let (mut wire, sid) = connected(&server).await;
