@@ -90,6 +90,11 @@ class Client:
     def close(self):
         self.worker.selector.unregister(self.stream)
         self.worker.open.discard(self)
+        try:
+            # The master may still have its copy: closing ours alone would not end the connection.
+            self.stream.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # The client has ended it.
         self.stream.close()
 
 

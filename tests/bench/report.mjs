@@ -35,13 +35,13 @@ function reportComparison(contenders) {
   const chart = (name, text) => writeFileSync(join(folder, name), text);
   chart('cpu.svg', bars({
     title: 'CPU time of the balancer per connection',
-    notes: [`One request a connection; less is better. ${place}.`],
+    notes: ['One request a connection; less is better.', `${place}.`],
     unit: 'microseconds',
     groups: groups((contender) => contender.of('balancer_us')),
   }));
   chart('rate.svg', bars({
     title: 'Connections per second',
-    notes: [`One request a connection; more is better. ${place}.`],
+    notes: ['One request a connection; more is better.', `${place}.`],
     unit: 'connections per second',
     groups: groups((contender) => contender.of('rate')),
   }));

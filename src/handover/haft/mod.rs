@@ -82,6 +82,9 @@
 //!    master then forgets them; until then it keeps a copy and gives them to another worker if this one dies. `open` is
 //!    how many connections the worker has open, for display. It is cumulative: one TAKEN may answer many frames. It may
 //!    also be sent only to raise `limit` or to tell `open`, with the same `below` as before (at first 0).
+//!    The master hears it at once when it has nothing else to do, and within milliseconds while many connections come;
+//!    until then its copy keeps the connection open. So a worker that ends a connection calls shutdown(2) before it
+//!    closes its descriptor, which alone would be no end for the client yet.
 //! 3. A worker that is short of descriptors gets fewer than the frame has entries, and MSG_CTRUNC. It has those at the
 //!    front. It sends RETURNED for the missing ones, as a range, and TAKEN for the whole frame after that.
 //!    It may return others too; it must then close its descriptor without having read from it. A connection that was
