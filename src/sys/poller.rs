@@ -195,4 +195,21 @@ mod tests {
         poller.remove(&right).expect("remove");
         assert!(tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await.is_err());
     }
+
+    #[tokio::test]
+    async fn who_only_reads_is_not_woken_for_room_and_who_waits_for_room_gets_it() {
+        let (left, right) = UnixStream::pair().expect("pair");
+        for end in [&left, &right] {
+            end.set_nonblocking(true).expect("non-blocking");
+        }
+        let watched = watch(left.try_clone().expect("duplicate").into()).expect("watch");
+        while (&left).write(&[0; 4096]).is_ok() {}
+        let mut waits = std::pin::pin!(room(&left));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut context).is_pending(), "it is full");
+        while (&right).read(&mut [0; 4096]).is_ok() {}
+        tokio::time::timeout(Duration::from_secs(10), waits).await.expect("in time").expect("room");
+        let woken = tokio::time::timeout(Duration::from_millis(1), watched.readable()).await;
+        assert!(woken.is_err(), "there is nothing to read");
+    }
 }

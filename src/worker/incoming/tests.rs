@@ -111,6 +111,31 @@ async fn the_kind_of_a_connection_is_that_of_its_listener_whatever_a_proxy_says_
 }
 
 #[tokio::test]
+async fn a_connection_that_is_dropped_ends_for_its_client_though_the_master_has_its_copy_still() {
+    let (mut master, mut incoming) = rig();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let local = listener.local_addr().expect("address");
+    for taken_out in [false, true] {
+        let mut client = tokio::net::TcpStream::connect(local).await.expect("connect");
+        let (copy, _) = listener.accept().expect("accept");
+        copy.set_nonblocking(true).expect("non-blocking");
+        hand_over(&mut master, u64::from(taken_out), UNIX, EndAddr::Ip(local), &copy);
+        let stream = incoming.next().await.expect("no error").expect("a connection").stream;
+        // Who takes it out of what counts it ends it as it likes.
+        let kept = Some(stream).filter(|_| taken_out).and_then(Stream::into_tcp);
+        let ended = match &kept {
+            None => {
+                soon("its end", tokio::io::AsyncReadExt::read(&mut client, &mut [0; 8])).await.expect("an orderly end")
+                    == 0
+            }
+            Some(_) => client.try_read(&mut [0; 8]).is_ok_and(|count| count == 0),
+        };
+        assert_eq!(ended, !taken_out);
+        drop(kept);
+    }
+}
+
+#[tokio::test]
 async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile() {
     let (mut master, mut incoming) = rig();
     let tags = incoming.tags().expect("tags");

@@ -34,3 +34,36 @@ fn a_node_worker_far_from_its_limit_need_not_be_waited_for() {
     assert_eq!(interest(&mut rig, true), (Some(Interest::Readable), [0, 0]), "all is acknowledged");
     rig.assert_balance();
 }
+
+/// Nobody is kept waiting by a pause as long as every slot's worker has something to take; one that has nothing ends it.
+#[test]
+fn a_pause_is_unnoticed_only_while_every_worker_has_something_to_take() {
+    let mut rig = Rig::new(&["-w", "2", "--max-in-flight", "64"]);
+    let slots: Vec<_> = rig.dispatch.slots().collect();
+    assert_eq!(rig.dispatch.busy_for(), Duration::ZERO, "nobody is there");
+    for slot in &slots {
+        rig.start(*slot, u64::MAX);
+    }
+    for host in 0..80 {
+        rig.admit(host);
+        if host % 10 == 9 {
+            rig.send_all();
+        }
+    }
+    // Each takes a frame of several every 10 ms, and has more.
+    for _ in 0..4 {
+        for slot in &slots {
+            rig.receive(*slot);
+            rig.speak(*slot, 1000);
+        }
+        rig.now += Duration::from_millis(10);
+    }
+    let busy = rig.dispatch.busy_for();
+    assert!(busy > Duration::from_millis(1), "{busy:?}");
+    while rig.dispatch.link(WorkerId(1)).is_some_and(|link| link.in_flight() > 0) {
+        rig.receive(slots[0]);
+        rig.speak(slots[0], 1000);
+    }
+    assert_eq!(rig.dispatch.busy_for(), Duration::ZERO, "one has taken all");
+    rig.assert_balance();
+}
