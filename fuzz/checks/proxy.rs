@@ -21,7 +21,11 @@ pub fn check(data: &[u8]) {
         // There are no longer headers.
         Look::More => assert!(bytes.len() < MOST_PEEKED),
         Look::Absent => assert!(!bytes.starts_with(b"PROXY ") && !bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")),
-        Look::Malformed => {}
+        Look::Malformed { len: None } => {}
+        Look::Malformed { len: Some(len) } => {
+            assert_eq!(look(&bytes[..len]), answer);
+            assert_eq!(look(&bytes[..len - 1]), Look::More);
+        }
     }
 }
 

@@ -27,7 +27,10 @@ pub enum Look {
     /// No header: the first bytes are others.
     Absent,
     /// It begins as a header does and is none: broken, or longer than allowed (107 bytes; [`MOST_PEEKED`] in version 2).
-    Malformed,
+    Malformed {
+        /// Its exact length in bytes if its end can be told: the client's own bytes begin there.
+        len: Option<usize>,
+    },
     /// A whole header.
     Header(Header),
 }
@@ -74,21 +77,16 @@ pub fn look(bytes: &[u8]) -> Look {
 /// Version 1, behind its signature: words up to a CRLF.
 fn look_v1(rest: &[u8]) -> Look {
     let within = &rest[..rest.len().min(V1_MOST - V1.len())];
-    let end = memchr2(b'\r', b'\n', within);
-    let line = &within[..end.unwrap_or(within.len())];
-    let known = [&b"TCP4 "[..], b"TCP6 ", b"UNKNOWN"].into_iter().any(|word| {
-        let both = word.len().min(line.len());
-        word[..both] == line[..both]
-    });
-    match end.map(|end| (end, &within[end..])) {
-        _ if !known => Look::Malformed,
-        Some((end, [b'\r', b'\n', ..])) => {
+    let end = memchr2(b'\r', b'\n', within).unwrap_or(within.len());
+    let (line, behind) = within.split_at(end);
+    match behind {
+        [b'\r', b'\n', ..] => {
             let len = V1.len() + end + 2;
-            words(line).map_or(Look::Malformed, |ends| Look::Header(Header { len, ends }))
+            words(line).map_or(Look::Malformed { len: Some(len) }, |ends| Look::Header(Header { len, ends }))
         }
         // The end of a line needs another byte at least, and that must still be within the longest header.
-        None | Some((_, [b'\r'])) if V1.len() + line.len() + 2 <= V1_MOST => Look::More,
-        _ => Look::Malformed,
+        [] | [b'\r'] if V1.len() + line.len() + 2 <= V1_MOST => Look::More,
+        _ => Look::Malformed { len: None },
     }
 }
 
@@ -126,16 +124,12 @@ fn port(word: &[u8]) -> Option<u16> {
 /// Version 2, behind its signature: version and command, family and protocol, length, then so many bytes.
 fn look_v2(rest: &[u8]) -> Look {
     let Some((command, rest)) = rest.split_first() else { return Look::More };
-    let by_proxy = match command {
-        0x20 => false,
-        0x21 => true,
-        _ => return Look::Malformed,
-    };
+    // Another version says in another way how long it is.
+    let (2, command) = (command >> 4, command & 0xf) else { return Look::Malformed { len: None } };
+    let by_proxy = command == 1;
     let Some((family, rest)) = rest.split_first() else { return Look::More };
     // Of a connection of the proxy's own the family is to be ignored, whatever it is.
-    if by_proxy && (family >> 4 > 3 || family & 0xf > 2) {
-        return Look::Malformed;
-    }
+    let is_known = command <= 1 && !(by_proxy && (family >> 4 > 3 || family & 0xf > 2));
     let Some((length, rest)) = rest.split_first_chunk() else { return Look::More };
     let length = usize::from(u16::from_be_bytes(*length));
     let addresses = match family {
@@ -144,10 +138,13 @@ fn look_v2(rest: &[u8]) -> Look {
         _ => 0,
     };
     let len = V2_FIXED + length;
-    if length < addresses || len > MOST_PEEKED {
-        return Look::Malformed;
+    if len > MOST_PEEKED {
+        return Look::Malformed { len: None };
     }
     let Some(body) = rest.get(..length) else { return Look::More };
+    if !is_known || length < addresses {
+        return Look::Malformed { len: Some(len) };
+    }
     // What follows the addresses (TLVs) is skipped.
     let ends = match addresses {
         12 => ends::<4>(body),
@@ -227,41 +224,46 @@ mod tests {
 
     #[test]
     fn what_version_1_forbids_is_malformed() {
+        // Where a line ends with CRLF, that is the header's end, too.
+        for line in [
+            "PROXY  TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
+            "PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n",
+            "PROXY tcp4 1.1.1.1 2.2.2.2 1 2\r\n",
+            "PROXY \r\n",
+            "PROXY TCP4\r\n",
+            "PROXY TCP4 \r\n",
+            "PROXY UNKNOWNS\r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 1\r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 1 \r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 1 2 \r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 1 2 3\r\n",
+            "PROXY TCP4 1.1.1.1  2.2.2.2 1 2\r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2 1 2\r\n",
+            "PROXY TCP4 01.1.1.1 2.2.2.2 1 2\r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 01 2\r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n",
+            "PROXY TCP4 1.1.1.1 2.2.2.2 1 65536\r\n",
+            "PROXY TCP4 ::1 ::1 1 2\r\n",
+            "PROXY TCP6 1.1.1.1 2.2.2.2 1 2\r\n",
+            "PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n",
+            "PROXY TCP6 [::1] ::1 1 2\r\n",
+        ] {
+            let malformed = Look::Malformed { len: Some(line.len()) };
+            comes_in(&[line.as_bytes(), REQUEST].concat(), line.len(), malformed);
+        }
+        // Otherwise it has none.
         for (line, decided) in [
-            // From the first byte on that cannot be of a header.
-            ("PROXY  TCP4 1.1.1.1 2.2.2.2 1 2\r\n", 7),
-            ("PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n", 10),
-            ("PROXY tcp4 1.1.1.1 2.2.2.2 1 2\r\n", 7),
             ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\nGET / HTTP/1.1\r\n", 31),
             ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\rGET / HTTP/1.1\r\n", 32),
             ("PROXY UNKNOWN\nGET / HTTP/1.1\r\n", 14),
-            // Known when the line has come.
-            ("PROXY \r\n", 8),
-            ("PROXY TCP4\r\n", 12),
-            ("PROXY TCP4 \r\n", 13),
-            ("PROXY UNKNOWNS\r\n", 16),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1\r\n", 30),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 \r\n", 31),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2 \r\n", 33),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2 3\r\n", 34),
-            ("PROXY TCP4 1.1.1.1  2.2.2.2 1 2\r\n", 33),
-            ("PROXY TCP4 1.1.1.1 2.2.2 1 2\r\n", 30),
-            ("PROXY TCP4 01.1.1.1 2.2.2.2 1 2\r\n", 33),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 01 2\r\n", 33),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n", 33),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 65536\r\n", 36),
-            ("PROXY TCP4 ::1 ::1 1 2\r\n", 24),
-            ("PROXY TCP6 1.1.1.1 2.2.2.2 1 2\r\n", 32),
-            ("PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n", 33),
-            ("PROXY TCP6 [::1] ::1 1 2\r\n", 26),
         ] {
-            comes_in(line.as_bytes(), decided, Look::Malformed);
+            comes_in(line.as_bytes(), decided, Look::Malformed { len: None });
         }
     }
 
     #[test]
     fn a_line_may_have_107_bytes() {
-        for (filling, answer, decided) in [(91, header(107, None), 107), (92, Look::Malformed, 106)] {
+        for (filling, answer, decided) in [(91, header(107, None), 107), (92, Look::Malformed { len: None }, 106)] {
             let line = format!("PROXY UNKNOWN {}\r\n", "x".repeat(filling));
             comes_in(line.as_bytes(), decided, answer);
         }
@@ -307,19 +309,22 @@ mod tests {
 
     #[test]
     fn what_version_2_forbids_is_malformed() {
-        for (command, family, length, decided) in [
-            // Versions and commands that there are not.
-            (0x11, 0x11, 12, 13),
-            (0x31, 0x11, 12, 13),
-            (0x22, 0x11, 12, 13),
+        // Versions that there are not.
+        for command in [0x11, 0x31] {
+            comes_in(&v2(command, 0x11, 12, &[0; 64]), 13, Look::Malformed { len: None });
+        }
+        for (command, family, length) in [
+            // Commands that there are not.
+            (0x22, 0x11, 12),
             // Families and protocols that there are not.
-            (0x21, 0x41, 12, 14),
-            (0x21, 0x13, 12, 14),
+            (0x21, 0x41, 12),
+            (0x21, 0x13, 12),
             // Too short for its addresses.
-            (0x21, 0x11, 11, 16),
-            (0x21, 0x21, 35, 16),
+            (0x21, 0x11, 11),
+            (0x21, 0x21, 35),
         ] {
-            comes_in(&v2(command, family, length, &[0; 64]), decided, Look::Malformed);
+            let len = V2_FIXED + usize::from(length);
+            comes_in(&v2(command, family, length, &[0; 64]), len, Look::Malformed { len: Some(len) });
         }
     }
 
@@ -329,8 +334,8 @@ mod tests {
         let bytes = v2(0x20, 0, most, &vec![0; MOST_PEEKED]);
         assert_eq!(look(&bytes[..MOST_PEEKED - 1]), Look::More);
         assert_eq!(look(&bytes[..MOST_PEEKED]), header(MOST_PEEKED, None));
-        comes_in(&v2(0x20, 0, most + 1, &[0; 4]), 16, Look::Malformed);
-        comes_in(&v2(0x20, 0, u16::MAX, &[]), 16, Look::Malformed);
+        comes_in(&v2(0x20, 0, most + 1, &[0; 4]), 16, Look::Malformed { len: None });
+        comes_in(&v2(0x20, 0, u16::MAX, &[]), 16, Look::Malformed { len: None });
     }
 
     #[test]

@@ -170,9 +170,10 @@ impl Rules {
                 counts.proxy_absent += 1;
                 Looked::NoProxyHeader
             }
-            proxy::Look::Malformed => {
+            proxy::Look::Malformed { len } => {
                 counts.proxy_malformed += 1;
-                Looked::NoProxyHeader
+                // Its worker would take it for the client's request, and answer that.
+                len.map_or(Looked::NoProxyHeader, Looked::Consume)
             }
             proxy::Look::Header(header) => {
                 counts.proxy_taken += 1;
