@@ -73,7 +73,8 @@ Signals:
 #[command(name = "haft", version, override_usage = "haft [FLAGS] [-- COMMAND [ARGS]...]", after_help = EXAMPLES)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 struct Flags {
-    /// A Node program, or any program that speaks haft's hand-over protocol, with its arguments: what each worker runs
+    /// A Node program, or any program that speaks haft's hand-over protocol or takes a listener over (--dialect
+    /// listen-fds), with its arguments: what each worker runs
     /// [default: the built-in Socket.IO worker]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::MasterError;
+use super::link::Link;
 use super::service::Service;
 use crate::addr::ListenAddr;
 use crate::config::{Config, Prefix};
@@ -253,8 +254,9 @@ impl Kernel {
                         queue.set_open(false, listener, place, poller);
                         if length > 0 && config.hang_timeout.is_some() {
                             asked.push(worker);
-                            if service.dispatch.links().any(|link| link.worker == worker && !link.is_awaited()) {
-                                queue.report_standing(config, slot, worker, now);
+                            let mut links = service.dispatch.links();
+                            if let Some(link) = links.find(|link| link.worker == worker && !link.is_awaited()) {
+                                queue.report_standing(config, link, now);
                             }
                         }
                     }
@@ -291,16 +293,26 @@ impl Queue {
         self.length = length;
     }
 
-    /// Says once that a worker that answers takes nothing: its program may not know that it is to accept by itself.
-    fn report_standing(&mut self, config: &Config, slot: Slot, worker: WorkerId, now: Instant) {
+    /// Says once that a worker, which answers if it can be asked, takes nothing: its program may not know that it is to
+    /// accept by itself.
+    fn report_standing(&mut self, config: &Config, link: &Link, now: Instant) {
         let stands = self.standing_since.map(|since| now.saturating_duration_since(since));
-        if stands >= config.hang_timeout && !std::mem::replace(&mut self.reported, true) {
-            tracing::warn!(
-                %slot, worker = worker.0, waiting = self.length,
-                "clients wait at the worker's own listener; it answers and takes none: does its program accept from \
-                 HAFT_LISTEN_FDS, as --dispatch kernel needs?"
-            );
+        if stands < config.hang_timeout || std::mem::replace(&mut self.reported, true) {
+            return;
         }
+        let why = match link.takes_connections() {
+            true => {
+                "it answers and takes none: does its program accept from HAFT_LISTEN_FDS, as --dispatch kernel needs?"
+            }
+            false => {
+                "it takes none: does its program take descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may \
+                 have to be told so (Puma: --bind-to-activated-sockets only), or to be given the very address of --listen"
+            }
+        };
+        tracing::warn!(
+            slot = %link.slot, worker = link.worker.0, waiting = self.length,
+            "clients wait at the worker's own listener; {why}"
+        );
     }
 
     /// Starts or stops to wait for connections.

@@ -27,9 +27,7 @@ struct Taken {
 impl Master {
     /// Whether queues are to be looked at from time to time.
     pub(super) fn looks_at_queues(&self) -> bool {
-        let dispatch = &self.service.dispatch;
-        // With workers that take no connections nothing could be done about what is seen.
-        self.kernel.is_some() && dispatch.links().any(|link| link.takes_connections())
+        self.kernel.is_some()
     }
 
     /// Looks at the queues, and does what follows from it.

@@ -1,14 +1,19 @@
 //! The socket on which a program says how it is (sd_notify(3)).
 
+use std::fs::{self, Permissions};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockname,
-    recvmsg, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind, recvmsg,
+    setsockopt, socket, sockopt,
 };
 use nix::unistd::{Pid, getpgid};
+
+use super::folder;
 
 /// Longest message: sd_notify(3) names no bound, systemd reads as much.
 const LONGEST: usize = 4096;
@@ -24,7 +29,9 @@ pub enum Said {
     Other,
 }
 
-/// A datagram socket with a name that no other has, which is no file.
+/// A datagram socket in a folder of its own, as long as this lives.
+///
+/// It is a file, as systemd's is: not every program knows the names that are none (Ruby's sd_notify takes any for a path).
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: OwnedFd,
@@ -32,20 +39,21 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Makes one, non-blocking and close-on-exec.
+    /// Makes one in the folder for temporary files, non-blocking and close-on-exec.
     pub fn new() -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
-        // The kernel makes a name up (unix(7), autobind).
-        bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
-        let named: UnixAddr = getsockname(socket.as_raw_fd())?;
-        let name = named.as_abstract().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let name = format!("@{}", String::from_utf8_lossy(name));
-        Ok(Self { socket, name })
+        let path = folder::new_private(&std::env::temp_dir().canonicalize()?)?.join("notify");
+        // From here on the folder is removed again, also after an error.
+        let made = Self { socket, name: path.to_string_lossy().into_owned() };
+        bind(made.socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        // The program may run as another user. Whose word counts is told by the sender's process group.
+        fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        Ok(made)
     }
 
-    /// What the program finds in `NOTIFY_SOCKET`.
+    /// What the program finds in `NOTIFY_SOCKET`: an absolute path.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -82,6 +90,16 @@ impl AsFd for NotifySocket {
     }
 }
 
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        // Nobody can be told, and what is left is empty.
+        fs::remove_file(&self.name).ok();
+        if let Some(folder) = Path::new(&self.name).parent() {
+            fs::remove_dir(folder).ok();
+        }
+    }
+}
+
 /// The process group of a process that still lives.
 fn group_of(pid: i32) -> Option<i32> {
     // 0 would be this process.
@@ -102,16 +120,16 @@ fn read(message: &[u8]) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::os::unix::net::UnixDatagram;
 
     #[test]
     fn what_the_program_says_is_read_and_what_strangers_say_is_not() {
         let socket = NotifySocket::new().expect("a socket");
         assert_ne!(socket.name(), NotifySocket::new().expect("another").name());
-        let name = socket.name().strip_prefix('@').expect("no file");
         let program = UnixDatagram::unbound().expect("a socket");
-        let to = SocketAddr::from_abstract_name(name).expect("a name");
+        // As a path, whatever it begins with.
+        program.connect(socket.name()).expect("a path");
+        let to = socket.name().to_owned();
         let own = u32::try_from(nix::unistd::getpgrp().as_raw()).expect("a group");
         assert_eq!(socket.receive(own).expect("nothing"), None);
         for (text, said) in [
@@ -122,11 +140,13 @@ mod tests {
             ("STOPPING=1\nSTATUS=Bye", Said::Stopping),
             ("", Said::Other),
         ] {
-            program.send_to_addr(text.as_bytes(), &to).expect("send");
+            program.send(text.as_bytes()).expect("send");
             assert_eq!(socket.receive(own).expect("a message"), Some(said), "{text}");
         }
-        program.send_to_addr(b"READY=1", &to).expect("send");
+        program.send(b"READY=1").expect("send");
         assert_eq!(socket.receive(own + 1).expect("a message"), Some(Said::Other));
         assert_eq!(socket.receive(own).expect("nothing"), None);
+        drop(socket);
+        assert!(!Path::new(&to).parent().expect("a folder").exists());
     }
 }

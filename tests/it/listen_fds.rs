@@ -53,6 +53,16 @@ fn it_is_ready_when_it_says_so_or_has_lived_for_a_while() {
 }
 
 #[test]
+fn who_does_not_take_its_listener_over_is_told_of_with_what_may_help() {
+    let flags = ["--dispatch", "kernel", "--dialect", "listen-fds", "-w", "1", "--hang-timeout", "100ms"];
+    let mut haft = Setup::new(&flags).command(&["sleep", "3600"]).start_all();
+    let _waits = ask(&haft, 0, 1, 1);
+    let line = haft.log().line_with("clients wait at the worker's own listener");
+    assert!(line.contains("take descriptor 3 over (LISTEN_FDS)"), "{line}");
+    assert_eq!(haft.wait("it waits", |status| status.all_ready()).of_slot(0, "accept_queue"), 1);
+}
+
+#[test]
 fn the_queue_of_a_killed_one_is_served_by_its_replacement_and_nobody_is_rescued() {
     let mut haft = setup(&["-w", "2", "--hold-timeout", "0s", "--hang-timeout", "100ms"], &[]).start_all();
     let stopped = haft.stop_worker(0);

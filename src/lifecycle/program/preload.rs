@@ -1,14 +1,13 @@
 //! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere else.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::handover::node::PRELOAD;
+use crate::sys::folder;
 
-/// How often another name is tried where one is taken.
-const MOST_TRIES: u32 = 16;
 /// The script's name: what Node shows where it speaks of it.
 const NAME: &str = "haft-preload.cjs";
 
@@ -49,7 +48,7 @@ impl Preload {
         if place.to_str().is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is no UTF-8"));
         }
-        let folder = new_folder(&place)?;
+        let folder = folder::new_private(&place)?;
         let lock = File::open(&folder).inspect_err(|_| _ = fs::remove_dir(&folder))?;
         // From here on the folder is removed again, also after an error.
         let mut preload = Self { file: folder.join(NAME), identity: (0, 0), lock };
@@ -102,22 +101,6 @@ impl Drop for Preload {
         fs::remove_file(&self.file).ok();
         if let Some(folder) = self.file.parent() {
             fs::remove_dir(folder).ok();
-        }
-    }
-}
-
-/// A folder that did not exist, for this user alone.
-fn new_folder(place: &Path) -> io::Result<PathBuf> {
-    let mut tries = 0;
-    loop {
-        // From the kernel's randomness: `RandomState` takes its keys there, and differs from call to call.
-        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), tries);
-        let folder = place.join(format!("haft-{}-{random:016x}", std::process::id()));
-        // mkdir(2) follows no link at the end of the path, and fails where anything is.
-        match DirBuilder::new().mode(0o711).create(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < MOST_TRIES => tries += 1,
-            Err(error) => return Err(error),
         }
     }
 }
