@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::kernel::Kernel;
 use super::ledger::Way;
+use super::link::Link;
 use super::{Master, MasterError, Phase};
 use crate::admin::{
     Change, ControlCounts, ControlRequest, ExitStatus, Routing, SlotState as Shown, SlotStatus, Snapshot,
@@ -146,7 +147,7 @@ impl Master {
             delivered: self.service.dispatch.ledger.delivered()[slot.index()],
             accept_queue: self.kernel.as_ref().map(|kernel| kernel.waiting(slot) as u64),
             open: link.and_then(|link| link.open()).map(u64::from),
-            sessions: link.filter(|link| link.tells_sessions()).map(|link| link.sessions(Instant::now())),
+            sessions: link.filter(|link| link.tells_sessions()).map(Link::told_sessions),
             respawned: pool.respawned(slot),
             deaths_by_reason: history
                 .into_iter()

@@ -49,15 +49,18 @@ impl Link {
         tags && self.takes_sessions()
     }
 
-    /// How many sessions the worker has, as far as it is known: what it told, and what was sent to it lately. Of haft's
-    /// own dialect its connections are counted, which is much the same.
-    pub fn sessions(&self, now: Instant) -> u64 {
-        let told = match &self.end {
+    /// How many sessions the worker says it has. Of haft's own dialect its connections are counted, which is much the same.
+    pub fn told_sessions(&self) -> u64 {
+        match &self.end {
             End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
             End::Node(end) => end.sessions(),
             End::ListenFds(_) => 0,
-        };
-        told + self.opening.lately(now)
+        }
+    }
+
+    /// How many sessions to reckon with: what the worker told, and what was sent to it lately, since it tells late.
+    pub fn sessions(&self, now: Instant) -> u64 {
+        self.told_sessions() + self.opening.lately(now)
     }
 
     /// A session is about to be opened there.

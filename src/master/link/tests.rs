@@ -296,3 +296,13 @@ fn the_last_words_of_a_dead_worker_are_heard_to_the_end() {
     link.reclaim(&mut held, &mut ledger, None, now);
     assert_eq!((ledger.delivered()[0], held.len()), (200, 0));
 }
+
+#[test]
+fn a_session_that_was_just_sent_is_reckoned_with_and_shown_only_once_it_is_told() {
+    let mut rig = Rig::new();
+    rig.link.opening(rig.now);
+    assert_eq!((rig.link.sessions(rig.now), rig.link.told_sessions()), (1, 0));
+    rig.say(FromWorker::Taken { below: 0, limit: 100_000, open: 4 });
+    rig.receive().expect("receive");
+    assert_eq!((rig.link.sessions(rig.now), rig.link.told_sessions()), (5, 4));
+}
