@@ -49,6 +49,12 @@ impl Link {
         tags && self.takes_sessions()
     }
 
+    /// Whether the worker ends its sessions when it is told to finish. A program of Node only takes no more connections then,
+    /// and its sessions can but be cut off.
+    pub fn ends_sessions(&self) -> bool {
+        matches!(self.end, End::Haft(_))
+    }
+
     /// How many sessions the worker says it has. Of haft's own dialect its connections are counted, which is much the same.
     pub fn told_sessions(&self) -> u64 {
         match &self.end {

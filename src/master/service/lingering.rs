@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 use super::Service;
 use crate::lifecycle::pool::{Event, WorkerId};
 
-/// A worker that goes on with its sessions has this part of its time left when it is told to finish. From then on none of
-/// their connections can be given to it, so it is no longer than a program needs that ends them all at once; one that
-/// ends them one by one, as the built-in worker does, begins before.
+/// A worker that goes on with its sessions, and ends them when it is told to finish, has this part of its time left for
+/// that. From then on none of their connections can be given to it, so it is no longer than a program needs that ends
+/// them all at once; one that ends them one by one, as the built-in worker does, begins before.
 const SHARE_TO_FINISH: u32 = 10;
 
 impl Service {
     /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told
     /// apart: connections of theirs keep coming. Then it is told to finish.
     pub(super) fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
-        let can_linger = self.dispatch.link(worker).is_some_and(|link| link.can_linger());
+        let link = self.dispatch.link(worker);
+        let (can_linger, ends_sessions) = link.map_or((false, false), |link| (link.can_linger(), link.ends_sessions()));
         let told = if can_linger && self.lingers && !self.pool.is_stopping() {
-            let rest = within / SHARE_TO_FINISH;
+            let rest = to_finish(within, ends_sessions);
             self.dispatch.linger(worker, now + (within - rest), rest, now)
         } else {
             self.dispatch.drain(worker, within)
@@ -41,5 +42,22 @@ impl Service {
         if let Some(event) = within.and_then(|within| self.finish(worker, within)) {
             self.observe(event, now);
         }
+    }
+}
+
+/// How much of its time a worker has left when it is told to finish.
+fn to_finish(within: Duration, ends_sessions: bool) -> Duration {
+    if ends_sessions { within / SHARE_TO_FINISH } else { Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_ends_its_sessions_is_given_time_for_it_and_the_others_sessions_have_it_all() {
+        let within = Duration::from_secs(25);
+        assert_eq!(to_finish(within, true), Duration::from_millis(2500));
+        assert_eq!(to_finish(within, false), Duration::ZERO);
     }
 }

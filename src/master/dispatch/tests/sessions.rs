@@ -47,3 +47,22 @@ fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
     assert_eq!(rig.dispatch.held_for(Slot(1)), 1);
     rig.assert_balance();
 }
+
+/// Told to finish, it takes no more connections, and its sessions are lost: so it is told when its time is over, not before.
+#[test]
+fn a_program_of_node_does_not_end_its_sessions_and_lingers_to_the_end_of_its_time() {
+    let (mut rig, mut worker) = node_rig(&["--affinity", "session"], |plan| plan.wait_ready = true);
+    worker.say(&mut rig, "{\"cmd\":\"NODE_HAFT\",\"act\":\"tags\"}\n\"ready\"\n");
+    let (now, within) = (rig.now, Duration::from_secs(25));
+    let link = rig.dispatch.link(worker.worker).expect("a link");
+    assert_eq!((link.can_linger(), link.ends_sessions()), (true, false));
+    link.linger(now + within, Duration::ZERO, now).expect("told");
+    assert_eq!(link.lingered(false, now + within - Duration::from_millis(1)), None);
+    assert!(link.takes_sessions());
+    assert_eq!(link.lingered(false, now + within), Some(Duration::ZERO));
+    link.drain(Duration::ZERO).expect("told");
+    assert!(!link.takes_sessions());
+
+    let (end, _channel) = MasterEnd::pair().expect("pair");
+    assert!(Link::haft(WorkerId(7), Slot(0), end).ends_sessions());
+}
