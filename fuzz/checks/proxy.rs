@@ -18,29 +18,42 @@ pub fn check(data: &[u8]) {
     }
     match answer {
         Look::Header(header) => is_exact(bytes, header),
-        // There are no longer headers.
+        // No header takes more until it tells something.
         Look::More => assert!(bytes.len() < MOST_PEEKED),
-        Look::Absent => assert!(!bytes.starts_with(b"PROXY ") && !bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")),
-        Look::Malformed { len: None } => {}
+        Look::Absent => assert!(!bytes.starts_with(b"PROXY ") && !bytes.starts_with(V2)),
+        Look::Malformed { len: None } => assert!(bytes.starts_with(b"PROXY ") && bytes.len() >= MOST_PEEKED),
+        Look::Malformed { len: Some(len) } if bytes.starts_with(V2) => assert_eq!(len, length_of_v2(bytes)),
         Look::Malformed { len: Some(len) } => {
-            assert_eq!(look(&bytes[..len]), answer);
+            assert!(matches!(bytes[len - 1], b'\r' | b'\n'));
             assert_eq!(look(&bytes[..len - 1]), Look::More);
         }
     }
 }
 
-/// The header needs all of its bytes and nothing of what follows.
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+fn length_of_v2(bytes: &[u8]) -> usize {
+    16 + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]))
+}
+
+/// The header needs all of its bytes that tell something, and nothing of what follows.
 fn is_exact(bytes: &[u8], header: Header) {
-    let (own, rest) = bytes.split_at(header.len);
+    let needed = if bytes.starts_with(V2) {
+        assert_eq!(header.len, length_of_v2(bytes));
+        match header.ends {
+            None => 16,
+            Some(_) if bytes[13] == 0x11 => 28,
+            Some(_) => 52,
+        }
+    } else {
+        let line = &bytes[..header.len];
+        assert!((15..=107).contains(&line.len()) && line.ends_with(b"\r\n"));
+        assert_eq!(line.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count(), 2);
+        header.len
+    };
+    let (own, rest) = bytes.split_at(needed);
     assert_eq!(look(own), Look::Header(header));
     assert_eq!(look(&own[..own.len() - 1]), Look::More);
-    if own.starts_with(b"P") {
-        assert!((15..=107).contains(&own.len()) && own.ends_with(b"\r\n"));
-        assert_eq!(own.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count(), 2);
-    } else {
-        let length = u16::from_be_bytes([own[14], own[15]]);
-        assert_eq!(own.len(), 16 + usize::from(length));
-    }
     for ip in header.ends.into_iter().flat_map(|ends| [ends.client.ip(), ends.local.ip()]) {
         assert_eq!(ip, IpAddr::to_canonical(&ip));
     }

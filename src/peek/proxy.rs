@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: who the client is, told by a proxy ahead of the client's own bytes.
 //!
-//! From haproxy's `doc/proxy-protocol.txt`. A header is looked at in its whole length or not at all, and its length is
-//! told to the byte, since exactly that much has to be consumed.
+//! From haproxy's `doc/proxy-protocol.txt`. A header's length is told to the byte, since exactly that much has to be consumed;
+//! that of a broken one, too, where its end can be told.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::{self, FromStr};
@@ -26,19 +26,21 @@ pub enum Look {
     More,
     /// No header: the first bytes are others.
     Absent,
-    /// It begins as a header does and is none: broken, or longer than allowed (107 bytes; [`MOST_PEEKED`] in version 2).
+    /// It begins as a header does and is none: broken, of a version that there is not, or longer than version 1 allows.
     Malformed {
-        /// Its exact length in bytes if its end can be told: the client's own bytes begin there.
+        /// Its exact length in bytes: the client's own bytes begin there. None: of version 1 there is no end of a line in
+        /// [`MOST_PEEKED`] bytes.
         len: Option<usize>,
     },
-    /// A whole header.
+    /// A header, as far as it tells something.
     Header(Header),
 }
 
-/// A whole PROXY header.
+/// A PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Its exact length in bytes: so many are to be consumed, the next one is the client's.
+    /// Its exact length in bytes: so many are to be consumed, the next one is the client's. The last of them need not have
+    /// come.
     pub len: usize,
     /// Whose connection it is. None: the proxy's own (LOCAL), or one whose ends are not told as TCP addresses (UNKNOWN,
     /// UNSPEC, datagrams, Unix sockets); then those of the connection itself count.
@@ -76,17 +78,20 @@ pub fn look(bytes: &[u8]) -> Look {
 
 /// Version 1, behind its signature: words up to a CRLF.
 fn look_v1(rest: &[u8]) -> Look {
-    let within = &rest[..rest.len().min(V1_MOST - V1.len())];
-    let end = memchr2(b'\r', b'\n', within).unwrap_or(within.len());
-    let (line, behind) = within.split_at(end);
+    let rest = &rest[..rest.len().min(MOST_PEEKED - V1.len())];
+    let malformed = |len| Look::Malformed { len: Some(V1.len() + len) };
+    let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+    let (line, behind) = rest.split_at(end);
     match behind {
         [b'\r', b'\n', ..] => {
             let len = V1.len() + end + 2;
-            words(line).map_or(Look::Malformed { len: Some(len) }, |ends| Look::Header(Header { len, ends }))
+            let ends = if len <= V1_MOST { words(line) } else { None };
+            ends.map_or(malformed(end + 2), |ends| Look::Header(Header { len, ends }))
         }
-        // The end of a line needs another byte at least, and that must still be within the longest header.
-        [] | [b'\r'] if V1.len() + line.len() + 2 <= V1_MOST => Look::More,
-        _ => Look::Malformed { len: None },
+        // Another kind of end, where a proxy ends its lines so.
+        [b'\n', ..] | [b'\r', _, ..] => malformed(end + 1),
+        _ if V1.len() + rest.len() >= MOST_PEEKED => Look::Malformed { len: None },
+        _ => Look::More,
     }
 }
 
@@ -121,34 +126,29 @@ fn port(word: &[u8]) -> Option<u16> {
     str::from_utf8(word).ok().filter(|_| plain)?.parse().ok()
 }
 
-/// Version 2, behind its signature: version and command, family and protocol, length, then so many bytes.
+/// Version 2, behind its signature: version and command, family and protocol, length, then so many bytes. What follows the
+/// addresses (TLVs) is skipped.
 fn look_v2(rest: &[u8]) -> Look {
-    let Some((command, rest)) = rest.split_first() else { return Look::More };
-    // Another version says in another way how long it is.
-    let (2, command) = (command >> 4, command & 0xf) else { return Look::Malformed { len: None } };
+    let Some((fixed, rest)) = rest.split_first_chunk::<{ V2_FIXED - V2.len() }>() else { return Look::More };
+    let [command, family, length @ ..] = *fixed;
+    let (version, command, length) = (command >> 4, command & 0xf, usize::from(u16::from_be_bytes(length)));
+    let len = V2_FIXED + length;
     let by_proxy = command == 1;
-    let Some((family, rest)) = rest.split_first() else { return Look::More };
     // Of a connection of the proxy's own the family is to be ignored, whatever it is.
-    let is_known = command <= 1 && !(by_proxy && (family >> 4 > 3 || family & 0xf > 2));
-    let Some((length, rest)) = rest.split_first_chunk() else { return Look::More };
-    let length = usize::from(u16::from_be_bytes(*length));
+    let is_known = version == 2 && command <= 1 && !(by_proxy && (family >> 4 > 3 || family & 0xf > 2));
     let addresses = match family {
         0x11 if by_proxy => 12,
         0x21 if by_proxy => 36,
         _ => 0,
     };
-    let len = V2_FIXED + length;
-    if len > MOST_PEEKED {
-        return Look::Malformed { len: None };
-    }
-    let Some(body) = rest.get(..length) else { return Look::More };
     if !is_known || length < addresses {
+        // Another version, too, is taken to say in the same place how long it is.
         return Look::Malformed { len: Some(len) };
     }
-    // What follows the addresses (TLVs) is skipped.
+    let Some(block) = rest.get(..addresses) else { return Look::More };
     let ends = match addresses {
-        12 => ends::<4>(body),
-        36 => ends::<16>(body),
+        12 => ends::<4>(block),
+        36 => ends::<16>(block),
         _ => None,
     };
     Look::Header(Header { len, ends })
@@ -251,21 +251,27 @@ mod tests {
             let malformed = Look::Malformed { len: Some(line.len()) };
             comes_in(&[line.as_bytes(), REQUEST].concat(), line.len(), malformed);
         }
-        // Otherwise it has none.
-        for (line, decided) in [
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\nGET / HTTP/1.1\r\n", 31),
-            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\rGET / HTTP/1.1\r\n", 32),
-            ("PROXY UNKNOWN\nGET / HTTP/1.1\r\n", 14),
+        // As it does with another end of the line.
+        for (line, len, decided) in [
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\nGET / HTTP/1.1\r\n", 31, 31),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\rGET / HTTP/1.1\r\n", 31, 32),
+            ("PROXY UNKNOWN\nGET / HTTP/1.1\r\n", 14, 14),
         ] {
-            comes_in(line.as_bytes(), decided, Look::Malformed { len: None });
+            comes_in(line.as_bytes(), decided, Look::Malformed { len: Some(len) });
         }
     }
 
     #[test]
-    fn a_line_may_have_107_bytes() {
-        for (filling, answer, decided) in [(91, header(107, None), 107), (92, Look::Malformed { len: None }, 106)] {
+    fn a_line_may_have_107_bytes_and_a_longer_one_is_looked_at_for_its_end() {
+        let malformed = |len| Look::Malformed { len };
+        for (filling, answer, decided) in [
+            (91, header(107, None), 107),
+            (92, malformed(Some(108)), 108),
+            (MOST_PEEKED - 17, malformed(Some(MOST_PEEKED - 1)), MOST_PEEKED - 1),
+            (MOST_PEEKED, malformed(None), MOST_PEEKED),
+        ] {
             let line = format!("PROXY UNKNOWN {}\r\n", "x".repeat(filling));
-            comes_in(line.as_bytes(), decided, answer);
+            comes_in(&line.as_bytes()[..line.len().min(MOST_PEEKED)], decided, answer);
         }
     }
 
@@ -303,7 +309,8 @@ mod tests {
             (0x21, 0x32, vec![b'/'; 216 + 11], None),
         ] {
             let bytes = v2(command, family, body.len() as u16, &body);
-            comes_in(&[&bytes, REQUEST].concat(), bytes.len(), header(bytes.len(), ends));
+            let decided = V2_FIXED + ends.map_or(0, |_| if family == 0x11 { 12 } else { 36 });
+            comes_in(&[&bytes, REQUEST].concat(), decided, header(bytes.len(), ends));
         }
     }
 
@@ -311,7 +318,7 @@ mod tests {
     fn what_version_2_forbids_is_malformed() {
         // Versions that there are not.
         for command in [0x11, 0x31] {
-            comes_in(&v2(command, 0x11, 12, &[0; 64]), 13, Look::Malformed { len: None });
+            comes_in(&v2(command, 0x11, 12, &[0; 64]), V2_FIXED, Look::Malformed { len: Some(28) });
         }
         for (command, family, length) in [
             // Commands that there are not.
@@ -324,18 +331,15 @@ mod tests {
             (0x21, 0x21, 35),
         ] {
             let len = V2_FIXED + usize::from(length);
-            comes_in(&v2(command, family, length, &[0; 64]), len, Look::Malformed { len: Some(len) });
+            comes_in(&v2(command, family, length, &[0; 64]), V2_FIXED, Look::Malformed { len: Some(len) });
         }
     }
 
     #[test]
-    fn a_header_may_be_as_long_as_what_is_peeked() {
-        let most = (MOST_PEEKED - 16) as u16;
-        let bytes = v2(0x20, 0, most, &vec![0; MOST_PEEKED]);
-        assert_eq!(look(&bytes[..MOST_PEEKED - 1]), Look::More);
-        assert_eq!(look(&bytes[..MOST_PEEKED]), header(MOST_PEEKED, None));
-        comes_in(&v2(0x20, 0, most + 1, &[0; 4]), 16, Look::Malformed { len: None });
-        comes_in(&v2(0x20, 0, u16::MAX, &[]), 16, Look::Malformed { len: None });
+    fn a_header_may_be_longer_than_what_is_peeked() {
+        let body = [&[192, 0, 2, 7, 192, 0, 2, 8, 0, 1, 0, 2][..], &[0; MOST_PEEKED]].concat();
+        let ends = Some(("192.0.2.7:1", "192.0.2.8:2"));
+        comes_in(&v2(0x21, 0x11, u16::MAX, &body), 28, header(V2_FIXED + usize::from(u16::MAX), ends));
     }
 
     #[test]
@@ -368,11 +372,12 @@ mod tests {
                 }).concat()),
             };
             block.extend([client.port().to_be_bytes(), local.port().to_be_bytes()].concat());
-            block.extend(tlvs);
+            block.extend(&tlvs);
             let line = format!("PROXY {word} {} {} {} {}\r\n", client.ip(), local.ip(), client.port(), local.port());
             let ends = Some(Ends::new(client.ip(), client.port(), local.ip(), local.port()));
-            for bytes in [line.into_bytes(), v2(0x21, family, block.len() as u16, &block)] {
-                comes_in(&[&bytes, REQUEST].concat(), bytes.len(), Look::Header(Header { len: bytes.len(), ends }));
+            let (v2, of_addresses) = (v2(0x21, family, block.len() as u16, &block), block.len() - tlvs.len());
+            for (bytes, decided) in [(line.as_bytes(), line.len()), (&v2, V2_FIXED + of_addresses)] {
+                comes_in(&[bytes, REQUEST].concat(), decided, Look::Header(Header { len: bytes.len(), ends }));
             }
         }
     }

@@ -166,16 +166,33 @@ async fn a_proxy_header_is_consumed_to_the_byte_and_its_client_is_the_client() {
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
     let outcome = rig.look();
     assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\n\r\n").1, "127.0.0.77:4711");
-    // Malformed: the peer it is. Where the header ends cannot always be told.
-    for (header, left) in [(&b"PROXY nonsense\r\n"[..], &b""[..]), (b"PROXY nonsense\n", b"PROXY nonsense\n")] {
+    // Malformed: the peer it is.
+    for header in [&b"PROXY nonsense\r\n"[..], b"PROXY nonsense\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x02no"] {
         let (_client, outcome) = rig.arrive(&[header, b"GET / HTTP/1.1\r\n\r\n"].concat());
-        assert_eq!(assigned(outcome, &[left, b"GET / HTTP/1.1\r\n\r\n"].concat()).1, "127.0.0.9:7");
+        assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\n\r\n").1, "127.0.0.9:7");
     }
     let (_client, outcome) = rig.arrive(b"GET / HTTP/1.1\r\nX-Forwarded-For: nobody\r\n\r\n");
     assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\nX-Forwarded-For: nobody\r\n\r\n").1, "127.0.0.9:7");
     let counts = &rig.peeking.counts;
-    assert_eq!((counts.proxy_taken, counts.proxy_malformed, counts.proxy_absent), (2, 2, 1));
-    assert_eq!((counts.header_taken, counts.header_absent, counts.header_malformed), (1, 2, 1));
+    assert_eq!((counts.proxy_taken, counts.proxy_malformed, counts.proxy_absent), (2, 3, 1));
+    assert_eq!((counts.header_taken, counts.header_absent, counts.header_malformed), (1, 4, 1));
+}
+
+#[tokio::test]
+async fn a_proxy_header_may_be_longer_than_what_is_peeked_and_come_in_pieces() {
+    let mut rig = Rig::new(&["--proxy-protocol", "--trusted-proxy=127.0.0.0/8"]);
+    let block = [203, 0, 113, 5, 127, 0, 0, 1, 0x12, 0x67, 0x0b, 0xb8];
+    let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x75\x30", &block[..], &[b'x'; 30_000 - 12]].concat();
+    let (mut client, outcome) = rig.arrive(&header[..20]);
+    assert!(outcome.is_none());
+    for piece in header[20..].chunks(7_000) {
+        assert!(rig.look().is_none());
+        client.write_all(piece).expect("write");
+    }
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
+    let outcome = rig.look();
+    assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\n\r\n").1, "203.0.113.5:4711");
+    assert_eq!(rig.peeking.counts.proxy_taken, 1);
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Rules {
 pub(super) struct Progress {
     /// Whether its PROXY header is still to come.
     proxy_header: bool,
+    /// How many bytes of it have still to be taken away.
+    to_consume: usize,
     /// How many bytes were looked at in vain.
     seen: u16,
 }
@@ -38,6 +40,18 @@ impl Progress {
     /// Nothing was looked at in vain.
     pub(super) fn look_anew(&mut self) {
         self.seen = 0;
+    }
+
+    /// Takes away what has come of that which is to be. What is left of it then: nothing, if some bytes are the answer.
+    fn consume(&mut self, connection: &Connection, room: &mut [u8]) -> Peeked {
+        while self.to_consume > 0 {
+            let most = room.len().min(self.to_consume);
+            match peek::consume(connection.as_fd(), &mut room[..most]) {
+                Peeked::Bytes(count) => self.to_consume -= count,
+                none => return none,
+            }
+        }
+        Peeked::Bytes(0)
     }
 }
 
@@ -99,7 +113,7 @@ impl Rules {
 
     /// Nothing has been seen of a connection yet.
     pub(super) fn begin(&self, connection: &Connection) -> Progress {
-        Progress { proxy_header: self.proxies.protocol && self.trusts(connection), seen: 0 }
+        Progress { proxy_header: self.proxies.protocol && self.trusts(connection), ..Progress::default() }
     }
 
     fn trusts(&self, connection: &Connection) -> bool {
@@ -116,6 +130,14 @@ impl Rules {
         dispatch: &Dispatch,
     ) -> Verdict {
         loop {
+            match progress.consume(connection, room) {
+                Peeked::Nothing => return Verdict::More,
+                Peeked::Over => {
+                    counts.over += 1;
+                    return Verdict::Decided;
+                }
+                Peeked::Bytes(_) => {}
+            }
             // Of the header, too, the last hop is believed only if it is trusted; behind a PROXY header that is who it names.
             let reads_header = !progress.proxy_header && self.proxies.header.is_some() && self.trusts(connection);
             if !progress.proxy_header && !reads_header && !self.needs_request() {
@@ -148,14 +170,7 @@ impl Rules {
                     progress.seen = bytes.len() as u16;
                     return Verdict::More;
                 }
-                Looked::Consume(len) => {
-                    let there = room.get_mut(..len).is_some_and(|room| peek::consume(connection.as_fd(), room).is_ok());
-                    if !there {
-                        counts.over += 1;
-                        return Verdict::Decided;
-                    }
-                    *progress = Progress::default();
-                }
+                Looked::Consume(len) => *progress = Progress { to_consume: len, ..Progress::default() },
                 Looked::NoProxyHeader => *progress = Progress::default(),
                 Looked::Decided => return Verdict::Decided,
                 Looked::Unnamed(key) => return Verdict::Unnamed(key),
