@@ -82,7 +82,10 @@ pub struct ProxyWatch {
     samples: u32,
     /// Whether the clients' addresses decide where they go.
     sticks: bool,
-    done: bool,
+    /// Whether it was told.
+    told: bool,
+    /// Whether haft was told of proxies, so that nothing is to be found out.
+    knows: bool,
 }
 
 impl ProxyWatch {
@@ -90,13 +93,18 @@ impl ProxyWatch {
     pub fn new(now: Instant, config: &Config) -> Self {
         let (candidate, suspect) = (None, None);
         let sticks = config.affinity == Affinity::Ip;
-        let wanted = !config.proxies.protocol && config.proxies.header.is_none();
-        Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, done: !wanted }
+        let knows = config.proxies.protocol || config.proxies.header.is_some();
+        Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, told: false, knows }
+    }
+
+    /// Another configuration from now on. What was told is not told again.
+    pub fn adopt(&mut self, now: Instant, config: &Config) {
+        *self = Self { told: self.told, ..Self::new(now, config) };
     }
 
     /// A connection has come.
     pub fn saw(&mut self, connection: &Connection, now: Instant) {
-        if self.done {
+        if self.told || self.knows {
             return;
         }
         let client = connection.client.ip().map(|client| client.ip());
@@ -129,7 +137,7 @@ impl ProxyWatch {
             request::Look::NotHttp(_) | request::Look::More => None,
         };
         let Some(header) = header else { return };
-        self.done = true;
+        self.told = true;
         let client = self.suspect.map_or("unix".to_owned(), |client| client.to_string());
         let flag = if header == PROXY_HEADER { "--proxy-protocol" } else { &format!("--client-ip-header {header}") };
         let sticks = if self.sticks { " (so they all stick to one worker; see also --affinity session)" } else { "" };

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::hints::ProxyWatch;
 use super::peeking::Rules;
 use super::plan::Plan;
 use super::report::unix_time;
@@ -116,7 +115,7 @@ impl Master {
         self.service.adopt(&config);
         self.doors.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
-        self.proxy_watch = ProxyWatch::new(Instant::now(), &config);
+        self.proxy_watch.adopt(Instant::now(), &config);
         self.service.observe(Event::Reload, Instant::now());
         self.count_workers();
         let generation = self.service.pool.newest();

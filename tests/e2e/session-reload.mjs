@@ -69,6 +69,25 @@ async function reloads(place, pair, ...command) {
   await haft.stop();
 }
 
+program('@socket.io/sticky without preload: a replaced worker goes on with the sessions that it has named', async (place) => {
+  const flags = ['--no-preload', '--node-style', 'socket.io-sticky', ...DRAIN];
+  const haft = await place.haft('-w', '2', '--affinity', 'session', ...flags, '--', 'node', file('node-style-server.cjs'), 'socket.io-sticky-2');
+  const clients = [];
+  for (let generation = 0; generation <= 2; generation++) {
+    if (generation > 0) await reloaded(haft, generation);
+    const come = () => place.client(haft.url, HERE, { transports: ['polling'] }).connected();
+    clients.push(...(await inTurns(Array(20), 10, come)));
+    await inTurns(clients, 10, (client) => echoes(client, 2));
+  }
+  assert.equal(await draining(haft), 4, 'whoever has sessions is there still');
+  for (const { connects, disconnects, errors } of clients) assert.deepEqual([connects, disconnects, errors], [1, [], []]);
+  const { opening, session, lost_session } = await haft.routed();
+  assert.deepEqual([opening, lost_session, session > 0], [clients.length, 0, true]);
+  clients.forEach((client) => client.close());
+  await until('the old workers to end, whose clients have left', async () => (await draining(haft)) === 0, { within: 60_000 });
+  await haft.stop();
+});
+
 program('a goodbye is said one by one, and until its turn comes a session that polls finds its draining worker', async (place) => {
   const haft = await place.haft('-w', '2', '--affinity', 'session', '--drain-timeout', '10s');
   const clients = await inTurns(Array(60), 20, () => place.client(haft.url, HERE, { transports: ['polling'] }).connected());

@@ -39,14 +39,9 @@ impl Link {
         is_ready && !self.finishes && !self.ended && self.tells_sessions()
     }
 
-    /// Whether the worker can go on with its sessions once it is replaced, and says when none is left.
+    /// Whether the worker can go on with its sessions once it is replaced, and it becomes known when none is left.
     pub fn can_linger(&self) -> bool {
-        let tags = match &self.end {
-            End::Haft(end) => end.tags(),
-            End::Node(end) => end.tags(),
-            End::ListenFds(_) => false,
-        };
-        tags && self.takes_sessions()
+        self.takes_sessions()
     }
 
     /// Whether the worker ends its sessions when it is told to finish. A program of Node only takes no more connections then,
@@ -79,7 +74,9 @@ impl Link {
         self.lingers = Some(Lingering { until, within });
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) => end.linger(),
+            End::Node(end) if end.tags() => end.linger(),
+            // It is seen from the names that it tells.
+            End::Node(_) => {}
             // It never can.
             End::ListenFds(_) => {}
         }
@@ -93,7 +90,9 @@ impl Link {
 
     /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Tells so once.
     pub fn lingered(&mut self, always: bool, now: Instant) -> Option<Duration> {
-        let Lingering { until, within } = self.lingers.take_if(|lingering| always || now >= lingering.until)?;
+        let has_none = self.names_sessions() && self.outbox.in_flight() == 0 && self.sessions(now) == 0;
+        let is_over = |lingering: &mut Lingering| always || has_none || now >= lingering.until;
+        let Lingering { until, within } = self.lingers.take_if(is_over)?;
         Some(until.saturating_duration_since(now) + within)
     }
 }

@@ -66,3 +66,25 @@ fn a_program_of_node_does_not_end_its_sessions_and_lingers_to_the_end_of_its_tim
     let (end, _channel) = MasterEnd::pair().expect("pair");
     assert!(Link::haft(WorkerId(7), Slot(0), end).ends_sessions());
 }
+
+/// It tells which sessions it has, so that it need not say when it has none.
+#[test]
+fn a_worker_that_names_its_sessions_lingers_until_the_last_has_ended() {
+    let (mut rig, mut worker) = node_rig(&["--affinity", "session", "--node-style", "socket.io-sticky"], |plan| {
+        plan.names_sessions = true;
+    });
+    let named = |what: &str| format!("{{\"type\":\"sticky:{what}\",\"data\":\"a\"}}\n");
+    worker.say(&mut rig, &named("connection"));
+    let (now, within) = (rig.now, Duration::from_secs(25));
+    let link = rig.dispatch.link(worker.worker).expect("a link");
+    assert!(link.can_linger());
+    link.linger(now + within, Duration::ZERO, now).expect("told");
+    assert_eq!(link.lingered(false, now), None);
+    worker.say(&mut rig, &named("disconnection"));
+    let link = rig.dispatch.link(worker.worker).expect("a link");
+    // One that was sent to it is about to open a session.
+    link.opening(now);
+    assert_eq!(link.lingered(false, now), None);
+    assert_eq!(link.lingered(false, now + Duration::from_secs(10)), Some(Duration::from_secs(15)));
+    assert_eq!(link.lingered(true, now), None, "it was told once");
+}
