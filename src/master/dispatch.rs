@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use self::choose::Place;
+pub use self::hearing::Listening;
 use super::connection::{Connection, Goal, Refusal};
 use super::ledger::Ledger;
 use super::link::{Link, LinkError, News};

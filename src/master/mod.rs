@@ -11,6 +11,7 @@
 mod arrivals;
 mod boot;
 mod budget;
+mod channels;
 mod connection;
 mod dispatch;
 mod doors;
@@ -45,6 +46,7 @@ use tokio::sync::mpsc;
 
 use self::arrivals::connection;
 use self::budget::Budget;
+use self::channels::Channels;
 use self::connection::Refusal;
 use self::doors::Doors;
 use self::error::While;
@@ -62,7 +64,7 @@ use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
-use crate::lifecycle::pool::{Event, WorkerId};
+use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
@@ -71,8 +73,8 @@ use crate::sys::poller::Poller;
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are listeners.
-const FIRST_WORKER_TOKEN: u64 = 1 << 32;
+/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are [`channels::TOKEN`] and listeners.
+const FIRST_WORKER_TOKEN: u64 = (1 << 32) + 1;
 
 /// How far the master's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,7 @@ enum Phase {
 /// The master's state.
 struct Master {
     poller: Poller,
+    channels: Channels,
     doors: Doors,
     /// With `--dispatch kernel`, until the master stops.
     kernel: Option<Kernel>,
@@ -110,8 +113,6 @@ struct Master {
     proxy_watch: ProxyWatch,
     /// What sessions are tagged with.
     tag_key: TagKey,
-    /// Workers that are to be listened to now although the poller does not wait for them.
-    unheard: Vec<WorkerId>,
     about: report::About,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
@@ -168,8 +169,10 @@ impl Master {
         kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
         let (supervisor, exits) = Supervisor::new(&config, plan);
         let budget = Budget::new(descriptor_limit.saturating_sub(own_listeners), config.workers);
+        let poller = Poller::new(256).doing("making an epoll set")?;
         let master = Self {
-            poller: Poller::new(256).doing("making an epoll set")?,
+            channels: Channels::new(&poller).doing("making an epoll set")?,
+            poller,
             doors,
             kernel,
             service,
@@ -183,7 +186,6 @@ impl Master {
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             tag_key,
-            unheard: Vec::new(),
             about,
             changes: Changes::new(config, reread),
             finished,
@@ -205,7 +207,7 @@ impl Master {
                     waited.doing("waiting for connections")?;
                     self.turns(&mut ready)?;
                 }
-                // What the poller does not wait for is to be listened to soon: let the others have their turn only.
+                // Workers that are not waited for are to be heard soon: let the others have their turn only.
                 () = tokio::task::yield_now(), if self.busy => {
                     ready.clear();
                     self.turns(&mut ready)?;
@@ -232,25 +234,6 @@ impl Master {
     fn observe(&mut self, event: Event) -> Result<(), MasterError> {
         self.service.observe(event, Instant::now());
         self.perform()
-    }
-
-    /// Waits for each worker's channel as it now must be.
-    fn refresh_interests(&mut self) -> Result<(), MasterError> {
-        for (link, wanted) in self.service.dispatch.interests(self.busy) {
-            let has = link.interest;
-            if has == wanted {
-                continue;
-            }
-            let token = FIRST_WORKER_TOKEN + link.worker.0;
-            let changed = match (has, wanted) {
-                (None, Some(wanted)) => self.poller.add(&*link, token, wanted),
-                (Some(_), Some(wanted)) => self.poller.change(&*link, token, wanted),
-                (_, None) => self.poller.remove(&*link),
-            };
-            changed.doing("waiting for a worker")?;
-            link.interest = wanted;
-        }
-        Ok(())
     }
 
     /// Opens and closes the listeners that programs have asked for.

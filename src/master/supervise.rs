@@ -92,7 +92,8 @@ impl Master {
                 Effect::Act(action) => self.act(action)?,
             }
         }
-        self.refresh_interests()?;
+        let channels = self.channels.refresh(&mut self.service.dispatch, &self.poller, self.busy);
+        channels.doing("waiting for a worker")?;
         self.refresh_doors()
     }
 
@@ -206,9 +207,7 @@ impl Master {
         }
         if let Some(link) = self.service.dispatch.link(worker) {
             let slot = link.slot;
-            if link.interest.take().is_some() {
-                self.poller.remove(&*link).ok();
-            }
+            self.channels.forget(link, &self.poller).ok();
             self.note_death(slot, description.clone());
             match (leaving, was_ready) {
                 (true, _) => tracing::info!(%slot, worker = worker.0, "worker has left: {description}"),

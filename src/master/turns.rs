@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::While;
-use super::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN, Master, MasterError, pace, peeking};
-use crate::lifecycle::pool::WorkerId;
+use super::{FIRST_GROUP_TOKEN, Master, MasterError, channels, pace, peeking};
 use crate::sys::poller::Ready;
 
 /// How long, in milliseconds, the next event is waited for where one has just come.
@@ -19,10 +18,8 @@ impl Master {
     /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and come
     /// back through the event loop, whose other work can wait that moment.
     ///
-    /// An acknowledgement would wake us for nothing: the connection is its worker's already, only our copy of the
-    /// descriptor is kept until we know. So once several connections have come within a moment, workers that are far from
-    /// their limit are listened to every [`EARSHOT`] only, for as long as that brings something. They are all listened to
-    /// and waited for again when `busy` ends.
+    /// Once several connections have come within a moment, workers for whose words nobody waits ([`super::channels`]) are
+    /// heard every [`EARSHOT`] only, for as long as that brings something. They are waited for again when `busy` ends.
     pub(super) fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
         let mut heard = Instant::now();
         let until = heard + LONGEST_ABSENCE;
@@ -32,14 +29,13 @@ impl Master {
             let is_over = Instant::now() >= until;
             let more = !is_over && self.poller.look(MOMENT_MS, ready).doing("waiting for connections")?;
             let (now, before) = (Instant::now(), self.service.dispatch.ledger.events());
-            let all = !more || now >= heard + EARSHOT;
-            self.hear_unheard(all);
-            if all {
+            if !more || now >= heard + EARSHOT {
+                self.hear_lazily(now)?;
                 heard = now;
             }
             let silent = !is_over && !more && self.service.dispatch.ledger.events() == before;
             if silent || is_over {
-                self.busy &= !silent && self.service.dispatch.unheard(true).next().is_some();
+                self.busy &= !silent && self.service.dispatch.is_owed_words();
                 self.service.send(now);
                 return self.perform();
             }
@@ -62,7 +58,7 @@ impl Master {
         }
         let dispatch = &self.service.dispatch;
         if dispatch.node.is_some() && (accepted > 0 || dispatch.held() > 0) {
-            pause = pause.max(self.gathering());
+            pause = pause.max(self.gathering()?);
         }
         if !pause.is_zero() {
             std::thread::sleep(pause);
@@ -72,43 +68,45 @@ impl Master {
 
     /// How long to let connections gather for workers of Node, which take them one by one; or, where connections wait for
     /// room already, the acknowledgements that make it.
-    fn gathering(&mut self) -> Duration {
+    fn gathering(&mut self) -> Result<Duration, MasterError> {
         if self.service.dispatch.busy_for() > pace::LONGEST {
             // It counts what they have not taken yet.
-            self.hear_unheard(true);
+            self.hear_lazily(Instant::now())?;
         }
         let busy = self.service.dispatch.busy_for();
-        match self.service.dispatch.held() {
+        Ok(match self.service.dispatch.held() {
             0 => self.pace.pause(busy).unwrap_or_default(),
             _ => pace::unnoticed(busy),
-        }
+        })
     }
 
-    /// Listens to workers that the poller does not wait for.
-    fn hear_unheard(&mut self, all: bool) {
-        let mut unheard = std::mem::take(&mut self.unheard);
-        unheard.extend(self.service.dispatch.unheard(all));
-        let now = Instant::now();
-        unheard.drain(..).for_each(|worker| self.service.hear(worker, now));
+    /// Hears those workers of whom it is enough to be heard after a moment.
+    fn hear_lazily(&mut self, now: Instant) -> Result<(), MasterError> {
+        for worker in self.channels.look().doing("waiting for a worker")? {
+            self.service.hear(worker, now);
+        }
         self.service.dispatch.ledger.close_delivered();
-        self.unheard = unheard;
+        Ok(())
     }
 
     /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
     fn take_turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
         let now = Instant::now();
-        let workers = FIRST_WORKER_TOKEN..FIRST_GROUP_TOKEN;
-        for event in ready.iter().filter(|event| workers.contains(&event.token)) {
-            self.service.hear(WorkerId(event.token - FIRST_WORKER_TOKEN), now);
+        let worker_of = |event: &Ready| channels::worker_of(event.token);
+        for worker in ready.iter().filter_map(worker_of) {
+            self.service.hear(worker, now);
         }
-        if ready.iter().any(|event| !workers.contains(&event.token)) {
+        if ready.iter().any(|event| event.token == channels::TOKEN) {
+            self.hear_lazily(now)?;
+        }
+        if ready.iter().any(|event| event.token != channels::TOKEN && worker_of(event).is_none()) {
             self.service.hear_namers(now);
         }
         self.settle_named(now);
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
             self.peek(*event, now);
         }
-        for event in ready.iter().filter(|event| event.token < FIRST_WORKER_TOKEN) {
+        for event in ready.iter().filter(|event| event.token < channels::TOKEN) {
             if self.doors.is_open() {
                 self.accept(event.token)?;
             }

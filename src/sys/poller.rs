@@ -4,19 +4,26 @@
 //! all events at once, so that what was accepted together is handed over together.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+pub use nix::sys::epoll::EpollEvent;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
 
-/// Wraps [`Epoll`] so that its number can be given to tokio.
+/// A set that can be looked at, or be waited for as a member of another set.
 #[derive(Debug)]
-struct Set(Epoll);
+pub struct Set(Epoll);
 
 impl AsRawFd for Set {
     fn as_raw_fd(&self) -> RawFd {
         self.0.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Set {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
     }
 }
 
@@ -44,7 +51,7 @@ impl From<Interest> for EpollFlags {
     }
 }
 
-/// A set of descriptors, level-triggered unless said otherwise, each known by a token of the caller's choice.
+/// The set that a task waits for.
 #[derive(Debug)]
 pub struct Poller {
     set: AsyncFd<Set>,
@@ -76,52 +83,90 @@ impl From<&EpollEvent> for Ready {
     }
 }
 
-impl Poller {
-    /// Makes an empty set that yields at most `events` events a turn. Must be called within a tokio runtime.
-    pub fn new(events: usize) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        // SAFETY: the set owns its descriptor until it is dropped, and always gives the same number.
-        let set = unsafe { AsyncFd::register_with_interest(Set(epoll), tokio::io::Interest::READABLE) }?;
-        Ok(Self { set, events: vec![EpollEvent::empty(); events] })
+impl Set {
+    /// Makes an empty set.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    /// Adds a descriptor. It must be removed before it is closed or handed to another process: the open file lives on
-    /// there, and epoll would go on reporting it.
+    /// Adds a descriptor, known by a token of the caller's choice. It must be removed before it is closed or handed to
+    /// another process: the open file lives on there, and epoll would go on reporting it.
     pub fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.set.get_ref().0.add(descriptor, EpollEvent::new(interest.into(), token))?)
+        Ok(self.0.add(descriptor, EpollEvent::new(interest.into(), token))?)
     }
 
     /// Changes what a descriptor waits for.
     pub fn change(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.set.get_ref().0.modify(descriptor, &mut EpollEvent::new(interest.into(), token))?)
+        Ok(self.0.modify(descriptor, &mut EpollEvent::new(interest.into(), token))?)
     }
 
     /// Takes a descriptor out of the set.
     pub fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
-        Ok(self.set.get_ref().0.delete(descriptor)?)
+        Ok(self.0.delete(descriptor)?)
     }
 
-    /// Puts what is ready in place of what `ready` held, and says whether there is anything. Blocks the whole thread up
-    /// to `patience_ms` milliseconds for it.
+    /// Puts what is ready in place of what `ready` held, as many as there is room for in `events`, and says whether there
+    /// is anything. Blocks the whole thread up to `patience_ms` milliseconds for it.
     ///
-    /// Descriptors are level-triggered: what was not taken is there again. Only when nothing is left must
-    /// [`Poller::wait`] really wait.
-    pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
+    /// Descriptors are level-triggered unless said otherwise: what was not taken is there again.
+    pub fn look(&self, events: &mut [EpollEvent], patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<Looked> {
         ready.clear();
-        match self.set.get_ref().0.wait(&mut self.events, EpollTimeout::from(patience_ms)) {
-            Ok(0) => {
-                // What tokio knew is not so any more. It is told by the error alone, which is no news for us.
-                self.set.try_io(tokio::io::Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into())).ok();
-                Ok(false)
-            }
+        match self.0.wait(events, EpollTimeout::from(patience_ms)) {
+            Ok(0) => Ok(Looked::Nothing),
             Ok(count) => {
-                ready.extend(self.events[..count].iter().map(Ready::from));
-                Ok(true)
+                ready.extend(events[..count].iter().map(Ready::from));
+                Ok(Looked::Ready)
             }
-            // A signal is a reason to look elsewhere. What is ready stays so, and so does what tokio knows.
-            Err(Errno::EINTR) => Ok(false),
+            Err(Errno::EINTR) => Ok(Looked::Interrupted),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+/// What looking brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// Something is ready.
+    Ready,
+    /// Nothing is.
+    Nothing,
+    /// A signal came.
+    Interrupted,
+}
+
+impl Poller {
+    /// Makes an empty set that yields at most `events` events a turn. Must be called within a tokio runtime.
+    pub fn new(events: usize) -> io::Result<Self> {
+        // SAFETY: the set owns its descriptor until it is dropped, and always gives the same number.
+        let set = unsafe { AsyncFd::register_with_interest(Set::new()?, tokio::io::Interest::READABLE) }?;
+        Ok(Self { set, events: vec![EpollEvent::empty(); events] })
+    }
+
+    /// The set.
+    pub fn set(&self) -> &Set {
+        self.set.get_ref()
+    }
+
+    /// [`Set::add`].
+    pub fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.set().add(descriptor, token, interest)
+    }
+
+    /// [`Set::remove`].
+    pub fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
+        self.set().remove(descriptor)
+    }
+
+    /// Looks at the set ([`Set::look`]), and says whether anything is ready. Only when nothing is left must
+    /// [`Poller::wait`] really wait.
+    pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        let looked = self.set.get_ref().look(&mut self.events, patience_ms, ready)?;
+        if looked == Looked::Nothing {
+            // What tokio knew is not so any more. It is told by the error alone, which is no news for us. After a signal
+            // it may be so still.
+            self.set.try_io(tokio::io::Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into())).ok();
+        }
+        Ok(looked == Looked::Ready)
     }
 
     /// Waits until something is ready and puts it in place of what `ready` held.
@@ -182,11 +227,11 @@ mod tests {
             let nothing = tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await;
             assert!(nothing.is_err(), "{ready:?}");
         }
-        poller.change(&right, 7, Interest::ReadableOrWritable).expect("change");
+        poller.set().change(&right, 7, Interest::ReadableOrWritable).expect("change");
         poller.wait(&mut ready).await.expect("wait");
         assert_eq!(ready, [Ready { token: 7, readable: false, writable: true, ended: false }]);
         // Of one whose words are not waited for, only the end is heard.
-        poller.change(&right, 7, Interest::HangUp).expect("change");
+        poller.set().change(&right, 7, Interest::HangUp).expect("change");
         left.write_all(b"x").expect("write");
         assert!(!poller.look(0, &mut ready).expect("look"), "{ready:?}");
         drop(left);
@@ -194,6 +239,23 @@ mod tests {
         assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: true }]);
         poller.remove(&right).expect("remove");
         assert!(tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_set_within_a_set_is_waited_for_or_looked_at() {
+        let (mut left, right) = UnixStream::pair().expect("pair");
+        let (mut poller, inner) = (Poller::new(8).expect("poller"), Set::new().expect("set"));
+        inner.add(&right, 7, Interest::Readable).expect("add");
+        poller.add(&inner, 1, Interest::HangUp).expect("add");
+        let (mut ready, mut events) = (Vec::new(), vec![EpollEvent::empty(); 4]);
+        assert_eq!(inner.look(&mut events, 0, &mut ready).expect("look"), Looked::Nothing);
+        left.write_all(b"x").expect("write");
+        assert!(!poller.look(0, &mut ready).expect("look"), "it is not waited for");
+        assert_eq!(inner.look(&mut events, 0, &mut ready).expect("look"), Looked::Ready);
+        assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: false }]);
+        poller.set().change(&inner, 1, Interest::Readable).expect("change");
+        poller.wait(&mut ready).await.expect("wait");
+        assert_eq!(ready, [Ready { token: 1, readable: true, writable: false, ended: false }]);
     }
 
     #[tokio::test]

@@ -2,32 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Dispatch, Link, WorkerId};
+use super::{Dispatch, Link};
 use crate::sys::poller::Interest;
 
+/// How a worker's channel is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// What it is waited for with.
+    pub interest: Interest,
+    /// It is enough to hear the worker after a moment, where much else is to be done: nobody waits for its words.
+    pub lazily: bool,
+}
+
 impl Dispatch {
-    /// All links, each with what the poller is to wait for.
-    ///
-    /// `busy`: of acknowledgements that nobody waits for, only the worker's end is, and [`Dispatch::unheard`] tells whom
-    /// to listen to after a moment.
-    pub fn interests(&mut self, busy: bool) -> impl Iterator<Item = (&mut Link, Option<Interest>)> {
+    /// All links, each with how its channel is to be listened to, if at all.
+    pub fn listenings(&mut self) -> impl Iterator<Item = (&mut Link, Option<Listening>)> {
         let (queues, most) = (&self.queues, self.max_in_flight);
         self.links.values_mut().map(move |link| {
-            let few = link.in_flight() > 0 && link.has_ample_room(most) && queues[link.slot.index()].is_empty();
-            let interest = match link.wanted_interest() {
-                Some(Interest::Readable) if busy && few => Some(Interest::HangUp),
-                wanted => wanted,
-            };
-            (link, interest)
+            let wanted = link.wanted_interest().map(|interest| {
+                let ample = link.has_ample_room(most) && queues[link.slot.index()].is_empty();
+                Listening { interest, lazily: ample && interest == Interest::Readable }
+            });
+            (link, wanted)
         })
     }
 
-    /// The workers that are not waited for although they have something to acknowledge. `all`, or only those that have
-    /// so much that they must be listened to now.
-    pub fn unheard(&self, all: bool) -> impl Iterator<Item = WorkerId> {
-        let unheard = self.links.values().filter(|link| link.interest == Some(Interest::HangUp));
-        let most = self.max_in_flight;
-        unheard.filter(move |link| all || !link.has_ample_room(most)).map(|link| link.worker)
+    /// Whether a worker that is listened to lazily has something to acknowledge.
+    pub fn is_owed_words(&self) -> bool {
+        self.links.values().any(|link| link.in_flight() > 0 && link.listening.is_some_and(|it| it.lazily))
     }
 
     /// For how long, at least, every slot's worker has connections to take that were sent to it before: whoever comes

@@ -141,7 +141,7 @@ impl HaftLink {
         }
     }
 
-    /// Takes in what the worker has said. `false`: there is more, to be taken in another turn.
+    /// Takes in what the worker has said. `false`: there may be more, to be taken in another turn.
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
@@ -162,7 +162,12 @@ impl HaftLink {
                     in_flight.outbox.raise_limit(limit)?;
                     self.open = Some(open);
                     *in_flight.spoke = true;
+                    let settled = in_flight.outbox.settled();
                     in_flight.taken(below, now)?;
+                    // Most probably that was all: to ask in vain costs as much as to be told.
+                    if in_flight.outbox.settled() > settled && in_flight.outbox.in_flight() == 0 {
+                        return Ok(false);
+                    }
                 }
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
                 FromWorker::Idle if std::mem::take(&mut self.may_be_idle) => news.push(News::Idle),

@@ -24,6 +24,7 @@ use self::opening::Opening;
 use self::sessions::Lingering;
 use self::taking::Taking;
 use super::connection::Connection;
+use super::dispatch::Listening;
 use super::ledger::Ledger;
 use super::node::NodeDesk;
 use crate::handover::haft::MasterEnd;
@@ -82,8 +83,8 @@ pub struct Link {
     pub passed: Vec<Connection>,
     /// What stopped the last sending.
     pub obstacle: Obstacle,
-    /// What the poller waits for; nothing as long as it does not know this worker.
-    pub interest: Option<Interest>,
+    /// How the channel is listened to; not at all as long as nobody waits for this worker.
+    pub listening: Option<Listening>,
     end: End,
     outbox: Outbox<Connection>,
     taking: Taking,
@@ -140,7 +141,7 @@ impl Link {
             own: VecDeque::new(),
             passed: Vec::new(),
             obstacle: Obstacle::None,
-            interest: None,
+            listening: None,
             end,
             outbox: Outbox::new(),
             taking: Taking::default(),
@@ -317,8 +318,8 @@ impl Link {
         Ok(())
     }
 
-    /// Takes in what the worker has said. What it returned goes to the front of `held`. `false`: there is more, to be
-    /// taken in another turn.
+    /// Takes in what the worker has said. What it returned goes to the front of `held`. `false`: there may be more,
+    /// to be taken in another turn.
     pub fn receive(
         &mut self,
         held: &mut VecDeque<Connection>,

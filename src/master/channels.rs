@@ -1,0 +1,85 @@
+//! Listening to the workers: to those that somebody waits for at once, to the others when there is time.
+//!
+//! An acknowledgement would wake us for nothing while much else is to be done: the connection is its worker's already,
+//! only our copy of the descriptor is kept until we know. So the channels of workers that are far from their limit are in a
+//! set of their own. It is waited for as a whole, or, while many connections come, not at all and looked at from time to
+//! time; to change that takes one system call, however many workers there are.
+
+use std::io;
+
+use super::FIRST_WORKER_TOKEN;
+use super::dispatch::{Dispatch, Listening};
+use super::link::Link;
+use crate::lifecycle::pool::WorkerId;
+use crate::sys::poller::{EpollEvent, Interest, Poller, Ready, Set};
+
+/// The token of the set of those who are listened to lazily.
+pub(super) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
+/// Most workers that are heard at one look; the others are heard at the next.
+const MOST_EVENTS: usize = 256;
+
+/// Who is listened to lazily. All others are in the poller's own set.
+#[derive(Debug)]
+pub(super) struct Channels {
+    lazy: Set,
+    waited_for: bool,
+    events: Vec<EpollEvent>,
+    ready: Vec<Ready>,
+}
+
+impl Channels {
+    /// Nobody is listened to yet.
+    pub(super) fn new(poller: &Poller) -> io::Result<Self> {
+        let lazy = Set::new()?;
+        poller.add(&lazy, TOKEN, Interest::Readable)?;
+        Ok(Self { lazy, waited_for: true, events: vec![EpollEvent::empty(); MOST_EVENTS], ready: Vec::new() })
+    }
+
+    /// Listens to each worker as it now must be. `busy`: those that can be heard lazily are not waited for.
+    pub(super) fn refresh(&mut self, dispatch: &mut Dispatch, poller: &Poller, busy: bool) -> io::Result<()> {
+        if self.waited_for == busy {
+            let interest = if busy { Interest::HangUp } else { Interest::Readable };
+            poller.set().change(&self.lazy, TOKEN, interest)?;
+            self.waited_for = !busy;
+        }
+        for (link, wanted) in dispatch.listenings() {
+            if link.listening != wanted {
+                self.listen(link, wanted, poller)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&self, link: &mut Link, wanted: Option<Listening>, poller: &Poller) -> io::Result<()> {
+        let token = FIRST_WORKER_TOKEN + link.worker.0;
+        let set = |listening: Listening| if listening.lazily { &self.lazy } else { poller.set() };
+        match (link.listening, wanted) {
+            (Some(has), Some(wanted)) if has.lazily == wanted.lazily => {
+                set(wanted).change(&*link, token, wanted.interest)?
+            }
+            (has, wanted) => {
+                has.map_or(Ok(()), |has| set(has).remove(&*link))?;
+                wanted.map_or(Ok(()), |wanted| set(wanted).add(&*link, token, wanted.interest))?;
+            }
+        }
+        link.listening = wanted;
+        Ok(())
+    }
+
+    /// Listens to this worker no more.
+    pub(super) fn forget(&self, link: &mut Link, poller: &Poller) -> io::Result<()> {
+        self.listen(link, None, poller)
+    }
+
+    /// Those who are listened to lazily and have said something.
+    pub(super) fn look(&mut self) -> io::Result<impl Iterator<Item = WorkerId>> {
+        self.lazy.look(&mut self.events, 0, &mut self.ready)?;
+        Ok(self.ready.drain(..).filter_map(|event| worker_of(event.token)))
+    }
+}
+
+/// The worker that an event of this token is about, if it is about one.
+pub(super) fn worker_of(token: u64) -> Option<WorkerId> {
+    let workers = FIRST_WORKER_TOKEN..super::FIRST_GROUP_TOKEN;
+    workers.contains(&token).then(|| WorkerId(token - FIRST_WORKER_TOKEN))
+}
