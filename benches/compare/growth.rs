@@ -1,4 +1,5 @@
-//! Whether the master's cost per connection grows: with the number of workers, and with that of held connections.
+//! Whether the master's cost per connection grows: with the number of workers, once with as many clients in all and once
+//! with as many for each worker, and with that of held connections.
 
 use serde_json::{Value, json};
 
@@ -20,16 +21,31 @@ const WORKERS_THAT_HOLD: usize = 2;
 struct Point {
     by: &'static str,
     workers: usize,
+    clients: usize,
     held: usize,
+}
+
+impl Point {
+    /// Where it is on its curve.
+    fn at(&self) -> usize {
+        if self.by == "held" { self.held } else { self.workers }
+    }
 }
 
 /// Measures all points in each round, in turns; gives `[{ by, at, rounds: [{ balancer_us, ... }] }]` and the times of the
 /// calibrations.
 pub fn measure(programs: &Programs, amounts: &Amounts, crowd: Crowd, rounds: usize) -> Outcome<(Value, Vec<f64>)> {
     let most = amounts.held;
-    let by_workers = WORKERS.map(|workers| Point { by: "workers", workers, held: 0 });
-    let by_held = HELD.map(|held| Point { by: "held", workers: WORKERS_THAT_HOLD, held: held * most / FULL.held });
-    let points: Vec<Point> = by_workers.into_iter().chain(by_held).collect();
+    let of = crowd.clients;
+    let in_all = WORKERS.map(|workers| Point { by: "workers", workers, clients: of, held: 0 });
+    let for_each = WORKERS.map(|workers| Point { by: "load", workers, clients: of * workers, held: 0 });
+    let by_held = HELD.map(|held| Point {
+        by: "held",
+        workers: WORKERS_THAT_HOLD,
+        clients: of,
+        held: held * most / FULL.held,
+    });
+    let points: Vec<Point> = in_all.into_iter().chain(for_each).chain(by_held).collect();
     let mut found: Vec<Vec<Value>> = vec![Vec::new(); points.len()];
     let mut calibrations = Vec::new();
     let haft = contender::ALL.first().ok_or("no contender")?;
@@ -43,8 +59,7 @@ pub fn measure(programs: &Programs, amounts: &Amounts, crowd: Crowd, rounds: usi
         }
     }
     let series = points.iter().zip(found).map(|(point, rounds)| {
-        let at = if point.by == "held" { point.held } else { point.workers };
-        json!({ "by": point.by, "at": at, "rounds": rounds })
+        json!({ "by": point.by, "at": point.at(), "clients": point.clients, "rounds": rounds })
     });
     Ok((series.collect(), calibrations))
 }
@@ -54,6 +69,7 @@ fn point(haft: &Contender, programs: &Programs, amounts: &Amounts, crowd: Crowd,
         Unstarted::NotAvailable(reason) => reason.into(),
         Unstarted::Failed(error) => error,
     })?;
+    let crowd = Crowd { clients: point.clients, ..crowd };
     let (held, _) = load::hold(&running.target, crowd.threads, point.held)?;
     load::requests(&running.target, crowd, amounts.warm_up)?;
     let before = [cpu(&running.balancer)?, cpu(&running.workers)?];

@@ -62,8 +62,12 @@ function reportGrowth(points) {
   });
   writeFileSync(join(folder, 'growth.svg'), curves({
     title: "CPU time of haft's master per connection",
-    notes: [`${machine.cpus} CPUs, ${settings.clients} clients on the same machine; ${rounds}.`],
+    notes: [`${machine.cpus} CPUs, clients on the same machine, ${settings.clients} of them where nothing else is said; ${rounds}.`],
     unit: 'microseconds',
-    panels: [panel('workers', 'workers'), panel('held', 'WebSockets held meanwhile (2 workers)')],
+    panels: [
+      panel('workers', `workers, ${settings.clients} clients in all`),
+      panel('load', `workers, ${settings.clients} clients for each`),
+      panel('held', 'WebSockets held meanwhile, 2 workers'),
+    ],
   }));
 }

@@ -133,9 +133,9 @@ export function goals(contenders) {
 
 /** The master's cost by number of workers and of held connections. */
 export function growth(points) {
-  const rows = points.map(({ by, at, rounds }) => {
+  const rows = points.map(({ by, at, clients, rounds }) => {
     const of = (name) => told(spread(rounds.map((round) => round[name])));
-    const what = by === 'workers' ? `${at} workers` : `${count(at)} held WebSockets, 2 workers`;
+    const what = by === 'held' ? `${count(at)} held WebSockets, 2 workers` : `${at} workers, ${count(clients)} clients`;
     return [what, of('balancer_us'), of('workers_us'), of('rate'), of('rss_kib')];
   });
   return table(['', "master's CPU per connection, us", 'workers, us', 'connections/s', "master's RSS, KiB"], rows);
