@@ -45,6 +45,8 @@ pub struct Config {
     pub backlog: u32,
     /// Most connections sent to one worker and not yet acknowledged, at least 1.
     pub max_in_flight: usize,
+    /// For how long after a connection the master looks for the next one without sleeping.
+    pub busy_poll: Duration,
     /// How long a connection waits for its own slot before it goes to the next one.
     pub hold_timeout: Duration,
     /// How long a worker may take until it is ready.
@@ -299,6 +301,7 @@ mod tests {
             dispatch: DispatchBy::Handover,
             backlog: 4096,
             max_in_flight,
+            busy_poll: Duration::ZERO,
             hold_timeout: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),

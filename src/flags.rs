@@ -290,6 +290,7 @@ impl Flags {
             prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
             dispatch: self.dispatch.dispatch,
             max_in_flight: self.handover.max_in_flight,
+            busy_poll: self.handover.busy_poll,
             hold_timeout: self.timeouts.hold_timeout,
             start_timeout: self.timeouts.start_timeout,
             drain_timeout: self.timeouts.drain_timeout,

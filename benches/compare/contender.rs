@@ -67,11 +67,14 @@ const fn contender(key: &'static str, name: &'static str, worker: Worker, front:
 }
 
 const HANDOVER: Front = Front::Haft { flags: &[], style: "plain" };
+/// Awake from one connection to the next of a single client.
+const AWAKE: Front = Front::Haft { flags: &["--busy-poll", "500us"], style: "plain" };
 const KERNEL: Front = Front::Haft { flags: &["--dispatch", "kernel", "--affinity", "ip"], style: "plain" };
 const MESSAGE: Front = Front::Haft { flags: &["--node-style", "classic"], style: "classic" };
 
 pub const ALL: &[Contender] = &[
     contender("minimal-haft", "haft, hand-over", Worker::Minimal, HANDOVER),
+    contender("minimal-haft-awake", "haft, --busy-poll 500us", Worker::Minimal, AWAKE),
     contender("minimal-haft-kernel", "haft, kernel dispatch", Worker::Minimal, KERNEL),
     contender("minimal-reuseport", "SO_REUSEPORT, no master", Worker::Minimal, Front::ReusePort),
     contender("minimal-haproxy", "HAProxy tcp, balance source", Worker::Minimal, Front::Proxy(Proxy::Haproxy)),
@@ -80,6 +83,7 @@ pub const ALL: &[Contender] = &[
     contender("builtin-haft", "haft, hand-over", Worker::BuiltIn, HANDOVER),
     contender("builtin-haft-kernel", "haft, kernel dispatch", Worker::BuiltIn, KERNEL),
     contender("node-haft", "haft, hand-over", Worker::Node, HANDOVER),
+    contender("node-haft-awake", "haft, --busy-poll 500us", Worker::Node, AWAKE),
     contender("node-haft-kernel", "haft, kernel dispatch", Worker::Node, KERNEL),
     contender("node-haft-message", "haft, --node-style classic", Worker::Node, MESSAGE),
     contender(

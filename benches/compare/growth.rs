@@ -39,12 +39,8 @@ pub fn measure(programs: &Programs, amounts: &Amounts, crowd: Crowd, rounds: usi
     let of = crowd.clients;
     let in_all = WORKERS.map(|workers| Point { by: "workers", workers, clients: of, held: 0 });
     let for_each = WORKERS.map(|workers| Point { by: "load", workers, clients: of * workers, held: 0 });
-    let by_held = HELD.map(|held| Point {
-        by: "held",
-        workers: WORKERS_THAT_HOLD,
-        clients: of,
-        held: held * most / FULL.held,
-    });
+    let by_held =
+        HELD.map(|held| Point { by: "held", workers: WORKERS_THAT_HOLD, clients: of, held: held * most / FULL.held });
     let points: Vec<Point> = in_all.into_iter().chain(for_each).chain(by_held).collect();
     let mut found: Vec<Vec<Value>> = vec![Vec::new(); points.len()];
     let mut calibrations = Vec::new();
@@ -58,9 +54,10 @@ pub fn measure(programs: &Programs, amounts: &Amounts, crowd: Crowd, rounds: usi
             found[index].push(figures);
         }
     }
-    let series = points.iter().zip(found).map(|(point, rounds)| {
-        json!({ "by": point.by, "at": point.at(), "clients": point.clients, "rounds": rounds })
-    });
+    let series = points
+        .iter()
+        .zip(found)
+        .map(|(point, rounds)| json!({ "by": point.by, "at": point.at(), "clients": point.clients, "rounds": rounds }));
     Ok((series.collect(), calibrations))
 }
 

@@ -50,6 +50,7 @@ impl Config {
                 "node-style",
                 "the kernel sends no message with a connection",
             ),
+            (!self.busy_poll.is_zero(), "busy-poll", "haft has no part in a connection that it could be awake for"),
             (
                 takes_listeners && self.hang_kill,
                 "hang-kill",

@@ -66,6 +66,10 @@ mod tests {
             ),
             (vec!["--node-style=classic", "--", "x"], "--node-style: --dispatch is kernel, and the kernel sends no"),
             (
+                vec!["--busy-poll=1ms"],
+                "--busy-poll: --dispatch is kernel, and haft has no part in a connection that it could be awake for",
+            ),
+            (
                 vec!["--hang-kill", "--dialect=listen-fds", "--", "x"],
                 "--hang-kill: --dispatch is kernel, and a program with the dialect listen-fds is never found to hang",
             ),

@@ -48,6 +48,7 @@ impl Config {
             ("max-peeking", one(self.first.most)),
             ("dispatch", one(self.dispatch)),
             ("max-in-flight", one(self.max_in_flight)),
+            ("busy-poll", span(self.busy_poll)),
             ("hold-timeout", span(self.hold_timeout)),
             ("start-timeout", span(self.start_timeout)),
             ("drain-timeout", span(self.drain_timeout)),
@@ -263,7 +264,7 @@ mod tests {
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
         let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
         let hanging = option::of((span(1), any::<bool>()));
-        let times = (span(0), span(1), span(0), hanging);
+        let times = (span(0), span(1), span(0), span(0), hanging);
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
         let admin = prop_oneof![tcp, Just((None, None)), Just((Some(ListenAddr::Unix("/run/y".into())), None))];
@@ -282,7 +283,7 @@ mod tests {
                     sessions.sticky_paths.clear();
                 }
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;
-                let (hold_timeout, start_timeout, drain_timeout, hanging) = times;
+                let (hold_timeout, start_timeout, drain_timeout, busy_poll, hanging) = times;
                 let (admin, admin_token_file) = admin;
                 Config {
                     listen,
@@ -296,6 +297,7 @@ mod tests {
                     dispatch,
                     backlog,
                     max_in_flight,
+                    busy_poll,
                     hold_timeout,
                     start_timeout,
                     drain_timeout,

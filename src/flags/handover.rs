@@ -11,6 +11,13 @@ pub(super) struct HandOver {
     /// Most connections sent to one worker that it has not yet taken
     #[arg(long, value_name = "N", default_value = "64", value_parser = number::<1, 65536, usize>)]
     pub(super) max_in_flight: usize,
+
+    /// For how long after a connection haft looks for the next one without sleeping (200us, say); 0: not at all
+    ///
+    /// A connection that comes within that time is not delayed by waking haft up, which takes long on virtual machines. The
+    /// price: haft keeps a CPU busy for so long after each.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time::span_or_off)]
+    pub(super) busy_poll: Duration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +52,13 @@ mod tests {
         for value in ["0", "65537"] {
             assert!(refused(&["--max-in-flight", value]).contains("write a number from 1 to 65536"));
         }
+    }
+
+    #[test]
+    fn nobody_is_kept_awake_unless_asked_to() {
+        assert_eq!(config(&[]).busy_poll, Duration::ZERO);
+        assert_eq!(config(&["--busy-poll", "200us"]).busy_poll, Duration::from_micros(200));
+        assert!(refused(&["--busy-poll", "200"]).contains("give a unit"));
     }
 
     #[test]

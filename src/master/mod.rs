@@ -108,6 +108,8 @@ struct Master {
     /// When the last connection came, and how fast they come.
     last_accept: Instant,
     pace: Pace,
+    /// Until when there is no sleeping between turns (`--busy-poll`).
+    awake_until: Instant,
     /// Connections whose first request must be seen before they can be assigned.
     peeking: Peeking,
     proxy_watch: ProxyWatch,
@@ -182,6 +184,7 @@ impl Master {
             over_budget: false,
             busy: false,
             last_accept: Instant::now(),
+            awake_until: Instant::now(),
             pace: Pace::new(Instant::now()),
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),

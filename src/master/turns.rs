@@ -27,7 +27,7 @@ impl Master {
             self.turn(ready)?;
             // What is looked up must be taken in, since some of it is not told a second time.
             let is_over = Instant::now() >= until;
-            let more = !is_over && self.poller.look(MOMENT_MS, ready).doing("waiting for connections")?;
+            let more = !is_over && self.look(until, ready)?;
             let (now, before) = (Instant::now(), self.service.dispatch.ledger.events());
             if !more || now >= heard + EARSHOT {
                 self.hear_lazily(now)?;
@@ -36,8 +36,21 @@ impl Master {
             let silent = !is_over && !more && self.service.dispatch.ledger.events() == before;
             if silent || is_over {
                 self.busy &= !silent && self.service.dispatch.is_owed_words();
+                self.busy |= now < self.awake_until;
                 self.service.send(now);
                 return self.perform();
+            }
+        }
+    }
+
+    /// Looks whether anything is ready, for a moment; with `--busy-poll` without sleeping, but at most until `until`.
+    fn look(&mut self, until: Instant, ready: &mut Vec<Ready>) -> Result<bool, MasterError> {
+        loop {
+            let now = Instant::now();
+            let patience = if now < self.awake_until { 0 } else { MOMENT_MS };
+            let found = self.poller.look(patience, ready).doing("waiting for connections")?;
+            if found || patience > 0 || now >= until {
+                return Ok(found);
             }
         }
     }
@@ -54,6 +67,7 @@ impl Master {
         let mut pause = if events > 1 { pace::LONGEST } else { Duration::ZERO };
         if accepted > 0 {
             self.last_accept = now;
+            self.awake_until = now + self.changes.config.busy_poll;
             self.pace.came(accepted, now);
         }
         let dispatch = &self.service.dispatch;

@@ -110,6 +110,7 @@ const GOALS = [
   ["master's RSS, KiB", (get) => get('builtin-haft').of('rss_kib'), 0, KIB_4_MIB],
   ["master's RSS for a held WebSocket, bytes", (get) => get('builtin-haft').of((round) => ((round.rss_held_kib - round.rss_kib) * 1024) / round.held), -Infinity, 1],
   ['p50 at one client minus that of SO_REUSEPORT, us', (get) => difference(get('minimal-haft'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 12],
+  ['the same with --busy-poll 500us', (get) => difference(get('minimal-haft-awake'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 12],
   ['echo rate / SO_REUSEPORT', (get) => ratio(get('minimal-haft'), get('minimal-reuseport'), 'echo_rate'), 0.97, 1.03],
   ['Node: echo rate / no balancer', (get) => ratio(get('node-haft'), get('node-clients'), 'echo_rate'), 0.97, 1.03],
 ];

@@ -356,6 +356,11 @@ pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| fields[0] != "Z")
 }
 
+/// Whether a process waits for something to happen.
+pub fn is_sleeping(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] == "S")
+}
+
 /// Whether a process is stopped by a signal.
 pub fn is_stopped(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| fields[0] == "T")
