@@ -67,7 +67,7 @@ function reportGrowth(points) {
     panels: [
       panel('workers', `workers, ${settings.clients} clients in all`),
       panel('load', `workers, ${settings.clients} clients for each`),
-      panel('held', 'WebSockets held meanwhile, 2 workers'),
+      panel('held', 'held WebSockets, 2 workers'),
     ],
   }));
 }

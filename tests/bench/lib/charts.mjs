@@ -107,9 +107,9 @@ function bar({ label, ours, figure, more }, y, x) {
 
 /** Two curves beside each other: `panels` is `[{ axis, points: [{ at, figure }] }]`, with one scale for both. */
 export function curves({ title, notes, unit, panels }) {
-  const most = Math.max(...panels.flatMap(({ points }) => points.map(({ figure }) => figure.most))) * 1.1;
+  const most = Math.max(...panels.flatMap(({ points }) => points.map(({ figure }) => figure.most))) * 1.15;
   const [top, height, left, gap] = [60 + notes.length * 17, 220, 60, 50];
-  const width = (WIDTH - left - 30 - gap) / panels.length;
+  const width = (WIDTH - left - 30 - gap * (panels.length - 1)) / panels.length;
   const y = (value) => top + height - (value / most) * height;
   const parts = [`<text class="tick" x="20" y="${top - 8}">${escaped(unit)}</text>`];
   panels.forEach(({ axis, points }, index) => {
@@ -124,7 +124,7 @@ export function curves({ title, notes, unit, panels }) {
     points.forEach(({ at, figure: { median, least, most: highest } }, place) => {
       parts.push(`<path class="range" d="M${x(place) - 4} ${y(least)}h8m-4 0V${y(highest)}m-4 0h8"/>`);
       parts.push(`<circle class="point" cx="${x(place)}" cy="${y(median)}" r="4"/>`);
-      parts.push(`<text x="${x(place) + 9}" y="${y(median) - 7}">${number(median)}</text>`);
+      parts.push(`<text x="${x(place)}" y="${y(highest) - 7}" text-anchor="middle">${number(median)}</text>`);
       parts.push(`<text class="tick" x="${x(place)}" y="${top + height + 18}" text-anchor="middle">${count(at)}</text>`);
     });
     parts.push(`<text class="tick" x="${start + width / 2}" y="${top + height + 40}" text-anchor="middle">${escaped(axis)}</text>`);
