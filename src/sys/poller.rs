@@ -235,7 +235,8 @@ mod tests {
         left.write_all(b"x").expect("write");
         assert!(!poller.look(0, &mut ready).expect("look"), "{ready:?}");
         drop(left);
-        assert!(poller.look(0, &mut ready).expect("look"));
+        // A process that another test is starting just now may hold it for a moment more.
+        poller.wait(&mut ready).await.expect("wait");
         assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: true }]);
         poller.remove(&right).expect("remove");
         assert!(tokio::time::timeout(Duration::from_millis(1), poller.wait(&mut ready)).await.is_err());
