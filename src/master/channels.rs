@@ -11,7 +11,7 @@ use super::FIRST_WORKER_TOKEN;
 use super::dispatch::{Dispatch, Listening};
 use super::link::Link;
 use crate::lifecycle::pool::WorkerId;
-use crate::sys::poller::{EpollEvent, Interest, Poller, Ready, Set};
+use crate::sys::poller::{Interest, Poller, Ready, Set};
 
 /// The token of the set of those who are listened to lazily.
 pub(super) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
@@ -23,16 +23,15 @@ const MOST_EVENTS: usize = 256;
 pub(super) struct Channels {
     lazy: Set,
     waited_for: bool,
-    events: Vec<EpollEvent>,
     ready: Vec<Ready>,
 }
 
 impl Channels {
     /// Nobody is listened to yet.
     pub(super) fn new(poller: &Poller) -> io::Result<Self> {
-        let lazy = Set::new()?;
+        let lazy = Set::new(MOST_EVENTS)?;
         poller.add(&lazy, TOKEN, Interest::Readable)?;
-        Ok(Self { lazy, waited_for: true, events: vec![EpollEvent::empty(); MOST_EVENTS], ready: Vec::new() })
+        Ok(Self { lazy, waited_for: true, ready: Vec::new() })
     }
 
     /// Listens to each worker as it now must be. `busy`: those that can be heard lazily are not waited for.
@@ -73,7 +72,7 @@ impl Channels {
 
     /// Those who are listened to lazily and have said something.
     pub(super) fn look(&mut self) -> io::Result<impl Iterator<Item = WorkerId>> {
-        self.lazy.look(&mut self.events, 0, &mut self.ready)?;
+        self.lazy.look(0, &mut self.ready)?;
         Ok(self.ready.drain(..).filter_map(|event| worker_of(event.token)))
     }
 }

@@ -29,7 +29,8 @@ impl Master {
             let is_over = Instant::now() >= until;
             let more = !is_over && self.look(until, ready)?;
             let (now, before) = (Instant::now(), self.service.dispatch.ledger.events());
-            if !more || now >= heard + EARSHOT {
+            // Those who are waited for have been told of with the others.
+            if self.busy && (!more || now >= heard + EARSHOT) {
                 self.hear_lazily(now)?;
                 heard = now;
             }

@@ -7,23 +7,26 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-pub use nix::sys::epoll::EpollEvent;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
 
 /// A set that can be looked at, or be waited for as a member of another set.
 #[derive(Debug)]
-pub struct Set(Epoll);
+pub struct Set {
+    epoll: Epoll,
+    /// Room for what one look brings.
+    events: Vec<EpollEvent>,
+}
 
 impl AsRawFd for Set {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.0.as_raw_fd()
+        self.epoll.0.as_raw_fd()
     }
 }
 
 impl AsFd for Set {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.0.as_fd()
+        self.epoll.0.as_fd()
     }
 }
 
@@ -55,7 +58,6 @@ impl From<Interest> for EpollFlags {
 #[derive(Debug)]
 pub struct Poller {
     set: AsyncFd<Set>,
-    events: Vec<EpollEvent>,
 }
 
 /// What one descriptor of the set is ready for.
@@ -84,37 +86,37 @@ impl From<&EpollEvent> for Ready {
 }
 
 impl Set {
-    /// Makes an empty set.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+    /// Makes an empty set that yields at most `events` events a look.
+    pub fn new(events: usize) -> io::Result<Self> {
+        Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, events: vec![EpollEvent::empty(); events] })
     }
 
     /// Adds a descriptor, known by a token of the caller's choice. It must be removed before it is closed or handed to
     /// another process: the open file lives on there, and epoll would go on reporting it.
     pub fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.0.add(descriptor, EpollEvent::new(interest.into(), token))?)
+        Ok(self.epoll.add(descriptor, EpollEvent::new(interest.into(), token))?)
     }
 
     /// Changes what a descriptor waits for.
     pub fn change(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.0.modify(descriptor, &mut EpollEvent::new(interest.into(), token))?)
+        Ok(self.epoll.modify(descriptor, &mut EpollEvent::new(interest.into(), token))?)
     }
 
     /// Takes a descriptor out of the set.
     pub fn remove(&self, descriptor: impl AsFd) -> io::Result<()> {
-        Ok(self.0.delete(descriptor)?)
+        Ok(self.epoll.delete(descriptor)?)
     }
 
-    /// Puts what is ready in place of what `ready` held, as many as there is room for in `events`, and says whether there
-    /// is anything. Blocks the whole thread up to `patience_ms` milliseconds for it.
+    /// Puts what is ready in place of what `ready` held, and says whether there is anything. Blocks the whole thread up to
+    /// `patience_ms` milliseconds for it.
     ///
     /// Descriptors are level-triggered unless said otherwise: what was not taken is there again.
-    pub fn look(&self, events: &mut [EpollEvent], patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<Looked> {
+    pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<Looked> {
         ready.clear();
-        match self.0.wait(events, EpollTimeout::from(patience_ms)) {
+        match self.epoll.wait(&mut self.events, EpollTimeout::from(patience_ms)) {
             Ok(0) => Ok(Looked::Nothing),
             Ok(count) => {
-                ready.extend(events[..count].iter().map(Ready::from));
+                ready.extend(self.events[..count].iter().map(Ready::from));
                 Ok(Looked::Ready)
             }
             Err(Errno::EINTR) => Ok(Looked::Interrupted),
@@ -138,8 +140,8 @@ impl Poller {
     /// Makes an empty set that yields at most `events` events a turn. Must be called within a tokio runtime.
     pub fn new(events: usize) -> io::Result<Self> {
         // SAFETY: the set owns its descriptor until it is dropped, and always gives the same number.
-        let set = unsafe { AsyncFd::register_with_interest(Set::new()?, tokio::io::Interest::READABLE) }?;
-        Ok(Self { set, events: vec![EpollEvent::empty(); events] })
+        let set = unsafe { AsyncFd::register_with_interest(Set::new(events)?, tokio::io::Interest::READABLE) }?;
+        Ok(Self { set })
     }
 
     /// The set.
@@ -160,7 +162,7 @@ impl Poller {
     /// Looks at the set ([`Set::look`]), and says whether anything is ready. Only when nothing is left must
     /// [`Poller::wait`] really wait.
     pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
-        let looked = self.set.get_ref().look(&mut self.events, patience_ms, ready)?;
+        let looked = self.set.get_mut().look(patience_ms, ready)?;
         if looked == Looked::Nothing {
             // What tokio knew is not so any more. It is told by the error alone, which is no news for us. After a signal
             // it may be so still.
@@ -245,14 +247,14 @@ mod tests {
     #[tokio::test]
     async fn a_set_within_a_set_is_waited_for_or_looked_at() {
         let (mut left, right) = UnixStream::pair().expect("pair");
-        let (mut poller, inner) = (Poller::new(8).expect("poller"), Set::new().expect("set"));
+        let (mut poller, mut inner) = (Poller::new(8).expect("poller"), Set::new(4).expect("set"));
         inner.add(&right, 7, Interest::Readable).expect("add");
         poller.add(&inner, 1, Interest::HangUp).expect("add");
-        let (mut ready, mut events) = (Vec::new(), vec![EpollEvent::empty(); 4]);
-        assert_eq!(inner.look(&mut events, 0, &mut ready).expect("look"), Looked::Nothing);
+        let mut ready = Vec::new();
+        assert_eq!(inner.look(0, &mut ready).expect("look"), Looked::Nothing);
         left.write_all(b"x").expect("write");
         assert!(!poller.look(0, &mut ready).expect("look"), "it is not waited for");
-        assert_eq!(inner.look(&mut events, 0, &mut ready).expect("look"), Looked::Ready);
+        assert_eq!(inner.look(0, &mut ready).expect("look"), Looked::Ready);
         assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: false }]);
         poller.set().change(&inner, 1, Interest::Readable).expect("change");
         poller.wait(&mut ready).await.expect("wait");

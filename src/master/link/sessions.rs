@@ -29,7 +29,8 @@ impl Link {
         }
     }
 
-    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot.
+    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot: then it can go
+    /// on with them once it is replaced, and it becomes known when none is left.
     pub fn takes_sessions(&self) -> bool {
         let is_ready = match &self.end {
             End::Haft(end) => end.is_ready(),
@@ -37,11 +38,6 @@ impl Link {
             End::ListenFds(_) => false,
         };
         is_ready && !self.finishes && !self.ended && self.tells_sessions()
-    }
-
-    /// Whether the worker can go on with its sessions once it is replaced, and it becomes known when none is left.
-    pub fn can_linger(&self) -> bool {
-        self.takes_sessions()
     }
 
     /// Whether the worker ends its sessions when it is told to finish. A program of Node only takes no more connections then,

@@ -15,7 +15,8 @@ impl Service {
     /// apart: connections of theirs keep coming. Then it is told to finish.
     pub(super) fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
         let link = self.dispatch.link(worker);
-        let (can_linger, ends_sessions) = link.map_or((false, false), |link| (link.can_linger(), link.ends_sessions()));
+        let (can_linger, ends_sessions) =
+            link.map_or((false, false), |link| (link.takes_sessions(), link.ends_sessions()));
         let told = if can_linger && self.lingers && !self.pool.is_stopping() {
             let rest = to_finish(within, ends_sessions);
             self.dispatch.linger(worker, now + (within - rest), rest, now)

@@ -55,7 +55,7 @@ fn a_program_of_node_does_not_end_its_sessions_and_lingers_to_the_end_of_its_tim
     worker.say(&mut rig, "{\"cmd\":\"NODE_HAFT\",\"act\":\"tags\"}\n\"ready\"\n");
     let (now, within) = (rig.now, Duration::from_secs(25));
     let link = rig.dispatch.link(worker.worker).expect("a link");
-    assert_eq!((link.can_linger(), link.ends_sessions()), (true, false));
+    assert_eq!((link.takes_sessions(), link.ends_sessions()), (true, false));
     link.linger(now + within, Duration::ZERO, now).expect("told");
     assert_eq!(link.lingered(false, now + within - Duration::from_millis(1)), None);
     assert!(link.takes_sessions());
@@ -77,7 +77,7 @@ fn a_worker_that_names_its_sessions_lingers_until_the_last_has_ended() {
     worker.say(&mut rig, &named("connection"));
     let (now, within) = (rig.now, Duration::from_secs(25));
     let link = rig.dispatch.link(worker.worker).expect("a link");
-    assert!(link.can_linger());
+    assert!(link.takes_sessions());
     link.linger(now + within, Duration::ZERO, now).expect("told");
     assert_eq!(link.lingered(false, now), None);
     worker.say(&mut rig, &named("disconnection"));
