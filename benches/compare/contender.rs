@@ -1,6 +1,7 @@
 //! Who is compared, and how each is started.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -39,8 +40,8 @@ impl Worker {
 /// Who decides which worker serves a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Front {
-    /// haft, with these flags; the style is what the Node program waits for.
-    Haft { flags: &'static [&'static str], style: &'static str },
+    /// haft, with these flags and behind this command; the style is what the Node program waits for.
+    Haft { behind: &'static [&'static str], flags: &'static [&'static str], style: &'static str },
     /// The Node program itself: its primary.
     Primary { style: &'static str },
     /// A proxy before workers that listen on ports of their own.
@@ -66,15 +67,22 @@ const fn contender(key: &'static str, name: &'static str, worker: Worker, front:
     Contender { key, name, worker, front }
 }
 
-const HANDOVER: Front = Front::Haft { flags: &[], style: "plain" };
+const fn haft(flags: &'static [&'static str], style: &'static str) -> Front {
+    Front::Haft { behind: &[], flags, style }
+}
+
+const HANDOVER: Front = haft(&[], "plain");
 /// Awake from one connection to the next of a single client.
-const AWAKE: Front = Front::Haft { flags: &["--busy-poll", "500us"], style: "plain" };
-const KERNEL: Front = Front::Haft { flags: &["--dispatch", "kernel", "--affinity", "ip"], style: "plain" };
-const MESSAGE: Front = Front::Haft { flags: &["--node-style", "classic"], style: "classic" };
+const AWAKE: Front = haft(&["--busy-poll", "500us"], "plain");
+/// Master and workers put nobody off a CPU when they wake (SCHED_BATCH, sched(7)).
+const BATCH: Front = Front::Haft { behind: &["chrt", "--batch", "0"], flags: &[], style: "plain" };
+const KERNEL: Front = haft(&["--dispatch", "kernel", "--affinity", "ip"], "plain");
+const MESSAGE: Front = haft(&["--node-style", "classic"], "classic");
 
 pub const ALL: &[Contender] = &[
     contender("minimal-haft", "haft, hand-over", Worker::Minimal, HANDOVER),
     contender("minimal-haft-awake", "haft, --busy-poll 500us", Worker::Minimal, AWAKE),
+    contender("minimal-haft-batch", "haft, behind chrt --batch 0", Worker::Minimal, BATCH),
     contender("minimal-haft-kernel", "haft, kernel dispatch", Worker::Minimal, KERNEL),
     contender("minimal-reuseport", "SO_REUSEPORT, no master", Worker::Minimal, Front::ReusePort),
     contender("minimal-haproxy", "HAProxy tcp, balance source", Worker::Minimal, Front::Proxy(Proxy::Haproxy)),
@@ -84,6 +92,7 @@ pub const ALL: &[Contender] = &[
     contender("builtin-haft-kernel", "haft, kernel dispatch", Worker::BuiltIn, KERNEL),
     contender("node-haft", "haft, hand-over", Worker::Node, HANDOVER),
     contender("node-haft-awake", "haft, --busy-poll 500us", Worker::Node, AWAKE),
+    contender("node-haft-batch", "haft, behind chrt --batch 0", Worker::Node, BATCH),
     contender("node-haft-kernel", "haft, kernel dispatch", Worker::Node, KERNEL),
     contender("node-haft-message", "haft, --node-style classic", Worker::Node, MESSAGE),
     contender(
@@ -261,9 +270,11 @@ impl Contender {
     ) -> Outcome<Option<Command>> {
         let count = workers.to_string();
         Ok(Some(match self.front {
-            Front::Haft { flags, style } => {
-                let mut command = Command::new(&programs.haft);
-                command.args(["-w", &count, "-l", &entry.to_string(), "--drain-timeout", "1s"]).args(flags);
+            Front::Haft { behind, flags, style } => {
+                let haft = programs.haft.as_os_str();
+                let mut words = behind.iter().map(OsStr::new).chain([haft]);
+                let mut command = Command::new(words.next().unwrap_or(haft));
+                command.args(words).args(["-w", &count, "-l", &entry.to_string(), "--drain-timeout", "1s"]).args(flags);
                 match self.worker {
                     Worker::Minimal => command.arg("--").arg(&programs.this).args(["worker", "haft"]),
                     Worker::BuiltIn => &mut command,

@@ -136,7 +136,7 @@ export function goals(contenders) {
 export function growth(points) {
   const rows = points.map(({ by, at, clients, rounds }) => {
     const of = (name) => told(spread(rounds.map((round) => round[name])));
-    const what = by === 'held' ? `${count(at)} held WebSockets, 2 workers` : `${at} workers, ${count(clients)} clients`;
+    const what = by === 'held' ? `${count(at)} held WebSockets, 2 workers` : `${at} worker${at === 1 ? '' : 's'}, ${count(clients)} clients`;
     return [what, of('balancer_us'), of('workers_us'), of('rate'), of('rss_kib')];
   });
   return table(['', "master's CPU per connection, us", 'workers, us', 'connections/s', "master's RSS, KiB"], rows);
