@@ -8,8 +8,9 @@
 //! * Up to [`MOST_RENDEZVOUS`] slots the program chooses **the very slot that hand-over chooses** ([`Table::choose`]):
 //!   the same key, the same scores, the same winner.
 //! * Beyond that there is no room for a score for each slot. The program takes the low half of the key modulo the number
-//!   of slots, which spreads clients as evenly, but with another number of slots nearly everybody moves. The number of
-//!   slots cannot change while the kernel steers, so that happens only between two runs of haft.
+//!   of slots, which spreads clients as evenly, but with another number of slots nearly everybody moves.
+//!
+//! A slot that is bypassed is steered past: its clients, and nobody else, go to other slots.
 //!
 //! The program looks at the source address alone. An IPv4 client of a dual-stack listener comes as an IPv4 packet, so the
 //! packet's own version says what to read. An IPv6 packet from an IPv4-mapped address never gets so far: the kernel drops
@@ -18,12 +19,13 @@
 mod machine;
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use self::machine::Cell::{
     self, BestHigh, BestLow, BestSlot, High, HighDigit, KeyHigh, KeyLow, Low, Product, Score, Swap,
 };
 pub use self::machine::Instruction;
-use self::machine::{Code, Op};
+use self::machine::{Code, Jump, Op};
 use super::hash::{FINISH_FACTORS, FINISH_SHIFT, FX_FACTOR, FX_ROTATION};
 use super::key::{IPV4, IPV6, Key};
 use super::table::{Slot, SlotCountError, Table};
@@ -40,10 +42,12 @@ const VERSION: u32 = 0xf0;
 const VERSION_6: u32 = 0x60;
 
 /// Which slot the kernel chooses for a client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steering {
     table: Table,
     prefix: Prefix,
+    /// Those that are steered to, in their order; never empty.
+    open: Vec<Slot>,
 }
 
 impl Steering {
@@ -52,7 +56,16 @@ impl Steering {
     /// # Errors
     /// When there cannot be so many slots.
     pub fn new(slots: usize, prefix: Prefix) -> Result<Self, SlotCountError> {
-        Ok(Self { table: Table::new(slots)?, prefix })
+        Ok(Self::among(Table::new(slots)?, prefix, |_| false))
+    }
+
+    /// As [`Steering::new`], past those slots of the table that are bypassed; as if none were, if all are.
+    pub fn among(table: Table, prefix: Prefix, is_bypassed: impl Fn(Slot) -> bool) -> Self {
+        let mut open: Vec<Slot> = table.slots().filter(|slot| !is_bypassed(*slot)).collect();
+        if open.is_empty() {
+            open.extend(table.slots());
+        }
+        Self { table, prefix, open }
     }
 
     /// The slot of the client with this address, as the kernel chooses it.
@@ -70,10 +83,15 @@ impl Steering {
     }
 
     fn slot_of_key(&self, key: Key) -> Slot {
+        let is_open = |slot: &Slot| self.open.binary_search(slot).is_ok();
         match self.table.count() {
-            ..=MOST_RENDEZVOUS => self.table.choose(key),
-            // Less than the number of slots, which fits.
-            slots => Slot((low(key.bits()) % slots as u32) as u16),
+            ..=MOST_RENDEZVOUS => self.table.order(key).find(is_open).unwrap_or(self.open[0]),
+            slots => {
+                // Less than the number of slots, which fits.
+                let own = Slot((low(key.bits()) % slots as u32) as u16);
+                let other = || self.open[high(key.bits()) as usize % self.open.len()];
+                if is_open(&own) { own } else { other() }
+            }
         }
     }
 
@@ -85,8 +103,8 @@ impl Steering {
     /// The program: it returns the number of the slot.
     pub fn program(&self) -> Vec<Instruction> {
         let mut code = Code::new();
-        if self.table.count() == 1 {
-            code.return_number(0);
+        if let [only] = self.open[..] {
+            code.return_number(only.0.into());
             return code.finished();
         }
         code.load_byte(0);
@@ -98,14 +116,41 @@ impl Steering {
         self.ipv6_key(&mut code);
         code.land(choose);
         match self.table.count() {
-            ..=MOST_RENDEZVOUS => rendezvous(&mut code, self.table.seeds()),
-            slots => {
-                code.load(KeyLow);
-                code.with(Op::Mod, slots as u32);
-            }
+            ..=MOST_RENDEZVOUS => rendezvous(&mut code, &self.open, self.table.seeds()),
+            _ => self.modulo(&mut code),
         }
         code.return_accumulator();
         code.finished()
+    }
+
+    /// Chooses by the key modulo the number of slots, and if that is bypassed among those that are not.
+    fn modulo(&self, code: &mut Code) {
+        let bypassed = self.bypassed();
+        code.load(KeyLow);
+        code.with(Op::Mod, self.table.count() as u32);
+        if bypassed.is_empty() {
+            return;
+        }
+        let found: Vec<Jump> = bypassed.iter().map(|run| code.jump_if_in(run.clone())).collect();
+        let is_open = code.jump();
+        found.into_iter().for_each(|jump| code.land(jump));
+        // The place among those that are open, and then that among all.
+        code.load(KeyHigh);
+        code.with(Op::Mod, self.open.len() as u32);
+        bypassed.iter().for_each(|run| code.add_if_at_least(run.start, run.end - run.start));
+        code.land(is_open);
+    }
+
+    /// The runs of slots that are not open.
+    fn bypassed(&self) -> Vec<Range<u32>> {
+        let ends = self.open.iter().map(|slot| u32::from(slot.0)).chain([self.table.count() as u32]);
+        let mut next = 0;
+        ends.filter_map(|open| {
+            let run = next..open;
+            next = open + 1;
+            (!run.is_empty()).then_some(run)
+        })
+        .collect()
     }
 
     /// Computes `Key::of_ipv4`.
@@ -208,16 +253,17 @@ fn finish_key(code: &mut Code) {
     fold(code, Some(FINISH_FACTORS[1]), KeyLow);
 }
 
-/// Scores each slot for the key, and leaves the best one in the accumulator: the first of those with the highest score.
-fn rendezvous(code: &mut Code, seeds: &[u64]) {
-    for (slot, seed) in (0..).zip(seeds) {
+/// Scores each of the slots for the key, and leaves the best one in the accumulator: the first of those with the highest score.
+fn rendezvous(code: &mut Code, slots: &[Slot], seeds: &[u64]) {
+    for (at, slot) in slots.iter().enumerate() {
+        let (slot, seed) = (u32::from(slot.0), &seeds[slot.index()]);
         code.load(KeyLow);
         code.with(Op::Xor, low(*seed));
         code.store(Low);
         code.load(KeyHigh);
         code.with(Op::Xor, high(*seed));
         finish(code);
-        if slot == 0 {
+        if at == 0 {
             code.store(BestHigh);
             keep(code, slot);
             continue;

@@ -41,7 +41,7 @@ const SLOTS: u64 = 1;
 pub struct SlotCountError(usize);
 
 /// The slots that keys are spread over: 0 to N - 1.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// What tells the slots apart: a hash of the slot's number. Never empty, at most `MAX_SLOTS`.
     seeds: Box<[u64]>,

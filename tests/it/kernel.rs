@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use haft::addr::{EndAddr, ListenAddr};
 use haft::config::Prefix;
-use haft::route::{MOST_RENDEZVOUS, Slot, Steering};
+use haft::route::{MOST_RENDEZVOUS, Slot, Steering, Table};
 use haft::sys::accept::{self, Accepted};
 use haft::sys::listen::Listener;
 use haft::sys::reuseport::{self, Program};
@@ -31,9 +31,16 @@ struct Group {
 impl Group {
     fn new(addr: &str, slots: usize, prefix: Prefix) -> Self {
         let steering = Steering::new(slots, prefix).expect("slots");
-        let program = Program::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)));
-        let listeners = reuseport::bind(&addr.parse().expect(addr), BACKLOG, slots, &program).expect("a group");
+        let listeners =
+            reuseport::bind(&addr.parse().expect(addr), BACKLOG, slots, &program(&steering)).expect("a group");
         Self { steering, listeners }
+    }
+
+    /// Steers past these slots from now on.
+    fn bypass(&mut self, bypassed: &[u16]) {
+        let table = Table::new(self.listeners.len()).expect("slots");
+        self.steering = Steering::among(table, WHOLE, |slot| bypassed.contains(&slot.0));
+        program(&self.steering).attach(&self.listeners[0]).expect("attach");
     }
 
     fn port(&self) -> u16 {
@@ -66,6 +73,10 @@ impl Group {
         }
         used
     }
+}
+
+fn program(steering: &Steering) -> Program {
+    Program::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
 }
 
 fn connect(from: IpAddr, to: SocketAddr) -> Socket {
@@ -103,6 +114,19 @@ fn many_slots_are_steered_to_with_the_longest_program_and_beyond_it() {
         let group = Group::new("127.0.0.1:0", slots, WHOLE);
         let used = group.assert_as_the_model(Ipv4Addr::LOCALHOST.into(), loopback(1500));
         assert_eq!(used, all(slots));
+    }
+}
+
+#[test]
+fn bypassed_slots_are_steered_past() {
+    for slots in [3, 16, MOST_RENDEZVOUS, 64] {
+        let mut group = Group::new("127.0.0.1:0", slots, WHOLE);
+        for bypassed in [&[0, 1][..], &[slots as u16 - 1], &[]] {
+            group.bypass(bypassed);
+            let used = group.assert_as_the_model(Ipv4Addr::LOCALHOST.into(), loopback(1500));
+            let rest = all(slots).into_iter().filter(|slot| !bypassed.contains(&(*slot as u16)));
+            assert_eq!(used, rest.collect());
+        }
     }
 }
 

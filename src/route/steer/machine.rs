@@ -3,6 +3,8 @@
 //! It has an accumulator, an index register and 16 words of memory (the kernel's Documentation/networking/filter.rst). The
 //! codes are those of `linux/bpf_common.h` and `linux/filter.h`, which no kernel will ever change.
 
+use std::ops::Range;
+
 /// An instruction as the kernel takes it (`struct sock_filter`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
@@ -35,6 +37,7 @@ pub(super) const A: u16 = 0x10;
 pub(super) const JA: u16 = 0x00;
 pub(super) const JEQ: u16 = 0x10;
 pub(super) const JGT: u16 = 0x20;
+pub(super) const JGE: u16 = 0x30;
 pub(super) const TAX: u16 = 0x00;
 pub(super) const TXA: u16 = 0x80;
 
@@ -168,6 +171,22 @@ impl Code {
         let at = self.add(JMP | JEQ | K, number);
         self.0[at].jf = 1;
         self.jump()
+    }
+
+    /// Jumps, as far as it may be, if the accumulator is one of these numbers, of which there is one at least.
+    pub(super) fn jump_if_in(&mut self, numbers: Range<u32>) -> Jump {
+        let at = self.add(JMP | JGE | K, numbers.start);
+        self.0[at].jf = 2;
+        let at = self.add(JMP | JGT | K, numbers.end - 1);
+        self.0[at].jt = 1;
+        self.jump()
+    }
+
+    /// Adds a number to the accumulator if that is `least` at least.
+    pub(super) fn add_if_at_least(&mut self, least: u32, number: u32) {
+        let at = self.add(JMP | JGE | K, least);
+        self.0[at].jf = 1;
+        self.with(Op::Add, number);
     }
 
     /// Jumps if the accumulator is over the index register; by at most 255 instructions.

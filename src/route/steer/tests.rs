@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::tests::{WHOLE, load_is_even, random_ipv4, random_ipv6_subnets, sequential_ipv6_hosts, strided_ipv4};
 use super::machine::{
-    A, ABS, ALU, B, IMM, JA, JEQ, JGT, JMP, K, LD, LDX, MEM, MISC, NETWORK_HEADER, RET, ST, TAX, TXA, W, X,
+    A, ABS, ALU, B, IMM, JA, JEQ, JGE, JGT, JMP, K, LD, LDX, MEM, MISC, NETWORK_HEADER, RET, ST, TAX, TXA, W, X,
 };
 use super::*;
 
@@ -66,6 +66,7 @@ fn run(program: &[Instruction], packet: &[u8]) -> u32 {
             _ if code == JMP | JA => at += k as usize,
             _ if code & !X == JMP | JEQ => at += usize::from(if a == operand { jt } else { jf }),
             _ if code & !X == JMP | JGT => at += usize::from(if a > operand { jt } else { jf }),
+            _ if code & !X == JMP | JGE => at += usize::from(if a >= operand { jt } else { jf }),
             _ if code & 0x07 == ALU => {
                 a = match code & 0xf0 {
                     0x00 => a.wrapping_add(operand),
@@ -99,13 +100,18 @@ fn steering(slots: usize, prefix: Prefix) -> Steering {
     Steering::new(slots, prefix).expect("a number of slots that is possible")
 }
 
+fn steering_past(slots: usize, prefix: Prefix, is_bypassed: impl Fn(Slot) -> bool) -> Steering {
+    Steering::among(Table::new(slots).expect("a number of slots that is possible"), prefix, is_bypassed)
+}
+
 #[test]
 fn every_program_fits_the_machine() {
     for slots in (1..=64).chain([100, 1000, 1024]) {
         for prefix in [WHOLE, Prefix { ipv4: 24, ipv6: 56 }, Prefix { ipv4: 0, ipv6: 0 }, Prefix { ipv4: 1, ipv6: 97 }]
         {
-            let program = steering(slots, prefix).program();
-            check(&program);
+            check(&steering(slots, prefix).program());
+            // As many runs as there can be.
+            check(&steering_past(slots, prefix, |slot| slot.0 % 2 == 1).program());
         }
     }
     // What it costs to be the same as hand-over, so that growth is noticed.
@@ -119,6 +125,33 @@ fn up_to_so_many_slots_the_kernel_chooses_as_hand_over_does() {
         for slots in [1, 2, 3, 16, MOST_RENDEZVOUS] {
             assert_eq!(steering(slots, WHOLE).slot_of(ip), table(slots).choose(Key::of_ip(ip, WHOLE)));
         }
+    }
+}
+
+#[test]
+fn the_clients_of_a_bypassed_slot_go_elsewhere_and_nobody_else_moves() {
+    for slots in [2, 5, 32, 33, 64] {
+        let (all, table) = (steering(slots, WHOLE), Table::new(slots).expect("a table"));
+        let gone = [Slot(1), Slot(slots as u16 - 1)];
+        let rest = steering_past(slots, WHOLE, |slot| gone.contains(&slot));
+        let mut from_there = Vec::new();
+        for ip in random_ipv4(5) {
+            let (before, after) = (all.slot_of(ip), rest.slot_of(ip));
+            assert!(!gone.contains(&after), "{slots} slots, {ip}");
+            if !gone.contains(&before) {
+                assert_eq!(before, after, "{slots} slots, {ip}");
+                continue;
+            }
+            from_there.push(after);
+            if slots <= MOST_RENDEZVOUS {
+                let mut order = table.order(Key::of_ip(ip, WHOLE));
+                assert_eq!(Some(after), order.find(|slot| !gone.contains(slot)), "{slots} slots, {ip}");
+            }
+        }
+        from_there.sort();
+        from_there.dedup();
+        assert!(slots > 5 || from_there.len() == rest.open.len(), "{slots} slots: {from_there:?}");
+        assert_eq!(steering_past(slots, WHOLE, |_| true), all, "if all are bypassed, none is");
     }
 }
 
@@ -179,7 +212,7 @@ fn scores_that_differ_in_the_lower_half_alone_are_told_apart() {
         let mut code = Code::new();
         let steering = steering(3, WHOLE);
         steering.ipv4_key(&mut code);
-        rendezvous(&mut code, &seeds);
+        rendezvous(&mut code, &steering.open, &seeds);
         code.return_accumulator();
         assert_eq!(run(&code.finished(), &packet(ip)), best, "{scores:?}");
     }
@@ -206,9 +239,10 @@ proptest! {
     fn the_program_computes_the_model(
         slots in prop_oneof![1..=16_usize, 17..=33_usize, 34..=1024_usize],
         prefix in prefixes(),
+        bypassed in prop_oneof![Just(0), any::<u64>(), Just(u64::MAX - 2)],
         clients in prop::collection::vec(addresses(), 1..64),
     ) {
-        let steering = steering(slots, prefix);
+        let steering = steering_past(slots, prefix, |slot| bypassed >> (slot.0 % 64) & 1 == 1);
         let program = steering.program();
         check(&program);
         for ip in clients {
