@@ -60,7 +60,8 @@ impl Config {
         let by_handover = [(
             takes_listeners,
             "dialect",
-            "a program that takes its listeners over (listen-fds) accepts by itself, so the kernel has to choose",
+            "a program that takes its listeners over (listen-fds) accepts by itself, so the kernel has to choose \
+             (--dispatch kernel)",
         )];
         let checks = match self.dispatch {
             DispatchBy::Kernel => &by_kernel[..],

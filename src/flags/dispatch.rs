@@ -10,8 +10,7 @@ pub(super) struct DispatchFlags {
     /// Who gives each connection to its worker: haft (handover), or the kernel, by the client's address (kernel)
     ///
     /// With kernel each worker has a listener of its own, to which the kernel steers its clients: haft does nothing for a
-    /// connection. Up to 32 workers a client's worker is the same either way. It is for --affinity ip and for TCP; the
-    /// number of workers cannot change while haft runs, nor can one be drained.
+    /// connection. Up to 32 workers a client's worker is the same either way. It is for --affinity ip and for TCP.
     #[arg(long, value_name = "handover|kernel", default_value = "handover")]
     pub(super) dispatch: DispatchBy,
 }

@@ -27,6 +27,11 @@ impl Budget {
         Self { descriptors, most: most(descriptors, workers) }
     }
 
+    /// So many more descriptors are taken for good.
+    pub fn lose(&mut self, descriptors: u64) {
+        self.descriptors = self.descriptors.saturating_sub(descriptors);
+    }
+
     /// There are so many workers now.
     pub fn adopt(&mut self, workers: usize) {
         self.most = most(self.descriptors, workers);

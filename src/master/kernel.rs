@@ -1,8 +1,9 @@
 //! Dispatch by the kernel: the groups of listeners, and what the master does for them.
 //!
 //! Each slot has one listener of each group, which its worker accepts from by itself; the kernel chooses the slot by the
-//! client's address. The master holds all of them for as long as it serves: were a member closed, the kernel would put
-//! another in its place. So a dead worker's queue lives on, and its replacement serves it.
+//! client's address, past those slots that are bypassed. The master holds all of them for as long as it serves: were a
+//! member closed, the kernel would put another in its place. So a dead worker's queue lives on, and its replacement serves
+//! it; a slot that is no more keeps its listeners, and nobody is steered to them.
 //!
 //! What remains to be done is for queues that nobody serves. From time to time the master looks how many wait:
 //!
@@ -21,9 +22,9 @@ use super::MasterError;
 use super::link::Link;
 use super::service::Service;
 use crate::addr::ListenAddr;
-use crate::config::{Config, Prefix};
+use crate::config::Config;
 use crate::lifecycle::pool::{Standing, WorkerId};
-use crate::route::{Slot, SlotCountError, Steering};
+use crate::route::{Slot, Steering};
 use crate::sys::accept;
 use crate::sys::listen::{ListenError, Listener};
 use crate::sys::poller::{Interest, Poller};
@@ -38,7 +39,8 @@ pub(super) const FIRST_GROUP_TOKEN: u64 = 1 << 48;
 /// The listeners of one address, one for each slot.
 #[derive(Debug)]
 pub struct Group {
-    listeners: Vec<Listener>,
+    /// By slot, of as many as there ever were.
+    listeners: Vec<Rc<Listener>>,
     backlog: u32,
 }
 
@@ -51,7 +53,17 @@ impl Group {
 
     /// The listener of a slot.
     pub fn of_slot(&self, slot: Slot) -> Option<&Listener> {
-        self.listeners.get(slot.index())
+        self.listeners.get(slot.index()).map(AsRef::as_ref)
+    }
+
+    /// The group as it is with listeners for so many slots, if they are more than it has.
+    fn grown(&self, slots: usize) -> Result<Option<Self>, ListenError> {
+        let more = slots.saturating_sub(self.listeners.len());
+        if more == 0 {
+            return Ok(None);
+        }
+        let new = reuseport::join(&self.listeners, self.backlog, more)?.into_iter().map(Rc::new);
+        Ok(Some(Self { listeners: self.listeners.iter().cloned().chain(new).collect(), backlog: self.backlog }))
     }
 
     /// The worker of a slot has called listen(2), which sets the length of the queue to what the program says: it is set
@@ -68,15 +80,19 @@ impl Group {
 #[derive(Debug)]
 pub struct Opener(RefCell<Steering>);
 
+fn program(steering: &Steering) -> Program {
+    Program::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+}
+
 impl Opener {
     fn program(&self) -> Program {
-        Program::new(self.0.borrow().program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+        program(&self.0.borrow())
     }
 
     /// Binds a listener for each slot.
     pub fn open(&self, addr: &ListenAddr, backlog: u32) -> Result<Rc<Group>, ListenError> {
         let listeners = reuseport::bind(addr, backlog, self.0.borrow().slots(), &self.program())?;
-        Ok(Rc::new(Group { listeners, backlog }))
+        Ok(Rc::new(Group { listeners: listeners.into_iter().map(Rc::new).collect(), backlog }))
     }
 }
 
@@ -191,7 +207,7 @@ impl Kernel {
     pub fn places(&self) -> impl Iterator<Item = (Place, &Listener)> {
         self.groups.iter().flat_map(|(number, watched)| {
             let slots = (0..).map(Slot).zip(&watched.group.listeners);
-            slots.map(|(slot, listener)| (Place { number: *number, slot }, listener))
+            slots.map(|(slot, listener)| (Place { number: *number, slot }, listener.as_ref()))
         })
     }
 
@@ -201,17 +217,41 @@ impl Kernel {
         listeners.filter_map(|listener| accept::waiting(listener.as_fd())).sum()
     }
 
-    /// Steers by another part of the address from now on.
-    pub fn steer_by(&mut self, prefix: Prefix) -> Result<(), SlotCountError> {
-        let steering = Steering::new(self.opener.0.borrow().slots(), prefix)?;
-        *self.opener.0.borrow_mut() = steering;
+    /// Opens listeners for all slots of this steering in each group. Nobody is steered to them yet.
+    ///
+    /// Yields how many. `changed` is told of each group that is another one then.
+    pub fn grow(
+        &mut self,
+        steering: &Steering,
+        mut changed: impl FnMut(&Rc<Group>, &Rc<Group>),
+    ) -> Result<usize, ListenError> {
+        let (slots, program) = (steering.slots(), program(steering));
+        let mut more = 0;
+        for watched in self.groups.values_mut() {
+            let addr = watched.group.addr();
+            let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
+            program.try_out().map_err(refused)?;
+            let Some(grown) = watched.group.grown(slots)?.map(Rc::new) else { continue };
+            more += grown.listeners.len() - watched.group.listeners.len();
+            watched.queues.resize(grown.listeners.len(), Queue::default());
+            changed(&watched.group, &grown);
+            watched.group = grown;
+        }
+        Ok(more)
+    }
+
+    /// Steers like this from now on.
+    pub fn steer(&mut self, steering: Steering) {
+        if *self.opener.0.borrow() == steering {
+            return;
+        }
+        self.opener.0.replace(steering);
         let program = self.opener.program();
         for watched in self.groups.values() {
-            if let Err(error) = program.attach(&watched.group.listeners[0]) {
+            if let Err(error) = program.attach(watched.group.listeners[0].as_ref()) {
                 tracing::error!(addr = %watched.group.addr(), %error, "the kernel goes on to steer as before");
             }
         }
-        Ok(())
     }
 
     /// The listener of a queue that the master accepts from.
@@ -248,7 +288,7 @@ impl Kernel {
                 let place = Place { number: *number, slot };
                 let length = accept::waiting(listener.as_fd()).unwrap_or(0);
                 queue.note(length, now);
-                match service.dispatch.served_by(place.number, slot) {
+                match service.served_by(place.number, slot) {
                     Some(worker) => {
                         queue.unserved_since = None;
                         queue.set_open(false, listener, place, poller);
@@ -263,8 +303,9 @@ impl Kernel {
                     None => {
                         let since = *queue.unserved_since.get_or_insert(now);
                         let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
-                        let is_bypassed = service.dispatch.standing(slot) == Standing::Bypassed;
-                        let rescue = may_accept && (is_late || is_bypassed) && service.dispatch.can_rescue(slot);
+                        // Past such a slot we steer: only who came before waits there.
+                        let is_left = length > 0 && service.dispatch.standing(slot) == Standing::Bypassed;
+                        let rescue = may_accept && (is_late || is_left) && service.can_empty(slot);
                         queue.set_open(rescue, listener, place, poller);
                     }
                 }
@@ -276,9 +317,8 @@ impl Kernel {
 
 impl Watched {
     fn shut(self, poller: &Poller) {
-        for (queue, listener) in self.queues.iter().zip(&self.group.listeners).filter(|(queue, _)| queue.open) {
-            debug_assert!(queue.open);
-            poller.remove(listener).ok();
+        for (_, listener) in self.queues.iter().zip(&self.group.listeners).filter(|(queue, _)| queue.open) {
+            poller.remove(listener.as_ref()).ok();
         }
     }
 }

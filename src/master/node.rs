@@ -218,6 +218,12 @@ impl NodeDesk {
         groups.for_each(|group| group.restore_backlog(slot));
     }
 
+    /// A group has more listeners now.
+    pub fn regroup(&mut self, before: &Rc<Group>, after: &Rc<Group>) {
+        let same = self.groups.values_mut().filter(|group| Rc::ptr_eq(group, before));
+        same.for_each(|group| *group = Rc::clone(after));
+    }
+
     /// The listeners are the workers' alone.
     pub fn forget_groups(&mut self) {
         self.groups.clear();

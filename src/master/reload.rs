@@ -9,7 +9,7 @@ use super::{Master, MasterError, Phase};
 use crate::admin::{Denied, ReloadState, ReloadStatus};
 use crate::config::{Config, MAX_WORKERS, Program, Sessions};
 use crate::lifecycle::pool::Event;
-use crate::route::Slot;
+use crate::route::{Slot, Steering};
 
 /// Reads the flags and the file again.
 pub type Reread = fn() -> Result<Config, String>;
@@ -22,13 +22,6 @@ const RELOADABLE: [&str; 29] = [
     "drain-timeout", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
-
-/// A place in a group is a listener that was opened with it, and none may be closed.
-const FIXED_SLOTS: &str = "with --dispatch kernel the number of workers is fixed while haft runs: the kernel chooses among \
-    listeners of which none may come or go; restart haft with another --workers";
-/// A worker cannot be told to accept nothing for a while.
-const NOT_DRAINED: &str = "with --dispatch kernel a slot cannot be drained: its worker accepts by itself; use --dispatch \
-    handover";
 
 /// The configuration that is in force, and what became of the wish for another.
 #[derive(Debug)]
@@ -97,9 +90,8 @@ impl Master {
         let config = (self.changes.reread)().map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
         let differing = self.changes.config.differences(&config);
-        let stays = |key: &&str| !RELOADABLE.contains(key) || (self.kernel.is_some() && *key == "workers");
-        let fixed: Vec<&str> = differing.into_iter().filter(stays).collect();
-        let slots_afterwards = if self.kernel.is_some() { self.changes.config.workers } else { config.workers };
+        let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
+        let slots_afterwards = config.workers;
         let config = self.changes.taking_from(config);
         if let Some(wish) = config.contradiction() {
             return Err(wrong(format!("{}: --dispatch is {}, and {}", wish.key, config.dispatch, wish.why)));
@@ -109,9 +101,6 @@ impl Master {
             return Err(wrong("Node workers and others speak different dialects: that takes a restart".to_owned()));
         }
 
-        if let Some(kernel) = &mut self.kernel {
-            kernel.steer_by(config.prefix).map_err(|error| wrong(error.to_string()))?;
-        }
         self.service.adopt(&config);
         self.doors.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
@@ -184,9 +173,6 @@ impl Master {
     pub(super) fn scale(&mut self, slots: usize) -> Result<String, Denied> {
         self.must_serve()?;
         let before = self.service.pool.wanted();
-        if self.kernel.is_some() && slots != before {
-            return Err(Denied::Impossible(FIXED_SLOTS.to_owned()));
-        }
         if !(1..=MAX_WORKERS).contains(&slots) {
             return Err(Denied::Impossible(format!("there cannot be {slots} workers: from 1 to {MAX_WORKERS}")));
         }
@@ -200,17 +186,25 @@ impl Master {
         let config = Config { workers: slots, ..self.changes.config.clone() };
         let limit = self.about.descriptor_limit;
         config.check_descriptors(limit).map_err(|error| Denied::Impossible(error.to_string()))?;
+        self.grow_groups(&config).map_err(Denied::Impossible)?;
         self.service.observe(Event::Scale(slots), Instant::now());
         self.count_workers();
         Ok(format!("from {before} to {slots} workers"))
     }
 
+    /// Where the kernel assigns, the new slots need listeners.
+    fn grow_groups(&mut self, config: &Config) -> Result<(), String> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let steering = Steering::new(config.workers, config.prefix).map_err(|error| error.to_string())?;
+        let desk = &mut self.service.dispatch.node;
+        let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
+        self.budget.lose(kernel.grow(&steering, regroup).map_err(|error| error.to_string())? as u64);
+        Ok(())
+    }
+
     /// Takes a slot out: no new client comes to it.
     pub(super) fn drain(&mut self, slot: usize) -> Result<String, Denied> {
         let slot = self.known(slot)?;
-        if self.kernel.is_some() {
-            return Err(Denied::Impossible(NOT_DRAINED.to_owned()));
-        }
         if self.service.pool.is_drained(slot) {
             return Ok(format!("slot {slot} is drained already"));
         }

@@ -9,6 +9,7 @@ use super::{Master, MasterError, Phase};
 use crate::admin::{
     Change, ControlCounts, ControlRequest, ExitStatus, Routing, SlotState as Shown, SlotStatus, Snapshot,
 };
+use crate::config::DispatchBy;
 use crate::lifecycle::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;
@@ -54,8 +55,12 @@ impl Master {
     /// One line of totals.
     pub(super) fn summary(&self) -> String {
         let ledger = &self.service.dispatch.ledger;
+        let in_place_of_whom = match self.changes.config.dispatch {
+            DispatchBy::Handover => "",
+            DispatchBy::Kernel => " in place of the workers, which accept by themselves",
+        };
         format!(
-            "accepted {}, delivered {}, refused {}",
+            "accepted {}, delivered {}, refused {}{in_place_of_whom}",
             ledger.accepted(),
             ledger.delivered().iter().sum::<u64>(),
             ledger.refused().map(|(_, count)| count).sum::<u64>()

@@ -3,11 +3,15 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
+
 use super::error::While;
 use super::kernel::{Kernel, LOOK, Place};
-use super::{Master, MasterError};
+use super::link::Link;
+use super::{Master, MasterError, Phase};
 use crate::addr::EndAddr;
 use crate::config::DispatchBy;
+use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::sys::accept::{self, Accepted};
 use crate::sys::listen::Listener;
@@ -38,8 +42,40 @@ impl Master {
         for worker in asked {
             self.service.ping(worker, now);
         }
+        self.tell_late(now);
         self.service.send(now);
         self.perform()
+    }
+
+    /// Tells a worker to finish, by a signal. One that takes no connections from us, and whose slot is no more, is told
+    /// when it has accepted those who wait there, since nobody else could.
+    pub(super) fn terminate(&mut self, worker: WorkerId, now: Instant) {
+        if self.has_last_clients(worker) {
+            let until = now + self.changes.config.hold_timeout;
+            self.supervisor.told_later.entry(worker).or_insert(until);
+        } else {
+            self.supervisor.crew.signal(worker, Signal::SIGTERM);
+        }
+    }
+
+    fn has_last_clients(&self, worker: WorkerId) -> bool {
+        let Some(kernel) = self.kernel.as_ref().filter(|_| self.phase == Phase::Serving) else { return false };
+        let is_last = |link: &&Link| {
+            link.worker == worker && !link.takes_connections() && link.slot.index() >= self.service.pool.wanted()
+        };
+        self.service.dispatch.links().find(is_last).is_some_and(|link| kernel.waiting(link.slot) > 0)
+    }
+
+    /// Tells those to finish who were to be told later.
+    fn tell_late(&mut self, now: Instant) {
+        let later = std::mem::take(&mut self.supervisor.told_later);
+        for (worker, until) in later {
+            if now < until && self.has_last_clients(worker) {
+                self.supervisor.told_later.insert(worker, until);
+            } else {
+                self.supervisor.crew.signal(worker, Signal::SIGTERM);
+            }
+        }
     }
 
     /// Takes some of those who wait in a queue that nobody serves, for other slots.
@@ -49,8 +85,8 @@ impl Master {
         let Some(listener) = kernel.open_listener(place) else { return Ok(()) };
         let dispatch = &self.service.dispatch;
         let most = self.budget.room(dispatch.ledger.outstanding());
-        let is_served = dispatch.served_by(place.number, place.slot).is_some();
-        if is_served || most == 0 || !dispatch.can_rescue(place.slot) {
+        let is_served = self.service.served_by(place.number, place.slot).is_some();
+        if is_served || most == 0 || !self.service.can_empty(place.slot) {
             kernel.shut(place, &self.poller);
             return Ok(());
         }
@@ -92,6 +128,7 @@ impl Master {
         if let Some(mut kernel) = self.kernel.take() {
             kernel.close(&self.poller);
         }
+        self.tell_late(Instant::now());
         if let Some(desk) = &mut self.service.dispatch.node {
             desk.forget_groups();
         }
@@ -127,7 +164,7 @@ impl Master {
         if is_better && as_kernel.contradiction().is_none() {
             tracing::info!(
                 "with --dispatch kernel the kernel would choose the worker, the same one for each client, and haft would do \
-                 nothing for a connection; the number of workers is then fixed while haft runs"
+                 nothing for a connection"
             );
         }
     }

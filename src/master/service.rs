@@ -176,6 +176,17 @@ impl Service {
         grown.into_iter().for_each(|slot| self.mark(slot));
     }
 
+    /// The worker that takes what comes to a slot at this listener, where workers accept by themselves.
+    pub fn served_by(&self, listener: u32, slot: Slot) -> Option<WorkerId> {
+        self.pool.accepting(slot).filter(|worker| self.dispatch.has_server(*worker, listener))
+    }
+
+    /// Whether those who wait in the slot's queues are to be let in by the master: others can take them, or nobody ever
+    /// will.
+    pub fn can_empty(&self, slot: Slot) -> bool {
+        self.dispatch.can_rescue(slot) || self.pool.is_abandoned(slot)
+    }
+
     /// Asks a worker to say something, unless it was asked already.
     pub fn ping(&mut self, worker: WorkerId, now: Instant) {
         if let Some(Err(error)) = self.dispatch.link(worker).map(|link| link.ping(now)) {

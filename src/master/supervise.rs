@@ -40,6 +40,8 @@ pub struct Supervisor {
     preload: Option<Preload>,
     /// How the last worker ended, and whether it had written anything.
     pub(super) last_words: (String, bool),
+    /// Who is told to finish when nobody waits for it any more, or then at the latest.
+    pub(super) told_later: BTreeMap<WorkerId, Instant>,
 }
 
 /// What became of the earlier workers of a slot.
@@ -62,6 +64,7 @@ impl Supervisor {
             oom: OomWatch::new(),
             preload: None,
             last_words: Default::default(),
+            told_later: BTreeMap::new(),
         };
         (supervisor, exits)
     }
@@ -86,7 +89,12 @@ fn ensure(preload: &mut Option<Preload>) {
 impl Master {
     /// Does all that is to be done to the world, and then waits for it as it now is.
     pub(super) fn perform(&mut self) -> Result<(), MasterError> {
-        while let Some(effect) = self.service.next_effect() {
+        loop {
+            // First, so that nobody new comes to a worker that is then told to finish.
+            if let Some(kernel) = &mut self.kernel {
+                kernel.steer(self.service.dispatch.steering());
+            }
+            let Some(effect) = self.service.next_effect() else { break };
             match effect {
                 Effect::Ready(worker) => self.worker_ready(worker)?,
                 Effect::Act(action) => self.act(action)?,
@@ -100,7 +108,7 @@ impl Master {
     fn act(&mut self, action: Action) -> Result<(), MasterError> {
         match action {
             Action::Start { slot, worker, generation } => self.start(slot, worker, generation)?,
-            Action::Terminate(worker) => self.supervisor.crew.signal(worker, Signal::SIGTERM),
+            Action::Terminate(worker) => self.terminate(worker, Instant::now()),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
             Action::NotReadyInTime(worker) => {
                 let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());

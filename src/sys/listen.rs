@@ -43,6 +43,12 @@ pub enum ListenError {
     /// One listener for each slot cannot share a Unix socket: SO_REUSEPORT is for TCP and UDP (socket(7)).
     #[error("{0}: the kernel cannot choose a worker on a Unix socket; use a port, or --dispatch handover")]
     Undivided(ListenAddr),
+    /// Who else listens there would be among those whom the kernel chooses from.
+    #[error(
+        "{0}: another process listens there, too (`ss -ltnp` shows it), so it cannot be known where the kernel would put \
+         more listeners; stop it"
+    )]
+    Shared(ListenAddr),
     /// The kernel does not take the program by which it is to choose a worker: ENOMEM where it is too long.
     #[error(
         "{addr}: the kernel does not take a program of {len} instructions by which it would choose a worker: {source}; \
@@ -92,7 +98,7 @@ impl ListenError {
     /// The kernel's number for this error, positive.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::PortInUse(_) | Self::PathLive(_) | Self::PathOccupied(_) => libc::EADDRINUSE,
+            Self::PortInUse(_) | Self::PathLive(_) | Self::PathOccupied(_) | Self::Shared(_) => libc::EADDRINUSE,
             Self::PortPermission(_) => libc::EACCES,
             Self::NotOurs(_) => libc::EADDRNOTAVAIL,
             Self::Undivided(_) => libc::EOPNOTSUPP,
@@ -247,7 +253,7 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn tcp_error(addr: &ListenAddr, source: io::Error) -> ListenError {
+pub(super) fn tcp_error(addr: &ListenAddr, source: io::Error) -> ListenError {
     let addr = addr.clone();
     match source.raw_os_error() {
         Some(libc::EADDRINUSE) => ListenError::PortInUse(addr),

@@ -20,4 +20,5 @@ pub mod poller;
 pub mod process;
 pub mod reuseport;
 pub mod scm;
+mod sharing;
 pub mod terminal;

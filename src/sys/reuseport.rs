@@ -11,14 +11,17 @@
 //! * Who joins later comes behind our members, where the program never points.
 //! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must not
 //!   be closed before all are: the caller keeps them all.
+//! * More members can [`join`] as long as nobody else has: behind a stranger their places would not be known.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{SockFilter, SockRef};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
-use super::listen::{ListenError, Listener, at_candidates, bound_to, tcp_socket};
+use super::listen::{ListenError, Listener, at_candidates, bound_to, tcp_error, tcp_socket};
+use super::sharing;
 use crate::addr::ListenAddr;
 
 /// A program for the kernel, in classic BPF. It returns the place of a member, from 0.
@@ -40,6 +43,15 @@ impl Program {
     /// Whether it has none, which the kernel refuses.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether the kernel takes it: tries with a socket that is bound nowhere.
+    ///
+    /// An error is that of [`Program::attach`].
+    pub fn try_out(&self) -> io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_port(true)?;
+        self.attach(&socket)
     }
 
     /// Makes it the program of the member's whole group. The kernel copies it.
@@ -75,18 +87,48 @@ pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) 
             return Ok((Err(source), bound));
         }
         first.listen(backlog)?;
-        let mut sockets = vec![first];
-        while sockets.len() < members {
-            let next = tcp_socket(addr, bound)?;
-            next.set_reuse_port(true)?;
-            next.bind(&bound.into())?;
-            next.listen(backlog)?;
-            sockets.push(next);
-        }
-        Ok((Ok(sockets), bound))
+        let others = (1..members).map(|_| member(addr, bound, backlog)).collect::<io::Result<Vec<_>>>()?;
+        Ok((Ok(std::iter::once(first).chain(others).collect::<Vec<_>>()), bound))
     })?;
     let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
     Ok(sockets.map_err(refused)?.into_iter().map(|socket| Listener::tcp(socket, addr, bound)).collect())
+}
+
+/// Binds so many more listeners of a group of which `members` are all. They come behind those, in the order of their
+/// places.
+///
+/// # Errors
+/// As [`Listener::bind`], and where somebody else is in the group.
+pub fn join(members: &[impl AsRef<Listener>], backlog: u32, more: usize) -> Result<Vec<Listener>, ListenError> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    let Some(first) = members.first().map(AsRef::as_ref) else { return Ok(Vec::new()) };
+    let addr = first.addr();
+    let alone = |new: &[Socket]| match sharing::strangers(
+        members.iter().map(|it| it.as_ref().as_fd()).chain(new.iter().map(AsFd::as_fd)),
+    ) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(ListenError::Shared(addr.clone())),
+        Err(source) => Err(ListenError::Other { addr: addr.clone(), source }),
+    };
+    alone(&[])?;
+    let joined = || {
+        let bound = SockRef::from(&first.as_fd()).local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        let sockets = (0..more).map(|_| member(addr, bound, backlog)).collect::<io::Result<Vec<_>>>()?;
+        Ok((sockets, bound))
+    };
+    let (sockets, bound) = joined().map_err(|error| tcp_error(addr, error))?;
+    // Who came meanwhile may stand among them. They are the last ones, so closing them moves none of ours.
+    alone(&sockets)?;
+    Ok(sockets.into_iter().map(|socket| Listener::tcp(socket, addr, bound)).collect())
+}
+
+/// A further member of the group at `bound`, which was bound for those who asked for `asked`.
+fn member(asked: &ListenAddr, bound: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    let member = tcp_socket(asked, bound)?;
+    member.set_reuse_port(true)?;
+    member.bind(&bound.into())?;
+    member.listen(backlog)?;
+    Ok(member)
 }
 
 /// Sets the length of the accept queue anew. Who else has the listener may have set it by listen(2), which changes
@@ -108,8 +150,8 @@ pub fn let_nobody_in(listener: BorrowedFd<'_>) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sys::accept::{self, Accepted};
-    use socket2::Socket;
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream};
+    use std::rc::Rc;
 
     /// Always this place.
     fn to(place: u32) -> Program {
@@ -150,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_address_that_somebody_has_is_in_use_even_if_he_would_share_it() {
-        let sharing = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        let sharing = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         sharing.set_reuse_port(true).expect("option");
         sharing.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
         sharing.listen(1).expect("listen");
@@ -166,7 +208,7 @@ mod tests {
     #[test]
     fn who_joins_later_gets_nobody() {
         let ours = group("127.0.0.1:0", 2, &to(1)).expect("a group");
-        let late = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        let late = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         late.set_reuse_port(true).expect("option");
         late.bind(&address(&ours[0]).into()).expect("bind");
         late.listen(16).expect("listen");
@@ -175,10 +217,37 @@ mod tests {
     }
 
     #[test]
+    fn more_can_join_behind_the_others_unless_a_stranger_has() {
+        for text in ["127.0.0.1:0", "[::1]:0", "0"] {
+            let mut ours: Vec<Rc<Listener>> =
+                group(text, 2, &to(0)).expect("a group").into_iter().map(Rc::new).collect();
+            let new = join(&ours, 16, 2).expect("nobody else is there");
+            assert!(new.iter().all(|listener| listener.addr() == ours[0].addr()), "{text}");
+            ours.extend(new.into_iter().map(Rc::new));
+            to(3).attach(&ours[0]).expect("attach");
+            let _client = TcpStream::connect(address(&ours[0])).expect("connect");
+            let waiting: Vec<_> = ours.iter().map(|listener| accept::waiting(listener.as_fd())).collect();
+            assert_eq!(waiting, [Some(0), Some(0), Some(0), Some(1)], "{text}");
+        }
+        let ours: Vec<Rc<Listener>> =
+            group("127.0.0.1:0", 1, &to(0)).expect("a group").into_iter().map(Rc::new).collect();
+        let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        stranger.set_reuse_port(true).expect("option");
+        stranger.bind(&address(&ours[0]).into()).expect("bind");
+        stranger.listen(16).expect("listen");
+        let message = join(&ours, 16, 1).expect_err("refused").to_string();
+        assert!(message.contains("another process listens there, too"), "{message}");
+        drop(stranger);
+        join(&ours, 16, 1).expect("alone again");
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_the_cure() {
         let message = group("unix:/nowhere", 2, &to(0)).expect_err("refused").to_string();
         assert!(message.contains("on a Unix socket") && message.contains("--dispatch handover"), "{message}");
         let too_long = Program::new(vec![((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0); 4097]);
+        assert_eq!(too_long.try_out().expect_err("refused").kind(), io::ErrorKind::InvalidInput);
+        to(0).try_out().expect("taken");
         let message = group("127.0.0.1:0", 2, &too_long).expect_err("refused").to_string();
         assert!(message.contains("4097 instructions") && message.contains("optmem_max"), "{message}");
     }
@@ -192,7 +261,7 @@ mod tests {
         let _clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address(&group[0])).expect("connect")).collect();
         assert_eq!(waiting(&group), [4]);
         let_nobody_in(group[0].as_fd()).expect("filter");
-        let late = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+        let late = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         late.set_nonblocking(true).expect("non-blocking");
         let started = late.connect(&address(&group[0]).into()).expect_err("under way");
         assert_eq!(started.raw_os_error(), Some(libc::EINPROGRESS));

@@ -17,6 +17,7 @@ mod hold;
 mod hostile;
 mod kernel;
 mod kernel_queues;
+mod kernel_slots;
 mod leaks;
 mod library;
 mod lingering;

@@ -69,6 +69,17 @@ impl Pool {
         }
     }
 
+    /// The worker that accepts what comes to the slot, where workers accept by themselves: that of a drained slot, too.
+    pub fn accepting(&self, slot: Slot) -> Option<WorkerId> {
+        let worker = self.incumbent(slot)?;
+        (worker.state == State::Ready { hung: false }).then_some(worker.id)
+    }
+
+    /// Whether the slot is no more, and has no worker left.
+    pub fn is_abandoned(&self, slot: Slot) -> bool {
+        slot.index() >= self.wanted && self.in_slot(slot).next().is_none()
+    }
+
     /// The worker that fills the slot, or, if none does, the last of those that leave it.
     pub fn worker(&self, slot: Slot, now: Time) -> Option<About> {
         let worker = self.incumbent(slot).or_else(|| self.in_slot(slot).last())?;

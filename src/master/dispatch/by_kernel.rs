@@ -3,7 +3,7 @@
 use super::{Connection, Dispatch, Link, NodeDesk, Place, Refusal};
 use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::master::ledger::Way;
-use crate::route::Slot;
+use crate::route::{Slot, Steering};
 
 impl Dispatch {
     /// Takes in a connection that belongs to this slot, and yields the slot whose queue has grown, unless it was refused.
@@ -17,6 +17,10 @@ impl Dispatch {
     /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].
     pub fn rescue(&mut self, connection: Connection, from: Slot) -> Option<Slot> {
         self.ledger.accept();
+        if !self.can_rescue(from) {
+            self.ledger.refuse(connection, Refusal::NoWorker);
+            return None;
+        }
         self.ledger.rescued += 1;
         self.ledger.routed[Way::Address as usize] += 1;
         let now = connection.accepted;
@@ -29,16 +33,20 @@ impl Dispatch {
         self.table.slots().any(|slot| slot != from && self.serving(slot).is_some_and(takes))
     }
 
-    /// The worker that takes what comes to a slot at this listener.
-    pub fn served_by(&self, listener: u32, slot: Slot) -> Option<WorkerId> {
-        let worker = self.serving(slot)?;
+    /// Whether the worker takes what comes to its slot at this listener.
+    pub fn has_server(&self, worker: WorkerId, listener: u32) -> bool {
         let has_server =
             |desk: &NodeDesk| desk.server_of(listener).is_some_and(|it| desk.key_for(worker, it).is_some());
-        self.node.as_ref().is_none_or(has_server).then_some(worker)
+        self.node.as_ref().is_none_or(has_server)
     }
 
     /// What a slot is to its clients.
     pub fn standing(&self, slot: Slot) -> Standing {
         self.standings[slot.index()]
+    }
+
+    /// How the kernel is to choose: as we would.
+    pub fn steering(&self) -> Steering {
+        Steering::among(self.table.clone(), self.prefix, |slot| self.standing(slot) == Standing::Bypassed)
     }
 }

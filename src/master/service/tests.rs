@@ -207,7 +207,7 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
     assert_eq!((rig.service.dispatch.ledger.hung, rig.service.depends_on_time()), (0, true));
     rig.pass(TICK * 2);
     assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (1, Standing::Bypassed));
-    assert_eq!(rig.service.dispatch.served_by(0, Slot(0)), None);
+    assert_eq!(rig.service.served_by(0, Slot(0)), None);
     for host in 0..30 {
         let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
         let key = rig.service.dispatch.key(&client);
@@ -226,7 +226,7 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
     rig.workers[0].send(FromWorker::Taken { below: 0, limit: 1000, open: 0 }).expect("send");
     rig.service.hear(WorkerId(1), rig.now);
     assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
-    assert_eq!(rig.service.dispatch.served_by(0, Slot(0)), Some(WorkerId(1)));
+    assert_eq!(rig.service.served_by(0, Slot(0)), Some(WorkerId(1)));
 }
 
 #[test]

@@ -1,0 +1,220 @@
+//! Slots that come, go and are left alone while the kernel steers: it goes by what each is to its clients, as hand-over
+//! does.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+
+use crate::harness::{Client, Haft, Setup, addresses_of, eventually, order_of, signal, slot_of};
+use crate::kernel_queues::{node, pids};
+
+const KERNEL: [&str; 2] = ["--dispatch", "kernel"];
+const LISTEN_FDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/listen_fds.py");
+
+fn setup(flags: &[&str]) -> Setup {
+    Setup::new(&[&KERNEL, flags].concat())
+}
+
+/// Workers that take no connections from the master.
+fn listen_fds(flags: &[&str]) -> Setup {
+    setup(&[&["--dialect", "listen-fds"], flags].concat()).command(&["python3", "-S", "-E", LISTEN_FDS, "{dir}"])
+}
+
+/// Who serves each of these clients.
+fn served(haft: &Haft, clients: u8) -> BTreeMap<Ipv4Addr, usize> {
+    let ask = |from: Ipv4Addr| (from, Client::asking(haft, from).receive().expect("an answer").slot);
+    (1..=clients).map(|n| ask(Ipv4Addr::new(127, 0, 9, n))).collect()
+}
+
+/// Asserts that each is served by the slot that hand-over would choose.
+fn assert_as_by_hand_over(haft: &Haft, slots: usize) {
+    for (from, slot) in served(haft, 60) {
+        assert_eq!(slot, slot_of(from, slots), "{from}, {slots} slots");
+    }
+}
+
+fn scale(haft: &mut Haft, slots: usize) {
+    let (code, text) = haft.post(&format!("/scale?workers={slots}"));
+    assert_eq!(code, 202, "{text}");
+    haft.wait("so many slots, all ready", |status| status.slots().count() == slots && status.all_ready());
+}
+
+#[test]
+fn more_and_fewer_workers_take_the_clients_that_hand_over_would_give_them() {
+    for mut haft in [setup(&["-w", "3"]).start_all(), listen_fds(&["-w", "3"]).start_all()] {
+        assert_as_by_hand_over(&haft, 3);
+        haft.signal(Signal::SIGTTIN);
+        haft.log().line_with("SIGTTIN: from 3 to 4 workers");
+        haft.wait("it is there", |status| status.slots().count() == 4 && status.all_ready());
+        assert_as_by_hand_over(&haft, 4);
+        for slots in [7, 2, 5, 1, 3] {
+            scale(&mut haft, slots);
+            assert_as_by_hand_over(&haft, slots);
+        }
+        let status = haft.wait("the others are gone", |status| status.of_each("draining_workers") == [0; 3]);
+        assert_eq!((status.accepted(), status.refused_in_all()), (0, 0), "the master had no part in it");
+        assert_eq!(status.of_each("respawned"), [0; 3]);
+        haft.stop();
+    }
+}
+
+#[test]
+fn servers_of_node_programs_get_listeners_for_new_slots() {
+    let mut haft = node(&["-w", "2"]);
+    for slots in [4, 1, 3] {
+        scale(&mut haft, slots);
+        let status = haft.status();
+        for slot in 0..slots {
+            let pid = status.pid(slot).expect("a worker");
+            let clients = addresses_of(slot, slots).take(5).map(|from| Client::asking(&haft, from)).collect();
+            assert_eq!(pids(clients), [pid; 5], "{slots} slots");
+        }
+    }
+    assert_eq!(haft.status().accepted(), 0);
+    haft.stop();
+}
+
+#[test]
+fn a_new_slot_gets_nobody_before_it_is_ready() {
+    let setup = setup(&["-w", "2", "--hold-timeout", "1h"]).mode("gate");
+    (1..=2).for_each(|worker| setup.open_gate(&format!("gate-{worker}")));
+    let mut haft = setup.start_all();
+    let movers: Vec<Ipv4Addr> = addresses_of(2, 3).take(5).collect();
+    let mut open: Vec<Client> = movers.iter().map(|from| Client::asking(&haft, *from)).collect();
+    let before: Vec<u32> = open.iter_mut().map(|client| client.receive().expect("an answer").pid).collect();
+    assert_eq!(haft.post("/scale?workers=3").0, 202);
+    haft.wait("it starts", |status| status.slots().count() == 3 && status.state(2) == "starting");
+    for from in &movers {
+        assert_eq!(Client::asking(&haft, *from).receive().expect("nobody waits").slot, slot_of(*from, 2));
+    }
+    haft.open_gate("gate-3");
+    haft.wait("it is ready", |status| status.all_ready());
+    for from in &movers {
+        assert_eq!(Client::asking(&haft, *from).receive().expect("an answer").slot, 2);
+    }
+    let after: Vec<u32> = open.iter_mut().map(|client| client.ask("/").expect("still open").pid).collect();
+    assert_eq!(before, after);
+    assert_eq!(haft.status().accepted(), 0);
+    haft.stop();
+}
+
+#[test]
+fn a_drained_slot_is_steered_past_and_its_worker_keeps_what_it_has() {
+    for mut haft in [setup(&["-w", "3"]).start_all(), listen_fds(&["-w", "3"]).start_all()] {
+        let clients: Vec<Ipv4Addr> = addresses_of(1, 3).take(20).collect();
+        let mut busy = Client::half_asking(&haft, clients[0]);
+        // Behind it in the same queue: when it is answered the other one was accepted.
+        assert_eq!(Client::asking(&haft, clients[1]).receive().expect("an answer").slot, 1);
+        assert_eq!(haft.post("/drain?slot=1").0, 200);
+        haft.wait("it is drained", |status| status.is(1, "drained"));
+        for from in &clients {
+            let answer = Client::asking(&haft, *from).receive().expect("an answer");
+            assert_eq!(answer.slot, order_of(*from, 3)[1], "{from}");
+        }
+        busy.write(b"\r\n").expect("the other half");
+        assert_eq!(busy.receive().expect("an answer").slot, 1);
+        assert_eq!(haft.post("/undrain?slot=1").0, 200);
+        haft.wait("it takes them again", |status| !status.is(1, "drained"));
+        assert_as_by_hand_over(&haft, 3);
+        assert_eq!(haft.status().accepted(), 0);
+        haft.stop();
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_is_steered_past() {
+    let mut haft = setup(&["-w", "3", "--hold-timeout", "1h", "--hang-timeout", "300ms"]).start_all();
+    let stopped = haft.stop_worker(0);
+    let clients: Vec<Ipv4Addr> = addresses_of(0, 3).take(20).collect();
+    let first = Client::asking(&haft, clients[0]).receive().expect("an answer");
+    assert_eq!(first.slot, order_of(clients[0], 3)[1], "who waited there was handed to another");
+    haft.wait("it hangs", |status| status.is(0, "hung") && status.in_flight() == 0);
+    for from in &clients {
+        assert_eq!(Client::asking(&haft, *from).receive().expect("an answer").slot, order_of(*from, 3)[1], "{from}");
+    }
+    assert_eq!(haft.status().accepted(), 1, "those did not come through the master");
+    signal(stopped, Signal::SIGCONT);
+    haft.wait("it is taken in again", |status| !status.is(0, "hung"));
+    assert_as_by_hand_over(&haft, 3);
+    haft.stop();
+}
+
+#[test]
+fn while_slots_come_and_go_nobody_is_lost() {
+    for haft in [setup(&["-w", "2"]).start_all(), listen_fds(&["-w", "2"]).start_all()] {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for thread in 0..2_u8 {
+                let (haft, done) = (&haft, &done);
+                scope.spawn(move || {
+                    for n in (1..=250).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                        let from = Ipv4Addr::new(127, 0, 2 + thread, n);
+                        Client::asking(haft, from).receive().expect("an answer and no reset");
+                    }
+                });
+            }
+            for slots in [4, 1, 3, 2] {
+                assert_eq!(haft.post(&format!("/scale?workers={slots}")).0, 202);
+                eventually("so many slots, all ready", || {
+                    let status = haft.status();
+                    (status.slots().count() == slots && status.all_ready()).then_some(())
+                });
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(haft.status().refused_in_all(), 0);
+        haft.stop();
+    }
+}
+
+#[test]
+fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
+    let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "1h"]).start_all();
+    let stopped = haft.stop_worker(1);
+    let wait = |haft: &mut Haft| -> Vec<Client> {
+        let clients = addresses_of(1, 2).take(20).map(|from| Client::asking(haft, from)).collect();
+        haft.wait("all wait", |status| status.of_slot(1, "accept_queue") == 20);
+        clients
+    };
+    let clients = wait(&mut haft);
+    haft.signal(Signal::SIGTTOU);
+    haft.log().line_with("SIGTTOU: from 2 to 1 workers");
+    signal(stopped, Signal::SIGCONT);
+    for mut client in clients {
+        assert_eq!(client.receive().expect("an answer and no reset").slot, 1);
+    }
+    haft.log().line_with("worker has left: exit code 0");
+
+    scale(&mut haft, 2);
+    let stopped = haft.stop_worker(1);
+    let clients = wait(&mut haft);
+    haft.signal(Signal::SIGTTOU);
+    haft.log().lines_with("SIGTTOU: from 2 to 1 workers", 2);
+    signal(stopped, Signal::SIGKILL);
+    for mut client in clients {
+        client.receive().expect_err("nobody can take it");
+    }
+    let status = haft.wait("they are in the books", |status| status.refused_in_all() == 20);
+    assert_eq!(status.accepted(), 20);
+    haft.stop();
+}
+
+#[test]
+fn beside_a_stranger_at_the_port_no_slot_is_added() {
+    let haft = setup(&["-w", "2"]).start_all();
+    let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+    stranger.set_reuse_port(true).expect("option");
+    let to: SocketAddr = haft.address();
+    stranger.bind(&to.into()).expect("bind");
+    stranger.listen(16).expect("listen");
+    let (code, text) = haft.post("/scale?workers=3");
+    assert!(code == 400 && text.contains("another process listens there, too"), "{code} {text}");
+    assert_as_by_hand_over(&haft, 2);
+    drop(stranger);
+    assert_eq!(haft.post("/scale?workers=3").0, 202);
+    haft.stop();
+}
