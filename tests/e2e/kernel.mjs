@@ -13,6 +13,15 @@ import { until } from './lib/wait.mjs';
 
 const KERNEL = ['-w', '4', '--dispatch', 'kernel'];
 
+/** So many slots from now on, all with a worker, and no other worker. */
+async function scale(haft, count) {
+  assert.equal((await haft.post(`/scale?workers=${count}`)).status, 202);
+  await until(`${count} slots`, async () => {
+    const { slots } = await haft.status();
+    return slots.length === count && slots.every((slot) => slot.state === 'ready' && slot.draining_workers === 0);
+  });
+}
+
 program('the built-in worker', async (place) => {
   const haft = await place.haft(...KERNEL);
   await assertAllServed(place, haft, { byKernel: true });
@@ -22,6 +31,14 @@ for (const { name, path } of versions) {
   program(`${name}: 420 clients from 60 addresses stay on their worker`, async (place) => {
     const haft = await place.haft(...KERNEL, '--', path, file('node-server.mjs'), 'http:0');
     await assertAllServed(place, haft, { each: 7, byKernel: true });
+  });
+}
+
+for (const { name, path } of versions) {
+  program(`${name}: four processes that were two, then five`, async (place) => {
+    const haft = await place.haft('-w', '2', '--dispatch', 'kernel', '--', path, file('node-server.mjs'), 'http:0');
+    for (const slots of [5, 4]) await scale(haft, slots);
+    await assertAllServed(place, haft, { byKernel: true });
   });
 }
 
