@@ -125,11 +125,18 @@ impl Config {
     ///
     /// When not even the least fits.
     pub fn check_descriptors(&self, limit: u64) -> Result<Headroom, TooFewDescriptors> {
-        let fixed = DESCRIPTORS_FOR_ITSELF + self.listeners() as u64;
-        let with_copies = |copies: usize| fixed + self.workers as u64 * (DESCRIPTORS_PER_WORKER + copies as u64);
+        self.check_descriptors_with(limit, 0)
+    }
+
+    /// The same, with so many listeners for each worker at least.
+    pub(crate) fn check_descriptors_with(&self, limit: u64, groups: usize) -> Result<Headroom, TooFewDescriptors> {
+        let (listeners, listeners_each) = self.listeners();
+        let fixed = DESCRIPTORS_FOR_ITSELF + listeners;
+        let each = DESCRIPTORS_PER_WORKER + listeners_each.max(groups as u64);
+        let with_copies = |copies: usize| fixed + self.workers as u64 * (each + copies as u64);
         let (least, full) = (with_copies(1), with_copies(self.max_in_flight));
         if limit < least {
-            let most_workers = limit.saturating_sub(fixed) / (DESCRIPTORS_PER_WORKER + 1);
+            let most_workers = limit.saturating_sub(fixed) / (each + 1);
             return Err(TooFewDescriptors { workers: self.workers, least, limit, most_workers });
         }
         Ok(if limit < full { Headroom::Low { full, limit } } else { Headroom::Ample })

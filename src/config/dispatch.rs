@@ -70,12 +70,12 @@ impl Config {
         checks.iter().find(|(is_so, ..)| *is_so).map(|(_, key, why)| Contradiction { key, why })
     }
 
-    /// How many descriptors the master holds as listeners: with the kernel one for each slot and address.
-    pub(super) fn listeners(&self) -> usize {
-        let addresses = self.listen.as_ref().map_or(1, Vec::len);
+    /// How many descriptors the master holds as listeners: in all, and for each worker.
+    pub(super) fn listeners(&self) -> (u64, u64) {
+        let addresses = self.listen.as_ref().map_or(1, Vec::len) as u64;
         match self.dispatch {
-            DispatchBy::Handover => addresses,
-            DispatchBy::Kernel => addresses * self.workers,
+            DispatchBy::Handover => (addresses, 0),
+            DispatchBy::Kernel => (0, addresses),
         }
     }
 }

@@ -12,14 +12,16 @@
 //!   the connections to other slots, in each client's own order: it *rescues* them. A program that takes no connections
 //!   from us (`listen-fds`) cannot be given any: there they wait.
 
+mod queue;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::queue::Queue;
 use super::MasterError;
-use super::link::Link;
 use super::service::Service;
 use crate::addr::ListenAddr;
 use crate::config::Config;
@@ -27,7 +29,7 @@ use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::route::{Slot, Steering};
 use crate::sys::accept;
 use crate::sys::listen::{ListenError, Listener};
-use crate::sys::poller::{Interest, Poller};
+use crate::sys::poller::Poller;
 use crate::sys::process::Reserved;
 use crate::sys::reuseport::{self, Program};
 
@@ -56,14 +58,11 @@ impl Group {
         self.listeners.get(slot.index()).map(AsRef::as_ref)
     }
 
-    /// The group as it is with listeners for so many slots, if they are more than it has.
-    fn grown(&self, slots: usize) -> Result<Option<Self>, ListenError> {
+    /// The group as it is with listeners for so many slots.
+    fn grown(&self, slots: usize) -> Result<Self, ListenError> {
         let more = slots.saturating_sub(self.listeners.len());
-        if more == 0 {
-            return Ok(None);
-        }
         let new = reuseport::join(&self.listeners, self.backlog, more)?.into_iter().map(Rc::new);
-        Ok(Some(Self { listeners: self.listeners.iter().cloned().chain(new).collect(), backlog: self.backlog }))
+        Ok(Self { listeners: self.listeners.iter().cloned().chain(new).collect(), backlog: self.backlog })
     }
 
     /// The worker of a slot has called listen(2), which sets the length of the queue to what the program says: it is set
@@ -82,6 +81,12 @@ pub struct Opener(RefCell<Steering>);
 
 fn program(steering: &Steering) -> Program {
     Program::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+}
+
+fn attach(program: &Program, group: &Group) {
+    if let Err(error) = program.attach(group.listeners[0].as_ref()) {
+        tracing::error!(addr = %group.addr(), %error, "the kernel goes on to steer as before");
+    }
 }
 
 impl Opener {
@@ -111,21 +116,6 @@ struct Watched {
     group: Rc<Group>,
     /// By slot.
     queues: Vec<Queue>,
-}
-
-/// What is known of a listener's accept queue.
-#[derive(Debug, Clone, Default)]
-struct Queue {
-    /// Since when no worker has served it.
-    unserved_since: Option<Instant>,
-    /// How many waited when it was last looked at.
-    length: usize,
-    /// Since when somebody has waited in it, without it ever becoming shorter.
-    standing_since: Option<Instant>,
-    /// The master accepts from it.
-    open: bool,
-    /// That its worker takes nothing was said.
-    reported: bool,
 }
 
 /// A listener of a group: the group's number, and whose it is.
@@ -182,6 +172,8 @@ impl Kernel {
 
     /// Adds a group under a number that no other listener has.
     pub fn add(&mut self, number: u32, group: Rc<Group>) {
+        // It may have been opened before we were told to steer otherwise.
+        attach(&self.opener.program(), &group);
         let queues = vec![Queue::default(); group.listeners.len()];
         self.groups.insert(number, Watched { group, queues });
     }
@@ -211,6 +203,11 @@ impl Kernel {
         })
     }
 
+    /// How many groups there are.
+    pub fn count(&self) -> usize {
+        self.groups.len()
+    }
+
     /// How many clients wait at a slot's listeners now.
     pub fn waiting(&self, slot: Slot) -> usize {
         let listeners = self.groups.values().filter_map(|watched| watched.group.of_slot(slot));
@@ -225,17 +222,28 @@ impl Kernel {
         steering: &Steering,
         mut changed: impl FnMut(&Rc<Group>, &Rc<Group>),
     ) -> Result<usize, ListenError> {
-        let (slots, program) = (steering.slots(), program(steering));
-        let mut more = 0;
-        for watched in self.groups.values_mut() {
+        let program = program(steering);
+        let mut grown = Vec::new();
+        for (number, watched) in &self.groups {
             let addr = watched.group.addr();
             let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
             program.try_out().map_err(refused)?;
-            let Some(grown) = watched.group.grown(slots)?.map(Rc::new) else { continue };
-            more += grown.listeners.len() - watched.group.listeners.len();
-            watched.queues.resize(grown.listeners.len(), Queue::default());
-            changed(&watched.group, &grown);
-            watched.group = grown;
+            let is_short = watched.group.listeners.len() < steering.slots();
+            grown.extend(is_short.then_some((*number, watched)));
+        }
+        reuseport::alone(grown.iter().map(|(_, watched)| &watched.group.listeners[..]))?;
+        let grown = grown.into_iter().map(|(number, watched)| Ok((number, watched.group.grown(steering.slots())?)));
+        let grown = grown.collect::<Result<Vec<_>, ListenError>>()?;
+        // Who came meanwhile may stand among them. They are the last ones, so letting go of them moves none of ours.
+        reuseport::alone(grown.iter().map(|(_, group)| &group.listeners[..]))?;
+        let mut more = 0;
+        for (number, group) in grown {
+            let Some(watched) = self.groups.get_mut(&number) else { continue };
+            let group = Rc::new(group);
+            more += group.listeners.len() - watched.group.listeners.len();
+            watched.queues.resize(group.listeners.len(), Queue::default());
+            changed(&watched.group, &group);
+            watched.group = group;
         }
         Ok(more)
     }
@@ -248,9 +256,7 @@ impl Kernel {
         self.opener.0.replace(steering);
         let program = self.opener.program();
         for watched in self.groups.values() {
-            if let Err(error) = program.attach(watched.group.listeners[0].as_ref()) {
-                tracing::error!(addr = %watched.group.addr(), %error, "the kernel goes on to steer as before");
-            }
+            attach(&program, &watched.group);
         }
     }
 
@@ -303,9 +309,12 @@ impl Kernel {
                     None => {
                         let since = *queue.unserved_since.get_or_insert(now);
                         let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
-                        // Past such a slot we steer: only who came before waits there.
-                        let is_left = length > 0 && service.dispatch.standing(slot) == Standing::Bypassed;
-                        let rescue = may_accept && (is_late || is_left) && service.can_empty(slot);
+                        // Where we steer past it, only who came before waits there.
+                        let is_due = match service.dispatch.standing(slot) {
+                            Standing::Bypassed => length > 0,
+                            Standing::Serving(_) | Standing::Expected => is_late,
+                        };
+                        let rescue = may_accept && is_due && service.can_empty(slot);
                         queue.set_open(rescue, listener, place, poller);
                     }
                 }
@@ -320,61 +329,5 @@ impl Watched {
         for (_, listener) in self.queues.iter().zip(&self.group.listeners).filter(|(queue, _)| queue.open) {
             poller.remove(listener.as_ref()).ok();
         }
-    }
-}
-
-impl Queue {
-    fn note(&mut self, length: usize, now: Instant) {
-        if length == 0 || length < self.length {
-            (self.standing_since, self.reported) = (None, false);
-        } else {
-            self.standing_since.get_or_insert(now);
-        }
-        self.length = length;
-    }
-
-    /// Says once that a worker, which answers if it can be asked, takes nothing: its program may not know that it is to
-    /// accept by itself.
-    fn report_standing(&mut self, config: &Config, link: &Link, now: Instant) {
-        let stands = self.standing_since.map(|since| now.saturating_duration_since(since));
-        if stands < config.hang_timeout || std::mem::replace(&mut self.reported, true) {
-            return;
-        }
-        let why = match link.takes_connections() {
-            true => {
-                "it answers and takes none: does its program accept from HAFT_LISTEN_FDS, as --dispatch kernel needs?"
-            }
-            false => {
-                "it takes none: does its program take descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may \
-                 have to be told so (Puma: --bind-to-activated-sockets only), or to be given the very address of --listen"
-            }
-        };
-        tracing::warn!(
-            slot = %link.slot, worker = link.worker.0, waiting = self.length,
-            "clients wait at the worker's own listener; {why}"
-        );
-    }
-
-    /// Starts or stops to wait for connections.
-    fn set_open(&mut self, open: bool, listener: &Listener, place: Place, poller: &Poller) {
-        if self.open == open {
-            return;
-        }
-        let changed = match open {
-            true => poller.add(listener, place.token(), Interest::Readable),
-            false => poller.remove(listener),
-        };
-        match changed {
-            Ok(()) if open => tracing::warn!(
-                slot = %place.slot,
-                "nobody takes the slot's clients: those who wait in its queue are handed to other slots"
-            ),
-            Ok(()) => tracing::debug!(slot = %place.slot, "the slot's queue is its worker's again"),
-            Err(error) => {
-                tracing::error!(slot = %place.slot, %error, "the slot's queue cannot be waited for");
-                return;
-            }
-        }
-        self.open = open;
     }
 }

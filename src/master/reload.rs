@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::kernel::Kernel;
 use super::peeking::Rules;
 use super::plan::Plan;
 use super::report::unix_time;
@@ -185,7 +186,8 @@ impl Master {
         }
         let config = Config { workers: slots, ..self.changes.config.clone() };
         let limit = self.about.descriptor_limit;
-        config.check_descriptors(limit).map_err(|error| Denied::Impossible(error.to_string()))?;
+        let groups = self.kernel.as_ref().map_or(0, Kernel::count);
+        config.check_descriptors_with(limit, groups).map_err(|error| Denied::Impossible(error.to_string()))?;
         self.grow_groups(&config).map_err(Denied::Impossible)?;
         self.service.observe(Event::Scale(slots), Instant::now());
         self.count_workers();

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::error::While;
 use super::kernel::{Kernel, LOOK, Place};
 use super::link::Link;
-use super::{Master, MasterError, Phase};
+use super::{Master, MasterError};
 use crate::addr::EndAddr;
 use crate::config::DispatchBy;
 use crate::lifecycle::pool::WorkerId;
@@ -48,18 +48,19 @@ impl Master {
     }
 
     /// Tells a worker to finish, by a signal. One that takes no connections from us, and whose slot is no more, is told
-    /// when it has accepted those who wait there, since nobody else could.
+    /// when it has accepted those who wait there, since nobody else could; or when we come to tell it again, its time to
+    /// finish being over.
     pub(super) fn terminate(&mut self, worker: WorkerId, now: Instant) {
-        if self.has_last_clients(worker) {
-            let until = now + self.changes.config.hold_timeout;
-            self.supervisor.told_later.entry(worker).or_insert(until);
+        let was_put_off = self.supervisor.told_later.remove(&worker).is_some();
+        if !was_put_off && self.has_last_clients(worker) {
+            self.supervisor.told_later.insert(worker, now + self.changes.config.hold_timeout);
         } else {
             self.supervisor.crew.signal(worker, Signal::SIGTERM);
         }
     }
 
     fn has_last_clients(&self, worker: WorkerId) -> bool {
-        let Some(kernel) = self.kernel.as_ref().filter(|_| self.phase == Phase::Serving) else { return false };
+        let Some(kernel) = &self.kernel else { return false };
         let is_last = |link: &&Link| {
             link.worker == worker && !link.takes_connections() && link.slot.index() >= self.service.pool.wanted()
         };

@@ -11,7 +11,7 @@
 //! * Who joins later comes behind our members, where the program never points.
 //! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must not
 //!   be closed before all are: the caller keeps them all.
-//! * More members can [`join`] as long as nobody else has: behind a stranger their places would not be known.
+//! * More members can [`join`] as long as nobody else has ([`alone`]): behind a stranger their places would not be known.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::listen::{ListenError, Listener, at_candidates, bound_to, tcp_error, tcp_socket};
-use super::sharing;
+use super::sharing::Listening;
 use crate::addr::ListenAddr;
 
 /// A program for the kernel, in classic BPF. It returns the place of a member, from 0.
@@ -95,31 +95,40 @@ pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) 
 }
 
 /// Binds so many more listeners of a group of which `members` are all. They come behind those, in the order of their
-/// places.
+/// places, if nobody else is in the group before and after: see [`alone`].
 ///
 /// # Errors
-/// As [`Listener::bind`], and where somebody else is in the group.
+/// As [`Listener::bind`].
 pub fn join(members: &[impl AsRef<Listener>], backlog: u32, more: usize) -> Result<Vec<Listener>, ListenError> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     let Some(first) = members.first().map(AsRef::as_ref) else { return Ok(Vec::new()) };
     let addr = first.addr();
-    let alone = |new: &[Socket]| match sharing::strangers(
-        members.iter().map(|it| it.as_ref().as_fd()).chain(new.iter().map(AsFd::as_fd)),
-    ) {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(ListenError::Shared(addr.clone())),
-        Err(source) => Err(ListenError::Other { addr: addr.clone(), source }),
-    };
-    alone(&[])?;
     let joined = || {
         let bound = SockRef::from(&first.as_fd()).local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let sockets = (0..more).map(|_| member(addr, bound, backlog)).collect::<io::Result<Vec<_>>>()?;
-        Ok((sockets, bound))
+        Ok(sockets.into_iter().map(|socket| Listener::tcp(socket, addr, bound)).collect())
     };
-    let (sockets, bound) = joined().map_err(|error| tcp_error(addr, error))?;
-    // Who came meanwhile may stand among them. They are the last ones, so closing them moves none of ours.
-    alone(&sockets)?;
-    Ok(sockets.into_iter().map(|socket| Listener::tcp(socket, addr, bound)).collect())
+    joined().map_err(|error| tcp_error(addr, error))
+}
+
+/// Makes sure that these groups, of which all members are given, have no others.
+///
+/// # Errors
+/// Where one has, or where that cannot be known.
+pub fn alone<'a, L: AsRef<Listener> + 'a>(groups: impl IntoIterator<Item = &'a [L]>) -> Result<(), ListenError> {
+    let mut listening = None;
+    for members in groups {
+        let Some(addr) = members.first().map(|first| first.as_ref().addr().clone()) else { continue };
+        let now = listening.take().map_or_else(Listening::now, Ok);
+        let strangers =
+            now.and_then(|now| listening.insert(now).strangers(members.iter().map(|member| member.as_ref().as_fd())));
+        match strangers {
+            Ok(0) => {}
+            Ok(_) => return Err(ListenError::Shared(addr)),
+            Err(source) => return Err(ListenError::Other { addr, source }),
+        }
+    }
+    Ok(())
 }
 
 /// A further member of the group at `bound`, which was bound for those who asked for `asked`.
@@ -221,9 +230,12 @@ mod tests {
         for text in ["127.0.0.1:0", "[::1]:0", "0"] {
             let mut ours: Vec<Rc<Listener>> =
                 group(text, 2, &to(0)).expect("a group").into_iter().map(Rc::new).collect();
-            let new = join(&ours, 16, 2).expect("nobody else is there");
+            alone([&ours[..]]).expect("nobody else is there");
+            let new = join(&ours, 16, 2).expect("more");
             assert!(new.iter().all(|listener| listener.addr() == ours[0].addr()), "{text}");
+            assert!(matches!(alone([&ours[..]]), Err(ListenError::Shared(_))), "{text}");
             ours.extend(new.into_iter().map(Rc::new));
+            alone([&ours[..]]).expect("all are known");
             to(3).attach(&ours[0]).expect("attach");
             let _client = TcpStream::connect(address(&ours[0])).expect("connect");
             let waiting: Vec<_> = ours.iter().map(|listener| accept::waiting(listener.as_fd())).collect();
@@ -235,10 +247,10 @@ mod tests {
         stranger.set_reuse_port(true).expect("option");
         stranger.bind(&address(&ours[0]).into()).expect("bind");
         stranger.listen(16).expect("listen");
-        let message = join(&ours, 16, 1).expect_err("refused").to_string();
+        let message = alone([&ours[..]]).expect_err("not alone").to_string();
         assert!(message.contains("another process listens there, too"), "{message}");
         drop(stranger);
-        join(&ours, 16, 1).expect("alone again");
+        alone([&ours[..]]).expect("alone again");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Who listens at the same address besides ourselves.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsFd;
 
 use nix::sys::stat::fstat;
@@ -10,29 +10,52 @@ use nix::sys::stat::fstat;
 /// The state of a socket that listens (TCP_LISTEN).
 const LISTENS: &str = "0A";
 
-/// How many TCP sockets that are none of `ours` listen at an address at which one of them does, whoever has them.
-///
-/// From `/proc/thread-self/net/tcp` and `tcp6` (proc_net_tcp in the kernel's documentation), in which those that listen
-/// come first.
-pub fn strangers(ours: impl IntoIterator<Item = impl AsFd>) -> io::Result<usize> {
-    let inodes = ours.into_iter().map(|socket| Ok(fstat(socket)?.st_ino)).collect::<nix::Result<BTreeSet<u64>>>()?;
-    let mut count = 0;
-    for table in ["tcp", "tcp6"] {
-        match fs::read_to_string(format!("/proc/thread-self/net/{table}")) {
-            Ok(table) => count += strangers_in(&table, &inodes),
-            // A kernel without IPv6.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && table == "tcp6" => {}
-            Err(error) => return Err(error),
+/// All TCP sockets that listen, whoever has them: where, and the socket's inode.
+#[derive(Debug)]
+pub struct Listening(Vec<(String, u64)>);
+
+impl Listening {
+    /// Those that listen now.
+    ///
+    /// From `/proc/thread-self/net/tcp` and `tcp6` (proc_net_tcp in the kernel's documentation), in which they come first:
+    /// the others, which may be very many, are not read.
+    pub fn now() -> io::Result<Self> {
+        let mut all = Vec::new();
+        for table in ["tcp", "tcp6"] {
+            match File::open(format!("/proc/thread-self/net/{table}")) {
+                Ok(file) => read(BufReader::new(file), table, &mut all)?,
+                // A kernel without IPv6.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && table == "tcp6" => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(Self(all))
     }
-    Ok(count)
+
+    /// How many that are none of `ours` listen at an address at which one of ours does.
+    pub fn strangers(&self, ours: impl IntoIterator<Item = impl AsFd>) -> io::Result<usize> {
+        let ours = ours.into_iter().map(|socket| Ok(fstat(socket)?.st_ino)).collect::<nix::Result<BTreeSet<u64>>>()?;
+        Ok(self.beside(&ours))
+    }
+
+    fn beside(&self, ours: &BTreeSet<u64>) -> usize {
+        let at: BTreeSet<&str> =
+            self.0.iter().filter(|(_, inode)| ours.contains(inode)).map(|(at, _)| at.as_str()).collect();
+        self.0.iter().filter(|(address, inode)| at.contains(address.as_str()) && !ours.contains(inode)).count()
+    }
 }
 
-fn strangers_in(table: &str, ours: &BTreeSet<u64>) -> usize {
-    let sockets = || table.lines().skip(1).filter_map(socket).take_while(|(_, state, _)| *state == LISTENS);
-    let addresses: BTreeSet<&str> =
-        sockets().filter(|(.., inode)| ours.contains(inode)).map(|(address, ..)| address).collect();
-    sockets().filter(|(address, _, inode)| addresses.contains(address) && !ours.contains(inode)).count()
+/// Adds those who listen. The two tables' addresses differ in their length.
+fn read(table: impl BufRead, name: &str, all: &mut Vec<(String, u64)>) -> io::Result<()> {
+    for line in table.lines().skip(1) {
+        let line = line?;
+        match socket(&line) {
+            Some((address, LISTENS, inode)) => all.push((address.to_owned(), inode)),
+            Some(_) => break,
+            None => return Err(io::Error::other(format!("/proc/thread-self/net/{name} has an unknown form"))),
+        }
+    }
+    Ok(())
 }
 
 /// Address, state and inode of a line.
@@ -45,6 +68,11 @@ fn socket(line: &str) -> Option<(&str, &str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn listening(table: &str) -> io::Result<Listening> {
+        let mut all = Vec::new();
+        read(table.as_bytes(), "tcp", &mut all).map(|()| Listening(all))
+    }
 
     const HEAD: &str =
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
@@ -69,7 +97,9 @@ mod tests {
         .concat();
         for (ours, strangers) in [(&[11, 12][..], 1), (&[11], 2), (&[11, 12, 13], 0), (&[14], 0), (&[99], 0), (&[], 0)]
         {
-            assert_eq!(strangers_in(&table, &ours.iter().copied().collect()), strangers, "{ours:?}");
+            let listening = listening(&table).expect("a table");
+            assert_eq!(listening.beside(&ours.iter().copied().collect()), strangers, "{ours:?}");
         }
+        assert!(listening("head\nwhat?\n").is_err(), "what is not understood is not taken for nobody");
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Client, Haft, Setup, addresses_of, eventually, order_of, signal, slot_of};
+use crate::harness::{Client, Haft, Setup, Status, addresses_of, eventually, order_of, signal, slot_of};
 use crate::kernel_queues::{node, pids};
 
 const KERNEL: [&str; 2] = ["--dispatch", "kernel"];
@@ -45,7 +45,8 @@ fn scale(haft: &mut Haft, slots: usize) {
 
 #[test]
 fn more_and_fewer_workers_take_the_clients_that_hand_over_would_give_them() {
-    for mut haft in [setup(&["-w", "3"]).start_all(), listen_fds(&["-w", "3"]).start_all()] {
+    let flags = ["-w", "3", "--hold-timeout", "0s"];
+    for mut haft in [setup(&flags).start_all(), listen_fds(&flags).start_all()] {
         assert_as_by_hand_over(&haft, 3);
         haft.signal(Signal::SIGTTIN);
         haft.log().line_with("SIGTTIN: from 3 to 4 workers");
@@ -58,6 +59,8 @@ fn more_and_fewer_workers_take_the_clients_that_hand_over_would_give_them() {
         let status = haft.wait("the others are gone", |status| status.of_each("draining_workers") == [0; 3]);
         assert_eq!((status.accepted(), status.refused_in_all()), (0, 0), "the master had no part in it");
         assert_eq!(status.of_each("respawned"), [0; 3]);
+        let log = haft.log().so_far();
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "all is well: {log}");
         haft.stop();
     }
 }
@@ -204,17 +207,69 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
 }
 
 #[test]
+fn who_waits_for_a_slot_that_is_no_more_is_served_also_when_haft_stops() {
+    let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "1h"]).start_all();
+    let stopped = haft.stop_worker(1);
+    let clients: Vec<Client> = addresses_of(1, 2).take(20).map(|from| Client::asking(&haft, from)).collect();
+    haft.wait("all wait", |status| status.of_slot(1, "accept_queue") == 20);
+    haft.note_workers();
+    haft.signal(Signal::SIGTTOU);
+    haft.log().line_with("SIGTTOU: from 2 to 1 workers");
+    haft.signal(Signal::SIGTERM);
+    haft.log().line_with("SIGTERM: accepting stops");
+    // Meanwhile haft looks at the queues, several times.
+    let uptime = |status: &Status| status.0["uptime_seconds"].as_f64().expect("a number");
+    let then = uptime(&haft.status());
+    haft.wait("a while", |status| uptime(status) > then + 1.0);
+    assert!(!is_told_to_finish(stopped));
+    signal(stopped, Signal::SIGCONT);
+    for mut client in clients {
+        assert_eq!(client.receive().expect("an answer and no reset").slot, 1);
+    }
+    assert_eq!(haft.wait_for_exit().code(), Some(0));
+    haft.assert_nothing_left();
+}
+
+/// Whether a SIGTERM waits for a process that is stopped.
+fn is_told_to_finish(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).expect("its pending signals");
+    u64::from_str_radix(pending.trim(), 16).expect("a number") >> (Signal::SIGTERM as u64 - 1) & 1 == 1
+}
+
+#[test]
+fn a_worker_for_which_somebody_waits_is_told_to_finish_when_its_time_is_over() {
+    let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "300ms"]).start_all();
+    let stopped = haft.stop_worker(1);
+    let from = addresses_of(1, 2).next().expect("an address");
+    let _waits = Client::asking(&haft, from);
+    haft.wait("it waits", |status| status.of_slot(1, "accept_queue") == 1);
+    haft.signal(Signal::SIGTTOU);
+    eventually("it is told", || is_told_to_finish(stopped).then_some(()));
+    signal(stopped, Signal::SIGCONT);
+    haft.log().line_with("worker has left: exit code 0");
+    haft.stop();
+}
+
+#[test]
 fn beside_a_stranger_at_the_port_no_slot_is_added() {
-    let haft = setup(&["-w", "2"]).start_all();
+    let haft = setup(&["-w", "2", "-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).start_all();
     let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
     stranger.set_reuse_port(true).expect("option");
-    let to: SocketAddr = haft.address();
+    let [first, second] = &haft.addresses(2)[..] else { panic!("two listeners") };
+    let to: SocketAddr = second.parse().expect("an address");
     stranger.bind(&to.into()).expect("bind");
     stranger.listen(16).expect("listen");
     let (code, text) = haft.post("/scale?workers=3");
     assert!(code == 400 && text.contains("another process listens there, too"), "{code} {text}");
-    assert_as_by_hand_over(&haft, 2);
+    let listening = || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the sockets");
+        let port = first.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).expect("a port");
+        sockets.matches(&format!("0100007F:{port:04X} 00000000:0000 0A")).count()
+    };
+    assert_eq!(listening(), 2, "nothing was done at the other port either");
     drop(stranger);
     assert_eq!(haft.post("/scale?workers=3").0, 202);
+    assert_eq!(listening(), 3);
     haft.stop();
 }
