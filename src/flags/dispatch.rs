@@ -10,7 +10,8 @@ pub(super) struct DispatchFlags {
     /// Who gives each connection to its worker: haft (handover), or the kernel, by the client's address (kernel)
     ///
     /// With kernel each worker has a listener of its own, to which the kernel steers its clients: haft does nothing for a
-    /// connection. Up to 32 workers a client's worker is the same either way. It is for --affinity ip and for TCP.
+    /// connection. It is for the built-in worker, Node, and --dialect listen-fds; for --affinity ip and for TCP. Up to 32
+    /// workers a client's worker is the same as with handover.
     #[arg(long, value_name = "handover|kernel", default_value = "handover")]
     pub(super) dispatch: DispatchBy,
 }

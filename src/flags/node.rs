@@ -4,7 +4,7 @@ use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serializ
 use crate::flags::SWITCH;
 
 /// The heading of these flags in the help, by which they are told from the others.
-pub(super) const HEADING: &str = "Node workers (when a COMMAND is given)";
+pub(super) const HEADING: &str = "Programs (when a COMMAND is given)";
 
 /// The one of them that concerns every COMMAND.
 pub(super) const DIALECT: &str = "dialect";

@@ -293,7 +293,7 @@ fn help_is_grouped_and_as_wide_as_the_terminal() {
         "Routing:",
         "Hand-over:",
         "Timeouts:",
-        "Node workers (when a COMMAND is given):",
+        "Programs (when a COMMAND is given):",
         "Built-in Socket.IO worker (when no COMMAND is given):",
         "Admin:",
         "Logging:",

@@ -263,7 +263,7 @@ impl Master {
     ) -> Result<(), MasterError> {
         match change(self) {
             Ok(text) => tracing::info!("{name}: {text}"),
-            Err(Denied::Busy(why) | Denied::Impossible(why)) => tracing::error!("{name}: {why}"),
+            Err(Denied::Busy(why) | Denied::Impossible(why)) => tracing::warn!("{name}, not done: {why}"),
         }
         self.perform()
     }

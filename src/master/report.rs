@@ -57,7 +57,7 @@ impl Master {
         let ledger = &self.service.dispatch.ledger;
         let in_place_of_whom = match self.changes.config.dispatch {
             DispatchBy::Handover => "",
-            DispatchBy::Kernel => " in place of the workers, which accept by themselves",
+            DispatchBy::Kernel => " (of those who waited in vain; the workers accept by themselves)",
         };
         format!(
             "accepted {}, delivered {}, refused {}{in_place_of_whom}",

@@ -164,7 +164,7 @@ impl Master {
         let is_better = config.dispatch == DispatchBy::Handover && is_command && !by_message && config.workers > 1;
         if is_better && as_kernel.contradiction().is_none() {
             tracing::info!(
-                "with --dispatch kernel the kernel would choose the worker, the same one for each client, and haft would do \
+                "consider --dispatch kernel: the kernel chooses the worker, the same one for each client, and haft does \
                  nothing for a connection"
             );
         }

@@ -111,7 +111,7 @@ fn a_second_request_meanwhile_is_refused_and_told_why() {
     assert_eq!(code, 409);
     assert!(text.contains("a reload is under way: wait for its end"), "{text}");
     haft.signal(Signal::SIGHUP);
-    haft.log().line_with("SIGHUP: a reload is under way");
+    haft.log().line_with("SIGHUP, not done: a reload is under way");
     haft.open_gate("gate-2");
     let status = haft.wait("it is done", |status| status.number("reloads_done") == 1);
     assert_eq!((status.number("generation"), status.number("reloads_failed")), (1, 0));

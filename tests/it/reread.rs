@@ -124,7 +124,7 @@ fn a_file_that_is_wrong_changes_nothing_and_is_told_with_its_line() {
         assert!(text.contains("nothing was changed: ") && text.contains(says), "{rest}: {text}");
     }
     haft.signal(Signal::SIGHUP);
-    haft.log().line_with("SIGHUP: nothing was changed: ");
+    haft.log().line_with("SIGHUP, not done: nothing was changed: ");
     fs::remove_file(haft.folder().join("haft.yaml")).expect("remove");
     let (code, text) = haft.post("/reload");
     assert!(code == 400 && text.contains("haft.yaml"), "{code} {text}");

@@ -141,7 +141,7 @@ fn none_and_too_many_are_refused_with_the_reason() {
         assert!(code == 400 && text.contains(says), "{query}: {code} {text}");
     }
     haft.signal(Signal::SIGTTOU);
-    haft.log().line_with("SIGTTOU: there cannot be 0 workers: from 1 to 1024");
+    haft.log().line_with("SIGTTOU, not done: there cannot be 0 workers: from 1 to 1024");
     let (code, text) = haft.post("/scale?workers=1");
     assert!(code == 202 && text.contains("there are 1 workers already"), "{code} {text}");
     let status = haft.status();

@@ -46,8 +46,10 @@ impl Queue {
                 "it answers and takes none: does its program accept from HAFT_LISTEN_FDS, as --dispatch kernel needs?"
             }
             false => {
-                "it takes none: does its program take descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may \
-                 have to be told so (Puma: --bind-to-activated-sockets only), or to be given the very address of --listen"
+                "it takes none. If it has taken others before, it is busy, or stopped; else: does its program take \
+                 descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may have to be told so (Puma: \
+                 --bind-to-activated-sockets only), to be given the very address of --listen, or to be started by a shell \
+                 with exec"
             }
         };
         tracing::warn!(

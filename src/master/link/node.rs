@@ -347,7 +347,7 @@ fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut No
         Ok(server) if session.is_pinging() => return Some((server, query.seq)),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
-            tracing::warn!(worker = worker.0, "a server of the program's cannot be: {}", refusal.why);
+            tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);
             session.refuse(query.seq, &refusal);
         }
     }

@@ -22,9 +22,11 @@ impl Service {
             let kill = self.pool.kills_hung();
             self.dispatch.ledger.hung += 1;
             self.dispatch.ledger.hang_kills += u64::from(kill);
+            // Where the kernel assigns it was asked to say something, since clients wait for it.
+            let what = if in_flight > 0 { "acknowledged nothing" } else { "not answered" };
             tracing::error!(
                 %slot, worker = worker.0, in_flight,
-                "the worker has acknowledged nothing for {}: it hangs; {}",
+                "the worker has {what} for {}: it hangs; {}",
                 humantime::format_duration(most),
                 if kill { "it is killed and replaced" } else { "new clients go to other slots" }
             );
@@ -39,7 +41,7 @@ impl Service {
             return;
         };
         link.is_hung = false;
-        tracing::warn!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
+        tracing::info!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
         self.observe(Event::Recovered(worker), now);
     }
 }
