@@ -309,10 +309,10 @@ impl Kernel {
                     None => {
                         let since = *queue.unserved_since.get_or_insert(now);
                         let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
-                        // Where we steer past it, only who came before waits there.
+                        // Where we steer past it, only who came before waits there; else more may come.
                         let is_due = match service.dispatch.standing(slot) {
                             Standing::Bypassed => length > 0,
-                            Standing::Serving(_) | Standing::Expected => is_late,
+                            Standing::Serving(_) | Standing::Expected => is_late && (length > 0 || queue.open),
                         };
                         let rescue = may_accept && is_due && service.can_empty(slot);
                         queue.set_open(rescue, listener, place, poller);

@@ -24,6 +24,13 @@ fn listen_fds(flags: &[&str]) -> Setup {
     setup(&[&["--dialect", "listen-fds"], flags].concat()).command(&["python3", "-S", "-E", LISTEN_FDS, "{dir}"])
 }
 
+/// Stops a worker that has shown that it has started.
+fn stop_worker(haft: &Haft, slot: usize, slots: usize) -> u32 {
+    let from = addresses_of(slot, slots).next().expect("an address");
+    assert_eq!(Client::asking(haft, from).receive().expect("an answer").slot, slot);
+    haft.stop_worker(slot)
+}
+
 /// Who serves each of these clients.
 fn served(haft: &Haft, clients: u8) -> BTreeMap<Ipv4Addr, usize> {
     let ask = |from: Ipv4Addr| (from, Client::asking(haft, from).receive().expect("an answer").slot);
@@ -177,7 +184,7 @@ fn while_slots_come_and_go_nobody_is_lost() {
 #[test]
 fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
     let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "1h"]).start_all();
-    let stopped = haft.stop_worker(1);
+    let stopped = stop_worker(&haft, 1, 2);
     let wait = |haft: &mut Haft| -> Vec<Client> {
         let clients = addresses_of(1, 2).take(20).map(|from| Client::asking(haft, from)).collect();
         haft.wait("all wait", |status| status.of_slot(1, "accept_queue") == 20);
@@ -193,7 +200,7 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
     haft.log().line_with("worker has left: exit code 0");
 
     scale(&mut haft, 2);
-    let stopped = haft.stop_worker(1);
+    let stopped = stop_worker(&haft, 1, 2);
     let clients = wait(&mut haft);
     haft.signal(Signal::SIGTTOU);
     haft.log().lines_with("SIGTTOU: from 2 to 1 workers", 2);
@@ -209,7 +216,7 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
 #[test]
 fn who_waits_for_a_slot_that_is_no_more_is_served_also_when_haft_stops() {
     let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "1h"]).start_all();
-    let stopped = haft.stop_worker(1);
+    let stopped = stop_worker(&haft, 1, 2);
     let clients: Vec<Client> = addresses_of(1, 2).take(20).map(|from| Client::asking(&haft, from)).collect();
     haft.wait("all wait", |status| status.of_slot(1, "accept_queue") == 20);
     haft.note_workers();
@@ -240,7 +247,7 @@ fn is_told_to_finish(pid: u32) -> bool {
 #[test]
 fn a_worker_for_which_somebody_waits_is_told_to_finish_when_its_time_is_over() {
     let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "300ms"]).start_all();
-    let stopped = haft.stop_worker(1);
+    let stopped = stop_worker(&haft, 1, 2);
     let from = addresses_of(1, 2).next().expect("an address");
     let _waits = Client::asking(&haft, from);
     haft.wait("it waits", |status| status.of_slot(1, "accept_queue") == 1);
