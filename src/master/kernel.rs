@@ -149,7 +149,7 @@ impl Kernel {
         let mut kernel = Self { opener, groups: BTreeMap::new(), own: 0, _reserved: reserved };
         for addr in listen {
             let group = kernel.opener.open(addr, config.backlog)?;
-            kernel.add(kernel.own, group);
+            kernel.watch(kernel.own, group);
             kernel.own += 1;
         }
         Ok(kernel)
@@ -174,6 +174,10 @@ impl Kernel {
     pub fn add(&mut self, number: u32, group: Rc<Group>) {
         // It may have been opened before we were told to steer otherwise.
         attach(&self.opener.program(), &group);
+        self.watch(number, group);
+    }
+
+    fn watch(&mut self, number: u32, group: Rc<Group>) {
         let queues = vec![Queue::default(); group.listeners.len()];
         self.groups.insert(number, Watched { group, queues });
     }
@@ -222,17 +226,15 @@ impl Kernel {
         steering: &Steering,
         mut changed: impl FnMut(&Rc<Group>, &Rc<Group>),
     ) -> Result<usize, ListenError> {
-        let program = program(steering);
-        let mut grown = Vec::new();
-        for (number, watched) in &self.groups {
-            let addr = watched.group.addr();
+        if let Some(addr) = self.addrs().next() {
+            let program = program(steering);
             let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
             program.try_out().map_err(refused)?;
-            let is_short = watched.group.listeners.len() < steering.slots();
-            grown.extend(is_short.then_some((*number, watched)));
         }
-        reuseport::alone(grown.iter().map(|(_, watched)| &watched.group.listeners[..]))?;
-        let grown = grown.into_iter().map(|(number, watched)| Ok((number, watched.group.grown(steering.slots())?)));
+        let slots = steering.slots();
+        let short = self.groups.iter().filter(|(_, watched)| watched.group.listeners.len() < slots);
+        reuseport::alone(short.clone().map(|(_, watched)| &watched.group.listeners[..]))?;
+        let grown = short.map(|(number, watched)| Ok((*number, watched.group.grown(slots)?)));
         let grown = grown.collect::<Result<Vec<_>, ListenError>>()?;
         // Who came meanwhile may stand among them. They are the last ones, so letting go of them moves none of ours.
         reuseport::alone(grown.iter().map(|(_, group)| &group.listeners[..]))?;

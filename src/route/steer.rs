@@ -253,7 +253,8 @@ fn finish_key(code: &mut Code) {
     fold(code, Some(FINISH_FACTORS[1]), KeyLow);
 }
 
-/// Scores each of the slots for the key, and leaves the best one in the accumulator: the first of those with the highest score.
+/// Scores each of the slots for the key, and leaves the best one in the accumulator: the first of those with the highest
+/// score.
 fn rendezvous(code: &mut Code, slots: &[Slot], seeds: &[u64]) {
     for (at, slot) in slots.iter().enumerate() {
         let (slot, seed) = (u32::from(slot.0), &seeds[slot.index()]);

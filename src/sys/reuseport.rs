@@ -116,16 +116,15 @@ pub fn join(members: &[impl AsRef<Listener>], backlog: u32, more: usize) -> Resu
 /// # Errors
 /// Where one has, or where that cannot be known.
 pub fn alone<'a, L: AsRef<Listener> + 'a>(groups: impl IntoIterator<Item = &'a [L]>) -> Result<(), ListenError> {
-    let mut listening = None;
-    for members in groups {
-        let Some(addr) = members.first().map(|first| first.as_ref().addr().clone()) else { continue };
-        let now = listening.take().map_or_else(Listening::now, Ok);
-        let strangers =
-            now.and_then(|now| listening.insert(now).strangers(members.iter().map(|member| member.as_ref().as_fd())));
-        match strangers {
-            Ok(0) => {}
-            Ok(_) => return Err(ListenError::Shared(addr)),
-            Err(source) => return Err(ListenError::Other { addr, source }),
+    let mut groups =
+        groups.into_iter().filter_map(|members| Some((members.first()?.as_ref().addr(), members))).peekable();
+    let Some((first, _)) = groups.peek() else { return Ok(()) };
+    let unknown = |addr: &ListenAddr, source| ListenError::Other { addr: addr.clone(), source };
+    let listening = Listening::now().map_err(|source| unknown(first, source))?;
+    for (addr, members) in groups {
+        let members = members.iter().map(|member| member.as_ref().as_fd());
+        if listening.strangers(members).map_err(|source| unknown(addr, source))? > 0 {
+            return Err(ListenError::Shared(addr.clone()));
         }
     }
     Ok(())
