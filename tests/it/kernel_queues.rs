@@ -11,21 +11,39 @@ use crate::harness::{Answer, Client, Haft, Setup, Status, addresses_of, eventual
 
 const KERNEL: [&str; 2] = ["--dispatch", "kernel"];
 
-fn setup(flags: &[&str]) -> Setup {
+pub fn setup(flags: &[&str]) -> Setup {
     Setup::new(&[&KERNEL, flags].concat())
 }
 
 /// Clients of a slot, each of an address of its own, that have asked.
-fn ask(haft: &Haft, slot: usize, slots: usize, count: usize) -> Vec<Client> {
+pub fn ask(haft: &Haft, slot: usize, slots: usize, count: usize) -> Vec<Client> {
     addresses_of(slot, slots).take(count).map(|from| Client::asking(haft, from)).collect()
 }
 
-fn answers(clients: Vec<Client>) -> Vec<Answer> {
+pub fn answers(clients: Vec<Client>) -> Vec<Answer> {
     clients.into_iter().map(|mut client| client.receive().expect("an answer and no reset")).collect()
 }
 
-fn waiting(status: &Status, slot: usize) -> u64 {
+pub fn waiting(status: &Status, slot: usize) -> u64 {
     status.of_slot(slot, "accept_queue")
+}
+
+/// Makes changes while clients come, one after the other from each of two threads; `check` is told of each answer.
+pub fn while_clients_come(haft: &Haft, check: impl Fn(Ipv4Addr, Answer) + Sync, change: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..2_u8 {
+            let (done, check) = (&done, &check);
+            scope.spawn(move || {
+                for n in (1..=250).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                    let from = Ipv4Addr::new(127, 0, 2 + thread, n);
+                    check(from, Client::asking(haft, from).receive().expect("an answer and no reset"));
+                }
+            });
+        }
+        change();
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 /// How many connections each worker says it has; one that has said nothing has none.
@@ -183,23 +201,12 @@ fn those_who_wait_when_haft_is_told_to_stop_are_served() {
 fn reloads_while_clients_come_lose_nobody_and_move_nobody() {
     const RELOADS: u64 = 2;
     let haft = setup(&["-w", "2", "--drain-timeout", "1h"]).start_all();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for thread in 0..2_u8 {
-            let (haft, done) = (&haft, &done);
-            scope.spawn(move || {
-                for n in (1..=250).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                    let from = Ipv4Addr::new(127, 0, 2 + thread, n);
-                    let answer = Client::asking(haft, from).receive().expect("an answer and no reset");
-                    assert_eq!(answer.slot, slot_of(from, 2));
-                }
-            });
-        }
+    let stays = |from, answer: Answer| assert_eq!(answer.slot, slot_of(from, 2));
+    while_clients_come(&haft, stays, || {
         for reload in 1..=RELOADS {
             assert_eq!(haft.post("/reload").0, 202);
             eventually("it is done", || (haft.status().number("reloads_done") == reload).then_some(()));
         }
-        done.store(true, Ordering::Relaxed);
     });
     let status = eventually("the old ones are gone", || {
         Some(haft.status()).filter(|status| status.of_each("draining_workers") == [0; 2])

@@ -3,31 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Client, Haft, Setup, Status, addresses_of, eventually, order_of, signal, slot_of};
-use crate::kernel_queues::{node, pids};
-
-const KERNEL: [&str; 2] = ["--dispatch", "kernel"];
-const LISTEN_FDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/listen_fds.py");
-
-fn setup(flags: &[&str]) -> Setup {
-    Setup::new(&[&KERNEL, flags].concat())
-}
+use crate::kernel_queues::{answers, ask, node, pids, setup, waiting, while_clients_come};
+use crate::listen_fds;
 
 /// Workers that take no connections from the master.
 fn listen_fds(flags: &[&str]) -> Setup {
-    setup(&[&["--dialect", "listen-fds"], flags].concat()).command(&["python3", "-S", "-E", LISTEN_FDS, "{dir}"])
+    listen_fds::setup(flags, &[])
 }
 
 /// Stops a worker that has shown that it has started.
 fn stop_worker(haft: &Haft, slot: usize, slots: usize) -> u32 {
-    let from = addresses_of(slot, slots).next().expect("an address");
-    assert_eq!(Client::asking(haft, from).receive().expect("an answer").slot, slot);
+    assert_eq!(answers(ask(haft, slot, slots, 1))[0].slot, slot);
     haft.stop_worker(slot)
 }
 
@@ -80,34 +71,9 @@ fn servers_of_node_programs_get_listeners_for_new_slots() {
         let status = haft.status();
         for slot in 0..slots {
             let pid = status.pid(slot).expect("a worker");
-            let clients = addresses_of(slot, slots).take(5).map(|from| Client::asking(&haft, from)).collect();
-            assert_eq!(pids(clients), [pid; 5], "{slots} slots");
+            assert_eq!(pids(ask(&haft, slot, slots, 5)), [pid; 5], "{slots} slots");
         }
     }
-    assert_eq!(haft.status().accepted(), 0);
-    haft.stop();
-}
-
-#[test]
-fn a_new_slot_gets_nobody_before_it_is_ready() {
-    let setup = setup(&["-w", "2", "--hold-timeout", "1h"]).mode("gate");
-    (1..=2).for_each(|worker| setup.open_gate(&format!("gate-{worker}")));
-    let mut haft = setup.start_all();
-    let movers: Vec<Ipv4Addr> = addresses_of(2, 3).take(5).collect();
-    let mut open: Vec<Client> = movers.iter().map(|from| Client::asking(&haft, *from)).collect();
-    let before: Vec<u32> = open.iter_mut().map(|client| client.receive().expect("an answer").pid).collect();
-    assert_eq!(haft.post("/scale?workers=3").0, 202);
-    haft.wait("it starts", |status| status.slots().count() == 3 && status.state(2) == "starting");
-    for from in &movers {
-        assert_eq!(Client::asking(&haft, *from).receive().expect("nobody waits").slot, slot_of(*from, 2));
-    }
-    haft.open_gate("gate-3");
-    haft.wait("it is ready", |status| status.all_ready());
-    for from in &movers {
-        assert_eq!(Client::asking(&haft, *from).receive().expect("an answer").slot, 2);
-    }
-    let after: Vec<u32> = open.iter_mut().map(|client| client.ask("/").expect("still open").pid).collect();
-    assert_eq!(before, after);
     assert_eq!(haft.status().accepted(), 0);
     haft.stop();
 }
@@ -156,26 +122,19 @@ fn a_worker_that_hangs_is_steered_past() {
 #[test]
 fn while_slots_come_and_go_nobody_is_lost() {
     for haft in [setup(&["-w", "2"]).start_all(), listen_fds(&["-w", "2"]).start_all()] {
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            for thread in 0..2_u8 {
-                let (haft, done) = (&haft, &done);
-                scope.spawn(move || {
-                    for n in (1..=250).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                        let from = Ipv4Addr::new(127, 0, 2 + thread, n);
-                        Client::asking(haft, from).receive().expect("an answer and no reset");
-                    }
-                });
-            }
-            for slots in [4, 1, 3, 2] {
-                assert_eq!(haft.post(&format!("/scale?workers={slots}")).0, 202);
-                eventually("so many slots, all ready", || {
-                    let status = haft.status();
-                    (status.slots().count() == slots && status.all_ready()).then_some(())
-                });
-            }
-            done.store(true, Ordering::Relaxed);
-        });
+        while_clients_come(
+            &haft,
+            |_, _| (),
+            || {
+                for slots in [4, 1, 3, 2] {
+                    assert_eq!(haft.post(&format!("/scale?workers={slots}")).0, 202);
+                    eventually("so many slots, all ready", || {
+                        let status = haft.status();
+                        (status.slots().count() == slots && status.all_ready()).then_some(())
+                    });
+                }
+            },
+        );
         assert_eq!(haft.status().refused_in_all(), 0);
         haft.stop();
     }
@@ -186,17 +145,15 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
     let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "1h"]).start_all();
     let stopped = stop_worker(&haft, 1, 2);
     let wait = |haft: &mut Haft| -> Vec<Client> {
-        let clients = addresses_of(1, 2).take(20).map(|from| Client::asking(haft, from)).collect();
-        haft.wait("all wait", |status| status.of_slot(1, "accept_queue") == 20);
+        let clients = ask(haft, 1, 2, 20);
+        haft.wait("all wait", |status| waiting(status, 1) == 20);
         clients
     };
     let clients = wait(&mut haft);
     haft.signal(Signal::SIGTTOU);
     haft.log().line_with("SIGTTOU: from 2 to 1 workers");
     signal(stopped, Signal::SIGCONT);
-    for mut client in clients {
-        assert_eq!(client.receive().expect("an answer and no reset").slot, 1);
-    }
+    assert!(answers(clients).iter().all(|answer| answer.slot == 1));
     haft.log().line_with("worker has left: exit code 0");
 
     scale(&mut haft, 2);
@@ -217,8 +174,8 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
 fn who_waits_for_a_slot_that_is_no_more_is_served_also_when_haft_stops() {
     let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "1h"]).start_all();
     let stopped = stop_worker(&haft, 1, 2);
-    let clients: Vec<Client> = addresses_of(1, 2).take(20).map(|from| Client::asking(&haft, from)).collect();
-    haft.wait("all wait", |status| status.of_slot(1, "accept_queue") == 20);
+    let clients = ask(&haft, 1, 2, 20);
+    haft.wait("all wait", |status| waiting(status, 1) == 20);
     haft.note_workers();
     haft.signal(Signal::SIGTTOU);
     haft.log().line_with("SIGTTOU: from 2 to 1 workers");
@@ -230,9 +187,7 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_also_when_haft_stops() {
     haft.wait("a while", |status| uptime(status) > then + 1.0);
     assert!(!is_told_to_finish(stopped));
     signal(stopped, Signal::SIGCONT);
-    for mut client in clients {
-        assert_eq!(client.receive().expect("an answer and no reset").slot, 1);
-    }
+    assert!(answers(clients).iter().all(|answer| answer.slot == 1));
     assert_eq!(haft.wait_for_exit().code(), Some(0));
     haft.assert_nothing_left();
 }
@@ -248,9 +203,8 @@ fn is_told_to_finish(pid: u32) -> bool {
 fn a_worker_for_which_somebody_waits_is_told_to_finish_when_its_time_is_over() {
     let mut haft = listen_fds(&["-w", "2", "--hold-timeout", "1h", "--drain-timeout", "300ms"]).start_all();
     let stopped = stop_worker(&haft, 1, 2);
-    let from = addresses_of(1, 2).next().expect("an address");
-    let _waits = Client::asking(&haft, from);
-    haft.wait("it waits", |status| status.of_slot(1, "accept_queue") == 1);
+    let _waits = ask(&haft, 1, 2, 1);
+    haft.wait("it waits", |status| waiting(status, 1) == 1);
     haft.signal(Signal::SIGTTOU);
     eventually("it is told", || is_told_to_finish(stopped).then_some(()));
     signal(stopped, Signal::SIGCONT);

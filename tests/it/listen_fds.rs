@@ -3,21 +3,14 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Answer, Client, Haft, Setup, addresses_of, eventually, is_running, signal};
+use crate::harness::{Client, Haft, Setup, addresses_of, eventually, is_running, signal};
+use crate::kernel_queues::{answers, ask};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/listen_fds.py");
 
-fn setup(flags: &[&str], arguments: &[&str]) -> Setup {
+pub fn setup(flags: &[&str], arguments: &[&str]) -> Setup {
     let command = [&["python3", "-S", "-E", SCRIPT, "{dir}"], arguments].concat();
     Setup::new(&[&["--dispatch", "kernel", "--dialect", "listen-fds"], flags].concat()).command(&command)
-}
-
-fn ask(haft: &Haft, slot: usize, slots: usize, count: usize) -> Vec<Client> {
-    addresses_of(slot, slots).take(count).map(|from| Client::asking(haft, from)).collect()
-}
-
-fn answers(clients: Vec<Client>) -> Vec<Answer> {
-    clients.into_iter().map(|mut client| client.receive().expect("an answer and no reset")).collect()
 }
 
 #[test]

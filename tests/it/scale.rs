@@ -67,28 +67,33 @@ fn only_the_predicted_clients_move_and_all_of_them_to_the_new_slot_and_back() {
 
 #[test]
 fn a_new_slot_gets_clients_only_when_it_is_ready_and_open_connections_stay_where_they_are() {
-    let setup = Setup::new(&["-w", "2", "--hold-timeout", "1h"]).mode("gate");
-    (1..=2).for_each(|worker| setup.open_gate(&format!("gate-{worker}")));
-    let mut haft = setup.start_all();
-    let movers: Vec<Ipv4Addr> = addresses_of(2, 3).take(5).collect();
-    let mut open: Vec<Client> = movers.iter().map(|from| Client::asking(&haft, *from)).collect();
-    let before: Vec<u32> = open.iter_mut().map(|client| client.receive().expect("an answer").pid).collect();
+    for dispatch in ["handover", "kernel"] {
+        let setup = Setup::new(&["-w", "2", "--hold-timeout", "1h", "--dispatch", dispatch]).mode("gate");
+        (1..=2).for_each(|worker| setup.open_gate(&format!("gate-{worker}")));
+        let mut haft = setup.start_all();
+        let movers: Vec<Ipv4Addr> = addresses_of(2, 3).take(5).collect();
+        let mut open: Vec<Client> = movers.iter().map(|from| Client::asking(&haft, *from)).collect();
+        let before: Vec<u32> = open.iter_mut().map(|client| client.receive().expect("an answer").pid).collect();
 
-    assert_eq!(haft.post("/scale?workers=3").0, 202);
-    let status = haft.wait("it starts", |status| status.slots().count() == 3);
-    assert_eq!(status.state(2), "starting");
-    for from in &movers {
-        let answer = Client::asking(&haft, *from).receive().expect("nobody waits for the new one");
-        assert_eq!(answer.slot, slot_of(*from, 2));
+        assert_eq!(haft.post("/scale?workers=3").0, 202);
+        let status = haft.wait("it starts", |status| status.slots().count() == 3);
+        assert_eq!(status.state(2), "starting");
+        for from in &movers {
+            let answer = Client::asking(&haft, *from).receive().expect("nobody waits for the new one");
+            assert_eq!(answer.slot, slot_of(*from, 2));
+        }
+        haft.open_gate("gate-3");
+        wait_for_slots(&mut haft, 3);
+        for from in &movers {
+            assert_eq!(Client::asking(&haft, *from).receive().expect("an answer").slot, 2);
+        }
+        let after: Vec<u32> = open.iter_mut().map(|client| client.ask("/").expect("still open").pid).collect();
+        assert_eq!(before, after);
+        if dispatch == "kernel" {
+            assert_eq!(haft.status().accepted(), 0);
+        }
+        haft.stop();
     }
-    haft.open_gate("gate-3");
-    wait_for_slots(&mut haft, 3);
-    for from in &movers {
-        assert_eq!(Client::asking(&haft, *from).receive().expect("an answer").slot, 2);
-    }
-    let after: Vec<u32> = open.iter_mut().map(|client| client.ask("/").expect("still open").pid).collect();
-    assert_eq!(before, after);
-    haft.stop();
 }
 
 #[test]
