@@ -63,7 +63,7 @@ esac
 install_packages || fail "not all packages could be installed"
 bash tests/run.sh npm || fail "Node's packages could not be installed"
 
-# What README shows comes of a whole run only.
+# What the documentation shows comes of a whole run only.
 results=$BENCH/results
 name=latest charts=$BENCH/charts profile=release
 for word in "$@"; do

@@ -29,7 +29,7 @@ export function circumstances({ machine, noise, settings, syscalls_by, no_syscal
   ].join('\n\n');
 }
 
-/** What README shows: one row each, few columns. */
+/** What the documentation shows: one row each, few columns. */
 export function short(contenders) {
   const rows = contenders.filter(({ rounds }) => rounds.length > 0).map((contender) => {
     const [before, held] = ['rss_kib', 'rss_held_kib'].map((name) => mebibytes(contender.of(name)));
