@@ -1,13 +1,12 @@
 //! The accept queues that the kernel fills: whatever becomes of a worker, those who wait there are served.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Answer, Client, Haft, Setup, Status, addresses_of, eventually, order_of, signal, slot_of};
+use crate::harness::{Answer, Client, Haft, Load, Setup, Status, addresses_of, eventually, order_of, signal, slot_of};
 
 const KERNEL: [&str; 2] = ["--dispatch", "kernel"];
 
@@ -30,19 +29,19 @@ pub fn waiting(status: &Status, slot: usize) -> u64 {
 
 /// Makes changes while clients come, one after the other from each of two threads; `check` is told of each answer.
 pub fn while_clients_come(haft: &Haft, check: impl Fn(Ipv4Addr, Answer) + Sync, change: impl FnOnce()) {
-    let done = AtomicBool::new(false);
+    let load = Load::default();
     thread::scope(|scope| {
+        let _until = load.until();
         for thread in 0..2_u8 {
-            let (done, check) = (&done, &check);
+            let (load, check) = (&load, &check);
             scope.spawn(move || {
-                for n in (1..=250).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                for n in (1..=250).cycle().take_while(|_| load.goes_on()) {
                     let from = Ipv4Addr::new(127, 0, 2 + thread, n);
                     check(from, Client::asking(haft, from).receive().expect("an answer and no reset"));
                 }
             });
         }
         change();
-        done.store(true, Ordering::Relaxed);
     });
 }
 

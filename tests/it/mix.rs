@@ -1,12 +1,12 @@
 //! Everything at once: clients, deaths, and somebody who reads the books all the time.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, Setup, Status, eventually, signal, slot_of};
+use crate::harness::{Client, Haft, Load, Setup, Status, eventually, signal, slot_of};
 
 const SLOTS: usize = 4;
 const THREADS: u32 = 8;
@@ -28,8 +28,9 @@ fn ask_until_answered(haft: &Haft, from: Ipv4Addr) -> u64 {
 #[test]
 fn the_books_balance_whatever_happens_and_nobody_is_refused() {
     let mut haft = Setup::new(&["-w", "4", "--hold-timeout", "1h"]).start_all();
-    let (connected, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (connected, load) = (AtomicU64::new(0), Load::default());
     let deaths = thread::scope(|scope| {
+        let until = load.until();
         let clients: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (haft, connected) = (&haft, &connected);
@@ -52,12 +53,12 @@ fn the_books_balance_whatever_happens_and_nobody_is_refused() {
                     signal(status.pid(slot)?, Signal::SIGKILL);
                     deaths += 1;
                 }
-                done.load(Ordering::Relaxed).then_some(())
+                (!load.goes_on()).then_some(())
             });
             deaths
         });
         let outcomes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
-        done.store(true, Ordering::Relaxed);
+        until.over();
         outcomes.into_iter().for_each(|outcome| outcome.expect("a client"));
         killer.join().expect("the killer")
     });

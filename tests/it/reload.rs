@@ -1,12 +1,11 @@
 //! New workers in place of the old ones: slot by slot, and no client notices.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, Setup, Status, addresses_of, eventually, is_running, signal};
+use crate::harness::{Client, Haft, Load, Setup, Status, addresses_of, eventually, is_running, signal};
 
 fn ask(haft: &Haft, slot: usize, slots: usize) -> (usize, u64) {
     let from = addresses_of(slot, slots).next().expect("an address");
@@ -67,14 +66,15 @@ fn slot_by_slot_the_new_worker_serves_new_clients_and_the_old_one_finishes_what_
 fn by_sighup_too_and_again_and_again_while_clients_come() {
     const RELOADS: u64 = 3;
     let haft = Setup::new(&["-w", "2", "--drain-timeout", "1h", "--hold-timeout", "1h"]).start_all();
-    let done = AtomicBool::new(false);
+    let load = Load::default();
     let asked = thread::scope(|scope| {
+        let until = load.until();
         let clients: Vec<_> = (0..2_u8)
             .map(|thread| {
-                let (haft, done) = (&haft, &done);
+                let (haft, load) = (&haft, &load);
                 scope.spawn(move || {
                     let mut asked = 0;
-                    while !done.load(Ordering::Relaxed) {
+                    while load.goes_on() {
                         let from = Ipv4Addr::new(127, 0, 2 + thread, (asked % 250) as u8 + 1);
                         Client::asking(haft, from).receive().expect("an answer and no reset");
                         asked += 1;
@@ -90,7 +90,7 @@ fn by_sighup_too_and_again_and_again_while_clients_come() {
                 (over || haft.status().number("reloads_done") == reload).then_some(())
             });
         }
-        done.store(true, Ordering::Relaxed);
+        until.over();
         clients.into_iter().map(|client| client.join().expect("a client")).sum::<u64>()
     });
     let status = eventually("the old ones are gone", || {

@@ -1,11 +1,13 @@
 //! Starting haft, speaking to it as its clients do, and watching it as its operator does.
 
 mod client;
+mod load;
 mod log;
 mod process;
 mod status;
 
 pub use client::{Answer, Client, addresses_of, order_of, slot_of};
+pub use load::Load;
 pub use log::Log;
 pub use process::{Haft, Setup, cpu_time, descriptors, is_running, is_sleeping, is_stopped, signal};
 pub use status::Status;
