@@ -39,6 +39,7 @@ pub(super) fn snapshot() -> Snapshot {
             client_ip_headers: vec![("taken", 0), ("malformed", 25)],
         },
         rescued: 20,
+        listener_repairs: vec![("shut", 28), ("steering", 0)],
         accept_errors: vec![("emfile", 1), ("aborted", 9)],
         hand_over,
         descriptors_open: 31,

@@ -53,6 +53,9 @@ pub struct Snapshot {
     pub routing: Routing,
     /// Connections taken out of the accept queue of a slot that nobody served, and handed to another.
     pub rescued: u64,
+    /// How often a group of listeners that a worker had changed was put right, by what was wrong (`--dispatch kernel`).
+    #[serde(serialize_with = "as_map")]
+    pub listener_repairs: Vec<(&'static str, u64)>,
     /// Calls of accept(2) that gave no connection, by reason (waiting queues that were empty not counted).
     #[serde(serialize_with = "as_map")]
     pub accept_errors: Vec<(&'static str, u64)>,

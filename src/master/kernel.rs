@@ -12,14 +12,18 @@
 //!   the connections to other slots, in each client's own order: it *rescues* them. A program that takes no connections
 //!   from us (`listen-fds`) cannot be given any: there they wait.
 
+mod integrity;
 mod queue;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::integrity::Integrity;
+pub use self::integrity::Repairs;
 use self::queue::Queue;
 use super::MasterError;
 use super::service::Service;
@@ -30,6 +34,7 @@ use crate::route::{Slot, Steering};
 use crate::sys::accept;
 use crate::sys::listen::{ListenError, Listener};
 use crate::sys::poller::Poller;
+use crate::sys::probe;
 use crate::sys::process::Reserved;
 use crate::sys::reuseport::{self, Program};
 
@@ -38,37 +43,57 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners of groups: slot and number are added.
 pub(super) const FIRST_GROUP_TOKEN: u64 = 1 << 48;
 
+/// So many members of a group come before those of the slots: the *keeper*, which no worker is given. The program is changed
+/// by it, and it is never steered to.
+const KEEPERS: usize = 1;
+
 /// The listeners of one address, one for each slot.
 #[derive(Debug)]
 pub struct Group {
-    /// By slot, of as many as there ever were.
-    listeners: Vec<Rc<Listener>>,
+    /// The keeper, and then by slot, of as many as there ever were.
+    members: Vec<Rc<Listener>>,
     backlog: u32,
 }
 
 impl Group {
     /// Where clients connect.
     pub fn addr(&self) -> &ListenAddr {
-        // A group has a listener for each slot, and there is one at least.
-        self.listeners[0].addr()
+        self.keeper().addr()
     }
 
     /// The listener of a slot.
     pub fn of_slot(&self, slot: Slot) -> Option<&Listener> {
-        self.listeners.get(slot.index()).map(AsRef::as_ref)
+        self.members.get(slot.index() + KEEPERS).map(AsRef::as_ref)
+    }
+
+    fn keeper(&self) -> &Listener {
+        // It was bound first.
+        &self.members[0]
+    }
+
+    /// The slots' listeners, in their order.
+    fn slots(&self) -> impl Iterator<Item = (Slot, &Listener)> {
+        (0..).map(Slot).zip(self.members.iter().skip(KEEPERS).map(AsRef::as_ref))
+    }
+
+    /// For how many slots it has listeners.
+    fn len(&self) -> usize {
+        self.members.len() - KEEPERS
     }
 
     /// The group as it is with listeners for so many slots.
     fn grown(&self, slots: usize) -> Result<Self, ListenError> {
-        let more = slots.saturating_sub(self.listeners.len());
-        let new = reuseport::join(&self.listeners, self.backlog, more)?.into_iter().map(Rc::new);
-        Ok(Self { listeners: self.listeners.iter().cloned().chain(new).collect(), backlog: self.backlog })
+        let more = slots.saturating_sub(self.len());
+        let new = reuseport::join(&self.members, self.backlog, more)?.into_iter().map(Rc::new);
+        Ok(Self { members: self.members.iter().cloned().chain(new).collect(), backlog: self.backlog })
     }
 
     /// The worker of a slot has called listen(2), which sets the length of the queue to what the program says: it is set
     /// back.
     pub fn restore_backlog(&self, slot: Slot) {
-        let restored = self.of_slot(slot).map(|listener| reuseport::set_backlog(listener.as_fd(), self.backlog));
+        // One that does not listen has been shut down, which is to be noticed.
+        let listener = self.of_slot(slot).filter(|listener| probe::listens(listener.as_fd()));
+        let restored = listener.map(|listener| reuseport::set_backlog(listener.as_fd(), self.backlog));
         if let Some(Err(error)) = restored {
             tracing::warn!(%slot, %error, "the length of the accept queue stays as the program has set it");
         }
@@ -79,25 +104,18 @@ impl Group {
 #[derive(Debug)]
 pub struct Opener(RefCell<Steering>);
 
-fn program(steering: &Steering) -> Program {
-    Program::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
-}
-
-fn attach(program: &Program, group: &Group) {
-    if let Err(error) = program.attach(group.listeners[0].as_ref()) {
-        tracing::error!(addr = %group.addr(), %error, "the kernel goes on to steer as before");
-    }
+/// The program for a group in which the members named stand elsewhere than they were bound.
+fn program(steering: &Steering, elsewhere: &[(Slot, u32)], probed: bool) -> Program {
+    let instructions = steering.program_to(KEEPERS as u32, elsewhere, probed);
+    Program::new(instructions.into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
 }
 
 impl Opener {
-    fn program(&self) -> Program {
-        program(&self.0.borrow())
-    }
-
     /// Binds a listener for each slot.
     pub fn open(&self, addr: &ListenAddr, backlog: u32) -> Result<Rc<Group>, ListenError> {
-        let listeners = reuseport::bind(addr, backlog, self.0.borrow().slots(), &self.program())?;
-        Ok(Rc::new(Group { listeners: listeners.into_iter().map(Rc::new).collect(), backlog }))
+        let steering = self.0.borrow();
+        let members = reuseport::bind(addr, backlog, steering.slots() + KEEPERS, &program(&steering, &[], false))?;
+        Ok(Rc::new(Group { members: members.into_iter().map(Rc::new).collect(), backlog }))
     }
 }
 
@@ -108,6 +126,9 @@ pub struct Kernel {
     groups: BTreeMap<u32, Watched>,
     /// So many of them, the first ones, are those of `--listen`.
     own: u32,
+    repairs: Repairs,
+    /// The master stops: nobody new is let in.
+    closing: bool,
     _reserved: Option<Reserved>,
 }
 
@@ -116,6 +137,9 @@ struct Watched {
     group: Rc<Group>,
     /// By slot.
     queues: Vec<Queue>,
+    /// By member: its place in the kernel's group.
+    indices: Vec<u32>,
+    integrity: Integrity,
 }
 
 /// A listener of a group: the group's number, and whose it is.
@@ -146,7 +170,14 @@ impl Kernel {
         let reserved = passed.then(|| Reserved::new(listen.len())).transpose();
         let reserved = reserved.map_err(|source| MasterError::System { doing: "opening /dev/null", source })?;
         let opener = Rc::new(Opener(RefCell::new(Steering::new(config.workers, config.prefix)?)));
-        let mut kernel = Self { opener, groups: BTreeMap::new(), own: 0, _reserved: reserved };
+        let mut kernel = Self {
+            opener,
+            groups: BTreeMap::new(),
+            own: 0,
+            repairs: Repairs::default(),
+            closing: false,
+            _reserved: reserved,
+        };
         for addr in listen {
             let group = kernel.opener.open(addr, config.backlog)?;
             kernel.watch(kernel.own, group);
@@ -172,14 +203,15 @@ impl Kernel {
 
     /// Adds a group under a number that no other listener has.
     pub fn add(&mut self, number: u32, group: Rc<Group>) {
-        // It may have been opened before we were told to steer otherwise.
-        attach(&self.opener.program(), &group);
         self.watch(number, group);
+        // It may have been opened before we were told to steer otherwise.
+        self.groups.get(&number).into_iter().for_each(|watched| watched.attach(&self.opener.0.borrow()));
     }
 
     fn watch(&mut self, number: u32, group: Rc<Group>) {
-        let queues = vec![Queue::default(); group.listeners.len()];
-        self.groups.insert(number, Watched { group, queues });
+        let queues = vec![Queue::default(); group.len()];
+        let indices = (0..group.members.len() as u32).collect();
+        self.groups.insert(number, Watched { group, queues, indices, integrity: Integrity::default() });
     }
 
     /// Forgets a group, if there is one of this number. It is closed when nobody else has it.
@@ -189,9 +221,24 @@ impl Kernel {
         }
     }
 
-    /// Forgets all groups.
-    pub fn close(&mut self, poller: &Poller) {
-        std::mem::take(&mut self.groups).into_values().for_each(|watched| watched.shut(poller));
+    /// Lets nobody new in: all are steered to the keeper, which drops them.
+    pub fn let_nobody_in(&mut self) -> io::Result<()> {
+        self.closing = true;
+        self.groups.values().try_for_each(|watched| {
+            let keeper = watched.group.keeper();
+            reuseport::let_nobody_in(keeper.as_fd())?;
+            Program::to(watched.indices[0]).attach(keeper)
+        })
+    }
+
+    /// Forgets all groups. Yields the keepers: as long as they are there, nobody new comes to listeners that workers still
+    /// have.
+    #[must_use]
+    pub fn close(&mut self, poller: &Poller) -> Vec<Rc<Listener>> {
+        let groups = std::mem::take(&mut self.groups);
+        let keepers = groups.values().filter_map(|watched| watched.group.members.first().cloned()).collect();
+        groups.into_values().for_each(|watched| watched.shut(poller));
+        keepers
     }
 
     /// Where clients connect.
@@ -202,8 +249,7 @@ impl Kernel {
     /// All listeners.
     pub fn places(&self) -> impl Iterator<Item = (Place, &Listener)> {
         self.groups.iter().flat_map(|(number, watched)| {
-            let slots = (0..).map(Slot).zip(&watched.group.listeners);
-            slots.map(|(slot, listener)| (Place { number: *number, slot }, listener.as_ref()))
+            watched.group.slots().map(|(slot, listener)| (Place { number: *number, slot }, listener))
         })
     }
 
@@ -227,23 +273,24 @@ impl Kernel {
         mut changed: impl FnMut(&Rc<Group>, &Rc<Group>),
     ) -> Result<usize, ListenError> {
         if let Some(addr) = self.addrs().next() {
-            let program = program(steering);
+            let program = program(steering, &[], false);
             let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
             program.try_out().map_err(refused)?;
         }
         let slots = steering.slots();
-        let short = self.groups.iter().filter(|(_, watched)| watched.group.listeners.len() < slots);
-        reuseport::alone(short.clone().map(|(_, watched)| &watched.group.listeners[..]))?;
+        let short = self.groups.iter().filter(|(_, watched)| watched.group.len() < slots);
+        reuseport::alone(short.clone().map(|(_, watched)| &watched.group.members[..]))?;
         let grown = short.map(|(number, watched)| Ok((*number, watched.group.grown(slots)?)));
         let grown = grown.collect::<Result<Vec<_>, ListenError>>()?;
         // Who came meanwhile may stand among them. They are the last ones, so letting go of them moves none of ours.
-        reuseport::alone(grown.iter().map(|(_, group)| &group.listeners[..]))?;
+        reuseport::alone(grown.iter().map(|(_, group)| &group.members[..]))?;
         let mut more = 0;
         for (number, group) in grown {
             let Some(watched) = self.groups.get_mut(&number) else { continue };
             let group = Rc::new(group);
-            more += group.listeners.len() - watched.group.listeners.len();
-            watched.queues.resize(group.listeners.len(), Queue::default());
+            more += group.len() - watched.group.len();
+            watched.queues.resize(group.len(), Queue::default());
+            watched.indices.extend(watched.group.members.len() as u32..group.members.len() as u32);
             changed(&watched.group, &group);
             watched.group = group;
         }
@@ -255,11 +302,10 @@ impl Kernel {
         if *self.opener.0.borrow() == steering {
             return;
         }
-        self.opener.0.replace(steering);
-        let program = self.opener.program();
-        for watched in self.groups.values() {
-            attach(&program, &watched.group);
+        if !self.closing {
+            self.groups.values().for_each(|watched| watched.attach(&steering));
         }
+        self.opener.0.replace(steering);
     }
 
     /// The listener of a queue that the master accepts from.
@@ -290,9 +336,7 @@ impl Kernel {
     ) -> Vec<WorkerId> {
         let mut asked = Vec::new();
         for (number, watched) in &mut self.groups {
-            for (slot, (queue, listener)) in
-                (0..).map(Slot).zip(watched.queues.iter_mut().zip(&watched.group.listeners))
-            {
+            for (queue, (slot, listener)) in watched.queues.iter_mut().zip(watched.group.slots()) {
                 let place = Place { number: *number, slot };
                 let length = accept::waiting(listener.as_fd()).unwrap_or(0);
                 queue.note(length, now);
@@ -328,8 +372,24 @@ impl Kernel {
 
 impl Watched {
     fn shut(self, poller: &Poller) {
-        for (_, listener) in self.queues.iter().zip(&self.group.listeners).filter(|(queue, _)| queue.open) {
-            poller.remove(listener.as_ref()).ok();
+        for (_, (_, listener)) in self.queues.iter().zip(self.group.slots()).filter(|(queue, _)| queue.open) {
+            poller.remove(listener).ok();
+        }
+    }
+
+    fn program(&self, steering: &Steering, probed: bool) -> Program {
+        let standing = self.indices.iter().skip(KEEPERS);
+        let elsewhere = (0..).map(Slot).zip(standing).map(|(slot, index)| (slot, *index));
+        let elsewhere = elsewhere.filter(|(slot, index)| *index as usize != slot.index() + KEEPERS).collect::<Vec<_>>();
+        program(steering, &elsewhere, probed)
+    }
+
+    fn attach(&self, steering: &Steering) {
+        if let Err(error) = self.program(steering, false).attach(self.group.keeper()) {
+            tracing::error!(
+                addr = %self.group.addr(), %error,
+                "the kernel goes on to steer as before; raise net.core.optmem_max (`sysctl -w net.core.optmem_max=131072`)"
+            );
         }
     }
 }

@@ -40,6 +40,7 @@ pub use self::boot::main;
 pub use self::error::MasterError;
 pub use self::reload::Reread;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -96,6 +97,8 @@ struct Master {
     doors: Doors,
     /// With `--dispatch kernel`, until the master stops.
     kernel: Option<Kernel>,
+    /// From then on, what keeps its port shut until all have left.
+    keepers: Vec<Rc<Listener>>,
     service: Service,
     supervisor: Supervisor,
     phase: Phase,
@@ -161,7 +164,7 @@ impl Master {
             finished.note(addr);
         }
         let about = report::About::new(descriptor_limit);
-        let own_listeners = kernel.iter().flat_map(Kernel::places).count() as u64;
+        let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
             None => NodeDesk::new(node, &listeners),
@@ -177,6 +180,7 @@ impl Master {
             poller,
             doors,
             kernel,
+            keepers: Vec::new(),
             service,
             supervisor,
             phase: Phase::Starting,

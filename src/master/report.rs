@@ -105,6 +105,7 @@ impl Master {
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
             },
             rescued: ledger.rescued,
+            listener_repairs: self.kernel.as_ref().map(Kernel::repairs).unwrap_or_default().by_fault(),
             accept_errors: vec![("aborted", ledger.aborted), ("no_descriptor", ledger.exhausted)],
             hand_over: ledger.hand_over().clone(),
             descriptors_open: descriptors::open_count().unwrap_or(0),

@@ -15,7 +15,6 @@ use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::sys::accept::{self, Accepted};
 use crate::sys::listen::Listener;
-use crate::sys::reuseport;
 
 /// Most connections taken from one listener a turn.
 const MOST_A_TURN: usize = 64;
@@ -38,6 +37,10 @@ impl Master {
     pub(super) fn look_at_queues(&mut self, now: Instant) -> Result<(), MasterError> {
         let may_accept = !self.over_budget && !self.doors.is_paused();
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let desk = &mut self.service.dispatch.node;
+        let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
+        let lost = kernel.inspect(&self.poller, now, regroup);
+        lost.into_iter().for_each(|slot| self.service.lost_listener(slot, now));
         let asked = kernel.look(&self.service, &self.changes.config, may_accept, &self.poller, now);
         for worker in asked {
             self.service.ping(worker, now);
@@ -107,10 +110,8 @@ impl Master {
     /// The master stops: nobody new is let in, and those who wait are handed to the workers of their own slots. Workers
     /// that take no connections from us have to accept them, and are not told to finish before they have.
     pub(super) fn close_queues(&mut self) -> Result<(), MasterError> {
-        let Some(kernel) = self.kernel.take() else { return Ok(()) };
-        for (_, listener) in kernel.places() {
-            reuseport::let_nobody_in(listener.as_fd()).doing("closing the accept queues")?;
-        }
+        let Some(mut kernel) = self.kernel.take() else { return Ok(()) };
+        kernel.let_nobody_in().doing("closing the accept queues")?;
         if self.service.dispatch.links().any(|link| link.takes_connections()) {
             self.empty_queues(&kernel)?;
         }
@@ -127,7 +128,7 @@ impl Master {
     /// From now on the listeners are the workers' alone, and are closed when they close them.
     pub(super) fn let_go_of_queues(&mut self) {
         if let Some(mut kernel) = self.kernel.take() {
-            kernel.close(&self.poller);
+            self.keepers = kernel.close(&self.poller);
         }
         self.tell_late(Instant::now());
         if let Some(desk) = &mut self.service.dispatch.node {

@@ -321,6 +321,14 @@ impl Service {
         Some(Event::Misbehaved(worker))
     }
 
+    /// The slot has another listener now, which the worker that fills it does not have: it is ended.
+    pub fn lost_listener(&mut self, slot: Slot, now: Instant) {
+        if let Some(worker) = self.pool.worker(slot, self.time(now)) {
+            self.dispatch.link(worker.id).into_iter().for_each(|link| link.end());
+            self.observe(Event::Misbehaved(worker.id), now);
+        }
+    }
+
     /// As [`Service::distrust`], and tells the pool. But if it has only closed its end, as programs of Node do while they
     /// finish, and something was sent before we knew, then its last words are heard, and it has left.
     fn mistrust(&mut self, worker: WorkerId, error: &LinkError, now: Instant) {

@@ -27,6 +27,6 @@ mod tests;
 
 pub use key::Key;
 pub use load::{RoundRobin, least_loaded};
-pub use steer::{Instruction, MOST_RENDEZVOUS, Steering};
+pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MOST_RENDEZVOUS, Steering};
 pub use table::{MAX_SLOTS, Order, Slot, SlotCountError, Table};
 pub use tag::{Tag, TagKey, Tagger};

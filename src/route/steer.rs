@@ -17,6 +17,7 @@
 //! it (`ip6_rcv_core`).
 
 mod machine;
+mod probes;
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -26,6 +27,7 @@ use self::machine::Cell::{
 };
 pub use self::machine::Instruction;
 use self::machine::{Code, Jump, Op};
+pub use self::probes::{MARKS_IPV4, MARKS_IPV6};
 use super::hash::{FINISH_FACTORS, FINISH_SHIFT, FX_FACTOR, FX_ROTATION};
 use super::key::{IPV4, IPV6, Key};
 use super::table::{Slot, SlotCountError, Table};
@@ -102,9 +104,20 @@ impl Steering {
 
     /// The program: it returns the number of the slot.
     pub fn program(&self) -> Vec<Instruction> {
+        self.program_to(0, &[], false)
+    }
+
+    /// The program where the slots' listeners stand elsewhere in their group: it returns the number of the slot and
+    /// `behind`, but for the slots that `elsewhere` names, each with its place. If `probed`, a packet that has just one
+    /// more hop to live goes to the place that it names itself: [`MARKS_IPV4`] and [`MARKS_IPV6`] say how.
+    pub fn program_to(&self, behind: u32, elsewhere: &[(Slot, u32)], probed: bool) -> Vec<Instruction> {
         let mut code = Code::new();
+        if probed {
+            probes::go_where_they_say(&mut code);
+        }
         if let [only] = self.open[..] {
-            code.return_number(only.0.into());
+            let place = elsewhere.iter().find(|(slot, _)| *slot == only).map(|(_, place)| *place);
+            code.return_number(place.unwrap_or(u32::from(only.0) + behind));
             return code.finished();
         }
         code.load_byte(0);
@@ -118,6 +131,12 @@ impl Steering {
         match self.table.count() {
             ..=MOST_RENDEZVOUS => rendezvous(&mut code, &self.open, self.table.seeds()),
             _ => self.modulo(&mut code),
+        }
+        for (slot, place) in elsewhere {
+            code.return_if_equal(slot.0.into(), *place);
+        }
+        if behind > 0 {
+            code.with(Op::Add, behind);
         }
         code.return_accumulator();
         code.finished()

@@ -17,6 +17,7 @@ pub mod notify;
 pub mod oom;
 pub mod peek;
 pub mod poller;
+pub mod probe;
 pub mod process;
 pub mod reuseport;
 pub mod scm;

@@ -11,6 +11,9 @@
 //! * Who joins later comes behind our members, where the program never points.
 //! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must not
 //!   be closed before all are: the caller keeps them all.
+//! * The program is changed by the first member, which no worker is given. The others are locked (SO_LOCK_FILTER), so that
+//!   who has one cannot attach another program. Who has one can still detach the program (SO_DETACH_REUSEPORT_BPF heeds no
+//!   lock), move members by shutdown(2), or join with a socket that is not locked: see [`probe`].
 //! * More members can [`join`] as long as nobody else has ([`alone`]): behind a stranger their places would not be known.
 
 use std::io;
@@ -21,6 +24,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::listen::{ListenError, Listener, at_candidates, bound_to, tcp_error, tcp_socket};
+use super::probe;
 use super::sharing::Listening;
 use crate::addr::ListenAddr;
 
@@ -33,6 +37,11 @@ impl Program {
     pub fn new(instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>) -> Self {
         let instruction = |(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k };
         Self(instructions.into_iter().map(instruction).collect())
+    }
+
+    /// A program that always returns this place.
+    pub fn to(place: u32) -> Self {
+        Self::new([((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, place)])
     }
 
     /// How many instructions it has.
@@ -130,11 +139,35 @@ pub fn alone<'a, L: AsRef<Listener> + 'a>(groups: impl IntoIterator<Item = &'a [
     Ok(())
 }
 
+/// How many sockets that are not given listen at the address of these.
+///
+/// # Errors
+/// Where that cannot be known.
+pub fn strangers(members: &[impl AsRef<Listener>]) -> io::Result<usize> {
+    Listening::now()?.strangers(members.iter().map(|member| member.as_ref().as_fd()))
+}
+
+/// Lets a member listen again that was shut down. The kernel gives it the last place.
+///
+/// # Errors
+/// When it cannot, since it was made something else (it was connected, say, or has another address now).
+pub fn listen_again(listener: &Listener, backlog: u32) -> io::Result<()> {
+    set_backlog(listener.as_fd(), backlog)?;
+    let at = SockRef::from(&listener.as_fd()).local_addr()?.as_socket();
+    let port = match listener.addr() {
+        ListenAddr::DualStack(port) => Some(*port),
+        ListenAddr::Ip(addr) => Some(addr.port()),
+        ListenAddr::Unix(_) => None,
+    };
+    if at.map(|at| at.port()) == port { Ok(()) } else { Err(io::ErrorKind::AddrNotAvailable.into()) }
+}
+
 /// A further member of the group at `bound`, which was bound for those who asked for `asked`.
 fn member(asked: &ListenAddr, bound: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let member = tcp_socket(asked, bound)?;
     member.set_reuse_port(true)?;
     member.bind(&bound.into())?;
+    probe::lock(member.as_fd())?;
     member.listen(backlog)?;
     Ok(member)
 }

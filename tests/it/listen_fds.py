@@ -7,9 +7,11 @@ answers what it was asked, and ends. With `notify` it says READY=1 once there is
 """
 
 import os
+import ctypes
 import selectors
 import signal
 import socket
+import struct
 import sys
 import time
 
@@ -31,6 +33,43 @@ def inherited():
     if len(names) != count:
         raise SystemExit(f"{count} listeners and the names {names}")
     return [socket.socket(fileno=3 + number) for number in range(count)], names
+
+
+def attach(listener, place):
+    """Has this place of the group get all clients (SO_ATTACH_REUSEPORT_CBPF)."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, place))
+    listener.setsockopt(socket.SOL_SOCKET, 51, struct.pack("HxxxxxxQ", 1, ctypes.addressof(program)))
+
+
+def spoil(listener, how):
+    """Does to its listener what a worker must not. Says how it went."""
+    try:
+        if how == "shutdown":
+            listener.shutdown(socket.SHUT_RDWR)
+        elif how == "again":
+            listener.shutdown(socket.SHUT_RD)
+            listener.listen(16)
+        elif how == "detach":
+            listener.setsockopt(socket.SOL_SOCKET, 68, 0)
+        elif how == "attach":
+            attach(listener, 1)
+        elif how == "join":
+            global joined
+            joined = socket.socket(listener.family)
+            joined.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            joined.bind(listener.getsockname())
+            joined.listen(16)
+            attach(joined, 1)
+        elif how == "disconnect":
+            # connect(2) to AF_UNSPEC.
+            ctypes.CDLL(None).connect(listener.fileno(), bytes(16), 16)
+        elif how == "connect":
+            listener.shutdown(socket.SHUT_RD)
+            other = socket.create_server(("127.0.0.1", 0))
+            listener.connect_ex(other.getsockname())
+    except OSError as error:
+        return str(error)
+    return "done"
 
 
 class Server:
@@ -55,7 +94,7 @@ class Server:
     def accept(self, number):
         try:
             stream, _ = self.listeners[number].accept()
-        except BlockingIOError:
+        except OSError:
             return
         stream.setblocking(False)
         self.open[stream] = b""
@@ -69,6 +108,8 @@ class Server:
         self.open[stream] += more
         if b"\r\n\r\n" in self.open[stream]:
             request = self.open[stream].split(b"\r\n", 1)[0].decode()
+            if request.startswith("GET /spoil/"):
+                request = spoil(self.listeners[number], request.split("/")[2].split()[0])
             slot, worker = os.environ["HAFT_SLOT"], os.environ["HAFT_WORKER"]
             body = f"slot: {slot}\nworker: {worker}\npid: {os.getpid()}\nclient: {self.names[number]}\n"
             body += f"listener: {number}\nrequest: {request}\n"

@@ -16,6 +16,7 @@ mod hang;
 mod hold;
 mod hostile;
 mod kernel;
+mod kernel_hostile;
 mod kernel_queues;
 mod kernel_slots;
 mod leaks;

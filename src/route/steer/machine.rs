@@ -173,6 +173,13 @@ impl Code {
         self.jump()
     }
 
+    /// Returns `result` if the accumulator is this number.
+    pub(super) fn return_if_equal(&mut self, number: u32, result: u32) {
+        let at = self.add(JMP | JEQ | K, number);
+        self.0[at].jf = 1;
+        self.return_number(result);
+    }
+
     /// Jumps, as far as it may be, if the accumulator is one of these numbers, of which there is one at least.
     pub(super) fn jump_if_in(&mut self, numbers: Range<u32>) -> Jump {
         let at = self.add(JMP | JGE | K, numbers.start);

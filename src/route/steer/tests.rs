@@ -8,6 +8,7 @@ use super::super::tests::{WHOLE, load_is_even, random_ipv4, random_ipv6_subnets,
 use super::machine::{
     A, ABS, ALU, B, IMM, JA, JEQ, JGE, JGT, JMP, K, LD, LDX, MEM, MISC, NETWORK_HEADER, RET, ST, TAX, TXA, W, X,
 };
+use super::probes::{IPV4_TTL, IPV6_HOP_LIMIT};
 use super::*;
 
 /// Most instructions that the kernel takes.
@@ -230,6 +231,37 @@ fn prefixes() -> impl Strategy<Value = Prefix> {
 fn addresses() -> impl Strategy<Value = IpAddr> {
     let ipv6 = any::<u128>().prop_map(Ipv6Addr::from_bits).prop_filter("mapped", |ip| ip.to_ipv4_mapped().is_none());
     prop_oneof![any::<u32>().prop_map(|bits| Ipv4Addr::from_bits(bits).into()), ipv6.prop_map(IpAddr::from)]
+}
+
+#[test]
+fn listeners_may_stand_anywhere_in_their_group_and_probes_say_themselves_where_they_go() {
+    for slots in [1, 2, 16, MOST_RENDEZVOUS, 100, 1024] {
+        let steering = steering(slots, WHOLE);
+        // All stand elsewhere: the longest program there can be.
+        let place = |slot: Slot| (slots - slot.index()) as u32 + 7;
+        let elsewhere: Vec<_> = (0..slots as u16).map(Slot).map(|slot| (slot, place(slot))).collect();
+        let (moved, shifted) = (steering.program_to(1, &elsewhere, true), steering.program_to(1, &[], false));
+        check(&moved);
+        for ip in random_ipv4(3).into_iter().chain(random_ipv6_subnets(3)).step_by(500) {
+            let (slot, mut packet) = (steering.slot_of(ip), packet(ip));
+            assert_eq!(run(&moved, &packet), place(slot), "{ip}");
+            assert_eq!(run(&shifted, &packet), u32::from(slot.0) + 1, "{ip}");
+            let named = match ip {
+                IpAddr::V4(ip) => {
+                    packet[IPV4_TTL as usize] = 1;
+                    ip.to_bits() % MARKS_IPV4
+                }
+                IpAddr::V6(_) => {
+                    packet[IPV6_HOP_LIMIT as usize] = 1;
+                    (packet[0], packet[1]) = (0x6a, 0x7f);
+                    // 1010 0111 1111: the class is the first eight bits, of which six count.
+                    0b10_1001
+                }
+            };
+            assert_eq!(run(&moved, &packet), named, "{ip}");
+            assert_eq!(run(&shifted, &packet), u32::from(slot.0) + 1, "{ip}");
+        }
+    }
 }
 
 proptest! {
