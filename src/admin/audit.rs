@@ -14,11 +14,32 @@ const LINES: u32 = 5;
 /// Length of a window.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// Why a connection of the admin listener was closed before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Another one needed its place, and it waited for its client.
+    PushedOut,
+    /// Its client took too long.
+    TooSlow,
+}
+
+impl Closed {
+    const ALL: [Self; 2] = [Self::PushedOut, Self::TooSlow];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PushedOut => "pushed_out",
+            Self::TooSlow => "too_slow",
+        }
+    }
+}
+
 /// The counts of what was asked of control, and what keeps the log short.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     done: [AtomicU64; Action::ALL.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
+    closed: [AtomicU64; Closed::ALL.len()],
     paces: Mutex<[Pace; Refusal::ALL.len()]>,
 }
 
@@ -45,11 +66,17 @@ impl Audit {
         }
     }
 
+    /// A connection was closed before its time.
+    pub(super) fn closed(&self, why: Closed) {
+        self.closed[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// All counts, those that are still zero too.
     pub(super) fn counts(&self) -> ControlCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         ControlCounts {
             requests: Action::ALL.map(|action| (action.name(), read(&self.done[action as usize]))).to_vec(),
+            closed: Closed::ALL.map(|why| (why.name(), read(&self.closed[why as usize]))).to_vec(),
             refused: Refusal::ALL.map(|refusal| (refusal.name(), read(&self.refused[refusal as usize]))).to_vec(),
         }
     }

@@ -59,6 +59,7 @@ pub(super) fn snapshot() -> Snapshot {
         control: ControlCounts {
             requests: vec![("reload", 12), ("scale", 0)],
             refused: vec![("no_token", 13), ("foreign_uid", 0)],
+            closed: vec![("pushed_out", 29), ("too_slow", 0)],
         },
         slots: vec![ready_slot(), gone_slot()],
     }

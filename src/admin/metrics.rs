@@ -246,6 +246,11 @@ fn control(families: &mut Families<'_>, control: &ControlCounts) -> fmt::Result 
         "haft_control_refused",
         "Attempts to change something by those who may not.",
         by("reason", &control.refused),
+    )?;
+    families.counter(
+        "haft_admin_connections_closed",
+        "Connections of the admin listener that were closed before their time.",
+        by("reason", &control.closed),
     )
 }
 

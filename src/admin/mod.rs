@@ -27,6 +27,7 @@ mod histogram;
 mod metrics;
 mod negotiate;
 mod pages;
+mod places;
 mod server;
 mod snapshot;
 mod token;

@@ -14,15 +14,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::geteuid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::action::{self, Action};
-use super::audit::Audit;
+use super::audit::{Audit, Closed};
 use super::control::{Control, ControlError};
 use super::guard::{Caller, Guard};
 use super::pages::{self, Answer, Wanted};
+use super::places::{Places, Progress, Stage};
 use super::token::TokenFile;
 
 /// Where the admin pages are served: a socket that is bound and listens already.
@@ -79,11 +80,13 @@ struct Desk {
 /// What one client, and all of them together, may take.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Connections at once; more wait in the kernel's accept queue.
+    /// Connections at once. One more takes the place of one that is idle; if there is none, it waits.
     connections: usize,
+    /// Of these, connections that may be idle.
+    idle: usize,
     /// Bytes of a request's head.
     head: usize,
-    /// Time until the request's head is there.
+    /// Time until the whole of the request's head is there.
     head_time: Duration,
     /// Time until the master has answered.
     reply_time: Duration,
@@ -96,8 +99,9 @@ struct Limits {
 impl Limits {
     const DEFAULT: Self = Self {
         connections: 32,
+        idle: 24,
         head: 16 * 1024,
-        head_time: Duration::from_secs(5),
+        head_time: Duration::from_secs(3),
         reply_time: Duration::from_secs(2),
         connection_time: Duration::from_secs(10),
         linger_time: Duration::from_secs(1),
@@ -120,26 +124,33 @@ pub async fn serve(listener: AdminListener, control: Control, token_file: Option
 async fn serve_from(desk: Desk, listener: AdminListener) {
     let desk = Arc::new(desk);
     let mut connections = JoinSet::new();
-    let mut failing = false;
+    let (mut places, mut failing) = (Places::default(), false);
     loop {
-        // A full house sheds load by not accepting.
-        while connections.len() >= desk.limits.connections {
-            connections.join_next().await;
-        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
+        if accepted.is_ok() {
+            while !places.has_room(desk.limits.connections, desk.limits.idle) {
+                match places.push_out() {
+                    true => desk.control.audit.closed(Closed::PushedOut),
+                    false => drop(connections.join_next().await),
+                }
+            }
+        }
+        let progress = Progress::default();
         match accepted {
             Ok(Client::Tcp(stream, peer)) => {
                 // The peer may have reset it already.
                 let Ok(local) = stream.local_addr() else { continue };
                 let caller = Caller::tcp(peer, local);
-                drop(connections.spawn(attend(Arc::clone(&desk), stream, caller)));
+                let task = connections.spawn(attend(Arc::clone(&desk), stream, caller, progress.clone()));
+                places.take(task, progress);
             }
             Ok(Client::Unix(stream)) => {
                 let caller = Caller::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) };
-                drop(connections.spawn(attend(Arc::clone(&desk), stream, caller)));
+                let task = connections.spawn(attend(Arc::clone(&desk), stream, caller, progress.clone()));
+                places.take(task, progress);
             }
             Err(error) => {
                 if !failing {
@@ -151,15 +162,25 @@ async fn serve_from(desk: Desk, listener: AdminListener) {
             }
         }
         failing = false;
+        // A request that has come already is read before the next connection could push this one out.
+        yield_now().await;
     }
 }
 
 /// One connection from accept to close.
-async fn attend(desk: Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller) {
-    match timeout(desk.limits.connection_time, exchange(&desk, stream, &caller)).await {
+async fn attend(desk: Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller, progress: Progress) {
+    match timeout(desk.limits.connection_time, exchange(&desk, stream, &caller, &progress)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "an admin connection failed"),
-        Err(_) => debug!("an admin connection took too long"),
+        Ok(Err(error)) => {
+            if error.is_timeout() {
+                desk.control.audit.closed(Closed::TooSlow);
+            }
+            debug!(%error, "an admin connection failed");
+        }
+        Err(_) => {
+            desk.control.audit.closed(Closed::TooSlow);
+            debug!("an admin connection took too long");
+        }
     }
 }
 
@@ -169,8 +190,14 @@ async fn exchange(
     desk: &Desk,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     caller: &Caller,
+    progress: &Progress,
 ) -> Result<(), hyper::Error> {
-    let service = service_fn(|request| answer(desk, request, caller));
+    let service = service_fn(|request| async {
+        progress.reach(Stage::Answering);
+        let answer = answer(desk, request, caller).await;
+        progress.reach(Stage::Writing);
+        answer
+    });
     let exchanged = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(desk.limits.head_time)
@@ -182,6 +209,7 @@ async fn exchange(
         .await;
     // Answered, be it only by "400 Bad Request".
     if exchanged.as_ref().map_or_else(hyper::Error::is_parse, |()| true) {
+        progress.reach(Stage::Lingering);
         let _ = timeout(desk.limits.linger_time, drain(stream)).await;
     }
     exchanged

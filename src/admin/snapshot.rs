@@ -141,6 +141,9 @@ pub struct ControlCounts {
     /// Attempts by those who may not, by reason.
     #[serde(serialize_with = "as_map")]
     pub refused: Vec<(&'static str, u64)>,
+    /// Connections of the admin listener that were closed before their time, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub closed: Vec<(&'static str, u64)>,
 }
 
 /// A slot and the worker that fills it now.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::addr::ListenAddr;
 use crate::config::{Affinity, CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 
@@ -54,7 +55,7 @@ impl Config {
             ("drain-timeout", span(self.drain_timeout)),
             ("hang-timeout", span(self.hang_timeout.unwrap_or_default())),
             ("hang-kill", one(self.hang_kill)),
-            ("admin", self.admin.as_ref().map_or(Node::Nothing, one)),
+            ("admin", self.admin.as_ref().map_or(Node::Nothing, admin)),
             ("admin-token-file", path(self.admin_token_file.as_deref())),
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
@@ -106,6 +107,14 @@ fn engine_entries(engine: &Engine) -> [(&'static str, Node); 10] {
 
 fn one(value: impl ToString) -> Node {
     Node::One(value.to_string())
+}
+
+/// The admin listener's address, which without a host would be the loopback.
+fn admin(addr: &ListenAddr) -> Node {
+    match addr {
+        ListenAddr::DualStack(port) => one(format!("*:{port}")),
+        addr => one(addr),
+    }
 }
 
 /// A list; an empty one is as if the key were not there.
@@ -267,7 +276,12 @@ mod tests {
         let times = (span(0), span(1), span(0), span(0), hanging);
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
-        let admin = prop_oneof![tcp, Just((None, None)), Just((Some(ListenAddr::Unix("/run/y".into())), None))];
+        let admin = prop_oneof![
+            tcp,
+            Just((None, None)),
+            Just((Some(ListenAddr::Unix("/run/y".into())), None)),
+            Just((Some(ListenAddr::DualStack(9)), None))
+        ];
         let routing = (affinity, prefix, routing());
         let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
         let configs = (numbers, routing, times, admin, log, program(dir), dispatch).prop_map(

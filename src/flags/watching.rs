@@ -1,11 +1,12 @@
 //! How haft is watched: the admin listener and the log.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-use crate::addr::ListenAddr;
+use crate::addr::{ListenAddr, ListenAddrError};
 use crate::admin::TokenFile;
 use crate::config::LogFormat;
 use crate::flags::error::FlagsError;
@@ -17,11 +18,12 @@ pub(super) struct Admin {
     /// Where to serve /metrics, /status, /healthz and /readyz, and to take /reload, /scale, /drain and /undrain
     /// [default: off]
     ///
-    /// Written like --listen: `9090` is every interface, so prefer `127.0.0.1:9090` or `unix:/path`, which only its
-    /// owner may open. Everybody who can connect may read. What changes something is a POST (`/scale?workers=4`,
+    /// Written like --listen, but a port alone is one of the loopback: `9090` is `127.0.0.1:9090`. For every interface
+    /// write `0.0.0.0:9090`, `[::]:9090` or `*:9090`. `unix:/path` may be opened by its owner only. Everybody who can
+    /// connect may read. What changes something is a POST (`/scale?workers=4`,
     /// `/drain?slot=0`), from root or haft's own user on a Unix socket, or with the token on TCP: curl -X POST
     /// --unix-socket /path http://localhost/reload
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = admin_addr)]
     pub(super) admin: Option<ListenAddr>,
 
     /// The file with the token that opens control on a TCP admin listener [default: control is off on TCP]
@@ -30,6 +32,14 @@ pub(super) struct Admin {
     /// file is read for each such request, so the token can be changed at any time.
     #[arg(long, value_name = "PATH", value_parser = token_path)]
     admin_token_file: Option<PathBuf>,
+}
+
+/// As [`ListenAddr`], but without a host it is the loopback.
+fn admin_addr(text: &str) -> Result<ListenAddr, ListenAddrError> {
+    Ok(match text.parse()? {
+        ListenAddr::DualStack(port) if !text.starts_with('*') => ListenAddr::Ip((Ipv4Addr::LOCALHOST, port).into()),
+        addr => addr,
+    })
 }
 
 fn token_path(text: &str) -> Result<PathBuf, &'static str> {
@@ -98,6 +108,13 @@ mod tests {
         assert_eq!(config(&[]).admin, None);
         let admin = |text| config(&["--admin", text]).admin.map(|addr| addr.to_string());
         assert_eq!(admin("127.0.0.1:9090"), Some("127.0.0.1:9090".to_owned()));
+        for port in ["9090", ":9090", "localhost:9090"] {
+            assert_eq!(admin(port), Some("127.0.0.1:9090".to_owned()), "{port}");
+        }
+        for every in ["0.0.0.0:9090", "[::]:9090"] {
+            assert_eq!(admin(every), Some(every.to_owned()));
+        }
+        assert_eq!(config(&["--admin", "*:9090"]).admin, Some(crate::addr::ListenAddr::DualStack(9090)));
         assert_eq!(admin("unix:/run/haft.sock"), Some("unix:/run/haft.sock".to_owned()));
         assert!(refused(&["--admin", "off"]).contains("the port is not a number"));
     }

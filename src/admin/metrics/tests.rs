@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 43] = [
+    let promised: [(&str, &str, &[&str]); 44] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -33,6 +33,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_connections_rescued_total", "counter", &[]),
         ("haft_accept_queue_length", "gauge", &["slot"]),
         ("haft_listener_repairs_total", "counter", &["fault"]),
+        ("haft_admin_connections_closed_total", "counter", &["reason"]),
         ("haft_accept_errors_total", "counter", &["reason"]),
         ("haft_connections_routed_total", "counter", &["by"]),
         ("haft_connections_passed_total", "counter", &[]),

@@ -19,6 +19,7 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Tests of one limit set all others to this.
 const UNLIMITED: Limits = Limits {
     connections: 1,
+    idle: 1,
     head: 16 * 1024,
     head_time: NEVER,
     reply_time: NEVER,
@@ -288,12 +289,13 @@ async fn each_answer_is_one_instant() {
 async fn silent_clients_are_cut_by_the_time_for_the_head() {
     let server =
         Server::start(Limits { head_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
-    let silent = server.connect().await;
+    for said in ["", "GET /healthz HTTP/1.1\r\nHo"] {
+        let mut silent = server.connect().await;
+        silent.write_all(said.as_bytes()).await.expect("write");
+        // Nobody else comes who would push it out.
+        reached(silent.read_to_end(&mut Vec::new())).await.expect("an orderly end");
+    }
     server.serves_again().await;
-    let mut half = server.connect().await;
-    half.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.expect("write");
-    server.serves_again().await;
-    drop((silent, half));
 }
 
 #[tokio::test]
@@ -303,7 +305,7 @@ async fn a_client_that_never_reads_is_cut_by_the_time_of_a_connection() {
     let server = Server::start(Limits { connection_time: Duration::from_millis(200), ..UNLIMITED }, master(huge));
     let mut deaf = server.connect().await;
     deaf.write_all(get("/status").as_bytes()).await.expect("write");
-    server.serves_again().await;
+    sleep(Duration::from_millis(400)).await;
     let mut text = Vec::new();
     // The end may come as a reset.
     let _ = reached(deaf.read_to_end(&mut text)).await;
@@ -315,9 +317,16 @@ async fn a_client_that_never_closes_is_cut_once_it_was_answered() {
     let server =
         Server::start(Limits { linger_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
     let mut kept = server.connect().await;
+    let mut text = String::new();
     kept.write_all(get("/healthz").as_bytes()).await.expect("write");
-    server.serves_again().await;
-    drop(kept);
+    reached(kept.read_to_string(&mut text)).await.expect("an orderly end");
+    assert!(text.ends_with("ok\n"), "{text}");
+    reached(async {
+        while kept.write_all(b"x").await.is_ok() {
+            let_others_run().await
+        }
+    })
+    .await;
 }
 
 /// The next request, and how it is answered.
@@ -350,10 +359,50 @@ async fn a_client_that_closes_its_writing_end_is_answered() {
     assert!(text.contains(" 200 ") && text.ends_with("\r\n\r\nok\n"), "{text}");
 }
 
+/// As many as a large host may have, and no time limit helps.
+async fn crowd(said: &str, limits: Limits, snapshot: Snapshot, closes_half: bool) {
+    let server = Server::start(
+        Limits { head_time: NEVER, connection_time: NEVER, linger_time: NEVER, ..limits },
+        master(snapshot),
+    );
+    let mut held = Vec::new();
+    for _ in 0..120 {
+        let mut stream = server.connect().await;
+        stream.write_all(said.as_bytes()).await.ok();
+        if closes_half {
+            stream.shutdown().await.ok();
+        }
+        held.push(stream);
+    }
+    let_others_run().await;
+    for _ in 0..3 {
+        assert_eq!(server.ask(&get("/healthz")).await.status, 200, "{said}");
+    }
+    let metrics = server.ask(&get("/metrics")).await.body;
+    // One that has closed its half is through when it is answered.
+    assert!(
+        closes_half || !metrics.contains("haft_admin_connections_closed_total{reason=\"pushed_out\"} 0"),
+        "{said}: {metrics}"
+    );
+}
+
+#[tokio::test]
+async fn clients_that_do_nothing_hold_no_page() {
+    for said in
+        ["", "GET /healthz HTTP/1.1\r\nHo", &get("/healthz"), "POST /reload HTTP/1.1\r\nContent-Length: 9\r\n\r\n"]
+    {
+        crowd(said, Limits::DEFAULT, example::snapshot(), false).await;
+    }
+    crowd(&get("/healthz"), Limits::DEFAULT, example::snapshot(), true).await;
+    let mut huge = example::snapshot();
+    huge.listen = vec!["x".repeat(1 << 20)];
+    crowd(&get("/status"), Limits::DEFAULT, huge, false).await;
+}
+
 #[tokio::test]
 async fn more_clients_than_allowed_wait_and_are_served_when_others_have_left() {
     let (control, mut requests) = channel();
-    let server = Server::start(Limits { connections: 2, ..UNLIMITED }, control);
+    let server = Server::start(Limits { connections: 2, idle: 2, ..UNLIMITED }, control);
     let mut clients = Vec::new();
     for _ in 0..3 {
         let stream = server.connect().await;
