@@ -3,7 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
-    ControlCounts, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing, SlotState, SlotStatus, Snapshot,
+    ControlCounts, DrainingWorker, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing, SlotBalance, SlotState,
+    SlotStatus, Snapshot,
 };
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
@@ -62,6 +63,8 @@ pub(super) fn snapshot() -> Snapshot {
             closed: vec![("pushed_out", 29), ("too_slow", 0)],
         },
         slots: vec![ready_slot(), gone_slot()],
+        draining: vec![draining_worker()],
+        balance: balance(),
     }
 }
 
@@ -100,7 +103,7 @@ fn gone_slot() -> SlotStatus {
         pid: None,
         uptime: Duration::ZERO,
         in_flight: 0,
-        held: 4,
+        held: 2,
         delivered: 20,
         accept_queue: None,
         open: None,
@@ -109,4 +112,26 @@ fn gone_slot() -> SlotStatus {
         deaths_by_reason: vec![("signal SIGKILL".to_owned(), 2), ("a \"quoted\"\nline\\".to_owned(), 1)],
         last_exit: Some(ExitStatus { description: "signal SIGKILL".to_owned(), unix_time: 1_700_003_000 }),
     }
+}
+
+fn draining_worker() -> DrainingWorker {
+    DrainingWorker {
+        slot: 0,
+        worker: 3,
+        pid: Some(4713),
+        generation: 1,
+        uptime: Duration::from_secs(60),
+        in_flight: 1,
+        held: 0,
+        open: Some(30),
+        sessions: Some(31),
+    }
+}
+
+/// Two wait for their first request, beside these.
+fn balance() -> Vec<SlotBalance> {
+    vec![
+        SlotBalance { slot: 0, assigned: 74, delivered: 70, refused: 2, moved: 1, in_flight: 1, held: 0 },
+        SlotBalance { slot: 1, assigned: 23, delivered: 20, refused: 1, moved: 0, in_flight: 0, held: 2 },
+    ]
 }

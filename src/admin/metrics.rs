@@ -13,7 +13,9 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, no_labels};
 use super::negotiate::Format;
-use super::snapshot::{ControlCounts, ReloadState, Routing, SlotState, SlotStatus, Snapshot, seconds_since_1970};
+use super::snapshot::{
+    ControlCounts, ReloadState, Routing, SlotBalance, SlotState, SlotStatus, Snapshot, seconds_since_1970,
+};
 
 /// The body of `/metrics`.
 ///
@@ -41,10 +43,11 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families::new(encoder, self.format);
         connections(&mut families, &self.snapshot)?;
+        balance(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
         routing(&mut families, &self.snapshot.routing)?;
         kernel::queues(&mut families, &self.snapshot)?;
-        workers(&mut families, &self.snapshot.slots)?;
+        workers(&mut families, &self.snapshot)?;
         supervision(&mut families, &self.snapshot)?;
         node(&mut families, &self.snapshot)?;
         control(&mut families, &self.snapshot.control)?;
@@ -102,6 +105,27 @@ fn connections(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     )
 }
 
+/// With the deliveries, and what is on its way or waits, these balance slot by slot.
+fn balance(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
+    let by_slot =
+        |count: fn(&SlotBalance) -> u64| now.balance.iter().map(move |slot| (vec![slot_label(slot.slot)], count(slot)));
+    families.counter(
+        "haft_slot_connections_assigned",
+        "Connections assigned to the slot; one that comes from another slot's queue is counted again.",
+        by_slot(|slot| slot.assigned),
+    )?;
+    families.counter(
+        "haft_slot_connections_moved",
+        "Of the connections assigned to the slot, those that were assigned to another one since.",
+        by_slot(|slot| slot.moved),
+    )?;
+    families.counter(
+        "haft_slot_connections_refused",
+        "Of the connections assigned to the slot, those that were refused.",
+        by_slot(|slot| slot.refused),
+    )
+}
+
 fn redelivery(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter(
         "haft_connections_redelivered",
@@ -141,7 +165,8 @@ fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
     )
 }
 
-fn workers(families: &mut Families<'_>, slots: &[SlotStatus]) -> fmt::Result {
+fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
+    let slots = &now.slots;
     families.gauge(
         "haft_worker_state",
         "Where the slot's worker is in its life: 1 for the state it is in, 0 for the others.",
@@ -166,13 +191,13 @@ fn workers(families: &mut Families<'_>, slots: &[SlotStatus]) -> fmt::Result {
     )?;
     families.gauge(
         "haft_worker_connections_in_flight",
-        "Connections sent to the slot's worker and not yet acknowledged.",
-        by_slot(slots, |status| Some(status.in_flight)),
+        "Connections sent to the slot's workers, former ones too, and not yet acknowledged.",
+        now.balance.iter().map(|slot| (vec![slot_label(slot.slot)], slot.in_flight)),
     )?;
     families.gauge(
         "haft_worker_connections_held",
-        "Connections that wait for the slot's worker.",
-        by_slot(slots, |status| Some(status.held)),
+        "Connections that wait for the slot's workers.",
+        now.balance.iter().map(|slot| (vec![slot_label(slot.slot)], slot.held)),
     )?;
     families.gauge(
         "haft_worker_connections_open",

@@ -42,5 +42,8 @@ pub use histogram::Histogram;
 pub use metrics::encode;
 pub use negotiate::Format;
 pub use server::{AdminListener, serve};
-pub use snapshot::{ControlCounts, ExitStatus, ReloadState, ReloadStatus, Routing, SlotState, SlotStatus, Snapshot};
+pub use snapshot::{
+    ControlCounts, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing, SlotBalance, SlotState, SlotStatus,
+    Snapshot,
+};
 pub use token::{TokenFile, TokenFileError};

@@ -85,6 +85,62 @@ pub struct Snapshot {
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.
     pub slots: Vec<SlotStatus>,
+    /// One entry per worker that finishes what it has: after a reload, or because its slot is no more.
+    pub draining: Vec<DrainingWorker>,
+    /// The books of each slot there ever was, in the order of slots.
+    pub balance: Vec<SlotBalance>,
+}
+
+/// A worker that takes no new clients, and finishes what it has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DrainingWorker {
+    /// The slot that it filled.
+    pub slot: usize,
+    /// The worker's number.
+    pub worker: u64,
+    /// Its process id, while it has one.
+    pub pid: Option<u32>,
+    /// How many reloads came before it.
+    pub generation: u64,
+    /// How long it has been running.
+    #[serde(rename = "uptime_seconds", serialize_with = "seconds")]
+    pub uptime: Duration,
+    /// Connections sent to it and not yet acknowledged: part of its slot's `in_flight`.
+    pub in_flight: u64,
+    /// Connections of its sessions that wait for it: part of its slot's `held`.
+    pub held: u64,
+    /// Connections that it says it has, if it says so.
+    pub open: Option<u64>,
+    /// Sessions that it has, as far as they are known, if sessions stick.
+    pub sessions: Option<u64>,
+}
+
+/// What became of the connections that were assigned to a slot. `assigned = delivered + refused + moved + in_flight + held`.
+///
+/// A connection whose first request has not come is in no slot's books: it is counted by [`Routing::peeking`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SlotBalance {
+    /// The slot's number.
+    pub slot: usize,
+    /// Connections assigned to it; one that comes from another slot's queue is counted again.
+    pub assigned: u64,
+    /// Of these, those that a worker of the slot has acknowledged.
+    pub delivered: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Those that were assigned to another slot since.
+    pub moved: u64,
+    /// Those sent to a worker of the slot, whichever it is, and not yet acknowledged.
+    pub in_flight: u64,
+    /// Those that wait for the slot's worker, or for one that filled it before.
+    pub held: u64,
+}
+
+impl SlotBalance {
+    /// Whether no connection of the slot has been lost sight of.
+    pub fn is_balanced(&self) -> bool {
+        self.assigned == self.delivered + self.refused + self.moved + self.in_flight + self.held
+    }
 }
 
 /// What decided where connections went, and what was learnt for it.
@@ -168,9 +224,9 @@ pub struct SlotStatus {
     /// How long this worker has been running; zero if there is none.
     #[serde(rename = "uptime_seconds", serialize_with = "seconds")]
     pub uptime: Duration,
-    /// Connections sent to the worker and not yet acknowledged.
+    /// Connections sent to this slot's workers and not yet acknowledged, those sent to a former worker too.
     pub in_flight: u64,
-    /// Connections that wait for this slot's worker; not part of the slot's `in_flight`.
+    /// Connections that wait for this slot's workers; not part of the slot's `in_flight`.
     pub held: u64,
     /// Connections acknowledged by this slot's workers: the slot's place in [`Snapshot::delivered`].
     pub delivered: u64,
@@ -213,11 +269,14 @@ pub struct ExitStatus {
 }
 
 impl Snapshot {
-    /// Whether `accepted = delivered + refused + in flight`: no connection has been lost sight of.
+    /// Whether `accepted = delivered + refused + in flight`, in all and slot by slot: no connection has been lost sight of.
     pub fn is_balanced(&self) -> bool {
         let delivered: u64 = self.delivered.iter().sum();
         let refused: u64 = self.refused.iter().map(|(_, count)| count).sum();
+        let somewhere: u64 = self.balance.iter().map(|slot| slot.in_flight + slot.held).sum();
         self.accepted == delivered + refused + self.in_flight
+            && self.in_flight == somewhere + self.routing.peeking
+            && self.balance.iter().all(SlotBalance::is_balanced)
     }
 
     /// Whether a new connection would find a worker: at least one slot takes clients, and the master is not stopping.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use crate::addr::EndAddr;
-use crate::route::{Key, Tag};
+use crate::route::{Key, Slot, Tag};
 
 /// What decides which worker a connection goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Connection {
     pub held_since: Instant,
     /// How often it was passed on to another slot.
     pub moves: usize,
+    /// The slot in whose books it stands, once it is assigned to one.
+    pub(super) assigned: Option<Slot>,
 }
 
 /// Why a connection was refused: it was closed with a reset before any worker had it.
@@ -98,6 +100,7 @@ impl Connection {
             accepted,
             held_since: accepted,
             moves: 0,
+            assigned: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Nothing here waits. What cannot be sent now is held in the queue of its slot, bounded in number and time; after that
 //! it goes to the next ready slot in its order, and when there is none it is refused.
 
+mod balance;
 mod by_kernel;
 mod choose;
 mod expiry;
@@ -119,7 +120,7 @@ impl Dispatch {
     }
 
     /// Puts a connection where it belongs, and yields the slot for which more waits, unless it was refused.
-    fn queue(&mut self, connection: Connection, place: Option<Place>, now: Instant) -> Option<Slot> {
+    fn queue(&mut self, mut connection: Connection, place: Option<Place>, now: Instant) -> Option<Slot> {
         let Some(place) = place else {
             self.ledger.refuse(connection, Refusal::QueueFull);
             return None;
@@ -131,6 +132,7 @@ impl Dispatch {
                 None => (slot, &mut self.queues[slot.index()]),
             },
         };
+        self.ledger.assign(&mut connection, slot);
         if queue.len() < MOST_HELD {
             queue.push_back(connection);
             return Some(slot);

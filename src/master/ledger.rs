@@ -47,11 +47,28 @@ impl Way {
     }
 }
 
+/// What became of the connections of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotBook {
+    /// Connections that were assigned to it, each as often as it came from elsewhere.
+    pub assigned: u64,
+    /// Of these, those that its workers have taken.
+    pub delivered: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Those that were assigned to another slot since.
+    pub moved: u64,
+}
+
 /// The counters of the master. Only its functions settle a connection.
 #[derive(Debug)]
 pub struct Ledger {
     accepted: u64,
     delivered: Vec<u64>,
+    /// Of each slot: what was assigned to it, and of that what was refused, and what was assigned to another one since.
+    assigned: Vec<u64>,
+    refused_of: Vec<u64>,
+    moved: Vec<u64>,
     refused: [u64; Refusal::ALL.len()],
     hand_over: Histogram,
     /// Our copies of what was delivered.
@@ -84,6 +101,9 @@ impl Ledger {
         Self {
             accepted: 0,
             delivered: vec![0; slots],
+            assigned: vec![0; slots],
+            refused_of: vec![0; slots],
+            moved: vec![0; slots],
             refused: [0; Refusal::ALL.len()],
             hand_over: Histogram::new(),
             closing: Vec::new(),
@@ -102,12 +122,27 @@ impl Ledger {
 
     /// There are so many slots, or were.
     pub fn resize(&mut self, slots: usize) {
-        self.delivered.resize(slots.max(self.delivered.len()), 0);
+        let ever = slots.max(self.delivered.len());
+        for counts in [&mut self.delivered, &mut self.assigned, &mut self.refused_of, &mut self.moved] {
+            counts.resize(ever, 0);
+        }
     }
 
     /// A connection came.
     pub fn accept(&mut self) {
         self.accepted += 1;
+    }
+
+    /// It waits for this slot's worker now.
+    pub fn assign(&mut self, connection: &mut Connection, slot: Slot) {
+        let before = connection.assigned.replace(slot);
+        if before == Some(slot) {
+            return;
+        }
+        self.assigned[slot.index()] += 1;
+        if let Some(before) = before {
+            self.moved[before.index()] += 1;
+        }
     }
 
     /// A worker passed one on, and this process had no descriptor for it: it is closed.
@@ -137,6 +172,9 @@ impl Ledger {
     /// Nobody can take it.
     pub fn refuse(&mut self, connection: Connection, refusal: Refusal) {
         self.refused[refusal as usize] += 1;
+        if let Some(slot) = connection.assigned {
+            self.refused_of[slot.index()] += 1;
+        }
         let client = &connection.client;
         tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
         connection.refuse();
@@ -160,6 +198,17 @@ impl Ledger {
     /// Connections delivered, by slot.
     pub fn delivered(&self) -> &[u64] {
         &self.delivered
+    }
+
+    /// What became of the connections that were assigned to each slot.
+    pub fn by_slot(&self) -> impl Iterator<Item = SlotBook> {
+        let counts = self.assigned.iter().zip(&self.delivered).zip(&self.refused_of).zip(&self.moved);
+        counts.map(|(((assigned, delivered), refused), moved)| SlotBook {
+            assigned: *assigned,
+            delivered: *delivered,
+            refused: *refused,
+            moved: *moved,
+        })
     }
 
     /// Connections refused, by reason.

@@ -7,7 +7,8 @@ use super::ledger::Way;
 use super::link::Link;
 use super::{Master, MasterError, Phase};
 use crate::admin::{
-    Change, ControlCounts, ControlRequest, ExitStatus, Routing, SlotState as Shown, SlotStatus, Snapshot,
+    Change, ControlCounts, ControlRequest, DrainingWorker, ExitStatus, Routing, SlotBalance, SlotState as Shown,
+    SlotStatus, Snapshot,
 };
 use crate::config::DispatchBy;
 use crate::lifecycle::pool::SlotState;
@@ -71,6 +72,7 @@ impl Master {
         let ledger = &self.service.dispatch.ledger;
         let (started, since) = self.about.started;
         let own = self.kernel.iter().flat_map(Kernel::addrs);
+        let balance = self.service.dispatch.balances();
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -119,7 +121,9 @@ impl Master {
             node_messages: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.messages),
             node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.dropped),
             control: ControlCounts::default(),
-            slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot)).collect(),
+            slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
+            draining: self.draining(),
+            balance,
         }
     }
 
@@ -128,7 +132,27 @@ impl Master {
         self.service.dispatch.held() + self.peeking.len()
     }
 
-    fn slot_status(&self, slot: Slot) -> SlotStatus {
+    /// The workers that finish what they have.
+    fn draining(&self) -> Vec<DrainingWorker> {
+        let leaving = self.service.pool.leaving_workers(self.service.time(Instant::now()));
+        let row = |(slot, worker): (Slot, crate::lifecycle::pool::About)| {
+            let link = self.service.dispatch.links().find(|link| link.worker == worker.id);
+            DrainingWorker {
+                slot: slot.index(),
+                worker: worker.id.0,
+                pid: self.supervisor.crew.pid(worker.id),
+                generation: worker.generation.into(),
+                uptime: worker.age,
+                in_flight: link.map_or(0, |link| link.in_flight() as u64),
+                held: link.map_or(0, |link| link.own.len() as u64),
+                open: link.and_then(Link::open).map(u64::from),
+                sessions: link.filter(|link| link.tells_sessions()).map(Link::told_sessions),
+            }
+        };
+        leaving.map(row).collect()
+    }
+
+    fn slot_status(&self, slot: Slot, balance: &[SlotBalance]) -> SlotStatus {
         let (supervisor, pool) = (&self.supervisor, &self.service.pool);
         let worker = pool.worker(slot, self.service.time(Instant::now()));
         let link = worker.and_then(|worker| self.service.dispatch.links().find(|link| link.worker == worker.id));
@@ -148,8 +172,8 @@ impl Master {
             worker: worker.map_or(0, |worker| worker.id.0),
             pid: worker.and_then(|worker| supervisor.crew.pid(worker.id)),
             uptime: worker.map_or_else(Default::default, |worker| worker.age),
-            in_flight: link.map_or(0, |link| link.in_flight() as u64),
-            held: self.service.dispatch.held_for(slot) as u64,
+            in_flight: balance[slot.index()].in_flight,
+            held: balance[slot.index()].held,
             delivered: self.service.dispatch.ledger.delivered()[slot.index()],
             accept_queue: self.kernel.as_ref().map(|kernel| kernel.waiting(slot) as u64),
             open: link.and_then(|link| link.open()).map(u64::from),

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod balance;
 mod busy_poll;
 mod command_line;
 mod death;

@@ -22,12 +22,15 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 44] = [
+    let promised: [(&str, &str, &[&str]); 47] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
         ("haft_connections_in_flight", "gauge", &[]),
         ("haft_connections_held", "gauge", &[]),
+        ("haft_slot_connections_assigned_total", "counter", &["slot"]),
+        ("haft_slot_connections_moved_total", "counter", &["slot"]),
+        ("haft_slot_connections_refused_total", "counter", &["slot"]),
         ("haft_connections_redelivered_total", "counter", &["state"]),
         ("haft_connections_returned_total", "counter", &[]),
         ("haft_connections_rescued_total", "counter", &[]),
@@ -183,6 +186,13 @@ proptest! {
         let mut snapshot = example::snapshot();
         snapshot.accepted = delivered.iter().sum::<u64>() + refused.iter().sum::<u64>() + in_flight;
         snapshot.refused = vec![("one", refused[0]), ("another", refused[1])];
+        for (slot, delivered) in snapshot.balance.iter_mut().zip(&delivered) {
+            let waiting = in_flight / 2 * slot.slot as u64 + (in_flight - in_flight / 2) * (1 - slot.slot as u64);
+            (slot.delivered, slot.held) = (*delivered, waiting);
+            slot.assigned = delivered + slot.refused + slot.moved + slot.in_flight + waiting;
+        }
+        snapshot.balance[0].assigned -= std::mem::take(&mut snapshot.balance[0].in_flight);
+        snapshot.routing.peeking = 0;
         snapshot.delivered = delivered;
         snapshot.in_flight = in_flight;
         snapshot.slots[1].deaths_by_reason[0].0.clone_from(&reason);

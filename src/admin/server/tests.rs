@@ -13,6 +13,7 @@ use super::super::{Change, ControlRequest, Denied, Format, SlotState, Snapshot, 
 use super::*;
 
 mod control;
+mod places;
 
 /// So long that no test ever waits for it.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
@@ -357,46 +358,6 @@ async fn a_client_that_closes_its_writing_end_is_answered() {
     let mut text = String::new();
     reached(stream.read_to_string(&mut text)).await.expect("read");
     assert!(text.contains(" 200 ") && text.ends_with("\r\n\r\nok\n"), "{text}");
-}
-
-/// As many as a large host may have, and no time limit helps.
-async fn crowd(said: &str, limits: Limits, snapshot: Snapshot, closes_half: bool) {
-    let server = Server::start(
-        Limits { head_time: NEVER, connection_time: NEVER, linger_time: NEVER, ..limits },
-        master(snapshot),
-    );
-    let mut held = Vec::new();
-    for _ in 0..120 {
-        let mut stream = server.connect().await;
-        stream.write_all(said.as_bytes()).await.ok();
-        if closes_half {
-            stream.shutdown().await.ok();
-        }
-        held.push(stream);
-    }
-    let_others_run().await;
-    for _ in 0..3 {
-        assert_eq!(server.ask(&get("/healthz")).await.status, 200, "{said}");
-    }
-    let metrics = server.ask(&get("/metrics")).await.body;
-    // One that has closed its half is through when it is answered.
-    assert!(
-        closes_half || !metrics.contains("haft_admin_connections_closed_total{reason=\"pushed_out\"} 0"),
-        "{said}: {metrics}"
-    );
-}
-
-#[tokio::test]
-async fn clients_that_do_nothing_hold_no_page() {
-    for said in
-        ["", "GET /healthz HTTP/1.1\r\nHo", &get("/healthz"), "POST /reload HTTP/1.1\r\nContent-Length: 9\r\n\r\n"]
-    {
-        crowd(said, Limits::DEFAULT, example::snapshot(), false).await;
-    }
-    crowd(&get("/healthz"), Limits::DEFAULT, example::snapshot(), true).await;
-    let mut huge = example::snapshot();
-    huge.listen = vec!["x".repeat(1 << 20)];
-    crowd(&get("/status"), Limits::DEFAULT, huge, false).await;
 }
 
 #[tokio::test]

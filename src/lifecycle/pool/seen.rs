@@ -87,6 +87,15 @@ impl Pool {
         Some(About { id: worker.id, generation: worker.generation, age: now.saturating_sub(worker.started), hung })
     }
 
+    /// The workers that finish what they have, or are to end, each with its slot.
+    pub fn leaving_workers(&self, now: Time) -> impl Iterator<Item = (Slot, About)> {
+        let leaving = self.workers.values().filter(|worker| !worker.is_staying());
+        leaving.map(move |worker| {
+            let age = now.saturating_sub(worker.started);
+            (worker.slot, About { id: worker.id, generation: worker.generation, age, hung: false })
+        })
+    }
+
     /// Whether a hung worker is killed.
     pub fn kills_hung(&self) -> bool {
         self.policy.hang_kill

@@ -15,8 +15,9 @@ impl Dispatch {
     }
 
     /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].
-    pub fn rescue(&mut self, connection: Connection, from: Slot) -> Option<Slot> {
+    pub fn rescue(&mut self, mut connection: Connection, from: Slot) -> Option<Slot> {
         self.ledger.accept();
+        self.ledger.assign(&mut connection, from);
         if !self.can_rescue(from) {
             self.ledger.refuse(connection, Refusal::NoWorker);
             return None;

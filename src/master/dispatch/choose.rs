@@ -125,6 +125,7 @@ impl Dispatch {
             Some(slot) => {
                 connection.moves += 1;
                 connection.held_since = now;
+                self.ledger.assign(&mut connection, slot);
                 self.queues[slot.index()].push_back(connection);
             }
             None => self.ledger.refuse(connection, refusal),

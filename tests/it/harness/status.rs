@@ -12,8 +12,19 @@ impl Status {
         let status = Self(serde_json::from_str(json).expect("JSON"));
         let settled = status.delivered() + status.refused_in_all();
         assert_eq!(status.accepted(), settled + status.in_flight(), "the books do not balance: {json}");
-        let by_slot: u64 = status.slots().map(|slot| number(&slot["in_flight"]) + number(&slot["held"])).sum();
-        assert_eq!(status.in_flight(), by_slot, "in flight by slot: {json}");
+        let mut somewhere = number(&status.0["routing"]["peeking"]);
+        for slot in status.0["balance"].as_array().expect("the slots' books") {
+            let of = |name: &str| number(&slot[name]);
+            let settled = of("delivered") + of("refused") + of("moved");
+            assert_eq!(of("assigned"), settled + of("in_flight") + of("held"), "{slot}: {json}");
+            somewhere += of("in_flight") + of("held");
+        }
+        assert_eq!(status.in_flight(), somewhere, "in flight by slot: {json}");
+        for (slot, book) in status.slots().zip(status.0["balance"].as_array().expect("the slots' books")) {
+            let told =
+                ["slot", "delivered", "in_flight", "held"].map(|name| (number(&slot[name]), number(&book[name])));
+            assert!(told.iter().all(|(told, book)| told == book), "{slot} and {book}");
+        }
         status
     }
 

@@ -1,6 +1,7 @@
 //! What must hold, whatever happens.
 
 use super::*;
+use crate::admin::SlotBalance;
 use crate::lifecycle::pool::SlotState;
 use crate::master::ledger::Way;
 use crate::master::link::Obstacle;
@@ -144,6 +145,10 @@ impl Laws {
         let dispatch = &service.dispatch;
         let somewhere = (dispatch.held() + dispatch.in_flight()) as u64;
         assert_eq!(dispatch.ledger.outstanding(), somewhere, "the books differ from what is there");
+        let balances = dispatch.balances();
+        assert!(balances.iter().all(SlotBalance::is_balanced), "the books of a slot: {balances:?}");
+        let by_slot: u64 = balances.iter().map(|slot| slot.in_flight + slot.held).sum();
+        assert_eq!(by_slot, somewhere, "what is somewhere is in a slot");
         assert_eq!(dispatch.ledger.accepted(), self.clients.len() as u64);
         for link in dispatch.links() {
             self.totals.add("full channels", u64::from(link.obstacle == Obstacle::ChannelFull));
