@@ -88,7 +88,7 @@ skip() { # NAME REASON
 
 # command that shows whether it is there : Debian packages that bring it
 readonly NEEDED=("cc:gcc libc6-dev" "python3:python3" "chromium:chromium" "ip:iproute2" "gunicorn:gunicorn"
-    "uvicorn:uvicorn python3-socketio" "nginx:nginx libnginx-mod-stream" "haproxy:haproxy")
+    "uvicorn:uvicorn python3-socketio" "puma:puma" "nginx:nginx libnginx-mod-stream" "haproxy:haproxy")
 
 install_packages() {
     local need missing=() packages=() said

@@ -18,6 +18,7 @@ mod hold;
 mod hostile;
 mod kernel;
 mod kernel_hostile;
+mod kernel_promises;
 mod kernel_queues;
 mod kernel_slots;
 mod leaks;
