@@ -33,7 +33,6 @@ pub(super) fn snapshot() -> Snapshot {
         returned: 8,
         routing: Routing {
             routed: vec![("address", 0), ("session", 21)],
-            passed: 22,
             peeking: 2,
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],

@@ -142,11 +142,6 @@ fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
         "What decided which worker a connection goes to.",
         by("by", &now.routed),
     )?;
-    families.counter(
-        "haft_connections_passed",
-        "Connections that a worker passed on, since they brought a request of another worker's session.",
-        [(no_labels(), now.passed)],
-    )?;
     families.gauge(
         "haft_connections_peeking",
         "Connections held whose first request has not come.",

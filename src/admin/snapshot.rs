@@ -149,9 +149,6 @@ pub struct Routing {
     /// Connections by what decided which worker they go to.
     #[serde(serialize_with = "as_map")]
     pub routed: Vec<(&'static str, u64)>,
-    /// Connections that a worker passed on, since they brought a request of another worker's session. Each is counted as
-    /// accepted once more.
-    pub passed: u64,
     /// Of the connections that are held, those whose first request has not come.
     pub peeking: u64,
     /// Connections that were assigned, or refused, without their first request having been seen, by reason.

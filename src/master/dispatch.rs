@@ -41,8 +41,6 @@ pub struct Dispatch {
     /// What each of them is to its clients.
     standings: Vec<Standing>,
     links: BTreeMap<WorkerId, Link>,
-    /// What workers have passed on and was not assigned yet.
-    passed: Vec<Connection>,
     /// Slots for which more waits, since what waited elsewhere belongs there now.
     grown: Vec<Slot>,
     /// The books.
@@ -65,7 +63,6 @@ impl Dispatch {
             queues: (0..config.workers).map(|_| VecDeque::new()).collect(),
             standings: vec![Standing::Expected; config.workers],
             links: BTreeMap::new(),
-            passed: Vec::new(),
             grown: Vec::new(),
             ledger: Ledger::new(config.workers),
             node: None,
@@ -106,17 +103,9 @@ impl Dispatch {
         self.queue(connection, chosen.map(|(place, _)| place), now)
     }
 
-    /// Takes in what workers have passed on. Yields the slots for which more waits now, for that or because of what was
-    /// heard, or of whom a worker's end has left.
-    pub fn take_grown(&mut self, now: Instant) -> Vec<Slot> {
-        let mut grown = std::mem::take(&mut self.grown);
-        let passed = std::mem::take(&mut self.passed);
-        self.ledger.passed += passed.len() as u64;
-        grown.extend(passed.into_iter().filter_map(|mut connection| {
-            connection.key = self.key(&connection.client);
-            self.admit(connection, now)
-        }));
-        grown
+    /// The slots for which more waits now, because of what was heard or of what a worker's end has left.
+    pub fn take_grown(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.grown)
     }
 
     /// Puts a connection where it belongs, and yields the slot for which more waits, unless it was refused.
@@ -225,13 +214,11 @@ impl Dispatch {
         if fills {
             let held = &mut self.queues[slot.index()];
             let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
-            self.passed.append(&mut link.passed);
             return Some((slot, heard));
         }
         // What it gives back is the slot's, but for sessions of its own.
         let mut back = VecDeque::new();
         let heard = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
-        self.passed.append(&mut link.passed);
         for connection in back.into_iter().rev() {
             match connection.goal {
                 Goal::Session(_) => {
@@ -298,8 +285,7 @@ impl Dispatch {
         over.collect()
     }
 
-    /// A worker is dead: what it had not taken goes back to the front of its slot's queue, and what it had passed on with
-    /// its last words is to be admitted. Yields the slot.
+    /// A worker is dead: what it had not taken goes back to the front of its slot's queue. Yields the slot.
     pub fn detach(&mut self, worker: WorkerId, now: Instant) -> Option<Slot> {
         let mut link = self.links.remove(&worker)?;
         let slot = link.slot;
@@ -310,8 +296,7 @@ impl Dispatch {
             let slot = self.requeue(connection, now);
             self.grown.extend(slot);
         }
-        let passed = link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
-        self.passed.extend(passed);
+        link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
         if let Some(desk) = &mut self.node {
             desk.exited(worker);
         }
@@ -321,7 +306,6 @@ impl Dispatch {
     /// The master ends: refuses what waits, since nobody will take it any more. What was sent to a worker that lives is
     /// that worker's, who finishes without a master.
     pub fn close(&mut self, refusal: Refusal) {
-        self.passed.drain(..).for_each(|connection| connection.refuse());
         for mut link in std::mem::take(&mut self.links).into_values() {
             link.own.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
             link.abandon();

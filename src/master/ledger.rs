@@ -79,8 +79,6 @@ pub struct Ledger {
     pub redelivered_unread: u64,
     /// Sent again after their worker died having received but not acknowledged them.
     pub redelivered_unacknowledged: u64,
-    /// Passed on by a worker, since they brought a request of another's session; each was accepted once more.
-    pub passed: u64,
     /// Given back by a worker that could not take them.
     pub returned: u64,
     /// Taken out of the accept queue of a slot that nobody served, for another one.
@@ -110,7 +108,6 @@ impl Ledger {
             routed: [0; Way::ALL.len()],
             redelivered_unread: 0,
             redelivered_unacknowledged: 0,
-            passed: 0,
             returned: 0,
             rescued: 0,
             hung: 0,
@@ -143,12 +140,6 @@ impl Ledger {
         if let Some(before) = before {
             self.moved[before.index()] += 1;
         }
-    }
-
-    /// A worker passed one on, and this process had no descriptor for it: it is closed.
-    pub fn lose_passed(&mut self) {
-        self.accepted += 1;
-        self.refused[Refusal::NoDescriptor as usize] += 1;
     }
 
     /// Its worker has taken it.

@@ -100,7 +100,6 @@ impl Master {
             returned: ledger.returned,
             routing: Routing {
                 routed: Way::ALL.into_iter().map(Way::name).zip(ledger.routed).collect(),
-                passed: ledger.passed,
                 peeking: self.peeking.len() as u64,
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),

@@ -211,7 +211,7 @@ impl Service {
         }
         self.news = news;
         let Some((slot, heard)) = heard else { return };
-        for slot in self.dispatch.take_grown(now) {
+        for slot in self.dispatch.take_grown() {
             self.mark(slot);
         }
         self.mark(slot);
@@ -236,7 +236,7 @@ impl Service {
         if let Some(slot) = self.dispatch.detach(worker, now) {
             self.mark(slot);
         }
-        for slot in self.dispatch.take_grown(now) {
+        for slot in self.dispatch.take_grown() {
             self.mark(slot);
         }
         self.observe(Event::Exited(worker), now);

@@ -1,6 +1,5 @@
 //! The connections that the master hands over, and those that the kernel gives to this worker.
 
-mod pass;
 mod serve;
 
 use std::collections::VecDeque;
@@ -13,12 +12,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, raise};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use super::doors::{Arrival, Doors};
 use super::drain::{Drain, DrainSource};
-use super::passing::{Passer, Passing};
 use super::stream::Stream;
 use super::tags::{self, SETTLE, Tags};
 use super::window::Window;
@@ -103,10 +100,6 @@ pub struct Incoming {
     tags: bool,
     /// While this worker lingers and has not said that it is idle: the earliest moment to say so.
     idle_from: Option<Instant>,
-    passer: Passer,
-    to_pass: Receiver<Passing>,
-    /// Taken from `to_pass`, and not yet sent.
-    passing: Option<Passing>,
     /// How long this process may outlive its master, if it was told.
     outlive: Option<Duration>,
 }
@@ -132,7 +125,6 @@ impl Incoming {
     fn over(channel: OwnedFd) -> io::Result<Self> {
         // A duplicate: it is read and written through the other.
         let readiness = poller::watch(channel.try_clone()?)?;
-        let (passer, to_pass) = Passer::new();
         Ok(Self {
             end: WorkerEnd::new(channel),
             readiness,
@@ -148,9 +140,6 @@ impl Incoming {
             tagging: None,
             tags: false,
             idle_from: None,
-            passer,
-            to_pass,
-            passing: None,
             outlive: None,
         })
     }
@@ -167,11 +156,6 @@ impl Incoming {
         let (tagger, own) = self.tagging.clone().filter(|_| !self.announced)?;
         self.tags = true;
         Some(Tags::new(tagger, own, self.drain()))
-    }
-
-    /// A handle that gives connections to the master which are another worker's.
-    pub fn passer(&self) -> Passer {
-        self.passer.clone()
     }
 
     /// A handle that tells when to finish.
@@ -202,10 +186,7 @@ impl Incoming {
                 // The master told to finish, and then there are no listeners; or it is gone, and then nobody else would
                 // take those who wait.
                 true => match self.doors.take_last().await? {
-                    None => {
-                        self.pass_the_last().await?;
-                        return Ok(None);
-                    }
+                    None => return Ok(None),
                     last => last,
                 },
                 false => self.listen().await?,
@@ -236,7 +217,7 @@ impl Incoming {
     /// Waits for something from the master, for a reason to tell it something, or for a client at a listener.
     async fn listen(&mut self) -> io::Result<Option<Arrival>> {
         let changed = self.reported_open != self.drain.open();
-        let pause = match (self.window.is_shut() || self.passing.is_some(), changed) {
+        let pause = match (self.window.is_shut(), changed) {
             (true, _) => Some(LOOK_AGAIN),
             (false, true) => Some(REPORT_EVERY.saturating_sub(self.reported.elapsed())),
             // Each wait of this thread would set the kernel's timer.
@@ -254,7 +235,6 @@ impl Incoming {
                 drop(ready);
                 self.hear(heard)?;
             }
-            passing = self.to_pass.recv(), if self.passing.is_none() => self.passing = passing,
             () = self.drain.no_session_from(idle_from), if self.idle_from.is_some() => {
                 self.idle_from = None;
                 self.unsaid.push_back(FromWorker::Idle);
@@ -345,7 +325,7 @@ impl Incoming {
                 Err(error) => return Err(error),
             }
         }
-        self.pass().await
+        Ok(())
     }
 
     fn connection(&self, descriptor: OwnedFd, entry: Entry) -> io::Result<Connection> {
@@ -370,4 +350,4 @@ async fn end_oneself(outlive: Duration) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

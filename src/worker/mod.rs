@@ -19,7 +19,6 @@ pub mod builtin;
 mod doors;
 mod drain;
 mod incoming;
-mod passing;
 pub mod process;
 mod stream;
 mod tag_layer;
@@ -31,7 +30,6 @@ mod testing;
 
 pub use drain::{Drain, SessionGuard};
 pub use incoming::{AttachError, Connection, Incoming};
-pub use passing::{Passer, Room};
 pub use stream::Stream;
 pub use tag_layer::{TagLayer, TagService};
 pub use tags::{Tags, Untagged, Whose};

@@ -82,12 +82,11 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
     let tags = incoming.tags();
-    let passer = incoming.passer();
     let app = App::new(&orders.engine, identity(), tags)?;
     tokio::task::spawn_local(linger(app.clone(), drain.clone(), drain.session()));
     while let Some(connection) = incoming.next().await? {
         // It counts as open from here on, not from its task's first turn: the word to finish may come before that.
-        tokio::task::spawn_local(app.serve_handed_over(connection, &passer));
+        tokio::task::spawn_local(app.serve_connection(connection.stream, connection.client));
     }
     let (within, alone) = match drain.requested().await {
         Some(within) => (within, Duration::ZERO),

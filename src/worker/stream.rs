@@ -39,14 +39,6 @@ impl Stream {
         Self { kind: Some(Kind::Unix(stream)), ended: false, _open: open }
     }
 
-    /// The TCP stream; `None` for a Unix connection.
-    pub(super) fn tcp_ref(&self) -> Option<&TcpStream> {
-        match self.kind.as_ref()? {
-            Kind::Tcp(stream) => Some(stream),
-            Kind::Unix(_) => None,
-        }
-    }
-
     /// The TCP stream itself, which is then no longer counted; `None` for a Unix connection.
     pub fn into_tcp(mut self) -> Option<TcpStream> {
         match self.kind.take_if(|kind| matches!(kind, Kind::Tcp(_)))? {

@@ -55,6 +55,12 @@ each! {
     returned_twice: "returned-twice" => "returned 1 connections from",
     returned_more_than_sent: "returned-unsent" => "which are not all in flight to it",
     descriptors_for_the_master: "with-descriptors" => "a frame of kind 130 with descriptors",
+    a_connection_sent_back: "returned-with-its-own" => "a frame of kind 131 with descriptors",
+    no_socket_sent_back: "returned-with-null" => "a frame of kind 131 with descriptors",
+    a_listener_sent_back: "returned-with-a-listener" => "a frame of kind 131 with descriptors",
+    a_pipe_sent_back: "returned-with-a-pipe" => "a frame of kind 131 with descriptors",
+    as_many_sent_back_as_can_be: "returned-with-many" => "a frame of kind 131 with descriptors",
+    what_is_no_connection_for_another_slot: "given-another-s" => "a frame of kind 133 with",
 }
 
 #[test]

@@ -1,9 +1,8 @@
-//! Workers as processes, with the test as their master: they tag their sessions, linger for them, pass on what is another
-//! worker's, and end.
+//! Workers as processes, with the test as their master: they tag their sessions, linger for them, refuse what is
+//! another worker's, and end.
 
-use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -47,15 +46,15 @@ impl Master {
             .expect("spawn");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
         let mut master = Self { end, worker, listener, tagger: Tagger::new(&key), handed_over: 0 };
-        assert!(matches!(master.hear().0, FromWorker::Ready { tags: true, .. }));
+        assert!(matches!(master.hear(), FromWorker::Ready { tags: true, .. }));
         master
     }
 
     /// The worker's next frame but for TAKEN.
-    fn hear(&mut self) -> (FromWorker, Option<OwnedFd>) {
+    fn hear(&mut self) -> FromWorker {
         eventually("the worker speaks", || {
             let frame = self.end.receive().expect("receive")?;
-            (!matches!(frame.0, FromWorker::Taken { .. })).then_some(frame)
+            (!matches!(frame, FromWorker::Taken { .. })).then_some(frame)
         })
     }
 
@@ -101,7 +100,7 @@ impl Master {
         }
         let mut last = self.client();
         assert_eq!(post(&mut last, &sid, "1"), "ok");
-        assert_eq!(self.hear().0, FromWorker::Idle);
+        assert_eq!(self.hear(), FromWorker::Idle);
         drop((kept, last));
         self.end.send_drain(60_000).expect("send");
         let status = eventually("the worker ends", || self.worker.try_wait().expect("wait"));
@@ -117,10 +116,19 @@ impl Drop for Master {
 }
 
 fn post(client: &mut Client, sid: &str, packets: &str) -> String {
-    let length = packets.len();
-    let request = format!("POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{packets}");
-    client.write(request.as_bytes()).expect("send");
+    client.write(posted(sid, packets).as_bytes()).expect("send");
     client.receive_body().expect("an answer")
+}
+
+/// The whole answer, and then the end of the connection.
+fn post_whole(client: &mut Client, sid: &str, packets: &str) -> String {
+    client.write(posted(sid, packets).as_bytes()).expect("send");
+    client.receive_all().expect("an answer and the end")
+}
+
+fn posted(sid: &str, packets: &str) -> String {
+    let length = packets.len();
+    format!("POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{packets}")
 }
 
 /// A built-in worker. It is told in its environment what the master was told by its flags.
@@ -144,22 +152,25 @@ fn a_library_worker_lingers_for_its_session_and_ends() {
     Master::of(&example("socketio"), &[]).see_it_out();
 }
 
+/// The client then asks on a new connection, which the master can bring to the right worker.
 #[test]
-fn a_built_in_worker_passes_on_what_is_another_s() {
-    let mut master = builtin();
-    let (mut client, _) = master.session();
-    let sid = master.tagger.append("AAAAAAAAAAAAAAAA", OTHER);
-    let request = format!("GET {POLLING}&sid={sid} HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.write(request.as_bytes()).expect("send");
-    let (frame, connection) = master.hear();
-    assert!(matches!(frame, FromWorker::Passed(passed) if passed.tag == OTHER), "{frame:?}");
-    let mut connection = TcpStream::from(connection.expect("the connection"));
-    connection.set_nonblocking(false).expect("blocking");
-    let mut unread = vec![0; request.len()];
-    connection.read_exact(&mut unread).expect("read");
-    assert_eq!(String::from_utf8_lossy(&unread), request);
-    drop(connection);
-    client.wait_for_end().expect("the worker has no copy left");
+fn a_worker_answers_what_is_another_s_with_400_and_ends_the_connection() {
+    for mut master in [builtin(), Master::of(&example("socketio"), &[])] {
+        let anothers = master.tagger.append("AAAAAAAAAAAAAAAA", OTHER);
+        for first in [true, false] {
+            let (mut client, sid) = if first { (master.client(), String::new()) } else { master.session() };
+            if !first {
+                assert_eq!(post(&mut client, &sid, "3"), "ok", "its own is served");
+            }
+            let refused = post_whole(&mut client, &anothers, "4a body");
+            assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+            assert!(refused.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{refused}");
+            assert!(refused.ends_with(r#"{"code":1,"message":"Session ID unknown"}"#), "{refused}");
+        }
+        while let Some(frame) = master.end.receive().expect("receive") {
+            assert!(matches!(frame, FromWorker::Taken { .. }), "{frame:?}");
+        }
+    }
 }
 
 /// Without the time being over nobody makes it end: it does so by itself.

@@ -19,6 +19,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from worker import ENTRY, HEADER, READY, RETURNED, TAKEN, VERSION, Worker
 
+TAGS = 1
+
 FOLDER = sys.argv[1]
 MODE, _, DETAIL = sys.argv[2].partition(":")
 
@@ -134,6 +136,13 @@ class Shut(Worker):
 class Hostile(Worker):
     """Says, in place of its first acknowledgement, what must not be said, and waits for its end."""
 
+    def say(self, kind, layout, *numbers):
+        if kind == READY:
+            # It is trusted with all that a worker may be: it tags its sessions.
+            self.channel.send(HEADER.pack(VERSION, READY, 0, TAGS) + numbers[0].to_bytes(8, "little"))
+        else:
+            super().say(kind, layout, *numbers)
+
     def take(self, entries, numbers):
         first = entries[0][0]
         getattr(self, DETAIL.replace("-", "_"))(first, numbers)
@@ -179,6 +188,35 @@ class Hostile(Worker):
     def with_descriptors(self, first, numbers):
         frame = HEADER.pack(VERSION, TAKEN, 0, 0) + first.to_bytes(8, "little") + self.limit.to_bytes(8, "little") + bytes(4)
         socket.send_fds(self.channel, [frame], numbers)
+
+    def returned_with(self, first, numbers):
+        frame = HEADER.pack(VERSION, RETURNED, 0, 0) + first.to_bytes(8, "little") + (1).to_bytes(4, "little")
+        socket.send_fds(self.channel, [frame], numbers)
+
+    def returned_with_its_own(self, first, numbers):
+        self.returned_with(first, numbers)
+
+    def returned_with_null(self, first, _):
+        self.returned_with(first, [os.open("/dev/null", os.O_RDWR)])
+
+    def returned_with_a_listener(self, first, _):
+        self.returned_with(first, [socket.create_server(("127.0.0.1", 0)).detach()])
+
+    def returned_with_a_pipe(self, first, _):
+        self.returned_with(first, os.pipe())
+
+    def returned_with_many(self, first, _):
+        self.returned_with(first, [0] * 253)
+
+    def given_another_s(self, *_):
+        """For slot 1, nine times, in a frame of a kind that there was once: /dev/null as a client's connection."""
+        null = os.open("/dev/null", os.O_RDWR)
+        body = (0).to_bytes(2, "little") + (1).to_bytes(2, "little") + bytes(4) + bytes(48)
+        for _ in range(9):
+            try:
+                socket.send_fds(self.channel, [HEADER.pack(VERSION, 133, 0, 0) + body], [null])
+            except BrokenPipeError:
+                return
 
 
 class Hasty(Worker):

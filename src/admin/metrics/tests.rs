@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 47] = [
+    let promised: [(&str, &str, &[&str]); 46] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -39,7 +39,6 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_admin_connections_closed_total", "counter", &["reason"]),
         ("haft_accept_errors_total", "counter", &["reason"]),
         ("haft_connections_routed_total", "counter", &["by"]),
-        ("haft_connections_passed_total", "counter", &[]),
         ("haft_connections_peeking", "gauge", &[]),
         ("haft_peeks_given_up_total", "counter", &["reason"]),
         ("haft_proxy_headers_total", "counter", &["outcome"]),
@@ -81,7 +80,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
 #[test]
 fn the_numbers_are_the_snapshots() {
     let page = read(example::snapshot(), Format::Text);
-    let expected: [Expected; 40] = [
+    let expected: [Expected; 39] = [
         ("haft_connections_accepted_total", &[], 100.0),
         ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
         ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -94,7 +93,6 @@ fn the_numbers_are_the_snapshots() {
         ("haft_accept_queue_length", &[("slot", "0")], 27.0),
         ("haft_accept_errors_total", &[("reason", "aborted")], 9.0),
         ("haft_connections_routed_total", &[("by", "session")], 21.0),
-        ("haft_connections_passed_total", &[], 22.0),
         ("haft_connections_peeking", &[], 2.0),
         ("haft_peeks_given_up_total", &[("reason", "timeout")], 23.0),
         ("haft_proxy_headers_total", &[("outcome", "taken")], 24.0),

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::addr::EndAddr;
-use crate::route::{Slot, Tag};
 
 /// The version this code speaks.
 const VERSION: u8 = 1;
@@ -19,7 +18,7 @@ pub const MAX_CONNECTIONS: usize = 253;
 /// Length of the longest frame that the master sends.
 pub const CONNECTIONS_MAX_LEN: usize = HEADER_LEN + MAX_CONNECTIONS * ENTRY_LEN;
 /// Length of the longest frame that a worker sends.
-pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 8 + 2 * ADDRESS_LEN;
+pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 20;
 
 const CONNECTIONS: u8 = 1;
 const DRAIN: u8 = 2;
@@ -29,7 +28,6 @@ const READY: u8 = 129;
 const TAKEN: u8 = 130;
 const RETURNED: u8 = 131;
 const IDLE: u8 = 132;
-const PASSED: u8 = 133;
 
 /// In the flags of READY: the worker tags its sessions.
 const TAGS: u32 = 1;
@@ -54,9 +52,6 @@ pub enum FrameError {
     /// Descriptors with a frame that takes none.
     #[error("a frame of kind {0} with descriptors")]
     Descriptors(u8),
-    /// A connection is passed with its descriptor, and with no other.
-    #[error("a frame of kind {PASSED} with {0} descriptors in place of one")]
-    PassedWith(usize),
     /// An address of an unknown family.
     #[error("unknown address family {0}")]
     Family(u8),
@@ -175,21 +170,6 @@ pub enum FromWorker {
     },
     /// No session is left in a worker that lingers.
     Idle,
-    /// A connection that is another worker's; its descriptor comes with the frame.
-    Passed(Passed),
-}
-
-/// What a worker tells of a connection that it passes on: a request waits on it, unread, with the tag of another worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passed {
-    /// Which listener took it, in the order of `--listen`.
-    pub listener: u16,
-    /// The tag in the request.
-    pub tag: Tag,
-    /// The client's address.
-    pub client: EndAddr,
-    /// The address at our end.
-    pub local: EndAddr,
 }
 
 impl FromWorker {
@@ -213,14 +193,6 @@ impl FromWorker {
                 out.extend_from_slice(&count.to_le_bytes());
             }
             Self::Idle => out.extend_from_slice(&header(IDLE, 0, 0)),
-            Self::Passed(Passed { listener, tag, client, local }) => {
-                out.extend_from_slice(&header(PASSED, 0, 0));
-                out.extend_from_slice(&listener.to_le_bytes());
-                out.extend_from_slice(&tag.slot.0.to_le_bytes());
-                out.extend_from_slice(&tag.generation.to_le_bytes());
-                write_address(client, out);
-                write_address(local, out);
-            }
         }
     }
 
@@ -233,12 +205,6 @@ impl FromWorker {
             TAKEN => Self::Taken { below: fields.u64()?, limit: fields.u64()?, open: fields.u32()? },
             RETURNED => Self::Returned { first: fields.u64()?, count: fields.u32()? },
             IDLE => Self::Idle,
-            PASSED => Self::Passed(Passed {
-                listener: fields.u16()?,
-                tag: Tag { slot: Slot(fields.u16()?), generation: fields.u32()? },
-                client: read_address(&fields.take()?)?,
-                local: read_address(&fields.take()?)?,
-            }),
             _ => return Err(FrameError::Kind(kind)),
         };
         fields.end()?;
@@ -293,10 +259,6 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Result<u64, FrameError> {
         self.take().map(u64::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, FrameError> {
-        self.take().map(u16::from_le_bytes)
     }
 
     fn u32(&mut self) -> Result<u32, FrameError> {

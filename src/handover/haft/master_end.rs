@@ -52,14 +52,11 @@ impl MasterEnd {
         scm::send(self.channel.as_fd(), &FromMaster::ping(), std::iter::empty())
     }
 
-    /// Takes one frame of the worker's, if there is one.
-    ///
-    /// With [`FromWorker::Passed`], and with nothing else, comes the connection; `None` with it: this process was short
-    /// of descriptors, and the kernel has closed the connection.
-    pub fn receive(&mut self) -> Result<Option<(FromWorker, Option<OwnedFd>)>, ChannelError> {
+    /// Takes one frame of the worker's, if there is one. No frame brings descriptors: those of one that does are closed
+    /// unused.
+    pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
         // One byte more than the longest frame tells a longer one.
         let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
-        // What a worker sends against the rules is closed here.
         let mut descriptors = Vec::new();
         let (len, lost) = match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors)? {
             Received::Empty => return Ok(None),
@@ -69,16 +66,10 @@ impl MasterEnd {
             }
             Received::Message { len, descriptors_lost, .. } => (len, descriptors_lost),
         };
-        let any = lost || !descriptors.is_empty();
-        match FromWorker::read(&buffer[..len]) {
-            Ok(frame @ FromWorker::Passed(_)) if lost => Ok(Some((frame, None))),
-            Ok(frame @ FromWorker::Passed(_)) => match <[OwnedFd; 1]>::try_from(descriptors) {
-                Ok([connection]) => Ok(Some((frame, Some(connection)))),
-                Err(descriptors) => Err(FrameError::PassedWith(descriptors.len()).into()),
-            },
-            _ if any => Err(FrameError::Descriptors(buffer[1]).into()),
-            frame => Ok(Some((frame?, None))),
+        if lost || !descriptors.is_empty() {
+            return Err(FrameError::Descriptors(buffer[1]).into());
         }
+        Ok(Some(FromWorker::read(&buffer[..len])?))
     }
 
     /// After the worker's death: takes what it never received out of the channel.

@@ -49,7 +49,6 @@
 //! | 130 | TAKEN | u64 `below`, u64 `limit`, u32 `open` |
 //! | 131 | RETURNED | u64 `first`, u32 `count` |
 //! | 132 | IDLE | nothing |
-//! | 133 | PASSED | u16 listener, u16 slot, u32 generation, 24 the client's address, 24 the address at our end; one descriptor in SCM_RIGHTS |
 //!
 //! An entry:
 //!
@@ -98,24 +97,18 @@
 //!    (PR_SET_PDEATHSIG, so that a program that knows nothing of this page ends too): then the end of the stream says what
 //!    to do, and the signal is to be ignored. The parent's process id (getppid) tells the two apart. A worker that was
 //!    sent SIGTERM by somebody else may stop receiving and finish: what it leaves in the channel goes to its replacement.
-//! 6. A frame that breaks these rules or carries descriptors that do not belong to it ends the worker that sent it
-//!    (SIGKILL); nobody else notices.
+//! 6. A frame that breaks these rules ends the worker that sent it (SIGKILL); no other worker notices. No frame of a worker
+//!    carries descriptors: a connection that is given back (RETURNED) is named by its number, and the master uses the copy
+//!    that it kept. Kind 133 is not used, since it had another meaning once.
 //! 7. Descriptors come non-blocking and unread. Receive with room for 253 and with MSG_CMSG_CLOEXEC.
 //! 8. TAGS is a worker's word that it tags the sessions it opens with its own slot and generation, and that it knows the
-//!    next three rules. Without it a worker is sent no LINGER. Without `HAFT_TAG_KEY` it means nothing.
+//!    next two rules. Without it a worker is sent no LINGER. Without `HAFT_TAG_KEY` it means nothing.
 //! 9. After LINGER the worker goes on: it serves its sessions, takes the connections that still come for them, and
 //!    acknowledges as before. The master sends it no new session; one that comes all the same, on a connection that was
 //!    kept open, is to be refused in a way that makes the client ask again on a new connection (503 and
 //!    `Connection: close`). DRAIN comes when the time of LINGER is over at the latest, and means what it always means.
 //! 10. IDLE says that no session is left in a worker that lingers, and that none is being opened. The worker sends it
 //!     once, after LINGER only; the master answers with DRAIN. Who never sends it is drained when the time is over.
-//! 11. PASSED gives a connection to the master on which a request waits **unread** that has the valid tag of another
-//!     worker: `slot` and `generation` are that tag's. It may be sent at any time after READY, also after LINGER and DRAIN.
-//!     By sending it the worker promises that it has read everything before that request and not one byte of it, has
-//!     written everything it owed the client, and will not touch the connection again: it has taken it out of its epoll
-//!     before, and closes its copy at once after. The master gives it to the worker that the tag names if that one lives,
-//!     else to whom a new connection of that slot would go. It comes as any other connection does, under a new sequence
-//!     number. Only a connection that this worker was given may be passed.
 //!
 //! # Listeners of the worker's own
 //!
@@ -140,7 +133,7 @@ mod worker_end;
 #[cfg(test)]
 mod tests;
 
-pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS, Passed};
+pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS};
 pub use master_end::MasterEnd;
 pub use worker_end::{Heard, WorkerEnd};
 

@@ -1,12 +1,12 @@
 //! The two ends of a channel, over a real one.
 
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::addr::EndAddr;
-use crate::route::{Slot, Tag};
 use crate::sys::scm;
 
 fn ends() -> (MasterEnd, WorkerEnd) {
@@ -14,58 +14,59 @@ fn ends() -> (MasterEnd, WorkerEnd) {
     (master, WorkerEnd::new(worker))
 }
 
-fn passed() -> Passed {
-    let client = EndAddr::Ip("192.0.2.7:4711".parse().expect("address"));
-    Passed { listener: 1, tag: Tag { slot: Slot(2), generation: 3 }, client, local: EndAddr::Unix }
-}
-
-#[test]
-fn a_passed_connection_comes_with_what_is_told_of_it_and_unread() {
+/// A frame with these descriptors, as the master takes it.
+fn send_with(bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<Option<FromWorker>, ChannelError> {
     let (mut master, worker) = ends();
-    let (mut client, connection) = UnixStream::pair().expect("connection");
-    client.write_all(b"a request").expect("write");
-    worker.pass(passed(), connection.as_fd()).expect("pass");
-    drop(connection);
-    let (frame, connection) = master.receive().expect("receive").expect("a frame");
-    assert_eq!(frame, FromWorker::Passed(passed()));
-    let mut connection = UnixStream::from(connection.expect("the connection"));
-    let mut request = [0; 9];
-    connection.read_exact(&mut request).expect("read");
-    assert_eq!(&request, b"a request");
-    drop(connection);
-    assert_eq!(client.read(&mut [0]).expect("the end"), 0, "nobody else holds it");
+    scm::send(worker.as_fd(), bytes, descriptors.iter().copied()).expect("send");
+    master.receive()
 }
 
+/// Whatever they are, and whether or not the frame would be one without them.
 #[test]
-fn descriptors_are_where_they_belong_or_it_is_no_frame() {
-    let (channel, _other) = UnixStream::pair().expect("a descriptor");
-    let send = |frame: FromWorker, count: usize| {
-        let (mut master, worker) = ends();
+fn no_frame_of_a_worker_s_brings_descriptors() {
+    let null = File::open("/dev/null").expect("open");
+    let (pipe, _write) = nix::unistd::pipe().expect("pipe");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    let (unix, _peer) = UnixStream::pair().expect("pair");
+    let any: Vec<BorrowedFd<'_>> = vec![null.as_fd(), pipe.as_fd(), listener.as_fd(), client.as_fd(), unix.as_fd()];
+    let with: Vec<Vec<BorrowedFd<'_>>> =
+        any.iter().map(|one| vec![*one]).chain([any.clone(), vec![null.as_fd(); MAX_CONNECTIONS]]).collect();
+    for frame in [
+        FromWorker::Idle,
+        FromWorker::Ready { limit: 1, tags: true },
+        FromWorker::Taken { below: 1, limit: 2, open: 1 },
+        FromWorker::Returned { first: 0, count: 1 },
+    ] {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
-        scm::send(worker.as_fd(), &bytes, vec![channel.as_fd(); count].into_iter()).expect("send");
-        master.receive()
-    };
-    for frame in [FromWorker::Idle, FromWorker::Ready { limit: 1, tags: true }] {
-        let kind = if frame == FromWorker::Idle { 132 } else { 129 };
-        assert!(matches!(send(frame, 0), Ok(Some((said, None))) if said == frame));
-        let error = send(frame, 1).expect_err("a descriptor too many");
-        assert!(matches!(error, ChannelError::Frame(FrameError::Descriptors(wrong)) if wrong == kind), "{error}");
+        assert!(matches!(send_with(&bytes, &[]), Ok(Some(said)) if said == frame));
+        for descriptors in &with {
+            let error = send_with(&bytes, descriptors).expect_err("descriptors");
+            assert!(matches!(error, ChannelError::Frame(FrameError::Descriptors(kind)) if kind == bytes[1]), "{error}");
+        }
     }
-    for count in [0, 2, 3] {
-        let error = send(FromWorker::Passed(passed()), count).expect_err("not one");
-        assert!(matches!(error, ChannelError::Frame(FrameError::PassedWith(wrong)) if wrong == count), "{error}");
+    // 133 was a kind that brought a connection.
+    for kind in [1, 77, 133] {
+        let bytes = [&[1, kind][..], &[0; 20]].concat();
+        let error = send_with(&bytes, &[]).expect_err("no kind of a worker's");
+        assert!(matches!(error, ChannelError::Frame(FrameError::Kind(wrong)) if wrong == kind), "{error}");
+        for descriptors in &with {
+            send_with(&bytes, descriptors).expect_err("descriptors");
+        }
     }
 }
 
 #[test]
-fn descriptors_with_what_is_no_frame_are_closed() {
-    let (mut master, worker) = ends();
-    let (mut client, connection) = UnixStream::pair().expect("a descriptor");
-    scm::send(worker.as_fd(), &[1, 133, 0], [connection.as_fd()].into_iter()).expect("send");
-    drop(OwnedFd::from(connection));
-    master.receive().expect_err("no frame");
-    assert_eq!(client.read(&mut [0]).expect("the end"), 0);
+fn descriptors_that_come_against_the_rules_are_closed() {
+    let mut idle = Vec::new();
+    FromWorker::Idle.write(&mut idle);
+    for bytes in [&[1, 133, 0][..], &idle, &[0; 300]] {
+        let (mut client, connection) = UnixStream::pair().expect("a descriptor");
+        send_with(bytes, &[connection.as_fd()]).expect_err("descriptors");
+        drop(connection);
+        assert_eq!(client.read(&mut [0]).expect("the end"), 0, "nobody else holds it");
+    }
 }
 
 #[test]

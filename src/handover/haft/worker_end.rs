@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, Passed, WORKER_FRAME_MAX_LEN};
+use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
 use super::{ChannelError, FrameError};
 use crate::sys::scm::{self, Received, Sent};
 
@@ -40,20 +40,11 @@ impl WorkerEnd {
         Self { channel, buffer: vec![0; CONNECTIONS_MAX_LEN] }
     }
 
-    /// Sends a frame without waiting. A connection is passed by [`WorkerEnd::pass`].
+    /// Sends a frame without waiting.
     pub fn send(&self, frame: FromWorker) -> io::Result<Sent> {
-        self.send_with(frame, None)
-    }
-
-    /// Passes a connection on, without waiting. The caller's copy must be closed once it is sent.
-    pub fn pass(&self, passed: Passed, connection: BorrowedFd<'_>) -> io::Result<Sent> {
-        self.send_with(FromWorker::Passed(passed), Some(connection))
-    }
-
-    fn send_with(&self, frame: FromWorker, connection: Option<BorrowedFd<'_>>) -> io::Result<Sent> {
         let mut bytes = Vec::with_capacity(WORKER_FRAME_MAX_LEN);
         frame.write(&mut bytes);
-        scm::send(self.channel.as_fd(), &bytes, connection.into_iter())
+        scm::send(self.channel.as_fd(), &bytes, std::iter::empty())
     }
 
     /// Takes one frame of the master's, if there is one. [`ChannelError::Closed`]: the master is gone.

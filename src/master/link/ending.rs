@@ -8,14 +8,14 @@ use super::{Connection, End, Ledger, Link, NodeDesk};
 
 impl Link {
     /// The worker is dead: takes in its last words, then gives back what it had not acknowledged. The channel is
-    /// drained first, so that nothing it had acknowledged is sent again. Yields what it had passed on.
+    /// drained first, so that nothing it had acknowledged is sent again.
     pub fn reclaim(
         mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
         mut desk: Option<&mut NodeDesk>,
         now: Instant,
-    ) -> Vec<Connection> {
+    ) {
         // What a dead worker has written fits a socket's buffer; only what it has started could go on for ever.
         for _ in 0..64 {
             match self.receive(held, ledger, desk.as_deref_mut(), &mut Vec::new(), now) {
@@ -46,7 +46,6 @@ impl Link {
         ledger.redelivered_unread += unread;
         ledger.redelivered_unacknowledged += connections.len() as u64 - unread;
         give_back(connections.into_iter(), held);
-        self.passed
     }
 
     /// The master ends: what is in flight is the worker's.

@@ -5,10 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::{InFlight, LinkError, News, Obstacle};
-use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd, Passed};
+use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
 use crate::handover::outbox::Outbox;
-use crate::master::connection::{Connection, Goal};
-use crate::route::Key;
+use crate::master::connection::Connection;
 use crate::sys::scm::Sent;
 
 /// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
@@ -149,7 +148,7 @@ impl HaftLink {
         now: Instant,
     ) -> Result<bool, LinkError> {
         for _ in 0..MOST_FRAMES {
-            let Some((frame, descriptor)) = self.end.receive()? else { return Ok(true) };
+            let Some(frame) = self.end.receive()? else { return Ok(true) };
             match frame {
                 FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit, tags } => {
@@ -172,16 +171,6 @@ impl HaftLink {
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
                 FromWorker::Idle if std::mem::take(&mut self.may_be_idle) => news.push(News::Idle),
                 FromWorker::Idle => return Err(LinkError::NotAsked),
-                FromWorker::Passed(_) if !self.tags => return Err(LinkError::NotAsked),
-                FromWorker::Passed(Passed { listener, tag, client, local }) => match descriptor {
-                    Some(descriptor) => {
-                        let ends = (client, local);
-                        let mut connection = Connection::new(descriptor, listener.into(), ends, Key::ANYONE, now);
-                        connection.goal = Goal::Session(tag);
-                        in_flight.passed.push(connection);
-                    }
-                    None => in_flight.ledger.lose_passed(),
-                },
             }
         }
         Ok(false)

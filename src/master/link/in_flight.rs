@@ -18,8 +18,6 @@ pub(super) struct InFlight<'a> {
     pub outbox: &'a mut Outbox<Connection>,
     pub held: &'a mut VecDeque<Connection>,
     pub ledger: &'a mut Ledger,
-    /// Connections of other workers' sessions that this one passes on.
-    pub passed: &'a mut Vec<Connection>,
     pub rests_until: &'a mut Option<Instant>,
     /// Set when the worker has said what answers a ping.
     pub spoke: &'a mut bool,

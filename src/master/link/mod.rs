@@ -79,8 +79,6 @@ pub struct Link {
     pub generation: u32,
     /// What waits for this worker alone, which does not fill its slot: connections of its sessions.
     pub own: VecDeque<Connection>,
-    /// Connections of other workers' sessions that this one has passed on.
-    pub passed: Vec<Connection>,
     /// What stopped the last sending.
     pub obstacle: Obstacle,
     /// How the channel is listened to; not at all as long as nobody waits for this worker.
@@ -139,7 +137,6 @@ impl Link {
             slot,
             generation: 0,
             own: VecDeque::new(),
-            passed: Vec::new(),
             obstacle: Obstacle::None,
             listening: None,
             end,
@@ -335,7 +332,6 @@ impl Link {
             outbox: &mut self.outbox,
             held,
             ledger,
-            passed: &mut self.passed,
             rests_until: &mut self.rests_until,
             spoke: &mut spoke,
             ended: &mut self.ended,

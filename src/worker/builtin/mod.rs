@@ -18,14 +18,12 @@
 //! * A POST or message above the limit ends the session (Socket.IO's own leaves that to the client).
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
-mod boundary;
 mod bundle;
 mod chat;
 mod door;
 mod drain;
 mod engine;
 mod page;
-mod reused;
 mod rooms;
 mod upgrade;
 mod wire;
@@ -59,8 +57,7 @@ use self::door::Door;
 use self::drain::{Conn, OpenConn, Registry};
 use self::engine::{Engine, Known};
 use self::page::Site;
-use self::reused::{Follow, Reused};
-use super::{Connection, Passer, Tags};
+use super::Tags;
 use crate::addr::EndAddr;
 use crate::config::Engine as Settings;
 
@@ -114,7 +111,6 @@ pub struct App {
     registry: Arc<Registry>,
     engine: Engine,
     answering: Answering,
-    tags: Option<Tags>,
 }
 
 impl App {
@@ -136,7 +132,7 @@ impl App {
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
         chat::put_on(&io, identity, Arc::clone(&registry));
-        let door = Door::new(engine.clone(), Arc::clone(&registry), settings, tags.clone());
+        let door = Door::new(engine.clone(), Arc::clone(&registry), settings, tags);
         let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),
             door,
@@ -144,7 +140,7 @@ impl App {
         ));
         let answers = answers.map_response(|response| response.map(Body::new));
         let answering = answering(settings.path.clone(), BoxCloneSyncService::new(answers), site);
-        Ok(Self { registry, engine, answering, tags })
+        Ok(Self { registry, engine, answering })
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
@@ -156,21 +152,7 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let open = self.registry.open();
-        serve(open, self.answering.clone(), stream, client, None)
-    }
-
-    /// As [`App::serve_connection`], for a connection that the master handed over. Where a proxy uses it for many
-    /// clients, a later request with the tag of another worker makes the connection go back to the master by `passer`,
-    /// that request unread, if that can be done without harm; otherwise the session is unknown here.
-    pub fn serve_handed_over(
-        &self,
-        connection: Connection,
-        passer: &Passer,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let open = self.registry.open();
-        let (answering, client) = (self.answering.clone(), connection.client);
-        let (stream, follow) = Reused::new(connection, self.tags.clone(), passer.clone());
-        serve(open, answering, stream, client, follow)
+        serve(open, self.answering.clone(), stream, client)
     }
 
     /// Keeps the sessions there are and opens no other (503, `Retry-After`), but for those that were on their way.
@@ -219,7 +201,7 @@ struct Origin {
     client: EndAddr,
 }
 
-async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr, follow: Option<Follow>)
+async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -227,14 +209,11 @@ where
     let origin = Origin { conn: Arc::clone(conn), client };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
-        let (answering, conn, follow) = (answering.clone(), Arc::clone(&origin.conn), follow.clone());
+        let (answering, conn) = (answering.clone(), Arc::clone(&origin.conn));
         async move {
-            if let Some(follow) = &follow {
-                follow.asked(request.body());
-            }
             let answer = answering.oneshot(request).await;
             conn.asked();
-            answer.map(|response| reused::followed(response, follow))
+            answer
         }
     });
     let connection = http1::Builder::new()

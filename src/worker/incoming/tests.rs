@@ -6,15 +6,15 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use super::*;
-use crate::handover::haft::{MasterEnd, Passed};
+use crate::handover::haft::MasterEnd;
 use crate::sys::scm;
-use crate::worker::tags::tests::{OTHER, OWN, tagger};
+use crate::worker::tags::tests::{OWN, tagger};
 use crate::worker::testing::{soon, until};
 
 const UNIX: EndAddr = EndAddr::Unix;
 
 /// A worker that was given a key, and its master.
-pub(in super::super) fn rig() -> (MasterEnd, Incoming) {
+fn rig() -> (MasterEnd, Incoming) {
     let (master, channel) = MasterEnd::pair().expect("pair");
     let mut incoming = Incoming::over(channel).expect("incoming");
     incoming.tagging = Some((tagger(), OWN));
@@ -27,23 +27,17 @@ fn connection() -> (StdUnixStream, StdUnixStream) {
     (client, connection)
 }
 
-pub(in super::super) fn hand_over(
-    master: &mut MasterEnd,
-    sequence: u64,
-    client: EndAddr,
-    local: EndAddr,
-    connection: impl AsFd,
-) {
+fn hand_over(master: &mut MasterEnd, sequence: u64, client: EndAddr, local: EndAddr, connection: impl AsFd) {
     let entry = Entry { sequence, listener: 3, client, local };
     master.send_connections(iter::once(entry), iter::once(connection.as_fd())).expect("send");
 }
 
 /// The next frame of the worker's but for TAKEN, while it runs.
-pub(in super::super) async fn said(master: &mut MasterEnd) -> (FromWorker, Option<OwnedFd>) {
+async fn said(master: &mut MasterEnd) -> FromWorker {
     let mut heard = None;
     let hears = || loop {
         match master.receive().expect("receive") {
-            Some((FromWorker::Taken { .. }, _)) => {}
+            Some(FromWorker::Taken { .. }) => {}
             Some(frame) => {
                 heard = Some(frame);
                 return true;
@@ -87,7 +81,7 @@ async fn a_worker_says_that_it_tags_if_it_was_asked_to_and_will() {
             (said(&mut master).await, master)
         });
         assert!(incoming.next().await.expect("no error").is_none());
-        let ((frame, _), _master) = running.await.expect("task");
+        let (frame, _master) = running.await.expect("task");
         assert!(matches!(frame, FromWorker::Ready { tags, .. } if tags == (given && asks)), "{frame:?}");
         assert!(incoming.tags().is_none(), "too late to say so");
     }
@@ -151,7 +145,7 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
         assert!(incoming.next().await.expect("no error").is_none(), "DRAIN");
         (late, incoming)
     });
-    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { tags: true, .. }));
+    assert!(matches!(said(&mut master).await, FromWorker::Ready { tags: true, .. }));
     let within = soon("it lingers", drain.lingering()).await.expect("a time");
     assert!((30..=40).contains(&within.as_secs()), "{within:?}");
     assert!(drain.is_lingering());
@@ -159,15 +153,15 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
     until("what was on its way has had its time", || tags.refuses_sessions()).await;
     tokio::task::yield_now().await;
     let unsaid = master.receive().expect("receive");
-    assert!(matches!(unsaid, None | Some((FromWorker::Taken { .. }, None))), "one session is left: {unsaid:?}");
+    assert!(matches!(unsaid, None | Some(FromWorker::Taken { .. })), "one session is left: {unsaid:?}");
     drop(also_two);
-    assert_eq!(said(&mut master).await.0, FromWorker::Idle);
+    assert_eq!(said(&mut master).await, FromWorker::Idle);
     drop(drain.session());
     master.send_drain(5000).expect("send");
     soon("the end", drain.requested()).await.expect("a time");
     let (_late, incoming) = soon("the end", serving).await.expect("task");
     drop(incoming);
-    while let Ok(Some((frame, _))) = master.receive() {
+    while let Ok(Some(frame)) = master.receive() {
         assert!(matches!(frame, FromWorker::Taken { .. }), "idle is said once: {frame:?}");
     }
 }
@@ -180,60 +174,9 @@ async fn a_worker_without_sessions_is_idle_as_soon_as_what_was_on_its_way_has_ha
     master.send_linger(40_000).expect("send");
     let start = Instant::now();
     let serving = tokio::spawn(async move { incoming.next().await });
-    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { .. }));
-    assert_eq!(said(&mut master).await.0, FromWorker::Idle);
+    assert!(matches!(said(&mut master).await, FromWorker::Ready { .. }));
+    assert_eq!(said(&mut master).await, FromWorker::Idle);
     assert!(start.elapsed() >= SETTLE);
     assert!(drain.is_lingering());
     serving.abort();
-}
-
-fn passed(port: u16) -> Passed {
-    Passed { listener: 3, tag: OTHER, client: EndAddr::Ip(([127, 0, 0, 1], port).into()), local: UNIX }
-}
-
-#[tokio::test]
-async fn a_connection_is_passed_on_and_our_copy_closed() {
-    let (mut master, mut incoming) = rig();
-    let passer = incoming.passer();
-    let serving = tokio::spawn(async move { incoming.next().await });
-    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { .. }));
-    let (mut client, connection) = connection();
-    passer.room().expect("room").pass(passed(1), connection.into());
-    let (frame, connection) = said(&mut master).await;
-    assert_eq!(frame, FromWorker::Passed(passed(1)));
-    drop(connection.expect("the connection"));
-    client.set_nonblocking(true).expect("non-blocking");
-    until("nobody holds it", || io::Read::read(&mut client, &mut [0]).is_ok_and(|read| read == 0)).await;
-    serving.abort();
-}
-
-#[tokio::test]
-async fn what_waits_to_be_passed_goes_before_the_end_and_nothing_after_it() {
-    let (mut master, mut incoming) = rig();
-    let passer = incoming.passer();
-    let mut clients = Vec::new();
-    let mut ports = 0;
-    while let Some(room) = passer.room() {
-        let (client, connection) = connection();
-        room.pass(passed(ports), connection.into());
-        clients.push(client);
-        ports += 1;
-    }
-    assert!(ports > 10, "some may wait, but not any number");
-    master.send_drain(1000).expect("send");
-    assert!(incoming.next().await.expect("no error").is_none());
-    assert!(passer.room().is_none());
-    assert!(matches!(said(&mut master).await.0, FromWorker::Ready { .. }));
-    for port in 0..ports {
-        assert_eq!(said(&mut master).await.0, FromWorker::Passed(passed(port)));
-    }
-}
-
-#[tokio::test]
-async fn with_the_master_gone_nothing_is_passed() {
-    let (master, mut incoming) = rig();
-    let passer = incoming.passer();
-    drop(master);
-    assert!(incoming.next().await.expect("no error").is_none());
-    assert!(passer.room().is_none());
 }

@@ -159,6 +159,12 @@ impl Client {
         self.stream.read_to_end(&mut Vec::new()).map(|_| ())
     }
 
+    /// Waits for an answer and the end of the connection, and yields all that came.
+    pub fn receive_all(&mut self) -> io::Result<String> {
+        self.stream.read_to_end(&mut self.received)?;
+        Ok(String::from_utf8_lossy(&std::mem::take(&mut self.received)).into_owned())
+    }
+
     /// Waits until the other end resets the connection.
     pub fn wait_for_reset(&mut self) {
         if !self.reset {

@@ -12,17 +12,6 @@ fn address() -> impl Strategy<Value = EndAddr> {
     ]
 }
 
-fn passed() -> impl Strategy<Value = Passed> {
-    (any::<u16>(), any::<u16>(), any::<u32>(), address(), address()).prop_map(
-        |(listener, slot, generation, client, local)| Passed {
-            listener,
-            tag: Tag { slot: Slot(slot), generation },
-            client,
-            local,
-        },
-    )
-}
-
 fn worker_frame() -> impl Strategy<Value = FromWorker> {
     prop_oneof![
         (any::<u64>(), any::<bool>()).prop_map(|(limit, tags)| FromWorker::Ready { limit, tags }),
@@ -33,7 +22,6 @@ fn worker_frame() -> impl Strategy<Value = FromWorker> {
         }),
         (any::<u64>(), any::<u32>()).prop_map(|(first, count)| FromWorker::Returned { first, count }),
         Just(FromWorker::Idle),
-        passed().prop_map(FromWorker::Passed),
     ]
 }
 
@@ -82,7 +70,7 @@ proptest! {
     fn any_bytes_are_a_frame_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         FromWorker::read(&bytes).ok();
         FromMaster::read(&bytes).ok();
-        for kind in [CONNECTIONS, DRAIN, LINGER, PING, READY, TAKEN, RETURNED, IDLE, PASSED] {
+        for kind in [CONNECTIONS, DRAIN, LINGER, PING, READY, TAKEN, RETURNED, IDLE] {
             if let [version, at, ..] = bytes.as_mut_slice() {
                 (*version, *at) = (VERSION, kind);
             }
@@ -114,12 +102,6 @@ fn the_documented_bytes_are_the_bytes() {
     assert_eq!(bytes, [1, 129, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
     FromWorker::Idle.write(&mut bytes);
     assert_eq!(bytes, [1, 132, 0, 0, 0, 0, 0, 0]);
-    let tag = Tag { slot: Slot(3), generation: 4 };
-    FromWorker::Passed(Passed { listener: 2, tag, client, local }).write(&mut bytes);
-    assert_eq!(bytes[..16], [1, 133, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 4, 0, 0, 0]);
-    assert_eq!(bytes[16..24], [4, 0, 2, 1, 127, 0, 0, 7]);
-    assert_eq!(bytes[40..44], [6, 0, 0xb8, 0x0b]);
-    assert_eq!(bytes.len(), 64);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 mod closing;
 mod http;
 mod lingering;
-mod reused;
 mod sessions;
 
 use std::net::SocketAddr;
