@@ -53,7 +53,7 @@ pub(super) struct EngineFlags {
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors_origin: Vec<String>,
 
-    /// Folder to serve at / instead of the chat page [default: none]
+    /// Folder to serve at / instead of the chat page; links out of it are not followed [default: none]
     #[arg(long = "static", value_name = "DIR", value_parser = folder)]
     static_dir: Option<PathBuf>,
 

@@ -23,6 +23,7 @@ mod chat;
 mod door;
 mod drain;
 mod engine;
+mod folder;
 mod page;
 mod rooms;
 mod upgrade;

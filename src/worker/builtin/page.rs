@@ -15,7 +15,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 use tower_http::services::ServeDir;
+use tower_http::services::fs::DefaultServeDirFallback;
 
+use super::folder::{self, Beneath};
 use super::{BuiltinError, Identity, chat};
 use crate::config::Engine as Settings;
 use crate::route::Key;
@@ -43,7 +45,7 @@ const FACTS: &str = "/haft/page.json";
 /// What is served outside the engine's path.
 #[derive(Debug, Clone)]
 pub(super) enum Site {
-    Folder(ServeDir),
+    Folder(ServeDir<DefaultServeDirFallback, Beneath>),
     Page { facts: Bytes },
 }
 
@@ -56,16 +58,17 @@ impl Site {
         match &settings.static_dir {
             Some(folder) => {
                 readable(folder).map_err(|source| BuiltinError::StaticDir { folder: folder.clone(), source })?;
-                Ok(Self::Folder(ServeDir::new(folder)))
+                Ok(Self::Folder(ServeDir::with_backend(folder, Beneath::new(folder))))
             }
             None => Ok(Self::Page { facts: facts(settings, identity) }),
         }
     }
 
     /// Answers a request.
-    pub(super) async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn serve(&self, mut request: Request<Incoming>) -> Response<Body> {
         match self {
             Self::Folder(folder) => {
+                *request.uri_mut() = folder::own_address(request.uri());
                 let answered: Result<_, Infallible> = folder.clone().oneshot(request).await;
                 match answered {
                     Ok(response) if response.status() == StatusCode::NOT_FOUND => nothing_here(),

@@ -245,6 +245,57 @@ async fn a_static_folder_takes_the_place_of_the_page_and_shows_nothing_beside_it
 }
 
 #[tokio::test]
+async fn a_static_folder_follows_no_link_out_of_itself_and_redirects_nowhere_else() {
+    use std::os::unix::fs::symlink;
+    let home = tempfile::tempdir().expect("folder");
+    let (outside, release) = (home.path().join("outside"), home.path().join("release"));
+    for folder in [&outside, &release, &release.join("sub")] {
+        fs::create_dir(folder).expect("folder");
+        fs::write(folder.join("index.html"), folder.file_name().expect("name").as_encoded_bytes()).expect("write");
+    }
+    symlink("../outside/index.html", release.join("file.html")).expect("link");
+    symlink(outside.join("index.html"), release.join("absolute.html")).expect("link");
+    symlink("/proc/self/environ", release.join("environ")).expect("link");
+    symlink("/dev/zero", release.join("zero")).expect("link");
+    symlink("../outside", release.join("folder")).expect("link");
+    symlink("folder", release.join("twice")).expect("link");
+    symlink("loop", release.join("loop")).expect("link");
+    symlink("sub/index.html", release.join("within.html")).expect("link");
+    symlink(release.join("sub"), release.join("inner")).expect("link");
+    nix::unistd::mkfifo(&release.join("pipe"), nix::sys::stat::Mode::S_IRUSR).expect("pipe");
+    // What is served may itself be a link, as releases are switched.
+    let current = home.path().join("current");
+    symlink(&release, &current).expect("link");
+    let server = serve(Settings { static_dir: Some(current), ..Settings::default() }).await;
+    let mut wire = Wire::open(server.addr).await;
+    for (path, status, body) in [
+        ("/", 200, "release"),
+        ("/within.html", 200, "sub"),
+        ("/inner/", 200, "sub"),
+        ("//sub/", 200, "sub"),
+        ("/file.html", 404, ""),
+        ("/absolute.html", 404, ""),
+        ("/environ", 404, ""),
+        ("/zero", 404, ""),
+        ("/folder/", 404, ""),
+        ("/folder", 404, ""),
+        ("/folder/index.html", 404, ""),
+        ("/twice/index.html", 404, ""),
+        ("/pipe", 404, ""),
+    ] {
+        let reply = wire.get(path).await;
+        assert_eq!((reply.status, reply.header("location")), (status, None), "{path}: {reply:?}");
+        assert!(status == 404 || reply.text() == body, "{path}: {reply:?}");
+    }
+    assert!(wire.get("/loop").await.status >= 400);
+    for path in ["/sub", "//sub", "///sub", "/inner", "http://evil.example/sub", "http://evil.example//sub"] {
+        let reply = Wire::open(server.addr).await.get(path).await;
+        let own = if path == "/inner" { "/inner/" } else { "/sub/" };
+        assert_eq!((reply.status, reply.header("location")), (307, Some(own)), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_named_origins_may_call_from_elsewhere() {
     let allowed = |origins: &[&str]| Settings {
         cors_origin: origins.iter().map(|origin| (*origin).to_owned()).collect(),
