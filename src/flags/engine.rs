@@ -49,7 +49,8 @@ pub(super) struct EngineFlags {
     #[arg(long, value_name = "BYTES", default_value = "1000000", value_parser = number::<1, LARGEST_MESSAGE, u64>)]
     max_payload: u64,
 
-    /// Site that may call from a browser, such as https://example.org; repeatable; * is every site [default: none]
+    /// Site that may call from a browser, such as https://example.org; repeatable; * is every site. Where sites are named,
+    /// WebSockets of all others but the own one are refused [default: none]
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors_origin: Vec<String>,
 

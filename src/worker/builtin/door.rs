@@ -18,6 +18,9 @@ use socketioxide::socket::Sid;
 
 use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
+use super::handshake::{self, Sites, asks_for_upgrade, has_token};
+use super::query::{self, param};
+use super::refusal::Refusal;
 use super::upgrade;
 use crate::addr::EndAddr;
 use crate::config::{Engine as Settings, Transport};
@@ -26,48 +29,11 @@ use crate::worker::{Tags, Untagged};
 /// How long a whole request may take to arrive (Node's `server.requestTimeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long the body of a request that is refused may take to arrive.
+const READ_OUT: Duration = Duration::from_secs(5);
+
 /// Separates the packets of a payload (Engine.IO protocol 4).
 const SEPARATOR: u8 = 0x1e;
-
-/// Why a request is refused: the codes and texts of engine.io 6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    UnknownTransport = 0,
-    UnknownSid = 1,
-    BadHandshakeMethod = 2,
-    BadRequest = 3,
-    UnsupportedProtocol = 5,
-}
-
-impl Refusal {
-    fn from_code(code: u8) -> Self {
-        match code {
-            0 => Self::UnknownTransport,
-            1 => Self::UnknownSid,
-            2 => Self::BadHandshakeMethod,
-            5 => Self::UnsupportedProtocol,
-            _ => Self::BadRequest,
-        }
-    }
-
-    fn message(self) -> &'static str {
-        match self {
-            Self::UnknownTransport => "Transport unknown",
-            Self::UnknownSid => "Session ID unknown",
-            Self::BadHandshakeMethod => "Bad handshake method",
-            Self::BadRequest => "Bad request",
-            Self::UnsupportedProtocol => "Unsupported protocol version",
-        }
-    }
-
-    fn response(self) -> Response<Body> {
-        let body = format!(r#"{{"code":{},"message":"{}"}}"#, self as u8, self.message());
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
-    }
-}
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +48,8 @@ enum Wish {
     Post(Sid),
     /// To move this session to a WebSocket.
     Upgrade(Sid),
+    /// A WebSocket that can lead to nothing: it is accepted and closed.
+    Nothing,
 }
 
 /// The door.
@@ -92,6 +60,8 @@ pub(super) struct Door {
     registry: Arc<Registry>,
     polling: bool,
     websocket: bool,
+    max_payload: u64,
+    sites: Sites,
     tags: Option<Tags>,
 }
 
@@ -103,6 +73,8 @@ impl Door {
             registry,
             polling: settings.transports.contains(&Transport::Polling),
             websocket: settings.transports.contains(&Transport::Websocket),
+            max_payload: settings.max_payload,
+            sites: Sites::new(&settings.cors_origin),
             tags,
         }
     }
@@ -114,11 +86,23 @@ impl Door {
         client: EndAddr,
         mut request: Request<Incoming>,
     ) -> Response<Body> {
+        if let Some(plain) = query::plain(request.uri()) {
+            *request.uri_mut() = plain;
+        }
         let anothers = self.untag(&mut request);
-        let mut response = match self.judge(&request) {
-            // Its next request on this connection would be refused as well.
-            Err(refusal) if anothers => with_close(refusal.response()),
-            Err(refusal) => refusal.response(),
+        let upgrade = asks_for_upgrade(&request);
+        let judged = self.judge(&request, upgrade);
+        // A WebSocket is judged first by what it is for, as in engine.io and ws.
+        let handshake = if upgrade && judged.is_ok() { handshake::judge(&request) } else { Ok(None) };
+        let mut response = match judged {
+            Err(refusal) if upgrade => refusal.of_upgrade(),
+            Err(refusal) => {
+                self.read_out(request.into_body()).await;
+                // Its next request on this connection would be refused as well.
+                if anothers { with_close(refusal.response()) } else { refusal.response() }
+            }
+            Ok(_) if let Err(bad) = handshake => bad.response(),
+            Ok(Wish::Nothing) => upgrade::farewell_to(&conn, client, request),
             Ok(Wish::Open | Wish::OpenWebsocket) if !self.registry.opens_sessions(&conn) => closing_down(),
             Ok(Wish::Open) => self.open(&conn, client, request).await,
             Ok(Wish::OpenWebsocket) => upgrade::open(self, &conn, client, request),
@@ -142,19 +126,22 @@ impl Door {
         false
     }
 
-    fn judge<B>(&self, request: &Request<B>) -> Result<Wish, Refusal> {
+    fn judge<B>(&self, request: &Request<B>, upgrade: bool) -> Result<Wish, Refusal> {
         let query = request.uri().query().unwrap_or_default();
         let websocket = match param(query, "transport") {
             Some("polling") if self.polling => false,
             Some("websocket") if self.websocket => true,
             _ => return Err(Refusal::UnknownTransport),
         };
-        let upgrade = upgrade::asked_by(request);
+        if upgrade && !self.sites.admit(request.headers()) {
+            return Err(Refusal::Forbidden);
+        }
         let current = param(query, "EIO") == Some("4");
         let Some(sid) = param(query, "sid").filter(|sid| !sid.is_empty()) else {
             return match (websocket, upgrade) {
                 _ if request.method() != Method::GET => Err(Refusal::BadHandshakeMethod),
-                (true, false) | (false, true) => Err(Refusal::BadRequest),
+                (true, false) => Err(Refusal::BadRequest),
+                (false, true) => Ok(Wish::Nothing),
                 _ if !current => Err(Refusal::UnsupportedProtocol),
                 (true, true) => Ok(Wish::OpenWebsocket),
                 (false, false) => Ok(Wish::Open),
@@ -169,9 +156,28 @@ impl Door {
         }
         match self.engine.known(sid) {
             Known::No => Err(Refusal::UnknownSid),
-            Known::Polling if current && websocket && upgrade => Ok(Wish::Upgrade(sid)),
-            Known::Polling | Known::Websocket => Err(Refusal::BadRequest),
+            Known::Polling | Known::Websocket if !current || !upgrade => Err(Refusal::BadRequest),
+            Known::Polling if websocket => Ok(Wish::Upgrade(sid)),
+            // Its session has a WebSocket already, or it asked for one to poll with.
+            Known::Polling | Known::Websocket => Ok(Wish::Nothing),
         }
+    }
+
+    /// Takes in the body of a request that is refused: a client whose body is not read would be reset, and might never see
+    /// why.
+    async fn read_out(&self, mut body: Incoming) {
+        let mut left = self.max_payload;
+        let reading = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match left.checked_sub(length) {
+                    Some(less) => left = less,
+                    None => return,
+                }
+            }
+        };
+        // Whoever takes longer is answered without.
+        tokio::time::timeout(READ_OUT, reading).await.ok();
     }
 
     fn gate(&self, conn: &Conn, sid: Sid) -> Arc<Gate> {
@@ -205,7 +211,7 @@ impl Door {
     async fn poll(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
         let mut abandoned = Abandoned(Some((self, sid)));
-        let last = upgrade::has_token(request.headers(), CONNECTION, "close");
+        let last = has_token(request.headers(), CONNECTION, "close");
         let mut answer = pin!(self.engine.answer(request));
         let response = tokio::select! {
             biased;
@@ -260,11 +266,6 @@ impl Drop for Abandoned<'_> {
             door.engine.close(sid);
         }
     }
-}
-
-/// The first value of `name` in a query.
-fn param<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// The request as the engine keeps it for the life of the session: no headers, and of the extensions only who asks.

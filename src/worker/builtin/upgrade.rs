@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::door::{Door, without_luggage};
 use super::drain::{Conn, Gate, Probing};
+use super::handshake;
 use super::wire::{WsGuard, WsLife, WsStream};
 use crate::addr::EndAddr;
 
@@ -42,22 +43,6 @@ const PONG: &[u8] = b"\x81\x063probe";
 
 /// A close frame without a code (engine.io closes so).
 const CLOSE: &[u8] = b"\x88\x00";
-
-/// Whether a request asks for a WebSocket (RFC 6455, 4.2.1).
-pub(super) fn asked_by<B>(request: &Request<B>) -> bool {
-    let headers = request.headers();
-    request.method() == Method::GET
-        && has_token(headers, CONNECTION, "upgrade")
-        && has_token(headers, UPGRADE, "websocket")
-        && headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13")
-        && headers.get(SEC_WEBSOCKET_KEY).is_some_and(|key| key.len() == 24)
-}
-
-/// Whether the list `name` holds `token`, in whatever case.
-pub(super) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(token))
-}
 
 /// Accepts a WebSocket that is a session of its own.
 pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
@@ -101,6 +86,14 @@ pub(super) fn probe(
     })
 }
 
+/// Accepts a WebSocket that can lead to nothing, and closes it.
+pub(super) fn farewell_to(conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+    accept(conn, client, request, |io, guard, _| async move {
+        farewell(io).await;
+        drop(guard);
+    })
+}
+
 /// Answers 101, and gives the stream to `then` once it is ours.
 fn accept<F, Fut>(conn: &Conn, client: EndAddr, mut request: Request<Incoming>, then: F) -> Response<Body>
 where
@@ -109,6 +102,7 @@ where
 {
     let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let accept = key.and_then(|key| HeaderValue::try_from(key).ok());
+    let subprotocol = handshake::judge(&request).ok().flatten();
     let (life, guard) = WsLife::begin();
     conn.becomes(life);
     let upgraded = hyper::upgrade::on(&mut request);
@@ -126,6 +120,9 @@ where
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     if let Some(accept) = accept {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
 }

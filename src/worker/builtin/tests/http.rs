@@ -115,7 +115,7 @@ async fn bad_requests_are_refused_as_socket_ios_own_server_does() {
         assert_eq!(reply.header("content-type"), Some("application/json"), "{request}");
     }
     let refused = Wire::websocket(server.addr, "&sid=AAAAAAAAAAAAAAAA").await.err().expect("refused");
-    assert_eq!((refused.status, refused.text()), (400, unknown), "before the WebSocket, not after");
+    assert_eq!((refused.status, refused.text()), (400, "Session ID unknown"), "before the WebSocket, not after");
 
     let sid = open(&mut wire).await;
     for request in ["GET /socket.io/?EIO=4&transport=websocket", "PUT /socket.io/?EIO=4&transport=polling"] {
@@ -167,7 +167,7 @@ async fn a_transport_that_is_not_allowed_is_unknown_and_not_offered() {
     let open = wire.get(POLLING).await;
     assert!(open.text().contains(r#""upgrades":[]"#), "{}", open.text());
     let refused = Wire::websocket(server.addr, "").await.err().expect("refused");
-    assert_eq!(refused.text(), r#"{"code":0,"message":"Transport unknown"}"#);
+    assert_eq!(refused.text(), "Transport unknown");
 
     let server = serve(Settings { transports: vec![Transport::Websocket], ..Settings::default() }).await;
     let refused = Wire::open(server.addr).await.get(POLLING).await;
@@ -292,6 +292,38 @@ async fn a_static_folder_follows_no_link_out_of_itself_and_redirects_nowhere_els
         let reply = Wire::open(server.addr).await.get(path).await;
         let own = if path == "/inner" { "/inner/" } else { "/sub/" };
         assert_eq!((reply.status, reply.header("location")), (307, Some(own)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_of_a_foreign_site_is_refused_where_sites_are_named() {
+    let handshake = |origin: &str, query: &str| {
+        format!(
+            "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\nHost: own.example\r\nOrigin: {origin}\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    for (named, origin, status) in [
+        (&["https://a.example"][..], "https://evil.example", 403),
+        (&["https://a.example"], "null", 403),
+        (&["https://a.example"], "https://a.example", 101),
+        (&["https://a.example"], "https://own.example", 101),
+        (&["*"], "https://evil.example", 101),
+        (&[], "https://evil.example", 101),
+    ] {
+        let cors_origin = named.iter().map(|origin| (*origin).to_owned()).collect();
+        let server = serve(Settings { cors_origin, ..Settings::default() }).await;
+        let sid = open(&mut Wire::open(server.addr).await).await;
+        for query in [String::new(), format!("&sid={sid}")] {
+            let mut wire = Wire::open(server.addr).await;
+            wire.send(handshake(origin, &query).as_bytes()).await;
+            let reply = wire.reply().await;
+            assert_eq!(reply.status, status, "{named:?} {origin} {query}");
+            if status == 403 {
+                assert_eq!((reply.text(), reply.header("connection")), ("Forbidden", Some("close")));
+            }
+        }
     }
 }
 
