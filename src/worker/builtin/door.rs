@@ -60,7 +60,7 @@ pub(super) struct Door {
     registry: Arc<Registry>,
     polling: bool,
     websocket: bool,
-    max_payload: u64,
+    pub(super) max_payload: u64,
     sites: Sites,
     tags: Option<Tags>,
 }
@@ -102,7 +102,7 @@ impl Door {
                 if anothers { with_close(refusal.response()) } else { refusal.response() }
             }
             Ok(_) if let Err(bad) = handshake => bad.response(),
-            Ok(Wish::Nothing) => upgrade::farewell_to(&conn, client, request),
+            Ok(Wish::Nothing) => upgrade::farewell_to(self, &conn, client, request),
             Ok(Wish::Open | Wish::OpenWebsocket) if !self.registry.opens_sessions(&conn) => closing_down(),
             Ok(Wish::Open) => self.open(&conn, client, request).await,
             Ok(Wish::OpenWebsocket) => upgrade::open(self, &conn, client, request),

@@ -16,17 +16,22 @@
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
 //! * An idle connection is kept for 60 s (Node: 5 s).
 //! * A POST or message above the limit ends the session (Socket.IO's own leaves that to the client).
+//! * A request with more than 1000 headers is 431 (Node takes 2000 and passes over the rest), one with a transfer coding
+//!   but `chunked` or another version than 1.0 and 1.1 is 400, and a WebSocket needs HTTP/1.1.
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
 mod bundle;
 mod chat;
+mod client_frames;
 mod door;
 mod drain;
 mod engine;
 mod folder;
 mod handshake;
+mod heads;
 mod page;
 mod query;
+mod reason;
 mod refusal;
 mod rooms;
 mod upgrade;
@@ -40,6 +45,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -60,6 +66,7 @@ use self::bundle::Bundle;
 use self::door::Door;
 use self::drain::{Conn, OpenConn, Registry};
 use self::engine::{Engine, Known};
+use self::heads::Watched;
 use self::page::Site;
 use super::Tags;
 use crate::addr::EndAddr;
@@ -211,11 +218,17 @@ where
 {
     let conn = &open.0;
     let origin = Origin { conn: Arc::clone(conn), client };
+    let (stream, fault) = Watched::new(stream);
+    let number = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
+        let refusal = heads::refusal(&request, number.fetch_add(1, Ordering::Relaxed), &fault);
         let (answering, conn) = (answering.clone(), Arc::clone(&origin.conn));
         async move {
-            let answer = answering.oneshot(request).await;
+            let answer = match refusal {
+                Some(refusal) => Ok(refusal),
+                None => answering.oneshot(request).await,
+            };
             conn.asked();
             answer
         }
@@ -223,6 +236,8 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(heads::MAX_HEADERS)
+        .max_buf_size(heads::MAX_BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -26,6 +26,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::door::{Door, without_luggage};
 use super::drain::{Conn, Gate, Probing};
 use super::handshake;
+use super::reason::Reasoned;
 use super::wire::{WsGuard, WsLife, WsStream};
 use crate::addr::EndAddr;
 
@@ -44,10 +45,14 @@ const PONG: &[u8] = b"\x81\x063probe";
 /// A close frame without a code (engine.io closes so).
 const CLOSE: &[u8] = b"\x88\x00";
 
+/// A WebSocket whose handshake is done.
+type Socket = Reasoned<TokioIo<Upgraded>>;
+
 /// Accepts a WebSocket that is a session of its own.
 pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
     let door = door.clone();
-    accept(conn, client, request, move |io, guard, request| async move {
+    let max_payload = door.max_payload;
+    accept(max_payload, conn, client, request, move |io, guard, request| async move {
         door.engine.adopt(WsStream::new(io, guard, Bytes::new(), 0), request);
     })
 }
@@ -61,7 +66,8 @@ pub(super) fn probe(
     gate: Arc<Gate>,
 ) -> Response<Body> {
     let door = door.clone();
-    accept(conn, client, request, move |mut io, guard, request| async move {
+    let max_payload = door.max_payload;
+    accept(max_payload, conn, client, request, move |mut io, guard, request| async move {
         // One attempt at a time, as in engine.io ("transport has already been trying to upgrade").
         let probing = gate.probe();
         let said = match &probing {
@@ -87,17 +93,24 @@ pub(super) fn probe(
 }
 
 /// Accepts a WebSocket that can lead to nothing, and closes it.
-pub(super) fn farewell_to(conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
-    accept(conn, client, request, |io, guard, _| async move {
+pub(super) fn farewell_to(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+    let max_payload = door.max_payload;
+    accept(max_payload, conn, client, request, |io, guard, _| async move {
         farewell(io).await;
         drop(guard);
     })
 }
 
 /// Answers 101, and gives the stream to `then` once it is ours.
-fn accept<F, Fut>(conn: &Conn, client: EndAddr, mut request: Request<Incoming>, then: F) -> Response<Body>
+fn accept<F, Fut>(
+    max_payload: u64,
+    conn: &Conn,
+    client: EndAddr,
+    mut request: Request<Incoming>,
+    then: F,
+) -> Response<Body>
 where
-    F: FnOnce(TokioIo<Upgraded>, WsGuard, Request<()>) -> Fut + Send + 'static,
+    F: FnOnce(Socket, WsGuard, Request<()>) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
@@ -109,7 +122,7 @@ where
     let request = without_luggage(request, client).map(|_| ());
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(io) => then(TokioIo::new(io), guard, request).await,
+            Ok(io) => then(Reasoned::new(TokioIo::new(io), max_payload), guard, request).await,
             Err(error) => tracing::debug!(%error, "the client left before its WebSocket was open"),
         }
     });
@@ -128,7 +141,7 @@ where
 }
 
 /// Does the probe. Returns what the client sent after its `5`.
-async fn upgraded(io: &mut TokioIo<Upgraded>, probing: &Probing) -> io::Result<Bytes> {
+async fn upgraded(io: &mut Socket, probing: &Probing) -> io::Result<Bytes> {
     let gate = &probing.0;
     let exchange = async {
         let mut frames = Frames::default();
@@ -155,7 +168,7 @@ async fn upgraded(io: &mut TokioIo<Upgraded>, probing: &Probing) -> io::Result<B
 }
 
 /// Closes a WebSocket that led to nothing: a close frame, then until the client has closed too.
-async fn farewell(mut io: TokioIo<Upgraded>) {
+async fn farewell(mut io: Socket) {
     let closing = async {
         io.write_all(CLOSE).await?;
         io.shutdown().await?;
@@ -173,7 +186,7 @@ struct Frames {
 
 impl Frames {
     /// Reads the text frame `text`; answers pings on the way, and takes anything else for an error.
-    async fn expect(&mut self, io: &mut TokioIo<Upgraded>, text: &[u8]) -> io::Result<()> {
+    async fn expect(&mut self, io: &mut Socket, text: &[u8]) -> io::Result<()> {
         loop {
             match take_frame(&mut self.unread)? {
                 None if io.read_buf(&mut self.unread).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -166,7 +166,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WsStream<S> {
 }
 
 /// Follows the frames of a client without looking at what they carry (RFC 6455, 5.2).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct FrameScan {
     header: [u8; 14],
     have: usize,
@@ -178,6 +178,16 @@ impl FrameScan {
     /// Whether all that was fed ends with a whole message.
     pub(super) fn between_messages(&self) -> bool {
         self.have == 0 && self.payload == 0 && !self.in_message
+    }
+
+    /// Whether all that was fed ends with a whole frame.
+    pub(super) fn between_frames(&self) -> bool {
+        self.have == 0 && self.payload == 0
+    }
+
+    /// How many bytes are left of the payload that has begun.
+    pub(super) fn payload_left(&self) -> u64 {
+        self.payload
     }
 
     /// Takes the next bytes of the stream.

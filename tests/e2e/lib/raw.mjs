@@ -46,7 +46,7 @@ export class Raw {
       if (end < 0) return this.#notYet();
       const [first, ...lines] = this.received.subarray(0, end).toString('latin1').split('\r\n');
       const headers = Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]));
-      const [, status] = first.match(/^HTTP\/1\.1 (\d+)/) ?? [];
+      const [, status] = first.match(/^HTTP\/1\.[01] (\d+)/) ?? [];
       const whole = bodyOf(this.received.subarray(end + 4), Number(status), headers, this.ended);
       if (!whole) return this.#notYet();
       this.received = this.received.subarray(end + 4 + whole.taken);
@@ -66,7 +66,7 @@ export class Raw {
 
 /** The body that these bytes begin with, and how many of them it takes (RFC 9112, 6.3); nothing if it is not all there. */
 function bodyOf(bytes, status, headers, ended) {
-  if (status === 101) return { body: Buffer.alloc(0), taken: 0 };
+  if (status < 200) return { body: Buffer.alloc(0), taken: 0 };
   if (headers['transfer-encoding'] === 'chunked') return chunked(bytes);
   const length = headers['content-length'];
   // Without a length it is what comes until the end.
