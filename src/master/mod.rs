@@ -67,6 +67,7 @@ use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
+use crate::sys::closing;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
 
@@ -269,7 +270,8 @@ impl Master {
     /// Stops accepting while as many connections are held as there are descriptors for, or as wait well: then the next
     /// ones wait in the kernel's queue, where they cost nothing and are not refused.
     fn keep_budget(&mut self) -> Result<(), MasterError> {
-        let outstanding = self.service.dispatch.ledger.outstanding();
+        // What waits to be closed has its descriptor still.
+        let outstanding = self.service.dispatch.ledger.outstanding() + closing::waiting() as u64;
         let (held, most_held) = (self.service.dispatch.held(), self.service.dispatch.most_held());
         if self.over_budget {
             if outstanding <= self.budget.resuming() && held <= most_held / 2 {
@@ -298,6 +300,7 @@ impl Master {
         self.service.depends_on_time()
             || self.peeking.len() > 0
             || self.doors.is_paused()
+            || (self.over_budget && closing::waiting() > 0)
             || matches!(self.phase, Phase::Flushing(_))
     }
 

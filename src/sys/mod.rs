@@ -8,6 +8,7 @@
 pub mod accept;
 mod activation;
 pub mod allocator;
+pub mod closing;
 pub mod code;
 pub mod descriptors;
 pub mod folder;

@@ -9,6 +9,7 @@ use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd, Passe
 use crate::handover::outbox::Outbox;
 use crate::master::connection::{Connection, Goal};
 use crate::route::Key;
+use crate::sys::closing::SharedFd;
 use crate::sys::scm::Sent;
 
 /// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
@@ -150,6 +151,8 @@ impl HaftLink {
     ) -> Result<bool, LinkError> {
         for _ in 0..MOST_FRAMES {
             let Some((frame, descriptor)) = self.end.receive()? else { return Ok(true) };
+            // Whatever becomes of it, closing it must not keep us waiting.
+            let descriptor = descriptor.map(SharedFd::from);
             match frame {
                 FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit, tags } => {
@@ -176,7 +179,8 @@ impl HaftLink {
                 FromWorker::Passed(Passed { listener, tag, client, local }) => match descriptor {
                     Some(descriptor) => {
                         let ends = (client, local);
-                        let mut connection = Connection::new(descriptor, listener.into(), ends, Key::ANYONE, now);
+                        let mut connection =
+                            Connection::new(descriptor.into_owned(), listener.into(), ends, Key::ANYONE, now);
                         connection.goal = Goal::Session(tag);
                         in_flight.passed.push(connection);
                     }
