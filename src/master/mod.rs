@@ -23,6 +23,7 @@ mod ledger;
 mod link;
 mod named;
 mod node;
+mod orphans;
 mod pace;
 mod peeking;
 mod plan;
@@ -120,6 +121,8 @@ struct Master {
     /// What sessions are tagged with.
     tag_key: TagKey,
     about: report::About,
+    /// The end of a process may still have to be taken.
+    reap_again: bool,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
 }
@@ -135,6 +138,7 @@ pub async fn run(config: Config, descriptor_limit: u64, reread: Reread) -> Resul
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
+    master.supervisor.crew.remains.kill();
     if outcome.is_ok() {
         tracing::info!("stopped: {}", master.summary());
     }
@@ -197,6 +201,7 @@ impl Master {
             about,
             changes: Changes::new(config, reread),
             finished,
+            reap_again: false,
             _admin_file: admin_file,
         };
         master.recommend_kernel();
@@ -208,8 +213,9 @@ impl Master {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = rescue::looks();
         let mut ready = Vec::new();
+        let mut ends = orphans::adopt()?;
         self.observe(Event::Tick)?;
-        while !self.supervisor.finished {
+        while !self.has_ended() {
             tokio::select! {
                 waited = self.poller.wait(&mut ready) => {
                     waited.doing("waiting for connections")?;
@@ -223,6 +229,7 @@ impl Master {
                 Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
                 Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
+                _ = ends.recv() => self.reap(),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
@@ -300,6 +307,8 @@ impl Master {
         self.service.depends_on_time()
             || self.peeking.len() > 0
             || self.doors.is_paused()
+            || self.reap_again
+            || !self.supervisor.crew.remains.is_empty()
             || (self.over_budget && closing::waiting() > 0)
             || matches!(self.phase, Phase::Flushing(_))
     }
@@ -315,6 +324,7 @@ impl Master {
             });
             resumed.doing("accepting connections")?;
         }
+        self.look_after_orphans(now);
         self.expire_peeking(now);
         self.service.tick(now);
         self.perform()?;

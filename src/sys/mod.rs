@@ -16,6 +16,7 @@ pub mod inherit;
 pub mod listen;
 pub mod notify;
 pub mod oom;
+pub mod orphans;
 pub mod peek;
 pub mod poller;
 pub mod probe;

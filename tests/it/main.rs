@@ -28,6 +28,7 @@ mod lingering;
 mod listen_fds;
 mod listening;
 mod mix;
+mod orphans;
 mod pressure;
 mod reload;
 mod reread;
