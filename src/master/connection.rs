@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::addr::EndAddr;
 use crate::route::{Key, Slot, Tag};
-use crate::sys::closing;
+use crate::sys::{accept, closing};
 
 /// What decides which worker a connection goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +117,15 @@ impl Connection {
 
     /// Nobody can take it: it is reset, so that the client learns at once. The caller counts the reason.
     pub fn refuse(mut self) {
-        if let Some(descriptor) = self.descriptor.take() {
-            crate::sys::accept::reset(descriptor);
+        self.descriptor.take().into_iter().for_each(accept::reset);
+    }
+
+    /// As [`Connection::refuse`], of one that was never sent to any worker, and whose descriptor is needed at once.
+    pub fn refuse_unsent(mut self) {
+        match self.client {
+            EndAddr::Ip(_) => self.descriptor.take().into_iter().for_each(accept::reset_unshared),
+            // It may be full of descriptors.
+            EndAddr::Unix => self.refuse(),
         }
     }
 }

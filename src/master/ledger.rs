@@ -175,7 +175,10 @@ impl Ledger {
         }
         let client = &connection.client;
         tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
-        connection.refuse();
+        match refusal {
+            Refusal::NoDescriptor => connection.refuse_unsent(),
+            _ => connection.refuse(),
+        }
     }
 
     /// Connections accepted and neither delivered nor refused, by the books.

@@ -108,6 +108,8 @@ struct Master {
     finished: Finished,
     budget: Budget,
     over_budget: bool,
+    /// Accepting may go on once what waits to be closed is closed.
+    awaits_closing: bool,
     /// Some workers are listened to from time to time only (`turns`).
     busy: bool,
     /// When the last connection came, and how fast they come.
@@ -191,6 +193,7 @@ impl Master {
             phase: Phase::Starting,
             budget,
             over_budget: false,
+            awaits_closing: false,
             busy: false,
             last_accept: Instant::now(),
             awake_until: Instant::now(),
@@ -278,7 +281,8 @@ impl Master {
     /// ones wait in the kernel's queue, where they cost nothing and are not refused.
     fn keep_budget(&mut self) -> Result<(), MasterError> {
         // What waits to be closed has its descriptor still.
-        let outstanding = self.service.dispatch.ledger.outstanding() + closing::waiting() as u64;
+        let closing = closing::waiting() as u64;
+        let outstanding = self.service.dispatch.ledger.outstanding() + closing;
         let (held, most_held) = (self.service.dispatch.held(), self.service.dispatch.most_held());
         if self.over_budget {
             if outstanding <= self.budget.resuming() && held <= most_held / 2 {
@@ -292,6 +296,9 @@ impl Master {
             self.over_budget = true;
             self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
         }
+        // No event tells that they are closed.
+        self.awaits_closing = self.over_budget && closing > 0;
+        self.busy |= self.awaits_closing;
         Ok(())
     }
 
@@ -309,7 +316,7 @@ impl Master {
             || self.doors.is_paused()
             || self.reap_again
             || !self.supervisor.crew.remains.is_empty()
-            || (self.over_budget && closing::waiting() > 0)
+            || self.awaits_closing
             || matches!(self.phase, Phase::Flushing(_))
     }
 

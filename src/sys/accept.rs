@@ -122,6 +122,11 @@ pub fn reset(connection: OwnedFd) {
     closing::close(connection);
 }
 
+/// As [`reset`], at once, of a TCP connection that no other process has: then nobody can keep its close waiting.
+pub fn reset_unshared(connection: OwnedFd) {
+    socket2::Socket::from(connection).set_linger(Some(std::time::Duration::ZERO)).ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

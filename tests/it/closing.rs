@@ -60,7 +60,8 @@ fn descriptors_with_frames_that_break_the_rules() {
     let clients = silent(&haft, 1);
     haft.log().line_with("a frame of kind 130 with descriptors");
     assert_served(&haft);
-    let status = haft.wait("it is replaced", |status| status.of_slot(0, "respawned") == 1 && status.all_ready());
+    haft.wait("it is replaced", |status| status.of_slot(0, "respawned") == 1 && status.all_ready());
+    let status = haft.wait("all are settled", |status| status.in_flight() == 0);
     assert_eq!((status.delivered(), status.refused_in_all()), (21, 0));
     drop(clients);
     haft.stop();

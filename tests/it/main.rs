@@ -30,6 +30,7 @@ mod listening;
 mod mix;
 mod orphans;
 mod pressure;
+mod refused;
 mod reload;
 mod reread;
 mod scale;

@@ -85,7 +85,8 @@ class Answers(Worker):
 
 class Breaks(Worker):
     def take(self, entries, numbers):
-        send_away(self.channel, HEADER.pack(VERSION, TAKEN, 0, 0) + bytes(20))
+        # Once only: for the first the master ends us.
+        send_away(self.channel, HEADER.pack(VERSION, TAKEN, 0, 0) + bytes(20), times=1)
         signal.pause()
 
 
