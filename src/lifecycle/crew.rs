@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::process::Child;
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::output::{self, Output, SharedOutput, Target};
 use super::pool::WorkerId;
+use super::remains::Remains;
 use crate::route::Slot;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
 
@@ -54,6 +55,8 @@ pub enum StartError {
 struct Member {
     pid: u32,
     output: SharedOutput,
+    /// It was told to end, with all that it had started.
+    told: bool,
 }
 
 /// The living processes.
@@ -70,6 +73,8 @@ pub struct Crew {
     speaker: Option<WorkerId>,
     /// Outputs of starts that failed meanwhile: to be shown if the speaker's turns out to be another.
     pending: Vec<(String, Vec<u8>)>,
+    /// What dead ones have left behind.
+    pub remains: Remains,
 }
 
 impl Crew {
@@ -85,6 +90,7 @@ impl Crew {
                 anyone_spoke: false,
                 speaker: None,
                 pending: Vec::new(),
+                remains: Remains::default(),
             },
             receiver,
         )
@@ -107,7 +113,7 @@ impl Crew {
             self.speaker = Some(worker);
         }
         let relays = self.relays(&mut child, slot, &output);
-        self.members.insert(worker, Member { pid, output });
+        self.members.insert(worker, Member { pid, output, told: false });
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
@@ -192,14 +198,27 @@ impl Crew {
         !tail.is_empty()
     }
 
+    /// The worker's process has ended: what it has left behind is to end, too, within this time.
+    pub fn bury(&mut self, worker: WorkerId, within: Duration) {
+        if let Some(member) = self.members.get(&worker) {
+            self.remains.add(member.pid, !member.told, within, Instant::now());
+        }
+    }
+
     /// The worker's process id.
     pub fn pid(&self, worker: WorkerId) -> Option<u32> {
         self.members.get(&worker).map(|member| member.pid)
     }
 
+    /// Whether a process is one of these.
+    pub fn has(&self, pid: u32) -> bool {
+        self.members.values().any(|member| member.pid == pid)
+    }
+
     /// Sends a signal to a worker and to what it has started.
-    pub fn signal(&self, worker: WorkerId, signal: Signal) {
-        if let Some(member) = self.members.get(&worker) {
+    pub fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.told |= signal == Signal::SIGTERM;
             signal_group(member.pid, signal);
         }
     }

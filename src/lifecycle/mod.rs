@@ -6,3 +6,4 @@ pub mod crew;
 pub mod output;
 pub mod pool;
 pub mod program;
+pub mod remains;

@@ -9,6 +9,7 @@ use super::error::While;
 use super::peeking::Outcome;
 use super::service::Service;
 use super::{Master, MasterError};
+use crate::sys::closing;
 use crate::sys::poller::Ready;
 
 impl Master {
@@ -17,7 +18,7 @@ impl Master {
         let now = Instant::now();
         let (service, peeking, watch, poller) =
             (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
-        let most = self.budget.room(service.dispatch.ledger.outstanding());
+        let most = self.budget.room(service.dispatch.ledger.outstanding() + closing::waiting() as u64);
         let turn = self.doors.accept(token, most, poller, |arrival| {
             let connection = connection(&service.dispatch, arrival, now);
             watch.saw(&connection, now);

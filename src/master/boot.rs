@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{MasterError, Reread};
 use crate::config::{Config, Headroom};
 use crate::log;
-use crate::sys::{allocator, descriptors};
+use crate::sys::{allocator, closing, descriptors};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
@@ -35,6 +35,9 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, format_args!("the event loop cannot be made: {error}")),
     };
+    if let Err(error) = closing::start() {
+        return fail(1, format_args!("the thread that closes connections cannot be made: {error}"));
+    }
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&runtime, super::run(config, limit, reread));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.

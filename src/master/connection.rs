@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::addr::EndAddr;
 use crate::route::{Key, Slot, Tag};
+use crate::sys::{accept, closing};
 
 /// What decides which worker a connection goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Connection {
 
     /// Its worker has it: our copy is closed, which the client does not notice.
     pub fn close_delivered(self) {
-        drop(self.delivered());
+        self.delivered().into_iter().for_each(closing::close);
     }
 
     /// Its worker has it: our copy, to be closed soon.
@@ -116,8 +117,15 @@ impl Connection {
 
     /// Nobody can take it: it is reset, so that the client learns at once. The caller counts the reason.
     pub fn refuse(mut self) {
-        if let Some(descriptor) = self.descriptor.take() {
-            crate::sys::accept::reset(descriptor);
+        self.descriptor.take().into_iter().for_each(accept::reset);
+    }
+
+    /// As [`Connection::refuse`], of one that was never sent to any worker, and whose descriptor is needed at once.
+    pub fn refuse_unsent(mut self) {
+        match self.client {
+            EndAddr::Ip(_) => self.descriptor.take().into_iter().for_each(accept::reset_unshared),
+            // It may be full of descriptors.
+            EndAddr::Unix => self.refuse(),
         }
     }
 }
@@ -131,7 +139,8 @@ impl AsFd for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.descriptor.is_some() {
+        if let Some(descriptor) = self.descriptor.take() {
+            closing::close(descriptor);
             tracing::error!(client = %self.client, "a connection was lost without a reason: this is a bug in haft");
         }
     }

@@ -10,7 +10,7 @@ use super::connection::{Connection, Refusal};
 use crate::admin::Histogram;
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
-use crate::sys::descriptors;
+use crate::sys::closing;
 
 /// The target of the log's lines about single connections.
 const TARGET: &str = "haft::ledger";
@@ -155,9 +155,7 @@ impl Ledger {
     /// clients may not see the end of a connection that was closed. All at once, since what came together has neighbouring
     /// numbers, though not with one worker.
     pub fn close_delivered(&mut self) {
-        if !self.closing.is_empty() {
-            descriptors::close_all(&mut self.closing);
-        }
+        closing::close_all(&mut self.closing);
     }
 
     /// Nobody can take it.
@@ -168,7 +166,10 @@ impl Ledger {
         }
         let client = &connection.client;
         tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
-        connection.refuse();
+        match refusal {
+            Refusal::NoDescriptor => connection.refuse_unsent(),
+            _ => connection.refuse(),
+        }
     }
 
     /// Connections accepted and neither delivered nor refused, by the books.

@@ -23,6 +23,7 @@ mod ledger;
 mod link;
 mod named;
 mod node;
+mod orphans;
 mod pace;
 mod peeking;
 mod plan;
@@ -67,6 +68,7 @@ use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
+use crate::sys::closing;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
 
@@ -106,6 +108,8 @@ struct Master {
     finished: Finished,
     budget: Budget,
     over_budget: bool,
+    /// Accepting may go on once what waits to be closed is closed.
+    awaits_closing: bool,
     /// Some workers are listened to from time to time only (`turns`).
     busy: bool,
     /// When the last connection came, and how fast they come.
@@ -119,6 +123,8 @@ struct Master {
     /// What sessions are tagged with.
     tag_key: TagKey,
     about: report::About,
+    /// The end of a process may still have to be taken.
+    reap_again: bool,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
 }
@@ -134,6 +140,7 @@ pub async fn run(config: Config, descriptor_limit: u64, reread: Reread) -> Resul
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
+    master.supervisor.crew.remains.kill();
     if outcome.is_ok() {
         tracing::info!("stopped: {}", master.summary());
     }
@@ -186,6 +193,7 @@ impl Master {
             phase: Phase::Starting,
             budget,
             over_budget: false,
+            awaits_closing: false,
             busy: false,
             last_accept: Instant::now(),
             awake_until: Instant::now(),
@@ -196,6 +204,7 @@ impl Master {
             about,
             changes: Changes::new(config, reread),
             finished,
+            reap_again: false,
             _admin_file: admin_file,
         };
         master.recommend_kernel();
@@ -207,8 +216,9 @@ impl Master {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = rescue::looks();
         let mut ready = Vec::new();
+        let mut ends = orphans::adopt()?;
         self.observe(Event::Tick)?;
-        while !self.supervisor.finished {
+        while !self.has_ended() {
             tokio::select! {
                 waited = self.poller.wait(&mut ready) => {
                     waited.doing("waiting for connections")?;
@@ -222,6 +232,7 @@ impl Master {
                 Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
                 Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
+                _ = ends.recv() => self.reap(),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM")?,
@@ -269,7 +280,9 @@ impl Master {
     /// Stops accepting while as many connections are held as there are descriptors for, or as wait well: then the next
     /// ones wait in the kernel's queue, where they cost nothing and are not refused.
     fn keep_budget(&mut self) -> Result<(), MasterError> {
-        let outstanding = self.service.dispatch.ledger.outstanding();
+        // What waits to be closed has its descriptor still.
+        let closing = closing::waiting() as u64;
+        let outstanding = self.service.dispatch.ledger.outstanding() + closing;
         let (held, most_held) = (self.service.dispatch.held(), self.service.dispatch.most_held());
         if self.over_budget {
             if outstanding <= self.budget.resuming() && held <= most_held / 2 {
@@ -283,6 +296,9 @@ impl Master {
             self.over_budget = true;
             self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
         }
+        // No event tells that they are closed.
+        self.awaits_closing = self.over_budget && closing > 0;
+        self.busy |= self.awaits_closing;
         Ok(())
     }
 
@@ -298,6 +314,9 @@ impl Master {
         self.service.depends_on_time()
             || self.peeking.len() > 0
             || self.doors.is_paused()
+            || self.reap_again
+            || !self.supervisor.crew.remains.is_empty()
+            || self.awaits_closing
             || matches!(self.phase, Phase::Flushing(_))
     }
 
@@ -312,6 +331,7 @@ impl Master {
             });
             resumed.doing("accepting connections")?;
         }
+        self.look_after_orphans(now);
         self.expire_peeking(now);
         self.service.tick(now);
         self.perform()?;

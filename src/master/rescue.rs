@@ -14,6 +14,7 @@ use crate::config::DispatchBy;
 use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::sys::accept::{self, Accepted};
+use crate::sys::closing;
 use crate::sys::listen::Listener;
 
 /// Most connections taken from one listener a turn.
@@ -88,7 +89,7 @@ impl Master {
         let Some((place, kernel)) = Place::of_token(token).zip(self.kernel.as_mut()) else { return Ok(()) };
         let Some(listener) = kernel.open_listener(place) else { return Ok(()) };
         let dispatch = &self.service.dispatch;
-        let most = self.budget.room(dispatch.ledger.outstanding());
+        let most = self.budget.room(dispatch.ledger.outstanding() + closing::waiting() as u64);
         let is_served = self.service.served_by(place.number, place.slot).is_some();
         if is_served || most == 0 || !self.service.can_empty(place.slot) {
             kernel.shut(place, &self.poller);

@@ -18,6 +18,7 @@ impl Master {
             tracing::warn!("{why} again: ending now");
             self.phase = Phase::Stopping;
             self.let_go_of_queues();
+            self.supervisor.crew.remains.kill();
             return self.observe(Event::StopNow);
         }
         let within = humantime::format_duration(self.changes.config.drain_timeout);

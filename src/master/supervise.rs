@@ -209,6 +209,9 @@ impl Master {
         let mut description = crew::describe(&exit.status);
         let was_ready = self.service.pool.was_ready(worker);
         let leaving = self.service.pool.is_leaving(worker);
+        self.supervisor.crew.bury(worker, self.changes.config.drain_timeout);
+        // Others' ends may have been hidden by its.
+        self.reap();
         let wrote = self.supervisor.crew.ended(worker, was_ready);
         if !leaving && crew::was_killed(&exit.status) && self.supervisor.oom.killed_since_last() {
             description += " (out of memory)";

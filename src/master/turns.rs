@@ -37,7 +37,7 @@ impl Master {
             let silent = !is_over && !more && self.service.dispatch.ledger.events() == before;
             if silent || is_over {
                 self.busy &= !silent && self.service.dispatch.is_owed_words();
-                self.busy |= now < self.awake_until;
+                self.busy |= now < self.awake_until || self.awaits_closing;
                 self.service.send(now);
                 return self.perform();
             }

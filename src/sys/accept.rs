@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::closing;
 use crate::addr::EndAddr;
 
 /// The answer to one accept4(2).
@@ -116,8 +117,14 @@ fn end_addr(storage: &libc::sockaddr_storage) -> EndAddr {
 ///
 /// Best effort: SO_LINGER does not exist on a Unix socket, whose close is seen at once anyway.
 pub fn reset(connection: OwnedFd) {
-    let socket = socket2::Socket::from(connection);
-    socket.set_linger(Some(std::time::Duration::ZERO)).ok();
+    socket2::SockRef::from(&connection).set_linger(Some(std::time::Duration::ZERO)).ok();
+    // A worker that had it, and has it still, may have asked for another end meanwhile.
+    closing::close(connection);
+}
+
+/// As [`reset`], at once, of a TCP connection that no other process has: then nobody can keep its close waiting.
+pub fn reset_unshared(connection: OwnedFd) {
+    socket2::Socket::from(connection).set_linger(Some(std::time::Duration::ZERO)).ok();
 }
 
 #[cfg(test)]

@@ -59,23 +59,77 @@ impl Reserved {
 /// Everything that the child needs to become the program.
 pub(super) struct Activation {
     program: CString,
-    /// Keep what the pointers point to.
-    _texts: Vec<CString>,
-    arguments: Pointers,
-    environment: Pointers,
-    /// `LISTEN_PID=`, and room.
-    pid: Vec<u8>,
+    arguments: Texts,
+    environment: Texts,
+    /// The last text of `environment`.
+    pid: PidText,
     listeners: Vec<RawFd>,
     copies: Vec<RawFd>,
 }
 
-/// Texts that live as long as the [`Activation`], and a null at the end.
-struct Pointers(Vec<*const c_char>);
+/// Texts as execve(2) wants them: pointers, with a null at the end. They are owned by these pointers alone, so that neither
+/// moving this nor anything else makes the pointers stale.
+struct Texts {
+    pointers: Vec<*mut c_char>,
+    /// So many from the front on are owned.
+    owned: usize,
+}
 
-// SAFETY: they point to texts on the heap that the same value owns and nobody else changes.
-unsafe impl Send for Pointers {}
-// SAFETY: as above.
-unsafe impl Sync for Pointers {}
+impl Texts {
+    /// `last`: somebody else's, who lives as long.
+    fn new(texts: Vec<CString>, last: Option<*mut c_char>) -> Self {
+        let owned = texts.len();
+        let pointers = texts.into_iter().map(CString::into_raw).chain(last).chain([ptr::null_mut()]);
+        Self { pointers: pointers.collect(), owned }
+    }
+
+    fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr().cast()
+    }
+}
+
+impl Drop for Texts {
+    fn drop(&mut self) {
+        for text in self.pointers.drain(..self.owned) {
+            // SAFETY: `new` has it from `CString::into_raw`, and nobody has changed it.
+            drop(unsafe { CString::from_raw(text) });
+        }
+    }
+}
+
+/// `LISTEN_PID=`, and room for the number, behind a pointer that alone owns it.
+struct PidText(*mut [u8; PidText::LEN]);
+
+impl PidText {
+    const NAME: &'static [u8] = b"LISTEN_PID=";
+    const LEN: usize = Self::NAME.len() + ROOM;
+
+    fn new() -> Self {
+        let mut text = Box::new([0; Self::LEN]);
+        text[..Self::NAME.len()].copy_from_slice(Self::NAME);
+        Self(Box::into_raw(text))
+    }
+
+    fn set(&mut self, pid: libc::pid_t) {
+        // SAFETY: it is there until this is dropped, and nobody reads it meanwhile.
+        let text = unsafe { &mut *self.0 };
+        // It has room for any number, and what is behind the digits is zero.
+        write!(&mut text[Self::NAME.len()..], "{pid}").ok();
+    }
+}
+
+impl Drop for PidText {
+    fn drop(&mut self) {
+        // SAFETY: `new` has it from `Box::into_raw`.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+// SAFETY: all pointers lead to what the value itself owns, wherever it is.
+unsafe impl Send for Activation {}
+// SAFETY: nothing can be done with a shared reference to it: all is private, and the only method that follows the pointers
+// wants it exclusively.
+unsafe impl Sync for Activation {}
 
 impl Activation {
     /// `command`: program and arguments. `environment` is added to this process's own.
@@ -96,19 +150,12 @@ impl Activation {
             variables.push(CString::new(OsString::from(format!("{name}={value}")).into_vec())?);
         }
         let words = command.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>()?;
-        let mut pid = b"LISTEN_PID=".to_vec();
-        pid.resize(pid.len() + ROOM, 0);
-        let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
-        let (mut arguments, mut environment) = (pointers(&words), pointers(&variables));
-        arguments.push(ptr::null());
-        environment.extend([pid.as_ptr().cast(), ptr::null()]);
-        words.into_iter().for_each(|word| variables.push(word));
+        let pid = PidText::new();
         let listeners: Vec<RawFd> = passed.iter().map(|passed| passed.listener.as_raw_fd()).collect();
         Ok(Self {
             program,
-            _texts: variables,
-            arguments: Pointers(arguments),
-            environment: Pointers(environment),
+            arguments: Texts::new(words, None),
+            environment: Texts::new(variables, Some(pid.0.cast())),
             pid,
             copies: listeners.clone(),
             listeners,
@@ -132,14 +179,11 @@ impl Activation {
                 return io::Error::last_os_error();
             }
         }
-        let digits = self.pid.len() - ROOM;
         // SAFETY: it has no arguments and cannot fail.
-        let own = unsafe { libc::getpid() };
-        // It has room for any number, and what is behind the digits is zero.
-        write!(&mut self.pid[digits..], "{own}").ok();
+        self.pid.set(unsafe { libc::getpid() });
         // SAFETY: all three point to texts that end, in lists that end with a null.
         unsafe {
-            libc::execvpe(self.program.as_ptr(), self.arguments.0.as_ptr(), self.environment.0.as_ptr());
+            libc::execvpe(self.program.as_ptr(), self.arguments.as_ptr(), self.environment.as_ptr());
         }
         io::Error::last_os_error()
     }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -24,24 +25,59 @@ pub fn limit() -> io::Result<u64> {
 /// From so many neighbours on, closing them in one call is cheaper than one by one.
 const NEIGHBOURS: usize = 3;
 
+/// Whether close_range(2) is to be asked: not any more once it was refused, by a kernel before 5.9 (ENOSYS) or by a
+/// seccomp profile (EPERM, mostly).
+static HAS_CLOSE_RANGE: AtomicBool = AtomicBool::new(true);
+
 /// Closes descriptors, those with neighbouring numbers in one system call (close_range(2)): a quarter of the cost of
-/// closing them one by one. Leaves `descriptors` empty, with its room.
+/// closing them one by one, which is done where that call is refused. Leaves `descriptors` empty, with its room.
 pub fn close_all(descriptors: &mut Vec<OwnedFd>) {
     descriptors.sort_unstable_by_key(AsRawFd::as_raw_fd);
-    while let Some(last) = descriptors.last().map(AsRawFd::as_raw_fd) {
-        // Each number is there once, since each is owned.
-        let run = descriptors.iter().rev().zip(0..).take_while(|(fd, back)| fd.as_raw_fd() == last - back).count();
-        let of_run = descriptors.drain(descriptors.len() - run..);
-        if run < NEIGHBOURS {
-            continue;
-        }
-        let first = last - run as RawFd + 1;
-        // Whose numbers are closed by the range must not be closed once more.
-        of_run.for_each(|descriptor| {
-            let _closed_below = descriptor.into_raw_fd();
+    while !descriptors.is_empty() {
+        close_some(descriptors);
+    }
+}
+
+/// Closes as many of the descriptors, sorted by their numbers, as one system call does; one at least if there is one.
+pub(super) fn close_some(descriptors: &mut Vec<OwnedFd>) {
+    if HAS_CLOSE_RANGE.load(Ordering::Relaxed) {
+        close_neighbours(descriptors, close_range);
+    } else {
+        descriptors.pop();
+    }
+}
+
+/// Closes the last of the descriptors with those before it that are its neighbours, by `close_range`; if it refuses, the
+/// last alone.
+fn close_neighbours(descriptors: &mut Vec<OwnedFd>, close_range: impl FnOnce(&[OwnedFd]) -> io::Result<()>) {
+    let Some(last) = descriptors.last().map(AsRawFd::as_raw_fd) else { return };
+    // Each number is there once, since each is owned.
+    let run = descriptors.iter().rev().zip(0..).take_while(|(fd, back)| fd.as_raw_fd() == last - back).count();
+    let start = descriptors.len() - run;
+    if run < NEIGHBOURS {
+        descriptors.pop();
+    } else if let Err(error) = close_range(&descriptors[start..]) {
+        HAS_CLOSE_RANGE.store(false, Ordering::Relaxed);
+        tracing::info!(%error, "close_range(2) is refused: connections are closed one by one, which costs a little more");
+        descriptors.pop();
+    } else {
+        // Their numbers may be others' already: they must not be closed once more.
+        descriptors.drain(start..).for_each(|descriptor| {
+            let _closed_above = descriptor.into_raw_fd();
         });
-        // SAFETY: the range holds exactly the descriptors that were owned here a moment ago. It can only fail for wrong arguments.
-        unsafe { libc::close_range(first as libc::c_uint, last as libc::c_uint, 0) };
+    }
+}
+
+/// Closes neighbours, whose owner must then forget them. An error: none was closed.
+fn close_range(neighbours: &[OwnedFd]) -> io::Result<()> {
+    let (Some(first), Some(last)) = (neighbours.first(), neighbours.last()) else { return Ok(()) };
+    let (first, last) = (first.as_raw_fd() as libc::c_uint, last.as_raw_fd() as libc::c_uint);
+    // By number, since older C libraries do not have the function.
+    // SAFETY: the range holds exactly the descriptors that the caller owns, in order and without a gap, and the caller
+    // gives them up unless this fails; it fails before it has closed any.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

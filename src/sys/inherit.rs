@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -10,6 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+static TAKING: Mutex<()> = Mutex::new(());
 
 /// Why an inherited descriptor is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum InheritError {
     /// Another type of socket.
     #[error("descriptor {0} is a socket of another type than SOCK_SEQPACKET")]
     NotSeqPacket(RawFd),
+    /// Not inherited, or taken before.
+    #[error("descriptor {0} was not inherited, or was taken before")]
+    NotInherited(RawFd),
     /// A socket that does not listen.
     #[error("descriptor {0} is a socket that does not listen")]
     NotAListener(RawFd),
@@ -31,7 +37,7 @@ pub enum InheritError {
 /// Takes over the SOCK_SEQPACKET socket whose descriptor's number `text` is, and makes it non-blocking and
 /// close-on-exec, so that the worker's own children do not hold it.
 ///
-/// To be called once for one number: the descriptor then has an owner.
+/// Only what this process inherited and has not taken before: what it opens itself is close-on-exec.
 pub fn take_seqpacket(text: &str) -> Result<OwnedFd, InheritError> {
     take(text, |socket, number| match getsockopt(socket, sockopt::SockType) {
         Ok(SockType::SeqPacket) => Ok(()),
@@ -58,9 +64,18 @@ fn take(
         // Standard streams are never passed so, and -1 is no descriptor.
         return Err(InheritError::NotASocket(number, Errno::EBADF));
     }
+    // Of two that want the same, the second is to see what the first has made of it.
+    let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: only used to ask the kernel what it is; a number that is not open gives EBADF.
-    check(&unsafe { BorrowedFd::borrow_raw(number) }, number)?;
-    // SAFETY: it is an open socket of the inherited kind, and the caller calls once: nobody else owns it.
+    let socket = unsafe { BorrowedFd::borrow_raw(number) };
+    check(&socket, number)?;
+    let flags = fcntl(socket, FcntlArg::F_GETFD).map_err(|errno| InheritError::NotASocket(number, errno))?;
+    if flags & FdFlag::FD_CLOEXEC.bits() != 0 {
+        return Err(InheritError::NotInherited(number));
+    }
+    // SAFETY: it is open, and not close-on-exec. So it was here when this program began, since whatever Rust's libraries
+    // open is close-on-exec; and it was not taken before, since from the next line on it is close-on-exec, too. So nobody
+    // owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let made = fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
         .and_then(|_| fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
@@ -115,6 +130,12 @@ mod tests {
     use crate::sys::scm;
     use std::os::fd::{AsRawFd, IntoRawFd};
 
+    /// The number of a descriptor as the one who started this program would have left it.
+    fn inherited(descriptor: OwnedFd) -> String {
+        fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::empty())).expect("a flag");
+        descriptor.into_raw_fd().to_string()
+    }
+
     #[test]
     fn only_a_seqpacket_socket_is_taken() {
         for text in ["", "x", "-1", "0", "999999"] {
@@ -125,7 +146,11 @@ mod tests {
         let (stream, _other) = std::os::unix::net::UnixStream::pair().expect("pair");
         assert!(matches!(take_seqpacket(&stream.as_raw_fd().to_string()), Err(InheritError::NotSeqPacket(_))));
         let (left, _right) = scm::seqpacket_pair().expect("pair");
-        take_seqpacket(&left.into_raw_fd().to_string()).expect("a channel");
+        assert!(matches!(take_seqpacket(&left.as_raw_fd().to_string()), Err(InheritError::NotInherited(_))));
+        let left = inherited(left);
+        let channel = take_seqpacket(&left).expect("a channel");
+        assert!(matches!(take_seqpacket(&left), Err(InheritError::NotInherited(_))), "it has an owner");
+        drop(channel);
     }
 
     #[test]
@@ -136,7 +161,7 @@ mod tests {
         assert!(matches!(not_listening, Err(InheritError::NotAListener(_))));
         let file = File::open("/dev/null").expect("open");
         assert!(matches!(take_listener(&file.as_raw_fd().to_string()), Err(InheritError::NotASocket(..))));
-        take_listener(&listener.into_raw_fd().to_string()).expect("a listener");
+        take_listener(&inherited(listener.into())).expect("a listener");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod accept;
 mod activation;
 pub mod allocator;
+pub mod closing;
 pub mod code;
 pub mod descriptors;
 pub mod folder;
@@ -15,6 +16,7 @@ pub mod inherit;
 pub mod listen;
 pub mod notify;
 pub mod oom;
+pub mod orphans;
 pub mod peek;
 pub mod poller;
 pub mod probe;

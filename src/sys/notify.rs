@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -13,7 +13,9 @@ use nix::sys::socket::{
 };
 use nix::unistd::{Pid, getpgid};
 
+use super::closing::{SharedFd, SharedFds};
 use super::folder;
+use super::scm::MAX_DESCRIPTORS;
 
 /// Longest message: sd_notify(3) names no bound, systemd reads as much.
 const LONGEST: usize = 4096;
@@ -34,7 +36,8 @@ pub enum Said {
 /// It is a file, as systemd's is: not every program knows the names that are none (Ruby's sd_notify takes any for a path).
 #[derive(Debug)]
 pub struct NotifySocket {
-    socket: OwnedFd,
+    /// What programs have sent and was not read goes with it.
+    socket: SharedFd,
     name: String,
 }
 
@@ -46,8 +49,8 @@ impl NotifySocket {
         setsockopt(&socket, sockopt::PassCred, &true)?;
         let path = folder::new_private(&std::env::temp_dir().canonicalize()?)?.join("notify");
         // From here on the folder is removed again, also after an error.
-        let made = Self { socket, name: path.to_string_lossy().into_owned() };
-        bind(made.socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        let made = Self { socket: socket.into(), name: path.to_string_lossy().into_owned() };
+        bind(made.socket.as_fd().as_raw_fd(), &UnixAddr::new(&path)?)?;
         // The program may run as another user. Whose word counts is told by the sender's process group.
         fs::set_permissions(&path, Permissions::from_mode(0o666))?;
         Ok(made)
@@ -63,17 +66,23 @@ impl NotifySocket {
     pub fn receive(&self, leader: u32) -> io::Result<Option<Said>> {
         let mut text = [0; LONGEST];
         let mut part = [IoSliceMut::new(&mut text)];
-        // Room for descriptors too (`FDSTORE=1`): what does not fit is closed by the kernel.
-        let mut control = nix::cmsg_space!(UnixCredentials);
+        // Room for descriptors too (`FDSTORE=1`): what does not fit is closed by the kernel, which may keep us waiting.
+        let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; MAX_DESCRIPTORS]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let (len, sender) = match recvmsg::<()>(self.socket.as_raw_fd(), &mut part, Some(&mut control), flags) {
+        let (len, sender) = match recvmsg::<()>(self.socket.as_fd().as_raw_fd(), &mut part, Some(&mut control), flags) {
             Ok(message) => {
-                let sender = message.cmsgs().ok().and_then(|mut all| {
-                    all.find_map(|one| match one {
-                        ControlMessageOwned::ScmCredentials(sender) => Some(sender.pid()),
-                        _ => None,
-                    })
-                });
+                let mut sender = None;
+                let mut descriptors = SharedFds::default();
+                for one in message.cmsgs().into_iter().flatten() {
+                    match one {
+                        ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
+                        // SAFETY: the kernel has just made them, and nobody else has seen their numbers.
+                        ControlMessageOwned::ScmRights(numbers) => descriptors
+                            .0
+                            .extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) })),
+                        _ => {}
+                    }
+                }
                 (message.bytes, sender)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),

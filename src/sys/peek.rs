@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
+use super::closing::SharedFds;
+use super::scm::{self, Received};
+
 /// What a connection has to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peeked {
@@ -18,23 +21,26 @@ pub enum Peeked {
 
 /// Copies what a connection has to read into `room`, and leaves it there (MSG_PEEK). Never waits.
 pub fn peek(connection: BorrowedFd<'_>, room: &mut [u8]) -> Peeked {
-    receive(connection, room, MsgFlags::MSG_PEEK)
-}
-
-/// Takes as much as `room` holds from the front of what a connection has to read. Never waits.
-pub fn consume(connection: BorrowedFd<'_>, room: &mut [u8]) -> Peeked {
-    receive(connection, room, MsgFlags::empty())
-}
-
-fn receive(connection: BorrowedFd<'_>, room: &mut [u8], flags: MsgFlags) -> Peeked {
     loop {
-        return match recv(connection.as_raw_fd(), room, flags | MsgFlags::MSG_DONTWAIT) {
+        return match recv(connection.as_raw_fd(), room, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
             Ok(0) => Peeked::Over,
             Ok(count) => Peeked::Bytes(count),
             Err(Errno::EAGAIN) => Peeked::Nothing,
             Err(Errno::EINTR) => continue,
             Err(_) => Peeked::Over,
         };
+    }
+}
+
+/// Takes as much as `room` holds from the front of what a connection has to read. Never waits.
+pub fn consume(connection: BorrowedFd<'_>, room: &mut [u8]) -> Peeked {
+    // A client of a Unix socket may have sent descriptors with it. Without room for them the kernel closes them at once,
+    // which may sleep.
+    let mut descriptors = SharedFds::default();
+    match scm::receive(connection, room, &mut descriptors.0) {
+        Ok(Received::Message { len: 0, .. }) | Err(_) => Peeked::Over,
+        Ok(Received::Message { len, .. }) => Peeked::Bytes(len),
+        Ok(Received::Empty) => Peeked::Nothing,
     }
 }
 

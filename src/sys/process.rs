@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::activation::Activation;
 pub use super::activation::{Passed, Reserved};
+use super::closing;
 
 /// A process to be started.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     };
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(before_exec) };
+    let _held = closing::hold();
     command.spawn()
 }
 

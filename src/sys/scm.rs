@@ -4,6 +4,7 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -45,7 +46,7 @@ pub enum Sent {
 
 /// Sends `bytes` and copies of `descriptors` in one message, without waiting and without SIGPIPE.
 ///
-/// At most [`MAX_DESCRIPTORS`]; `bytes` must not be empty. EPIPE and ECONNRESET tell that the peer is gone.
+/// At most [`MAX_DESCRIPTORS`], and as many as the iterator promises; `bytes` must not be empty. EPIPE and ECONNRESET tell that the peer is gone.
 pub fn send<'a>(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -65,8 +66,8 @@ pub fn send<'a>(
         let len = (count * mem::size_of::<RawFd>()) as libc::c_uint;
         message.msg_control = control.0.as_mut_ptr().cast();
         // SAFETY: the control buffer has room for MAX_DESCRIPTORS and is aligned, so CMSG_FIRSTHDR is inside it with
-        // `count` numbers behind it; `take` keeps an iterator that misstates its length from writing more.
-        unsafe {
+        // `count` numbers behind it; `take` keeps an iterator that yields more than it promised from writing behind them.
+        let written = unsafe {
             message.msg_controllen = libc::CMSG_SPACE(len) as usize;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             header.write(mem::zeroed());
@@ -74,9 +75,12 @@ pub fn send<'a>(
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
             let data = libc::CMSG_DATA(header).cast::<RawFd>();
-            for (at, descriptor) in descriptors.take(count).enumerate() {
-                ptr::write_unaligned(data.add(at), descriptor.as_raw_fd());
-            }
+            let numbers = descriptors.take(count).map(|descriptor| descriptor.as_raw_fd());
+            numbers.enumerate().map(|(at, number)| ptr::write_unaligned(data.add(at), number)).count()
+        };
+        // Or else the kernel would be told to send what nobody has written.
+        if written < count {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
     }
     loop {
@@ -157,19 +161,62 @@ pub fn send_many<'a>(
         count += 1;
     }
     loop {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the first `count` headers point at live buffers of the lengths they state.
-        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as libc::c_uint, flags) };
-        if let Ok(sent) = usize::try_from(sent) {
-            let mut taken = [0; MANY];
-            taken.iter_mut().zip(&headers[..sent]).for_each(|(taken, header)| *taken = header.msg_len);
-            return Ok(Ok(SentMany { taken, count: sent }));
-        }
-        match obstacle(io::Error::last_os_error())? {
-            None => {}
-            Some(obstacle) => return Ok(Err(obstacle)),
+        match unsafe { send_headers(socket, &mut headers[..count]) } {
+            Ok(sent) => {
+                let mut taken = [0; MANY];
+                taken.iter_mut().zip(&headers[..sent]).for_each(|(taken, header)| *taken = header.msg_len);
+                return Ok(Ok(SentMany { taken, count: sent }));
+            }
+            Err(error) => match obstacle(error)? {
+                None => {}
+                Some(obstacle) => return Ok(Err(obstacle)),
+            },
         }
     }
+}
+
+/// Whether sendmmsg(2) is to be asked: not any more once it was refused (ENOSYS; EPERM by a seccomp profile).
+static HAS_SENDMMSG: AtomicBool = AtomicBool::new(true);
+
+/// Sends what the headers point at, in one system call or, where that is refused, one by one. Yields how many were sent; an
+/// error is that of the first.
+///
+/// # Safety
+///
+/// The headers must point at live buffers of the lengths they state, each at one.
+unsafe fn send_headers(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
+    let (socket, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    if HAS_SENDMMSG.load(Ordering::Relaxed) {
+        // SAFETY: as the caller promises.
+        let sent = unsafe { libc::sendmmsg(socket, headers.as_mut_ptr(), headers.len() as libc::c_uint, flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            return Ok(sent);
+        }
+        let error = io::Error::last_os_error();
+        if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
+            return Err(error);
+        }
+        HAS_SENDMMSG.store(false, Ordering::Relaxed);
+        tracing::info!(%error, "sendmmsg(2) is refused: connections are sent one by one, which costs more");
+    }
+    let mut count = 0;
+    for header in headers {
+        // SAFETY: as the caller promises; each message is one buffer.
+        let (sent, whole) =
+            unsafe { (libc::sendmsg(socket, &raw const header.msg_hdr, flags), (*header.msg_hdr.msg_iov).iov_len) };
+        match u32::try_from(sent) {
+            Ok(len) => header.msg_len = len,
+            Err(_) if count > 0 => break,
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+        count += 1;
+        // As sendmmsg does: what follows belongs behind the rest.
+        if (header.msg_len as usize) < whole {
+            break;
+        }
+    }
+    Ok(count)
 }
 
 /// What an error of sending means; nothing: it is to be tried again at once.
@@ -304,6 +351,51 @@ mod tests {
         // What the peer had not read makes the first answer a reset.
         let kinds = [(); 2].map(|()| send(left.as_fd(), b"x", iter::empty()).expect_err("gone").kind());
         assert_eq!(kinds, [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe]);
+    }
+
+    /// Promises one more than it yields.
+    struct Short<'a>(std::slice::Iter<'a, OwnedFd>);
+
+    impl<'a> Iterator for Short<'a> {
+        type Item = BorrowedFd<'a>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            self.0.next().map(AsFd::as_fd)
+        }
+
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (self.0.len() + 1, Some(self.0.len() + 1))
+        }
+    }
+
+    impl ExactSizeIterator for Short<'_> {}
+
+    #[test]
+    fn fewer_descriptors_than_promised_are_an_error_and_nothing_is_sent() {
+        let (left, right) = seqpacket_pair().expect("pair");
+        let descriptors = [right.try_clone().expect("a copy")];
+        let error = send(left.as_fd(), b"x", Short(descriptors.iter())).expect_err("too few");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(receive(right.as_fd(), &mut [0; 1], &mut Vec::new()).expect("receive"), Received::Empty);
+    }
+
+    #[test]
+    fn what_sendmmsg_may_not_send_is_sent_one_by_one_and_nothing_behind_a_part() {
+        let (left, right) = stream_pair().expect("pair");
+        let messages = |texts: [&'static [u8]; 3]| texts.into_iter().map(|text| (text, Some(left.as_fd())));
+        HAS_SENDMMSG.store(false, Ordering::Relaxed);
+        let sent = send_many(left.as_fd(), messages([b"one", b"two", b"three"])).expect("send").expect("sent");
+        assert_eq!(sent.taken().collect::<Vec<_>>(), [3, 3, 5]);
+        let mut descriptors = Vec::new();
+        while receive(right.as_fd(), &mut [0; 16], &mut descriptors).expect("receive") != Received::Empty {}
+        assert_eq!(descriptors.len(), 3);
+        static LONG: [u8; 1 << 21] = [7; 1 << 21];
+        let sent = send_many(left.as_fd(), messages([b"one", &LONG, b"three"])).expect("send").expect("sent");
+        HAS_SENDMMSG.store(true, Ordering::Relaxed);
+        let taken: Vec<usize> = sent.taken().collect();
+        assert!(taken.len() == 2 && taken[1] < LONG.len(), "{taken:?}");
+        let again = send_many(left.as_fd(), messages([b"one"; 3])).expect("send");
+        assert!(matches!(again, Err(Sent::Full)), "{again:?}");
     }
 
     #[test]

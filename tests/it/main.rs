@@ -7,6 +7,7 @@ mod harness;
 
 mod balance;
 mod busy_poll;
+mod closing;
 mod command_line;
 mod death;
 mod drained;
@@ -27,7 +28,9 @@ mod lingering;
 mod listen_fds;
 mod listening;
 mod mix;
+mod orphans;
 mod pressure;
+mod refused;
 mod reload;
 mod reread;
 mod scale;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
 use super::{ChannelError, FrameError};
+use crate::sys::closing::{SharedFd, SharedFds};
 use crate::sys::scm::{self, Received, Sent};
 
 /// The master's end of a channel, with a duplicate of the worker's receiving end.
@@ -13,8 +14,8 @@ use crate::sys::scm::{self, Received, Sent};
 /// received. Its price: death is not told by the channel but by the process.
 #[derive(Debug)]
 pub struct MasterEnd {
-    channel: OwnedFd,
-    receiving: OwnedFd,
+    channel: SharedFd,
+    receiving: SharedFd,
     frame: Vec<u8>,
 }
 
@@ -23,7 +24,7 @@ impl MasterEnd {
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (channel, worker) = scm::seqpacket_pair()?;
         let receiving = worker.try_clone()?;
-        Ok((Self { channel, receiving, frame: Vec::new() }, worker))
+        Ok((Self { channel: channel.into(), receiving: receiving.into(), frame: Vec::new() }, worker))
     }
 
     /// Sends connections as one frame. Both iterators yield as many items, at most
@@ -57,8 +58,9 @@ impl MasterEnd {
     pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
         // One byte more than the longest frame tells a longer one.
         let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
-        let mut descriptors = Vec::new();
-        let (len, lost) = match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors)? {
+        // What a worker sends against the rules is closed here.
+        let mut descriptors = SharedFds::default();
+        let (len, lost) = match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors.0)? {
             Received::Empty => return Ok(None),
             Received::Message { len: 0, .. } => return Err(ChannelError::Closed),
             Received::Message { len, cut: true, .. } => {
@@ -66,7 +68,7 @@ impl MasterEnd {
             }
             Received::Message { len, descriptors_lost, .. } => (len, descriptors_lost),
         };
-        if lost || !descriptors.is_empty() {
+        if lost || !descriptors.0.is_empty() {
             return Err(FrameError::Descriptors(buffer[1]).into());
         }
         Ok(Some(FromWorker::read(&buffer[..len])?))
@@ -80,8 +82,8 @@ impl MasterEnd {
         self.frame.resize(CONNECTIONS_MAX_LEN, 0);
         let mut first = None;
         loop {
-            let mut descriptors = Vec::new();
-            match scm::receive(self.receiving.as_fd(), &mut self.frame, &mut descriptors) {
+            let mut descriptors = SharedFds::default();
+            match scm::receive(self.receiving.as_fd(), &mut self.frame, &mut descriptors.0) {
                 Ok(Received::Message { len, .. }) if len > 0 => {
                     if let Ok(FromMaster::Connections(entries)) = FromMaster::read(&self.frame[..len]) {
                         first = first.or(entries.first().map(|entry| entry.sequence));

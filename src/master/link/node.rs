@@ -12,6 +12,7 @@ use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::master::node::NodeDesk;
 use crate::route::Slot;
+use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::scm::{self, Received, Sent};
 
 /// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
@@ -22,7 +23,8 @@ const MOST_READS: u32 = 16;
 pub(super) struct NodeLink {
     worker: WorkerId,
     slot: Slot,
-    channel: OwnedFd,
+    /// What the program has put into it goes with it.
+    channel: SharedFd,
     reader: Reader,
     session: Session,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
@@ -32,6 +34,8 @@ pub(super) struct NodeLink {
     heard: Option<Instant>,
     /// How its sessions are told apart.
     sessions: Sessions,
+    /// The program has sent descriptors.
+    sends_descriptors: bool,
 }
 
 /// How a worker's sessions are told apart, and how many it has as far as it said.
@@ -63,13 +67,14 @@ impl NodeLink {
         Self {
             worker,
             slot,
-            channel,
+            channel: channel.into(),
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
             life: Life::Starting,
             heard: None,
             sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
+            sends_descriptors: false,
         }
     }
 
@@ -228,19 +233,24 @@ impl NodeLink {
         now: Instant,
     ) -> Result<bool, LinkError> {
         let mut buffer = desk.take_buffer();
-        let mut descriptors = Vec::new();
+        let mut descriptors = SharedFds::default();
         let mut reads = 0;
         let outcome = loop {
-            if reads == MOST_READS {
+            // Or else it could use up all of ours.
+            let floods = self.sends_descriptors && closing::waiting() > scm::MAX_DESCRIPTORS;
+            if reads == MOST_READS || floods {
                 break Ok(false);
             }
             reads += 1;
-            match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors) {
+            match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors.0) {
                 Ok(Received::Empty) => break Ok(true),
                 Ok(Received::Message { len: 0, .. }) => break Err(LinkError::Channel(ChannelError::Closed)),
                 Ok(Received::Message { len, .. }) => {
                     // What a program sends as a descriptor is for nobody here.
-                    descriptors.clear();
+                    if !descriptors.0.is_empty() {
+                        self.sends_descriptors = true;
+                        descriptors.clear();
+                    }
                     if let Err(error) = self.take_in(&buffer[..len], in_flight, desk, news, now) {
                         break Err(error);
                     }

@@ -395,7 +395,8 @@ fn write_file(folder: &Path, yaml: &str) {
     fs::write(folder.join("haft.yaml"), yaml.replace("{dir}", &display(folder))).expect("a file");
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The children of a process, those included that have ended and whose end was not taken.
+pub fn children(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
