@@ -20,6 +20,8 @@ pub mod poller;
 pub mod probe;
 pub mod process;
 pub mod reuseport;
+pub mod rights;
 pub mod scm;
 mod sharing;
 pub mod terminal;
+mod unix_socket;

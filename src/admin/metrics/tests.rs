@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 47] = [
+    let promised: [(&str, &str, &[&str]); 49] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -63,6 +63,8 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_workers_draining", "gauge", &["slot"]),
         ("haft_node_messages_total", "counter", &[]),
         ("haft_node_messages_dropped_total", "counter", &[]),
+        ("haft_node_listens_refused_total", "counter", &[]),
+        ("haft_node_names_forgotten_total", "counter", &[]),
         ("haft_control_requests_total", "counter", &["action"]),
         ("haft_control_refused_total", "counter", &["reason"]),
         ("process_open_fds", "gauge", &[]),
@@ -81,7 +83,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
 #[test]
 fn the_numbers_are_the_snapshots() {
     let page = read(example::snapshot(), Format::Text);
-    let expected: [Expected; 40] = [
+    let expected: [Expected; 42] = [
         ("haft_connections_accepted_total", &[], 100.0),
         ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
         ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -117,6 +119,8 @@ fn the_numbers_are_the_snapshots() {
         ("haft_workers_draining", &[("slot", "0")], 3.0),
         ("haft_node_messages_total", &[], 18.0),
         ("haft_node_messages_dropped_total", &[], 19.0),
+        ("haft_node_listens_refused_total", &[], 20.0),
+        ("haft_node_names_forgotten_total", &[], 21.0),
         ("haft_control_requests_total", &[("action", "reload")], 12.0),
         ("haft_control_refused_total", &[("reason", "no_token")], 13.0),
         ("process_open_fds", &[], 31.0),

@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use super::{InFlight, LinkError, News, Obstacle};
 use crate::handover::haft::ChannelError;
-use crate::handover::node::{Delivery, Effect, Handle, MOST_FRAME, Piece, Query, Reader, ServerId, Session, Violation};
+use crate::handover::node::{
+    Delivery, Effect, Handle, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation,
+};
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::master::node::NodeDesk;
 use crate::route::Slot;
+use crate::sys::rights::Sender;
 use crate::sys::scm::{self, Received, Sent};
 
 /// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
@@ -23,6 +26,8 @@ pub(super) struct NodeLink {
     worker: WorkerId,
     slot: Slot,
     channel: OwnedFd,
+    /// Who wrote what was read last, as the kernel says: a worker may have changed its user.
+    sender: Option<Sender>,
     reader: Reader,
     session: Session,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
@@ -60,10 +65,14 @@ pub(super) enum Life {
 
 impl NodeLink {
     pub(super) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
+        if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
+            tracing::warn!(worker = worker.0, %error, "it cannot be told who the worker is: it gets no Unix paths");
+        }
         Self {
             worker,
             slot,
             channel,
+            sender: None,
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
@@ -235,10 +244,11 @@ impl NodeLink {
                 break Ok(false);
             }
             reads += 1;
-            match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors) {
-                Ok(Received::Empty) => break Ok(true),
-                Ok(Received::Message { len: 0, .. }) => break Err(LinkError::Channel(ChannelError::Closed)),
-                Ok(Received::Message { len, .. }) => {
+            match scm::receive_from(self.channel.as_fd(), &mut buffer, &mut descriptors) {
+                Ok((Received::Empty, _)) => break Ok(true),
+                Ok((Received::Message { len: 0, .. }, _)) => break Err(LinkError::Channel(ChannelError::Closed)),
+                Ok((Received::Message { len, .. }, sender)) => {
+                    self.sender = sender;
                     // What a program sends as a descriptor is for nobody here.
                     descriptors.clear();
                     if let Err(error) = self.take_in(&buffer[..len], in_flight, desk, news, now) {
@@ -275,7 +285,7 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, slot, reader, session, unanswered, life, heard, sessions, .. } = self;
+        let Self { worker, slot, sender, reader, session, unanswered, life, heard, sessions, .. } = self;
         *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
@@ -303,7 +313,10 @@ impl NodeLink {
                     if matches!(life, Life::Online) {
                         *life = Life::Asked;
                     }
-                    unanswered.extend(ask(*worker, session, &query, desk));
+                    unanswered.extend(ask((*worker, *sender), session, &query, desk));
+                    if unanswered.len() > MOST_SOCKETS {
+                        return Err(Violation::DoesNotAcknowledge { sockets: unanswered.len() }.into());
+                    }
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -342,8 +355,13 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
 }
 
 /// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping.
-fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut NodeDesk) -> Option<(ServerId, u64)> {
-    match desk.ask(worker, query) {
+fn ask(
+    (worker, sender): (WorkerId, Option<Sender>),
+    session: &mut Session,
+    query: &Query<'_>,
+    desk: &mut NodeDesk,
+) -> Option<(ServerId, u64)> {
+    match desk.ask(worker, query, sender) {
         Ok(server) if session.is_pinging() => return Some((server, query.seq)),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
