@@ -61,6 +61,8 @@ struct Member {
 pub struct Crew {
     /// Whether each line of output gets the worker's slot in front.
     prefix_output: bool,
+    /// The soft limit on descriptors that haft itself was started with.
+    descriptors: u64,
     members: BTreeMap<WorkerId, Member>,
     exits: mpsc::UnboundedSender<Exit>,
     /// Outputs of failed starts that people have seen, at most [`MOST_SHOWN`].
@@ -68,17 +70,19 @@ pub struct Crew {
     anyone_spoke: bool,
     /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
     speaker: Option<WorkerId>,
-    /// Outputs of starts that failed meanwhile: to be shown if the speaker's turns out to be another.
+    /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's turns
+    /// out to be another.
     pending: Vec<(String, Vec<u8>)>,
 }
 
 impl Crew {
-    /// Nobody yet; ends of processes will come out of the receiver.
-    pub fn new(prefix_output: bool) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    /// Nobody yet; ends of processes will come out of the receiver. `descriptors`: the soft limit on them for workers.
+    pub fn new(prefix_output: bool, descriptors: u64) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
         (
             Self {
                 prefix_output,
+                descriptors,
                 members: BTreeMap::new(),
                 exits,
                 shown: Vec::new(),
@@ -90,16 +94,18 @@ impl Crew {
         )
     }
 
-    /// Starts a worker; `command` is never empty. Must be called within a `LocalSet`.
+    /// Starts a worker; `command` is never empty. `descriptors`: its soft limit on them, if it is not haft's own. Must be called within a `LocalSet`.
     pub fn start(
         &mut self,
         worker: WorkerId,
         slot: Slot,
         command: &[String],
         environment: &[(&str, String)],
+        descriptors: Option<u64>,
         inherited: Inherited<'_>,
     ) -> Result<u32, StartError> {
-        let child = launch(&Launch { command, environment, inherited, pipe_stdout: self.prefix_output });
+        let descriptors = descriptors.unwrap_or(self.descriptors);
+        let child = launch(&Launch { command, environment, descriptors, inherited, pipe_stdout: self.prefix_output });
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
@@ -178,7 +184,12 @@ impl Crew {
             let alike = output::likeness(&tail);
             if self.speaker.is_some_and(|speaker| speaker != worker) {
                 let held = member.output.borrow_mut().release().unwrap_or_default();
-                self.pending.push((alike, held));
+                let is_new = self.pending.iter().all(|(known, _)| *known != alike);
+                if is_new && self.pending.len() == MOST_SHOWN {
+                    tracing::warn!(worker = worker.0, "what it wrote is not shown: {MOST_SHOWN} others wait to be");
+                } else if is_new {
+                    self.pending.push((alike, held));
+                }
             } else if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {

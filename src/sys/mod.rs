@@ -8,6 +8,7 @@
 pub mod accept;
 mod activation;
 pub mod allocator;
+pub mod close_on_exec;
 pub mod code;
 pub mod descriptors;
 pub mod folder;
@@ -24,4 +25,5 @@ pub mod rights;
 pub mod scm;
 mod sharing;
 pub mod terminal;
+pub mod trust;
 mod unix_socket;

@@ -30,6 +30,7 @@ mod mix;
 mod pressure;
 mod reload;
 mod reread;
+mod rights;
 mod scale;
 mod starving;
 mod stickiness;
