@@ -313,10 +313,7 @@ impl NodeLink {
                     if matches!(life, Life::Online) {
                         *life = Life::Asked;
                     }
-                    unanswered.extend(ask((*worker, *sender), session, &query, desk));
-                    if unanswered.len() > MOST_SOCKETS {
-                        return Err(Violation::DoesNotAcknowledge { sockets: unanswered.len() }.into());
-                    }
+                    owe(unanswered, ask((*worker, *sender), session, &query, desk))?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -334,7 +331,7 @@ impl NodeLink {
                 Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
-                Effect::ServerReturned { server, query } => unanswered.push((server, query)),
+                Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
                 Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
                 Effect::Descriptor | Effect::Message => {
@@ -351,6 +348,15 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
     if enough && *life != Life::Ready {
         *life = Life::Ready;
         news.push(News::Ready);
+    }
+}
+
+/// Adds what is to be answered later, of which there is an end.
+fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> Result<(), Violation> {
+    unanswered.extend(more);
+    match unanswered.len() {
+        sockets if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+        _ => Ok(()),
     }
 }
 

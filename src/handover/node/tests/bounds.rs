@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{read, tcp};
+use super::{body_of, read, tcp, with_frame};
 use crate::handover::node::message::WorkerMessage;
 use crate::handover::node::servers::{MOST_ADDRESS, MOST_DATA, MOST_DATA_IN_ALL, MOST_SERVERS, MOST_SERVERS_OF_ONE};
-use crate::handover::node::{AddressType, Decision, Query, Serialization, ServerId, Servers, Sockname};
+use crate::handover::node::{
+    AddressType, Answer, Decision, MOST_SOCKETS, Outcome, Query, Serialization, ServerId, Servers, Session, SharedKind,
+    Sockname, Violation,
+};
 use crate::lifecycle::pool::WorkerId;
 
 fn servers(own: Option<&str>) -> Servers {
@@ -71,4 +74,33 @@ fn one_worker_leaves_room_for_the_servers_of_the_others() {
     assert_eq!(opened(1, 1000..2000), MOST_SERVERS_OF_ONE);
     assert_eq!(opened(2, 2000..3000), MOST_SERVERS_OF_ONE);
     assert_eq!(opened(3, 3000..4000), MOST_SERVERS - 2 * MOST_SERVERS_OF_ONE);
+}
+
+/// Each socket that it asks for and does not acknowledge would be remembered, and be in flight in the kernel.
+#[test]
+fn a_worker_that_acknowledges_no_socket_is_ended() {
+    let mut session = Session::new(Serialization::Json, [].into());
+    let body = body_of(
+        Serialization::Json,
+        r#"{"cmd":"NODE_CLUSTER","act":"queryServer","seq":1,"address":null,"port":53,"addressType":"udp4","fd":null,"index":0,"flags":0}"#,
+    );
+    let answer = Answer { key: "key", data: None, outcome: Outcome::Shared(SharedKind::Udp) };
+    let mut asked = 0;
+    let violation = loop {
+        let heard = with_frame(Serialization::Json, &body, |frame| session.hear(frame).map(|_| ()));
+        if let Err(violation) = heard {
+            break violation;
+        }
+        asked += 1;
+        session.answer(asked, ServerId::OWN, &answer);
+        while let Some((bytes, _)) = session.next() {
+            let len = bytes.len();
+            session.sent(len).expect("whole");
+        }
+        assert!(asked < 10 * MOST_SOCKETS as u64);
+    };
+    assert!(
+        matches!(violation, Violation::DoesNotAcknowledge { sockets } if sockets == MOST_SOCKETS + 1),
+        "{violation}"
+    );
 }
