@@ -253,3 +253,27 @@ pub fn describe(status: &io::Result<ExitStatus>) -> String {
 pub fn was_killed(status: &io::Result<ExitStatus>) -> bool {
     status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::SIGKILL as i32))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slots that fail again and again while the first worker still starts.
+    #[test]
+    fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
+        let (mut crew, _exits) = Crew::new(false, 1024);
+        crew.speaker = Some(WorkerId(0));
+        let mut fail = |number: usize, text: String| {
+            let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
+            output.borrow_mut().write(text.as_bytes());
+            crew.members.insert(worker, Member { pid: 0, output });
+            crew.ended(worker, false);
+            crew.pending.len()
+        };
+        (0..100).for_each(|number| assert_eq!(fail(number, format!("Error at {number}\n")), 1));
+        // Other letters: numbers make no other failure.
+        let other = |number: usize| "x".repeat(number + 1) + "\n";
+        let waiting = (0..3 * MOST_SHOWN).map(|number| fail(number, other(number))).max();
+        assert_eq!(waiting, Some(MOST_SHOWN));
+    }
+}
