@@ -42,7 +42,7 @@ pub enum ListenError {
     },
     /// The worker that wants it runs as another user, and this process may not act as that user.
     #[error(
-        "{addr}: the worker runs as another user, and haft may not act as that one ({source}); run haft as root or as the \
+        "{addr}: the worker runs as another user, and haft cannot act as that one ({source}); run haft as root or as the \
          worker's user, or have haft listen there itself (--listen {addr})"
     )]
     AnotherUser {

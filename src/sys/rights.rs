@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 
 use nix::sys::prctl;
@@ -38,6 +39,21 @@ pub struct User {
     uid: u32,
     gid: u32,
     groups: Vec<libc::gid_t>,
+}
+
+impl Sender {
+    /// Whether its paths mean what they mean here: it has the same root folder and the same mounts.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be known, such as of a process that has ended.
+    pub fn shares_our_paths(&self) -> io::Result<bool> {
+        let of = |process: &str| {
+            let root = fs::metadata(format!("/proc/{process}/root/"))?;
+            Ok::<_, io::Error>((root.dev(), root.ino(), fs::read_link(format!("/proc/{process}/ns/mnt"))?))
+        };
+        Ok(of(&self.pid.to_string())? == of("self")?)
+    }
 }
 
 impl Rights {
@@ -143,6 +159,9 @@ mod tests {
     fn this_user_acts_as_itself_and_another_one_as_itself_alone() {
         let own = Sender { pid: 1, uid: geteuid().as_raw(), gid: 0 };
         assert!(Rights::of(&own).is_own());
+        let with = |pid| Sender { pid, ..own }.shares_our_paths();
+        assert!(with(std::process::id() as i32).expect("this process"));
+        assert!(with(0).is_err(), "a process that is not in our pid namespace");
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("secret");
         fs::write(&file, "secret").expect("file");

@@ -23,8 +23,13 @@ impl NodeDesk {
     ) -> Result<Opened, ListenError> {
         if matches!(addr, ListenAddr::Unix(_)) {
             // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
-            let unknown = || ListenError::AnotherUser { addr: addr.clone(), source: io::ErrorKind::NotFound.into() };
-            let rights = Rights::of(&sender.ok_or_else(unknown)?);
+            let refused = |source| ListenError::AnotherUser { addr: addr.clone(), source };
+            let sender = sender.ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+            let rights = Rights::of(&sender);
+            // In a chroot, its path would be another one.
+            if !rights.is_own() && !sender.shares_our_paths().map_err(refused)? {
+                return Err(refused(io::Error::other("it has another root folder, or other mounts")));
+            }
             return Listener::bind_as(addr, backlog, access, &rights).map(Opened::Door);
         }
         match &self.opener {
