@@ -154,7 +154,8 @@ impl ListenAddr {
             }
     }
 
-    fn port(&self) -> Option<u16> {
+    /// The port, unless it is a Unix socket.
+    pub fn port(&self) -> Option<u16> {
         match self {
             Self::DualStack(port) => Some(*port),
             Self::Ip(addr) => Some(addr.port()),

@@ -27,6 +27,8 @@ pub struct Config {
     pub listen: Option<Vec<ListenAddr>>,
     /// Number of slots, 1 to [`MAX_WORKERS`].
     pub workers: usize,
+    /// The workers' soft limit on descriptors. None: the one that haft was started with.
+    pub worker_nofile: Option<u64>,
     /// Whether each line that a worker writes is marked with its slot (`[w0]`).
     pub prefix_output: bool,
     /// What sticks to a slot.
@@ -89,17 +91,35 @@ pub enum Headroom {
     },
 }
 
-/// The limit on open descriptors is too low for the number of workers.
+/// The limit on descriptors (RLIMIT_NOFILE) is too low.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "--workers {workers}: the master needs {least} descriptors for them, but RLIMIT_NOFILE is {limit}: \
-     have at most {most_workers} workers, or raise the limit (ulimit -n {least}; LimitNOFILE={least} in a systemd unit)"
-)]
-pub struct TooFewDescriptors {
-    workers: usize,
-    least: u64,
-    limit: u64,
-    most_workers: u64,
+pub enum TooFewDescriptors {
+    /// For the master.
+    #[error(
+        "--workers {workers}: the master needs {least} descriptors for them, but RLIMIT_NOFILE is {limit}: have at most \
+         {most_workers} workers, or raise the limit (ulimit -n {least}; LimitNOFILE={least} in a systemd unit)"
+    )]
+    Master {
+        /// So many are configured.
+        workers: usize,
+        /// What they take at least.
+        least: u64,
+        /// What there is.
+        limit: u64,
+        /// So many fit.
+        most_workers: u64,
+    },
+    /// For what a worker is to have.
+    #[error(
+        "--worker-nofile {asked}: the hard limit is {limit}; raise it (ulimit -Hn {asked}; LimitNOFILE={asked} in a systemd \
+         unit), or ask for less"
+    )]
+    Worker {
+        /// What is asked for.
+        asked: u64,
+        /// What there is.
+        limit: u64,
+    },
 }
 
 impl Config {
@@ -135,9 +155,12 @@ impl Config {
         let each = DESCRIPTORS_PER_WORKER + listeners_each.max(groups as u64);
         let with_copies = |copies: usize| fixed + self.workers as u64 * (each + copies as u64);
         let (least, full) = (with_copies(1), with_copies(self.max_in_flight));
+        if let Some(asked) = self.worker_nofile.filter(|asked| *asked > limit) {
+            return Err(TooFewDescriptors::Worker { asked, limit });
+        }
         if limit < least {
             let most_workers = limit.saturating_sub(fixed) / (each + 1);
-            return Err(TooFewDescriptors { workers: self.workers, least, limit, most_workers });
+            return Err(TooFewDescriptors::Master { workers: self.workers, least, limit, most_workers });
         }
         Ok(if limit < full { Headroom::Low { full, limit } } else { Headroom::Ample })
     }
@@ -299,6 +322,7 @@ mod tests {
         Config {
             listen: None,
             workers,
+            worker_nofile: None,
             prefix_output: false,
             affinity: Affinity::Ip,
             prefix: Prefix { ipv4: 32, ipv6: 128 },
@@ -350,6 +374,14 @@ mod tests {
         }
         assert!(config(141, 64).check_descriptors(1024).is_ok());
         assert!(config(142, 64).check_descriptors(1024).is_err());
+    }
+
+    #[test]
+    fn workers_get_no_more_than_the_hard_limit() {
+        let config = Config { worker_nofile: Some(2048), ..config(1, 1) };
+        let message = config.check_descriptors(2047).expect_err("too few").to_string();
+        assert!(message.contains("--worker-nofile 2048: the hard limit is 2047; raise it"), "{message}");
+        assert!(config.check_descriptors(2048).is_ok());
     }
 
     #[test]

@@ -282,6 +282,7 @@ impl Flags {
             listen,
             backlog,
             workers: self.workers.workers.resolve()?,
+            worker_nofile: self.workers.worker_nofile,
             prefix_output: self.workers.prefix_output,
             affinity,
             sessions,

@@ -56,6 +56,8 @@ pub(super) fn snapshot() -> Snapshot {
         hang_kills: 17,
         node_messages: 18,
         node_messages_dropped: 19,
+        node_listens_refused: 20,
+        node_names_forgotten: 21,
         control: ControlCounts {
             requests: vec![("reload", 12), ("scale", 0)],
             refused: vec![("no_token", 13), ("foreign_uid", 0)],

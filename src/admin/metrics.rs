@@ -253,6 +253,16 @@ fn node(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         "haft_node_messages_dropped",
         "Messages between Node workers that were dropped, because they were too long or too many.",
         [(no_labels(), now.node_messages_dropped)],
+    )?;
+    families.counter(
+        "haft_node_listens_refused",
+        "What Node workers wanted to listen on and may not, or was too much.",
+        [(no_labels(), now.node_listens_refused)],
+    )?;
+    families.counter(
+        "haft_node_names_forgotten",
+        "Names of sessions and namespaces that Node workers told and that were too many to be remembered, each time.",
+        [(no_labels(), now.node_names_forgotten)],
     )
 }
 

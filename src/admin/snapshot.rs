@@ -81,6 +81,10 @@ pub struct Snapshot {
     pub node_messages: u64,
     /// Messages between Node workers that were dropped, because they were too long or too many.
     pub node_messages_dropped: u64,
+    /// What Node workers wanted to listen on and may not, or was too much.
+    pub node_listens_refused: u64,
+    /// How often a name that a Node worker told was not remembered, because it has too many.
+    pub node_names_forgotten: u64,
     /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master says.
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::libc::O_NONBLOCK;
 
+use crate::sys::trust::{self, Untrusted};
+
 /// More than any token needs; keeps a slip such as a log file from being read whole.
 const LONGEST: u64 = 4096;
 /// Anybody but the owner may do anything with the file.
@@ -36,6 +38,9 @@ pub enum TokenFileError {
         /// The permission bits.
         mode: u32,
     },
+    /// It is another user's.
+    #[error(transparent)]
+    Foreign(#[from] Untrusted),
     /// There is nothing in it but white space.
     #[error("it is empty: put a token into it, such as `openssl rand -hex 32` makes")]
     Empty,
@@ -86,6 +91,7 @@ impl TokenFile {
         if metadata.mode() & OTHERS != 0 {
             return Err(TokenFileError::Public { mode: metadata.mode() & 0o7777 });
         }
+        trust::check_file_owner(&self.path, &metadata)?;
         let mut bytes = Vec::new();
         file.take(LONGEST + 1).read_to_end(&mut bytes)?;
         Token::from_text(&bytes)
@@ -173,6 +179,10 @@ mod tests {
         for mode in [0o600, 0o400] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).expect("mode");
             TokenFile::new(&path).check().expect("a good file");
+        }
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_533), None).expect("chown");
+            assert!(said(&path).contains("belongs to user 65533"));
         }
         assert_eq!(said(folder.path()), "it is not a regular file");
         let pipe = folder.path().join("pipe");

@@ -7,8 +7,12 @@ use crate::addr::ListenAddr;
 use crate::config::{Affinity, CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 
+/// Stands for a secret, and is too short to be one.
+const NOT_SHOWN: &str = "(not shown)";
+
 impl Config {
-    /// This configuration as YAML. Given back with `--config` it makes the same configuration.
+    /// This configuration as YAML. Given back with `--config` it makes the same configuration, but for a secret that was
+    /// given as such: it is not shown, and what stands there instead is refused.
     ///
     /// What is off (no admin listener, no folder) has no line, nor has what is left to a Node program (its listeners).
     ///
@@ -16,7 +20,11 @@ impl Config {
     ///
     /// When the YAML library refuses, which it has no reason to for texts and numbers.
     pub fn to_yaml(&self) -> Result<String, YamlError> {
-        file::write(self.entries())
+        let shown = |(key, node)| match &node {
+            Node::One(text) if key == "tag-key" && !text.starts_with('@') => (key, one(NOT_SHOWN)),
+            _ => (key, node),
+        };
+        file::write(self.entries().into_iter().map(shown))
     }
 
     /// The keys whose values differ from those of another configuration.
@@ -36,6 +44,7 @@ impl Config {
             ("listen", self.listen.as_deref().map_or(Node::Nothing, many)),
             ("backlog", one(self.backlog)),
             ("workers", one(self.workers)),
+            ("worker-nofile", self.worker_nofile.map_or(Node::Nothing, one)),
             ("prefix-output", one(self.prefix_output)),
             ("affinity", one(self.affinity)),
             ("ipv4-prefix", one(self.prefix.ipv4)),
@@ -149,7 +158,7 @@ mod tests {
         Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
         Serialization, Sessions, TagSecret, Transport,
     };
-    use crate::flags::testing::{Folder, config, told};
+    use crate::flags::testing::{Folder, config, refused, told};
     use crate::peek::ClientHeader;
     use crate::route::TagKey;
 
@@ -242,9 +251,10 @@ mod tests {
     }
 
     /// What is learnt of a client beyond its address. What does not go together is made fit by the caller.
-    fn routing() -> impl Strategy<Value = (Sessions, Proxies, FirstRequest)> {
+    fn routing(dir: String) -> impl Strategy<Value = (Sessions, Proxies, FirstRequest)> {
         let path = || "(/[a-z0-9._~-]{3,9}){1,3}/";
-        let secret = option::of("[a-z ]{16,20}".prop_map(|said| TagSecret { key: TagKey::of_text(&said), said }));
+        // One in a file: another is not given back.
+        let secret = option::of(Just(TagSecret { key: TagKey::of_text("secret"), said: format!("@{dir}/token") }));
         let sessions = (path(), prop::collection::vec(path(), 0..3), secret)
             .prop_map(|(path, sticky_paths, tag_key)| Sessions { path, sticky_paths, tag_key });
         let header =
@@ -282,7 +292,7 @@ mod tests {
             Just((Some(ListenAddr::Unix("/run/y".into())), None)),
             Just((Some(ListenAddr::DualStack(9)), None))
         ];
-        let routing = (affinity, prefix, routing());
+        let routing = (affinity, prefix, routing(dir.clone()));
         let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
         let configs = (numbers, routing, times, admin, log, program(dir), dispatch).prop_map(
             |(numbers, routing, times, admin, log, (program, listen), dispatch)| {
@@ -302,6 +312,7 @@ mod tests {
                 Config {
                     listen,
                     workers,
+                    worker_nofile: None,
                     prefix_output,
                     affinity,
                     prefix,
@@ -325,6 +336,15 @@ mod tests {
             },
         );
         configs.prop_filter("what cannot be had together", |config| config.contradiction().is_none())
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_and_its_stand_in_is_refused() {
+        let folder = Folder::new();
+        let args = ["--check", "--affinity=session", "--tag-key=a secret of some length"];
+        let yaml = told(&args);
+        assert!(yaml.contains("tag-key: (not shown)\n") && !yaml.contains("a secret"), "{yaml}");
+        assert!(refused(&["-c", &folder.yaml(&yaml)]).contains("or @FILE"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::addr::ListenAddr;
 use crate::admin::TokenFileError;
 use crate::config::{DialectChoice, DispatchBy};
+use crate::sys::trust::Untrusted;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FlagsError {
@@ -23,6 +24,9 @@ pub(super) enum FlagsError {
 
     #[error("--config {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+
+    #[error("--config: {0}")]
+    Untrusted(#[source] Untrusted),
 
     #[error("--config {}: {why}", path.display())]
     NotConfiguration { path: PathBuf, why: &'static str },

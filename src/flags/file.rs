@@ -11,6 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
 use crate::flags::error::FlagsError;
+use crate::sys::trust;
 
 /// Larger than any configuration; keeps a slip such as `-c /dev/zero` from eating the memory.
 const LARGEST: u64 = 256 << 10;
@@ -43,6 +44,11 @@ impl File {
         let refuse = |why| Err(FlagsError::NotConfiguration { path: path.to_owned(), why });
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        // A pipe comes from whoever typed the command.
+        if metadata.is_file() {
+            trust::check_file(path, &metadata).map_err(FlagsError::Untrusted)?;
+        }
         file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LARGEST {
             return refuse("it is larger than 256 KiB: is it the right file?");

@@ -11,10 +11,11 @@ use crate::flags::{Outcome, command, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 41] = [
+const SAMPLES: [(&str, &str, &str); 42] = [
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
+    ("worker-nofile", "64", "65536"),
     ("prefix-output", "true", "false"),
     ("affinity", "none", "session"),
     ("sticky-path", "/a/", "/b/"),
@@ -144,7 +145,13 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
     let dir = folder.path();
     let (folder_a, folder_b) = (format!("--static={dir}"), format!("--client-dist={dir}"));
     let token = format!("--admin-token-file={dir}/token");
-    let told = ["--trusted-proxy=::1", "--client-ip-header=x-me", "--affinity=session", "--sticky-path=/a/"];
+    let told = [
+        "--trusted-proxy=::1",
+        "--client-ip-header=x-me",
+        "--affinity=session",
+        "--sticky-path=/a/",
+        "--worker-nofile=64",
+    ];
     let engine = ["--admin=9090", &token, &folder_a, &folder_b, "--cors-origin=*", "--tag-key=a secret of some length"];
     let engine = config(&[&engine[..], &told].concat());
     let command = config(&["--", "x"]);

@@ -17,6 +17,13 @@ pub(super) struct Workers {
     #[arg(short, long, value_name = "N|auto", default_value = "auto")]
     pub(super) workers: Count,
 
+    /// How many descriptors (connections, files) a worker may have [default: as many as haft was started with]
+    ///
+    /// It is the soft limit, RLIMIT_NOFILE, and can be raised up to the hard one. Node programs and the built-in worker
+    /// raise theirs to that by themselves.
+    #[arg(long, value_name = "N", value_parser = number::<64, { 1 << 30 }, u64>)]
+    pub(super) worker_nofile: Option<u64>,
+
     /// Put [w0], [w1] and so on before each line that a worker writes
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     pub(super) prefix_output: bool,
@@ -89,6 +96,13 @@ mod tests {
         ] {
             assert!(refused(&["--workers", value]).contains(why), "{}", refused(&["--workers", value]));
         }
+    }
+
+    #[test]
+    fn the_limit_on_descriptors_is_haft_s_own_unless_another_is_named() {
+        assert_eq!(config(&[]).worker_nofile, None);
+        assert_eq!(config(&["--worker-nofile", "65536"]).worker_nofile, Some(65536));
+        assert!(refused(&["--worker-nofile", "63"]).contains("write a number from 64"));
     }
 
     #[test]

@@ -64,6 +64,8 @@ struct Member {
 pub struct Crew {
     /// Whether each line of output gets the worker's slot in front.
     prefix_output: bool,
+    /// The soft limit on descriptors that haft itself was started with.
+    descriptors: u64,
     members: BTreeMap<WorkerId, Member>,
     exits: mpsc::UnboundedSender<Exit>,
     /// Outputs of failed starts that people have seen, at most [`MOST_SHOWN`].
@@ -71,19 +73,21 @@ pub struct Crew {
     anyone_spoke: bool,
     /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
     speaker: Option<WorkerId>,
-    /// Outputs of starts that failed meanwhile: to be shown if the speaker's turns out to be another.
+    /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's turns
+    /// out to be another.
     pending: Vec<(String, Vec<u8>)>,
     /// What dead ones have left behind.
     pub remains: Remains,
 }
 
 impl Crew {
-    /// Nobody yet; ends of processes will come out of the receiver.
-    pub fn new(prefix_output: bool) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    /// Nobody yet; ends of processes will come out of the receiver. `descriptors`: the soft limit on them for workers.
+    pub fn new(prefix_output: bool, descriptors: u64) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
         (
             Self {
                 prefix_output,
+                descriptors,
                 members: BTreeMap::new(),
                 exits,
                 shown: Vec::new(),
@@ -96,16 +100,18 @@ impl Crew {
         )
     }
 
-    /// Starts a worker; `command` is never empty. Must be called within a `LocalSet`.
+    /// Starts a worker; `command` is never empty. `descriptors`: its soft limit on them, if it is not haft's own. Must be called within a `LocalSet`.
     pub fn start(
         &mut self,
         worker: WorkerId,
         slot: Slot,
         command: &[String],
         environment: &[(&str, String)],
+        descriptors: Option<u64>,
         inherited: Inherited<'_>,
     ) -> Result<u32, StartError> {
-        let child = launch(&Launch { command, environment, inherited, pipe_stdout: self.prefix_output });
+        let descriptors = descriptors.unwrap_or(self.descriptors);
+        let child = launch(&Launch { command, environment, descriptors, inherited, pipe_stdout: self.prefix_output });
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
@@ -184,7 +190,12 @@ impl Crew {
             let alike = output::likeness(&tail);
             if self.speaker.is_some_and(|speaker| speaker != worker) {
                 let held = member.output.borrow_mut().release().unwrap_or_default();
-                self.pending.push((alike, held));
+                let is_new = self.pending.iter().all(|(known, _)| *known != alike);
+                if is_new && self.pending.len() == MOST_SHOWN {
+                    tracing::warn!(worker = worker.0, "what it wrote is not shown: {MOST_SHOWN} others wait to be");
+                } else if is_new {
+                    self.pending.push((alike, held));
+                }
             } else if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {
@@ -260,4 +271,28 @@ pub fn describe(status: &io::Result<ExitStatus>) -> String {
 /// Whether SIGKILL ended it.
 pub fn was_killed(status: &io::Result<ExitStatus>) -> bool {
     status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::SIGKILL as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slots that fail again and again while the first worker still starts.
+    #[test]
+    fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
+        let (mut crew, _exits) = Crew::new(false, 1024);
+        crew.speaker = Some(WorkerId(0));
+        let mut fail = |number: usize, text: String| {
+            let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
+            output.borrow_mut().write(text.as_bytes());
+            crew.members.insert(worker, Member { pid: 0, output, told: false });
+            crew.ended(worker, false);
+            crew.pending.len()
+        };
+        (0..100).for_each(|number| assert_eq!(fail(number, format!("Error at {number}\n")), 1));
+        // Other letters: numbers make no other failure.
+        let other = |number: usize| "x".repeat(number + 1) + "\n";
+        let waiting = (0..3 * MOST_SHOWN).map(|number| fail(number, other(number))).max();
+        assert_eq!(waiting, Some(MOST_SHOWN));
+    }
 }

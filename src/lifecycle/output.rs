@@ -57,7 +57,7 @@ impl Output {
     }
 
     /// Notes what was written. Yields what is to be passed on now.
-    fn write<'a>(&mut self, bytes: &'a [u8]) -> Option<std::borrow::Cow<'a, [u8]>> {
+    pub(super) fn write<'a>(&mut self, bytes: &'a [u8]) -> Option<std::borrow::Cow<'a, [u8]>> {
         self.note(bytes);
         match &mut self.held {
             Some(held) if held.len() + bytes.len() <= MOST_HELD => {

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::{MasterError, Reread};
+use super::{Limits, MasterError, Reread};
 use crate::config::{Config, Headroom};
 use crate::log;
-use crate::sys::{allocator, closing, descriptors};
+use crate::sys::{allocator, close_on_exec, closing, descriptors, folder};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
@@ -16,10 +16,16 @@ const FEW_DESCRIPTORS: u64 = 4096;
 pub fn main(config: Config, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
     log::start(&config.log);
-    let limit = match descriptors::raise_limit() {
-        Ok(limit) => limit,
+    if let Err(error) = close_on_exec::mark_inherited() {
+        tracing::warn!(%error, "what haft has inherited beside its standard streams, its workers inherit, too");
+    }
+    let limits = descriptors::limit().and_then(|at_start| Ok(Limits { at_start, now: descriptors::raise_limit()? }));
+    let limits = match limits {
+        Ok(limits) => limits,
         Err(error) => return fail(1, format_args!("the limit on open descriptors cannot be read: {error}")),
     };
+    let limit = limits.now;
+    tidy();
     match config.check_descriptors(limit) {
         Ok(Headroom::Ample) => {}
         Ok(low @ Headroom::Low { .. }) => tracing::warn!("{low}"),
@@ -39,7 +45,7 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         return fail(1, format_args!("the thread that closes connections cannot be made: {error}"));
     }
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, limit, reread));
+    let outcome = local.block_on(&runtime, super::run(config, limits, reread));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {
@@ -48,9 +54,21 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
     }
 }
 
+/// Removes what masters that were killed have left.
+fn tidy() {
+    for place in folder::places() {
+        match folder::remove_stale(&place) {
+            Ok(0) => {}
+            Ok(removed) => tracing::debug!(removed, "folders of masters that were killed: {}", place.display()),
+            Err(error) => tracing::debug!(%error, "what killed masters left is not looked for: {}", place.display()),
+        }
+    }
+}
+
 fn code(error: &MasterError) -> u8 {
     match error {
         MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) | MasterError::Kernel(_) => 2,
+        MasterError::Preload(_) => 2,
         MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
     }
 }

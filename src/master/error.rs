@@ -4,6 +4,7 @@ use std::io;
 
 use crate::lifecycle::crew::StartError;
 use crate::lifecycle::program::ProgramError;
+use crate::lifecycle::program::preload::PreloadError;
 use crate::route::SlotCountError;
 use crate::sys::listen::ListenError;
 
@@ -25,6 +26,9 @@ pub enum MasterError {
     /// What is to be run cannot be had with the kernel as the one that assigns.
     #[error("{0}")]
     Kernel(&'static str),
+    /// The preload cannot be written, without which a Node program would not do what was asked for.
+    #[error(transparent)]
+    Preload(#[from] PreloadError),
     /// A worker's program cannot be started at all.
     #[error(transparent)]
     Start(#[from] StartError),

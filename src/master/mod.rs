@@ -67,6 +67,7 @@ use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::Event;
+use crate::lifecycle::program::Preload;
 use crate::route::TagKey;
 use crate::sys::closing;
 use crate::sys::listen::{Access, Listener, SocketFile};
@@ -129,14 +130,22 @@ struct Master {
     _admin_file: Option<SocketFile>,
 }
 
+/// The soft limit on this process's descriptors (RLIMIT_NOFILE).
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// As haft was started: its workers get the same.
+    pub at_start: u64,
+    /// As it is now.
+    pub now: u64,
+}
+
 /// Runs the master until it is told to stop. Must be called within a `LocalSet` of a single-threaded runtime.
 ///
-/// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE); `reread` yields the configuration anew for a
-/// reload.
-pub async fn run(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(), MasterError> {
+/// `limits` are those on this process's descriptors; `reread` yields the configuration anew for a reload.
+pub async fn run(config: Config, limits: Limits, reread: Reread) -> Result<(), MasterError> {
     // Before anybody is told that we listen: who reads that may send a signal at once.
     let signals = Signals::listen()?;
-    let (mut master, inbox) = Master::new(config, descriptor_limit, reread)?;
+    let (mut master, inbox) = Master::new(config, limits, reread)?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
@@ -155,11 +164,12 @@ struct Inbox {
 }
 
 impl Master {
-    fn new(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(Self, Inbox), MasterError> {
+    fn new(config: Config, limits: Limits, reread: Reread) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
+        let preload = plan.preload.then(Preload::write).transpose()?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let (listeners, kernel) = listen(&config, &plan)?;
         let admin_file = match &config.admin {
@@ -170,7 +180,7 @@ impl Master {
             tracing::info!("listening on {addr}");
             finished.note(addr);
         }
-        let about = report::About::new(descriptor_limit);
+        let about = report::About::new(limits.now);
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
@@ -179,8 +189,8 @@ impl Master {
         });
         let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
         kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
-        let (supervisor, exits) = Supervisor::new(&config, plan);
-        let budget = Budget::new(descriptor_limit.saturating_sub(own_listeners), config.workers);
+        let (supervisor, exits) = Supervisor::new(&config, plan, preload, limits.at_start);
+        let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).doing("making an epoll set")?;
         let master = Self {
             channels: Channels::new(&poller).doing("making an epoll set")?,

@@ -11,6 +11,8 @@ use crate::route::Tag;
 
 /// Most sessions that are remembered: 16 MiB and a bit.
 const MOST: usize = 1 << 20;
+/// Most of one worker's: one that names sessions without end must leave room for the others'.
+const MOST_OF_ONE: usize = MOST / 4;
 
 /// What is kept of a session's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,13 +36,24 @@ pub enum Whose {
 pub struct NamedSessions {
     hasher: RandomState,
     workers: HashMap<SessionKey, WorkerId>,
+    /// How many are whose.
+    counts: HashMap<WorkerId, usize>,
+    /// How often a session was not remembered: there are too many, or it is another worker's.
+    pub forgotten: u64,
 }
 
 impl NamedSessions {
-    /// The worker has opened this session.
+    /// The worker has opened this session. One that another worker has named stays that one's.
     pub fn opened(&mut self, sid: &str, worker: WorkerId) {
-        if !self.is_full() {
-            self.workers.insert(self.key(sid), worker);
+        let key = self.key(sid);
+        let of_one = self.counts.get(&worker).copied().unwrap_or(0);
+        match self.workers.get(&key) {
+            Some(owner) if *owner == worker => {}
+            None if self.workers.len() < MOST && of_one < MOST_OF_ONE => {
+                self.workers.insert(key, worker);
+                self.counts.insert(worker, of_one + 1);
+            }
+            _ => self.forgotten += 1,
         }
     }
 
@@ -49,13 +62,16 @@ impl NamedSessions {
         let key = self.key(sid);
         if self.workers.get(&key) == Some(&worker) {
             self.workers.remove(&key);
+            self.counts.entry(worker).and_modify(|count| *count -= 1);
         }
     }
 
     /// The worker has ended, and its sessions with it.
     pub fn ended(&mut self, worker: WorkerId) {
-        self.workers.retain(|_, of| *of != worker);
-        self.workers.shrink_to(self.workers.len() * 2);
+        if self.counts.remove(&worker).is_some() {
+            self.workers.retain(|_, of| *of != worker);
+            self.workers.shrink_to(self.workers.len() * 2);
+        }
     }
 
     /// What a session is known by here.
@@ -68,9 +84,9 @@ impl NamedSessions {
         self.workers.get(&key).copied()
     }
 
-    /// Whether no further session is remembered.
+    /// Whether there may be sessions that are not remembered, of one worker at least.
     pub fn is_full(&self) -> bool {
-        self.workers.len() >= MOST
+        self.workers.len() >= MOST || self.counts.values().any(|count| *count >= MOST_OF_ONE)
     }
 }
 
@@ -94,5 +110,22 @@ mod tests {
         assert_eq!(named.worker_of(named.key("a")), None);
         named.ended(one);
         assert_eq!(["b", "c"].map(|sid| named.worker_of(named.key(sid))), [None, Some(other)]);
+    }
+
+    #[test]
+    fn one_worker_fills_its_share_and_takes_nothing_of_the_others() {
+        let (hostile, other) = (WorkerId(1), WorkerId(2));
+        let mut named = NamedSessions::default();
+        named.opened("other's", other);
+        named.opened("other's", hostile);
+        assert_eq!((named.worker_of(named.key("other's")), named.forgotten), (Some(other), 1));
+        (0..MOST_OF_ONE + 3).for_each(|at| named.opened(&at.to_string(), hostile));
+        assert_eq!((named.workers.len(), named.forgotten, named.is_full()), (MOST_OF_ONE + 1, 4, true));
+        named.opened("new", other);
+        assert_eq!(named.worker_of(named.key("new")), Some(other));
+        named.closed("0", hostile);
+        assert!(!named.is_full());
+        named.ended(hostile);
+        assert_eq!(named.workers.len(), 2);
     }
 }

@@ -1,5 +1,8 @@
 //! What Node workers have in common: the servers that their programs listen with, and the messages between them.
 
+mod bounds;
+mod opening;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::opening::RESERVED_PORT;
 use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
@@ -16,7 +20,8 @@ use crate::handover::node::{
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
-use crate::sys::listen::{self, Access, ListenError, Listener};
+use crate::sys::listen::{self, Access, Listener};
+use crate::sys::rights::Sender;
 
 /// How much is read from a worker at once.
 const READ: usize = 64 << 10;
@@ -91,6 +96,10 @@ pub struct NodeDesk {
     named: NamedSessions,
     own: Option<String>,
     own_told: bool,
+    /// The ports of `--listen`.
+    own_ports: Vec<u16>,
+    /// What workers wanted to listen on and may not, or was too much.
+    pub refused: u64,
     /// Messages of programs that were for nobody here.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
@@ -131,6 +140,8 @@ impl NodeDesk {
             named: NamedSessions::default(),
             own: own.first().map(|_| own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             own_told: false,
+            own_ports: own.iter().filter_map(|addr| addr.port()).collect(),
+            refused: 0,
             messages: 0,
             dropped: 0,
             plan,
@@ -154,7 +165,9 @@ impl NodeDesk {
 
     /// A worker tells that a session is its own.
     pub fn session_opened(&mut self, worker: WorkerId, sid: &str) {
+        let before = self.forgotten();
         self.named.opened(sid, worker);
+        self.tell_of_forgotten(worker, before);
     }
 
     /// A worker tells that a session of its own has ended.
@@ -234,17 +247,26 @@ impl NodeDesk {
         self.servers.answer(server)
     }
 
-    /// A program wants to listen: the server that it gets, opened if nobody had it.
-    pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>) -> Result<ServerId, Refusal> {
+    /// A program wants to listen: the server that it gets, opened if nobody had it. Nothing is opened that the worker
+    /// (`sender`: who asks, as the kernel says) might not open itself.
+    pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>, sender: Option<Sender>) -> Result<ServerId, Refusal> {
         match self.servers.ask(worker, query) {
             Decision::Join(server) => {
                 self.tell_of_own(server, query);
                 Ok(server)
             }
-            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Refuse(refusal) => {
+                self.refused += 1;
+                Err(refusal)
+            }
+            Decision::Open(spec) if !self.may_have(spec.port(), sender) => {
+                self.refused += 1;
+                Err(Refusal::of(query, libc::EACCES, RESERVED_PORT))
+            }
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
-                let opened = self.open(&addr, backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog), access);
+                let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
+                let opened = self.open(&addr, backlog, access, sender);
                 let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
                     tracing::error!("the program wants to listen, but {error}");
                     error.errno()
@@ -271,14 +293,6 @@ impl NodeDesk {
                 }
                 Ok(server)
             }
-        }
-    }
-
-    fn open(&self, addr: &ListenAddr, backlog: u32, access: Access) -> Result<Opened, ListenError> {
-        // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
-        match self.opener.as_ref().filter(|_| !matches!(addr, ListenAddr::Unix(_))) {
-            None => Listener::bind(addr, backlog, access).map(Opened::Door),
-            Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }
     }
 
@@ -329,10 +343,12 @@ impl NodeDesk {
 
     /// A message for other workers.
     pub fn relay(&mut self, from: WorkerId, routing: &Routing<'_>, whole: &[u8]) {
+        let before = self.forgotten();
         match self.relay.route(from, routing) {
             To::Nobody => {}
             to => self.mail.push(Mail::Message(to, whole.to_vec())),
         }
+        self.tell_of_forgotten(from, before);
     }
 
     /// A worker has ended.

@@ -32,6 +32,8 @@ pub struct Plan {
     pub node: Option<NodePlan>,
     /// Whether they are to be given the preload.
     pub preload: bool,
+    /// The workers' soft limit on descriptors, if it is not the one that haft was started with.
+    pub descriptors: Option<u64>,
     /// Where clients connect; nothing if the program is to say.
     pub listen: Vec<ListenAddr>,
 }
@@ -67,6 +69,7 @@ impl Plan {
             wait_ready: false,
             node: None,
             preload: false,
+            descriptors: config.worker_nofile,
             listen: config.listen_or_default(),
         };
         let command = match &config.program {

@@ -119,6 +119,8 @@ impl Master {
             hang_kills: ledger.hang_kills,
             node_messages: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.messages),
             node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.dropped),
+            node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.refused),
+            node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.forgotten()),
             control: ControlCounts::default(),
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
             draining: self.draining(),

@@ -17,7 +17,7 @@ use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::lifecycle::program::Dialect;
-use crate::lifecycle::program::preload::Preload;
+use crate::lifecycle::program::preload::{Preload, PreloadError};
 use crate::route::Slot;
 use crate::sys::code;
 use crate::sys::notify::NotifySocket;
@@ -54,15 +54,21 @@ pub struct History {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: &Config, plan: Plan) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Crew::new(config.prefix_output);
+    /// `descriptors`: the soft limit on them that haft was started with.
+    pub(super) fn new(
+        config: &Config,
+        plan: Plan,
+        preload: Option<Preload>,
+        descriptors: u64,
+    ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+        let (crew, exits) = Crew::new(config.prefix_output, descriptors);
         let supervisor = Self {
             crew,
             plans: BTreeMap::from([(0, plan)]),
             finished: false,
             history: BTreeMap::new(),
             oom: OomWatch::new(),
-            preload: None,
+            preload,
             last_words: Default::default(),
             told_later: BTreeMap::new(),
         };
@@ -70,19 +76,11 @@ impl Supervisor {
     }
 }
 
-/// Has the preload written. Where that cannot be, workers do without.
-fn ensure(preload: &mut Option<Preload>) {
-    let written = match preload {
+/// Has the preload written, if it is not there any more.
+fn ensure(preload: &mut Option<Preload>) -> Result<(), PreloadError> {
+    match preload {
         Some(preload) => preload.ensure(),
         None => Preload::write().map(|written| *preload = Some(written)),
-    };
-    if let Err(error) = written {
-        *preload = None;
-        tracing::error!(
-            %error,
-            "the preload for Node programs cannot be written (to $XDG_RUNTIME_DIR, or the folder for temporary files): \
-             their sessions are not tagged, and a proxy's address is taken for their clients'"
-        );
     }
 }
 
@@ -148,7 +146,7 @@ impl Master {
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
         let number = (worker, generation, self.service.pool.wanted());
         if plan.preload {
-            ensure(preload);
+            ensure(preload)?;
         }
         let preload = preload.as_ref().filter(|_| plan.preload);
         let start = |reach| plan.start(slot, number, reach, preload);
@@ -158,20 +156,29 @@ impl Master {
                 let socket = NotifySocket::new().doing("making a worker's notify socket")?;
                 let passed: Vec<Passed<'_>> = plan.passed(&own);
                 let Start { command, environment } = start(Reach::Notify(socket.name()));
-                let pid = crew.start(worker, slot, &command, &environment, Inherited::Listeners(&passed))?;
+                let pid =
+                    crew.start(worker, slot, &command, &environment, plan.descriptors, Inherited::Listeners(&passed))?;
                 (Link::listen_fds(worker, slot, socket, plan.waits_for_ready(), Instant::now()), pid)
             }
             (_, Some(desk)) => {
                 let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
                 let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &[]));
-                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&[channel.as_fd()]))?;
+                let pid = crew.start(
+                    worker,
+                    slot,
+                    &command,
+                    &environment,
+                    plan.descriptors,
+                    Inherited::Same(&[channel.as_fd()]),
+                )?;
                 (Link::node(worker, slot, end, desk), pid)
             }
             (_, None) => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
                 let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &own));
                 let inherited = [&[channel.as_fd()], &own[..]].concat();
-                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&inherited))?;
+                let pid =
+                    crew.start(worker, slot, &command, &environment, plan.descriptors, Inherited::Same(&inherited))?;
                 (Link::haft(worker, slot, end), pid)
             }
         };

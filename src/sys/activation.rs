@@ -15,11 +15,27 @@ use std::ptr;
 
 use libc::c_char;
 
+use super::descriptors::set_soft_limit;
+
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
-/// What haft itself may have been told by a service manager, and is not for the program.
-const NOT_PASSED_ON: [&str; 6] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_PID", "WATCHDOG_USEC"];
+/// What haft itself may have been told, by a service manager or as another one's worker, and is not for the program.
+pub(super) const NOT_PASSED_ON: [&str; 14] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "FDSTORE",
+    "HAFT_CHANNEL_FD",
+    "HAFT_LISTEN_FDS",
+    "HAFT_BUILTIN",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+];
 /// Digits of the greatest process number, and the end of the text.
 const ROOM: usize = 11;
 
@@ -162,8 +178,9 @@ impl Activation {
         })
     }
 
-    /// Becomes the program. To be called in the child, after fork; allocates nothing, and returns only if it fails.
-    pub(super) fn become_it(&mut self) -> io::Error {
+    /// Becomes the program, with this soft limit on descriptors. To be called in the child, after fork; allocates nothing,
+    /// and returns only if it fails.
+    pub(super) fn become_it(&mut self, descriptors: u64) -> io::Error {
         let end = FIRST + self.listeners.len() as RawFd;
         // A listener may be where another one belongs: all are moved out of the way first.
         for (listener, copy) in self.listeners.iter().zip(&mut self.copies) {
@@ -178,6 +195,10 @@ impl Activation {
             if unsafe { libc::dup2(*copy, number) } == -1 {
                 return io::Error::last_os_error();
             }
+        }
+        // Not before: the copies' numbers may have been above it.
+        if let Err(error) = set_soft_limit(descriptors) {
+            return error;
         }
         // SAFETY: it has no arguments and cannot fail.
         self.pid.set(unsafe { libc::getpid() });

@@ -22,6 +22,13 @@ pub fn limit() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
+/// Sets the soft limit on descriptors, as far as the hard limit allows. Allocates nothing, so that it can be called between
+/// fork and exec.
+pub(super) fn set_soft_limit(soft: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
+}
+
 /// From so many neighbours on, closing them in one call is cheaper than one by one.
 const NEIGHBOURS: usize = 3;
 

@@ -1,14 +1,14 @@
 //! Binding listeners, and telling in plain words why one cannot be bound.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
+use super::rights::Rights;
+use super::unix_socket;
+pub use super::unix_socket::SocketFile;
 use crate::addr::{EndAddr, ListenAddr};
 
 /// Why an address cannot be listened on, and what to do about it.
@@ -35,6 +35,17 @@ pub enum ListenError {
     /// Anything else on a Unix path, such as a missing folder.
     #[error("{addr}: the socket cannot be made: {source}; does its folder exist, and may this user write there?")]
     Path {
+        /// What was asked for.
+        addr: ListenAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The worker that wants it runs as another user, and this process may not act as that user.
+    #[error(
+        "{addr}: the worker runs as another user, and haft cannot act as that one ({source}); run haft as root or as the \
+         worker's user, or have haft listen there itself (--listen {addr})"
+    )]
+    AnotherUser {
         /// What was asked for.
         addr: ListenAddr,
         /// The kernel's answer.
@@ -99,7 +110,7 @@ impl ListenError {
     pub fn errno(&self) -> i32 {
         match self {
             Self::PortInUse(_) | Self::PathLive(_) | Self::PathOccupied(_) | Self::Shared(_) => libc::EADDRINUSE,
-            Self::PortPermission(_) => libc::EACCES,
+            Self::PortPermission(_) | Self::AnotherUser { .. } => libc::EACCES,
             Self::NotOurs(_) => libc::EADDRNOTAVAIL,
             Self::Undivided(_) => libc::EOPNOTSUPP,
             Self::Path { source, .. } | Self::Program { source, .. } | Self::Other { source, .. } => {
@@ -124,9 +135,17 @@ impl Listener {
     /// `backlog` is the length of the accept queue, which the kernel caps at net.core.somaxconn. Port 0 takes a free
     /// port, which [`Listener::addr`] then tells.
     pub fn bind(addr: &ListenAddr, backlog: u32, access: Access) -> Result<Self, ListenError> {
+        Self::bind_as(addr, backlog, access, &Rights::Own)
+    }
+
+    /// The same, with the rights of whoever wants it: they matter for Unix paths alone.
+    pub fn bind_as(addr: &ListenAddr, backlog: u32, access: Access, rights: &Rights) -> Result<Self, ListenError> {
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         match addr {
-            ListenAddr::Unix(path) => Self::bind_unix(addr, path, backlog, access),
+            ListenAddr::Unix(path) => {
+                let (socket, file) = unix_socket::bind(addr, path, backlog, access, rights)?;
+                Ok(Self { socket, addr: addr.clone(), local: Some(EndAddr::Unix), file: Some(file) })
+            }
             ListenAddr::DualStack(_) | ListenAddr::Ip(_) => Self::bind_tcp(addr, backlog),
         }
     }
@@ -165,33 +184,6 @@ impl Listener {
             Ok((socket, bound))
         })?;
         Ok(Self::tcp(socket, addr, bound))
-    }
-
-    fn bind_unix(addr: &ListenAddr, path: &Path, backlog: i32, access: Access) -> Result<Self, ListenError> {
-        let other = |source| ListenError::Path { addr: addr.clone(), source };
-        let name = SockAddr::unix(path).map_err(other)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
-        socket.set_nonblocking(true).map_err(other)?;
-        if let Err(error) = socket.bind(&name) {
-            if error.kind() != io::ErrorKind::AddrInUse {
-                return Err(other(error));
-            }
-            remove_stale(addr, path, &name)?;
-            socket.bind(&name).map_err(other)?;
-        }
-        let file = SocketFile::new(path).map_err(other)?;
-        // Nobody can connect before listen(), so the mode is right before it matters.
-        let mode = fs::symlink_metadata(path).map_err(other)?.mode() & 0o777;
-        let wanted = match access {
-            Access::Umask => mode,
-            Access::OwnerOnly => 0o600,
-            Access::And(bits) => mode | bits,
-        };
-        if wanted != mode {
-            fs::set_permissions(path, fs::Permissions::from_mode(wanted)).map_err(other)?;
-        }
-        socket.listen(backlog).map_err(other)?;
-        Ok(Self { socket: socket.into(), addr: addr.clone(), local: Some(EndAddr::Unix), file: Some(file) })
     }
 }
 
@@ -263,53 +255,10 @@ pub(super) fn tcp_error(addr: &ListenAddr, source: io::Error) -> ListenError {
     }
 }
 
-/// Removes a socket that nobody listens on any more; anything else at the path is left alone.
-fn remove_stale(addr: &ListenAddr, path: &Path, name: &SockAddr) -> Result<(), ListenError> {
-    let other = |source| ListenError::Path { addr: addr.clone(), source };
-    if !fs::symlink_metadata(path).map_err(other)?.file_type().is_socket() {
-        return Err(ListenError::PathOccupied(addr.clone()));
-    }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
-    // A live listener with a full queue must not make the probe wait.
-    probe.set_nonblocking(true).map_err(other)?;
-    match probe.connect(name) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(other),
-        Ok(()) => Err(ListenError::PathLive(addr.clone())),
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Err(ListenError::PathLive(addr.clone())),
-        Err(error) => Err(other(error)),
-    }
-}
-
-/// The file of a Unix socket, removed on drop if it is still the one that was made.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        // The working folder may change before the file is removed.
-        Ok(Self { path: std::path::absolute(path)?, identity: (metadata.dev(), metadata.ino()) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Ok(metadata) = fs::symlink_metadata(&self.path)
-            && (metadata.dev(), metadata.ino()) == self.identity
-        {
-            fs::remove_file(&self.path).ok();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpStream;
-    use std::os::unix::net::{UnixListener, UnixStream};
 
     fn bind(text: &str) -> Result<Listener, ListenError> {
         Listener::bind(&text.parse().expect(text), 128, Access::Umask)
@@ -343,44 +292,5 @@ mod tests {
         assert!(message.contains(&again) && message.contains("in use") && message.contains("--listen"), "{message}");
         let message = bind("192.0.2.1:0").expect_err("not ours").to_string();
         assert!(message.contains("192.0.2.1") && message.contains("no such address"), "{message}");
-    }
-
-    #[test]
-    fn a_stale_unix_socket_is_replaced_and_a_live_one_or_a_file_is_not() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("haft.sock");
-        let text = format!("unix:{}", path.display());
-        drop(UnixListener::bind(&path).expect("stale"));
-        let listener = bind(&text).expect("stale is replaced");
-        UnixStream::connect(&path).expect("connect");
-        assert!(matches!(bind(&text), Err(ListenError::PathLive(_))));
-        UnixStream::connect(&path).expect("still there");
-        drop(listener);
-        assert!(!path.exists(), "the file goes with the listener");
-        fs::write(&path, "precious").expect("write");
-        assert!(matches!(bind(&text), Err(ListenError::PathOccupied(_))));
-        assert_eq!(fs::read(&path).expect("read"), b"precious");
-        let missing = format!("unix:{}/no/such/haft.sock", folder.path().display());
-        assert!(bind(&missing).expect_err("no folder").to_string().contains("does its folder exist"));
-    }
-
-    #[test]
-    fn another_listener_s_file_is_not_removed() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("haft.sock");
-        let listener = bind(&format!("unix:{}", path.display())).expect("bind");
-        fs::remove_file(&path).expect("remove");
-        let _other = UnixListener::bind(&path).expect("other");
-        drop(listener);
-        assert!(path.exists());
-    }
-
-    #[test]
-    fn a_private_socket_is_for_its_owner_only() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("admin.sock");
-        let addr = ListenAddr::Unix(path.clone());
-        let _listener = Listener::bind(&addr, 8, Access::OwnerOnly).expect("bind");
-        assert_eq!(fs::metadata(&path).expect("metadata").mode() & 0o777, 0o600);
     }
 }

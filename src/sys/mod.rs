@@ -8,6 +8,7 @@
 pub mod accept;
 mod activation;
 pub mod allocator;
+pub mod close_on_exec;
 pub mod closing;
 pub mod code;
 pub mod descriptors;
@@ -22,6 +23,9 @@ pub mod poller;
 pub mod probe;
 pub mod process;
 pub mod reuseport;
+pub mod rights;
 pub mod scm;
 mod sharing;
 pub mod terminal;
+pub mod trust;
+mod unix_socket;

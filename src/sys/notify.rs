@@ -1,10 +1,8 @@
 //! The socket on which a program says how it is (sd_notify(3)).
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -14,8 +12,9 @@ use nix::sys::socket::{
 use nix::unistd::{Pid, getpgid};
 
 use super::closing::{SharedFd, SharedFds};
-use super::folder;
+use super::folder::{NOTIFY, PrivateFolder};
 use super::scm::MAX_DESCRIPTORS;
+use super::unix_socket::bind_for_everybody;
 
 /// Longest message: sd_notify(3) names no bound, systemd reads as much.
 const LONGEST: usize = 4096;
@@ -39,6 +38,8 @@ pub struct NotifySocket {
     /// What programs have sent and was not read goes with it.
     socket: SharedFd,
     name: String,
+    /// Removed after the socket's file.
+    _folder: PrivateFolder,
 }
 
 impl NotifySocket {
@@ -47,12 +48,12 @@ impl NotifySocket {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
-        let path = folder::new_private(&std::env::temp_dir().canonicalize()?)?.join("notify");
-        // From here on the folder is removed again, also after an error.
-        let made = Self { socket: socket.into(), name: path.to_string_lossy().into_owned() };
-        bind(made.socket.as_fd().as_raw_fd(), &UnixAddr::new(&path)?)?;
+        let folder = PrivateFolder::below(&std::env::temp_dir())?;
+        let path = folder.path().join(NOTIFY);
+        let made = Self { socket: socket.into(), name: path.to_string_lossy().into_owned(), _folder: folder };
+        let addr = UnixAddr::new(&path)?;
         // The program may run as another user. Whose word counts is told by the sender's process group.
-        fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        bind_for_everybody(&made.socket, || bind(made.socket.as_fd().as_raw_fd(), &addr))?;
         Ok(made)
     }
 
@@ -103,9 +104,6 @@ impl Drop for NotifySocket {
     fn drop(&mut self) {
         // Nobody can be told, and what is left is empty.
         fs::remove_file(&self.name).ok();
-        if let Some(folder) = Path::new(&self.name).parent() {
-            fs::remove_dir(folder).ok();
-        }
     }
 }
 
@@ -130,6 +128,7 @@ fn read(message: &[u8]) -> Said {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
 
     #[test]
     fn what_the_program_says_is_read_and_what_strangers_say_is_not() {

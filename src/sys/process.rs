@@ -12,17 +12,20 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
 
-use super::activation::Activation;
+use super::activation::{Activation, NOT_PASSED_ON};
 pub use super::activation::{Passed, Reserved};
 use super::closing;
+use super::descriptors::set_soft_limit;
 
 /// A process to be started.
 #[derive(Debug)]
 pub struct Launch<'a> {
     /// Program and arguments; never empty.
     pub command: &'a [String],
-    /// Added to the environment that haft itself has.
+    /// Added to the environment that haft itself has, less what that says of haft alone (`NOTIFY_SOCKET` and the like).
     pub environment: &'a [(&'a str, String)],
+    /// Its soft limit on descriptors (RLIMIT_NOFILE), if the hard one allows.
+    pub descriptors: u64,
     /// What it inherits beside the standard streams.
     pub inherited: Inherited<'a>,
     /// Whether stdout comes through a pipe; otherwise it is haft's own.
@@ -62,10 +65,11 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
             (Vec::new(), Some(Activation::new(launch.command, launch.environment, passed)?))
         }
     };
+    NOT_PASSED_ON.iter().for_each(|name| _ = command.env_remove(name));
     for (name, value) in launch.environment {
         command.env(name, value);
     }
-    let master = getpid();
+    let (master, descriptors) = (getpid(), launch.descriptors);
     let before_exec = move || {
         prctl::set_pdeathsig(Signal::SIGTERM)?;
         if getppid() != master {
@@ -73,7 +77,10 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         same.iter().try_for_each(|descriptor| keep_open(*descriptor))?;
-        activation.as_mut().map_or(Ok(()), |activation| Err(activation.become_it()))
+        match &mut activation {
+            Some(activation) => Err(activation.become_it(descriptors)),
+            None => set_soft_limit(descriptors),
+        }
     };
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(before_exec) };
@@ -259,7 +266,8 @@ mod tests {
     async fn output(script: &str, inherited: Inherited<'_>) -> String {
         let command = ["sh", "-c", script].map(str::to_owned);
         let environment = [("SAID", "so".to_owned())];
-        let launch = Launch { command: &command, environment: &environment, inherited, pipe_stdout: true };
+        let launch =
+            Launch { command: &command, environment: &environment, descriptors: 123, inherited, pipe_stdout: true };
         let output = super::launch(&launch).expect("sh").wait_with_output().await.expect("output");
         String::from_utf8(output.stdout).expect("text")
     }
@@ -290,13 +298,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_program_has_the_limit_on_descriptors_that_it_is_given() {
+        let _reserved = Reserved::new(0).expect("reserved");
+        for inherited in [Inherited::Same(&[]), Inherited::Listeners(&[])] {
+            assert_eq!(output("ulimit -Sn; ulimit -Hn | grep -qx 123 && echo hard", inherited).await, "123\n");
+        }
+    }
+
+    #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error_whatever_it_would_inherit() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let _reserved = Reserved::new(1).expect("reserved");
         let passed = [Passed { listener: listener.as_fd(), name: "a".to_owned() }];
         let command = ["/no/such/program".to_owned()];
         for inherited in [Inherited::Listeners(&passed), Inherited::Same(&[listener.as_fd()])] {
-            let launch = Launch { command: &command, environment: &[], inherited, pipe_stdout: false };
+            let launch =
+                Launch { command: &command, environment: &[], descriptors: 123, inherited, pipe_stdout: false };
             let error = super::launch(&launch).expect_err("no such program");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         }

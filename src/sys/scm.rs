@@ -6,16 +6,21 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+
+use super::rights::Sender;
 
 /// Most descriptors in one message: the kernel's SCM_MAX_FD; one more gives EINVAL.
 pub const MAX_DESCRIPTORS: usize = 253;
 
 const CONTROL_LEN: usize =
     // SAFETY: CMSG_SPACE only computes a length.
-    unsafe { libc::CMSG_SPACE((MAX_DESCRIPTORS * mem::size_of::<RawFd>()) as libc::c_uint) } as usize;
+    unsafe {
+        libc::CMSG_SPACE((MAX_DESCRIPTORS * mem::size_of::<RawFd>()) as libc::c_uint)
+            + libc::CMSG_SPACE(mem::size_of::<libc::ucred>() as libc::c_uint)
+    } as usize;
 
-/// Room for the control message of [`MAX_DESCRIPTORS`] descriptors, aligned as `cmsghdr` must be.
+/// Room for the control messages of [`MAX_DESCRIPTORS`] descriptors and of a sender, aligned as `cmsghdr` must be.
 #[repr(C, align(8))]
 struct Control(MaybeUninit<[u8; CONTROL_LEN]>);
 
@@ -246,8 +251,23 @@ pub enum Received {
     Empty,
 }
 
+/// From now on the kernel tells with each message that is received here who sent it: see [`receive_from`].
+pub fn ask_for_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(setsockopt(&socket, sockopt::PassCred, &true)?)
+}
+
 /// Receives one message without waiting; its descriptors are added to `descriptors`, close-on-exec, in their order.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<Received> {
+    Ok(receive_from(socket, buffer, descriptors)?.0)
+}
+
+/// As [`receive`], and who sent it, if [`ask_for_senders`] was called before it was sent. On a stream the bytes of two
+/// senders never come in one message.
+pub fn receive_from(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<(Received, Option<Sender>)> {
     let mut control = Control(MaybeUninit::uninit());
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data; all zero is its empty value.
@@ -266,22 +286,25 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::EINTR) => {}
-            Some(libc::EAGAIN) => return Ok(Received::Empty),
+            Some(libc::EAGAIN) => return Ok((Received::Empty, None)),
             _ => return Err(error),
         }
     };
-    take_descriptors(&message, descriptors);
-    Ok(Received::Message {
+    let sender = take_control(&message, descriptors);
+    let received = Received::Message {
         len,
         descriptors_lost: message.msg_flags & libc::MSG_CTRUNC != 0,
         cut: message.msg_flags & libc::MSG_TRUNC != 0,
-    })
+    };
+    Ok((received, sender))
 }
 
-/// Moves every descriptor of a received message's control part into `descriptors`.
-fn take_descriptors(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
+/// Moves every descriptor of a received message's control part into `descriptors`; yields who sent it, if that is told.
+fn take_control(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) -> Option<Sender> {
+    let mut sender = None;
     // SAFETY: the kernel has filled the control buffer; CMSG_FIRSTHDR/NXTHDR stay inside it. Each number in SCM_RIGHTS
-    // is a new descriptor of this process that nobody else owns.
+    // is a new descriptor of this process that nobody else owns. What SCM_CREDENTIALS holds is checked to be a whole
+    // ucred, which is numbers alone.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
@@ -293,9 +316,18 @@ fn take_descriptors(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
                     descriptors.push(OwnedFd::from_raw_fd(ptr::read_unaligned(data.add(at))));
                 }
             }
+            let whole = libc::CMSG_LEN(mem::size_of::<libc::ucred>() as libc::c_uint) as usize;
+            if (*header).cmsg_level == libc::SOL_SOCKET
+                && (*header).cmsg_type == libc::SCM_CREDENTIALS
+                && (*header).cmsg_len >= whole
+            {
+                let libc::ucred { pid, uid, gid } = ptr::read_unaligned(libc::CMSG_DATA(header).cast());
+                sender = Some(Sender { pid, uid, gid });
+            }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
+    sender
 }
 
 #[cfg(test)]
@@ -404,5 +436,26 @@ mod tests {
         drop(left);
         let outcome = receive(right.as_fd(), &mut [0; 1], &mut Vec::new()).expect("receive");
         assert_eq!(outcome, Received::Message { len: 0, descriptors_lost: false, cut: false });
+    }
+
+    #[test]
+    fn the_kernel_tells_who_sent_what_and_descriptors_come_all_the_same() {
+        let (left, right) = stream_pair().expect("pair");
+        ask_for_senders(right.as_fd()).expect("asked");
+        let pipes: Vec<OwnedFd> = (0..MAX_DESCRIPTORS).map(|mark| marked_pipe(mark as u8)).collect();
+        send(left.as_fd(), b"xyz", pipes.iter().map(AsFd::as_fd)).expect("send");
+        let mut received = Vec::new();
+        let (outcome, sender) = receive_from(right.as_fd(), &mut [0; 16], &mut received).expect("receive");
+        assert_eq!(outcome, Received::Message { len: 3, descriptors_lost: false, cut: false });
+        assert_eq!(received.len(), MAX_DESCRIPTORS);
+        let own = Sender {
+            pid: nix::unistd::getpid().as_raw(),
+            uid: nix::unistd::getuid().as_raw(),
+            gid: nix::unistd::getgid().as_raw(),
+        };
+        assert_eq!(sender, Some(own));
+        // Not asked for: not told.
+        send(right.as_fd(), b"x", iter::empty()).expect("send");
+        assert_eq!(receive_from(left.as_fd(), &mut [0; 1], &mut received).expect("receive").1, None);
     }
 }

@@ -22,6 +22,7 @@ use super::window::Window;
 use crate::addr::EndAddr;
 use crate::handover::haft::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
 use crate::route::{Tag, Tagger};
+use crate::sys::descriptors;
 use crate::sys::inherit::{self, InheritError};
 use crate::sys::poller;
 use crate::sys::scm::Sent;
@@ -115,6 +116,8 @@ impl Incoming {
         let channel = inherit::take_seqpacket(&value).map_err(|source| AttachError::NotAChannel { value, source })?;
         // A worker outlives its master until its clients have been served: it learns of the death from the channel.
         inherit::outlive_parent();
+        // As many connections as can be: haft gives its workers the limit that it was itself started with.
+        descriptors::raise_limit().ok();
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
         let tagging = tags::from_env(|name| env::var(name).ok());
         let doors = Doors::from_env()?;

@@ -33,6 +33,7 @@ mod pressure;
 mod refused;
 mod reload;
 mod reread;
+mod rights;
 mod scale;
 mod starving;
 mod stickiness;

@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 46] = [
+    let promised: &[(&str, &str, &[&str])] = &[
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -62,6 +62,8 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_workers_draining", "gauge", &["slot"]),
         ("haft_node_messages_total", "counter", &[]),
         ("haft_node_messages_dropped_total", "counter", &[]),
+        ("haft_node_listens_refused_total", "counter", &[]),
+        ("haft_node_names_forgotten_total", "counter", &[]),
         ("haft_control_requests_total", "counter", &["action"]),
         ("haft_control_refused_total", "counter", &["reason"]),
         ("process_open_fds", "gauge", &[]),
@@ -70,7 +72,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_build_info", "gauge", &["version"]),
         ("haft_handover_seconds_count", "", &[]),
     ];
-    for (name, kind, labels) in promised {
+    for &(name, kind, labels) in promised {
         assert_eq!(page.kinds.get(name).map_or("", String::as_str), kind, "{name}");
         assert_eq!(page.label_names(name), labels, "{name}");
     }
@@ -80,7 +82,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
 #[test]
 fn the_numbers_are_the_snapshots() {
     let page = read(example::snapshot(), Format::Text);
-    let expected: [Expected; 39] = [
+    let expected: &[Expected] = &[
         ("haft_connections_accepted_total", &[], 100.0),
         ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
         ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -115,13 +117,15 @@ fn the_numbers_are_the_snapshots() {
         ("haft_workers_draining", &[("slot", "0")], 3.0),
         ("haft_node_messages_total", &[], 18.0),
         ("haft_node_messages_dropped_total", &[], 19.0),
+        ("haft_node_listens_refused_total", &[], 20.0),
+        ("haft_node_names_forgotten_total", &[], 21.0),
         ("haft_control_requests_total", &[("action", "reload")], 12.0),
         ("haft_control_refused_total", &[("reason", "no_token")], 13.0),
         ("process_open_fds", &[], 31.0),
         ("process_start_time_seconds", &[], 1_700_000_000.25),
         ("haft_build_info", &[("version", "1.2.3")], 1.0),
     ];
-    for (name, labels, value) in expected {
+    for &(name, labels, value) in expected {
         assert_eq!(page.value(name, labels), Some(value), "{name} {labels:?}");
     }
     assert_eq!(page.value("haft_worker_connections_open", &[("slot", "1")]), None, "not said, so not shown");

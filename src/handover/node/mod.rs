@@ -53,7 +53,7 @@ pub use raw::{Malformed, Raw};
 pub use relay::{Notice, Relay, To};
 pub use say::{Answer, Outcome, SharedKind, Sockname};
 pub use servers::{Decision, Left, Refusal, ServerId, Servers};
-pub use session::{Delivery, Handle, MOST_QUEUED, Session, Violation};
+pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session, Violation};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
 

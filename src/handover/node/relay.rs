@@ -16,6 +16,8 @@ use crate::lifecycle::pool::WorkerId;
 const MOST_NAMESPACES: usize = 10_000;
 /// Longest name that is remembered, in bytes; the adapter's own ids have 16.
 const MOST_NAME: usize = 1024;
+/// Most bytes of names that are remembered of one worker.
+const MOST_NAMED: usize = 1 << 20;
 
 /// Types of 0.3 that are answers and name whom they are for by `requesterUid`.
 const ANSWERS: [u64; 4] = [8, 10, 11, 12];
@@ -56,13 +58,15 @@ pub enum Notice {
 pub struct Relay {
     workers: BTreeMap<WorkerId, Member>,
     owners: BTreeMap<Box<str>, (WorkerId, Box<str>)>,
-    /// Not every namespace could be remembered.
-    incomplete: bool,
+    /// How often a namespace could not be remembered, because of the bounds above.
+    forgotten: u64,
 }
 
 #[derive(Debug, Default)]
 struct Member {
     speaks_02: bool,
+    /// Bytes of its ids and of the names of its namespaces.
+    named: usize,
     uids: BTreeSet<Box<str>>,
 }
 
@@ -98,7 +102,7 @@ impl Relay {
             None => To::AllBut(from),
             Some(asked) => match self.owners.get(asked) {
                 Some((owner, _)) if *owner != from => To::One(*owner),
-                None if self.incomplete => To::AllBut(from),
+                None if self.forgotten > 0 => To::AllBut(from),
                 Some(_) | None => To::Nobody,
             },
         }
@@ -115,16 +119,23 @@ impl Relay {
         exited.into_iter().chain(closed).collect()
     }
 
+    /// How often a namespace of a worker's could not be remembered, because that worker has too many.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     fn remember(&mut self, from: WorkerId, uid: &str, nsp: &str) {
         // Whoever used an id first keeps it while it lives: ids are random, so a second one is a mistake.
         if self.owners.contains_key(uid) {
             return;
         }
         let member = self.workers.entry(from).or_default();
-        if member.uids.len() >= MOST_NAMESPACES || uid.len() > MOST_NAME || nsp.len() > MOST_NAME {
-            self.incomplete = true;
+        let (longest, both) = (uid.len().max(nsp.len()), uid.len() + nsp.len());
+        if member.uids.len() >= MOST_NAMESPACES || longest > MOST_NAME || member.named + both > MOST_NAMED {
+            self.forgotten += 1;
             return;
         }
+        member.named += both;
         member.uids.insert(uid.into());
         self.owners.insert(uid.into(), (from, nsp.into()));
     }
@@ -132,8 +143,9 @@ impl Relay {
     fn forget(&mut self, from: WorkerId, uid: &str) {
         if let Some(member) = self.workers.get_mut(&from)
             && member.uids.remove(uid)
+            && let Some((_, nsp)) = self.owners.remove(uid)
         {
-            self.owners.remove(uid);
+            member.named -= uid.len() + nsp.len();
         }
     }
 }
@@ -252,6 +264,25 @@ mod tests {
         let last = format!("{:x}", MOST_NAMESPACES + 4);
         assert_eq!(relay.route(B, &of_03(8, "b", Some("0"))), To::One(A));
         assert_eq!(relay.route(B, &of_03(8, "b", Some(&last))), To::AllBut(B), "it may be one that was not remembered");
+        assert_eq!(relay.forgotten(), 6);
         assert_eq!(relay.died(A).len(), MOST_NAMESPACES);
+    }
+
+    /// Long names are fewer; what was closed makes room again.
+    #[test]
+    fn the_names_of_one_worker_are_bounded_in_bytes_too() {
+        let mut relay = Relay::new();
+        let long = |at: usize| format!("{at:01000}");
+        for at in 0..MOST_NAMED / 1000 + 10 {
+            relay.route(A, &of_03(2, &long(at), None));
+        }
+        let forgotten = relay.forgotten();
+        assert!(forgotten > 0);
+        relay.route(A, &of_03(13, &long(0), None));
+        relay.route(A, &of_03(2, &long(0), None));
+        assert_eq!(relay.forgotten(), forgotten);
+        relay.route(B, &of_03(2, "b", None));
+        assert_eq!(relay.forgotten(), forgotten, "another worker has room of its own");
+        assert!(relay.died(A).len() <= MOST_NAMED / 1000);
     }
 }

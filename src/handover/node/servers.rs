@@ -23,7 +23,15 @@ use super::spec::{self, Spec};
 use crate::lifecycle::pool::WorkerId;
 
 /// Most servers at a time, over all workers: a program has a few.
-const MOST_SERVERS: usize = 256;
+pub(super) const MOST_SERVERS: usize = 256;
+/// Most of them that one worker may have, so that there is room for the others'.
+pub(super) const MOST_SERVERS_OF_ONE: usize = 128;
+/// Longest address, in bytes: a path's (PATH_MAX).
+pub(super) const MOST_ADDRESS: usize = 4096;
+/// Most bytes of a server's data. TLS servers have some: their ticket keys, 48 bytes and their names.
+pub(super) const MOST_DATA: usize = 64 << 10;
+/// Most bytes of all servers' data.
+pub(super) const MOST_DATA_IN_ALL: usize = 1 << 20;
 
 /// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
 /// its lib/net.js).
@@ -60,6 +68,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Of what was asked for, with this error.
+    pub fn of(query: &Query<'_>, errno: i32, why: &'static str) -> Self {
+        Self { key: key(query), errno, why }
+    }
+
     /// What to tell the worker.
     pub fn answer(&self) -> Answer<'_> {
         Answer { key: &self.key, data: None, outcome: Outcome::Failed { errno: self.errno } }
@@ -121,7 +134,14 @@ impl Servers {
 
     /// A worker wants to listen.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>) -> Decision {
+        if query.address.as_deref().is_some_and(|address| address.len() > MOST_ADDRESS) {
+            // It is not repeated: Node does not look at the key of what has failed.
+            return refuse(String::new(), libc::ENAMETOOLONG, "an address has at most 4096 bytes");
+        }
         let key = key(query);
+        if let Err((errno, why)) = self.has_room_for_data(&key, query) {
+            return refuse(key, errno, why);
+        }
         if let Some((id, server)) = self.servers.iter_mut().find(|(_, server)| server.key == key) {
             return match server.join(worker, query) {
                 true => Decision::Join(*id),
@@ -142,7 +162,10 @@ impl Servers {
             return Decision::Join(ServerId::OWN);
         }
         match spec::read(query, &self.folder) {
-            Ok(_) if self.servers.len() >= MOST_SERVERS => refuse(key, libc::EMFILE, "too many servers"),
+            Ok(_) if self.servers.len() >= MOST_SERVERS => refuse(key, libc::EMFILE, "256 servers are open: too many"),
+            Ok(_) if self.of_worker(worker).count() >= MOST_SERVERS_OF_ONE => {
+                refuse(key, libc::EMFILE, "the worker has 128 servers: too many")
+            }
             Ok(spec) => Decision::Open(spec),
             Err((errno, why)) => refuse(key, errno, why),
         }
@@ -217,6 +240,19 @@ impl Servers {
     /// A server's socket was closed: whoever asks for it again gets a new one.
     pub fn forget(&mut self, server: ServerId) {
         self.servers.remove(&server);
+    }
+
+    /// Whether the data that comes with a query can be kept, if it would have to be.
+    fn has_room_for_data(&self, key: &str, query: &Query<'_>) -> Result<(), (i32, &'static str)> {
+        let Some(data) = query.data else { return Ok(()) };
+        let has_some = self.servers.values().any(|server| server.key == key && server.data.is_some());
+        let kept = || self.servers.values().filter_map(|server| server.data.as_ref()).map(Vec::len).sum::<usize>();
+        match data.bytes().len() {
+            _ if has_some => Ok(()),
+            len if len > MOST_DATA => Err((libc::EMSGSIZE, "a server's data has at most 64 KiB")),
+            len if kept() + len > MOST_DATA_IN_ALL => Err((libc::ENOBUFS, "all servers' data has at most 1 MiB")),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a query for something new is for haft's own listeners.

@@ -30,6 +30,9 @@ pub const MOST_QUEUED: usize = 32 << 20;
 /// Bytes of our own answers that may wait beyond that before the worker is given up: it asks and does not read.
 const MOST_UNREAD: usize = super::frame::MOST_FRAME + MOST_QUEUED + (1 << 20);
 
+/// Sockets of servers that a worker may have asked for and not acknowledged: it can have 128 servers.
+pub const MOST_SOCKETS: usize = 1024;
+
 /// What a worker said that cannot be: it is not to be trusted any further.
 #[derive(Debug, thiserror::Error)]
 pub enum Violation {
@@ -46,6 +49,12 @@ pub enum Violation {
         ack: u64,
         /// What is true.
         said: u64,
+    },
+    /// It gets sockets of servers and does not acknowledge them.
+    #[error("does not acknowledge the sockets that it asked for ({sockets} of them)")]
+    DoesNotAcknowledge {
+        /// How many.
+        sockets: usize,
     },
     /// It asks and asks and does not read the answers.
     #[error("does not read its messages ({queued} bytes wait)")]
@@ -189,8 +198,10 @@ impl Session {
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
         };
+        let sockets = self.unacknowledged.len().saturating_sub(self.in_flight);
         match self.outgoing.len() {
             queued if queued > MOST_UNREAD => Err(Violation::DoesNotRead { queued }),
+            _ if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
             _ => Ok(effect),
         }
     }

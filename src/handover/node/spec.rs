@@ -38,6 +38,16 @@ pub enum Spec {
     },
 }
 
+impl Spec {
+    /// The port; none of a Unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Stream { addr, .. } => addr.port(),
+            Self::Udp { addr, .. } => Some(addr.port()),
+        }
+    }
+}
+
 /// What a query asks for, or why it cannot be (as the kernel numbers errors, positive, and for people).
 pub(super) fn read(query: &Query<'_>, folder: &Path) -> Result<Spec, (i32, &'static str)> {
     if query.fd.is_some() {

@@ -1,31 +1,39 @@
 //! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere else.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::handover::node::PRELOAD;
-use crate::sys::folder;
-
-/// The script's name: what Node shows where it speaks of it.
-const NAME: &str = "haft-preload.cjs";
+use crate::sys::folder::{self, PrivateFolder};
 
 /// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
 /// script again for each thread (`worker_threads`) that the program starts.
 ///
-/// Nobody but this user and root can write there, or put something else in its place. Who knows the name may read it, so
-/// that workers may run as another user (`gosu`, `setpriv --reuid`): it holds no secret, and Node ends at once where it
-/// cannot read it. (Below `$XDG_RUNTIME_DIR`, which is its user's alone, it can be read by nobody else all the same.)
+/// Nobody but this user and root can write there, or put something else in its place: the whole way to it is checked. Who
+/// knows the name may read it, so that workers may run as another user (`gosu`, `setpriv --reuid`): it holds no secret,
+/// and Node ends at once where it cannot read it.
+///
+/// It cannot be a file without a name (a memfd at `/proc/self/fd/N`): Node asks for the real path of what it requires, and
+/// that one has none, whoever may open it.
 #[derive(Debug)]
 pub struct Preload {
     file: PathBuf,
     /// The file's device and inode: what has another is not ours.
     identity: (u64, u64),
-    /// The folder, locked: systemd-tmpfiles(8) takes nothing away in a folder that somebody else has a lock on, however
-    /// old it is.
-    lock: File,
+    /// Removed after the file.
+    _folder: PrivateFolder,
 }
+
+/// The script can be written nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the preload that Node programs need for --affinity session and behind a proxy cannot be written: {0}; set \
+     XDG_RUNTIME_DIR or TMPDIR to a folder that haft may write to and nobody but haft's user and root can change, or do \
+     without it (--no-preload: sessions get no tags then, and a proxy's address is taken for its clients')"
+)]
+pub struct PreloadError(String);
 
 impl Preload {
     /// Writes the script to a new folder in `$XDG_RUNTIME_DIR`, or where that is of no use in the folder for temporary
@@ -33,28 +41,29 @@ impl Preload {
     ///
     /// # Errors
     ///
-    /// When it can be written to neither, as the kernel said of the latter.
-    pub fn write() -> io::Result<Self> {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
-        match runtime.map(|folder| Self::write_below(&folder)) {
-            Some(Ok(preload)) => Ok(preload),
-            Some(Err(_)) | None => Self::write_below(&std::env::temp_dir()),
+    /// When it can be written to neither, with the reason for each.
+    pub fn write() -> Result<Self, PreloadError> {
+        let mut reasons = Vec::new();
+        for place in folder::places() {
+            match Self::write_below(&place) {
+                Ok(preload) => return Ok(preload),
+                Err(error) => reasons.push(format!("{}: {error}", place.display())),
+            }
         }
+        Err(PreloadError(reasons.join("; ")))
     }
 
     fn write_below(place: &Path) -> io::Result<Self> {
         // Node tells the script its own path without links, and the script must find itself in NODE_OPTIONS.
-        let place = place.canonicalize()?;
-        if place.to_str().is_none() {
+        if place.canonicalize()?.to_str().is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is no UTF-8"));
         }
-        let folder = folder::new_private(&place)?;
-        let lock = File::open(&folder).inspect_err(|_| _ = fs::remove_dir(&folder))?;
-        // From here on the folder is removed again, also after an error.
-        let mut preload = Self { file: folder.join(NAME), identity: (0, 0), lock };
-        // Where there are no locks nobody heeds them.
-        preload.lock.lock_shared().ok();
+        let folder = PrivateFolder::below(place)?;
+        // From here on the file is removed again, also after an error.
+        let mut preload = Self { file: folder.path().join(folder::PRELOAD), identity: (0, 0), _folder: folder };
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&preload.file)?;
+        // Whatever the umask is: workers may be another user's.
+        opened.set_permissions(Permissions::from_mode(0o444))?;
         opened.write_all(PRELOAD.as_bytes())?;
         let metadata = opened.metadata()?;
         preload.identity = (metadata.dev(), metadata.ino());
@@ -67,8 +76,8 @@ impl Preload {
     ///
     /// # Errors
     ///
-    /// As [`Preload::write`]. The next worker must then be started without it.
-    pub fn ensure(&mut self) -> io::Result<()> {
+    /// As [`Preload::write`]. The next worker cannot be started then.
+    pub fn ensure(&mut self) -> Result<(), PreloadError> {
         let is_there = fs::symlink_metadata(&self.file)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity && metadata.is_file());
         if !is_there {
@@ -97,11 +106,8 @@ impl Preload {
 
 impl Drop for Preload {
     fn drop(&mut self) {
-        // Nobody can be told, and what is left is a few kilobytes. Somebody else's files keep their folder.
+        // Nobody can be told, and what is left is a few kilobytes, which the next haft removes.
         fs::remove_file(&self.file).ok();
-        if let Some(folder) = self.file.parent() {
-            fs::remove_dir(folder).ok();
-        }
     }
 }
 
@@ -116,7 +122,8 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs::File;
+    use std::os::unix::fs::{chown, symlink};
     use std::process::Command;
 
     use super::*;
@@ -150,6 +157,22 @@ mod tests {
         fs::write(&file, "").expect("file");
         assert!(Preload::write_below(&file).is_err());
         assert_eq!(fs::read_dir(place.path()).expect("read").count(), 1);
+    }
+
+    /// A script there would run in root's workers.
+    #[test]
+    fn what_another_user_can_change_is_no_place() {
+        let place = tempfile::tempdir().expect("folder");
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+        let refused = Preload::write_below(place.path()).expect_err("all may write there").to_string();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+        if nix::unistd::geteuid().is_root() {
+            chown(place.path(), Some(65_533), None).expect("chown");
+            let refused = Preload::write_below(place.path()).expect_err("another user's").to_string();
+            assert!(refused.contains("belongs to user 65533"), "{refused}");
+        }
+        assert_eq!(fs::read_dir(place.path()).expect("read").count(), 0);
     }
 
     #[test]

@@ -6,13 +6,16 @@ use std::time::Instant;
 
 use super::{InFlight, LinkError, News, Obstacle};
 use crate::handover::haft::ChannelError;
-use crate::handover::node::{Delivery, Effect, Handle, MOST_FRAME, Piece, Query, Reader, ServerId, Session, Violation};
+use crate::handover::node::{
+    Delivery, Effect, Handle, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation,
+};
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
 use crate::master::connection::Connection;
 use crate::master::node::NodeDesk;
 use crate::route::Slot;
 use crate::sys::closing::{self, SharedFd, SharedFds};
+use crate::sys::rights::Sender;
 use crate::sys::scm::{self, Received, Sent};
 
 /// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
@@ -25,6 +28,8 @@ pub(super) struct NodeLink {
     slot: Slot,
     /// What the program has put into it goes with it.
     channel: SharedFd,
+    /// Who wrote what was read last, as the kernel says: a worker may have changed its user.
+    sender: Option<Sender>,
     reader: Reader,
     session: Session,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
@@ -64,10 +69,14 @@ pub(super) enum Life {
 
 impl NodeLink {
     pub(super) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
+        if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
+            tracing::warn!(worker = worker.0, %error, "it cannot be told who the worker is: it gets no Unix paths");
+        }
         Self {
             worker,
             slot,
             channel: channel.into(),
+            sender: None,
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
@@ -242,10 +251,11 @@ impl NodeLink {
                 break Ok(false);
             }
             reads += 1;
-            match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors.0) {
-                Ok(Received::Empty) => break Ok(true),
-                Ok(Received::Message { len: 0, .. }) => break Err(LinkError::Channel(ChannelError::Closed)),
-                Ok(Received::Message { len, .. }) => {
+            match scm::receive_from(self.channel.as_fd(), &mut buffer, &mut descriptors.0) {
+                Ok((Received::Empty, _)) => break Ok(true),
+                Ok((Received::Message { len: 0, .. }, _)) => break Err(LinkError::Channel(ChannelError::Closed)),
+                Ok((Received::Message { len, .. }, sender)) => {
+                    self.sender = sender;
                     // What a program sends as a descriptor is for nobody here.
                     if !descriptors.0.is_empty() {
                         self.sends_descriptors = true;
@@ -285,7 +295,7 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, slot, reader, session, unanswered, life, heard, sessions, .. } = self;
+        let Self { worker, slot, sender, reader, session, unanswered, life, heard, sessions, .. } = self;
         *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
@@ -313,7 +323,7 @@ impl NodeLink {
                     if matches!(life, Life::Online) {
                         *life = Life::Asked;
                     }
-                    unanswered.extend(ask(*worker, session, &query, desk));
+                    owe(unanswered, ask((*worker, *sender), session, &query, desk))?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -331,7 +341,7 @@ impl NodeLink {
                 Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
-                Effect::ServerReturned { server, query } => unanswered.push((server, query)),
+                Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
                 Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
                 Effect::Descriptor | Effect::Message => {
@@ -351,9 +361,23 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
     }
 }
 
+/// Adds what is to be answered later, of which there is an end.
+fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> Result<(), Violation> {
+    unanswered.extend(more);
+    match unanswered.len() {
+        sockets if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+        _ => Ok(()),
+    }
+}
+
 /// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping.
-fn ask(worker: WorkerId, session: &mut Session, query: &Query<'_>, desk: &mut NodeDesk) -> Option<(ServerId, u64)> {
-    match desk.ask(worker, query) {
+fn ask(
+    (worker, sender): (WorkerId, Option<Sender>),
+    session: &mut Session,
+    query: &Query<'_>,
+    desk: &mut NodeDesk,
+) -> Option<(ServerId, u64)> {
+    match desk.ask(worker, query, sender) {
         Ok(server) if session.is_pinging() => return Some((server, query.seq)),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {

@@ -1,6 +1,7 @@
 //! Tests over the whole of the dialect.
 
 mod advanced;
+mod bounds;
 mod conversation;
 mod golden;
 mod pairing;

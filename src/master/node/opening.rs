@@ -1,0 +1,51 @@
+//! Opening what a program wants to listen on: with the rights of its worker, which may be another user's than haft's.
+
+use std::io;
+
+use super::{NodeDesk, Opened};
+use crate::addr::ListenAddr;
+use crate::sys::listen::{Access, ListenError, Listener};
+use crate::sys::rights::{Rights, Sender};
+
+/// Ports below are for privileged users (ip(7)).
+const FIRST_FREE_PORT: u16 = 1024;
+/// Why a worker does not get one.
+pub(super) const RESERVED_PORT: &str = "it runs as another user than haft, and ports below 1024 are then haft's to give: name the port \
+    in --listen, or use one from 1024 on";
+
+impl NodeDesk {
+    pub(super) fn open(
+        &self,
+        addr: &ListenAddr,
+        backlog: u32,
+        access: Access,
+        sender: Option<Sender>,
+    ) -> Result<Opened, ListenError> {
+        if matches!(addr, ListenAddr::Unix(_)) {
+            // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
+            let refused = |source| ListenError::AnotherUser { addr: addr.clone(), source };
+            let sender = sender.ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+            let rights = Rights::of(&sender);
+            // In a chroot, its path would be another one.
+            if !rights.is_own() && !sender.shares_our_paths().map_err(refused)? {
+                return Err(refused(io::Error::other("it has another root folder, or other mounts")));
+            }
+            return Listener::bind_as(addr, backlog, access, &rights).map(Opened::Door);
+        }
+        match &self.opener {
+            None => Listener::bind(addr, backlog, access).map(Opened::Door),
+            Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
+        }
+    }
+
+    /// Whether haft may open this port for whoever asks: those that are for privileged users only if they are its own, or
+    /// haft was told to listen there.
+    pub(super) fn may_have(&self, port: Option<u16>, sender: Option<Sender>) -> bool {
+        match port {
+            Some(port @ 1..FIRST_FREE_PORT) => {
+                self.own_ports.contains(&port) || sender.is_some_and(|sender| Rights::of(&sender).is_own())
+            }
+            _ => true,
+        }
+    }
+}
