@@ -1,7 +1,7 @@
 //! The processes of the workers: starting them, signalling them, learning of their end.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -11,8 +11,9 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::output::{self, Output, SharedOutput, Target};
+use super::output::{self, Output, Relay, SharedOutput};
 use super::pool::WorkerId;
+use crate::log::{OutputQueue, STDERR, STDOUT};
 use crate::route::Slot;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
 
@@ -53,6 +54,7 @@ pub enum StartError {
 #[derive(Debug)]
 struct Member {
     pid: u32,
+    slot: Slot,
     output: SharedOutput,
 }
 
@@ -69,7 +71,7 @@ pub struct Crew {
     /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
     speaker: Option<WorkerId>,
     /// Outputs of starts that failed meanwhile: to be shown if the speaker's turns out to be another.
-    pending: Vec<(String, Vec<u8>)>,
+    pending: Vec<(String, Slot, Vec<u8>)>,
 }
 
 impl Crew {
@@ -107,7 +109,7 @@ impl Crew {
             self.speaker = Some(worker);
         }
         let relays = self.relays(&mut child, slot, &output);
-        self.members.insert(worker, Member { pid, output });
+        self.members.insert(worker, Member { pid, slot, output });
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
@@ -122,14 +124,14 @@ impl Crew {
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
         let prefix = self.prefix_output.then(|| format!("[w{slot}] "));
+        let relay = |to: &'static OutputQueue, output| Relay { slot, to, prefix: prefix.clone(), output };
         let mut relays = Vec::new();
         if let Some(pipe) = child.stderr.take() {
-            let relay = output::relay(pipe, Target::Stderr, prefix.clone(), output.clone());
-            relays.push(tokio::task::spawn_local(relay));
+            relays.push(tokio::task::spawn_local(relay(&STDERR, output.clone()).run(pipe)));
         }
         if let Some(pipe) = child.stdout.take() {
             // Standard output is never held back: it is a program's product, not its complaint.
-            relays.push(tokio::task::spawn_local(output::relay(pipe, Target::Stdout, prefix, Output::speaking())));
+            relays.push(tokio::task::spawn_local(relay(&STDOUT, Output::speaking()).run(pipe)));
         }
         relays
     }
@@ -154,18 +156,19 @@ impl Crew {
         if self.speaker.is_some() {
             return;
         }
-        for (alike, bytes) in std::mem::take(&mut self.pending) {
+        for (alike, slot, bytes) in std::mem::take(&mut self.pending) {
             if !self.shown.contains(&alike) {
                 self.remember(alike);
-                write_now(&bytes);
+                STDERR.push_output(slot, &bytes);
             }
         }
     }
 
     fn show(&self, worker: WorkerId) {
-        let held = self.members.get(&worker).and_then(|member| member.output.borrow_mut().release());
+        let Some(member) = self.members.get(&worker) else { return };
+        let held = member.output.borrow_mut().release();
         if let Some(bytes) = held.filter(|bytes| !bytes.is_empty()) {
-            write_now(&bytes);
+            STDERR.push_output(member.slot, &bytes);
         }
     }
 
@@ -178,7 +181,7 @@ impl Crew {
             let alike = output::likeness(&tail);
             if self.speaker.is_some_and(|speaker| speaker != worker) {
                 let held = member.output.borrow_mut().release().unwrap_or_default();
-                self.pending.push((alike, held));
+                self.pending.push((alike, member.slot, held));
             } else if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
             } else {
@@ -210,11 +213,6 @@ impl Crew {
         self.speaker = None;
         self.show_pending();
     }
-}
-
-/// Writes to standard error at once, as the log does: what is held back is short, and must be seen before the end.
-fn write_now(bytes: &[u8]) {
-    io::stderr().write_all(bytes).ok();
 }
 
 fn start_error(command: &[String], source: io::Error) -> StartError {

@@ -12,6 +12,7 @@ use crate::admin::{
 };
 use crate::config::DispatchBy;
 use crate::lifecycle::pool::SlotState;
+use crate::log::{self, STDERR, STDOUT};
 use crate::route::Slot;
 use crate::sys::descriptors;
 
@@ -73,6 +74,7 @@ impl Master {
         let (started, since) = self.about.started;
         let own = self.kernel.iter().flat_map(Kernel::addrs);
         let balance = self.service.dispatch.balances();
+        let log = log::missing();
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -120,6 +122,8 @@ impl Master {
             hang_kills: ledger.hang_kills,
             node_messages: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.messages),
             node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.dropped),
+            log_lines_dropped: log.dropped,
+            log_lines_suppressed: log.suppressed,
             control: ControlCounts::default(),
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
             draining: self.draining(),
@@ -187,6 +191,8 @@ impl Master {
             last_exit: history
                 .and_then(|history| history.last_exit.as_ref())
                 .map(|(description, unix_time)| ExitStatus { description: description.clone(), unix_time: *unix_time }),
+            output_lines_dropped: STDERR.dropped_of(slot) + STDOUT.dropped_of(slot),
+            output_pauses: STDERR.pauses_of(slot) + STDOUT.pauses_of(slot),
         }
     }
 }

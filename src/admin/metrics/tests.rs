@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 47] = [
+    let promised: [(&str, &str, &[&str]); 51] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -63,6 +63,10 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_workers_draining", "gauge", &["slot"]),
         ("haft_node_messages_total", "counter", &[]),
         ("haft_node_messages_dropped_total", "counter", &[]),
+        ("haft_log_lines_dropped_total", "counter", &[]),
+        ("haft_log_lines_suppressed_total", "counter", &[]),
+        ("haft_worker_output_lines_dropped_total", "counter", &["slot"]),
+        ("haft_worker_output_pauses_total", "counter", &["slot"]),
         ("haft_control_requests_total", "counter", &["action"]),
         ("haft_control_refused_total", "counter", &["reason"]),
         ("process_open_fds", "gauge", &[]),
@@ -81,7 +85,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
 #[test]
 fn the_numbers_are_the_snapshots() {
     let page = read(example::snapshot(), Format::Text);
-    let expected: [Expected; 40] = [
+    let expected: [Expected; 44] = [
         ("haft_connections_accepted_total", &[], 100.0),
         ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
         ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -117,6 +121,10 @@ fn the_numbers_are_the_snapshots() {
         ("haft_workers_draining", &[("slot", "0")], 3.0),
         ("haft_node_messages_total", &[], 18.0),
         ("haft_node_messages_dropped_total", &[], 19.0),
+        ("haft_log_lines_dropped_total", &[], 32.0),
+        ("haft_log_lines_suppressed_total", &[], 33.0),
+        ("haft_worker_output_lines_dropped_total", &[("slot", "0")], 34.0),
+        ("haft_worker_output_pauses_total", &[("slot", "0")], 35.0),
         ("haft_control_requests_total", &[("action", "reload")], 12.0),
         ("haft_control_refused_total", &[("reason", "no_token")], 13.0),
         ("process_open_fds", &[], 31.0),
