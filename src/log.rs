@@ -18,6 +18,7 @@ use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use self::escape::without_error_numbers;
 pub use self::queue::{OutputQueue, STDERR, STDOUT};
 pub use self::writing::Target;
 use crate::config::{Log, LogFormat};
@@ -55,7 +56,8 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
 /// Tells why this process ends. What is yet to be written is waited for, but not for long.
 pub fn last_words(text: impl fmt::Display) {
     notices::tell_all_suppressed();
-    STDERR.push(format!("{}\n", escape::one_line(text)).as_bytes());
+    let text = escape::without_error_numbers(&escape::one_line(text));
+    STDERR.push(format!("{text}\n").as_bytes());
     flush();
 }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::output::{self, Output, Relay, SharedOutput};
 use super::pool::WorkerId;
+use super::program::script;
 use crate::log::{OutputQueue, STDERR, STDOUT};
 use crate::route::Slot;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
@@ -41,6 +42,16 @@ pub enum StartError {
     /// The program may not be run.
     #[error("{0}: permission denied; is it an executable file (`chmod +x`)?")]
     NotPermitted(String),
+    /// A script is named instead of what runs it.
+    #[error(
+        "{program}: it cannot be run by itself; name what runs it: haft -- {command} (or make it executable, `chmod +x`)"
+    )]
+    Script {
+        /// What was named.
+        program: String,
+        /// What was meant, as it seems.
+        command: String,
+    },
     /// Fork or exec failed for another reason.
     #[error("{program}: cannot be started: {source}")]
     Other {
@@ -218,6 +229,11 @@ impl Crew {
 fn start_error(command: &[String], source: io::Error) -> StartError {
     let program = command.first().cloned().unwrap_or_default();
     match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            if let Some(command) = script::command_for(&program) =>
+        {
+            StartError::Script { program, command }
+        }
         io::ErrorKind::NotFound => StartError::NotFound(program),
         io::ErrorKind::PermissionDenied => StartError::NotPermitted(program),
         _ => StartError::Other { program, source },

@@ -70,6 +70,22 @@ pub(super) fn one_line(text: impl fmt::Display) -> String {
     line
 }
 
+/// A text for people, without the numbers that Rust puts behind what the system said: ` (os error 2)`.
+pub fn without_error_numbers(text: &str) -> String {
+    const MARK: &str = " (os error ";
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(MARK) {
+        let number = &rest[at + MARK.len()..];
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        let is_mark = digits > 0 && number[digits..].starts_with(')');
+        let end = at + MARK.len() + if is_mark { digits + 1 } else { 0 };
+        plain.push_str(&rest[..if is_mark { at } else { end }]);
+        rest = &rest[end..];
+    }
+    plain + rest
+}
+
 /// How the fields of an event are written as text.
 pub(super) fn text_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(|to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
@@ -135,6 +151,18 @@ fn shortened(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_said_is_told_without_its_number() {
+        let error = std::fs::read("/no/such").expect_err("no such file");
+        assert_eq!(
+            without_error_numbers(&format!("a: {error}; b: {error}")),
+            "a: No such file or directory; b: No such file or directory"
+        );
+        for text in ["", " (os error ", "x (os error )", "x (os error 2", "ü (os error é)"] {
+            assert_eq!(without_error_numbers(text), text);
+        }
+    }
 
     #[test]
     fn foreign_text_stays_within_its_line() {

@@ -274,3 +274,76 @@ fn lines_in(bytes: &[u8]) -> u64 {
     let ends = memchr::memchr_iter(b'\n', bytes).count() as u64;
     ends + u64::from(bytes.last().is_some_and(|last| *last != b'\n'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    const SLOT: Slot = Slot(3);
+
+    /// A queue before a pipe, which takes about 64 KiB until it is read.
+    fn queue() -> (&'static OutputQueue, File) {
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        let queue: &'static OutputQueue = Box::leak(Box::new(OutputQueue::new(Target::Stdout)));
+        queue.lock().running = queue.start(write);
+        (queue, read.into())
+    }
+
+    #[test]
+    fn a_source_that_floods_has_its_own_room_only_and_what_is_dropped_is_counted() {
+        let (queue, mut reader) = queue();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        (0..1000).for_each(|_| queue.push_output(SLOT, &line));
+        queue.push_output(Slot(4), b"another worker's\n");
+        queue.push(b"haft's\n");
+        let dropped = queue.dropped_of(SLOT);
+        assert!((700..950).contains(&dropped), "{dropped}");
+        assert_eq!((queue.dropped_of(Slot(4)), queue.dropped()), (0, 0));
+        let mut text = String::new();
+        while !text.ends_with("haft's\n") {
+            let mut buffer = [0; 4096];
+            let len = reader.read(&mut buffer).expect("read");
+            text.push_str(std::str::from_utf8(&buffer[..len]).expect("text"));
+        }
+        assert!(text.contains("another worker's\n"));
+        assert_eq!(text.matches("x\n").count() as u64 + dropped, 1000);
+        queue.flush();
+        assert_eq!(queue.lock().queued.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_worker_waits_for_a_reader_that_is_slow_and_not_for_one_that_has_stalled() {
+        let (queue, mut reader) = queue();
+        let piece = b"a line\n".repeat(1000);
+        let slow = std::thread::spawn(move || {
+            let mut buffer = vec![0; 70_000];
+            reader.read_exact(&mut buffer).expect("read");
+            // Slow, and alive.
+            while !buffer.ends_with(b"last\n") {
+                let mut part = [0; 4096];
+                let len = reader.read(&mut part).expect("read");
+                buffer.extend_from_slice(&part[..len]);
+                std::thread::yield_now();
+            }
+            (buffer, reader)
+        });
+        for _ in 0..100 {
+            queue.pass(SLOT, &piece).await;
+        }
+        queue.pass(SLOT, b"last\n").await;
+        let (read, _reader) = slow.join().expect("the reader");
+        assert_eq!((read.len(), queue.dropped_of(SLOT)), (100 * piece.len() + 5, 0));
+        // Nobody reads from here on.
+        while queue.dropped_of(SLOT) < 10_000 {
+            queue.pass(SLOT, &piece).await;
+        }
+        queue.flush();
+    }
+
+    #[test]
+    fn lines_are_counted_whole_or_not() {
+        assert_eq!([b"".as_slice(), b"a", b"a\n", b"a\nb"].map(lines_in), [0, 1, 1, 2]);
+    }
+}

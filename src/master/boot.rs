@@ -50,7 +50,12 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
 fn code(error: &MasterError) -> u8 {
     match error {
         MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) | MasterError::Kernel(_) => 2,
-        MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
+        MasterError::Listen(_)
+        | MasterError::Admin(_)
+        | MasterError::ProgramListen(_)
+        | MasterError::Start(_)
+        | MasterError::GaveUp { .. }
+        | MasterError::System { .. } => 1,
     }
 }
 

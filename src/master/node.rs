@@ -91,6 +91,8 @@ pub struct NodeDesk {
     named: NamedSessions,
     own: Option<String>,
     own_told: bool,
+    /// Why the last that a worker wanted to listen on could not be had.
+    listen_failures: BTreeMap<WorkerId, ListenError>,
     /// Messages of programs that were for nobody here.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
@@ -131,6 +133,7 @@ impl NodeDesk {
             named: NamedSessions::default(),
             own: own.first().map(|_| own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             own_told: false,
+            listen_failures: BTreeMap::new(),
             messages: 0,
             dropped: 0,
             plan,
@@ -229,6 +232,11 @@ impl NodeDesk {
         self.groups.clear();
     }
 
+    /// A worker has ended: why the last that it wanted to listen on could not be had, if so.
+    pub fn take_listen_failure(&mut self, worker: WorkerId) -> Option<ListenError> {
+        self.listen_failures.remove(&worker)
+    }
+
     /// What to tell a worker that has joined a server.
     pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
         self.servers.answer(server)
@@ -236,6 +244,7 @@ impl NodeDesk {
 
     /// A program wants to listen: the server that it gets, opened if nobody had it.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>) -> Result<ServerId, Refusal> {
+        self.listen_failures.remove(&worker);
         match self.servers.ask(worker, query) {
             Decision::Join(server) => {
                 self.tell_of_own(server, query);
@@ -246,13 +255,22 @@ impl NodeDesk {
                 let access = Access::for_all(readable_all, writable_all);
                 let opened = self.open(&addr, backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog), access);
                 let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
-                    tracing::error!("the program wants to listen, but {error}");
+                    tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
                     error.errno()
                 });
                 // Node tells the address of a Unix server from the path that the program gave.
                 let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
-                let server = self.servers.opened(worker, query, told)?;
-                if let Ok(opened) = opened {
+                let server = self.servers.opened(worker, query, told);
+                let opened = match opened {
+                    Ok(opened) => Some(opened),
+                    Err(error) => {
+                        self.listen_failures.insert(worker, error);
+                        None
+                    }
+                };
+                // Before `?`: what the program is told, haft must know.
+                let server = server?;
+                if let Some(opened) = opened {
                     if let Opened::Group(_, group) = &opened {
                         self.groups.insert(server, Rc::clone(group));
                     }

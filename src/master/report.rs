@@ -61,8 +61,12 @@ impl Master {
             DispatchBy::Handover => "",
             DispatchBy::Kernel => " (of those who waited in vain; the workers accept by themselves)",
         };
+        let cut_off = match self.supervisor.cut_off {
+            0 => String::new(),
+            cut_off => format!(", cut off when workers ended {cut_off}"),
+        };
         format!(
-            "accepted {}, delivered {}, refused {}{in_place_of_whom}",
+            "accepted {}, delivered {}, refused {}{in_place_of_whom}{cut_off}",
             ledger.accepted(),
             ledger.delivered().iter().sum::<u64>(),
             ledger.refused().map(|(_, count)| count).sum::<u64>()

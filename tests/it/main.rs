@@ -27,6 +27,7 @@ mod lingering;
 mod listen_fds;
 mod listening;
 mod mix;
+mod output;
 mod pressure;
 mod reload;
 mod reread;
