@@ -340,7 +340,10 @@ mod tests {
         let first = bind("127.0.0.1:0").expect("bind");
         let again = first.addr().to_string();
         let message = bind(&again).expect_err("in use").to_string();
-        assert!(message.contains(&again) && message.contains("in use") && message.contains("choose another"), "{message}");
+        assert!(
+            message.contains(&again) && message.contains("in use") && message.contains("choose another"),
+            "{message}"
+        );
         let message = bind("192.0.2.1:0").expect_err("not ours").to_string();
         assert!(message.contains("192.0.2.1") && message.contains("no such address"), "{message}");
     }
