@@ -69,6 +69,19 @@ impl fmt::Display for ListenAddr {
     }
 }
 
+impl ListenAddr {
+    /// What a browser on this host would be given, if it is TCP; otherwise as it is written.
+    pub fn url(&self) -> String {
+        match self {
+            Self::DualStack(port) => format!("http://localhost:{port} (every interface)"),
+            Self::Ip(addr) if !addr.ip().is_unspecified() => format!("http://{addr}"),
+            Self::Ip(SocketAddr::V4(addr)) => format!("http://127.0.0.1:{} (every IPv4 interface)", addr.port()),
+            Self::Ip(SocketAddr::V6(addr)) => format!("http://[::1]:{} (every IPv6 interface)", addr.port()),
+            Self::Unix(_) => self.to_string(),
+        }
+    }
+}
+
 impl Serialize for ListenAddr {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -167,6 +180,20 @@ impl ListenAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_is_told_as_what_one_can_click() {
+        for (addr, url) in [
+            ("3000", "http://localhost:3000 (every interface)"),
+            ("127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("[::1]:80", "http://[::1]:80"),
+            ("0.0.0.0:80", "http://127.0.0.1:80 (every IPv4 interface)"),
+            ("[::]:80", "http://[::1]:80 (every IPv6 interface)"),
+            ("unix:/run/haft.sock", "unix:/run/haft.sock"),
+        ] {
+            assert_eq!(addr.parse::<ListenAddr>().expect(addr).url(), url);
+        }
+    }
 
     #[test]
     fn every_documented_form_parses_and_prints_back() {

@@ -41,6 +41,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::config::{Affinity, Config, DialectChoice, Log, Prefix, Program};
+use crate::log::without_error_numbers;
 pub use file::YamlError;
 
 use error::{FlagsError, Owner};
@@ -309,7 +310,7 @@ impl Flags {
 
 impl Exit {
     fn wrong(error: impl fmt::Display) -> Self {
-        let message = format!("{error}\n");
+        let message = format!("{}\n", without_error_numbers(&error.to_string()));
         Self(Message::Clap(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(&command())))
     }
 

@@ -5,7 +5,7 @@
 #     bash tests/run.sh clippy e2e/page  only the steps whose names begin so (their preparation is up to you)
 #
 # Needs Rust, Node 20 with npm, and, for what is missing beyond that, apt and root. Every step goes on after the failure
-# of another unless it needs its result. The last line is "N passed, N failed"; the exit code is 0 only if something ran
+# of another unless it needs its result; one that takes long says every half minute what it is at. The last line is "N passed, N failed"; the exit code is 0 only if something ran
 # and nothing failed.
 
 set -u -o pipefail
@@ -15,7 +15,8 @@ exec </dev/null
 readonly CARGO_DENY_VERSION=0.20.2
 readonly TOOLS="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/haft-tests"
 readonly WANTED=("$@")
-readonly SHOWN=250 # lines of output that a failed step shows
+readonly SHOWN=250    # lines of output that a failed step shows
+readonly HEARTBEAT=30 # seconds after which a step that still runs says what it is at
 
 export PATH="$PATH:$TOOLS/bin"
 export CARGO_TERM_COLOR=never NO_COLOR=1
@@ -48,6 +49,16 @@ count_node() {
         $2 == "skipped" || $2 == "todo" { s += $3 } END { print p + 0, f + 0, s + 0 }' <(grep -E '^ℹ [a-z]+ [0-9]+$' "$log"))
 }
 
+watch_step() { # BEGAN: waits for the step's end, and says now and then what it is at
+    local next=$(($1 + HEARTBEAT))
+    while kill -0 "$running" 2>/dev/null; do
+        sleep 0.2
+        ((SECONDS >= next)) || continue
+        next=$((next + HEARTBEAT))
+        printf '\n   %4s s  %s' "$((SECONDS - $1))" "$(grep -v '^\s*$' "$log" | tail -n 1 | tr -d '[:cntrl:]' | cut -c 1-100)"
+    done
+}
+
 step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     local kind=$1 name=$2 minutes=$3 began=$SECONDS code p f s
     shift 3
@@ -55,9 +66,12 @@ step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     printf '== %-24s ' "$name"
     timeout --kill-after=20 "$((minutes * 60))" "$@" >"$log" 2>&1 &
     running=$!
+    watch_step "$began"
     wait "$running"
     code=$?
     running=
+    # Behind lines of progress the result has a line of its own.
+    ((SECONDS - began < HEARTBEAT)) || printf '\n== %-24s ' "$name"
     "count_$kind"
     # What failed without saying which test did (it did not compile, hung, crashed) is one failure all the same; so is a
     # test program that ran no test. A plain check is one test.

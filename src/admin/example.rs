@@ -58,6 +58,8 @@ pub(super) fn snapshot() -> Snapshot {
         node_messages_dropped: 19,
         node_listens_refused: 20,
         node_names_forgotten: 21,
+        log_lines_dropped: 32,
+        log_lines_suppressed: 33,
         control: ControlCounts {
             requests: vec![("reload", 12), ("scale", 0)],
             refused: vec![("no_token", 13), ("foreign_uid", 0)],
@@ -89,6 +91,8 @@ fn ready_slot() -> SlotStatus {
         respawned: 0,
         deaths_by_reason: Vec::new(),
         last_exit: None,
+        output_lines_dropped: 34,
+        output_pauses: 35,
     }
 }
 
@@ -112,6 +116,8 @@ fn gone_slot() -> SlotStatus {
         respawned: 3,
         deaths_by_reason: vec![("signal SIGKILL".to_owned(), 2), ("a \"quoted\"\nline\\".to_owned(), 1)],
         last_exit: Some(ExitStatus { description: "signal SIGKILL".to_owned(), unix_time: 1_700_003_000 }),
+        output_lines_dropped: 0,
+        output_pauses: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The numbers come from the snapshot at each scrape; nothing is registered or counted here.
 
 mod kernel;
+mod output;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -51,6 +52,7 @@ impl Collector for Scrape {
         supervision(&mut families, &self.snapshot)?;
         node(&mut families, &self.snapshot)?;
         control(&mut families, &self.snapshot.control)?;
+        output::lines(&mut families, &self.snapshot)?;
         process(&mut families, &self.snapshot)
     }
 }

@@ -85,6 +85,10 @@ pub struct Snapshot {
     pub node_listens_refused: u64,
     /// How often a name that a Node worker told was not remembered, because it has too many.
     pub node_names_forgotten: u64,
+    /// Lines of haft's own log that were dropped, because standard error was not read or could not be written.
+    pub log_lines_dropped: u64,
+    /// Lines of haft's own log that were suppressed, because there were too many of one kind.
+    pub log_lines_suppressed: u64,
     /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master says.
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.
@@ -244,6 +248,10 @@ pub struct SlotStatus {
     pub deaths_by_reason: Vec<(String, u64)>,
     /// How the last worker of this slot that ended did so.
     pub last_exit: Option<ExitStatus>,
+    /// Lines that its workers wrote and that were dropped, because haft's output was not read.
+    pub output_lines_dropped: u64,
+    /// How often the output of its workers was left alone for a moment, because they wrote too much.
+    pub output_pauses: u64,
 }
 
 /// Where a slot's worker is in its life.

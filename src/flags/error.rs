@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::addr::ListenAddr;
 use crate::admin::TokenFileError;
 use crate::config::{DialectChoice, DispatchBy};
+use crate::lifecycle::program::script;
 use crate::sys::trust::Untrusted;
 
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,7 @@ pub(super) enum FlagsError {
     #[error("{name} begins with an empty word: name a program")]
     EmptyCommand { name: String },
 
-    #[error("--config {}: {source}", path.display())]
+    #[error("--config {}: {source}; check its name and whether this user may read it", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
 
     #[error("--config: {0}")]
@@ -113,7 +114,8 @@ impl From<clap::Error> for FlagsError {
             Some(ContextValue::String(word))
                 if error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') =>
             {
-                let tip = format!("a program to run comes after '--': haft -- {word}");
+                let command = script::command_for(word).unwrap_or_else(|| word.clone());
+                let tip = format!("a program to run comes after '--': haft -- {command}");
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             _ => {}

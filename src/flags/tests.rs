@@ -199,6 +199,10 @@ fn a_command_is_a_list_or_a_text_and_what_is_typed_beats_it() {
     let file = folder.yaml("\ncommand: ['']");
     assert!(refused(&["-c", &file]).contains("haft.yaml:2: command begins with an empty word"));
     assert!(refused(&["node", "server.js"]).contains("a program to run comes after '--': haft -- node"));
+    assert!(refused(&["server.js"]).contains("a program to run comes after '--': haft -- node server.js"));
+    assert!(
+        refused(&["-w", "2", "app.py", "-v"]).contains("a program to run comes after '--': haft -- python3 app.py")
+    );
 }
 
 #[test]

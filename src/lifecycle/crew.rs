@@ -1,7 +1,7 @@
 //! The processes of the workers: starting them, signalling them, learning of their end.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -11,9 +11,11 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::output::{self, Output, SharedOutput, Target};
+use super::output::{self, Output, Relay, SharedOutput};
 use super::pool::WorkerId;
+use super::program::script;
 use super::remains::Remains;
+use crate::log::{OutputQueue, STDERR, STDOUT};
 use crate::route::Slot;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
 
@@ -41,6 +43,16 @@ pub enum StartError {
     /// The program may not be run.
     #[error("{0}: permission denied; is it an executable file (`chmod +x`)?")]
     NotPermitted(String),
+    /// A script is named instead of what runs it.
+    #[error(
+        "{program}: it cannot be run by itself; name what runs it: haft -- {command} (or make it executable, `chmod +x`)"
+    )]
+    Script {
+        /// What was named.
+        program: String,
+        /// What was meant, as it seems.
+        command: String,
+    },
     /// Fork or exec failed for another reason.
     #[error("{program}: cannot be started: {source}")]
     Other {
@@ -54,6 +66,7 @@ pub enum StartError {
 #[derive(Debug)]
 struct Member {
     pid: u32,
+    slot: Slot,
     output: SharedOutput,
     /// It was told to end, with all that it had started.
     told: bool,
@@ -75,7 +88,7 @@ pub struct Crew {
     speaker: Option<WorkerId>,
     /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's turns
     /// out to be another.
-    pending: Vec<(String, Vec<u8>)>,
+    pending: Vec<(String, Slot, Vec<u8>)>,
     /// What dead ones have left behind.
     pub remains: Remains,
 }
@@ -119,7 +132,7 @@ impl Crew {
             self.speaker = Some(worker);
         }
         let relays = self.relays(&mut child, slot, &output);
-        self.members.insert(worker, Member { pid, output, told: false });
+        self.members.insert(worker, Member { pid, slot, output, told: false });
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
@@ -134,14 +147,14 @@ impl Crew {
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
         let prefix = self.prefix_output.then(|| format!("[w{slot}] "));
+        let relay = |to: &'static OutputQueue, output| Relay { slot, to, prefix: prefix.clone(), output };
         let mut relays = Vec::new();
         if let Some(pipe) = child.stderr.take() {
-            let relay = output::relay(pipe, Target::Stderr, prefix.clone(), output.clone());
-            relays.push(tokio::task::spawn_local(relay));
+            relays.push(tokio::task::spawn_local(relay(&STDERR, output.clone()).run(pipe)));
         }
         if let Some(pipe) = child.stdout.take() {
             // Standard output is never held back: it is a program's product, not its complaint.
-            relays.push(tokio::task::spawn_local(output::relay(pipe, Target::Stdout, prefix, Output::speaking())));
+            relays.push(tokio::task::spawn_local(relay(&STDOUT, Output::speaking()).run(pipe)));
         }
         relays
     }
@@ -166,18 +179,19 @@ impl Crew {
         if self.speaker.is_some() {
             return;
         }
-        for (alike, bytes) in std::mem::take(&mut self.pending) {
+        for (alike, slot, bytes) in std::mem::take(&mut self.pending) {
             if !self.shown.contains(&alike) {
                 self.remember(alike);
-                write_now(&bytes);
+                STDERR.push_output(slot, &bytes);
             }
         }
     }
 
     fn show(&self, worker: WorkerId) {
-        let held = self.members.get(&worker).and_then(|member| member.output.borrow_mut().release());
+        let Some(member) = self.members.get(&worker) else { return };
+        let held = member.output.borrow_mut().release();
         if let Some(bytes) = held.filter(|bytes| !bytes.is_empty()) {
-            write_now(&bytes);
+            STDERR.push_output(member.slot, &bytes);
         }
     }
 
@@ -190,11 +204,11 @@ impl Crew {
             let alike = output::likeness(&tail);
             if self.speaker.is_some_and(|speaker| speaker != worker) {
                 let held = member.output.borrow_mut().release().unwrap_or_default();
-                let is_new = self.pending.iter().all(|(known, _)| *known != alike);
+                let is_new = self.pending.iter().all(|(known, ..)| *known != alike);
                 if is_new && self.pending.len() == MOST_SHOWN {
                     tracing::warn!(worker = worker.0, "what it wrote is not shown: {MOST_SHOWN} others wait to be");
                 } else if is_new {
-                    self.pending.push((alike, held));
+                    self.pending.push((alike, member.slot, held));
                 }
             } else if self.shown.contains(&alike) {
                 member.output.borrow_mut().release();
@@ -242,14 +256,14 @@ impl Crew {
     }
 }
 
-/// Writes to standard error at once, as the log does: what is held back is short, and must be seen before the end.
-fn write_now(bytes: &[u8]) {
-    io::stderr().write_all(bytes).ok();
-}
-
 fn start_error(command: &[String], source: io::Error) -> StartError {
     let program = command.first().cloned().unwrap_or_default();
     match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            if let Some(command) = script::command_for(&program) =>
+        {
+            StartError::Script { program, command }
+        }
         io::ErrorKind::NotFound => StartError::NotFound(program),
         io::ErrorKind::PermissionDenied => StartError::NotPermitted(program),
         _ => StartError::Other { program, source },
@@ -285,7 +299,7 @@ mod tests {
         let mut fail = |number: usize, text: String| {
             let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
             output.borrow_mut().write(text.as_bytes());
-            crew.members.insert(worker, Member { pid: 0, output, told: false });
+            crew.members.insert(worker, Member { pid: 0, slot: Slot(0), output, told: false });
             crew.ended(worker, false);
             crew.pending.len()
         };

@@ -7,22 +7,26 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::log::OutputQueue;
+use crate::route::Slot;
 
 /// Most that is held back of one worker. Past it the rest is passed on.
 const MOST_HELD: usize = 64 * 1024;
+/// How fast the output of one worker is read, and how much may come at once. A worker that writes more waits.
+const BYTES_PER_SECOND: u32 = 8 << 20;
+const BURST: u32 = 1 << 20;
+/// A worker that writes too much is spoken of once in so long.
+const REMINDER: Duration = Duration::from_secs(60);
+/// How long the rest of a line is waited for.
+const REST_OF_LINE: Duration = Duration::from_millis(50);
+/// Bytes that are kept of a line that is to be told.
+const TAIL_LINE: usize = 1024;
 /// Lines that are kept to be told when the worker is given up.
 const TAIL_LINES: usize = 12;
-
-/// Which of haft's own outputs a worker's output goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
 
 /// The output of one worker's life.
 #[derive(Debug, Default)]
@@ -74,21 +78,35 @@ impl Output {
         }
     }
 
+    /// Keeps the last lines, the same ones in however many pieces they come. It costs the same however many there are.
     fn note(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte == b'\n' || self.partial.len() >= 1024 {
-                let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).trim_end().to_owned();
-                if !line.is_empty() {
-                    self.tail.push_back(line);
-                    if self.tail.len() > TAIL_LINES {
-                        self.tail.pop_front();
-                    }
-                }
-            }
-            if *byte != b'\n' {
-                self.partial.push(*byte);
+        let Some(end) = memchr::memchr(b'\n', bytes) else { return self.note_part(bytes) };
+        self.note_part(&bytes[..end]);
+        self.note_end();
+        let rest = &bytes[end + 1..];
+        let Some(end) = memchr::memrchr(b'\n', rest) else { return self.note_part(rest) };
+        let lines = rest[..end].rsplit(|byte| *byte == b'\n').filter(|line| !line.trim_ascii_end().is_empty());
+        let last: Vec<&[u8]> = lines.take(TAIL_LINES).collect();
+        for line in last.into_iter().rev() {
+            self.note_part(line);
+            self.note_end();
+        }
+        self.note_part(&rest[end + 1..]);
+    }
+
+    fn note_end(&mut self) {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).trim_end().to_owned();
+        if !line.is_empty() {
+            self.tail.push_back(line);
+            if self.tail.len() > TAIL_LINES {
+                self.tail.pop_front();
             }
         }
+    }
+
+    fn note_part(&mut self, bytes: &[u8]) {
+        let room = TAIL_LINE.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 
@@ -104,63 +122,138 @@ pub fn likeness(text: &str) -> String {
     alike
 }
 
-/// Passes a pipe on until its end. With a prefix, whole lines, each behind it.
-pub async fn relay(mut pipe: impl AsyncRead + Unpin, target: Target, prefix: Option<String>, output: SharedOutput) {
-    let mut buffer = vec![0; 8 * 1024];
-    let mut line = Vec::new();
-    loop {
-        let len = match pipe.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(len) => len,
-        };
-        let chunk = match &prefix {
-            None => buffer[..len].to_vec(),
-            Some(prefix) => prefixed(prefix, &buffer[..len], &mut line),
-        };
-        let passed = output.borrow_mut().write(&chunk).map(std::borrow::Cow::into_owned);
-        if let Some(bytes) = passed {
-            pass_on(target, &bytes).await;
+/// How a worker's output is passed on.
+#[derive(Debug)]
+pub struct Relay {
+    /// Whose it is.
+    pub slot: Slot,
+    /// Where it goes.
+    pub to: &'static OutputQueue,
+    /// What is put before each line.
+    pub prefix: Option<String>,
+    /// What is kept of it.
+    pub output: SharedOutput,
+}
+
+impl Relay {
+    /// Passes a pipe on until its end, in whole lines as far as they come.
+    pub async fn run(self, mut pipe: impl AsyncRead + Unpin) {
+        let mut buffer = vec![0; 8 * 1024];
+        let mut line = Vec::new();
+        let mut pace = Pace::new(Instant::now());
+        loop {
+            let read = match line.is_empty() || self.prefix.is_some() {
+                true => pipe.read(&mut buffer).await,
+                // A prompt or a row of dots is to be seen before the line has its end.
+                false => match tokio::time::timeout(REST_OF_LINE, pipe.read(&mut buffer)).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        self.pass(std::mem::take(&mut line)).await;
+                        continue;
+                    }
+                },
+            };
+            let (Ok(len @ 1..), prefix) = (read, self.prefix.as_deref()) else { break };
+            let lines = whole_lines(prefix, &buffer[..len], &mut line);
+            self.pass(lines).await;
+            self.slow_down(&mut pace, len).await;
+        }
+        if !line.is_empty() {
+            let last = match &self.prefix {
+                None => line,
+                Some(prefix) => whole_lines(Some(prefix), b"\n", &mut line),
+            };
+            self.pass(last).await;
         }
     }
-    if let (Some(prefix), false) = (&prefix, line.is_empty()) {
-        let last = prefixed(prefix, b"\n", &mut line);
-        let passed = output.borrow_mut().write(&last).map(std::borrow::Cow::into_owned);
-        if let Some(bytes) = passed {
-            pass_on(target, &bytes).await;
+
+    async fn pass(&self, bytes: Vec<u8>) {
+        let passed = self.output.borrow_mut().write(&bytes).map(std::borrow::Cow::into_owned);
+        if let Some(bytes) = passed.filter(|bytes| !bytes.is_empty()) {
+            self.to.pass(self.slot, &bytes).await;
         }
+    }
+
+    /// Leaves the pipe alone for as long as the worker has written too much.
+    async fn slow_down(&self, pace: &mut Pace, len: usize) {
+        let pause = pace.read(len, Instant::now());
+        if pause.is_zero() {
+            return;
+        }
+        self.to.note_pause(self.slot);
+        if pace.is_worth_a_line(Instant::now()) {
+            tracing::warn!(
+                slot = %self.slot,
+                "the worker writes more than {} MiB a second to {}: it is read no faster, and the worker waits; have it \
+                 write less, or to a file of its own",
+                BYTES_PER_SECOND >> 20,
+                self.to.name()
+            );
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// How fast an output is read.
+#[derive(Debug)]
+struct Pace {
+    left: i64,
+    filled: Instant,
+    told: Option<Instant>,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { left: BURST.into(), filled: now, told: None }
+    }
+
+    /// Notes what was read. Yields how long to wait until the next reading.
+    fn read(&mut self, len: usize, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.filled).as_micros();
+        let more = since.saturating_mul(BYTES_PER_SECOND.into()) / 1_000_000;
+        if more > 0 {
+            (self.left, self.filled) =
+                ((self.left + i64::try_from(more).unwrap_or(BURST.into())).min(BURST.into()), now);
+        }
+        self.left -= i64::try_from(len).unwrap_or(i64::MAX);
+        if self.left >= 0 {
+            return Duration::ZERO;
+        }
+        // Longer than needed: one pause for many reads.
+        Duration::from_millis(20) + Duration::from_secs(1) * self.left.unsigned_abs() as u32 / BYTES_PER_SECOND
+    }
+
+    fn is_worth_a_line(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= REMINDER);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
     }
 }
 
 /// The whole lines of `line` and `bytes`, each behind the prefix; the rest stays in `line`, bounded.
-fn prefixed(prefix: &str, bytes: &[u8], line: &mut Vec<u8>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + prefix.len());
-    for byte in bytes {
-        line.push(*byte);
-        if *byte == b'\n' || line.len() >= MOST_HELD {
-            out.extend_from_slice(prefix.as_bytes());
+fn whole_lines(prefix: Option<&str>, bytes: &[u8], line: &mut Vec<u8>) -> Vec<u8> {
+    let prefix = prefix.map(str::as_bytes);
+    let mut out = Vec::with_capacity(line.len() + bytes.len());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let end = match prefix {
+            Some(_) => memchr::memchr(b'\n', rest),
+            None => memchr::memrchr(b'\n', rest),
+        };
+        let (part, has_end) = end.map_or((rest, false), |end| (&rest[..=end], true));
+        rest = &rest[part.len()..];
+        line.extend_from_slice(part);
+        if has_end || line.len() >= MOST_HELD {
+            out.extend_from_slice(prefix.unwrap_or_default());
             out.append(line);
-            if *byte != b'\n' {
+            if prefix.is_some() && !has_end {
                 out.push(b'\n');
             }
         }
     }
     out
-}
-
-/// Writes to haft's own output without blocking the master. Where nobody reads it, the text is lost, and haft lives on.
-pub async fn pass_on(target: Target, bytes: &[u8]) {
-    match target {
-        Target::Stdout => {
-            let mut out = tokio::io::stdout();
-            out.write_all(bytes).await.ok();
-            out.flush().await.ok();
-        }
-        Target::Stderr => {
-            let mut out = tokio::io::stderr();
-            out.write_all(bytes).await.ok();
-            out.flush().await.ok();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -196,8 +289,52 @@ mod tests {
 
     #[test]
     fn a_prefix_stands_before_each_whole_line() {
+        let (mut line, prefix) = (Vec::new(), Some("[w0] "));
+        assert_eq!(whole_lines(prefix, b"one\ntw", &mut line), b"[w0] one\n");
+        assert_eq!(whole_lines(prefix, b"o\n\nthree", &mut line), b"[w0] two\n[w0] \n");
+        let long = whole_lines(prefix, &b"x".repeat(MOST_HELD), &mut line);
+        assert!(long.starts_with(b"[w0] threexxx") && long.ends_with(b"x\n") && line.is_empty());
+    }
+
+    #[test]
+    fn lines_are_passed_on_whole_and_as_they_are() {
         let mut line = Vec::new();
-        assert_eq!(prefixed("[w0] ", b"one\ntw", &mut line), b"[w0] one\n");
-        assert_eq!(prefixed("[w0] ", b"o\n", &mut line), b"[w0] two\n");
+        assert_eq!(whole_lines(None, b"one\ntwo\nthr", &mut line), b"one\ntwo\n");
+        assert_eq!(whole_lines(None, b"ee", &mut line), b"");
+        assert_eq!(whole_lines(None, b"\n", &mut line), b"three\n");
+        let long = b"x".repeat(MOST_HELD);
+        assert_eq!(whole_lines(None, &long, &mut line), long);
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_however_they_come() {
+        let text: String = (0..100).map(|n| format!("line {n}\n\n")).collect();
+        for size in [1, 7, 50, 10_000] {
+            let output = Output::speaking();
+            let mut output = output.borrow_mut();
+            text.as_bytes().chunks(size).for_each(|chunk| output.note(chunk));
+            output.note(b"begun");
+            let tail: Vec<&str> = output.tail().collect();
+            assert_eq!(tail.last(), Some(&"line 99"), "{size}");
+            assert!(tail.len() == TAIL_LINES && tail.iter().all(|line| line.starts_with("line ")), "{tail:?}");
+        }
+        let output = Output::speaking();
+        output.borrow_mut().note(&[b"x".repeat(100_000), b"\n".to_vec()].concat());
+        assert_eq!(output.borrow().tail().map(str::len).collect::<Vec<_>>(), [TAIL_LINE]);
+    }
+
+    #[test]
+    fn what_is_read_of_a_worker_without_end_is_bounded_by_time() {
+        let (start, mut now, mut read) = (Instant::now(), Instant::now(), 0_u64);
+        let mut pace = Pace::new(start);
+        while now < start + Duration::from_secs(10) {
+            read += 8192;
+            now += pace.read(8192, now);
+        }
+        let most = u64::from(BURST) + 10 * u64::from(BYTES_PER_SECOND);
+        assert!(read <= most + 8192 && read > most / 2, "{read}");
+        // Who writes less is not slowed down.
+        let mut pace = Pace::new(start);
+        assert!((0..1000).all(|n| pace.read(8000, start + Duration::from_millis(n)).is_zero()));
     }
 }

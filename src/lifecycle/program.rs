@@ -19,6 +19,7 @@ mod node;
 mod package;
 mod prefix;
 pub mod preload;
+pub mod script;
 mod shell;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
 //! The master as a process: limits, log, runtime, exit code.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::{Limits, MasterError, Reread};
@@ -49,7 +48,10 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            log::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(code(&error), error),
     }
 }
@@ -69,12 +71,17 @@ fn code(error: &MasterError) -> u8 {
     match error {
         MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) | MasterError::Kernel(_) => 2,
         MasterError::Preload(_) => 2,
-        MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
+        MasterError::Listen(_)
+        | MasterError::Admin(_)
+        | MasterError::ProgramListen(_)
+        | MasterError::Start(_)
+        | MasterError::GaveUp { .. }
+        | MasterError::System { .. } => 1,
     }
 }
 
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
     // The exit code tells even where the text cannot be written.
-    writeln!(io::stderr(), "haft: error: {error}").ok();
+    log::last_words(format_args!("haft: error: {error}"));
     ExitCode::from(code)
 }

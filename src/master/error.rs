@@ -12,8 +12,14 @@ use crate::sys::listen::ListenError;
 #[derive(Debug, thiserror::Error)]
 pub enum MasterError {
     /// An address cannot be listened on.
-    #[error(transparent)]
+    #[error("--listen {0}")]
     Listen(#[from] ListenError),
+    /// The admin listener's address cannot be.
+    #[error("--admin {0}")]
+    Admin(#[source] ListenError),
+    /// What the program wants to listen on cannot be, and it ended of that.
+    #[error("the program cannot listen on {0}, or give an address with --listen")]
+    ProgramListen(#[source] ListenError),
     /// Too many slots.
     #[error(transparent)]
     Slots(#[from] SlotCountError),

@@ -19,8 +19,11 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// One answer alone may be wrong: the kernel's table is not read in one instant.
 const ENOUGH_ANSWERS: u32 = 2;
 
-/// Workers found without a connection, of those that were asked about.
-pub(super) type Answer = Vec<(WorkerId, bool)>;
+/// Most connections that are counted of one worker.
+pub(super) const MAX_COUNTED: usize = 1000;
+
+/// How many connections each of those holds that were asked about, up to [`MAX_COUNTED`]; `None` if it cannot be known.
+pub(super) type Answer = Vec<(WorkerId, Option<usize>)>;
 
 /// The questions to the kernel.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Finished {
     asked: Option<Instant>,
     /// How often in a row each worker was found without a connection.
     found: BTreeMap<WorkerId, u32>,
+    /// How many connections each worker held in the last answer.
+    held: BTreeMap<WorkerId, usize>,
     /// All ports there ever were for clients.
     ports: BTreeSet<u16>,
     /// There may be clients that cannot be counted: those of a Unix socket.
@@ -41,8 +46,13 @@ impl Finished {
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Answer>) {
         let (answers, receiver) = mpsc::unbounded_channel();
         let asked = Some(Instant::now());
-        let (found, ports) = (BTreeMap::new(), BTreeSet::new());
-        (Self { answers, asked, found, ports, uncountable: false }, receiver)
+        let (found, held, ports) = Default::default();
+        (Self { answers, asked, found, held, ports, uncountable: false }, receiver)
+    }
+
+    /// How many connections the worker held when the kernel was last asked, up to [`MAX_COUNTED`].
+    pub(super) fn held_by(&self, worker: WorkerId) -> Option<usize> {
+        self.held.get(&worker).copied()
     }
 
     /// Clients may come here.
@@ -72,8 +82,8 @@ impl Master {
         let (ports, answers) = (self.finished.ports.clone(), self.finished.answers.clone());
         tokio::task::spawn_local(async move {
             let look = move || {
-                let holds_none = |pid| matches!(connections_held(pid, 1, |at| ports.contains(&at.port())), Ok(0));
-                asked.into_iter().map(|(worker, pid)| (worker, holds_none(pid))).collect::<Answer>()
+                let held = |pid| connections_held(pid, MAX_COUNTED, |at| ports.contains(&at.port())).ok();
+                asked.into_iter().map(|(worker, pid)| (worker, held(pid))).collect::<Answer>()
             };
             // The receiver lives as long as the master.
             answers.send(tokio::task::spawn_blocking(look).await.unwrap_or_default()).ok();
@@ -84,8 +94,9 @@ impl Master {
     pub(super) fn found_finished(&mut self, answer: Answer) -> Result<(), MasterError> {
         self.finished.asked = Some(Instant::now());
         let before = std::mem::take(&mut self.finished.found);
-        for (worker, holds_none) in answer {
-            let times = if holds_none { before.get(&worker).unwrap_or(&0) + 1 } else { 0 };
+        self.finished.held = answer.iter().filter_map(|(worker, held)| Some((*worker, (*held)?))).collect();
+        for (worker, held) in answer {
+            let times = if held == Some(0) { before.get(&worker).unwrap_or(&0) + 1 } else { 0 };
             if times >= ENOUGH_ANSWERS {
                 tracing::debug!(worker = worker.0, "the worker has no client left and does not end: SIGTERM");
                 self.observe(Event::Finished(worker))?;

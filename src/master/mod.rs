@@ -16,6 +16,7 @@ mod connection;
 mod dispatch;
 mod doors;
 mod error;
+mod farewell;
 mod finished;
 mod hints;
 mod kernel;
@@ -173,11 +174,14 @@ impl Master {
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let (listeners, kernel) = listen(&config, &plan)?;
         let admin_file = match &config.admin {
-            Some(addr) => serve_admin(Listener::bind(addr, 128, Access::OwnerOnly)?, control, &config)?,
+            Some(addr) => {
+                let listener = Listener::bind(addr, 128, Access::OwnerOnly).map_err(MasterError::Admin)?;
+                serve_admin(listener, control, &config)?
+            }
             None => None,
         };
         for addr in listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)) {
-            tracing::info!("listening on {addr}");
+            tracing::info!("listening on {}", addr.url());
             finished.note(addr);
         }
         let about = report::About::new(limits.now);
@@ -268,7 +272,7 @@ impl Master {
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
         let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
         for opened in desk.take_fresh() {
-            tracing::info!("listening on {}", opened.addr());
+            tracing::info!("listening on {}", opened.addr().url());
             self.finished.note(opened.addr());
             match (opened, &mut self.kernel) {
                 (Opened::Door(listener), _) => {
@@ -378,7 +382,7 @@ fn serve_admin(
     control: admin::Control,
     config: &Config,
 ) -> Result<Option<SocketFile>, MasterError> {
-    tracing::info!("metrics and status on {}", listener.addr());
+    tracing::info!("metrics and status on {}", listener.addr().url());
     let is_unix = matches!(listener.addr(), crate::addr::ListenAddr::Unix(_));
     let (socket, file) = listener.into_parts();
     let listener =

@@ -20,7 +20,7 @@ use crate::handover::node::{
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
-use crate::sys::listen::{self, Access, Listener};
+use crate::sys::listen::{self, Access, ListenError, Listener};
 use crate::sys::rights::Sender;
 
 /// How much is read from a worker at once.
@@ -100,6 +100,8 @@ pub struct NodeDesk {
     own_ports: Vec<u16>,
     /// What workers wanted to listen on and may not, or was too much.
     pub refused: u64,
+    /// Why the last that a worker wanted to listen on could not be had.
+    listen_failures: BTreeMap<WorkerId, ListenError>,
     /// Messages of programs that were for nobody here.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
@@ -142,6 +144,7 @@ impl NodeDesk {
             own_told: false,
             own_ports: own.iter().filter_map(|addr| addr.port()).collect(),
             refused: 0,
+            listen_failures: BTreeMap::new(),
             messages: 0,
             dropped: 0,
             plan,
@@ -242,6 +245,11 @@ impl NodeDesk {
         self.groups.clear();
     }
 
+    /// A worker has ended: why the last that it wanted to listen on could not be had, if so.
+    pub fn take_listen_failure(&mut self, worker: WorkerId) -> Option<ListenError> {
+        self.listen_failures.remove(&worker)
+    }
+
     /// What to tell a worker that has joined a server.
     pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
         self.servers.answer(server)
@@ -250,6 +258,7 @@ impl NodeDesk {
     /// A program wants to listen: the server that it gets, opened if nobody had it. Nothing is opened that the worker
     /// (`sender`: who asks, as the kernel says) might not open itself.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>, sender: Option<Sender>) -> Result<ServerId, Refusal> {
+        self.listen_failures.remove(&worker);
         match self.servers.ask(worker, query) {
             Decision::Join(server) => {
                 self.tell_of_own(server, query);
@@ -268,13 +277,22 @@ impl NodeDesk {
                 let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
                 let opened = self.open(&addr, backlog, access, sender);
                 let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
-                    tracing::error!("the program wants to listen, but {error}");
+                    tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
                     error.errno()
                 });
                 // Node tells the address of a Unix server from the path that the program gave.
                 let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
-                let server = self.servers.opened(worker, query, told)?;
-                if let Ok(opened) = opened {
+                let server = self.servers.opened(worker, query, told);
+                let opened = match opened {
+                    Ok(opened) => Some(opened),
+                    Err(error) => {
+                        self.listen_failures.insert(worker, error);
+                        None
+                    }
+                };
+                // Before `?`: what the program is told, haft must know.
+                let server = server?;
+                if let Some(opened) = opened {
                     if let Opened::Group(_, group) = &opened {
                         self.groups.insert(server, Rc::clone(group));
                     }

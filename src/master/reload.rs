@@ -40,6 +40,12 @@ pub struct Changes {
     pub failed: u64,
 }
 
+/// A message for a terminal as one line, without its hint at `--help`.
+fn in_one_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.filter(|line| !line.starts_with("For more information")).collect::<Vec<_>>().join(" ")
+}
+
 impl Changes {
     /// Nothing has changed yet.
     pub fn new(config: Config, reread: Reread) -> Self {
@@ -87,7 +93,7 @@ impl Master {
         }
         let slots = pool.wanted();
         self.budget.allows_reload(pool.worker_count(), slots).map_err(Denied::Busy)?;
-        let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", error.trim_end()));
+        let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", in_one_line(&error)));
         let config = (self.changes.reread)().map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
         let differing = self.changes.config.differences(&config);

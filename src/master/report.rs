@@ -12,6 +12,7 @@ use crate::admin::{
 };
 use crate::config::DispatchBy;
 use crate::lifecycle::pool::SlotState;
+use crate::log::{self, STDERR, STDOUT};
 use crate::route::Slot;
 use crate::sys::descriptors;
 
@@ -60,8 +61,12 @@ impl Master {
             DispatchBy::Handover => "",
             DispatchBy::Kernel => " (of those who waited in vain; the workers accept by themselves)",
         };
+        let cut_off = match self.supervisor.cut_off {
+            0 => String::new(),
+            cut_off => format!(", cut off when workers ended {cut_off}"),
+        };
         format!(
-            "accepted {}, delivered {}, refused {}{in_place_of_whom}",
+            "accepted {}, delivered {}, refused {}{in_place_of_whom}{cut_off}",
             ledger.accepted(),
             ledger.delivered().iter().sum::<u64>(),
             ledger.refused().map(|(_, count)| count).sum::<u64>()
@@ -73,6 +78,7 @@ impl Master {
         let (started, since) = self.about.started;
         let own = self.kernel.iter().flat_map(Kernel::addrs);
         let balance = self.service.dispatch.balances();
+        let log = log::missing();
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -121,6 +127,8 @@ impl Master {
             node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.dropped),
             node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.refused),
             node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.forgotten()),
+            log_lines_dropped: log.dropped,
+            log_lines_suppressed: log.suppressed,
             control: ControlCounts::default(),
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
             draining: self.draining(),
@@ -188,6 +196,8 @@ impl Master {
             last_exit: history
                 .and_then(|history| history.last_exit.as_ref())
                 .map(|(description, unix_time)| ExitStatus { description: description.clone(), unix_time: *unix_time }),
+            output_lines_dropped: STDERR.dropped_of(slot) + STDOUT.dropped_of(slot),
+            output_pauses: STDERR.pauses_of(slot) + STDOUT.pauses_of(slot),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::link::Link;
 use super::plan::{Plan, Reach, Start};
 use super::report::unix_time;
 use super::service::Effect;
-use super::{Master, MasterError, Phase, While};
+use super::{Master, MasterError, Phase, While, farewell};
 use crate::config::Config;
 use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
@@ -42,6 +42,8 @@ pub struct Supervisor {
     pub(super) last_words: (String, bool),
     /// Who is told to finish when nobody waits for it any more, or then at the latest.
     pub(super) told_later: BTreeMap<WorkerId, Instant>,
+    /// Connections that workers took with them when they ended as asked, as far as it is known.
+    pub(super) cut_off: u64,
 }
 
 /// What became of the earlier workers of a slot.
@@ -71,6 +73,7 @@ impl Supervisor {
             preload,
             last_words: Default::default(),
             told_later: BTreeMap::new(),
+            cut_off: 0,
         };
         (supervisor, exits)
     }
@@ -219,23 +222,32 @@ impl Master {
         self.supervisor.crew.bury(worker, self.changes.config.drain_timeout);
         // Others' ends may have been hidden by its.
         self.reap();
+        let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
         let wrote = self.supervisor.crew.ended(worker, was_ready);
         if !leaving && crew::was_killed(&exit.status) && self.supervisor.oom.killed_since_last() {
             description += " (out of memory)";
         }
         if let Some(link) = self.service.dispatch.link(worker) {
             let slot = link.slot;
+            let cut_off = farewell::cut_off(link, &self.finished, &exit.status);
+            self.supervisor.cut_off += cut_off.filter(|_| leaving).unwrap_or(0);
             self.channels.forget(link, &self.poller).ok();
             self.note_death(slot, description.clone());
             match (leaving, was_ready) {
-                (true, _) => tracing::info!(%slot, worker = worker.0, "worker has left: {description}"),
-                (false, true) => tracing::warn!(%slot, worker = worker.0, "worker died: {description}; replacing it"),
+                (true, _) => {
+                    let left = farewell::describe(&exit.status, cut_off);
+                    tracing::info!(%slot, worker = worker.0, pid, "worker has left: {left}");
+                }
+                (false, true) => {
+                    tracing::warn!(%slot, worker = worker.0, pid, "worker died: {description}; replacing it");
+                }
                 (false, false) => {
-                    tracing::warn!(%slot, worker = worker.0, "worker exited before it was ready: {description}");
+                    tracing::warn!(%slot, worker = worker.0, pid, "worker exited before it was ready: {description}");
                 }
             }
         }
         self.supervisor.last_words = (description, wrote);
+        self.end_if_it_cannot_listen(worker)?;
         self.service.exited(worker, Instant::now());
         self.count_workers();
         self.perform()
@@ -245,6 +257,19 @@ impl Master {
         let history = self.supervisor.history.entry(slot).or_default();
         *history.deaths.entry(description.clone()).or_default() += 1;
         history.last_exit = Some((description, unix_time()));
+    }
+
+    /// Another start will not make a port free that another process has: what a program without it does at once, haft
+    /// does. A program that tries another port instead, and gets it, goes on.
+    fn end_if_it_cannot_listen(&mut self, worker: WorkerId) -> Result<(), MasterError> {
+        let desk = self.service.dispatch.node.as_mut();
+        match desk.and_then(|desk| desk.take_listen_failure(worker)) {
+            Some(error) if self.phase == Phase::Starting => {
+                self.supervisor.crew.kill_all();
+                Err(MasterError::ProgramListen(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn give_up(&mut self) -> MasterError {

@@ -15,7 +15,7 @@ use crate::addr::{EndAddr, ListenAddr};
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// EADDRINUSE.
-    #[error("{0}: the port is in use; stop what listens there (`ss -ltnp` shows it) or choose another with --listen")]
+    #[error("{0}: the port is in use; stop what listens there (`ss -ltnp` shows it) or choose another")]
     PortInUse(ListenAddr),
     /// EACCES, EPERM on a port.
     #[error(
@@ -289,7 +289,10 @@ mod tests {
         let first = bind("127.0.0.1:0").expect("bind");
         let again = first.addr().to_string();
         let message = bind(&again).expect_err("in use").to_string();
-        assert!(message.contains(&again) && message.contains("in use") && message.contains("--listen"), "{message}");
+        assert!(
+            message.contains(&again) && message.contains("in use") && message.contains("choose another"),
+            "{message}"
+        );
         let message = bind("192.0.2.1:0").expect_err("not ours").to_string();
         assert!(message.contains("192.0.2.1") && message.contains("no such address"), "{message}");
     }

@@ -1,7 +1,6 @@
 //! The built-in worker as a process: how the master starts it, and what it does from start to end.
 
 use std::env;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,10 +59,13 @@ pub fn is_wanted() -> bool {
 /// Is the built-in worker, from start to end.
 pub fn main() -> ExitCode {
     match work() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            log::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // The exit code tells even where the text cannot be written.
-            writeln!(io::stderr(), "haft: worker: error: {error}").ok();
+            log::last_words(format_args!("haft: worker: error: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -34,7 +34,7 @@ test('the judge lets pass what is in order', () => {
   assert.deepEqual(found([delivered(), hung], [cut]), []);
   assert.deepEqual(found([refused('no_descriptor')], [cut], starved), []);
   const sentAway = { ...cut, cut: false, sentAway: true };
-  assert.deepEqual(found([delivered(), left(1, 'exit code 0')], [sentAway]), []);
+  assert.deepEqual(found([delivered(), left(1, 'ended as asked (exit code 0)')], [sentAway]), []);
 });
 
 const WRONG = [

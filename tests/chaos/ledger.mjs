@@ -126,7 +126,7 @@ export class Ledger {
    */
   #wrongEnd({ worker, how, kind }) {
     const pid = this.#pids.get(worker);
-    if (this.#killed.has(pid) || (kind === 'left' && (!pid || ['exit code 0', 'signal SIGTERM'].includes(how)))) return undefined;
+    if (this.#killed.has(pid) || (kind === 'left' && (!pid || how.startsWith('ended as asked (')))) return undefined;
     return `worker ${worker} (${pid}) was not killed and yet ${kind}: ${how}`;
   }
 

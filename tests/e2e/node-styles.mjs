@@ -42,7 +42,7 @@ program('a program that says when it is ready is not sent anything before', asyn
 program('a program that is slow to start loses none of those who came before it was ready', async (place) => {
   const slow = file('node-slow-server.mjs');
   const haft = new Haft(place, ['-w', '2', '--node-style', 'classic', '--hold-timeout', '30s', '--', 'node', slow, '2500']);
-  const [[, address]] = await haft.child.heard(/\blistening on (\S+:\d+)/);
+  const [[, address]] = await haft.child.heard(/\blistening on http:\/\/(\S+:\d+)/);
   const all = homes(40);
   const ask = async () => {
     const answers = await Promise.all(all.map((home) => fetchText(`http://${address}/haft/page.json`, home)));

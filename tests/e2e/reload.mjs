@@ -37,9 +37,9 @@ async function reloads(place, ...command) {
 
   const failed = outcomes.filter(({ error, answer }) => error || !answer.includes('"pid"'));
   assert.deepEqual(failed, [], `none of ${outcomes.length} requests fails`);
-  await haft.child.heard(/worker has left: exit code 0 slot=\d+ worker=\d+/, WORKERS * RELOADS);
+  await haft.child.heard(/worker has left: ended as asked \(exit code 0\).* slot=\d+ worker=\d+/, WORKERS * RELOADS);
   const ends = haft.child.lines.filter((line) => / worker (has left|died|exited)/.test(line));
-  assert.deepEqual(ends.filter((line) => !line.includes('has left: exit code 0')), [], 'every old worker ends with 0');
+  assert.deepEqual(ends.filter((line) => !line.includes('has left: ended as asked (exit code 0)')), [], 'every old worker ends with 0');
   assert.equal(ends.length, WORKERS * RELOADS);
   assert.equal(served.size, WORKERS * RELOADS, 'each reload brought new processes');
 

@@ -62,7 +62,7 @@ async function reloads(place, pair, ...command) {
   await until('the old workers to end, whose clients have left', async () => (await draining(haft)) === 0, { within: 60_000 });
   // A program with a timer of its own, as the adapter has, does not end by itself, and is told to when no client is left.
   const ends = await haft.child.heard(/ worker (?:has left|died|exited).*: (.*) slot=\d+ worker=\d+/, WORKERS * RELOADS);
-  for (const [, how] of ends) assert.match(how, /^(exit code 0|signal SIGTERM)$/);
+  for (const [, how] of ends) assert.match(how, /^ended as asked \((exit code 0|SIGTERM)\)/);
   const { refused, respawned } = await haft.ledger();
   assert.deepEqual([refused, respawned], [0, 0]);
   place.say(`${all} clients, ${RELOADS} reloads, ${messages} messages, none lost`);

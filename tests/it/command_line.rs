@@ -7,6 +7,9 @@ use std::process::Command;
 
 use crate::harness::{Client, Setup};
 
+/// A Node program that listens on the port that it is given.
+const PORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/port.cjs");
+
 /// Starts it; it must end by itself with this code, and say all of these.
 fn fails(setup: Setup, code: i32, says: &[&str]) -> String {
     let mut haft = setup.launch();
@@ -24,7 +27,57 @@ fn fails(setup: Setup, code: i32, says: &[&str]) -> String {
 fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = taken.local_addr().expect("address").to_string();
-    fails(Setup::new(&["-l", &address]), 1, &[&address, "the port is in use", "choose another with --listen"]);
+    fails(Setup::new(&["-l", &address]), 1, &[&address, "the port is in use", "--listen", "choose another"]);
+}
+
+#[test]
+fn the_port_of_the_admin_listener_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = taken.local_addr().expect("address").to_string();
+    let setup = Setup::from_file(&format!("listen: 127.0.0.1:0\nadmin: {address}\n")).without_command();
+    let log = fails(setup, 1, &[&format!("--admin {address}: the port is in use"), "choose another"]);
+    assert!(!log.contains("--listen"), "{log}");
+}
+
+#[test]
+fn the_port_of_a_node_program_in_use_ends_haft_at_its_first_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = taken.local_addr().expect("address");
+    let port = address.port().to_string();
+    let setup = Setup::from_file("admin: unix:{dir}/admin.sock\nworkers: 1\n").command(&["node", PORT, &port]);
+    let in_use = format!("haft: error: the program cannot listen on {address}: the port is in use");
+    let log = fails(setup, 1, &[&in_use, "give an address with --listen"]);
+    assert_eq!(log.matches("worker exited before it was ready").count(), 1, "{log}");
+}
+
+#[test]
+fn a_node_program_that_tries_another_port_goes_on() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = taken.local_addr().expect("address");
+    let port = address.port().to_string();
+    let setup =
+        Setup::from_file("admin: unix:{dir}/admin.sock\nworkers: 2\n").command(&["node", PORT, &port, "or-another"]);
+    let haft = setup.start_all();
+    let mut client = Client::connect(haft.address()).expect("connect");
+    client.send("/").expect("send");
+    haft.log().line_with("the program wants to listen, but");
+    haft.stop();
+}
+
+#[test]
+fn a_script_is_named_instead_of_what_runs_it() {
+    let setup = Setup::new(&[]).command(&["server.js"]);
+    fails(setup, 1, &["server.js: it cannot be run by itself; name what runs it: haft -- node server.js"]);
+}
+
+#[test]
+fn a_configuration_that_is_not_there() {
+    let mut setup = Setup::from_file("");
+    let path = setup.folder().join("haft.yaml");
+    fs::remove_file(&path).expect("a file");
+    setup = setup.without_command();
+    let log = fails(setup, 2, &["haft.yaml: No such file or directory; check its name"]);
+    assert!(!log.contains("os error"), "{log}");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn who_waits_for_a_slot_that_is_no_more_is_served_by_its_worker_or_refused() {
     haft.log().line_with("SIGTTOU: from 2 to 1 workers");
     signal(stopped, Signal::SIGCONT);
     assert!(answers(clients).iter().all(|answer| answer.slot == 1));
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
 
     scale(&mut haft, 2);
     let stopped = stop_worker(&haft, 1, 2);
@@ -208,7 +208,7 @@ fn a_worker_for_which_somebody_waits_is_told_to_finish_when_its_time_is_over() {
     haft.signal(Signal::SIGTTOU);
     eventually("it is told", || is_told_to_finish(stopped).then_some(()));
     signal(stopped, Signal::SIGCONT);
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
     haft.stop();
 }
 

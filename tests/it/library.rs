@@ -43,7 +43,7 @@ fn an_axum_and_socketioxide_application_answers_counts_and_drains() {
     haft.signal(Signal::SIGTERM);
     clients.iter_mut().for_each(|client| client.wait_for_end().expect("an orderly end"));
     assert_eq!(haft.wait_for_exit().code(), Some(0));
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
     haft.assert_nothing_left();
 }
 

@@ -29,6 +29,7 @@ mod listen_fds;
 mod listening;
 mod mix;
 mod orphans;
+mod output;
 mod pressure;
 mod refused;
 mod reload;

@@ -124,7 +124,7 @@ fn the_order_to_finish_reaches_a_worker_whose_channel_was_full() {
     drop(clients);
     // It would wait for an hour otherwise.
     assert_eq!(haft.wait_for_exit().code(), Some(0));
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
     haft.assert_nothing_left();
 }
 

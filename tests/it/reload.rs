@@ -55,7 +55,7 @@ fn slot_by_slot_the_new_worker_serves_new_clients_and_the_old_one_finishes_what_
         let answer = client.finish();
         assert_eq!((answer.slot, answer.worker), (slot, slot as u64 + 1), "by the old worker");
     }
-    haft.log().lines_with("worker has left: exit code 0", 3);
+    haft.log().lines_with("worker has left: ended as asked (exit code 0)", 3);
     let status = haft.wait("the old ones are gone", |status| status.of_each("draining_workers") == [0; 3]);
     assert!(status.slots().all(|slot| slot["deaths_by_reason"] == serde_json::json!({"exit code 0": 1})), "{status:?}");
     assert_eq!(status.of_each("respawned"), [0; 3]);
@@ -207,6 +207,6 @@ fn a_node_program_is_reloaded_too_and_its_old_process_finishes_what_it_has() {
     assert_eq!(busy.receive_body().expect("its answer"), old.to_string());
     drop(busy);
     eventually("the old one leaves", || (!is_running(old)).then_some(()));
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
     haft.stop();
 }

@@ -61,7 +61,7 @@ fn only_the_predicted_clients_move_and_all_of_them_to_the_new_slot_and_back() {
     let status = haft.wait("all are settled", |status| status.in_flight() == 0);
     assert_eq!((status.delivered(), status.refused_in_all()), (5 * u64::from(CLIENTS), 0));
     assert_eq!(status.of_each("respawned"), [0; 3]);
-    haft.log().lines_with("worker has left: exit code 0", 3);
+    haft.log().lines_with("worker has left: ended as asked (exit code 0)", 3);
     haft.stop();
 }
 
@@ -107,7 +107,7 @@ fn a_slot_that_is_no_more_finishes_what_it_has() {
     assert_eq!(haft.children().len(), 2, "the old worker is there");
     let answer = busy.finish();
     assert_eq!((answer.slot, answer.worker), (1, 2));
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
     let status = haft.wait("all are settled", |status| status.in_flight() == 0);
     assert_eq!((status.slots().count(), status.of_slot(0, "respawned")), (1, 0));
     // What the slot had delivered is still in the books, which `status` has checked.

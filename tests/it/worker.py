@@ -7,11 +7,13 @@ breaks the rules is done by the first worker of slot 0 only, its replacement and
 asks for by a file or a request is done by every worker (see the end of this file).
 """
 
+import itertools
 import os
 import resource
 import signal
 import socket
 import sys
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -227,7 +229,25 @@ class Hasty(Worker):
         super().say(kind, layout, *numbers)
 
 
-EVERY_WORKER = {"plain": Worker, "gate": Gated, "deaf": Deaf, "sick": Sick, "fated": Fated, "unaware": Unaware}
+class Shouting(Worker):
+    """Writes to standard error beside its work: slot 0 without end, the others a short line now and then."""
+
+    def run(self):
+        threading.Thread(target=self.shout, daemon=True).start()
+        super().run()
+
+    def shout(self):
+        for number in itertools.count():
+            if int(self.slot) == 0:
+                os.write(2, b"x" * 32_000 + b"\n")
+            else:
+                os.write(2, f"quiet line {number}\n".encode())
+                time.sleep(0.01)
+
+
+EVERY_WORKER = {
+    "plain": Worker, "gate": Gated, "deaf": Deaf, "sick": Sick, "fated": Fated, "unaware": Unaware, "shouting": Shouting
+}
 FIRST_WORKER = {"mute": Mute, "absent": Absent, "liar": Liar, "shut": Shut, "hostile": Hostile, "hasty": Hasty}
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ export class Haft {
 
   /** Waits until it listens and all its workers are ready. */
   async ready() {
-    const [[, address]] = await this.child.heard(/\blistening on (\S*:\d+)/);
+    const [[, address]] = await this.child.heard(/\blistening on (?:http:\/\/)?(\S*:\d+)/);
     this.address = address;
     this.url = `http://${address}`;
     await until('a 200 from /readyz', async () => (await this.get('/readyz')).status === 200);

@@ -4,12 +4,14 @@ mod client;
 mod load;
 mod log;
 mod process;
+mod stalled;
 mod status;
 
 pub use client::{Answer, Client, addresses_of, order_of, slot_of};
 pub use load::Load;
 pub use log::Log;
 pub use process::{Haft, Setup, children, cpu_time, descriptors, is_running, is_sleeping, is_stopped, signal};
+pub use stalled::full_pipe;
 pub use status::Status;
 
 use std::sync::Mutex;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -32,7 +33,7 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Haft {
     child: Child,
-    log: Log,
+    pub(super) log: Log,
     folder: TempDir,
     workers: Vec<u32>,
 }
@@ -118,7 +119,16 @@ impl Setup {
         self.launch_with(Log::of)
     }
 
+    /// Starts it with this as its standard error, which the test reads, or not.
+    pub fn launch_onto(self, stderr: OwnedFd) -> Haft {
+        self.spawn(stderr.into(), |_| Log::unread())
+    }
+
     fn launch_with(self, log: impl FnOnce(ChildStderr) -> Log) -> Haft {
+        self.spawn(Stdio::piped(), |child| log(child.stderr.take().expect("stderr")))
+    }
+
+    fn spawn(self, stderr: Stdio, log: impl FnOnce(&mut Child) -> Log) -> Haft {
         let mut words = self.wrapper;
         words.push(env!("CARGO_BIN_EXE_haft").to_owned());
         words.extend(self.flags);
@@ -127,12 +137,12 @@ impl Setup {
             words.extend(self.command);
         }
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         if let Some(user) = self.user {
             command.uid(user);
         }
         let mut child = command.spawn().expect("haft");
-        let log = log(child.stderr.take().expect("stderr"));
+        let log = log(&mut child);
         Haft { child, log, folder: self.folder, workers: Vec::new() }
     }
 
@@ -201,7 +211,12 @@ impl Haft {
     /// Where clients connect, in the order of `-l`, as written to the log.
     pub fn addresses(&self, count: usize) -> Vec<String> {
         let lines = self.log.lines_with("listening on ", count);
-        lines.iter().map(|line| line.rsplit(' ').next().expect("an address").to_owned()).collect()
+        let address = |line: &String| {
+            let (_, told) = line.split_once("listening on ").expect("an address");
+            let word = told.split(' ').next().unwrap_or_default();
+            word.strip_prefix("http://").unwrap_or(word).to_owned()
+        };
+        lines.iter().map(address).collect()
     }
 
     /// Where clients connect, if there is one TCP listener.
@@ -326,7 +341,7 @@ impl Haft {
         }
     }
 
-    fn assert_running(&mut self) {
+    pub(super) fn assert_running(&mut self) {
         if let Some(status) = self.child.try_wait().expect("wait") {
             panic!("haft has ended: {status}\n{}", self.log.whole());
         }

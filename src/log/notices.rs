@@ -1,0 +1,55 @@
+//! Telling of lines that are missing: that were suppressed, or dropped for want of room.
+
+use std::time::Instant;
+
+use tracing::Level;
+
+use super::limit::{LIMITS, Suppressed};
+use super::writing::{Source, Target};
+
+/// The target of these lines.
+pub(super) const TARGET: &str = "haft::log";
+
+/// Whether there may be something to be told soon.
+pub(super) fn are_due_soon() -> bool {
+    LIMITS.has_pending()
+}
+
+/// Tells how many lines were suppressed, of floods that are over or last long.
+pub(super) fn tell_suppressed(now: Instant) {
+    LIMITS.due(now, false).iter().for_each(tell);
+}
+
+/// Tells of all of them: the process ends.
+pub(super) fn tell_all_suppressed() {
+    LIMITS.due(Instant::now(), true).iter().for_each(tell);
+}
+
+fn tell(Suppressed { level, count, example }: &Suppressed) {
+    // A macro's level is a constant.
+    match *level {
+        Level::ERROR => tracing::error!(target: TARGET, count, "more lines of one kind were suppressed: {example}"),
+        Level::WARN => tracing::warn!(target: TARGET, count, "more lines of one kind were suppressed: {example}"),
+        _ => tracing::info!(target: TARGET, count, "more lines of one kind were suppressed: {example}"),
+    }
+}
+
+/// Tells of lines that were dropped, now that there is room again.
+pub(super) fn tell_dropped(output: Target, source: Source, lines: u64) {
+    let output = output.name();
+    match source {
+        // Whoever wants errors alone may have lost errors.
+        None if !tracing::enabled!(target: TARGET, Level::WARN) => {
+            tracing::error!(target: TARGET, lines, "log lines were dropped: {output} was not read, or could not be written");
+        }
+        None => {
+            tracing::warn!(target: TARGET, lines, "log lines were dropped: {output} was not read, or could not be written");
+        }
+        Some(slot) => tracing::warn!(
+            target: TARGET,
+            %slot,
+            lines,
+            "lines of the slot's worker were dropped: {output} was not read, or could not be written"
+        ),
+    }
+}

@@ -1,0 +1,349 @@
+//! What haft writes to its own outputs, on its way there: a bounded queue, and a thread that empties it.
+//!
+//! Whoever reads haft's standard error may stop reading: a pager, a log collector that hangs, a full disk behind it. A
+//! write then waits in the kernel for as long as that lasts, so the master's loop never writes by itself. It puts lines
+//! into the queue, and where there is no room it drops and counts them. The descriptor is shared with others, so it is
+//! not made non-blocking.
+//!
+//! Each source has room of its own: a worker that floods its standard error fills its own share, not that of haft's
+//! lines or of other workers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::notices;
+use super::writing::{Output, Source, Target, leave_signals_to_others};
+use crate::route::Slot;
+
+/// Room for haft's own lines, in bytes.
+const OWN_ROOM: usize = 256 * 1024;
+/// Room for what one slot's workers write, in bytes. What is held back of a worker (`output`) fits.
+const SLOT_ROOM: usize = 128 * 1024;
+/// A reader that has taken nothing for so long has stalled: workers are no longer made to wait for it.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+/// How often the writing thread looks for what it has to tell, while there is something.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the end of haft waits for its outputs, in all and without progress.
+const MAX_FLUSH: Duration = Duration::from_secs(2);
+const MAX_FLUSH_STALL: Duration = Duration::from_millis(300);
+
+/// Haft's standard error.
+pub static STDERR: OutputQueue = OutputQueue::new(Target::Stderr);
+/// Haft's standard output.
+pub static STDOUT: OutputQueue = OutputQueue::new(Target::Stdout);
+
+/// The queue before one of haft's outputs.
+#[derive(Debug)]
+pub struct OutputQueue {
+    target: Target,
+    state: Mutex<State>,
+    /// Something is to be written, or nothing is left to be.
+    changed: Condvar,
+    /// For those who wait for room.
+    room: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whether the writing thread runs.
+    running: bool,
+    chunks: VecDeque<(Source, Vec<u8>)>,
+    /// Bytes by source, those that are being written included. A source without any is not in it.
+    queued: BTreeMap<Source, usize>,
+    /// When the reader last took something, or the queue began to fill.
+    progress: Option<Instant>,
+    /// Lines of each source that were dropped: in all, and those that nobody has been told of.
+    dropped: BTreeMap<Source, Dropped>,
+    /// How often each slot's workers were made to wait.
+    pauses: BTreeMap<Slot, u64>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Dropped {
+    total: u64,
+    untold: u64,
+}
+
+impl State {
+    fn queued(&self, source: Source) -> usize {
+        self.queued.get(&source).copied().unwrap_or(0)
+    }
+
+    fn has_stalled(&self, now: Instant) -> bool {
+        self.progress.is_some_and(|progress| now.saturating_duration_since(progress) >= STALLED_AFTER)
+    }
+
+    fn drop_lines(&mut self, source: Source, bytes: &[u8]) {
+        let dropped = self.dropped.entry(source).or_default();
+        let lines = lines_in(bytes);
+        dropped.total += lines;
+        dropped.untold += lines;
+    }
+}
+
+impl OutputQueue {
+    const fn new(target: Target) -> Self {
+        let state = State {
+            running: false,
+            chunks: VecDeque::new(),
+            queued: BTreeMap::new(),
+            progress: None,
+            dropped: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+        };
+        Self { target, state: Mutex::new(state), changed: Condvar::new(), room: Notify::const_new() }
+    }
+
+    /// Takes lines of haft's own. Never waits: without room they are dropped and counted.
+    pub fn push(&'static self, bytes: &[u8]) {
+        self.try_push(None, bytes, OWN_ROOM);
+    }
+
+    /// Takes what a slot's worker has written. Never waits: without room it is dropped and counted.
+    pub fn push_output(&'static self, slot: Slot, bytes: &[u8]) {
+        self.try_push(Some(slot), bytes, SLOT_ROOM);
+    }
+
+    /// Takes what a slot's worker has written, as soon as there is room. If the reader has stalled it is dropped and
+    /// counted instead, so that the worker does not stall with it.
+    pub async fn pass(&'static self, slot: Slot, bytes: &[u8]) {
+        loop {
+            // Before looking for room: what becomes free afterwards is not missed.
+            let room = self.room.notified();
+            {
+                let state = self.lock();
+                if state.queued(Some(slot)) + bytes.len() <= SLOT_ROOM || state.has_stalled(Instant::now()) {
+                    break;
+                }
+            }
+            tokio::time::timeout(STALLED_AFTER / 2, room).await.ok();
+        }
+        self.push_output(slot, bytes);
+    }
+
+    fn try_push(&'static self, source: Source, bytes: &[u8], room: usize) {
+        let mut state = self.lock();
+        let queued = state.queued(source);
+        // A piece that is longer than the room is let in alone.
+        let fits = queued == 0 || queued + bytes.len() <= room;
+        if !(fits && self.ensure_running(&mut state)) {
+            state.drop_lines(source, bytes);
+            return;
+        }
+        state.progress.get_or_insert_with(Instant::now);
+        state.queued.insert(source, queued + bytes.len());
+        state.chunks.push_back((source, bytes.to_vec()));
+        self.changed.notify_all();
+    }
+
+    /// Starts the writing thread with the first piece. Where no thread can be had it is tried again with the next.
+    fn ensure_running(&'static self, state: &mut State) -> bool {
+        if !state.running {
+            state.running = match self.target {
+                Target::Stdout => self.start(io::stdout()),
+                Target::Stderr => self.start(io::stderr()),
+            };
+        }
+        state.running
+    }
+
+    fn start(&'static self, descriptor: impl AsFd + Send + 'static) -> bool {
+        let thread = std::thread::Builder::new().name("haft-output".to_owned());
+        thread.spawn(|| self.write_forever(Output::new(descriptor))).is_ok()
+    }
+
+    /// Makes the writing thread look for notices from now on.
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    fn write_forever(&self, mut output: Output<impl AsFd>) {
+        leave_signals_to_others();
+        loop {
+            let Some((source, bytes)) = self.next() else {
+                notices::tell_suppressed(Instant::now());
+                continue;
+            };
+            let written = output.write(&bytes, source, || self.lock().progress = Some(Instant::now()));
+            let told = self.finished(source, bytes.len(), &bytes[written..]);
+            self.room.notify_waiters();
+            for (source, lines) in told {
+                notices::tell_dropped(self.target, source, lines);
+            }
+        }
+    }
+
+    /// Waits for the next piece. `None` now and then while there may be something to be told.
+    fn next(&self) -> Option<(Source, Vec<u8>)> {
+        let mut state = self.lock();
+        loop {
+            if let Some(chunk) = state.chunks.pop_front() {
+                return Some(chunk);
+            }
+            if self.target == Target::Stderr && notices::are_due_soon() {
+                let (after, timeout) =
+                    self.changed.wait_timeout(state, NOTICE_INTERVAL).unwrap_or_else(PoisonError::into_inner);
+                state = after;
+                if timeout.timed_out() {
+                    return None;
+                }
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// A piece is done with; `lost` of it could not be written. Yields what is to be told of lines that were dropped.
+    fn finished(&self, source: Source, len: usize, lost: &[u8]) -> Vec<(Source, u64)> {
+        let mut state = self.lock();
+        let left = state.queued(source).saturating_sub(len);
+        match left {
+            0 => state.queued.remove(&source),
+            left => state.queued.insert(source, left),
+        };
+        state.progress = (!state.queued.is_empty()).then(Instant::now);
+        if state.queued.is_empty() {
+            self.changed.notify_all();
+        }
+        if !lost.is_empty() {
+            state.drop_lines(source, lost);
+            return Vec::new();
+        }
+        // There is room again once half of haft's own is free, and half of the source's.
+        if state.queued(None) > OWN_ROOM / 2 {
+            return Vec::new();
+        }
+        let State { dropped, queued, .. } = &mut *state;
+        let has_room = |source: &Source| queued.get(source).is_none_or(|queued| *queued <= SLOT_ROOM / 2);
+        let due = dropped.iter_mut().filter(|(source, dropped)| dropped.untold > 0 && has_room(source));
+        due.map(|(source, dropped)| (*source, std::mem::take(&mut dropped.untold))).collect()
+    }
+
+    /// Waits until everything has been written, or the reader has taken nothing for a moment.
+    pub(super) fn flush(&self) {
+        let began = Instant::now();
+        let mut state = self.lock();
+        while state.running && !state.queued.is_empty() {
+            let now = Instant::now();
+            let stalled = now.saturating_duration_since(state.progress.unwrap_or(now).max(began));
+            let left = MAX_FLUSH_STALL.saturating_sub(stalled).min(MAX_FLUSH.saturating_sub(began.elapsed()));
+            if left.is_zero() {
+                break;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lines of haft's own that were dropped until now.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped.get(&None).map_or(0, |dropped| dropped.total)
+    }
+
+    /// Lines of a slot's workers that were dropped until now.
+    pub fn dropped_of(&self, slot: Slot) -> u64 {
+        self.lock().dropped.get(&Some(slot)).map_or(0, |dropped| dropped.total)
+    }
+
+    /// The worker of a slot is left alone for a moment, since it writes too much.
+    pub fn note_pause(&self, slot: Slot) {
+        *self.lock().pauses.entry(slot).or_default() += 1;
+    }
+
+    /// How often the workers of a slot were made to wait, since they wrote too much.
+    pub fn pauses_of(&self, slot: Slot) -> u64 {
+        self.lock().pauses.get(&slot).copied().unwrap_or(0)
+    }
+
+    /// Which output it is, for people.
+    pub fn name(&self) -> &'static str {
+        self.target.name()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lines in a piece of output; one that has no end counts.
+fn lines_in(bytes: &[u8]) -> u64 {
+    let ends = memchr::memchr_iter(b'\n', bytes).count() as u64;
+    ends + u64::from(bytes.last().is_some_and(|last| *last != b'\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    const SLOT: Slot = Slot(3);
+
+    /// A queue before a pipe, which takes about 64 KiB until it is read.
+    fn queue() -> (&'static OutputQueue, File) {
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        let queue: &'static OutputQueue = Box::leak(Box::new(OutputQueue::new(Target::Stdout)));
+        queue.lock().running = queue.start(write);
+        (queue, read.into())
+    }
+
+    #[test]
+    fn a_source_that_floods_has_its_own_room_only_and_what_is_dropped_is_counted() {
+        let (queue, mut reader) = queue();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        (0..1000).for_each(|_| queue.push_output(SLOT, &line));
+        queue.push_output(Slot(4), b"another worker's\n");
+        queue.push(b"haft's\n");
+        let dropped = queue.dropped_of(SLOT);
+        assert!((700..950).contains(&dropped), "{dropped}");
+        assert_eq!((queue.dropped_of(Slot(4)), queue.dropped()), (0, 0));
+        let mut text = String::new();
+        while !text.ends_with("haft's\n") {
+            let mut buffer = [0; 4096];
+            let len = reader.read(&mut buffer).expect("read");
+            text.push_str(std::str::from_utf8(&buffer[..len]).expect("text"));
+        }
+        assert!(text.contains("another worker's\n"));
+        assert_eq!(text.matches("x\n").count() as u64 + dropped, 1000);
+        queue.flush();
+        assert_eq!(queue.lock().queued.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_worker_waits_for_a_reader_that_is_slow_and_not_for_one_that_has_stalled() {
+        let (queue, mut reader) = queue();
+        let piece = b"a line\n".repeat(1000);
+        let slow = std::thread::spawn(move || {
+            let mut buffer = vec![0; 70_000];
+            reader.read_exact(&mut buffer).expect("read");
+            // Slow, and alive.
+            while !buffer.ends_with(b"last\n") {
+                let mut part = [0; 4096];
+                let len = reader.read(&mut part).expect("read");
+                buffer.extend_from_slice(&part[..len]);
+                std::thread::yield_now();
+            }
+            (buffer, reader)
+        });
+        for _ in 0..100 {
+            queue.pass(SLOT, &piece).await;
+        }
+        queue.pass(SLOT, b"last\n").await;
+        let (read, _reader) = slow.join().expect("the reader");
+        assert_eq!((read.len(), queue.dropped_of(SLOT)), (100 * piece.len() + 5, 0));
+        // Nobody reads from here on.
+        while queue.dropped_of(SLOT) < 10_000 {
+            queue.pass(SLOT, &piece).await;
+        }
+        queue.flush();
+    }
+
+    #[test]
+    fn lines_are_counted_whole_or_not() {
+        assert_eq!([b"".as_slice(), b"a", b"a\n", b"a\nb"].map(lines_in), [0, 1, 1, 2]);
+    }
+}

@@ -1,0 +1,174 @@
+//! Writing to one of haft's outputs, in a thread that may wait for its reader.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+
+use crate::route::Slot;
+
+/// Where a piece of output comes from: a slot's workers, or haft itself.
+pub(super) type Source = Option<Slot>;
+
+/// Most that is written at a time. A pipe takes so much as one piece (PIPE_BUF, pipe(7)): lines do not mix with those of
+/// other processes that write to it.
+const PIECE: usize = 4096;
+
+/// Which of haft's own outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Target {
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "standard output",
+            Self::Stderr => "standard error",
+        }
+    }
+}
+
+/// Signals go to the thread that waits for them. A terminal that stops writers in the background (`stty tostop`) does
+/// not stop one that blocks SIGTTOU (termios(3)): the service would stand still with it.
+pub(super) fn leave_signals_to_others() {
+    // It fails for arguments that do not exist only.
+    SigSet::all().thread_block().ok();
+}
+
+/// Where an output stands: at the beginning of a line, or in the middle of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Beginning,
+    /// Begun by this source, which may go on.
+    Begun(Source),
+    /// Its end was lost.
+    Cut,
+}
+
+/// An output, and where its last line stands.
+#[derive(Debug)]
+pub(super) struct Output<F> {
+    descriptor: F,
+    line: Line,
+}
+
+impl<F: AsFd> Output<F> {
+    pub(super) fn new(descriptor: F) -> Self {
+        Self { descriptor, line: Line::Beginning }
+    }
+
+    /// Writes a piece, in lines of its own: a line that another source has begun is ended first. Calls `progress` each
+    /// time the reader has taken something. Yields how many bytes were taken: less than all if the output fails.
+    pub(super) fn write(&mut self, bytes: &[u8], source: Source, progress: impl Fn()) -> usize {
+        if self.line != Line::Beginning && self.line != Line::Begun(source) {
+            if self.write_some(b"\n") == 0 {
+                return 0;
+            }
+            self.line = Line::Beginning;
+        }
+        let mut written = 0;
+        while written < bytes.len() {
+            let len = self.write_some(piece(&bytes[written..]));
+            if len == 0 {
+                break;
+            }
+            written += len;
+            self.line = if bytes[written - 1] == b'\n' { Line::Beginning } else { Line::Begun(source) };
+            progress();
+        }
+        if written < bytes.len() && self.line != Line::Beginning {
+            self.line = Line::Cut;
+        }
+        written
+    }
+
+    /// Waits until the reader takes something, and yields how many bytes it took: none if the output fails.
+    fn write_some(&self, bytes: &[u8]) -> usize {
+        loop {
+            match nix::unistd::write(&self.descriptor, bytes) {
+                Ok(len) => return len,
+                Err(Errno::EINTR) => {}
+                // Another process that shares the output has made it non-blocking.
+                Err(Errno::EAGAIN) if self.wait() => {}
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    fn wait(&self) -> bool {
+        let mut asked = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLOUT)];
+        matches!(poll(&mut asked, PollTimeout::NONE), Ok(_) | Err(Errno::EINTR))
+    }
+}
+
+/// What is written at a time: whole lines if there is the end of one.
+fn piece(bytes: &[u8]) -> &[u8] {
+    let most = &bytes[..bytes.len().min(PIECE)];
+    match memchr::memrchr(b'\n', most) {
+        Some(end) if most.len() < bytes.len() => &most[..=end],
+        _ => most,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    const HAFT: Source = None;
+    const WORKER: Source = Some(Slot(1));
+
+    #[test]
+    fn a_line_that_another_source_has_begun_is_ended_first() {
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        let mut output = Output::new(write);
+        for (bytes, source) in
+            [("a worker's ", WORKER), ("line\nand half a ", WORKER), ("haft's\n", HAFT), ("the rest\n", WORKER)]
+        {
+            assert_eq!(output.write(bytes.as_bytes(), source, || ()), bytes.len());
+        }
+        drop(output);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).expect("text");
+        assert_eq!(text, "a worker's line\nand half a \nhaft's\nthe rest\n");
+    }
+
+    #[test]
+    fn an_output_that_is_full_or_gone_takes_nothing_and_harms_nothing() {
+        let full = File::options().write(true).open("/dev/full").expect("open");
+        assert_eq!(Output::new(full).write(b"no space\n", HAFT, || ()), 0);
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        drop(read);
+        assert_eq!(Output::new(write).write(b"no reader\n", HAFT, || ()), 0);
+    }
+
+    #[test]
+    fn an_output_that_another_process_has_made_non_blocking_is_waited_for() {
+        let (read, write) = nix::unistd::pipe().expect("pipe");
+        nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).expect("fcntl");
+        let bytes = "a line of some length\n".repeat(20_000);
+        let writer = std::thread::spawn(move || {
+            let mut output = Output::new(write);
+            (output.write(bytes.as_bytes(), HAFT, || ()), bytes)
+        });
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).expect("text");
+        let (written, bytes) = writer.join().expect("the writer");
+        assert!(written == bytes.len() && text == bytes, "{written} of {}", bytes.len());
+    }
+
+    #[test]
+    fn pieces_are_whole_lines_where_there_are_any() {
+        let text = [b"x".repeat(PIECE - 2), b"\ny\n".to_vec()].concat();
+        assert_eq!(piece(&text).len(), PIECE - 1);
+        assert_eq!(piece(&b"x".repeat(2 * PIECE)).len(), PIECE);
+        assert_eq!(piece(b"one\nhalf"), b"one\nhalf");
+    }
+}
