@@ -90,7 +90,7 @@ impl Crew {
         )
     }
 
-    /// Starts a worker; `command` is never empty. Must be called within a `LocalSet`.
+    /// Starts a worker; `command` is never empty. `outlives_master`: see [`Launch`]. Must be called within a `LocalSet`.
     pub fn start(
         &mut self,
         worker: WorkerId,
@@ -98,8 +98,10 @@ impl Crew {
         command: &[String],
         environment: &[(&str, String)],
         inherited: Inherited<'_>,
+        outlives_master: bool,
     ) -> Result<u32, StartError> {
-        let child = launch(&Launch { command, environment, inherited, pipe_stdout: self.prefix_output });
+        let launched = Launch { command, environment, inherited, pipe_stdout: self.prefix_output, outlives_master };
+        let child = launch(&launched);
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };

@@ -1,7 +1,9 @@
 //! What the workers are: what to start for each, what is spoken with it, and where clients connect.
 
 use std::env;
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use super::MasterError;
@@ -95,7 +97,7 @@ impl Plan {
                 plan.listen.clear();
             }
             plan.node = Some(node);
-            plan.preload = command.node.preload && config.peeks();
+            plan.preload = command.node.preload && (config.peeks() || runs_on_node(&plan.command));
         }
         if config.dispatch == DispatchBy::Kernel && plan.dialect == Dialect::Node && plan.listen.len() > 1 {
             return Err(MasterError::Kernel(ONE_LISTENER));
@@ -168,12 +170,21 @@ impl Plan {
             ("NODE_CHANNEL_SERIALIZATION_MODE", node.serialization.name().to_owned()),
         ]);
         let options = match preload {
-            Some(preload) => Some(preload.node_options(own.node_options.as_deref())),
+            Some(preload) => {
+                environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
+                Some(preload.node_options(&own.command, own.node_options.as_deref()))
+            }
             None => own.node_options,
         };
         environment.extend(options.map(|options| ("NODE_OPTIONS", options)));
         Start { command: own.command, environment }
     }
+}
+
+/// Whether a program of this dialect runs on Node itself: others speak it too, and take options as they like.
+fn runs_on_node(command: &[String]) -> bool {
+    let name = command.first().and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str);
+    !matches!(name, Some("deno" | "bun" | "bunx"))
 }
 
 fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {

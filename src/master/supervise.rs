@@ -81,7 +81,8 @@ fn ensure(preload: &mut Option<Preload>) {
         tracing::error!(
             %error,
             "the preload for Node programs cannot be written (to $XDG_RUNTIME_DIR, or the folder for temporary files): \
-             their sessions are not tagged, and a proxy's address is taken for their clients'"
+             their sessions are not tagged, a proxy's address is taken for their clients', and their connections end all \
+             at once, or with the master"
         );
     }
 }
@@ -158,20 +159,22 @@ impl Master {
                 let socket = NotifySocket::new().doing("making a worker's notify socket")?;
                 let passed: Vec<Passed<'_>> = plan.passed(&own);
                 let Start { command, environment } = start(Reach::Notify(socket.name()));
-                let pid = crew.start(worker, slot, &command, &environment, Inherited::Listeners(&passed))?;
+                let pid = crew.start(worker, slot, &command, &environment, Inherited::Listeners(&passed), false)?;
                 (Link::listen_fds(worker, slot, socket, plan.waits_for_ready(), Instant::now()), pid)
             }
             (_, Some(desk)) => {
                 let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
                 let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &[]));
-                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&[channel.as_fd()]))?;
+                let inherited = Inherited::Same(&[channel.as_fd()]);
+                // The preload keeps its connections, and ends it in time.
+                let pid = crew.start(worker, slot, &command, &environment, inherited, preload.is_some())?;
                 (Link::node(worker, slot, end, desk), pid)
             }
             (_, None) => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
                 let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &own));
                 let inherited = [&[channel.as_fd()], &own[..]].concat();
-                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&inherited))?;
+                let pid = crew.start(worker, slot, &command, &environment, Inherited::Same(&inherited), false)?;
                 (Link::haft(worker, slot, end), pid)
             }
         };
