@@ -10,6 +10,9 @@ const LOOK = 250;
 /** Milliseconds more than haft would leave: with SIGTERM it gives 2 s. */
 const AFTER_ALL = 4000;
 
+/** Milliseconds for which an error of writing may be due to the master's death. */
+const PATIENCE = 1000;
+
 /** A mark on each handle of a connection that haft has handed over. */
 const HANDED = Symbol('handed over by haft');
 
@@ -109,9 +112,15 @@ function isBroken(error) {
   return Boolean(error) && ['EPIPE', 'ECONNRESET', 'ERR_IPC_CHANNEL_CLOSED'].includes(error.code);
 }
 
-/** The end of the channel is read within a turn of the loop. */
+/** A master that dies closes one descriptor after the other: the end of the channel may come a while after that of a pipe. */
 function unlessOrphaned(work, otherwise = () => {}) {
-  setImmediate(() => setImmediate(() => (orphaned ? otherwise() : work())));
+  const until = now() + PATIENCE;
+  const look = () => {
+    if (orphaned) otherwise();
+    else if (now() >= until) work();
+    else later(look, STEP);
+  };
+  setImmediate(look);
 }
 
 /** Node makes the stream when it is first asked for, and so does this. */
