@@ -154,7 +154,7 @@ function closeServersGently() {
   });
 }
 
-/** Until the next turn, servers that are closed leave idle connections alone, as long as there are sessions that poll. */
+/** Until the next turn, servers that are closed leave idle connections alone, if there are sessions that poll. */
 function keepIdle(prototype, servers) {
   const before = Object.getOwnPropertyDescriptor(prototype, 'closeIdleConnections');
   if (!before || !before.configurable || !polls()) return;

@@ -170,7 +170,8 @@ function changed() {
 /** haft sends no new session from now on, and wants to know when the last has ended: `within` milliseconds at most. */
 function linger(within) {
   lingering = true;
-  if (within > 0) attempt(() => sayGoodbyes(within - within / SHARE_OF_GOODBYES, (within / SHARE_OF_GOODBYES) * TELLING));
+  const last = within / SHARE_OF_GOODBYES;
+  if (last > 0) attempt(() => sayGoodbyes(within - last, last * TELLING));
   if (saidTags) changed();
   else sayIdle();
 }

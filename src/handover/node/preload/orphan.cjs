@@ -13,6 +13,9 @@ const AFTER_ALL = 4000;
 /** Milliseconds for which an error of writing may be due to the master's death. */
 const PATIENCE = 1000;
 
+/** What errors say that the other end is gone. */
+const GONE = ['EPIPE', 'ECONNRESET', 'ERR_IPC_CHANNEL_CLOSED', 'ERR_IPC_DISCONNECTED'];
+
 /** A mark on each handle of a connection that haft has handed over. */
 const HANDED = Symbol('handed over by haft');
 
@@ -30,8 +33,8 @@ function outliveMaster() {
       const { worker } = require('cluster');
       // Node lets go of its reader at the end of the channel, and not if the program has left.
       const hasEnded = onread && channel.onread !== onread;
-      if (hasEnded && !worker.exitedAfterDisconnect) goOnAlone(worker, drainTime);
-      else if (limit === undefined) endWithin(drainTime);
+      if (limit === undefined) endWithin(drainTime);
+      if (hasEnded) goOnAlone(worker, drainTime);
     });
   });
   forgiveWrites();
@@ -46,15 +49,17 @@ function channelOf(target) {
 /** The master has died. */
 function goOnAlone(worker, drainTime) {
   orphaned = true;
-  // Node reads it next, and would end the process.
-  worker.exitedAfterDisconnect = true;
   nobodyListens();
-  closeServersGently();
-  worker.disconnect();
-  // No operator waits for the end, so what there is goes on for a while before the goodbyes begin.
-  const alone = drainTime / 2;
-  sayGoodbyes(alone, (drainTime - alone) * TELLING);
-  const end = now() + drainTime;
+  if (!worker.exitedAfterDisconnect) {
+    // Node reads it next, and would end the process.
+    worker.exitedAfterDisconnect = true;
+    closeServersGently();
+    worker.disconnect();
+    // No operator waits for the end, so what there is goes on for a while before the goodbyes begin.
+    const alone = drainTime / 2;
+    sayGoodbyes(alone, (drainTime - alone) * TELLING);
+    endWithin(drainTime);
+  }
   // Not at once: what came before the end of the channel becomes a connection in this turn.
   const look = () => {
     if (now() >= end || attempt(connectionsLeft) === 0) exit.call(process, 0);
@@ -74,16 +79,20 @@ function connectionsLeft() {
   return process._getActiveHandles().filter(isOfClient).length;
 }
 
+/** When the process is to have ended, and what sees to it. */
+let end = Infinity;
 let limit;
 
-/** haft would have ended this process by then. If it is still there, it is because haft is not. */
+/** haft would have ended this process soon after. If it is still there then, it is because haft is not. */
 function endWithin(milliseconds) {
+  end = now() + milliseconds;
   clearTimeout(limit);
   limit = later(() => exit.call(process, 0), milliseconds + AFTER_ALL);
 }
 
-/** What is sent to the master from now on is lost, and no reason to fail. */
+/** What is sent to the master from now on is lost, and no reason to fail. Nor is it to leave it once more. */
 function nobodyListens() {
+  process.disconnect = () => {};
   process.send = (...args) => {
     const callback = args.find((arg) => typeof arg === 'function');
     const error = Object.assign(new Error('Channel closed'), { code: 'ERR_IPC_CHANNEL_CLOSED' });
@@ -109,10 +118,10 @@ function forgiveWrites() {
 }
 
 function isBroken(error) {
-  return Boolean(error) && ['EPIPE', 'ECONNRESET', 'ERR_IPC_CHANNEL_CLOSED'].includes(error.code);
+  return Boolean(error) && GONE.includes(error.code);
 }
 
-/** A master that dies closes one descriptor after the other: the end of the channel may come a while after that of a pipe. */
+/** A master that dies closes one descriptor after the other: the channel may end a while after a pipe. */
 function unlessOrphaned(work, otherwise = () => {}) {
   const until = now() + PATIENCE;
   const look = () => {
