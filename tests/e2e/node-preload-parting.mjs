@@ -98,8 +98,7 @@ for (const { name, path } of versions) {
     const options = { agent: false, headers: { Connection: 'close' } };
     const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
     place.atEnd(() => agent.destroy());
-    // The way by which the message will come is there before the worker takes no connection any more. This session is
-    // told first, and at once.
+    // The way by which the message will come is there before the worker takes no connection any more.
     const [, other] = /"sid":"([^"]+)"/.exec((await ask(url, { agent })).body);
     const [, sid] = /"sid":"([^"]+)"/.exec((await ask(url, options)).body);
     const polled = ask(`${url}&sid=${sid}`, options);

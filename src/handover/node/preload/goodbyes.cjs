@@ -8,8 +8,8 @@
 const GRACE = 5000;
 /** The part of the time to go in which goodbyes are said: the last to be told need a moment. */
 const TELLING = 4 / 5;
-/** Goodbyes are said in the last part of the time to linger: the ninth part, as in the built-in worker. */
-const SHARE_OF_GOODBYES = 9;
+/** What of its time a worker leaves its sessions alone, where they are found as long as it is there. */
+const ALONE = 1 / 2;
 /** Milliseconds between two looks for what has begun meanwhile. */
 const LOOK_EVERY = 1000;
 /** The least milliseconds between two goodbyes: what is due at once is said at once. */
@@ -55,7 +55,7 @@ function seeUpgrade(socket) {
   socket.once('close', () => upgraded.delete(socket));
 }
 
-/** All that can be ended: sessions, and upgraded sockets that are of no session. */
+/** All that can be ended, in any order: sessions, and upgraded sockets that are of no session. */
 function openEnds() {
   const ends = [];
   for (const engine of busy) {
@@ -64,7 +64,15 @@ function openEnds() {
   for (const socket of upgraded) {
     if (!ofEngine.has(socket) && !socket.destroyed) ends.push(socket);
   }
-  return ends.filter((end) => !parting.has(end));
+  return shuffled(ends.filter((end) => !parting.has(end)));
+}
+
+function shuffled(list) {
+  for (let at = list.length - 1; at > 0; at--) {
+    const other = Math.floor(Math.random() * (at + 1));
+    [list[at], list[other]] = [list[other], list[at]];
+  }
+  return list;
 }
 
 let goodbyes;

@@ -170,8 +170,7 @@ function changed() {
 /** haft sends no new session from now on, and wants to know when the last has ended: `within` milliseconds at most. */
 function linger(within) {
   lingering = true;
-  const last = within / SHARE_OF_GOODBYES;
-  if (last > 0) attempt(() => sayGoodbyes(within - last, last * TELLING));
+  if (within > 0) attempt(() => sayGoodbyes(within * ALONE, within * (1 - ALONE) * TELLING));
   if (saidTags) changed();
   else sayIdle();
 }

@@ -56,8 +56,7 @@ function goOnAlone(worker, drainTime) {
     closeServersGently();
     worker.disconnect();
     // No operator waits for the end, so what there is goes on for a while before the goodbyes begin.
-    const alone = drainTime / 2;
-    sayGoodbyes(alone, (drainTime - alone) * TELLING);
+    sayGoodbyes(drainTime * ALONE, drainTime * (1 - ALONE) * TELLING);
     endWithin(drainTime);
   }
   // Not at once: what came before the end of the channel becomes a connection in this turn.
@@ -107,9 +106,11 @@ function nobodyListens() {
  */
 function forgiveWrites() {
   for (const name of ['stdout', 'stderr']) attempt(() => forgiveStream(name));
-  process.on('error', (error) => {
+  const { worker } = require('cluster');
+  // Node gives it the errors of the process, which are those of the channel.
+  worker.on('error', (error) => {
     // It is an uncaught error but for this listener, and stays one unless the master turns out to be dead.
-    if (process.listenerCount('error') > 1) return;
+    if (worker.listenerCount('error') > 1) return;
     if (!isBroken(error)) throw error;
     unlessOrphaned(() => {
       throw error;
