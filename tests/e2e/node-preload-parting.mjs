@@ -112,6 +112,33 @@ for (const { name, path } of versions) {
     assert.deepEqual(await until('its end', () => worker.child.how), { code: 0, signal: null });
   });
 
+  program(`${name}: when the channel ends, what is connected is served until the drain time is over`, async (place) => {
+    const worker = parting(place, { ...NO_KEY, HAFT_DRAIN_TIMEOUT: '3000' });
+    const url = await worker.url();
+    const socket = new WebSocket(`${url.replace('http', 'ws')}/6/?EIO=4&transport=websocket`);
+    place.atEnd(() => socket.terminate());
+    const closed = new Promise((done) => socket.once('close', done));
+    await within(20_000, 'a session', new Promise((done, failed) => socket.once('message', done).once('error', failed)));
+    await worker.ask('break');
+    const began = Date.now();
+    worker.child.process.disconnect();
+    const echo = new Promise((done) => socket.on('message', (data) => `${data}` === '4hello' && done()));
+    socket.send('4hello');
+    await within(20_000, 'an echo', echo);
+    await within(60_000, 'the goodbye', closed);
+    assert.ok(Date.now() - began >= 1500, 'it is left alone for half of the time');
+    assert.deepEqual(await until('its end', () => worker.child.how, { within: 60_000 }), { code: 0, signal: null });
+    assert.deepEqual(worker.child.lines, []);
+  });
+
+  program(`${name}: what breaks while the primary lives breaks the program, as ever`, async (place) => {
+    const worker = parting(place);
+    await worker.url();
+    await worker.ask('break');
+    assert.deepEqual(await until('its end', () => worker.child.how), { code: 1, signal: null });
+    assert.ok(worker.child.lines.some((line) => line.includes('write EPIPE')));
+  });
+
   program(`${name}: without the preload Node pays no heed to what is said to it`, async (place) => {
     for (const serialization of ['json', 'advanced']) {
       const worker = new NodeWorker(place, path, [file('preload-plain.cjs')], { env: { NODE_OPTIONS: '' }, serialization });

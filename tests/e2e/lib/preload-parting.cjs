@@ -32,6 +32,8 @@ const commands = {
   off: (name) => void process.off(name, handlers[name]),
   'all off': (name) => void process.removeAllListeners(name),
   emit: (name) => void process.emit(name),
+  /** What Node does where something is sent to a primary that is no more. */
+  break: () => void process.emit('error', Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })),
   tool: () => new Promise((done) => execFile(process.execPath, ['-p', SEEN], (_, text) => done(text.trim()))),
   fork: () =>
     new Promise((done) => {
