@@ -16,13 +16,17 @@ import { inTurns, until, within } from './lib/wait.mjs';
 
 const HELD = 100;
 
+const newest = versions.at(-1).name;
+const FLAGS = { classic: ['--node-style', 'classic', '--wait-ready'], kernel: ['--dispatch', 'kernel'] };
+
 for (const { name, path } of versions) {
-  for (const style of ['cluster', 'classic']) {
+  for (const style of name === newest ? ['cluster', 'classic', 'kernel'] : ['cluster', 'classic']) {
     program(`${name}, style ${style}: 100 WebSockets live on when the master is killed, and the next one binds at once`, async (place) => {
       const note = join(place.folder, 'note');
-      const flags = style === 'classic' ? ['--node-style', 'classic', '--wait-ready'] : [];
+      const flags = FLAGS[style] ?? [];
       const command = [path, file('node-parting-server.cjs'), note, 'noisy'];
       if (style === 'classic') command.push('message=sticky-session:connection');
+      if (style === 'kernel') command.push('any');
       const start = (...more) => place.haft('-w', '2', '--drain-timeout', '10s', ...more, ...flags, '--', ...command);
       const before = await start();
       const held = await hold(place, before);
