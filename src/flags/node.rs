@@ -45,10 +45,11 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     wait_ready: bool,
 
-    /// Give Node programs no preload: no tags for their sessions, and a proxy's address as their client's
+    /// Give Node programs no preload: no tags, a proxy's address as the client's, and sessions that are cut off
     ///
-    /// The preload is a small file that Node loads before the program (--require), with --affinity session and behind
-    /// proxies that tell the client's address. It tags session ids and lets socket.remoteAddress be the client's.
+    /// The preload is a small file that Node loads before the program (--require). It tags session ids, lets
+    /// socket.remoteAddress be the client's, ends the sessions of a worker that goes one by one instead of all at the end,
+    /// and keeps a worker's connections for up to --drain-timeout when haft itself is killed.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     no_preload: bool,
 }

@@ -72,6 +72,21 @@ struct Member {
     told: bool,
 }
 
+/// What is to be started for a worker.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// Program and arguments; never empty.
+    pub command: &'a [String],
+    /// Added to haft's own environment.
+    pub environment: &'a [(&'static str, String)],
+    /// Its soft limit on descriptors, if it is not the one that haft was started with.
+    pub descriptors: Option<u64>,
+    /// What it inherits beside the standard streams.
+    pub inherited: Inherited<'a>,
+    /// See [`Launch`].
+    pub outlives_master: bool,
+}
+
 /// The living processes.
 #[derive(Debug)]
 pub struct Crew {
@@ -113,18 +128,18 @@ impl Crew {
         )
     }
 
-    /// Starts a worker; `command` is never empty. `descriptors`: its soft limit on them, if it is not haft's own. Must be called within a `LocalSet`.
-    pub fn start(
-        &mut self,
-        worker: WorkerId,
-        slot: Slot,
-        command: &[String],
-        environment: &[(&str, String)],
-        descriptors: Option<u64>,
-        inherited: Inherited<'_>,
-    ) -> Result<u32, StartError> {
-        let descriptors = descriptors.unwrap_or(self.descriptors);
-        let child = launch(&Launch { command, environment, descriptors, inherited, pipe_stdout: self.prefix_output });
+    /// Starts a worker. Must be called within a `LocalSet`.
+    pub fn start(&mut self, worker: WorkerId, slot: Slot, order: &Order<'_>) -> Result<u32, StartError> {
+        let Order { command, environment, inherited, outlives_master, .. } = *order;
+        let descriptors = order.descriptors.unwrap_or(self.descriptors);
+        let child = launch(&Launch {
+            command,
+            environment,
+            descriptors,
+            inherited,
+            pipe_stdout: self.prefix_output,
+            outlives_master,
+        });
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };

@@ -68,7 +68,6 @@ use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::pool::Event;
-use crate::lifecycle::program::Preload;
 use crate::route::TagKey;
 use crate::sys::closing;
 use crate::sys::listen::{Access, Listener, SocketFile};
@@ -170,7 +169,10 @@ impl Master {
         let (mut finished, found) = Finished::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
-        let preload = plan.preload.then(Preload::write).transpose()?;
+        let mut preload = None;
+        if plan.preload {
+            supervise::ensure_for(&plan, &mut preload)?;
+        }
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let (listeners, kernel) = listen(&config, &plan)?;
         let admin_file = match &config.admin {

@@ -1,7 +1,9 @@
 //! What the workers are: what to start for each, what is spoken with it, and where clients connect.
 
 use std::env;
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use super::MasterError;
@@ -9,11 +11,12 @@ use super::node::NodePlan;
 use crate::addr::ListenAddr;
 use crate::config::{self, Affinity, Config, DialectChoice, DispatchBy, NodeStyle, Program};
 use crate::handover::node::ConnectionMessage;
+use crate::lifecycle::crew::Order;
 use crate::lifecycle::pool::WorkerId;
 use crate::lifecycle::program::preload::Preload;
 use crate::lifecycle::program::{self, Dialect, Place};
 use crate::route::{Slot, TagKey};
-use crate::sys::process::Passed;
+use crate::sys::process::{Inherited, Passed};
 use crate::worker::process;
 
 /// A server of Node's has one listener, and so cannot have those of several addresses.
@@ -32,6 +35,8 @@ pub struct Plan {
     pub node: Option<NodePlan>,
     /// Whether they are to be given the preload.
     pub preload: bool,
+    /// Whether they would not do without it what was asked for.
+    pub needs_preload: bool,
     /// The workers' soft limit on descriptors, if it is not the one that haft was started with.
     pub descriptors: Option<u64>,
     /// Where clients connect; nothing if the program is to say.
@@ -56,6 +61,14 @@ pub struct Start {
     pub environment: Vec<(&'static str, String)>,
 }
 
+impl Start {
+    /// The same as an order. `descriptors`: the soft limit on them, if it is not the one that haft was started with.
+    pub fn order<'a>(&'a self, descriptors: Option<u64>, inherited: Inherited<'a>, outlives_master: bool) -> Order<'a> {
+        let Self { command, environment } = self;
+        Order { command, environment, descriptors, inherited, outlives_master }
+    }
+}
+
 impl Plan {
     /// Looks at what is configured (`tag_key`: what sessions are tagged with), and at package.json where a package manager is to run a script.
     pub fn new(config: &Config, tag_key: &TagKey) -> Result<Self, MasterError> {
@@ -69,6 +82,7 @@ impl Plan {
             wait_ready: false,
             node: None,
             preload: false,
+            needs_preload: false,
             descriptors: config.worker_nofile,
             listen: config.listen_or_default(),
         };
@@ -98,7 +112,8 @@ impl Plan {
                 plan.listen.clear();
             }
             plan.node = Some(node);
-            plan.preload = command.node.preload && config.peeks();
+            plan.needs_preload = command.node.preload && config.peeks();
+            plan.preload = command.node.preload && (config.peeks() || runs_on_node(&plan.command));
         }
         if config.dispatch == DispatchBy::Kernel && plan.dialect == Dialect::Node && plan.listen.len() > 1 {
             return Err(MasterError::Kernel(ONE_LISTENER));
@@ -171,12 +186,21 @@ impl Plan {
             ("NODE_CHANNEL_SERIALIZATION_MODE", node.serialization.name().to_owned()),
         ]);
         let options = match preload {
-            Some(preload) => Some(preload.node_options(own.node_options.as_deref())),
+            Some(preload) => {
+                environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
+                Some(preload.node_options(&own.command, own.node_options.as_deref()))
+            }
             None => own.node_options,
         };
         environment.extend(options.map(|options| ("NODE_OPTIONS", options)));
         Start { command: own.command, environment }
     }
+}
+
+/// Whether a program of this dialect runs on Node itself: others speak it too, and take options as they like.
+fn runs_on_node(command: &[String]) -> bool {
+    let name = command.first().and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str);
+    !matches!(name, Some("deno" | "bun" | "bunx"))
 }
 
 fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
 use super::link::Link;
-use super::plan::{Plan, Reach, Start};
+use super::plan::{Plan, Reach};
 use super::report::unix_time;
 use super::service::Effect;
 use super::{Master, MasterError, Phase, While, farewell};
@@ -87,6 +87,19 @@ fn ensure(preload: &mut Option<Preload>) -> Result<(), PreloadError> {
     }
 }
 
+/// The same, for a worker of this plan: one that only gains by it does without where it cannot be written.
+pub(super) fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadError> {
+    match ensure(preload) {
+        Err(error) if plan.needs_preload => return Err(error),
+        Err(error) => {
+            *preload = None;
+            tracing::warn!("{error}");
+        }
+        Ok(()) => {}
+    }
+    Ok(())
+}
+
 impl Master {
     /// Does all that is to be done to the world, and then waits for it as it now is.
     pub(super) fn perform(&mut self) -> Result<(), MasterError> {
@@ -149,7 +162,7 @@ impl Master {
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
         let number = (worker, generation, self.service.pool.wanted());
         if plan.preload {
-            ensure(preload)?;
+            ensure_for(plan, preload)?;
         }
         let preload = preload.as_ref().filter(|_| plan.preload);
         let start = |reach| plan.start(slot, number, reach, preload);
@@ -158,30 +171,26 @@ impl Master {
             (Dialect::ListenFds, _) => {
                 let socket = NotifySocket::new().doing("making a worker's notify socket")?;
                 let passed: Vec<Passed<'_>> = plan.passed(&own);
-                let Start { command, environment } = start(Reach::Notify(socket.name()));
-                let pid =
-                    crew.start(worker, slot, &command, &environment, plan.descriptors, Inherited::Listeners(&passed))?;
+                let start = start(Reach::Notify(socket.name()));
+                let order = start.order(plan.descriptors, Inherited::Listeners(&passed), false);
+                let pid = crew.start(worker, slot, &order)?;
                 (Link::listen_fds(worker, slot, socket, plan.waits_for_ready(), Instant::now()), pid)
             }
             (_, Some(desk)) => {
                 let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
-                let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &[]));
-                let pid = crew.start(
-                    worker,
-                    slot,
-                    &command,
-                    &environment,
-                    plan.descriptors,
-                    Inherited::Same(&[channel.as_fd()]),
-                )?;
+                let start = start(Reach::Channel(channel.as_fd(), &[]));
+                // The preload keeps its connections, and ends it in time.
+                let inherited = [channel.as_fd()];
+                let order = start.order(plan.descriptors, Inherited::Same(&inherited), preload.is_some());
+                let pid = crew.start(worker, slot, &order)?;
                 (Link::node(worker, slot, end, desk), pid)
             }
             (_, None) => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
-                let Start { command, environment } = start(Reach::Channel(channel.as_fd(), &own));
+                let start = start(Reach::Channel(channel.as_fd(), &own));
                 let inherited = [&[channel.as_fd()], &own[..]].concat();
-                let pid =
-                    crew.start(worker, slot, &command, &environment, plan.descriptors, Inherited::Same(&inherited))?;
+                let order = start.order(plan.descriptors, Inherited::Same(&inherited), false);
+                let pid = crew.start(worker, slot, &order)?;
                 (Link::haft(worker, slot, end), pid)
             }
         };

@@ -30,6 +30,8 @@ pub struct Launch<'a> {
     pub inherited: Inherited<'a>,
     /// Whether stdout comes through a pipe; otherwise it is haft's own.
     pub pipe_stdout: bool,
+    /// Whether it ends by itself, in its own time, when its master has died; otherwise SIGTERM comes then.
+    pub outlives_master: bool,
 }
 
 /// The descriptors that a process inherits.
@@ -44,8 +46,8 @@ pub enum Inherited<'a> {
 /// Starts a process in a process group of its own, with nothing to read on stdin and stderr coming through a pipe.
 ///
 /// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach
-/// what a wrapping shell has started. SIGTERM comes to the child when the calling thread ends without having ended it:
-/// no orphan is left by a master that was killed.
+/// what a wrapping shell has started. SIGTERM comes to the child when the calling thread ends without having ended it,
+/// unless [`Launch::outlives_master`]: no orphan is left for good by a master that was killed.
 ///
 /// An error is that of fork or exec: ENOENT and EACCES concern the program's path.
 pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
@@ -70,10 +72,11 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
         command.env(name, value);
     }
     let (master, descriptors) = (getpid(), launch.descriptors);
+    let death_signal = (!launch.outlives_master).then_some(Signal::SIGTERM);
     let before_exec = move || {
-        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        prctl::set_pdeathsig(death_signal)?;
         if getppid() != master {
-            // The master died before the request above: its death will not be told any more.
+            // The master died before the request above: its death will not be told any more. Nor has it a use for this.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         same.iter().try_for_each(|descriptor| keep_open(*descriptor))?;
@@ -266,8 +269,14 @@ mod tests {
     async fn output(script: &str, inherited: Inherited<'_>) -> String {
         let command = ["sh", "-c", script].map(str::to_owned);
         let environment = [("SAID", "so".to_owned())];
-        let launch =
-            Launch { command: &command, environment: &environment, descriptors: 123, inherited, pipe_stdout: true };
+        let launch = Launch {
+            command: &command,
+            environment: &environment,
+            descriptors: 123,
+            inherited,
+            pipe_stdout: true,
+            outlives_master: false,
+        };
         let output = super::launch(&launch).expect("sh").wait_with_output().await.expect("output");
         String::from_utf8(output.stdout).expect("text")
     }
@@ -312,8 +321,14 @@ mod tests {
         let passed = [Passed { listener: listener.as_fd(), name: "a".to_owned() }];
         let command = ["/no/such/program".to_owned()];
         for inherited in [Inherited::Listeners(&passed), Inherited::Same(&[listener.as_fd()])] {
-            let launch =
-                Launch { command: &command, environment: &[], descriptors: 123, inherited, pipe_stdout: false };
+            let launch = Launch {
+                command: &command,
+                environment: &[],
+                descriptors: 123,
+                inherited,
+                pipe_stdout: false,
+                outlives_master: false,
+            };
             let error = super::launch(&launch).expect_err("no such program");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         }

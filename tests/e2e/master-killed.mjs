@@ -30,7 +30,7 @@ program('after the death of the master its workers end, and a new start brings t
   await after.stop();
 });
 
-program("Node's own workers end with the master, as they do with Node's, and a new start finds the port free", async (place) => {
+program("Node's own workers end their sessions after the master's death, and a new start finds the port free", async (place) => {
   const command = ['--', 'node', file('node-server.mjs'), 'http:127.0.0.1:0'];
   const before = await place.haft('-w', '2', ...command);
   const client = await place.client(before.url, homes(1)[0]).connected();

@@ -58,9 +58,20 @@ pub use spec::Spec;
 pub use style::ConnectionMessage;
 
 /// The script that runs inside unmodified programs ([`crate::lifecycle::program::Preload`]): it shows them the addresses
-/// of [`Session::connection`], tags the sessions of their Engine.IO, and says [`Effect::Tags`], [`Effect::Sessions`] and
-/// [`Effect::Idle`]. A file of its own, so that it can be read, and tested, as what it is.
-pub const PRELOAD: &str = include_str!("preload.cjs");
+/// of [`Session::connection`], tags the sessions of their Engine.IO, says [`Effect::Tags`], [`Effect::Sessions`] and
+/// [`Effect::Idle`], ends sessions one by one after [`Session::disconnect`], and keeps connections when the master has
+/// died. Files of their own, so that they can be read as what they are; a test puts them together as this does.
+pub const PRELOAD: &str = concat!(
+    include_str!("preload/main.cjs"),
+    "\n",
+    include_str!("preload/goodbyes.cjs"),
+    "\n",
+    include_str!("preload/orphan.cjs"),
+    "\n",
+    include_str!("preload/signals.cjs"),
+    "\n",
+    include_str!("preload/start.cjs"),
+);
 
 /// How messages are written: `--node-serialization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,6 +4,7 @@
 //! descriptor and of a `newconn` without a descriptor around it: none of them can be written here.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::Serialization;
 use super::compose::{Composer, write_number};
@@ -167,17 +168,19 @@ impl Voice {
         }
     }
 
-    /// Asks the worker to leave: it closes its servers, and exits when their connections have ended.
-    pub fn disconnect(&mut self, out: &mut Vec<u8>) {
+    /// Asks the worker to leave: it closes its servers, and exits when their connections have ended. haft's preload
+    /// reads within which time, and Node pays no heed to that.
+    pub fn disconnect(&mut self, within: Duration, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         message.text("cmd", "NODE_CLUSTER").text("act", "disconnect");
         self.count(&mut message);
-        message.finish();
+        message.open("haft").number("within", milliseconds(within)).close().finish();
     }
 
-    /// Tells haft's preload that the worker gets no new session.
-    pub fn linger(&self, out: &mut Vec<u8>) {
-        Composer::begin(self.serialization, out).text("cmd", PRELOAD).text("act", "linger").finish();
+    /// Tells haft's preload that the worker gets no new session, and is asked to leave within this time.
+    pub fn linger(&self, within: Duration, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", PRELOAD).text("act", "linger").number("within", milliseconds(within)).finish();
     }
 
     /// Answers a worker that said that it leaves.
@@ -240,6 +243,10 @@ fn write_sockname(sockname: &Sockname, port: Option<u16>, message: &mut Composer
         message.number("port", i64::from(port));
     }
     message.close();
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A counter never comes near the end of i64.

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Serialization;
 use super::effect::{Effect, ReturnReason};
@@ -248,18 +249,18 @@ impl Session {
         number
     }
 
-    /// Asks the worker to leave.
-    pub fn disconnect(&mut self) {
+    /// Asks the worker to leave. haft's preload ends its sessions one by one within this time.
+    pub fn disconnect(&mut self, within: Duration) {
         self.leaving = true;
         let voice = &mut self.voice;
-        self.outgoing.plain(|out| voice.disconnect(out));
+        self.outgoing.plain(|out| voice.disconnect(within, out));
     }
 
     /// Tells a worker that said [`Effect::Tags`] that it gets no new session, and is to say when the last one has
-    /// ended: [`Effect::Idle`]. Connections may still be given to it.
-    pub fn linger(&mut self) {
+    /// ended: [`Effect::Idle`]. Connections may still be given to it. In the last of `within` it ends what is left.
+    pub fn linger(&mut self, within: Duration) {
         let voice = &self.voice;
-        self.outgoing.plain(|out| voice.linger(out));
+        self.outgoing.plain(|out| voice.linger(within, out));
     }
 
     /// Forwards another worker's message ([`Frame::whole`]). `false`: it was dropped, because too much waits already.

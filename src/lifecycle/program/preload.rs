@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::handover::node::PRELOAD;
 use crate::sys::folder::{self, PrivateFolder};
 
+/// What puts Node's permission model into force.
+const PERMISSION: [&str; 2] = ["--permission", "--experimental-permission"];
+
 /// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
 /// script again for each thread (`worker_threads`) that the program starts.
 ///
@@ -93,13 +96,22 @@ impl Preload {
 
     /// The `NODE_OPTIONS` of a worker: the script first, so that it sees what all others load, then what haft inherited.
     ///
+    /// `command`: what is started. Under Node's permission model it is given the right to read the script.
+    ///
     /// A worker takes the script out of them again, so that what the program starts is not given it.
-    pub fn node_options(&self, inherited: Option<&str>) -> String {
+    pub fn node_options(&self, command: &[String], inherited: Option<&str>) -> String {
         // Its folder's path was found to be UTF-8.
-        let file = quoted(&self.file.to_string_lossy());
-        match inherited.map(str::trim).filter(|inherited| !inherited.is_empty()) {
-            Some(inherited) => format!("--require {file} {inherited}"),
-            None => format!("--require {file}"),
+        let path = self.file.to_string_lossy();
+        let mut options = format!("--require {}", quoted(&path));
+        let inherited = inherited.map(str::trim).filter(|inherited| !inherited.is_empty());
+        let words = command.iter().map(String::as_str).chain(inherited);
+        // Versions of Node that do not know the model end at once if they are given a right.
+        if words.flat_map(|word| word.split(' ')).any(|word| PERMISSION.contains(&word)) {
+            options += &format!(" {}", quoted(&format!("--allow-fs-read={path}")));
+        }
+        match inherited {
+            Some(inherited) => format!("{options} {inherited}"),
+            None => options,
         }
     }
 }
@@ -197,10 +209,10 @@ mod tests {
         let place = tempfile::tempdir().expect("folder");
         let preload = Preload::write_below(place.path()).expect("written");
         let file = preload.file().display();
-        assert_eq!(preload.node_options(None), format!("--require {file}"));
-        assert_eq!(preload.node_options(Some("  ")), format!("--require {file}"));
+        assert_eq!(preload.node_options(&[], None), format!("--require {file}"));
+        assert_eq!(preload.node_options(&[], Some("  ")), format!("--require {file}"));
         let inherited = "--max-old-space-size=100 -r \"/a b/c.js\"";
-        assert_eq!(preload.node_options(Some(inherited)), format!("--require {file} {inherited}"));
+        assert_eq!(preload.node_options(&[], Some(inherited)), format!("--require {file} {inherited}"));
     }
 
     /// Node finds the script whatever its path is, and the script finds itself.
@@ -215,7 +227,7 @@ mod tests {
                 let script = "console.log(JSON.stringify([process.env.NODE_OPTIONS, Object.keys(require.cache)]))";
                 let output = Command::new("node")
                     .args(["-e", script])
-                    .env("NODE_OPTIONS", preload.node_options(inherited))
+                    .env("NODE_OPTIONS", preload.node_options(&[], inherited))
                     .output()
                     .expect("these tests need Node.js: `node` on the PATH");
                 let printed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -307,8 +307,8 @@ impl Link {
         self.lingers = None;
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.drain(within)?,
-            // It is sent with the next flush; Node knows no time.
-            End::Node(end) => end.drain(),
+            // It is sent with the next flush.
+            End::Node(end) => end.drain(within),
             // It is told by a signal.
             End::ListenFds(_) => {}
         }

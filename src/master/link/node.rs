@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{InFlight, LinkError, News, Obstacle};
 use crate::handover::haft::ChannelError;
@@ -107,8 +107,8 @@ impl NodeLink {
         }
     }
 
-    pub(super) fn linger(&mut self) {
-        self.session.linger();
+    pub(super) fn linger(&mut self, within: Duration) {
+        self.session.linger(within);
     }
 
     pub(super) fn life(&self) -> Life {
@@ -214,8 +214,8 @@ impl NodeLink {
         self.session.queued() > 0
     }
 
-    pub(super) fn drain(&mut self) {
-        self.session.disconnect();
+    pub(super) fn drain(&mut self, within: Duration) {
+        self.session.disconnect(within);
     }
 
     /// Asks the worker to say something; it is sent with the next flush.

@@ -40,10 +40,14 @@ impl Link {
         is_ready && !self.finishes && !self.ended && self.tells_sessions()
     }
 
-    /// Whether the worker ends its sessions when it is told to finish. A program of Node only takes no more connections then,
-    /// and its sessions can but be cut off.
+    /// Whether the worker ends its sessions when it is told to finish. A program of Node does by haft's preload; without
+    /// it, it only takes no more connections then, and its sessions can but be cut off.
     pub fn ends_sessions(&self) -> bool {
-        matches!(self.end, End::Haft(_))
+        match &self.end {
+            End::Haft(_) => true,
+            End::Node(end) => end.tags(),
+            End::ListenFds(_) => false,
+        }
     }
 
     /// How many sessions the worker says it has. Of haft's own dialect its connections are counted, which is much the same.
@@ -70,7 +74,7 @@ impl Link {
         self.lingers = Some(Lingering { until, within });
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) if end.tags() => end.linger(),
+            End::Node(end) if end.tags() => end.linger(until.saturating_duration_since(now)),
             // It is seen from the names that it tells.
             End::Node(_) => {}
             // It never can.

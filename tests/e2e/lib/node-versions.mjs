@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const WANTED = [18, 20, 22, 24];
+const WANTED = [18, 20, 22, 24, 26];
 
 /** `[{ name, path }]`. The packages are for x86-64; elsewhere there is only the Node that runs the tests. */
 export const versions = WANTED.map((major) => ({ name: `Node ${major}`, path: packaged(major) }))

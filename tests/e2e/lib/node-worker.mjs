@@ -1,13 +1,26 @@
 // A Node program as a worker, with this program as its primary: what haft does, message by message and by hand.
 
+import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
-import { fileURLToPath } from 'node:url';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import v8 from 'node:v8';
 
 import { Child } from './child.mjs';
 import { until } from './wait.mjs';
 
-export const PRELOAD = fileURLToPath(new URL('../../../src/handover/node/preload.cjs', import.meta.url));
+/** The preload in one file, put together as haft does it (`src/handover/node/mod.rs`). */
+export const PRELOAD = joined(new URL('../../../src/handover/node/', import.meta.url));
+
+function joined(folder) {
+  const names = readFileSync(new URL('mod.rs', folder), 'utf8').matchAll(/include_str!\("(preload\/[^"]+)"\)/g);
+  const parts = Array.from(names, ([, name]) => readFileSync(new URL(name, folder), 'utf8'));
+  const place = realpathSync(mkdtempSync(join(tmpdir(), 'haft-preload-')));
+  process.on('exit', () => rmSync(place, { recursive: true, force: true }));
+  const file = join(place, 'haft-preload.cjs');
+  writeFileSync(file, parts.join('\n'));
+  return file;
+}
 
 /** What haft sets for the worker of slot 2 and generation 7 under session affinity. */
 export const ENVIRONMENT = {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -101,7 +102,7 @@ proptest! {
                     seq += u64::from(!by_message);
                 }
                 Step::Disconnect => {
-                    session.disconnect();
+                    session.disconnect(Duration::from_secs(9));
                     seq += 1;
                 }
                 Step::SendOne => if let Some((bytes, handle)) = session.next() {

@@ -1,6 +1,7 @@
 //! The lines that were captured between real primaries and real workers (Node 14 to 26), word for word.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{body_of, framed, read, tcp};
 use crate::handover::node::message::WorkerMessage;
@@ -49,6 +50,7 @@ fn a_worker_s_short_messages() {
         (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
         (r#"{"cmd":"NODE_HAFT","act":"somethingNew","count":1}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_HAFT","act":"handles","signals":["SIGTERM","SIGINT"]}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT"}"#, WorkerMessage::Internal),
         (r#""ready""#, WorkerMessage::Ready),
         (r#"{"cmd":"ready"}"#, WorkerMessage::Ready),
@@ -178,7 +180,7 @@ fn an_adapter_s_messages() {
 /// What a voice says, as text.
 fn said(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
     let mut voice = Voice::new(Serialization::Json);
-    (0..seq).for_each(|_| voice.disconnect(&mut Vec::new()));
+    (0..seq).for_each(|_| voice.disconnect(Duration::ZERO, &mut Vec::new()));
     let mut out = b"before".to_vec();
     say(&mut voice, &mut out);
     String::from_utf8(out.split_off(6)).expect("utf-8").strip_suffix('\n').expect("a line").to_owned()
@@ -250,7 +252,10 @@ fn the_master_s_other_messages() {
         again,
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"b\"seq\":","seq":10}}"#
     );
-    assert_eq!(said(7, Voice::disconnect), r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7}"#);
+    assert_eq!(
+        said(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), out)),
+        r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7,"haft":{"within":25000}}"#
+    );
     assert_eq!(said(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);
     assert_eq!(said(3, |voice, out| voice.acknowledge_handle(out)), r#"{"cmd":"NODE_HANDLE_ACK"}"#);
     assert_eq!(
@@ -284,7 +289,8 @@ fn a_connection_whose_client_a_proxy_told() {
         said(0, |voice, out| voice.message(&frame, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"sticky:balance"}"#
     );
-    assert_eq!(said(3, |voice, out| voice.linger(out)), r#"{"cmd":"NODE_HAFT","act":"linger"}"#);
+    let linger = r#"{"cmd":"NODE_HAFT","act":"linger","within":22500}"#;
+    assert_eq!(said(3, |voice, out| voice.linger(Duration::from_millis(22_500), out)), linger);
 }
 
 /// The same in V8's format, of which the field count is the last byte.
@@ -310,8 +316,11 @@ fn an_advanced_connection_whose_client_a_proxy_told() {
     voice.message(&frame, told("[2001:db8::1]:0"), &mut out);
     assert_eq!(out, expected.concat());
     out.clear();
-    voice.linger(&mut out);
-    assert_eq!(out, b"\x00\x00\x00\x22\xff\x0d\x6f\x22\x03cmd\x22\x09NODE_HAFT\x22\x03act\x22\x06linger\x7b\x02");
+    voice.linger(Duration::from_millis(60), &mut out);
+    assert_eq!(
+        out,
+        b"\x00\x00\x00\x2c\xff\x0d\x6f\x22\x03cmd\x22\x09NODE_HAFT\x22\x03act\x22\x06linger\x22\x06withinIx\x7b\x03"
+    );
     for (json, message) in [
         (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Tags),
         (r#"{"cmd":"NODE_HAFT","act":"sessions","count":300}"#, WorkerMessage::Sessions { count: 300 }),

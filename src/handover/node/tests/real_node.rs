@@ -71,8 +71,9 @@ impl Worker {
             .env("NODE_CHANNEL_FD", "0")
             .env("NODE_UNIQUE_ID", WORKER.0.to_string())
             .env("NODE_CHANNEL_SERIALIZATION_MODE", serialization.name())
-            .env("NODE_OPTIONS", preload.node_options(None))
+            .env("NODE_OPTIONS", preload.node_options(&[], None))
             .env("HAFT_SLOT", "0")
+            .env("HAFT_WORKER", WORKER.0.to_string())
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .spawn()
@@ -204,12 +205,12 @@ fn talk(serialization: Serialization) {
         assert_eq!(answer, expected);
     }
     // There is no Engine.IO, so no session either.
-    worker.session.linger();
+    worker.session.linger(Duration::from_secs(9));
     worker.flush();
     while !worker.idle {
         assert!(worker.hear(), "the program ended");
     }
-    worker.session.disconnect();
+    worker.session.disconnect(Duration::from_secs(9));
     worker.flush();
     while worker.hear() {}
     assert_eq!(worker.closed, 1, "the server was closed on the way out");

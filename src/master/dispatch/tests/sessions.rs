@@ -25,19 +25,20 @@ fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
     rig.assert_balance();
 }
 
-/// Told to finish, it takes no more connections, and its sessions are lost: so it is told when its time is over, not before.
+/// Told to finish, it takes no more connections, and its preload ends the sessions that are left: it needs time for that.
 #[test]
-fn a_program_of_node_does_not_end_its_sessions_and_lingers_to_the_end_of_its_time() {
+fn a_program_of_node_ends_its_sessions_by_the_preload_when_it_has_lingered() {
     let (mut rig, mut worker) = node_rig(&["--affinity", "session"], |plan| plan.wait_ready = true);
+    assert!(!rig.dispatch.link(worker.worker).expect("a link").ends_sessions(), "without the preload it cannot");
     worker.say(&mut rig, "{\"cmd\":\"NODE_HAFT\",\"act\":\"tags\"}\n\"ready\"\n");
-    let (now, within) = (rig.now, Duration::from_secs(25));
+    let (now, within, rest) = (rig.now, Duration::from_secs(25), Duration::from_secs(2));
     let link = rig.dispatch.link(worker.worker).expect("a link");
-    assert_eq!((link.takes_sessions(), link.ends_sessions()), (true, false));
-    link.linger(now + within, Duration::ZERO, now).expect("told");
+    assert_eq!((link.takes_sessions(), link.ends_sessions()), (true, true));
+    link.linger(now + within, rest, now).expect("told");
     assert_eq!(link.lingered(false, now + within - Duration::from_millis(1)), None);
     assert!(link.takes_sessions());
-    assert_eq!(link.lingered(false, now + within), Some(Duration::ZERO));
-    link.drain(Duration::ZERO).expect("told");
+    assert_eq!(link.lingered(false, now + within), Some(rest));
+    link.drain(rest).expect("told");
     assert!(!link.takes_sessions());
 
     let (end, _channel) = MasterEnd::pair().expect("pair");

@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does four
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does seven
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -8,9 +8,13 @@
 //    the 6 bytes before)), numbers big-endian. BASE is the program's own id, whatever makes it.
 // 3. News. haft is told how many Engine.IO sessions the process has, and when a worker that was replaced has none left.
 // 4. Ports. Where haft listens on another port than the program asked for, server.address() tells haft's.
+// 5. Goodbyes (goodbyes.cjs). A worker that is drained ends its sessions and WebSockets one by one, not all at the end.
+// 6. A life without a master (orphan.cjs). When the master dies, the process keeps its connections for a while.
+// 7. Signals (signals.cjs). haft is told which signals the program handles itself.
 //
-// Node 14 and later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an
-// Engine.IO that a bundler has put into the program's own file. Its sessions have no tag.
+// The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
+// later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
+// that a bundler has put into the program's own file. Its sessions have no tag.
 
 'use strict';
 
@@ -21,11 +25,13 @@ const CMD = 'NODE_HAFT';
  * be about to begin, on a connection that came before `linger`.
  */
 const PAUSE = 100;
+/** The most milliseconds that a timer of Node's takes; with more it does not wait at all. */
+const LONGEST = 2 ** 31 - 1;
 /** Length of a tag. */
 const TAG = 16;
 
 // The program may put functions of its own in their place.
-const { clearTimeout, setTimeout } = require('timers');
+const { clearTimeout, setImmediate, setTimeout } = require('timers');
 const { env, send } = process;
 
 /** Runs what must never break the program. The first error is told, in one line. */
@@ -44,20 +50,10 @@ function complain(error) {
   complained = true;
   try {
     const what = String((error && error.stack) || error).replace(/\s*\n\s*/g, ' ');
-    process.stderr.write(`haft: tags or addresses may be missing in this process: ${what}\n`);
+    process.stderr.write(`haft: the preload has failed in part, and the program goes on without that: ${what}\n`);
   } catch {
     // There is nobody to tell.
   }
-}
-
-/** At the end of the file: all that it uses is there by then. */
-function start() {
-  attempt(takeOutOfOptions);
-  if (env.HAFT_SLOT === undefined || typeof send !== 'function') return; // no worker of haft's
-  const key = env.HAFT_TAG_KEY;
-  delete env.HAFT_TAG_KEY; // not for the program, nor for what it starts
-  const search = key ? attempt(() => watchModules(tagger(key))) : undefined;
-  attempt(() => listenToHaft(search));
 }
 
 // --- Where this runs ------------------------------------------------------------------------------------------------
@@ -70,6 +66,9 @@ function takeOutOfOptions() {
   const at = words.findIndex((word, i) => i > 0 && plain(words[i - 1]) === '--require' && plain(word) === __filename);
   if (at < 0) return;
   words.splice(at - 1, 2);
+  // The right to read it, under Node's permission model.
+  const right = words.findIndex((word) => plain(word) === `--allow-fs-read=${__filename}`);
+  if (right >= 0) words.splice(right, 1);
   if (words.length > 0) env.NODE_OPTIONS = words.join(' ');
   else delete env.NODE_OPTIONS;
 }
@@ -84,14 +83,19 @@ function listenToHaft(search) {
     attempt(() => {
       if (!message) return;
       if (message.cmd === 'NODE_HANDLE') {
+        if (handle) handle[HANDED] = true;
         if (message.haft && handle) tellAddress(handle, message.haft);
-        if (search && !hasConnections) search();
+        if (!hasConnections) search();
         hasConnections = true;
-      } else if (message.cmd === 'NODE_CLUSTER' && message.errno !== undefined) {
-        if (search) search();
-        if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
+      } else if (message.cmd === 'NODE_CLUSTER') {
+        if (message.errno !== undefined) {
+          search();
+          if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
+        } else if (message.act === 'disconnect' && message.haft) {
+          drain(message.haft.within);
+        }
       } else if (message.cmd === CMD && message.act === 'linger') {
-        linger();
+        linger(message.within);
       }
     });
   });
@@ -116,6 +120,8 @@ function tellPort(sockname, port) {
 const busy = new Set();
 /** Engines that are known. */
 const known = new WeakSet();
+/** Whether ids are tagged: haft is told of sessions only then. */
+let tagging = false;
 let saidTags = false;
 /** The number of sessions that haft knows. */
 let told = 0;
@@ -142,6 +148,7 @@ function count() {
 
 /** The number of sessions may have changed. */
 function changed() {
+  if (!tagging) return;
   attempt(() => {
     const sessions = count();
     if (sessions !== told && timer === undefined) {
@@ -160,9 +167,10 @@ function changed() {
   });
 }
 
-/** haft sends no new session from now on, and wants to know when the last has ended. */
-function linger() {
+/** haft sends no new session from now on, and wants to know when the last has ended: `within` milliseconds at most. */
+function linger(within) {
   lingering = true;
+  if (within > 0) attempt(() => sayGoodbyes(within * ALONE, within * (1 - ALONE) * TELLING));
   if (saidTags) changed();
   else sayIdle();
 }
@@ -179,15 +187,15 @@ function tell(sessions) {
 }
 
 /** After a pause, if there is still a process then: this keeps none alive. */
-function later(work) {
-  return setTimeout(work, PAUSE).unref();
+function later(work, pause = PAUSE) {
+  return setTimeout(work, Math.min(pause, LONGEST)).unref();
 }
 
 /** An engine has come into being. */
 function meet(engine) {
   if (known.has(engine)) return;
   known.add(engine);
-  if (!saidTags) {
+  if (tagging && !saidTags) {
     saidTags = true;
     say({ act: 'tags' });
   }
@@ -245,6 +253,8 @@ function tagger(digits) {
 }
 
 /**
+ * Looks for Engine.IO. `tags`: what tags its ids, if they are to be tagged.
+ *
  * Looks at each CommonJS module once it is loaded, also where an ECMAScript module imports it. Yields what finds those
  * that came another way: Node does not load them so where a customization hook (`module.register`) brings their source.
  */
@@ -313,10 +323,12 @@ function wrap(prototype, name, before) {
 function hook({ prototype }, tags) {
   wrap(prototype, 'handshake', (engine) => {
     meet(engine);
-    return tagNext(engine, tags);
+    return tags && tagNext(engine, tags);
   });
   // Every constructor calls it.
   wrap(prototype, 'init', meet);
+  wrap(prototype, 'handleUpgrade', (engine, [, socket]) => void ofEngine.add(socket));
+  if (!tags) return;
   // A proxy uses a connection for several clients, and this one's session is with another worker. The engine says 400,
   // and the connection ends with it: haft looks at the first request of the next.
   wrap(prototype, 'handleRequest', (engine, [req, res]) => {
@@ -346,11 +358,11 @@ function tagNext(engine, tags) {
   const before = Object.getOwnPropertyDescriptor(engine, 'generateId');
   const putBack = () => {
     const now = Object.getOwnPropertyDescriptor(engine, 'generateId');
-    if (!now || now.value !== tagging) return;
+    if (!now || now.value !== asked) return;
     if (before) Object.defineProperty(engine, 'generateId', before);
     else delete engine.generateId;
   };
-  const tagging = function (...args) {
+  const asked = function (...args) {
     attempt(putBack);
     const id = generateId.apply(this, args);
     const append = (base) => {
@@ -360,8 +372,6 @@ function tagNext(engine, tags) {
     // Engine.IO 3 knows no promises: what is not one stays none.
     return id && typeof id.then === 'function' ? id.then(append) : append(id);
   };
-  Object.defineProperty(engine, 'generateId', { value: tagging, writable: true, configurable: true });
+  Object.defineProperty(engine, 'generateId', { value: asked, writable: true, configurable: true });
   return putBack;
 }
-
-start();
