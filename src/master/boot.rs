@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{MasterError, Reread};
 use crate::config::{Config, Headroom};
 use crate::log;
-use crate::sys::{allocator, descriptors};
+use crate::sys::{allocator, descriptors, signals};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
@@ -16,6 +16,9 @@ const FEW_DESCRIPTORS: u64 = 4096;
 pub fn main(config: Config, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
     log::start(&config.log);
+    if let Err(error) = signals::ignore_harmless() {
+        return fail(1, format_args!("signals cannot be ignored: {error}"));
+    }
     let limit = match descriptors::raise_limit() {
         Ok(limit) => limit,
         Err(error) => return fail(1, format_args!("the limit on open descriptors cannot be read: {error}")),

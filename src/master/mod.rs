@@ -61,6 +61,7 @@ use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
 use self::signals::{Signals, received};
+use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DispatchBy};
@@ -69,6 +70,7 @@ use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
 use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
+use crate::sys::signals::is_in_foreground;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
@@ -102,6 +104,8 @@ struct Master {
     service: Service,
     supervisor: Supervisor,
     phase: Phase,
+    /// Since it was told to stop.
+    stop: Option<Stop>,
     changes: Changes,
     finished: Finished,
     budget: Budget,
@@ -184,6 +188,7 @@ impl Master {
             service,
             supervisor,
             phase: Phase::Starting,
+            stop: None,
             budget,
             over_budget: false,
             busy: false,
@@ -224,12 +229,17 @@ impl Master {
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
-                _ = signals.terminate.recv() => self.stop("SIGTERM")?,
-                _ = signals.interrupt.recv() => self.stop("SIGINT")?,
+                _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
+                _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
+                _ = signals.interrupt.recv() => match is_in_foreground() {
+                    true => self.stop("SIGINT", Haste::Soon)?,
+                    false => self.stop("SIGINT", Haste::Paced)?,
+                },
                 _ = signals.hangup.recv() => match signals.terminal.is_gone() {
-                    true => self.stop("SIGHUP (the terminal was closed)")?,
+                    true => self.stop("SIGHUP (the terminal was closed)", Haste::Paced)?,
                     false => self.on_signal("SIGHUP", Self::reload)?,
                 },
+                never = signals.noted.note() => match never {},
                 () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
                 () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
             }
@@ -295,10 +305,7 @@ impl Master {
 
     /// Whether something happens without an event.
     fn depends_on_time(&self) -> bool {
-        self.service.depends_on_time()
-            || self.peeking.len() > 0
-            || self.doors.is_paused()
-            || matches!(self.phase, Phase::Flushing(_))
+        self.service.depends_on_time() || self.peeking.len() > 0 || self.doors.is_paused() || self.stop.is_some()
     }
 
     fn tick(&mut self) -> Result<(), MasterError> {

@@ -17,10 +17,10 @@ pub type Reread = fn() -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 29] = [
+const RELOADABLE: [&str; 30] = [
     "workers", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
     "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
-    "drain-timeout", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
+    "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
 

@@ -62,6 +62,24 @@ impl Master {
         }
     }
 
+    /// Sends a worker the signal by which its program learns that it is to finish, once. As [`Master::terminate`], it is put
+    /// off where nobody else could accept those who wait.
+    pub(super) fn signal_to_finish(&mut self, worker: WorkerId, now: Instant) {
+        let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
+        let link = self.service.dispatch.link(worker);
+        let Some(signal) = link.and_then(|link| link.drain_signal(choice, interrupted)) else { return };
+        if self.service.pool.was_signalled(worker) {
+            return;
+        }
+        if self.has_last_clients(worker) {
+            self.supervisor.told_later.insert(worker, now + self.changes.config.hold_timeout);
+            return;
+        }
+        tracing::debug!(worker = worker.0, "{signal}: the program is to finish");
+        self.service.pool.note_signal(worker);
+        self.supervisor.crew.signal(worker, signal);
+    }
+
     fn has_last_clients(&self, worker: WorkerId) -> bool {
         let Some(kernel) = &self.kernel else { return false };
         let is_last = |link: &&Link| {
@@ -76,9 +94,13 @@ impl Master {
         for (worker, until) in later {
             if now < until && self.has_last_clients(worker) {
                 self.supervisor.told_later.insert(worker, until);
-            } else {
-                self.supervisor.crew.signal(worker, Signal::SIGTERM);
+                continue;
             }
+            let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
+            let link = self.service.dispatch.link(worker);
+            let signal = link.and_then(|link| link.drain_signal(choice, interrupted)).unwrap_or(Signal::SIGTERM);
+            self.service.pool.note_signal(worker);
+            self.supervisor.crew.signal(worker, signal);
         }
     }
 

@@ -108,6 +108,7 @@ impl Master {
     fn act(&mut self, action: Action) -> Result<(), MasterError> {
         match action {
             Action::Start { slot, worker, generation } => self.start(slot, worker, generation)?,
+            Action::Signal(worker) => self.signal_to_finish(worker, Instant::now()),
             Action::Terminate(worker) => self.terminate(worker, Instant::now()),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
             Action::NotReadyInTime(worker) => {

@@ -22,4 +22,5 @@ pub mod process;
 pub mod reuseport;
 pub mod scm;
 mod sharing;
+pub mod signals;
 pub mod terminal;

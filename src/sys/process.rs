@@ -40,7 +40,8 @@ pub enum Inherited<'a> {
 /// Starts a process in a process group of its own, with nothing to read on stdin and stderr coming through a pipe.
 ///
 /// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach
-/// what a wrapping shell has started. SIGTERM comes to the child when the calling thread ends without having ended it:
+/// what a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
+/// inherited. SIGTERM comes to the child when the calling thread ends without having ended it:
 /// no orphan is left by a master that was killed.
 ///
 /// An error is that of fork or exec: ENOENT and EACCES concern the program's path.
@@ -66,6 +67,7 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     }
     let master = getpid();
     let before_exec = move || {
+        super::signals::reset()?;
         prctl::set_pdeathsig(Signal::SIGTERM)?;
         if getppid() != master {
             // The master died before the request above: its death will not be told any more.

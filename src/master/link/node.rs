@@ -32,6 +32,10 @@ pub(super) struct NodeLink {
     heard: Option<Instant>,
     /// How its sessions are told apart.
     sessions: Sessions,
+    /// Whether its program handles SIGTERM itself.
+    handles_term: bool,
+    /// When it is asked to leave if it has not closed its servers before.
+    leave_at: Option<Instant>,
 }
 
 /// How a worker's sessions are told apart, and how many it has as far as it said.
@@ -70,6 +74,24 @@ impl NodeLink {
             life: Life::Starting,
             heard: None,
             sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
+            handles_term: false,
+            leave_at: None,
+        }
+    }
+
+    pub(super) fn handles_term(&self) -> bool {
+        self.handles_term
+    }
+
+    /// As [`NodeLink::drain`], once the program has closed all its servers, and then at the latest.
+    pub(super) fn drain_later(&mut self, at: Instant) {
+        self.leave_at = Some(at);
+    }
+
+    /// Asks it to leave if it is time to.
+    pub(super) fn drain_if_due(&mut self, now: Instant) {
+        if self.leave_at.take_if(|at| now >= *at).is_some() {
+            self.drain();
         }
     }
 
@@ -275,7 +297,8 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, slot, reader, session, unanswered, life, heard, sessions, .. } = self;
+        let Self { worker, slot, reader, session, unanswered, life, heard, sessions, handles_term, leave_at, .. } =
+            self;
         *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
@@ -292,6 +315,7 @@ impl NodeLink {
                 Effect::Tags => *sessions = Sessions::Tagged(0),
                 Effect::Sessions { count } => *sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
+                Effect::Handles { term } => *handles_term = term,
                 Effect::SessionClosed { sid } => {
                     if let Sessions::Named(count) = sessions {
                         *count = count.saturating_sub(1);
@@ -318,7 +342,12 @@ impl NodeLink {
                     become_ready(life, !desk.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(life, true, news),
-                Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
+                Effect::Closed { key } => {
+                    desk.closed(*worker, &key, session.is_leaving());
+                    if desk.has_none(*worker) && leave_at.take().is_some() {
+                        session.disconnect();
+                    }
+                }
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => unanswered.push((server, query)),
