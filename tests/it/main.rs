@@ -31,6 +31,7 @@ mod pressure;
 mod reload;
 mod reread;
 mod scale;
+mod signals;
 mod starving;
 mod stickiness;
 mod stopping;
