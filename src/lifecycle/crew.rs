@@ -11,6 +11,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::guardian::Guardian;
 use super::output::{self, Output, SharedOutput, Target};
 use super::pool::WorkerId;
 use crate::route::Slot;
@@ -70,11 +71,13 @@ pub struct Crew {
     speaker: Option<WorkerId>,
     /// Outputs of starts that failed meanwhile: to be shown if the speaker's turns out to be another.
     pending: Vec<(String, Vec<u8>)>,
+    /// Ends the processes when this one has died, if there is one.
+    pub guardian: Option<Guardian>,
 }
 
 impl Crew {
     /// Nobody yet; ends of processes will come out of the receiver.
-    pub fn new(prefix_output: bool) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    pub fn new(prefix_output: bool, guardian: Option<Guardian>) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
         (
             Self {
@@ -85,12 +88,13 @@ impl Crew {
                 anyone_spoke: false,
                 speaker: None,
                 pending: Vec::new(),
+                guardian,
             },
             receiver,
         )
     }
 
-    /// Starts a worker; `command` is never empty. Must be called within a `LocalSet`.
+    /// Starts a worker; `command` is never empty. A program of [`Inherited::Listeners`] ends at a signal alone. Must be called within a `LocalSet`.
     pub fn start(
         &mut self,
         worker: WorkerId,
@@ -99,7 +103,10 @@ impl Crew {
         environment: &[(&str, String)],
         inherited: Inherited<'_>,
     ) -> Result<u32, StartError> {
-        let child = launch(&Launch { command, environment, inherited, pipe_stdout: self.prefix_output });
+        let by_signal = matches!(inherited, Inherited::Listeners(_));
+        let registration = self.guardian.as_ref().map(|guardian| guardian.registration(by_signal));
+        let pipe_stdout = self.prefix_output;
+        let child = launch(&Launch { command, environment, inherited, pipe_stdout, registration });
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::{MasterError, Reread};
 use crate::config::{Config, Headroom};
+use crate::lifecycle::guardian::Guardian;
 use crate::log;
 use crate::sys::{allocator, descriptors, signals};
 
@@ -34,12 +35,21 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
              (ulimit -Hn 65536; LimitNOFILE=65536 in a systemd unit)"
         );
     }
+    // Before there is any worker. Without it, the kernel tells most workers of this process's death.
+    let guardian = Guardian::start(config.drain_timeout);
+    if let Err(error) = &guardian {
+        tracing::warn!(
+            %error,
+            "haft's guardian process cannot be started: if haft is killed, workers that have changed their user may outlive \
+             it and hold their ports; /proc must be mounted, and the limit on processes (ulimit -u) higher"
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, format_args!("the event loop cannot be made: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, limit, reread));
+    let outcome = local.block_on(&runtime, super::run(config, limit, reread, guardian.ok()));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {

@@ -66,12 +66,15 @@ use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
+use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
-use crate::sys::listen::{Access, Listener, SocketFile};
+use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
 use crate::sys::poller::Poller;
 use crate::sys::signals::is_in_foreground;
 
+/// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
+const GUARDIAN_PATIENCE: Duration = Duration::from_millis(500);
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
@@ -131,15 +134,23 @@ struct Master {
 ///
 /// `descriptor_limit` is this process's limit on descriptors (RLIMIT_NOFILE); `reread` yields the configuration anew for a
 /// reload.
-pub async fn run(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(), MasterError> {
+pub async fn run(
+    config: Config,
+    descriptor_limit: u64,
+    reread: Reread,
+    guardian: Option<Guardian>,
+) -> Result<(), MasterError> {
     // Before anybody is told that we listen: who reads that may send a signal at once.
     let signals = Signals::listen()?;
-    let (mut master, inbox) = Master::new(config, descriptor_limit, reread)?;
+    let (mut master, inbox) = Master::new(config, descriptor_limit, reread, guardian)?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
+    let guardian = master.supervisor.crew.guardian.take();
     if outcome.is_ok() {
         tracing::info!("stopped: {}", master.summary());
+        // No worker is left. After a failure some may be, and then it ends them as it would if this process was killed.
+        guardian.into_iter().for_each(Guardian::end);
     }
     outcome
 }
@@ -152,7 +163,12 @@ struct Inbox {
 }
 
 impl Master {
-    fn new(config: Config, descriptor_limit: u64, reread: Reread) -> Result<(Self, Inbox), MasterError> {
+    fn new(
+        config: Config,
+        descriptor_limit: u64,
+        reread: Reread,
+        guardian: Option<Guardian>,
+    ) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
         let tag_key = tag_key(&config)?;
@@ -176,10 +192,10 @@ impl Master {
         });
         let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
         kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
-        let (supervisor, exits) = Supervisor::new(&config, plan);
+        let (supervisor, exits) = Supervisor::new(&config, plan, guardian);
         let budget = Budget::new(descriptor_limit.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).doing("making an epoll set")?;
-        let master = Self {
+        let mut master = Self {
             channels: Channels::new(&poller).doing("making an epoll set")?,
             poller,
             doors,
@@ -203,6 +219,7 @@ impl Master {
             finished,
             _admin_file: admin_file,
         };
+        master.guard_listeners();
         master.recommend_kernel();
         Ok((master, Inbox { exits, found, requests }))
     }
@@ -256,6 +273,7 @@ impl Master {
     /// Opens and closes the listeners that programs have asked for.
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
         let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
+        let mut groups_changed = false;
         for opened in desk.take_fresh() {
             tracing::info!("listening on {}", opened.addr());
             self.finished.note(opened.addr());
@@ -266,12 +284,17 @@ impl Master {
                 (Opened::Group(number, group), kernel) => {
                     kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
                     self.doors.skip();
+                    groups_changed = true;
                 }
             }
         }
         for number in desk.take_closing() {
             self.kernel.iter_mut().for_each(|kernel| kernel.remove(number, &self.poller));
             self.doors.remove(number, &self.poller).doing("closing a listener")?;
+            groups_changed |= self.kernel.is_some();
+        }
+        if groups_changed {
+            self.guard_listeners();
         }
         Ok(())
     }
@@ -335,7 +358,18 @@ fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>
             let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
             (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
         }
-        DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(config, &plan.listen, plan.passes_listeners())?)),
+        DispatchBy::Kernel => {
+            let until = Instant::now() + GUARDIAN_PATIENCE;
+            let kernel = loop {
+                match Kernel::new(config, &plan.listen, plan.passes_listeners()) {
+                    Err(MasterError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
+                        std::thread::sleep(GUARDIAN_PATIENCE / 20);
+                    }
+                    outcome => break outcome?,
+                }
+            };
+            (Vec::new(), Some(kernel))
+        }
     })
 }
 

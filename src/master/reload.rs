@@ -103,6 +103,7 @@ impl Master {
         }
 
         self.service.adopt(&config);
+        self.supervisor.crew.guardian.iter_mut().for_each(|guardian| guardian.set_drain_time(config.drain_timeout));
         self.doors.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
         self.proxy_watch.adopt(Instant::now(), &config);
@@ -200,7 +201,9 @@ impl Master {
         let steering = Steering::new(config.workers, config.prefix).map_err(|error| error.to_string())?;
         let desk = &mut self.service.dispatch.node;
         let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
-        self.budget.lose(kernel.grow(&steering, regroup).map_err(|error| error.to_string())? as u64);
+        let grown = kernel.grow(&steering, regroup).map_err(|error| error.to_string())?;
+        self.budget.lose(grown as u64);
+        self.guard_listeners();
         Ok(())
     }
 

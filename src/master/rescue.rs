@@ -152,9 +152,19 @@ impl Master {
         if let Some(mut kernel) = self.kernel.take() {
             self.keepers = kernel.close(&self.poller);
         }
+        self.guard_listeners();
         self.tell_late(Instant::now());
         if let Some(desk) = &mut self.service.dispatch.node {
             desk.forget_groups();
+        }
+    }
+
+    /// The listeners that workers have are those of the groups, no others: they are to be shut if this process dies.
+    pub(super) fn guard_listeners(&mut self) {
+        if let Some(guardian) = &mut self.supervisor.crew.guardian {
+            let listeners = self.kernel.iter().flat_map(Kernel::places).map(|(_, listener)| listener.as_fd());
+            guardian.forget_listeners();
+            guardian.add_listeners(&listeners.collect::<Vec<_>>());
         }
     }
 

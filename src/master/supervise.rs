@@ -15,6 +15,7 @@ use super::{Master, MasterError, Phase, While};
 use crate::config::Config;
 use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
+use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::lifecycle::program::Dialect;
 use crate::lifecycle::program::preload::Preload;
@@ -54,8 +55,12 @@ pub struct History {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: &Config, plan: Plan) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Crew::new(config.prefix_output);
+    pub(super) fn new(
+        config: &Config,
+        plan: Plan,
+        guardian: Option<Guardian>,
+    ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+        let (crew, exits) = Crew::new(config.prefix_output, guardian);
         let supervisor = Self {
             crew,
             plans: BTreeMap::from([(0, plan)]),

@@ -10,6 +10,7 @@ mod activation;
 pub mod allocator;
 pub mod code;
 pub mod descriptors;
+pub mod detached;
 pub mod folder;
 pub mod inherit;
 pub mod listen;

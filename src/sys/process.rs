@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
 
@@ -26,6 +27,18 @@ pub struct Launch<'a> {
     pub inherited: Inherited<'a>,
     /// Whether stdout comes through a pipe; otherwise it is haft's own.
     pub pipe_stdout: bool,
+    /// Who ends it when this process has died. Nobody: the kernel, by SIGTERM.
+    pub registration: Option<Registration<'a>>,
+}
+
+/// What a process tells a guardian of itself before it becomes its program, so that the guardian knows of it for certain.
+#[derive(Debug, Clone, Copy)]
+pub struct Registration<'a> {
+    /// A socket to the guardian.
+    pub socket: BorrowedFd<'a>,
+    /// The message; the process id follows it (4 bytes, little-endian). The second byte, if it is not 0, says that the
+    /// guardian sends SIGTERM at once when this process dies: the kernel does not, then.
+    pub head: [u8; 2],
 }
 
 /// The descriptors that a process inherits.
@@ -66,9 +79,12 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
         command.env(name, value);
     }
     let master = getpid();
+    let registration = launch.registration.map(|it| (it.socket.as_raw_fd(), it.head));
     let before_exec = move || {
         super::signals::reset()?;
-        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        if !registration.is_some_and(register) {
+            prctl::set_pdeathsig(Signal::SIGTERM)?;
+        }
         if getppid() != master {
             // The master died before the request above: its death will not be told any more.
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -79,6 +95,14 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(before_exec) };
     command.spawn()
+}
+
+/// Tells the guardian of this process. Says whether the guardian sends SIGTERM in place of the kernel. Between fork and exec:
+/// it makes system calls only.
+fn register((socket, [kind, by_signal]): (RawFd, [u8; 2])) -> bool {
+    let [a, b, c, d] = getpid().as_raw().to_le_bytes();
+    let sent = send(socket, &[kind, by_signal, a, b, c, d], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    sent.is_ok() && by_signal != 0
 }
 
 /// Lets a descriptor of the forked child stay open in the program.
@@ -259,7 +283,8 @@ mod tests {
     async fn output(script: &str, inherited: Inherited<'_>) -> String {
         let command = ["sh", "-c", script].map(str::to_owned);
         let environment = [("SAID", "so".to_owned())];
-        let launch = Launch { command: &command, environment: &environment, inherited, pipe_stdout: true };
+        let launch =
+            Launch { command: &command, environment: &environment, inherited, pipe_stdout: true, registration: None };
         let output = super::launch(&launch).expect("sh").wait_with_output().await.expect("output");
         String::from_utf8(output.stdout).expect("text")
     }
@@ -296,7 +321,8 @@ mod tests {
         let passed = [Passed { listener: listener.as_fd(), name: "a".to_owned() }];
         let command = ["/no/such/program".to_owned()];
         for inherited in [Inherited::Listeners(&passed), Inherited::Same(&[listener.as_fd()])] {
-            let launch = Launch { command: &command, environment: &[], inherited, pipe_stdout: false };
+            let launch =
+                Launch { command: &command, environment: &[], inherited, pipe_stdout: false, registration: None };
             let error = super::launch(&launch).expect_err("no such program");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         }

@@ -13,6 +13,7 @@ mod drained;
 mod exhaustion;
 mod exits;
 mod fuzz;
+mod guardian;
 mod hang;
 mod hold;
 mod hostile;
