@@ -59,9 +59,9 @@ fn a_worker_of_another_user_is_told_of_the_masters_death_and_answers_what_it_was
         by_kernel(&["--drain-timeout", "1h"]).command(&["python3", "-S", "-E", "-c", ANOTHER_USER]).start_all();
     let from = addresses_of(0, 2).next().expect("an address");
     let mut client = Client::connect_from(from, first.address()).expect("connect");
-    client.ask("/").expect("an answer");
-    let workers = first.children();
     client.write(b"GET /late HTTP/1.1\r\n").expect("half a request");
+    first.wait("it is accepted", |status| status.of_slot(0, "accept_queue") == 0);
+    let workers = first.children();
     kill_and_replace(&mut first);
     client.write(b"\r\n").expect("the other half");
     assert_eq!(client.receive().expect("its answer").request, "GET /late HTTP/1.1");
