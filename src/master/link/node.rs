@@ -305,8 +305,7 @@ impl NodeLink {
             let frame = match piece {
                 Piece::Frame(frame) => frame,
                 Piece::TooLong { len } => {
-                    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
-                    desk.dropped += 1;
+                    drop_long(*worker, len, desk);
                     continue;
                 }
             };
@@ -342,12 +341,7 @@ impl NodeLink {
                     become_ready(life, !desk.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(life, true, news),
-                Effect::Closed { key } => {
-                    desk.closed(*worker, &key, session.is_leaving());
-                    if desk.has_none(*worker) && leave_at.take().is_some() {
-                        session.disconnect();
-                    }
-                }
+                Effect::Closed { key } => closed(*worker, &key, session, leave_at, desk),
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => unanswered.push((server, query)),
@@ -367,6 +361,19 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
     if enough && *life != Life::Ready {
         *life = Life::Ready;
         news.push(News::Ready);
+    }
+}
+
+fn drop_long(worker: WorkerId, len: u64, desk: &mut NodeDesk) {
+    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
+    desk.dropped += 1;
+}
+
+/// The program closed a server. If it did so at a signal, and has no other, it is told to leave now.
+fn closed(worker: WorkerId, key: &str, session: &mut Session, leave_at: &mut Option<Instant>, desk: &mut NodeDesk) {
+    desk.closed(worker, key, session.is_leaving());
+    if desk.has_none(worker) && leave_at.take().is_some() {
+        session.disconnect();
     }
 }
 
