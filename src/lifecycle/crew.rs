@@ -54,6 +54,8 @@ pub enum StartError {
 #[derive(Debug)]
 struct Member {
     pid: u32,
+    /// Nothing but a signal makes it end.
+    by_signal: bool,
     output: SharedOutput,
 }
 
@@ -114,7 +116,7 @@ impl Crew {
             self.speaker = Some(worker);
         }
         let relays = self.relays(&mut child, slot, &output);
-        self.members.insert(worker, Member { pid, output });
+        self.members.insert(worker, Member { pid, by_signal, output });
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
@@ -125,6 +127,17 @@ impl Crew {
             exits.send(Exit { worker, status }).ok();
         });
         Ok(pid)
+    }
+
+    /// Starts another guardian if the last one has been ended. Says whether it did.
+    pub fn keep_guarded(&mut self) -> bool {
+        let Some(guardian) = self.guardian.as_mut().filter(|guardian| guardian.is_gone()) else { return false };
+        let workers = self.members.values().map(|member| (member.pid, member.by_signal));
+        match guardian.replace(workers) {
+            Ok(()) => tracing::warn!("haft's guardian process was ended by somebody else: another is started"),
+            Err(error) => tracing::error!(%error, "haft's guardian process was ended, and another cannot be started"),
+        }
+        true
     }
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {

@@ -10,18 +10,20 @@
 //! worker is unknown to it. When the master dies (its end of the socket closes), then
 //!
 //! 1. workers that take listeners over get SIGTERM at once; those of a dialect end by themselves;
-//! 2. after [`LISTENER_GRACE`] it shuts the listeners that workers have, which frees the ports whoever still holds them;
+//! 2. it lets go of the listeners that workers have taken over as soon as no worker holds them; after [`LISTENER_GRACE`] it
+//!    shuts them, which frees the ports whoever still holds them;
 //! 3. with the drain time SIGTERM goes to those that are left, and [`KILL_GRACE`] later SIGKILL.
 //!
 //! It holds copies of those listeners as long as the master holds its own, and no longer.
 
+mod holders;
 mod process;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::process::{is_wanted, main};
 use crate::sys::process::Registration;
@@ -29,8 +31,9 @@ use crate::sys::{detached, scm};
 
 /// Where the guardian finds its end of the socket, by number.
 const VARIABLE: &str = "HAFT_GUARDIAN";
-/// How long workers have to close their listeners before these are shut: what waits in them they can still accept.
-const LISTENER_GRACE: Duration = Duration::from_millis(50);
+/// How long workers have to close their listeners before these are shut. What waits in them they can still accept, and a
+/// program whose listener is shut under it may fail of that, with the connections that it has.
+pub const LISTENER_GRACE: Duration = Duration::from_secs(1);
 /// How long workers have between SIGTERM and SIGKILL, when the drain time is over.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long the master waits for the guardian's end.
@@ -55,7 +58,8 @@ const MOST_AT_ONCE: usize = 253;
 #[derive(Debug)]
 pub struct Guardian {
     socket: OwnedFd,
-    /// It has not got what it was to get, and that was told.
+    drain_time: Duration,
+    /// It is gone, or has not got what it was to get.
     failed: bool,
 }
 
@@ -63,8 +67,10 @@ impl Guardian {
     /// Starts the guardian process.
     pub fn start(drain_time: Duration) -> io::Result<Self> {
         let (socket, its_own) = scm::seqpacket_pair()?;
-        detached::start("haft: guardian", VARIABLE, its_own.as_fd())?;
-        let mut guardian = Self { socket, failed: false };
+        // What `ps` shows.
+        let name = format!("haft: guardian of {}", std::process::id());
+        detached::start(&name, VARIABLE, its_own.as_fd())?;
+        let mut guardian = Self { socket, drain_time, failed: false };
         guardian.set_drain_time(drain_time);
         Ok(guardian)
     }
@@ -76,8 +82,26 @@ impl Guardian {
 
     /// Orphans may take so long to finish.
     pub fn set_drain_time(&mut self, drain_time: Duration) {
+        self.drain_time = drain_time;
         let millis = u64::try_from(drain_time.as_millis()).unwrap_or(u64::MAX);
         self.send(&[&[DRAIN_TIME], &millis.to_le_bytes()[..]].concat(), &[]);
+    }
+
+    /// Whether it has to be replaced: somebody has ended it, or it stands still.
+    pub fn is_gone(&self) -> bool {
+        // Nothing ever comes from it but its end.
+        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        self.failed || poll(&mut polled, PollTimeout::ZERO) == Ok(1)
+    }
+
+    /// Another one, that knows of these workers: process ids, and whether nothing but a signal makes them end. It is yet to
+    /// be given the listeners.
+    pub fn replace(&mut self, workers: impl Iterator<Item = (u32, bool)>) -> io::Result<()> {
+        *self = Self::start(self.drain_time)?;
+        for (pid, by_signal) in workers {
+            self.send(&[&[WORKER, by_signal.into()], &pid.to_le_bytes()[..]].concat(), &[]);
+        }
+        Ok(())
     }
 
     /// Workers have copies of these listeners.
@@ -110,9 +134,8 @@ impl Guardian {
             Err(error) => error.to_string(),
         };
         self.failed = true;
-        tracing::error!(
-            "haft's guardian process is gone or stands still ({why}): if haft is killed, workers may outlive it and hold \
-             their ports; restart haft"
+        tracing::warn!(
+            "haft's guardian process is gone or stands still ({why}); another is started with the next worker"
         );
     }
 }

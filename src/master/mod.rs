@@ -74,7 +74,7 @@ use crate::sys::poller::Poller;
 use crate::sys::signals::is_in_foreground;
 
 /// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
-const GUARDIAN_PATIENCE: Duration = Duration::from_millis(500);
+const GUARDIAN_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
@@ -363,7 +363,7 @@ fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>
             let kernel = loop {
                 match Kernel::new(config, &plan.listen, plan.passes_listeners()) {
                     Err(MasterError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
-                        std::thread::sleep(GUARDIAN_PATIENCE / 20);
+                        std::thread::sleep(GUARDIAN_PATIENCE / 100);
                     }
                     outcome => break outcome?,
                 }

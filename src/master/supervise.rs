@@ -149,6 +149,9 @@ impl Master {
     }
 
     fn try_start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
+        if self.supervisor.crew.keep_guarded() {
+            self.guard_listeners();
+        }
         let Supervisor { crew, plans, preload, .. } = &mut self.supervisor;
         // A plan is kept as long as a worker may be started by it.
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;

@@ -82,3 +82,49 @@ fn a_worker_of_haft_s_own_dialect_that_stands_still_keeps_no_port() {
     kill_and_replace(&mut first);
     eventually("it ends", || (!is_running(worker)).then_some(()));
 }
+
+/// The guardian of a master.
+fn guardian_of(master: u32) -> Option<u32> {
+    let name = format!("haft: guardian of {master}\0");
+    let processes =
+        std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_it = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words == name.as_bytes());
+    processes.filter_map(|pid| pid.parse().ok()).find(is_it)
+}
+
+#[test]
+fn the_guardian_ends_with_haft_and_another_takes_its_place_if_it_is_ended() {
+    let mut haft =
+        by_kernel(&["--drain-timeout", "100ms"]).command(&["python3", "-S", "-E", "-c", STUBBORN]).start_all();
+    let master = haft.pid();
+    let first = guardian_of(master).expect("a guardian");
+    for heeded_by_none in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        signal(first, heeded_by_none);
+    }
+    assert_eq!(guardian_of(master), Some(first));
+    signal(first, Signal::SIGKILL);
+    eventually("its end", || (!is_running(first)).then_some(()));
+    // Another worker is started, and with it another guardian, which knows of the worker that was there before.
+    let workers = first_and_replacement(&mut haft);
+    let second = eventually("another guardian", || guardian_of(master).filter(|second| *second != first));
+    kill_and_replace(&mut haft);
+    for worker in workers {
+        eventually("it is killed with the drain time", || (!is_running(worker)).then_some(()));
+    }
+    eventually("it has nothing left to do", || (!is_running(second)).then_some(()));
+
+    let mut haft = Setup::new(&["-w", "1"]).start_all();
+    let guardian = guardian_of(haft.pid()).expect("a guardian");
+    haft.note_workers();
+    haft.signal(Signal::SIGTERM);
+    assert_eq!(haft.wait_for_exit().code(), Some(0));
+    assert!(!is_running(guardian), "haft has waited for it");
+}
+
+/// Kills the worker of slot 0, and yields that of slot 1 and the replacement.
+fn first_and_replacement(haft: &mut Haft) -> [u32; 2] {
+    let [dies, stays] = [0, 1].map(|slot| haft.worker(slot));
+    signal(dies, Signal::SIGKILL);
+    let status = haft.wait("replaced", |status| status.all_ready() && status.pid(0).is_some_and(|pid| pid != dies));
+    [stays, status.pid(0).expect("a replacement")]
+}

@@ -13,12 +13,15 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 
+use super::holders::Inodes;
 use super::{DONE, DRAIN_TIME, KILL_GRACE, LISTENER_GRACE, LISTENERS, NO_LISTENERS, VARIABLE, WORKER};
 use crate::sys::scm::{self, Received};
 use crate::sys::{inherit, signals};
 
 /// How often orphans are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often as long as ports are to be freed.
+const LOOK_SOON: Duration = Duration::from_millis(5);
 /// Dead workers are forgotten when so many are known, and again when twice as many are left.
 const SWEEP_FROM: usize = 64;
 
@@ -112,6 +115,7 @@ impl Guarded {
             send(*pid, Signal::SIGTERM);
         }
         let (mut told, mut groups) = (false, Vec::new());
+        let (inodes, mut look_at) = (Inodes::of(&self.listeners), died);
         loop {
             let now = Instant::now();
             if now >= died + LISTENER_GRACE {
@@ -119,6 +123,12 @@ impl Guarded {
                 for listener in self.listeners.drain(..) {
                     shutdown(listener.as_raw_fd(), Shutdown::Both).ok();
                 }
+            } else if now >= look_at && !self.listeners.is_empty() {
+                if !inodes.are_held(|pid| self.workers.contains_key(&pid)) {
+                    self.listeners.clear();
+                }
+                // To look takes the longer the more processes there are.
+                look_at = now + now.elapsed() * 10;
             }
             // What a worker has started may outlive it, in its group, whose number is not used anew meanwhile.
             groups.retain(|group: &i32| killpg(Pid::from_raw(*group), None) != Err(Errno::ESRCH));
@@ -135,7 +145,7 @@ impl Guarded {
                 self.workers.keys().chain(&groups).for_each(|pid| send(*pid, Signal::SIGKILL));
                 return;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(if self.listeners.is_empty() { LOOK_EVERY } else { LOOK_SOON });
         }
     }
 }
