@@ -21,7 +21,7 @@ const HARMLESS: [Signal; 9] = [
     Signal::SIGXFSZ,
 ];
 
-/// From here on, this process ignores what would end it for no reason: [`HARMLESS`] signals, SIGXCPU and real-time ones.
+/// From here on, this process ignores what would end it for no reason: timers and the like, SIGXCPU and real-time ones.
 ///
 /// What is handled afterwards is handled as ever. Programs that [`super::process::launch`] starts do not inherit it.
 pub fn ignore_harmless() -> io::Result<()> {
