@@ -4,6 +4,7 @@
 
 mod command;
 mod dispatch;
+mod drain_signal;
 mod first;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::addr::ListenAddr;
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 pub use dispatch::{Contradiction, DispatchBy};
+pub use drain_signal::DrainSignal;
 pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
@@ -55,6 +57,8 @@ pub struct Config {
     pub start_timeout: Duration,
     /// How long a worker may take to finish its connections once it is told to stop.
     pub drain_timeout: Duration,
+    /// The signal by which programs learn that they are to finish, before that time is over.
+    pub drain_signal: DrainSignal,
     /// After how long without an acknowledgement a worker that has connections to take counts as hung. None: never.
     pub hang_timeout: Option<Duration>,
     /// Whether a hung worker is killed and replaced; never true where none counts as hung.
@@ -336,6 +340,7 @@ mod tests {
             hold_timeout: Duration::from_secs(5),
             start_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
+            drain_signal: DrainSignal::Auto,
             hang_timeout: None,
             hang_kill: false,
             admin: None,

@@ -64,7 +64,8 @@ Examples:
 Signals:
   HUP         read the configuration again and replace the workers, slot by slot
   TTIN, TTOU  one worker more, one fewer
-  TERM, INT   finish and exit; a second one ends at once";
+  TERM, QUIT  finish and exit; a second one ends at once
+  INT         the same; as Ctrl-C at a terminal, within a second or two";
 
 /// Hands each connection to the worker that its client sticks to
 ///
@@ -296,6 +297,7 @@ impl Flags {
             hold_timeout: self.timeouts.hold_timeout,
             start_timeout: self.timeouts.start_timeout,
             drain_timeout: self.timeouts.drain_timeout,
+            drain_signal: self.timeouts.drain_signal,
             hang_timeout: self.hanging.resolve(said)?,
             hang_kill: self.hanging.hang_kill,
             admin_token_file: self.admin.token_file(said)?,

@@ -6,6 +6,7 @@
 mod escape;
 mod limit;
 mod notices;
+mod progress;
 mod queue;
 mod writing;
 
@@ -19,6 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::escape::without_error_numbers;
+pub use self::progress::progress;
 pub use self::queue::{OutputQueue, STDERR, STDOUT};
 pub use self::writing::Target;
 use crate::config::{Log, LogFormat};
@@ -32,6 +34,7 @@ pub fn start(log: &Log) {
         .with_target(false)
         // There is nowhere else to tell of them.
         .log_internal_errors(false);
+    progress::start(log.format == LogFormat::Text && io::stderr().is_terminal());
     // Only a second start in one process fails, and then there is a log already.
     match log.format {
         LogFormat::Text => {
@@ -87,7 +90,10 @@ struct Line;
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        STDERR.push(bytes);
+        match progress::clearing() {
+            "" => STDERR.push(bytes),
+            clear => STDERR.push(&[clear.as_bytes(), bytes].concat()),
+        }
         Ok(bytes.len())
     }
 

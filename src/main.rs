@@ -4,11 +4,15 @@ use std::process::ExitCode;
 
 use haft::config::Config;
 use haft::flags::{self, Outcome};
+use haft::lifecycle::guardian;
 use haft::{master, worker};
 
 fn main() -> ExitCode {
     if worker::process::is_wanted() {
         return worker::process::main();
+    }
+    if guardian::is_wanted() {
+        return guardian::main();
     }
     match flags::parse_from(std::env::args_os()) {
         // The exit code tells even where the text cannot be written.

@@ -62,6 +62,7 @@ impl Config {
             ("hold-timeout", span(self.hold_timeout)),
             ("start-timeout", span(self.start_timeout)),
             ("drain-timeout", span(self.drain_timeout)),
+            ("drain-signal", one(self.drain_signal)),
             ("hang-timeout", span(self.hang_timeout.unwrap_or_default())),
             ("hang-kill", one(self.hang_kill)),
             ("admin", self.admin.as_ref().map_or(Node::Nothing, admin)),
@@ -155,8 +156,8 @@ mod tests {
     use super::*;
     use crate::addr::ListenAddr;
     use crate::config::{
-        Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
-        Serialization, Sessions, TagSecret, Transport,
+        Affinity, DispatchBy, DrainSignal, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction,
+        Prefix, Proxies, Serialization, Sessions, TagSecret, Transport,
     };
     use crate::flags::testing::{Folder, config, refused, told};
     use crate::peek::ClientHeader;
@@ -283,7 +284,11 @@ mod tests {
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
         let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
         let hanging = option::of((span(1), any::<bool>()));
-        let times = (span(0), span(1), span(0), span(0), hanging);
+        let signal = prop_oneof![
+            "auto|none|HUP|INT|QUIT|USR1|USR2|TERM|WINCH"
+                .prop_map(|text| text.parse::<DrainSignal>().expect("a signal"))
+        ];
+        let times = (span(0), span(1), (span(0), signal), span(0), hanging);
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
         let admin = prop_oneof![
@@ -307,7 +312,7 @@ mod tests {
                     sessions.sticky_paths.clear();
                 }
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;
-                let (hold_timeout, start_timeout, drain_timeout, busy_poll, hanging) = times;
+                let (hold_timeout, start_timeout, (drain_timeout, drain_signal), busy_poll, hanging) = times;
                 let (admin, admin_token_file) = admin;
                 Config {
                     listen,
@@ -326,6 +331,7 @@ mod tests {
                     hold_timeout,
                     start_timeout,
                     drain_timeout,
+                    drain_signal,
                     hang_timeout: hanging.map(|(time, _)| time),
                     hang_kill: hanging.is_some_and(|(_, kill)| kill),
                     admin,

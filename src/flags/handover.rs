@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::DrainSignal;
 use crate::flags::number::number;
 use crate::flags::time;
 
@@ -34,15 +35,26 @@ pub(super) struct Timeouts {
     // Less than the 30 s that Kubernetes waits between SIGTERM and SIGKILL unless told otherwise.
     /// How long workers may take to finish what they have, once haft is told to stop or has replaced them
     ///
-    /// SIGTERM and SIGINT tell haft to stop; a second one ends it at once.
+    /// SIGTERM, SIGQUIT and SIGINT tell haft to stop; a second one ends it at once. Ctrl-C at a terminal does not wait for so
+    /// long.
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = time::span)]
     pub(super) drain_timeout: Duration,
+
+    /// The signal by which a program learns that it is to finish: NAME (TERM, say), none, or auto
+    ///
+    /// A program gets it at once when haft stops; in a reload, a scale or when it leaves otherwise, it gets it when its
+    /// connections have ended or a fifth of --drain-timeout is left. auto: SIGTERM for a Node program that handles it and
+    /// for one that takes its listeners over (SIGINT instead for Ctrl-C), no signal for others. When --drain-timeout is
+    /// over, every program gets SIGTERM, and SIGKILL two seconds later.
+    #[arg(long, value_name = "NAME|none|auto", default_value = "auto")]
+    pub(super) drain_signal: DrainSignal,
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use crate::config::DrainSignal;
     use crate::flags::testing::{config, refused};
 
     #[test]
@@ -59,6 +71,14 @@ mod tests {
         assert_eq!(config(&[]).busy_poll, Duration::ZERO);
         assert_eq!(config(&["--busy-poll", "200us"]).busy_poll, Duration::from_micros(200));
         assert!(refused(&["--busy-poll", "200"]).contains("give a unit"));
+    }
+
+    #[test]
+    fn programs_finish_at_a_signal_that_is_named() {
+        assert_eq!(config(&[]).drain_signal, DrainSignal::Auto);
+        assert_eq!(config(&["--drain-signal", "none"]).drain_signal, DrainSignal::None);
+        assert_eq!(config(&["--drain-signal", "usr2"]).drain_signal.to_string(), "USR2");
+        assert!(refused(&["--drain-signal", "KILL"]).contains("write auto, none, or one of HUP"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::guardian::Guardian;
 use super::output::{self, Output, Relay, SharedOutput};
 use super::pool::WorkerId;
 use super::program::script;
@@ -67,6 +68,8 @@ pub enum StartError {
 struct Member {
     pid: u32,
     slot: Slot,
+    /// Nothing but a signal makes it end.
+    by_signal: bool,
     output: SharedOutput,
     /// It was told to end, with all that it had started.
     told: bool,
@@ -106,11 +109,17 @@ pub struct Crew {
     pending: Vec<(String, Slot, Vec<u8>)>,
     /// What dead ones have left behind.
     pub remains: Remains,
+    /// Ends the processes when this one has died, if there is one.
+    pub guardian: Option<Guardian>,
 }
 
 impl Crew {
     /// Nobody yet; ends of processes will come out of the receiver. `descriptors`: the soft limit on them for workers.
-    pub fn new(prefix_output: bool, descriptors: u64) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+    pub fn new(
+        prefix_output: bool,
+        descriptors: u64,
+        guardian: Option<Guardian>,
+    ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
         (
             Self {
@@ -123,15 +132,17 @@ impl Crew {
                 speaker: None,
                 pending: Vec::new(),
                 remains: Remains::default(),
+                guardian,
             },
             receiver,
         )
     }
 
-    /// Starts a worker. Must be called within a `LocalSet`.
+    /// Starts a worker. A program of [`Inherited::Listeners`] ends at a signal alone. Must be called within a `LocalSet`.
     pub fn start(&mut self, worker: WorkerId, slot: Slot, order: &Order<'_>) -> Result<u32, StartError> {
         let Order { command, environment, inherited, outlives_master, .. } = *order;
         let descriptors = order.descriptors.unwrap_or(self.descriptors);
+        let by_signal = matches!(inherited, Inherited::Listeners(_));
         let child = launch(&Launch {
             command,
             environment,
@@ -139,6 +150,7 @@ impl Crew {
             inherited,
             pipe_stdout: self.prefix_output,
             outlives_master,
+            registration: self.guardian.as_ref().map(|guardian| guardian.registration(by_signal)),
         });
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
@@ -147,7 +159,7 @@ impl Crew {
             self.speaker = Some(worker);
         }
         let relays = self.relays(&mut child, slot, &output);
-        self.members.insert(worker, Member { pid, slot, output, told: false });
+        self.members.insert(worker, Member { pid, slot, by_signal, output, told: false });
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
@@ -158,6 +170,17 @@ impl Crew {
             exits.send(Exit { worker, status }).ok();
         });
         Ok(pid)
+    }
+
+    /// Starts another guardian if the last one has been ended. Says whether it did.
+    pub fn keep_guarded(&mut self) -> bool {
+        let Some(guardian) = self.guardian.as_mut().filter(|guardian| guardian.is_gone()) else { return false };
+        let workers = self.members.values().map(|member| (member.pid, member.by_signal));
+        match guardian.replace(workers) {
+            Ok(()) => tracing::warn!("haft's guardian process was ended by somebody else: another is started"),
+            Err(error) => tracing::error!(%error, "haft's guardian process was ended, and another cannot be started"),
+        }
+        true
     }
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
@@ -309,12 +332,12 @@ mod tests {
     /// Slots that fail again and again while the first worker still starts.
     #[test]
     fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
-        let (mut crew, _exits) = Crew::new(false, 1024);
+        let (mut crew, _exits) = Crew::new(false, 1024, None);
         crew.speaker = Some(WorkerId(0));
         let mut fail = |number: usize, text: String| {
             let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
             output.borrow_mut().write(text.as_bytes());
-            crew.members.insert(worker, Member { pid: 0, slot: Slot(0), output, told: false });
+            crew.members.insert(worker, Member { pid: 0, slot: Slot(0), by_signal: false, output, told: false });
             crew.ended(worker, false);
             crew.pending.len()
         };

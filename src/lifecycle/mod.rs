@@ -3,6 +3,7 @@
 //! [`pool`] imports neither a clock nor a system call: time is an argument, actions are its answer.
 
 pub mod crew;
+pub mod guardian;
 pub mod output;
 pub mod pool;
 pub mod program;

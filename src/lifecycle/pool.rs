@@ -24,6 +24,9 @@ pub type Time = Duration;
 /// A slot whose workers died this often in a row before they were ready is given up.
 pub const MOST_FAILED_STARTS: u32 = 5;
 
+/// How long workers have to finish after [`Event::Interrupt`]. They are told half of it.
+pub const INTERRUPT_TIME: Duration = Duration::from_secs(2);
+
 /// A worker's number, which no other worker of this master has or had. Counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u64);
@@ -70,7 +73,9 @@ pub enum Event {
     Undrain(Slot),
     /// The operator wants an end: drain all workers.
     Stop,
-    /// The operator wants an end now.
+    /// The operator sits at the terminal and wants an end: as [`Event::Stop`], within [`INTERRUPT_TIME`].
+    Interrupt,
+    /// The operator wants an end now. A worker that was sent no signal yet gets SIGTERM first.
     StopNow,
 }
 
@@ -93,6 +98,8 @@ pub enum Action {
         /// Until it is made to end.
         within: Duration,
     },
+    /// Send the signal by which the program learns that it is to finish, if it has one.
+    Signal(WorkerId),
     /// Send SIGTERM.
     Terminate(WorkerId),
     /// Send SIGKILL.
@@ -133,6 +140,8 @@ pub struct Pool {
     reloading: Option<u32>,
     last_worker: u64,
     stopping: bool,
+    /// The operator sits at the terminal and waits.
+    interrupted: bool,
     finished: bool,
 }
 
@@ -149,6 +158,7 @@ impl Pool {
             reloading: None,
             last_worker: 0,
             stopping: false,
+            interrupted: false,
             finished: false,
         }
     }
@@ -185,9 +195,13 @@ impl Pool {
             Event::Drain(slot) => self.set_drained(slot, true),
             Event::Undrain(slot) => self.set_drained(slot, false),
             Event::Stop => self.stop(now, actions),
+            Event::Interrupt => {
+                self.interrupted = true;
+                self.stop(now, actions);
+            }
             Event::StopNow => {
                 self.stop(now, &mut Vec::new());
-                self.workers.values_mut().for_each(|worker| worker.kill(actions));
+                self.workers.values_mut().for_each(|worker| worker.end_now(now, actions));
             }
         }
         self.reconcile(now, actions);
@@ -227,6 +241,11 @@ impl Pool {
         {
             worker.state = State::Draining { until, told };
             self.lose(id, now, actions);
+        } else if let Some(worker) = self.workers.get_mut(&id) {
+            // Its channel is closed because its connections have ended.
+            if !told {
+                worker.hasten(now, None);
+            }
         }
     }
 
@@ -280,6 +299,9 @@ impl Pool {
         for at in 0..self.places.len() {
             self.vacate(at, now, actions);
         }
+        // Those that leave already learn that the end has come, too.
+        let within = self.interrupted.then_some(INTERRUPT_TIME);
+        self.workers.values_mut().for_each(|worker| worker.hasten(now, within));
     }
 
     fn reconcile(&mut self, now: Time, actions: &mut Vec<Action>) {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use super::{Limits, MasterError, Reread};
 use crate::config::{Config, Headroom};
+use crate::lifecycle::guardian::Guardian;
 use crate::log;
-use crate::sys::{allocator, close_on_exec, closing, descriptors, folder};
+use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
@@ -15,6 +16,9 @@ const FEW_DESCRIPTORS: u64 = 4096;
 pub fn main(config: Config, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
     log::start(&config.log);
+    if let Err(error) = signals::ignore_harmless() {
+        return fail(1, format_args!("signals cannot be ignored: {error}"));
+    }
     if let Err(error) = close_on_exec::mark_inherited() {
         tracing::warn!(%error, "what haft has inherited beside its standard streams, its workers inherit, too");
     }
@@ -36,6 +40,15 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
              (ulimit -Hn 65536; LimitNOFILE=65536 in a systemd unit)"
         );
     }
+    // Before there is any worker. Without it, the kernel tells most workers of this process's death.
+    let guardian = Guardian::start(config.drain_timeout);
+    if let Err(error) = &guardian {
+        tracing::warn!(
+            %error,
+            "haft's guardian process cannot be started: if haft is killed, workers that have changed their user may outlive \
+             it and hold their ports; /proc must be mounted, and the limit on processes (ulimit -u) higher"
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, format_args!("the event loop cannot be made: {error}")),
@@ -44,7 +57,7 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         return fail(1, format_args!("the thread that closes connections cannot be made: {error}"));
     }
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, limits, reread));
+    let outcome = local.block_on(&runtime, super::run(config, limits, reread, guardian.ok()));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {

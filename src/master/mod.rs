@@ -63,16 +63,21 @@ use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
 use self::signals::{Signals, received};
+use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
 use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::lifecycle::crew::Exit;
+use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
 use crate::sys::closing;
-use crate::sys::listen::{Access, Listener, SocketFile};
+use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
 use crate::sys::poller::Poller;
+use crate::sys::signals::is_in_foreground;
 
+/// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
+const GUARDIAN_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
@@ -105,6 +110,8 @@ struct Master {
     service: Service,
     supervisor: Supervisor,
     phase: Phase,
+    /// Since it was told to stop.
+    stop: Option<Stop>,
     changes: Changes,
     finished: Finished,
     budget: Budget,
@@ -142,16 +149,24 @@ pub struct Limits {
 /// Runs the master until it is told to stop. Must be called within a `LocalSet` of a single-threaded runtime.
 ///
 /// `limits` are those on this process's descriptors; `reread` yields the configuration anew for a reload.
-pub async fn run(config: Config, limits: Limits, reread: Reread) -> Result<(), MasterError> {
+pub async fn run(
+    config: Config,
+    limits: Limits,
+    reread: Reread,
+    guardian: Option<Guardian>,
+) -> Result<(), MasterError> {
     // Before anybody is told that we listen: who reads that may send a signal at once.
     let signals = Signals::listen()?;
-    let (mut master, inbox) = Master::new(config, limits, reread)?;
+    let (mut master, inbox) = Master::new(config, limits, reread, guardian)?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
     master.supervisor.crew.remains.kill();
+    let guardian = master.supervisor.crew.guardian.take();
     if outcome.is_ok() {
         tracing::info!("stopped: {}", master.summary());
+        // No worker is left. After a failure some may be, and then it ends them as it would if this process was killed.
+        guardian.into_iter().for_each(Guardian::end);
     }
     outcome
 }
@@ -164,7 +179,12 @@ struct Inbox {
 }
 
 impl Master {
-    fn new(config: Config, limits: Limits, reread: Reread) -> Result<(Self, Inbox), MasterError> {
+    fn new(
+        config: Config,
+        limits: Limits,
+        reread: Reread,
+        guardian: Option<Guardian>,
+    ) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
         let tag_key = tag_key(&config)?;
@@ -195,10 +215,10 @@ impl Master {
         });
         let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
         kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
-        let (supervisor, exits) = Supervisor::new(&config, plan, preload, limits.at_start);
+        let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian));
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).doing("making an epoll set")?;
-        let master = Self {
+        let mut master = Self {
             channels: Channels::new(&poller).doing("making an epoll set")?,
             poller,
             doors,
@@ -207,6 +227,7 @@ impl Master {
             service,
             supervisor,
             phase: Phase::Starting,
+            stop: None,
             budget,
             over_budget: false,
             awaits_closing: false,
@@ -223,6 +244,7 @@ impl Master {
             reap_again: false,
             _admin_file: admin_file,
         };
+        master.guard_listeners();
         master.recommend_kernel();
         Ok((master, Inbox { exits, found, requests }))
     }
@@ -251,12 +273,17 @@ impl Master {
                 _ = ends.recv() => self.reap(),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
-                _ = signals.terminate.recv() => self.stop("SIGTERM")?,
-                _ = signals.interrupt.recv() => self.stop("SIGINT")?,
+                _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
+                _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
+                _ = signals.interrupt.recv() => match is_in_foreground() {
+                    true => self.stop("SIGINT", Haste::Soon)?,
+                    false => self.stop("SIGINT", Haste::Paced)?,
+                },
                 _ = signals.hangup.recv() => match signals.terminal.is_gone() {
-                    true => self.stop("SIGHUP (the terminal was closed)")?,
+                    true => self.stop("SIGHUP (the terminal was closed)", Haste::Paced)?,
                     false => self.on_signal("SIGHUP", Self::reload)?,
                 },
+                never = signals.noted.note() => match never {},
                 () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
                 () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
             }
@@ -273,6 +300,7 @@ impl Master {
     /// Opens and closes the listeners that programs have asked for.
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
         let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
+        let mut groups_changed = false;
         for opened in desk.take_fresh() {
             tracing::info!("listening on {}", opened.addr().url());
             self.finished.note(opened.addr());
@@ -283,12 +311,17 @@ impl Master {
                 (Opened::Group(number, group), kernel) => {
                     kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
                     self.doors.skip();
+                    groups_changed = true;
                 }
             }
         }
         for number in desk.take_closing() {
             self.kernel.iter_mut().for_each(|kernel| kernel.remove(number, &self.poller));
             self.doors.remove(number, &self.poller).doing("closing a listener")?;
+            groups_changed |= self.kernel.is_some();
+        }
+        if groups_changed {
+            self.guard_listeners();
         }
         Ok(())
     }
@@ -333,7 +366,7 @@ impl Master {
             || self.reap_again
             || !self.supervisor.crew.remains.is_empty()
             || self.awaits_closing
-            || matches!(self.phase, Phase::Flushing(_))
+            || self.stop.is_some()
     }
 
     fn tick(&mut self) -> Result<(), MasterError> {
@@ -364,7 +397,18 @@ fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>
             let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
             (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
         }
-        DispatchBy::Kernel => (Vec::new(), Some(Kernel::new(config, &plan.listen, plan.passes_listeners())?)),
+        DispatchBy::Kernel => {
+            let until = Instant::now() + GUARDIAN_PATIENCE;
+            let kernel = loop {
+                match Kernel::new(config, &plan.listen, plan.passes_listeners()) {
+                    Err(MasterError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
+                        std::thread::sleep(GUARDIAN_PATIENCE / 100);
+                    }
+                    outcome => break outcome?,
+                }
+            };
+            (Vec::new(), Some(kernel))
+        }
     })
 }
 

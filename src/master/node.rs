@@ -340,6 +340,16 @@ impl NodeDesk {
         }
     }
 
+    /// Whether the worker's program has no server.
+    pub fn has_none(&self, worker: WorkerId) -> bool {
+        self.servers.of_worker(worker).next().is_none()
+    }
+
+    /// Whether the workers accept by themselves.
+    pub fn is_over_kernel(&self) -> bool {
+        self.opener.is_some()
+    }
+
     /// Whether there are servers that no worker has any more.
     pub fn has_orphans(&self) -> bool {
         self.servers.orphans().next().is_some()

@@ -17,10 +17,10 @@ pub type Reread = fn() -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 30] = [
+const RELOADABLE: [&str; 31] = [
     "workers", "worker-nofile", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
     "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
-    "drain-timeout", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
+    "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
 
@@ -109,6 +109,7 @@ impl Master {
         }
 
         self.service.adopt(&config);
+        self.supervisor.crew.guardian.iter_mut().for_each(|guardian| guardian.set_drain_time(config.drain_timeout));
         self.doors.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
         self.proxy_watch.adopt(Instant::now(), &config);
@@ -206,7 +207,9 @@ impl Master {
         let steering = Steering::new(config.workers, config.prefix).map_err(|error| error.to_string())?;
         let desk = &mut self.service.dispatch.node;
         let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
-        self.budget.lose(kernel.grow(&steering, regroup).map_err(|error| error.to_string())? as u64);
+        let grown = kernel.grow(&steering, regroup).map_err(|error| error.to_string())?;
+        self.budget.lose(grown as u64);
+        self.guard_listeners();
         Ok(())
     }
 

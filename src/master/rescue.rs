@@ -63,6 +63,24 @@ impl Master {
         }
     }
 
+    /// Sends a worker the signal by which its program learns that it is to finish, once. As [`Master::terminate`], it is put
+    /// off where nobody else could accept those who wait.
+    pub(super) fn signal_to_finish(&mut self, worker: WorkerId, now: Instant) {
+        let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
+        let link = self.service.dispatch.link(worker);
+        let Some(signal) = link.and_then(|link| link.drain_signal(choice, interrupted)) else { return };
+        if self.service.pool.was_signalled(worker) {
+            return;
+        }
+        if self.has_last_clients(worker) {
+            self.supervisor.told_later.insert(worker, now + self.changes.config.hold_timeout);
+            return;
+        }
+        tracing::debug!(worker = worker.0, "{signal}: the program is to finish");
+        self.service.pool.note_signal(worker);
+        self.supervisor.crew.signal(worker, signal);
+    }
+
     fn has_last_clients(&self, worker: WorkerId) -> bool {
         let Some(kernel) = &self.kernel else { return false };
         let is_last = |link: &&Link| {
@@ -77,9 +95,13 @@ impl Master {
         for (worker, until) in later {
             if now < until && self.has_last_clients(worker) {
                 self.supervisor.told_later.insert(worker, until);
-            } else {
-                self.supervisor.crew.signal(worker, Signal::SIGTERM);
+                continue;
             }
+            let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
+            let link = self.service.dispatch.link(worker);
+            let signal = link.and_then(|link| link.drain_signal(choice, interrupted)).unwrap_or(Signal::SIGTERM);
+            self.service.pool.note_signal(worker);
+            self.supervisor.crew.signal(worker, signal);
         }
     }
 
@@ -131,9 +153,19 @@ impl Master {
         if let Some(mut kernel) = self.kernel.take() {
             self.keepers = kernel.close(&self.poller);
         }
+        self.guard_listeners();
         self.tell_late(Instant::now());
         if let Some(desk) = &mut self.service.dispatch.node {
             desk.forget_groups();
+        }
+    }
+
+    /// The listeners that workers have are those of the groups, no others: they are to be shut if this process dies.
+    pub(super) fn guard_listeners(&mut self) {
+        if let Some(guardian) = &mut self.supervisor.crew.guardian {
+            let listeners = self.kernel.iter().flat_map(Kernel::places).map(|(_, listener)| listener.as_fd());
+            guardian.forget_listeners();
+            guardian.add_listeners(&listeners.collect::<Vec<_>>());
         }
     }
 

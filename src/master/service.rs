@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::link::{Link, LinkError, News};
 use super::node::NodeDesk;
-use crate::config::{Affinity, Config};
+use crate::config::{Affinity, Config, DrainSignal};
 use crate::lifecycle::pool::{Action, Event, Policy, Pool, Standing, Time, WorkerId};
 use crate::route::Slot;
 
@@ -47,6 +47,8 @@ pub struct Service {
     hang_timeout: Option<Duration>,
     /// Whether workers that are replaced go on with their sessions.
     lingers: bool,
+    /// How programs learn that they are to finish.
+    pub drain_signal: DrainSignal,
     /// Slots whose queue or worker has changed since they were last sent to.
     dirty: Vec<Slot>,
     /// What a worker has just told.
@@ -65,6 +67,7 @@ impl Service {
             looked: now,
             hang_timeout: config.hang_timeout,
             lingers: config.affinity == Affinity::Session,
+            drain_signal: config.drain_signal,
             dirty: Vec::new(),
             news: Vec::new(),
             actions: Vec::new(),
@@ -78,6 +81,7 @@ impl Service {
         self.dispatch.adopt(config);
         self.hang_timeout = config.hang_timeout;
         self.lingers = config.affinity == Affinity::Session;
+        self.drain_signal = config.drain_signal;
     }
 
     /// Time since the start.
@@ -109,13 +113,13 @@ impl Service {
                 };
                 // One that is told nothing else is told by a signal.
                 if self.dispatch.link(worker).is_some_and(|link| !link.takes_connections()) {
-                    self.effects.push_back(Effect::Act(Action::Terminate(worker)));
+                    self.effects.push_back(Effect::Act(Action::Signal(worker)));
                     continue;
                 }
                 events.extend(self.retire(worker, within, now));
             }
             self.actions = actions;
-            if event == Event::Stop {
+            if matches!(event, Event::Stop | Event::Interrupt) {
                 // Who would go on is not reached by anybody any more.
                 events.extend(self.finish_lingering(true, now));
             }
@@ -271,6 +275,7 @@ impl Service {
             self.observe(Event::Ready(worker), now);
         }
         self.look_for_hung(now);
+        self.dispatch.links_mut().for_each(|link| link.drain_if_due(now));
         for event in self.finish_lingering(false, now) {
             self.observe(event, now);
         }

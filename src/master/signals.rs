@@ -1,21 +1,53 @@
 //! The signals by which the operator tells the master what to do.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::MasterError;
 use super::error::While;
 use crate::sys::terminal::Terminal;
 
+/// A signal that asks for nothing that haft does is noted once in this time.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// Signals that other servers have a use for and haft has not: what is said of each.
+const NOTED: [(i32, &str); 3] = [
+    (
+        libc::SIGUSR1,
+        "SIGUSR1 does nothing: haft writes its log to standard error and has no file to open anew; rotate it where it \
+         is written (systemd, s6-log, logrotate with copytruncate)",
+    ),
+    (
+        libc::SIGUSR2,
+        "SIGUSR2 does nothing: to put new workers in place of the old ones send SIGHUP; to upgrade haft itself, stop \
+         it (SIGTERM) and start the new one",
+    ),
+    (
+        libc::SIGXCPU,
+        "SIGXCPU: the limit on processor time is reached, and the kernel kills haft at the hard limit: raise it \
+         (ulimit -t unlimited; LimitCPU=infinity in a systemd unit)",
+    ),
+];
+
 /// How the operator tells the master to stop, and what to change.
 pub(super) struct Signals {
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
+    pub(super) quit: Signal,
     pub(super) hangup: Signal,
     pub(super) terminal: Terminal,
     /// One worker more.
     pub(super) more: Option<Signal>,
     /// One worker less.
     pub(super) fewer: Option<Signal>,
+    pub(super) noted: Noted,
+}
+
+/// Signals that are only noted.
+pub(super) struct Noted {
+    signals: [Signal; NOTED.len()],
+    last: [Option<Instant>; NOTED.len()],
 }
 
 impl Signals {
@@ -25,14 +57,36 @@ impl Signals {
         // A terminal that stops who writes to it says so with one of these.
         let may_scale = !Terminal::stops_writers();
         let listen_to = |signal| may_scale.then(|| listen(SignalKind::from_raw(signal))).transpose();
+        let [usr1, usr2, xcpu] = NOTED.map(|(signal, _)| listen(SignalKind::from_raw(signal)));
         Ok(Self {
             terminal,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
             hangup: listen(SignalKind::hangup())?,
             more: listen_to(libc::SIGTTIN)?,
             fewer: listen_to(libc::SIGTTOU)?,
+            noted: Noted { signals: [usr1?, usr2?, xcpu?], last: [None; NOTED.len()] },
         })
+    }
+}
+
+impl Noted {
+    /// Notes the signals as they come. Never resolves; cancel safe.
+    pub(super) async fn note(&mut self) -> std::convert::Infallible {
+        loop {
+            let [usr1, usr2, xcpu] = &mut self.signals;
+            let which = tokio::select! {
+                _ = usr1.recv() => 0,
+                _ = usr2.recv() => 1,
+                _ = xcpu.recv() => 2,
+            };
+            let now = Instant::now();
+            if self.last[which].is_none_or(|last| now >= last + NOTE_EVERY) {
+                self.last[which] = Some(now);
+                tracing::warn!("{}", NOTED[which].1);
+            }
+        }
     }
 }
 

@@ -1,27 +1,70 @@
 //! The end of a master that was told to stop: closing the doors behind those who came, handing them over, and then
 //! letting the workers finish.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::While;
 use super::{Master, MasterError, Phase};
-use crate::lifecycle::pool::Event;
+use crate::lifecycle::pool::{Event, INTERRUPT_TIME};
+use crate::log;
 
 /// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
 /// come are too many to be waited for.
 const MOST_LAST_TURNS: u32 = 128;
 
+/// Two signals to stop within this time are one: timeout(1) sends its signal to haft and to haft's group, and a parent
+/// passes on the Ctrl-C that haft has got from the terminal already.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
+
+/// How long connections that are not handed over yet are waited for after Ctrl-C.
+const INTERRUPT_FLUSH: Duration = Duration::from_millis(300);
+
+/// How often is told what a stop waits for.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// A stop that is under way.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// When the last signal was dealt with.
+    heard: Instant,
+    /// How the workers learn of it.
+    event: Event,
+    /// When their time is over.
+    until: Instant,
+    /// When was told last what it waits for.
+    told: Instant,
+}
+
+/// How soon all is to be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Within the time that is configured.
+    Paced,
+    /// An operator sits at the terminal and waits.
+    Soon,
+}
+
 impl Master {
     /// The operator wants an end: closes the doors behind those who came; asked twice, ends at once.
-    pub(super) fn stop(&mut self, why: &str) -> Result<(), MasterError> {
-        if matches!(self.phase, Phase::Flushing(_) | Phase::Stopping) {
+    pub(super) fn stop(&mut self, why: &str, haste: Haste) -> Result<(), MasterError> {
+        if let Some(stop) = &mut self.stop {
+            if stop.heard.elapsed() < ONE_SIGNAL {
+                tracing::debug!("{why} again, within {ONE_SIGNAL:?}: it counts once");
+                return Ok(());
+            }
+            stop.heard = Instant::now();
             tracing::warn!("{why} again: ending now");
             self.phase = Phase::Stopping;
             self.let_go_of_queues();
             self.supervisor.crew.remains.kill();
             return self.observe(Event::StopNow);
         }
-        let within = humantime::format_duration(self.changes.config.drain_timeout);
+        let time = self.changes.config.drain_timeout;
+        let (event, flush, time) = match haste {
+            Haste::Paced => (Event::Stop, self.changes.config.hold_timeout, time),
+            Haste::Soon => (Event::Interrupt, INTERRUPT_FLUSH, time.min(INTERRUPT_TIME)),
+        };
+        let within = humantime::format_duration(time);
         tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
@@ -29,13 +72,18 @@ impl Master {
             tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }
         self.cut_reload_short();
-        self.phase = Phase::Flushing(Instant::now() + self.changes.config.hold_timeout);
+        let now = Instant::now();
+        self.stop = Some(Stop { heard: now, event, until: now + time, told: now });
+        self.phase = Phase::Flushing(now + flush);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.end_peeking(Instant::now());
         self.close_queues()?;
         self.service.send(Instant::now());
         self.perform()?;
-        self.stop_when_flushed(Instant::now())
+        self.stop_when_flushed(Instant::now())?;
+        // From here on, since the other one may have come while all this was done.
+        self.stop.iter_mut().for_each(|stop| stop.heard = Instant::now());
+        Ok(())
     }
 
     /// Takes all that wait at a listener, as many turns as that takes.
@@ -51,15 +99,59 @@ impl Master {
     }
 
     pub(super) fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
+        self.tell_what_stop_waits_for(now);
         match self.phase {
             Phase::Flushing(until)
                 if (self.service.dispatch.held() == 0 && self.queues_are_empty()) || now >= until =>
             {
                 self.phase = Phase::Stopping;
                 self.let_go_of_queues();
-                self.observe(Event::Stop)
+                let event = self.stop.as_ref().map_or(Event::Stop, |stop| stop.event);
+                self.observe(event)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Tells once a second for how many workers and sessions a stop waits.
+    fn tell_what_stop_waits_for(&mut self, now: Instant) {
+        let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.told + TELL_EVERY) else { return };
+        stop.told = now;
+        let rest = stop.until.saturating_duration_since(now).as_secs_f64().ceil();
+        let workers = self.service.pool.worker_count();
+        let sessions: u64 = self.service.dispatch.links().map(|link| link.told_sessions()).sum();
+        let held = self.service.dispatch.held();
+        if workers > 0 {
+            log::progress(&waits_for(workers, sessions, held, rest as u64));
+        }
+    }
+}
+
+/// What a stop waits for, in words that fit a line of a terminal.
+fn waits_for(workers: usize, sessions: u64, held: usize, rest: u64) -> String {
+    let count = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let mut text = format!("stopping: {}", count(workers as u64, "worker"));
+    if sessions > 0 {
+        text += &format!(", {}", count(sessions, "session"));
+    }
+    if held > 0 {
+        text += &format!(", {} to hand over", count(held as u64, "connection"));
+    }
+    text + &format!(", {rest} s left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stop_waits_for_is_told_in_a_short_line() {
+        assert_eq!(waits_for(1, 0, 0, 1), "stopping: 1 worker, 1 s left");
+        let longest = waits_for(1024, 9_999_999, 16384, 31_536_000);
+        assert_eq!(
+            longest,
+            "stopping: 1024 workers, 9999999 sessions, 16384 connections to hand over, 31536000 s left"
+        );
+        assert_eq!(waits_for(2, 1, 0, 14), "stopping: 2 workers, 1 session, 14 s left");
     }
 }

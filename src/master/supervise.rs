@@ -15,6 +15,7 @@ use super::{Master, MasterError, Phase, While, farewell};
 use crate::config::Config;
 use crate::handover::haft::MasterEnd;
 use crate::lifecycle::crew::{self, Crew, Exit};
+use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::lifecycle::program::Dialect;
 use crate::lifecycle::program::preload::{Preload, PreloadError};
@@ -56,14 +57,14 @@ pub struct History {
 }
 
 impl Supervisor {
-    /// `descriptors`: the soft limit on them that haft was started with.
+    /// `descriptors`: the soft limit on them that haft was started with; `guardian`: ends workers when haft has died.
     pub(super) fn new(
         config: &Config,
         plan: Plan,
         preload: Option<Preload>,
-        descriptors: u64,
+        (descriptors, guardian): (u64, Option<Guardian>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Crew::new(config.prefix_output, descriptors);
+        let (crew, exits) = Crew::new(config.prefix_output, descriptors, guardian);
         let supervisor = Self {
             crew,
             plans: BTreeMap::from([(0, plan)]),
@@ -122,6 +123,7 @@ impl Master {
     fn act(&mut self, action: Action) -> Result<(), MasterError> {
         match action {
             Action::Start { slot, worker, generation } => self.start(slot, worker, generation)?,
+            Action::Signal(worker) => self.signal_to_finish(worker, Instant::now()),
             Action::Terminate(worker) => self.terminate(worker, Instant::now()),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
             Action::NotReadyInTime(worker) => {
@@ -157,6 +159,9 @@ impl Master {
     }
 
     fn try_start(&mut self, slot: Slot, worker: WorkerId, generation: u32) -> Result<(), MasterError> {
+        if self.supervisor.crew.keep_guarded() {
+            self.guard_listeners();
+        }
         let Supervisor { crew, plans, preload, .. } = &mut self.supervisor;
         // A plan is kept as long as a worker may be started by it.
         let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;

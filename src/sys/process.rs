@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
 
@@ -32,6 +33,18 @@ pub struct Launch<'a> {
     pub pipe_stdout: bool,
     /// Whether it ends by itself, in its own time, when its master has died; otherwise SIGTERM comes then.
     pub outlives_master: bool,
+    /// Who ends it when this process has died. Nobody: the kernel, by SIGTERM.
+    pub registration: Option<Registration<'a>>,
+}
+
+/// What a process tells a guardian of itself before it becomes its program, so that the guardian knows of it for certain.
+#[derive(Debug, Clone, Copy)]
+pub struct Registration<'a> {
+    /// A socket to the guardian.
+    pub socket: BorrowedFd<'a>,
+    /// The message; the process id follows it (4 bytes, little-endian). The second byte, if it is not 0, says that the
+    /// guardian sends SIGTERM at once when this process dies: the kernel does not, then.
+    pub head: [u8; 2],
 }
 
 /// The descriptors that a process inherits.
@@ -46,8 +59,9 @@ pub enum Inherited<'a> {
 /// Starts a process in a process group of its own, with nothing to read on stdin and stderr coming through a pipe.
 ///
 /// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach
-/// what a wrapping shell has started. SIGTERM comes to the child when the calling thread ends without having ended it,
-/// unless [`Launch::outlives_master`]: no orphan is left for good by a master that was killed.
+/// what a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
+/// inherited. SIGTERM comes to the child when the calling thread ends without having ended it, unless the guardian sends it
+/// or [`Launch::outlives_master`]: no orphan is left for good by a master that was killed.
 ///
 /// An error is that of fork or exec: ENOENT and EACCES concern the program's path.
 pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
@@ -72,9 +86,12 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
         command.env(name, value);
     }
     let (master, descriptors) = (getpid(), launch.descriptors);
-    let death_signal = (!launch.outlives_master).then_some(Signal::SIGTERM);
+    let registration = launch.registration.map(|it| (it.socket.as_raw_fd(), it.head));
+    let outlives_master = launch.outlives_master;
     let before_exec = move || {
-        prctl::set_pdeathsig(death_signal)?;
+        super::signals::reset()?;
+        let is_guarded = registration.is_some_and(register);
+        prctl::set_pdeathsig((!is_guarded && !outlives_master).then_some(Signal::SIGTERM))?;
         if getppid() != master {
             // The master died before the request above: its death will not be told any more. Nor has it a use for this.
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -89,6 +106,14 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     unsafe { command.pre_exec(before_exec) };
     let _held = closing::hold();
     command.spawn()
+}
+
+/// Tells the guardian of this process. Says whether the guardian sends SIGTERM in place of the kernel. Between fork and exec:
+/// it makes system calls only.
+fn register((socket, [kind, by_signal]): (RawFd, [u8; 2])) -> bool {
+    let [a, b, c, d] = getpid().as_raw().to_le_bytes();
+    let sent = send(socket, &[kind, by_signal, a, b, c, d], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    sent.is_ok() && by_signal != 0
 }
 
 /// Lets a descriptor of the forked child stay open in the program.
@@ -276,6 +301,7 @@ mod tests {
             inherited,
             pipe_stdout: true,
             outlives_master: false,
+            registration: None,
         };
         let output = super::launch(&launch).expect("sh").wait_with_output().await.expect("output");
         String::from_utf8(output.stdout).expect("text")
@@ -328,6 +354,7 @@ mod tests {
                 inherited,
                 pipe_stdout: false,
                 outlives_master: false,
+                registration: None,
             };
             let error = super::launch(&launch).expect_err("no such program");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);

@@ -16,6 +16,9 @@ const VARIABLE: &str = "HAFT_BUILTIN";
 /// tenths of `--drain-timeout`, so sessions are left alone for four fifths of that.
 const SHARE_OF_GOODBYES: u32 = 9;
 
+/// Within so short a time all sessions are told to end at once.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// What a built-in worker is told.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Orders {
@@ -97,12 +100,18 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
         None => (orders.drain_timeout, orders.drain_timeout / 2),
     };
     // The last to be told need a moment before the time is over.
-    let goodbye = app.close_later(alone, (within - alone) / 5 * 4);
+    let goodbye = app.close_later(alone, goodbyes_over(within - alone));
     // A master that lives would end this process now; without one nobody would.
     if tokio::time::timeout(within, goodbye).await.is_err() {
         tracing::warn!(connections = app.connections(), "the time to finish is over: those who are left are cut off");
     }
     Ok(())
+}
+
+/// Over how much of this time sessions are told to end one by one. Where it is short, somebody waits for the end (Ctrl-C), and
+/// nothing is won by spreading them.
+fn goodbyes_over(within: Duration) -> Duration {
+    if within <= SHORT { Duration::ZERO } else { within / 5 * 4 }
 }
 
 /// Holds `sessions` until the worker has been told to linger and has no session left. In the last of its time for that it

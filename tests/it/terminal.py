@@ -2,6 +2,8 @@
 
     python3 tests/it/terminal.py FILE default|ignored PROGRAM [ARGS]...
 
+Where there is a file `ctrl-c` beside FILE, that key is pressed once.
+
 The program leads the terminal's session, as a shell's `exec` would have it. Its streams stay what they are. `ignored`:
 it ignores SIGHUP from the start, as under nohup(1).
 """
@@ -28,7 +30,11 @@ def main(file, hangup, *command):
             os.setsid()
             os.close(theirs)
             # Also when the test is over and took its folder away.
+            ctrl_c = os.path.join(os.path.dirname(file), "ctrl-c")
             while os.path.isdir(os.path.dirname(file)) and not os.path.exists(file):
+                if os.path.exists(ctrl_c):
+                    os.unlink(ctrl_c)
+                    os.write(ours, b"\x03")
                 time.sleep(0.005)
         os._exit(0)
     os.wait()

@@ -88,14 +88,17 @@
 //!    front. It sends RETURNED for the missing ones, as a range, and TAKEN for the whole frame after that.
 //!    It may return others too; it must then close its descriptor without having read from it. A connection that was
 //!    returned comes again, to this worker or another, under a new sequence number; its old one stays used.
-//! 4. After DRAIN the worker gets no more connections. It finishes what it has and exits, with code 0; the end of the
+//! 4. After DRAIN the worker gets no more connections. It finishes what it has and exits, with code 0 (a time of a second or
+//!    less says that an operator waits: nothing is won by ending sessions one by one); the end of the
 //!    stream (the master is gone) means the same, without a time. Frames sent before either arrive first and are served.
 //!    If the master died before it had read everything, recvmsg or send fail once with ECONNRESET: that is not the end
 //!    yet, which recvmsg tells by 0 bytes, after the frames that are still there.
-//! 5. SIGTERM comes in two cases. From a living master: the time for finishing is over, or the worker was not ready yet
-//!    when the master was told to stop; SIGKILL follows after 2 seconds. And from the kernel when the master has died
-//!    (PR_SET_PDEATHSIG, so that a program that knows nothing of this page ends too): then the end of the stream says what
-//!    to do, and the signal is to be ignored. The parent's process id (getppid) tells the two apart. A worker that was
+//! 5. SIGTERM comes in two cases. From a living master: the time for finishing is over, the operator has asked for the end
+//!    twice, or the worker was not ready yet when the master was told to stop; SIGKILL follows after 2 seconds at most.
+//!    (`--drain-signal` makes the master send a signal before that, for programs that want one.) And when the master has
+//!    died, from the kernel (PR_SET_PDEATHSIG, so that a program that knows nothing of this page ends too) and again from
+//!    the master's guardian process when the drain time is over, with SIGKILL 2 seconds later: then the end of the stream
+//!    says what to do, and the signal is to be ignored. The parent's process id (getppid) tells the two apart. A worker that was
 //!    sent SIGTERM by somebody else may stop receiving and finish: what it leaves in the channel goes to its replacement.
 //! 6. A frame that breaks these rules ends the worker that sent it (SIGKILL); no other worker notices. No frame of a worker
 //!    carries descriptors: a connection that is given back (RETURNED) is named by its number, and the master uses the copy

@@ -77,6 +77,11 @@ pub enum Effect<'f> {
     },
     /// No session is left, after [`super::Session::linger`] (haft's preload).
     Idle,
+    /// Whether the program handles SIGTERM itself now (haft's preload).
+    Handles {
+        /// It does.
+        term: bool,
+    },
     /// To be forwarded as it is, where [`super::Relay::route`] says.
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.

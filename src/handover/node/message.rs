@@ -55,6 +55,11 @@ pub enum WorkerMessage<'f> {
     },
     /// haft's preload, after `linger`: no session is left.
     Idle,
+    /// haft's preload: which signals the program handles itself now.
+    Handles {
+        /// SIGTERM is among them. No other one matters: SIGINT, as Ctrl-C, is sent whether it is handled or not.
+        term: bool,
+    },
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -227,7 +232,8 @@ fields!(
     uid = "uid",
     requester_uid = "requesterUid",
     nsp = "nsp",
-    count = "count"
+    count = "count",
+    signals = "signals"
 );
 
 impl<'f> Fields<'f> {
@@ -270,6 +276,7 @@ impl<'f> Fields<'f> {
             "tags" => WorkerMessage::Tags,
             "sessions" => WorkerMessage::Sessions { count: self.count?.count()? },
             "idle" => WorkerMessage::Idle,
+            "handles" => WorkerMessage::Handles { term: self.signals?.lists("SIGTERM") },
             _ => return None,
         })
     }

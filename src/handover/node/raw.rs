@@ -193,6 +193,15 @@ impl<'a> Raw<'a> {
         self.serialization == Serialization::Json || Cursor::without_references(self.bytes).skip().is_ok()
     }
 
+    /// Whether the value, a list of short names, has this one. It is looked for as either serialization writes a text.
+    pub fn lists(&self, name: &str) -> bool {
+        let written = match self.serialization {
+            Serialization::Json => format!("\"{name}\"").into_bytes(),
+            Serialization::Advanced => [&[b'"', name.len() as u8], name.as_bytes()].concat(),
+        };
+        self.bytes.windows(written.len()).any(|bytes| bytes == written)
+    }
+
     /// A field of the value, if it is an object that has it.
     pub fn field(&self, name: &str) -> Option<Raw<'a>> {
         let mut found = None;
@@ -267,6 +276,9 @@ mod tests {
         assert!(json("null").is_nothing() && !json("0").is_nothing());
         assert_eq!(json(r#"{"a":{"workerId":1},"workerId":7}"#).field("workerId"), Some(json("7")));
         assert_eq!(json(r#"["workerId"]"#).field("workerId"), None);
+        assert!(json(r#"["SIGINT", "SIGTERM"]"#).lists("SIGTERM") && !json(r#"["SIGTERMS"]"#).lists("SIGTERM"));
+        let advanced = Raw { serialization: Serialization::Advanced, bytes: b"A\x01\"\x07SIGTERM$\0\x01" };
+        assert!(advanced.lists("SIGTERM") && !advanced.lists("SIGTE") && !advanced.lists("SIGINT"));
         assert_eq!(json("\"a\"").text().as_deref(), Some("a"));
         assert_eq!(json("{}").text(), None);
     }

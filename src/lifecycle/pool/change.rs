@@ -1,7 +1,7 @@
 //! What the operator may want of a pool that runs: new workers in place of the old ones, more or fewer slots, a slot
 //! left alone.
 
-use super::{Action, Place, Pool, Time};
+use super::{Action, INTERRUPT_TIME, Place, Pool, Time, WorkerId};
 use crate::route::Slot;
 
 impl Pool {
@@ -13,6 +13,23 @@ impl Pool {
     /// Whether the pool was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping
+    }
+
+    /// Whether it was told to by an operator at the terminal.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// Whether the worker was sent a signal by which it learns that it is to finish, or one that is there no more.
+    pub fn was_signalled(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_none_or(|worker| worker.signalled)
+    }
+
+    /// The worker is being sent such a signal.
+    pub fn note_signal(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.signalled = true;
+        }
     }
 
     /// The newest generation: how many reloads have begun.
@@ -73,10 +90,11 @@ impl Pool {
     /// Nobody is wanted in the place any more.
     pub(super) fn vacate(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
         let Some(place) = self.places.get_mut(at) else { return };
-        let policy = self.policy;
+        let within = self.policy.drain_timeout;
+        let within = if self.interrupted { within.min(INTERRUPT_TIME) } else { within };
         for id in [place.incumbent.take(), place.newcomer.take()].into_iter().flatten() {
             if let Some(worker) = self.workers.get_mut(&id) {
-                worker.retire(now, policy, actions);
+                worker.retire(now, within, actions);
             }
         }
     }
@@ -106,9 +124,9 @@ impl Pool {
         if let Some(worker) = self.workers.get(&newcomer) {
             place.take_over(newcomer, worker.generation);
         }
-        let policy = self.policy;
+        let within = self.policy.drain_timeout;
         if let Some(old) = old.and_then(|old| self.workers.get_mut(&old)) {
-            old.retire(now, policy, actions);
+            old.retire(now, within, actions);
         }
     }
 

@@ -3,13 +3,22 @@
 mod changes;
 
 use super::place::{FIRST_BACK_OFF, LONGEST_BACK_OFF};
-use super::worker::TERMINATION_GRACE;
+use super::worker::{LAST_GRACE, TERMINATION_GRACE};
 use super::*;
 
 const POLICY: Policy =
     Policy { start_timeout: Duration::from_secs(30), drain_timeout: Duration::from_secs(25), hang_kill: false };
 
+fn signal(worker: u64) -> Action {
+    Action::Signal(WorkerId(worker))
+}
+
+fn drain_of(worker: u64) -> Action {
+    Action::Drain { worker: WorkerId(worker), within: POLICY.drain_timeout }
+}
+
 /// A pool with a clock that the test sets.
+#[derive(Clone)]
 struct Rig {
     pool: Pool,
     now: Time,
@@ -237,7 +246,7 @@ fn a_ready_worker_forgives_the_failed_starts_before_it() {
 fn stopping_escalates_from_asking_to_killing() {
     let mut rig = Rig::ready(1);
     let drain = Action::Drain { worker: WorkerId(1), within: POLICY.drain_timeout };
-    assert_eq!(rig.event(Event::Stop), [drain]);
+    assert_eq!(rig.event(Event::Stop), [drain, signal(1)]);
     assert_eq!(rig.pool.state(Slot(0)), SlotState::Draining);
     assert!(rig.pool.is_leaving(WorkerId(1)));
     for (wait, action) in
@@ -259,11 +268,64 @@ fn stopping_does_not_drain_those_who_have_no_client() {
     rig.tick();
     rig.event(Event::Ready(WorkerId(1)));
     let drain = Action::Drain { worker: WorkerId(1), within: POLICY.drain_timeout };
-    assert_eq!(rig.event(Event::Stop), [drain, Action::Terminate(WorkerId(2))]);
+    assert_eq!(rig.event(Event::Stop), [drain, Action::Terminate(WorkerId(2)), signal(1)]);
     assert_eq!(rig.event(Event::Ready(WorkerId(2))), [], "too late");
     assert_eq!(rig.serving(1), None);
     assert_eq!(rig.event(Event::Exited(WorkerId(2))), []);
     assert_eq!(rig.event(Event::Exited(WorkerId(1))), [Action::Finished]);
+}
+
+#[test]
+fn a_replaced_worker_is_sent_its_signal_when_its_connections_have_ended_or_a_fifth_of_its_time_is_left() {
+    let (old, fifth) = (WorkerId(1), POLICY.drain_timeout / 5);
+    let replaced = || {
+        let mut rig = Rig::ready(1);
+        rig.event(Event::Reload);
+        rig.event(Event::Ready(WorkerId(2)));
+        rig
+    };
+    let mut rig = replaced();
+    assert_eq!(rig.pass(4 * fifth - millis(1)), []);
+    assert_eq!(rig.pass(millis(1)), [signal(1)]);
+    assert_eq!(rig.event(Event::Left(old)), [signal(1)], "whoever sends it knows that it was sent");
+    rig.pool.note_signal(old);
+    assert_eq!(rig.event(Event::Left(old)), []);
+    assert_eq!(rig.pass(fifth), [Action::Terminate(old)]);
+
+    let mut rig = replaced();
+    assert_eq!(rig.event(Event::Left(old)), [signal(1)], "its connections have ended");
+    let mut rig = replaced();
+    assert_eq!(rig.event(Event::Stop), [drain_of(2), signal(1), signal(2)], "haft stops meanwhile");
+    assert_eq!(rig.pass(POLICY.drain_timeout), [Action::Terminate(old), Action::Terminate(WorkerId(2))]);
+}
+
+#[test]
+fn an_operator_at_the_terminal_does_not_wait_for_the_drain_time() {
+    let mut rig = Rig::ready(2);
+    rig.event(Event::Reload);
+    rig.event(Event::Ready(WorkerId(3)));
+    let within = INTERRUPT_TIME;
+    let drain = |worker| Action::Drain { worker: WorkerId(worker), within };
+    let told = [drain(3), drain(2), Action::Terminate(WorkerId(4)), signal(1), signal(2), signal(3)];
+    let actions = rig.event(Event::Interrupt);
+    assert!(told.iter().all(|action| actions.contains(action)) && actions.len() == told.len(), "{actions:?}");
+    assert!(rig.pool.is_interrupted());
+    let ended = [1, 2, 3].map(|worker| Action::Terminate(WorkerId(worker)));
+    let actions = rig.pass(within);
+    assert!(ended.iter().all(|action| actions.contains(action)), "one that finished before, too: {actions:?}");
+}
+
+#[test]
+fn stopping_now_kills_those_that_were_sent_a_signal_and_gives_the_others_a_moment() {
+    let mut rig = Rig::new(3);
+    rig.tick();
+    rig.event(Event::Ready(WorkerId(1)));
+    rig.event(Event::Exited(WorkerId(3)));
+    rig.event(Event::Stop);
+    assert_eq!(rig.event(Event::StopNow), [Action::Terminate(WorkerId(1)), Action::Kill(WorkerId(2))]);
+    assert_eq!(rig.pass(LAST_GRACE - millis(1)), []);
+    assert_eq!(rig.clone().pass(millis(1)), [Action::Kill(WorkerId(1))]);
+    assert_eq!(rig.event(Event::StopNow), [Action::Kill(WorkerId(1))], "a third time");
 }
 
 #[test]
@@ -273,6 +335,7 @@ fn stopping_now_kills_whatever_they_were_told_before() {
     rig.event(Event::Ready(WorkerId(1)));
     rig.event(Event::Exited(WorkerId(3)));
     rig.event(Event::Stop);
+    rig.pool.note_signal(WorkerId(1));
     assert_eq!(rig.event(Event::StopNow), [Action::Kill(WorkerId(1)), Action::Kill(WorkerId(2))]);
     assert_eq!(rig.event(Event::StopNow), []);
     rig.event(Event::Exited(WorkerId(1)));

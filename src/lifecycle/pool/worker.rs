@@ -8,6 +8,12 @@ use crate::route::Slot;
 /// How long a worker has between SIGTERM and SIGKILL.
 pub(super) const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 
+/// How long it has between SIGTERM and SIGKILL when the operator has asked for the end twice.
+pub(super) const LAST_GRACE: Duration = Duration::from_millis(500);
+
+/// A program that handles a signal gets it when this part of its time to finish is left, if not before.
+const SHARE_FOR_SIGNAL: u32 = 5;
+
 /// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -40,12 +46,17 @@ pub(super) struct Worker {
     pub served: bool,
     /// Whether the pool has no use for it any more, by no fault of its own.
     pub retired: bool,
+    /// When it is to be sent the signal by which its program learns that it is to finish.
+    signal_at: Option<Time>,
+    /// Whether it was sent that, or SIGTERM.
+    pub signalled: bool,
 }
 
 impl Worker {
     pub fn new(id: WorkerId, slot: Slot, generation: u32, now: Time) -> Self {
         let state = State::Starting { since: now };
-        Self { id, slot, generation, started: now, state, served: false, retired: false }
+        let (served, retired, signal_at, signalled) = (false, false, None, false);
+        Self { id, slot, generation, started: now, state, served, retired, signal_at, signalled }
     }
 
     /// Whether it is there to stay: it starts, or takes connections.
@@ -54,22 +65,43 @@ impl Worker {
     }
 
     /// It is wanted no more: if it has clients it may finish with them.
-    pub fn retire(&mut self, now: Time, policy: Policy, actions: &mut Vec<Action>) {
+    pub fn retire(&mut self, now: Time, within: Duration, actions: &mut Vec<Action>) {
         self.retired = true;
         match self.state {
             // It has no client: there is nothing to finish.
             State::Starting { .. } => self.terminate(now, actions),
             State::Ready { .. } => {
-                self.state = State::Draining { until: now + policy.drain_timeout, told: true };
-                actions.push(Action::Drain { worker: self.id, within: policy.drain_timeout });
+                self.state = State::Draining { until: now + within, told: true };
+                self.signal_at = Some(now + (within - within / SHARE_FOR_SIGNAL));
+                actions.push(Action::Drain { worker: self.id, within });
             }
             State::Draining { .. } | State::Terminating { .. } | State::Killed => {}
+        }
+    }
+
+    /// If it finishes, its program learns so by a signal now, and has no more time for it than this.
+    pub fn hasten(&mut self, now: Time, within: Option<Duration>) {
+        if let State::Draining { until, .. } = &mut self.state {
+            self.signal_at = Some(now);
+            *until = within.map_or(*until, |within| (*until).min(now + within));
+        }
+    }
+
+    /// The operator has asked for the end twice: a program that handles SIGTERM has a moment for it.
+    pub fn end_now(&mut self, now: Time, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Draining { .. } if !self.signalled => {
+                self.terminate(now, actions);
+                self.state = State::Terminating { until: now + LAST_GRACE };
+            }
+            _ => self.kill(actions),
         }
     }
 
     /// Its time to finish is over, or it has nothing to finish.
     pub fn terminate(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.state = State::Terminating { until: now + TERMINATION_GRACE };
+        self.signalled = true;
         actions.push(Action::Terminate(self.id));
     }
 
@@ -96,6 +128,12 @@ impl Worker {
     /// What becomes of one that goes as time passes.
     pub fn escalate(&mut self, now: Time, actions: &mut Vec<Action>) {
         match self.state {
+            State::Draining { until, .. } if now < until && self.signal_at.is_some_and(|at| now >= at) => {
+                self.signal_at = None;
+                if !self.signalled {
+                    actions.push(Action::Signal(self.id));
+                }
+            }
             State::Draining { until, .. } if now >= until => self.terminate(now, actions),
             State::Terminating { until } if now >= until => self.kill(actions),
             _ => {}

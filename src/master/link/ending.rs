@@ -1,12 +1,43 @@
 //! What becomes of connections in flight when the worker, or the master, ends.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 
 use super::in_flight::give_back;
-use super::{Connection, End, Ledger, Link, NodeDesk};
+use super::{Connection, End, Ledger, Link, LinkError, NodeDesk};
+use crate::config::DrainSignal;
 
 impl Link {
+    /// The signal by which its program learns that it is to finish. `interrupted`: it is to be over soon (Ctrl-C).
+    pub fn drain_signal(&self, choice: DrainSignal, interrupted: bool) -> Option<Signal> {
+        match (choice, &self.end) {
+            (DrainSignal::None, _) => None,
+            (DrainSignal::Named(signal), _) => Some(signal),
+            (DrainSignal::Auto, End::Haft(_)) => None,
+            (DrainSignal::Auto, End::Node(_) | End::ListenFds(_)) if interrupted => Some(Signal::SIGINT),
+            (DrainSignal::Auto, End::Node(end)) => end.handles_term().then_some(Signal::SIGTERM),
+            (DrainSignal::Auto, End::ListenFds(_)) => Some(Signal::SIGTERM),
+        }
+    }
+
+    /// As [`Link::drain`], for a program that is sent a signal first: its own handler closes its servers, which would fail
+    /// if Node's cluster had closed them before. It is told when it has closed them, and at `at` at the latest.
+    pub fn drain_later(&mut self, within: Duration, at: Instant, now: Instant) -> Result<(), LinkError> {
+        let End::Node(end) = &mut self.end else { return self.drain(within) };
+        end.drain_later(at, now + within);
+        (self.finishes, self.lingers) = (true, None);
+        Ok(())
+    }
+
+    /// Tells a worker to finish that was to be told later, if it is time to.
+    pub fn drain_if_due(&mut self, now: Instant) {
+        if let End::Node(end) = &mut self.end {
+            end.drain_if_due(now);
+        }
+    }
+
     /// The worker is dead: takes in its last words, then gives back what it had not acknowledged. The channel is
     /// drained first, so that nothing it had acknowledged is sent again.
     pub fn reclaim(

@@ -41,6 +41,10 @@ pub(super) struct NodeLink {
     sessions: Sessions,
     /// The program has sent descriptors.
     sends_descriptors: bool,
+    /// Whether its program handles SIGTERM itself.
+    handles_term: bool,
+    /// When it is asked to leave if it has not closed its servers before, and when it is to have finished.
+    leave_at: Option<(Instant, Instant)>,
 }
 
 /// How a worker's sessions are told apart, and how many it has as far as it said.
@@ -84,6 +88,24 @@ impl NodeLink {
             heard: None,
             sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
             sends_descriptors: false,
+            handles_term: false,
+            leave_at: None,
+        }
+    }
+
+    pub(super) fn handles_term(&self) -> bool {
+        self.handles_term
+    }
+
+    /// As [`NodeLink::drain`], once the program has closed all its servers, and then at the latest.
+    pub(super) fn drain_later(&mut self, at: Instant, until: Instant) {
+        self.leave_at = Some((at, until));
+    }
+
+    /// Asks it to leave if it is time to.
+    pub(super) fn drain_if_due(&mut self, now: Instant) {
+        if let Some((_, until)) = self.leave_at.take_if(|(at, _)| now >= *at) {
+            self.drain(until.saturating_duration_since(now));
         }
     }
 
@@ -295,15 +317,27 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self { worker, slot, sender, reader, session, unanswered, life, heard, sessions, .. } = self;
+        let Self {
+            worker,
+            slot,
+            sender,
+            reader,
+            session,
+            unanswered,
+            life,
+            heard,
+            sessions,
+            handles_term,
+            leave_at,
+            ..
+        } = self;
         *heard = Some(now);
         let mut frames = reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
             let frame = match piece {
                 Piece::Frame(frame) => frame,
                 Piece::TooLong { len } => {
-                    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
-                    desk.dropped += 1;
+                    drop_long(*worker, len, desk);
                     continue;
                 }
             };
@@ -312,6 +346,7 @@ impl NodeLink {
                 Effect::Tags => *sessions = Sessions::Tagged(0),
                 Effect::Sessions { count } => *sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
+                Effect::Handles { term } => *handles_term = term,
                 Effect::SessionClosed { sid } => {
                     if let Sessions::Named(count) = sessions {
                         *count = count.saturating_sub(1);
@@ -338,7 +373,15 @@ impl NodeLink {
                     become_ready(life, !desk.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(life, true, news),
-                Effect::Closed { key } => desk.closed(*worker, &key, session.is_leaving()),
+                Effect::Closed { key } => {
+                    desk.closed(*worker, &key, session.is_leaving());
+                    // At a signal, all of them: it is told to leave now.
+                    if desk.has_none(*worker)
+                        && let Some((_, until)) = leave_at.take()
+                    {
+                        session.disconnect(until.saturating_duration_since(now));
+                    }
+                }
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
@@ -368,6 +411,11 @@ fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> 
         sockets if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
         _ => Ok(()),
     }
+}
+
+fn drop_long(worker: WorkerId, len: u64, desk: &mut NodeDesk) {
+    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
+    desk.dropped += 1;
 }
 
 /// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping.

@@ -2,18 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::Service;
-use crate::lifecycle::pool::{Event, WorkerId};
+use super::{NodeDesk, Service};
+use crate::lifecycle::pool::{Event, INTERRUPT_TIME, WorkerId};
 
 /// A worker that goes on with its sessions, and ends them when it is told to finish, has this part of its time left for
 /// that. From then on none of their connections can be given to it, so it is no longer than a program needs that ends
 /// them all at once; one that ends them one by one, as the built-in worker does, begins before.
 const SHARE_TO_FINISH: u32 = 10;
 
+/// A Node program whose own handler was called has this part of its time to close its servers; then it is told to leave
+/// as one without a handler is.
+const SHARE_FOR_HANDLER: u32 = 5;
+
 impl Service {
     /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told
     /// apart: connections of theirs keep coming. Then it is told to finish.
     pub(super) fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
+        let interrupted = self.pool.is_interrupted();
+        let within = if interrupted { within / 2 } else { within };
         let link = self.dispatch.link(worker);
         let (can_linger, ends_sessions) =
             link.map_or((false, false), |link| (link.takes_sessions(), link.ends_sessions()));
@@ -21,26 +27,42 @@ impl Service {
             let rest = to_finish(within, ends_sessions);
             self.dispatch.linger(worker, now + (within - rest), rest, now)
         } else {
-            self.dispatch.drain(worker, within)
+            return self.finish(worker, within, now);
         };
         told.err().and_then(|error| self.distrust(worker, &error))
     }
 
-    /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
-    pub(super) fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
-        let over = self.dispatch.lingered(always, now);
-        over.into_iter().filter_map(|(worker, within)| self.finish(worker, within)).collect()
+    /// Whether the worker's program learns by a signal that it is to finish, and hands over what it does meanwhile: where
+    /// the kernel assigns, a program that was not told at once would go on accepting.
+    fn is_signalled(&mut self, worker: WorkerId) -> bool {
+        let (choice, interrupted) = (self.drain_signal, self.pool.is_interrupted());
+        let by_kernel = self.dispatch.node.as_ref().is_none_or(NodeDesk::is_over_kernel);
+        !by_kernel && self.dispatch.link(worker).is_some_and(|link| link.drain_signal(choice, interrupted).is_some())
     }
 
-    pub(super) fn finish(&mut self, worker: WorkerId, within: Duration) -> Option<Event> {
-        let error = self.dispatch.drain(worker, within).err()?;
+    /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
+    pub(super) fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
+        let mut over = self.dispatch.lingered(always, now);
+        if self.pool.is_interrupted() {
+            over.iter_mut().for_each(|(_, within)| *within = (*within).min(INTERRUPT_TIME / 2));
+        }
+        over.into_iter().filter_map(|(worker, within)| self.finish(worker, within, now)).collect()
+    }
+
+    fn finish(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
+        let by_signal = self.pool.is_stopping() && self.is_signalled(worker);
+        let told = match self.dispatch.link(worker).filter(|_| by_signal) {
+            Some(link) => link.drain_later(within, now + within / SHARE_FOR_HANDLER, now),
+            None => self.dispatch.drain(worker, within),
+        };
+        let error = told.err()?;
         self.distrust(worker, &error)
     }
 
     /// A worker that lingers has no session left: it may finish.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) {
         let within = self.dispatch.link(worker).and_then(|link| link.lingered(true, now));
-        if let Some(event) = within.and_then(|within| self.finish(worker, within)) {
+        if let Some(event) = within.and_then(|within| self.finish(worker, within, now)) {
             self.observe(event, now);
         }
     }
