@@ -18,6 +18,8 @@ use socketioxide::socket::Sid;
 
 use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
+use super::heartbeat::settle;
+use super::outbox::{Outbox, Outboxes};
 use super::upgrade;
 use crate::addr::EndAddr;
 use crate::config::{Engine as Settings, Transport};
@@ -27,7 +29,7 @@ use crate::worker::{Tags, Untagged};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Separates the packets of a payload (Engine.IO protocol 4).
-const SEPARATOR: u8 = 0x1e;
+pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// Why a request is refused: the codes and texts of engine.io 6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,8 @@ enum Wish {
 pub(super) struct Door {
     pub(super) engine: Engine,
     pub(super) upgrade_timeout: Duration,
+    pub(super) ping_interval: Duration,
+    pub(super) outboxes: Arc<Outboxes>,
     registry: Arc<Registry>,
     polling: bool,
     websocket: bool,
@@ -100,6 +104,8 @@ impl Door {
         Self {
             engine,
             upgrade_timeout: settings.upgrade_timeout,
+            ping_interval: settings.ping_interval,
+            outboxes: Arc::default(),
             registry,
             polling: settings.transports.contains(&Transport::Polling),
             websocket: settings.transports.contains(&Transport::Websocket),
@@ -181,10 +187,16 @@ impl Door {
     }
 
     async fn open(&self, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
-        let response = self.engine.answer(without_luggage(request, client)).await;
+        let mut request = without_luggage(request, client);
+        let outbox = Arc::new(Outbox::new(Arc::clone(&self.outboxes)));
+        // The engine keeps it as long as the session.
+        request.extensions_mut().insert(Arc::clone(&outbox));
+        let response = self.engine.answer(request).await;
         let body = bytes_of(response).await;
         if let Some(sid) = opened_sid(&body) {
             self.gate(conn, sid);
+            self.outboxes.enter(sid, &outbox);
+            tokio::spawn(settle(self.engine.clone(), sid, outbox, self.ping_interval));
             if self.tags.is_some() {
                 self.registry.began(sid, |sid| self.engine.known(sid) != Known::No);
             }
@@ -196,6 +208,9 @@ impl Door {
 
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         self.gate(conn, sid);
+        if let Some(outbox) = self.outboxes.of(sid) {
+            outbox.settled().await;
+        }
         match tokio::time::timeout(REQUEST_TIMEOUT, self.engine.answer(request)).await {
             Ok(response) => self.tidy(conn, sid, response),
             Err(_) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
@@ -204,8 +219,14 @@ impl Door {
 
     async fn poll(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
-        let mut abandoned = Abandoned(Some((self, sid)));
         let last = upgrade::has_token(request.headers(), CONNECTION, "close");
+        if let Some(outbox) = self.outboxes.of(sid) {
+            outbox.settled().await;
+            if let Some(kept) = outbox.take() {
+                return self.kept(&gate, sid, payload(kept), last).await;
+            }
+        }
+        let mut abandoned = Abandoned(Some((self, sid)));
         let mut answer = pin!(self.engine.answer(request));
         let response = tokio::select! {
             biased;
@@ -223,6 +244,14 @@ impl Door {
         };
         abandoned.0 = None;
         response
+    }
+
+    /// Answers a poll with what was kept for it.
+    async fn kept(&self, gate: &Gate, sid: Sid, response: Response<Body>, last: bool) -> Response<Body> {
+        match gate.is(Life::Ending) || last && self.registry.draining() {
+            true => self.last_words(gate, sid, response).await,
+            false => response,
+        }
     }
 
     /// Ends a session whose client polls on a new connection each time: its next poll would go to another worker, which

@@ -10,7 +10,7 @@
 //! differs in this:
 //!
 //! * `socket.id` is the Engine.IO session id (Socket.IO's own has two), and has 16 characters.
-//! * The first heartbeat comes at once (Socket.IO's own: after `pingInterval`).
+//! * A ping follows the one before by `pingInterval` (Socket.IO's own: the pong before).
 //! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
 //! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
@@ -24,6 +24,8 @@ mod chat;
 mod door;
 mod drain;
 mod engine;
+mod heartbeat;
+mod outbox;
 mod page;
 mod reused;
 mod rooms;

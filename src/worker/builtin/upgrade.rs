@@ -25,6 +25,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::door::{Door, without_luggage};
 use super::drain::{Conn, Gate, Probing};
+use super::heartbeat::FirstPing;
 use super::wire::{WsGuard, WsLife, WsStream};
 use crate::addr::EndAddr;
 
@@ -63,7 +64,8 @@ pub(super) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> b
 pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
     let door = door.clone();
     accept(conn, client, request, move |io, guard, request| async move {
-        door.engine.adopt(WsStream::new(io, guard, Bytes::new(), 0), request);
+        let stream = WsStream::new(io, guard, Bytes::new(), 0);
+        door.engine.adopt(FirstPing::new(stream, door.ping_interval), request);
     })
 }
 

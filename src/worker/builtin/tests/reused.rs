@@ -130,7 +130,8 @@ async fn a_request_for_another_worker_goes_back_to_the_master_unread() {
 
 #[tokio::test]
 async fn a_request_that_comes_byte_by_byte_goes_back_too() {
-    let mut rig = Rig::new(Settings::default()).await;
+    let mut rig =
+        Rig::new(Settings { ping_interval: std::time::Duration::from_millis(50), ..Settings::default() }).await;
     let mut wire = rig.client().await;
     let sid = open(&mut wire).await;
     for byte in format!("GET {POLLING}&sid={sid} HTTP/1.1\r\nhost: x\r\n\r\n").bytes() {
