@@ -13,20 +13,18 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Collected};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use socketioxide::socket::Sid;
 
 use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
 use super::heartbeat::settle;
 use super::outbox::{Outbox, Outboxes};
+use super::posted::{self, Unread};
 use super::upgrade;
 use crate::addr::EndAddr;
 use crate::config::{Engine as Settings, Transport};
 use crate::worker::{Tags, Untagged};
-
-/// How long a whole request may take to arrive (Node's `server.requestTimeout`).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Separates the packets of a payload (Engine.IO protocol 4).
 pub(super) const SEPARATOR: u8 = 0x1e;
@@ -92,6 +90,9 @@ pub(super) struct Door {
     pub(super) engine: Engine,
     pub(super) upgrade_timeout: Duration,
     pub(super) ping_interval: Duration,
+    /// How long a client may read nothing of what waits for it.
+    pub(super) patience: Duration,
+    max_payload: usize,
     pub(super) outboxes: Arc<Outboxes>,
     registry: Arc<Registry>,
     polling: bool,
@@ -100,12 +101,20 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(engine: Engine, registry: Arc<Registry>, settings: &Settings, tags: Option<Tags>) -> Self {
+    pub(super) fn new(
+        outboxes: Arc<Outboxes>,
+        engine: Engine,
+        registry: Arc<Registry>,
+        settings: &Settings,
+        tags: Option<Tags>,
+    ) -> Self {
         Self {
             engine,
             upgrade_timeout: settings.upgrade_timeout,
             ping_interval: settings.ping_interval,
-            outboxes: Arc::default(),
+            patience: settings.ping_interval + settings.ping_timeout,
+            max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
+            outboxes,
             registry,
             polling: settings.transports.contains(&Transport::Polling),
             websocket: settings.transports.contains(&Transport::Websocket),
@@ -188,7 +197,7 @@ impl Door {
 
     async fn open(&self, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
         let mut request = without_luggage(request, client);
-        let outbox = Arc::new(Outbox::new(Arc::clone(&self.outboxes)));
+        let outbox = Arc::new(Outbox::new(&self.outboxes));
         // The engine keeps it as long as the session.
         request.extensions_mut().insert(Arc::clone(&outbox));
         let response = self.engine.answer(request).await;
@@ -207,25 +216,43 @@ impl Door {
     }
 
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
-        self.gate(conn, sid);
-        if let Some(outbox) = self.outboxes.of(sid) {
-            outbox.settled().await;
-        }
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.engine.answer(request)).await {
-            Ok(response) => self.tidy(conn, sid, response),
-            Err(_) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
+        let gate = self.gate(conn, sid);
+        let Some(outbox) = self.outboxes.of(sid).filter(|outbox| !outbox.moved()) else {
+            return self.tidy(conn, sid, self.engine.answer(request).await);
+        };
+        outbox.settled().await;
+        let Some(_posting) = outbox.post() else {
+            // As in engine.io ("data request overlap from client").
+            self.engine.close(sid);
+            gate.over();
+            return Refusal::BadRequest.response();
+        };
+        outbox.gather();
+        match posted::read(request.into_body(), self.max_payload, &self.outboxes.budget).await {
+            Ok(body) => {
+                let answer = posted::give(&self.engine, sid, &outbox, body, self.max_payload).await;
+                self.tidy(conn, sid, answer)
+            }
+            Err(Unread::Late) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
+            Err(Unread::TooMuch) => closing_down(),
+            Err(Unread::Broken) => {
+                self.engine.close(sid);
+                with_close(Refusal::BadRequest.response())
+            }
         }
     }
 
     async fn poll(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
         let last = upgrade::has_token(request.headers(), CONNECTION, "close");
-        if let Some(outbox) = self.outboxes.of(sid) {
+        let outbox = self.outboxes.of(sid).filter(|outbox| !outbox.moved());
+        if let Some(outbox) = &outbox {
             outbox.settled().await;
             if let Some(kept) = outbox.take() {
                 return self.kept(&gate, sid, payload(kept), last).await;
             }
         }
+        let polled = outbox.as_ref().map(Outbox::polled);
         let mut abandoned = Abandoned(Some((self, sid)));
         let mut answer = pin!(self.engine.answer(request));
         let response = tokio::select! {
@@ -243,6 +270,10 @@ impl Door {
             () = gate.release.notified() => payload(Bytes::from_static(b"6")),
         };
         abandoned.0 = None;
+        drop(polled);
+        if let (Some(outbox), Some(bytes)) = (outbox, response.body().size_hint().exact()) {
+            outbox.answered(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
         response
     }
 

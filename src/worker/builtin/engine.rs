@@ -140,7 +140,8 @@ impl Engine {
         self.post(sid, Bytes::from_static(b"3"));
     }
 
-    fn post(&self, sid: Sid, body: Bytes) -> Option<Response<Body>> {
+    /// Gives a polling session what its client posted.
+    pub(super) fn post(&self, sid: Sid, body: Bytes) -> Option<Response<Body>> {
         at_once(self.answer(self.request(Method::POST, sid, body)?))
     }
 

@@ -32,7 +32,7 @@ const PONG: &[u8] = b"\x81\x81\0\0\0\x003";
 pub(super) async fn settle(engine: Engine, sid: Sid, outbox: Arc<Outbox>, interval: Duration) {
     match timeout(AT_ONCE.min(interval / 2), engine.poll(sid)).await {
         Ok(Some(packets)) if *packets == *b"2" => engine.pong(sid),
-        Ok(Some(packets)) => outbox.keep(packets),
+        Ok(Some(packets)) => _ = outbox.keep(packets),
         Ok(None) | Err(_) => tracing::debug!("the engine sent no ping at once"),
     }
     outbox.settle();

@@ -12,6 +12,9 @@
 //! * `socket.id` is the Engine.IO session id (Socket.IO's own has two), and has 16 characters.
 //! * A ping follows the one before by `pingInterval` (Socket.IO's own: the pong before).
 //! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
+//! * What a client can make the worker hold is bounded: four messages of `maxPayload` for each connection, 256 for all.
+//!   Beyond that, and when a client reads nothing for a whole heartbeat, the connection is closed. While much waits for a
+//!   client, nothing is read from it. (Socket.IO's own: no bound.)
 //! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
 //! * An idle connection is kept for 60 s (Node: 5 s).
@@ -19,6 +22,8 @@
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
 mod boundary;
+mod bounded;
+mod budget;
 mod bundle;
 mod chat;
 mod door;
@@ -27,6 +32,8 @@ mod engine;
 mod heartbeat;
 mod outbox;
 mod page;
+mod pollers;
+mod posted;
 mod reused;
 mod rooms;
 mod upgrade;
@@ -56,10 +63,12 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
+use self::budget::{Budget, Excess};
 use self::bundle::Bundle;
 use self::door::Door;
 use self::drain::{Conn, OpenConn, Registry};
 use self::engine::{Engine, Known};
+use self::outbox::Outboxes;
 use self::page::Site;
 use self::reused::{Follow, Reused};
 use super::{Connection, Passer, Tags};
@@ -117,6 +126,7 @@ pub struct App {
     engine: Engine,
     answering: Answering,
     tags: Option<Tags>,
+    budget: Arc<Budget>,
 }
 
 impl App {
@@ -137,8 +147,10 @@ impl App {
         let site = Site::new(settings, identity)?;
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
+        let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX));
         chat::put_on(&io, identity, Arc::clone(&registry));
-        let door = Door::new(engine.clone(), Arc::clone(&registry), settings, tags.clone());
+        let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget));
+        let door = Door::new(outboxes, engine.clone(), Arc::clone(&registry), settings, tags.clone());
         let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),
             door,
@@ -146,7 +158,7 @@ impl App {
         ));
         let answers = answers.map_response(|response| response.map(Body::new));
         let answering = answering(settings.path.clone(), BoxCloneSyncService::new(answers), site);
-        Ok(Self { registry, engine, answering, tags })
+        Ok(Self { registry, engine, answering, tags, budget })
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
@@ -206,6 +218,11 @@ impl App {
     pub fn close_later(&self, after: Duration, over: Duration) -> impl Future<Output = ()> + Send + use<> {
         let registry = Arc::clone(&self.registry);
         async move { registry.close(after, over).await }
+    }
+
+    /// How many connections and polling sessions were closed for the memory that they made this worker hold.
+    pub fn closed_for_memory(&self) -> u64 {
+        [Excess::Connection, Excess::Worker, Excess::Stalled].map(|excess| self.budget.closed(excess)).iter().sum()
     }
 
     /// Connections being served.

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tungstenite::handshake::derive_accept_key;
 
+use super::bounded::Bounded;
 use super::door::{Door, without_luggage};
 use super::drain::{Conn, Gate, Probing};
 use super::heartbeat::FirstPing;
@@ -64,7 +65,7 @@ pub(super) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> b
 pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
     let door = door.clone();
     accept(conn, client, request, move |io, guard, request| async move {
-        let stream = WsStream::new(io, guard, Bytes::new(), 0);
+        let stream = WsStream::new(bounded(&door, io, &guard, BytesMut::new()), guard, Bytes::new(), 0);
         door.engine.adopt(FirstPing::new(stream, door.ping_interval), request);
     })
 }
@@ -88,7 +89,15 @@ pub(super) fn probe(
         match said {
             Ok(Ok(rest)) => {
                 let first = [PROBE_AGAIN, &rest].concat();
-                door.engine.adopt(WsStream::new(io, guard, first.into(), PONG.len()), request);
+                let waiting = match door.outboxes.of(gate.sid()) {
+                    Some(outbox) => {
+                        outbox.settled().await;
+                        outbox.moves()
+                    }
+                    None => BytesMut::new(),
+                };
+                let stream = bounded(&door, io, &guard, waiting);
+                door.engine.adopt(WsStream::new(stream, guard, first.into(), PONG.len()), request);
                 gate.over();
             }
             Ok(Err(error)) => {
@@ -101,6 +110,11 @@ pub(super) fn probe(
             }
         }
     })
+}
+
+/// The connection with a bound on what waits there.
+fn bounded(door: &Door, io: TokioIo<Upgraded>, guard: &WsGuard, waiting: BytesMut) -> Bounded<TokioIo<Upgraded>> {
+    Bounded::new(io, guard.another(), door.outboxes.budget.hold(), waiting, door.patience)
 }
 
 /// Answers 101, and gives the stream to `then` once it is ours.
