@@ -34,6 +34,8 @@ use socketioxide::{BroadcastError, SocketIo};
 
 use super::Identity;
 use super::drain::{Registry, lock};
+use super::outbox::Outbox;
+use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
 use super::rooms::{Member, Refused, Rooms};
 use crate::addr::EndAddr;
@@ -48,6 +50,7 @@ struct Chat {
     identity: Identity,
     registry: Arc<Registry>,
     rooms: Mutex<Rooms>,
+    pollers: Pollers,
     /// Rooms whose members will be told their number.
     changed: Mutex<HashSet<String>>,
     guests: AtomicU64,
@@ -58,6 +61,8 @@ struct Chat {
 struct Seat {
     chat: Arc<Chat>,
     member: Mutex<Member>,
+    /// What counts what is sent to it, if it began over polling.
+    outbox: Option<Arc<Outbox>>,
 }
 
 /// Puts the application on the engine.
@@ -67,14 +72,20 @@ pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>)
         identity,
         registry,
         rooms: Mutex::default(),
+        pollers: Pollers::default(),
         changed: Mutex::default(),
         guests: AtomicU64::new(0),
         messages: AtomicU64::new(0),
     });
-    io.ns("/", move |socket: SocketRef, MaybeHttpExtension(client): MaybeHttpExtension<EndAddr>| {
-        let chat = Arc::clone(&chat);
-        async move { welcome(&socket, client, chat) }
-    });
+    io.ns(
+        "/",
+        move |socket: SocketRef,
+              MaybeHttpExtension(client): MaybeHttpExtension<EndAddr>,
+              MaybeHttpExtension(outbox): MaybeHttpExtension<Arc<Outbox>>| {
+            let chat = Arc::clone(&chat);
+            async move { welcome(&socket, client, outbox, chat) }
+        },
+    );
     io.ns("/echo", async |socket: SocketRef| socket.on("echo", echo));
 }
 
@@ -87,7 +98,7 @@ struct Hello {
     version: &'static str,
 }
 
-fn welcome(socket: &SocketRef, client: Option<EndAddr>, chat: Arc<Chat>) {
+fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<Outbox>>, chat: Arc<Chat>) {
     let name = format!("guest {}", chat.guests.fetch_add(1, Ordering::Relaxed) + 1);
     let hello = Hello {
         worker: chat.identity,
@@ -96,7 +107,7 @@ fn welcome(socket: &SocketRef, client: Option<EndAddr>, chat: Arc<Chat>) {
         version: env!("CARGO_PKG_VERSION"),
     };
     let member = Mutex::new(Member::named(name));
-    socket.extensions.insert(Arc::new(Seat { chat, member }));
+    socket.extensions.insert(Arc::new(Seat { chat, member, outbox }));
     socket.on("join", join);
     socket.on("leave", leave);
     socket.on("message", message);
@@ -182,6 +193,7 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
         Ok((members, room, from)) => {
             let id = seat.chat.messages.fetch_add(1, Ordering::Relaxed) + 1;
             let said = Said { room: &room, id, from: &from, text: &text };
+            seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &said);
             let missed = missed(socket.to(room.clone()).emit("message", &said).await);
             Ok(Delivered { ok: true, room, id, members, missed })
         }
@@ -195,7 +207,10 @@ async fn gone(Extension(seat): Seated) {
         let mut member = lock(&seat.member);
         lock(&seat.chat.rooms).gone(&mut member)
     };
-    left.into_iter().for_each(|room| seat.chat.tell_members(room));
+    for room in left {
+        seat.left(&room);
+        seat.chat.tell_members(room);
+    }
 }
 
 async fn echo(socket: SocketRef, TryData(args): TryData<Args>, ack: AckSender) {
@@ -216,6 +231,9 @@ impl Seat {
         drop(rooms);
         socket.join(room.clone());
         if new {
+            if let Some(outbox) = &self.outbox {
+                self.chat.pollers.join(&room, outbox);
+            }
             self.chat.tell_members(room.clone());
         }
         Ok(Joined { ok: true, room, name: member.name.clone(), members })
@@ -228,8 +246,15 @@ impl Seat {
         let members = rooms.members(&room);
         drop(rooms);
         socket.leave(room.clone());
+        self.left(&room);
         self.chat.tell_members(room.clone());
         Ok(RoomMembers { ok: Some(true), room, members })
+    }
+
+    fn left(&self, room: &str) {
+        if let Some(outbox) = &self.outbox {
+            self.chat.pollers.leave(room, outbox);
+        }
     }
 }
 
@@ -247,6 +272,7 @@ impl Chat {
             let members = lock(&chat.rooms).members(&room);
             if members > 0 {
                 let news = RoomMembers { ok: None, room: room.clone(), members };
+                chat.pollers.sent(&room, None, &news);
                 missed(chat.io.to(room).emit("members", &news).await);
             }
         });

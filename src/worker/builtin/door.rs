@@ -13,12 +13,15 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Collected};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use socketioxide::socket::Sid;
 
 use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
+use super::heartbeat::settle;
+use super::outbox::{Outbox, Outboxes};
+use super::posted::{self, Unread};
 use super::query::{self, param};
 use super::refusal::Refusal;
 use super::upgrade;
@@ -26,14 +29,11 @@ use crate::addr::EndAddr;
 use crate::config::{Engine as Settings, Transport};
 use crate::worker::{Tags, Untagged};
 
-/// How long a whole request may take to arrive (Node's `server.requestTimeout`).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
-
 /// How long the body of a request that is refused may take to arrive.
 const READ_OUT: Duration = Duration::from_secs(5);
 
 /// Separates the packets of a payload (Engine.IO protocol 4).
-const SEPARATOR: u8 = 0x1e;
+pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,23 +57,36 @@ enum Wish {
 pub(super) struct Door {
     pub(super) engine: Engine,
     pub(super) upgrade_timeout: Duration,
+    pub(super) ping_interval: Duration,
+    /// How long a client may read nothing of what waits for it.
+    pub(super) patience: Duration,
+    pub(super) max_payload: usize,
+    pub(super) outboxes: Arc<Outboxes>,
     registry: Arc<Registry>,
     polling: bool,
     websocket: bool,
-    pub(super) max_payload: u64,
     sites: Sites,
     tags: Option<Tags>,
 }
 
 impl Door {
-    pub(super) fn new(engine: Engine, registry: Arc<Registry>, settings: &Settings, tags: Option<Tags>) -> Self {
+    pub(super) fn new(
+        outboxes: Arc<Outboxes>,
+        engine: Engine,
+        registry: Arc<Registry>,
+        settings: &Settings,
+        tags: Option<Tags>,
+    ) -> Self {
         Self {
             engine,
             upgrade_timeout: settings.upgrade_timeout,
+            ping_interval: settings.ping_interval,
+            patience: settings.ping_interval + settings.ping_timeout,
+            max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
+            outboxes,
             registry,
             polling: settings.transports.contains(&Transport::Polling),
             websocket: settings.transports.contains(&Transport::Websocket),
-            max_payload: settings.max_payload,
             sites: Sites::new(&settings.cors_origin),
             tags,
         }
@@ -169,7 +182,7 @@ impl Door {
         let mut left = self.max_payload;
         let reading = async {
             while let Some(Ok(frame)) = body.frame().await {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let length = frame.data_ref().map_or(0, |data| data.len());
                 match left.checked_sub(length) {
                     Some(less) => left = less,
                     None => return,
@@ -187,10 +200,16 @@ impl Door {
     }
 
     async fn open(&self, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
-        let response = self.engine.answer(without_luggage(request, client)).await;
+        let mut request = without_luggage(request, client);
+        let outbox = Arc::new(Outbox::new(&self.outboxes));
+        // The engine keeps it as long as the session.
+        request.extensions_mut().insert(Arc::clone(&outbox));
+        let response = self.engine.answer(request).await;
         let body = bytes_of(response).await;
         if let Some(sid) = opened_sid(&body) {
             self.gate(conn, sid);
+            self.outboxes.enter(sid, &outbox);
+            tokio::spawn(settle(self.engine.clone(), sid, outbox, self.ping_interval));
             if self.tags.is_some() {
                 self.registry.began(sid, |sid| self.engine.known(sid) != Known::No);
             }
@@ -201,17 +220,44 @@ impl Door {
     }
 
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
-        self.gate(conn, sid);
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.engine.answer(request)).await {
-            Ok(response) => self.tidy(conn, sid, response),
-            Err(_) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
+        let gate = self.gate(conn, sid);
+        let Some(outbox) = self.outboxes.of(sid).filter(|outbox| !outbox.moved()) else {
+            return self.tidy(conn, sid, self.engine.answer(request).await);
+        };
+        outbox.settled().await;
+        let Some(_posting) = outbox.post() else {
+            // As in engine.io ("data request overlap from client").
+            self.engine.close(sid);
+            gate.over();
+            return Refusal::BadRequest.response();
+        };
+        outbox.gather();
+        match posted::read(request.into_body(), self.max_payload, &self.outboxes.budget).await {
+            Ok(body) => {
+                let answer = posted::give(&self.engine, sid, &outbox, body, self.max_payload).await;
+                self.tidy(conn, sid, answer)
+            }
+            Err(Unread::Late) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
+            Err(Unread::TooMuch) => closing_down(),
+            Err(Unread::Broken) => {
+                self.engine.close(sid);
+                with_close(Refusal::BadRequest.response())
+            }
         }
     }
 
     async fn poll(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
-        let mut abandoned = Abandoned(Some((self, sid)));
         let last = has_token(request.headers(), CONNECTION, "close");
+        let outbox = self.outboxes.of(sid).filter(|outbox| !outbox.moved());
+        if let Some(outbox) = &outbox {
+            outbox.settled().await;
+            if let Some(kept) = outbox.take() {
+                return self.kept(&gate, sid, payload(kept), last).await;
+            }
+        }
+        let polled = outbox.as_ref().map(Outbox::polled);
+        let mut abandoned = Abandoned(Some((self, sid)));
         let mut answer = pin!(self.engine.answer(request));
         let response = tokio::select! {
             biased;
@@ -228,7 +274,19 @@ impl Door {
             () = gate.release.notified() => payload(Bytes::from_static(b"6")),
         };
         abandoned.0 = None;
+        drop(polled);
+        if let (Some(outbox), Some(bytes)) = (outbox, response.body().size_hint().exact()) {
+            outbox.answered(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
         response
+    }
+
+    /// Answers a poll with what was kept for it.
+    async fn kept(&self, gate: &Gate, sid: Sid, response: Response<Body>, last: bool) -> Response<Body> {
+        match gate.is(Life::Ending) || last && self.registry.draining() {
+            true => self.last_words(gate, sid, response).await,
+            false => response,
+        }
     }
 
     /// Ends a session whose client polls on a new connection each time: its next poll would go to another worker, which

@@ -303,6 +303,11 @@ impl Gate {
         gate
     }
 
+    /// The session's id.
+    pub(super) fn sid(&self) -> Sid {
+        self.sid
+    }
+
     pub(super) fn is(&self, life: Life) -> bool {
         *self.life.borrow() == life
     }

@@ -116,17 +116,32 @@ impl Engine {
         self.post(sid, Bytes::from_static(b"1"));
     }
 
-    /// What waits for a polling session that is not being polled.
-    pub(super) fn queued(&self, sid: Sid) -> Option<Bytes> {
-        let answer = at_once(self.answer(self.request(Method::GET, sid, Bytes::new())?))?;
-        if answer.status() != StatusCode::OK {
-            return None;
+    /// Waits for the next packets of a polling session that is not being polled. `None`: there is no such session (any
+    /// more).
+    pub(super) fn poll(&self, sid: Sid) -> impl Future<Output = Option<Bytes>> + Send + use<> {
+        let answer = self.request(Method::GET, sid, Bytes::new()).map(|request| self.answer(request));
+        async move {
+            let answer = answer?.await;
+            if answer.status() != StatusCode::OK {
+                return None;
+            }
+            let packets = answer.into_body().collect().await.ok()?.to_bytes();
+            (!packets.is_empty()).then_some(packets)
         }
-        let packets = at_once(answer.into_body().collect())?.ok()?.to_bytes();
-        (!packets.is_empty()).then_some(packets)
     }
 
-    fn post(&self, sid: Sid, body: Bytes) -> Option<Response<Body>> {
+    /// What waits for a polling session that is not being polled.
+    pub(super) fn queued(&self, sid: Sid) -> Option<Bytes> {
+        at_once(self.poll(sid))?
+    }
+
+    /// Answers a ping in the client's name.
+    pub(super) fn pong(&self, sid: Sid) {
+        self.post(sid, Bytes::from_static(b"3"));
+    }
+
+    /// Gives a polling session what its client posted.
+    pub(super) fn post(&self, sid: Sid, body: Bytes) -> Option<Response<Body>> {
         at_once(self.answer(self.request(Method::POST, sid, body)?))
     }
 

@@ -10,8 +10,11 @@
 //! differs in this:
 //!
 //! * `socket.id` is the Engine.IO session id (Socket.IO's own has two), and has 16 characters.
-//! * The first heartbeat comes at once (Socket.IO's own: after `pingInterval`).
+//! * A ping follows the one before by `pingInterval` (Socket.IO's own: the pong before).
 //! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
+//! * What a client can make the worker hold is bounded: four messages of `maxPayload` for each connection, 256 for all.
+//!   Beyond that, and when a client reads nothing for a whole heartbeat, the connection is closed. While much waits for a
+//!   client, nothing is read from it. (Socket.IO's own: no bound.)
 //! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
 //! * An idle connection is kept for 60 s (Node: 5 s).
@@ -20,6 +23,8 @@
 //!   but `chunked` or another version than 1.0 and 1.1 is 400, and a WebSocket needs HTTP/1.1.
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
+mod bounded;
+mod budget;
 mod bundle;
 mod chat;
 mod client_frames;
@@ -29,7 +34,11 @@ mod engine;
 mod folder;
 mod handshake;
 mod heads;
+mod heartbeat;
+mod outbox;
 mod page;
+mod pollers;
+mod posted;
 mod query;
 mod reason;
 mod refusal;
@@ -62,11 +71,13 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
+use self::budget::{Budget, Excess};
 use self::bundle::Bundle;
 use self::door::Door;
 use self::drain::{Conn, OpenConn, Registry};
 use self::engine::{Engine, Known};
 use self::heads::Watched;
+use self::outbox::Outboxes;
 use self::page::Site;
 use super::Tags;
 use crate::addr::EndAddr;
@@ -122,6 +133,7 @@ pub struct App {
     registry: Arc<Registry>,
     engine: Engine,
     answering: Answering,
+    budget: Arc<Budget>,
 }
 
 impl App {
@@ -142,8 +154,10 @@ impl App {
         let site = Site::new(settings, identity)?;
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
+        let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX));
         chat::put_on(&io, identity, Arc::clone(&registry));
-        let door = Door::new(engine.clone(), Arc::clone(&registry), settings, tags);
+        let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget));
+        let door = Door::new(outboxes, engine.clone(), Arc::clone(&registry), settings, tags);
         let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),
             door,
@@ -151,7 +165,7 @@ impl App {
         ));
         let answers = answers.map_response(|response| response.map(Body::new));
         let answering = answering(settings.path.clone(), BoxCloneSyncService::new(answers), site);
-        Ok(Self { registry, engine, answering })
+        Ok(Self { registry, engine, answering, budget })
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
@@ -197,6 +211,11 @@ impl App {
     pub fn close_later(&self, after: Duration, over: Duration) -> impl Future<Output = ()> + Send + use<> {
         let registry = Arc::clone(&self.registry);
         async move { registry.close(after, over).await }
+    }
+
+    /// How many connections and polling sessions were closed for the memory that they made this worker hold.
+    pub fn closed_for_memory(&self) -> u64 {
+        [Excess::Connection, Excess::Worker, Excess::Stalled].map(|excess| self.budget.closed(excess)).iter().sum()
     }
 
     /// Connections being served.

@@ -23,9 +23,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tungstenite::handshake::derive_accept_key;
 
+use super::bounded::Bounded;
 use super::door::{Door, without_luggage};
 use super::drain::{Conn, Gate, Probing};
 use super::handshake;
+use super::heartbeat::FirstPing;
 use super::reason::Reasoned;
 use super::wire::{WsGuard, WsLife, WsStream};
 use crate::addr::EndAddr;
@@ -51,9 +53,10 @@ type Socket = Reasoned<TokioIo<Upgraded>>;
 /// Accepts a WebSocket that is a session of its own.
 pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
     let door = door.clone();
-    let max_payload = door.max_payload;
+    let max_payload = door.max_payload as u64;
     accept(max_payload, conn, client, request, move |io, guard, request| async move {
-        door.engine.adopt(WsStream::new(io, guard, Bytes::new(), 0), request);
+        let stream = WsStream::new(bounded(&door, io, &guard, BytesMut::new()), guard, Bytes::new(), 0);
+        door.engine.adopt(FirstPing::new(stream, door.ping_interval), request);
     })
 }
 
@@ -66,7 +69,7 @@ pub(super) fn probe(
     gate: Arc<Gate>,
 ) -> Response<Body> {
     let door = door.clone();
-    let max_payload = door.max_payload;
+    let max_payload = door.max_payload as u64;
     accept(max_payload, conn, client, request, move |mut io, guard, request| async move {
         // One attempt at a time, as in engine.io ("transport has already been trying to upgrade").
         let probing = gate.probe();
@@ -77,7 +80,15 @@ pub(super) fn probe(
         match said {
             Ok(Ok(rest)) => {
                 let first = [PROBE_AGAIN, &rest].concat();
-                door.engine.adopt(WsStream::new(io, guard, first.into(), PONG.len()), request);
+                let waiting = match door.outboxes.of(gate.sid()) {
+                    Some(outbox) => {
+                        outbox.settled().await;
+                        outbox.moves()
+                    }
+                    None => BytesMut::new(),
+                };
+                let stream = bounded(&door, io, &guard, waiting);
+                door.engine.adopt(WsStream::new(stream, guard, first.into(), PONG.len()), request);
                 gate.over();
             }
             Ok(Err(error)) => {
@@ -94,11 +105,16 @@ pub(super) fn probe(
 
 /// Accepts a WebSocket that can lead to nothing, and closes it.
 pub(super) fn farewell_to(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
-    let max_payload = door.max_payload;
+    let max_payload = door.max_payload as u64;
     accept(max_payload, conn, client, request, |io, guard, _| async move {
         farewell(io).await;
         drop(guard);
     })
+}
+
+/// The connection with a bound on what waits there.
+fn bounded(door: &Door, io: Socket, guard: &WsGuard, waiting: BytesMut) -> Bounded<Socket> {
+    Bounded::new(io, guard.another(), door.outboxes.budget.hold(), waiting, door.patience)
 }
 
 /// Answers 101, and gives the stream to `then` once it is ours.

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -29,6 +29,7 @@ pub(super) struct WsLife {
     state: AtomicU8,
     reader: Mutex<Option<Waker>>,
     writer: Mutex<Option<Waker>>,
+    guards: AtomicUsize,
     closed: watch::Sender<bool>,
 }
 
@@ -39,6 +40,7 @@ impl WsLife {
             state: AtomicU8::new(OPEN),
             reader: Mutex::default(),
             writer: Mutex::default(),
+            guards: AtomicUsize::new(1),
             closed: watch::Sender::new(false),
         });
         (Arc::clone(&life), WsGuard(life))
@@ -88,13 +90,28 @@ impl WsLife {
     }
 }
 
-/// Marks the life as over when dropped.
+/// Marks the life as over when it and all others are dropped.
 #[derive(Debug)]
 pub(super) struct WsGuard(Arc<WsLife>);
 
+impl WsGuard {
+    /// One more for the same life.
+    pub(super) fn another(&self) -> Self {
+        self.0.guards.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(&self.0))
+    }
+
+    /// Whether reads and writes fail.
+    pub(super) fn aborted(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == ABORTED
+    }
+}
+
 impl Drop for WsGuard {
     fn drop(&mut self) {
-        self.0.closed.send_replace(true);
+        if self.0.guards.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.closed.send_replace(true);
+        }
     }
 }
 
@@ -172,6 +189,7 @@ pub(super) struct FrameScan {
     have: usize,
     payload: u64,
     in_message: bool,
+    unfinished: usize,
 }
 
 impl FrameScan {
@@ -197,6 +215,7 @@ impl FrameScan {
                 let n = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
                 self.payload -= n as u64;
                 bytes.advance(n);
+                self.took(n);
                 continue;
             }
             self.header[self.have] = bytes[0];
@@ -205,7 +224,17 @@ impl FrameScan {
             if self.have == self.header_length() {
                 self.begin_payload();
             }
+            self.took(1);
         }
+    }
+
+    /// Bytes of the message that has begun and not ended.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    fn took(&mut self, bytes: usize) {
+        self.unfinished = if self.between_messages() { 0 } else { self.unfinished.saturating_add(bytes) };
     }
 
     /// Two bytes, the longer length if there is one, and the mask.
@@ -285,6 +314,7 @@ mod tests {
                     in_message = first & 0x80 == 0;
                 }
                 prop_assert_eq!(scan.between_messages(), !in_message);
+                prop_assert_eq!(scan.unfinished() == 0, !in_message);
             }
         }
     }

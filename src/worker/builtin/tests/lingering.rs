@@ -88,7 +88,11 @@ async fn sessions_go_on_until_the_last_has_ended_and_none_begins_on_a_kept_conne
 
 #[tokio::test]
 async fn a_session_between_two_polls_counts_until_its_heartbeat_fails() {
-    let settings = Settings { ping_timeout: Duration::from_millis(1500), ..Settings::default() };
+    let settings = Settings {
+        ping_interval: Duration::from_millis(500),
+        ping_timeout: Duration::from_millis(1000),
+        ..Settings::default()
+    };
     let server = serve_tagging(settings.clone(), Some(tags())).await;
     let start = tokio::time::Instant::now();
     let mut wire = Wire::open(server.addr).await;
@@ -97,7 +101,7 @@ async fn a_session_between_two_polls_counts_until_its_heartbeat_fails() {
     wire.closed().await;
     until("no connection is left", || server.app.connections() == 0).await;
     soon("it is idle", server.app.linger()).await;
-    assert!(start.elapsed() >= settings.ping_timeout, "before that it may still come back");
+    assert!(start.elapsed() >= settings.ping_interval + settings.ping_timeout, "before that it may still come back");
 }
 
 #[tokio::test]

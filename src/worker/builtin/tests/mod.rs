@@ -1,6 +1,7 @@
 //! The application driven over real TCP sockets, by clients that speak raw HTTP and raw WebSocket frames.
 
 mod closing;
+mod heartbeat;
 mod http;
 mod lingering;
 mod sessions;

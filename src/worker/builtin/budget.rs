@@ -1,0 +1,190 @@
+//! How many bytes clients can make this worker hold: for each connection, and in all.
+//!
+//! Counted is what waits for a client to read it, what a client has begun to send, and what was taken from the engine for
+//! a poll that has not come. Whatever exceeds a bound is closed, counted by its reason, and told of now and then.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::drain::lock;
+
+/// What one connection may hold, in messages of the greatest size.
+const MESSAGES_EACH: usize = 4;
+
+/// What all connections of a worker may hold together, in messages of the greatest size.
+const MESSAGES_IN_ALL: usize = 256;
+
+/// A limit of messages below this is for small messages: the bounds are as for messages of this size, in bytes.
+const LEAST_MESSAGE: usize = 64 * 1024;
+
+/// At most one line in this time is written about what was closed.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Why something was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// One connection or session held too much.
+    Connection,
+    /// The worker holds too much, and this connection wanted more.
+    Worker,
+    /// A client has read nothing for as long as a whole heartbeat may take.
+    Stalled,
+}
+
+impl Excess {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Connection => "it held more than one connection may",
+            Self::Worker => "all connections together held more than the worker may",
+            Self::Stalled => "it read nothing for the time of a heartbeat",
+        }
+    }
+}
+
+/// The bounds of one worker, and what it holds.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Bytes for one connection.
+    pub(super) each: usize,
+    all: usize,
+    held: AtomicUsize,
+    closed: [AtomicU64; 3],
+    told: Mutex<Option<Instant>>,
+}
+
+impl Budget {
+    /// Bounds for messages of up to `max_payload` bytes.
+    pub(super) fn new(max_payload: usize) -> Arc<Self> {
+        let message = max_payload.max(LEAST_MESSAGE);
+        Arc::new(Self {
+            each: message.saturating_mul(MESSAGES_EACH),
+            all: message.saturating_mul(MESSAGES_IN_ALL),
+            held: AtomicUsize::new(0),
+            closed: Default::default(),
+            told: Mutex::default(),
+        })
+    }
+
+    /// The share of one connection, with nothing in it.
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        Hold { budget: Arc::clone(self), bytes: 0 }
+    }
+
+    /// Bytes that are held now.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many were closed for this reason.
+    pub(super) fn closed(&self, excess: Excess) -> u64 {
+        self.closed[excess as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts one that is closed, and tells of it if nothing was told lately.
+    pub(super) fn close(&self, excess: Excess) {
+        self.closed[excess as usize].fetch_add(1, Ordering::Relaxed);
+        let mut told = lock(&self.told);
+        let now = Instant::now();
+        if told.is_some_and(|told| now < told + TELL_EVERY) {
+            return;
+        }
+        *told = Some(now);
+        drop(told);
+        tracing::warn!(
+            reason = excess.reason(),
+            over_their_bound = self.closed(Excess::Connection),
+            over_the_workers = self.closed(Excess::Worker),
+            stalled = self.closed(Excess::Stalled),
+            "closed a connection for the memory it held (the bounds are {} and {} bytes, {MESSAGES_EACH} and \
+             {MESSAGES_IN_ALL} times --max-payload)",
+            self.each,
+            self.all,
+        );
+    }
+}
+
+/// The bytes that one connection holds; they are given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Hold {
+    /// Notes that the connection now holds `bytes`.
+    ///
+    /// # Errors
+    /// That is too much. It is not counted as closed yet, and what it held before is noted still.
+    pub(super) fn set(&mut self, bytes: usize) -> Result<(), Excess> {
+        let held = &self.budget.held;
+        if bytes <= self.bytes {
+            held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.bytes = bytes;
+            return Ok(());
+        }
+        if bytes > self.budget.each {
+            return Err(Excess::Connection);
+        }
+        let more = bytes - self.bytes;
+        if held.fetch_add(more, Ordering::Relaxed) + more > self.budget.all {
+            held.fetch_sub(more, Ordering::Relaxed);
+            return Err(Excess::Worker);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Whose share this is.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: usize = 100_000;
+
+    #[test]
+    fn one_may_hold_four_messages_and_all_together_256() {
+        let budget = Budget::new(MESSAGE);
+        let mut first = budget.hold();
+        assert_eq!(first.set(4 * MESSAGE), Ok(()));
+        assert_eq!(first.set(4 * MESSAGE + 1), Err(Excess::Connection));
+        let mut others: Vec<_> = (0..63).map(|_| budget.hold()).collect();
+        assert!(others.iter_mut().all(|hold| hold.set(4 * MESSAGE).is_ok()));
+        let mut last = budget.hold();
+        assert_eq!(last.set(1), Err(Excess::Worker));
+        assert_eq!(first.set(1), Ok(()), "less is always allowed");
+        assert_eq!(last.set(1), Ok(()));
+        drop((first, others, last));
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn small_messages_do_not_make_small_bounds() {
+        let mut hold = Budget::new(1).hold();
+        assert_eq!(hold.set(4 * LEAST_MESSAGE), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_closed_is_counted_and_seldom_told() {
+        let budget = Budget::new(MESSAGE);
+        for _ in 0..1000 {
+            budget.close(Excess::Connection);
+        }
+        budget.close(Excess::Stalled);
+        assert_eq!([Excess::Connection, Excess::Worker, Excess::Stalled].map(|why| budget.closed(why)), [1000, 0, 1]);
+    }
+}
