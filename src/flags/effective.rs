@@ -135,7 +135,7 @@ mod tests {
     use proptest::sample::subsequence;
 
     use super::*;
-    use crate::addr::ListenAddr;
+    use crate::addr::{Listen, ListenAddr};
     use crate::config::{
         Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
         Serialization, Sessions, TagSecret, Transport,
@@ -286,7 +286,7 @@ mod tests {
                 let (hold_timeout, start_timeout, drain_timeout, busy_poll, hanging) = times;
                 let (admin, admin_token_file) = admin;
                 Config {
-                    listen,
+                    listen: listen.map(|all| all.into_iter().map(Listen::from).collect()),
                     workers,
                     prefix_output,
                     affinity,

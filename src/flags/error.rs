@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::addr::ListenAddr;
+use crate::addr::{Listen, ListenAddr};
 use crate::admin::TokenFileError;
 use crate::config::{DialectChoice, DispatchBy};
 
@@ -32,6 +32,9 @@ pub(super) enum FlagsError {
 
     #[error("{name} {addr}: it overlaps with {other}, which is {other_is}: choose another address or port")]
     Overlap { name: String, addr: ListenAddr, other: ListenAddr, other_is: &'static str },
+
+    #[error("{name} {listen}: only a server of a Node program has a port of its own: write {name} {}", listen.addr)]
+    NoServer { name: String, listen: Listen },
 
     #[error("{} {} to {owner}", names.join(", "), if names.len() == 1 { "belongs" } else { "belong" })]
     Misplaced { names: Vec<String>, owner: Owner },

@@ -47,7 +47,7 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
 
 fn code(error: &MasterError) -> u8 {
     match error {
-        MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) | MasterError::Kernel(_) => 2,
+        MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) | MasterError::Unfit(_) => 2,
         MasterError::Listen(_) | MasterError::Start(_) | MasterError::GaveUp { .. } | MasterError::System { .. } => 1,
     }
 }

@@ -22,9 +22,9 @@ pub enum MasterError {
     /// `--node-style` is no message that a program could get.
     #[error("--node-style: {0}")]
     Style(#[from] serde_json::Error),
-    /// What is to be run cannot be had with the kernel as the one that assigns.
+    /// What is to be run cannot be had with these flags.
     #[error("{0}")]
-    Kernel(&'static str),
+    Unfit(&'static str),
     /// A worker's program cannot be started at all.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -1,17 +1,17 @@
 //! What Node workers have in common: the servers that their programs listen with, and the messages between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
-    Answer, ConnectionMessage, Decision, Notice, Query, Refusal, Relay, Routing, Serialization, ServerId, Servers,
+    Answer, ConnectionMessage, Decision, Notice, Own, Query, Refusal, Relay, Routing, Serialization, ServerId, Servers,
     Sockname, Spec, To,
 };
 use crate::lifecycle::pool::WorkerId;
@@ -44,6 +44,8 @@ pub struct NodePlan {
     pub wait_ready: bool,
     /// How long a worker may take to be ready.
     pub start_timeout: Duration,
+    /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
+    pub server_ports: Vec<Option<u16>>,
     /// Length of the accept queue where the program does not say.
     pub backlog: u32,
 }
@@ -56,6 +58,10 @@ pub enum Mail {
     /// News of a worker's end, for all others.
     Notice(Notice),
 }
+
+/// A listener of `--listen` serves the first server of a program only when it has asked for no other one for so long: it
+/// may open its metrics first, and the port that is meant afterwards.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// What was opened for a server.
 #[derive(Debug)]
@@ -89,8 +95,17 @@ pub struct NodeDesk {
     mail: Vec<Mail>,
     buffer: Vec<u8>,
     named: NamedSessions,
-    own: Option<String>,
-    own_told: bool,
+    /// The listeners of `--listen`.
+    own: Vec<ListenAddr>,
+    /// Servers of which it was told which listener serves them.
+    told: BTreeSet<ServerId>,
+    /// Since when `--listen` serves a server only because it was the first; `None` once that is settled.
+    provisional_since: Option<Instant>,
+    settled: bool,
+    /// Since when no worker has had a server.
+    orphaned: BTreeMap<ServerId, Instant>,
+    /// Which worker has which server has changed.
+    changed: bool,
     /// Messages of programs that were for nobody here.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
@@ -115,11 +130,13 @@ impl NodeDesk {
     fn over(plan: NodePlan, own: Vec<&ListenAddr>) -> Self {
         let message = plan.message.as_ref().map(|message| message.frame(plan.serialization)).unwrap_or_default();
         let folder = std::env::current_dir().unwrap_or_default();
+        let ports = plan.server_ports.iter().copied().chain(std::iter::repeat(None));
+        let (own_servers, server_of) = Own::new(own.iter().map(|addr| sockname(addr)).zip(ports));
         Self {
             message: message.into(),
-            servers: Servers::new(own.first().map(|addr| sockname(addr)), folder),
+            servers: Servers::new(own_servers, folder),
             relay: Relay::new(),
-            server_of: (0..).zip(&own).map(|(number, _)| (number, ServerId::OWN)).collect(),
+            server_of: (0..).zip(server_of).collect(),
             next: own.len() as u32,
             udp: BTreeMap::new(),
             opener: None,
@@ -129,8 +146,12 @@ impl NodeDesk {
             mail: Vec::new(),
             buffer: Vec::new(),
             named: NamedSessions::default(),
-            own: own.first().map(|_| own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-            own_told: false,
+            own: own.into_iter().cloned().collect(),
+            told: BTreeSet::new(),
+            provisional_since: None,
+            settled: false,
+            orphaned: BTreeMap::new(),
+            changed: false,
             messages: 0,
             dropped: 0,
             plan,
@@ -200,14 +221,43 @@ impl NodeDesk {
         self.server_of.get(&listener).copied()
     }
 
-    /// What the worker calls a server, if it has it.
+    /// What the worker calls a server, if it has it and is to serve it now.
     pub fn key_for(&self, worker: WorkerId, server: ServerId) -> Option<&str> {
-        self.servers.holds(worker, server).then(|| self.servers.key(server))?
+        let is_settled = server != ServerId::OWN || self.settled || !self.servers.is_provisional();
+        is_settled.then(|| self.servers.key_for(worker, server))?
+    }
+
+    /// Whether the worker takes what comes to this listener.
+    pub fn takes(&self, worker: WorkerId, listener: u32) -> bool {
+        let Some(server) = self.server_of(listener) else { return false };
+        (self.is_by_message() && self.servers.is_own(server)) || self.key_for(worker, server).is_some()
+    }
+
+    /// Whether the next worker of a slot is likely to take what comes to this listener.
+    pub fn is_expected(&self, slot: Slot, listener: u32) -> bool {
+        let Some(server) = self.server_of(listener) else { return false };
+        (self.is_by_message() && self.servers.is_own(server)) || self.servers.is_expected(slot, server)
+    }
+
+    /// Whether it has changed since the last call which worker has which server.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether time changes what listeners serve.
+    pub fn depends_on_time(&self) -> bool {
+        self.provisional_since.is_some() || !self.orphaned.is_empty() || self.servers.orphans().next().is_some()
+    }
+
+    /// A worker of this slot is started.
+    pub fn started(&mut self, worker: WorkerId, slot: Slot) {
+        self.servers.started(worker, slot);
     }
 
     /// The socket that goes with the answer to a worker of this slot, of a server whose socket is shared.
     pub fn shared_socket(&self, server: ServerId, slot: Slot) -> Option<BorrowedFd<'_>> {
-        let listener = self.groups.get(&server).and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);
+        let group = self.groups.get(&self.servers.listener_of(server));
+        let listener = group.and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);
         listener.or_else(|| self.udp.get(&server).map(AsFd::as_fd))
     }
 
@@ -236,15 +286,21 @@ impl NodeDesk {
 
     /// A program wants to listen: the server that it gets, opened if nobody had it.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>) -> Result<ServerId, Refusal> {
+        self.changed = true;
         match self.servers.ask(worker, query) {
             Decision::Join(server) => {
-                self.tell_of_own(server, query);
+                self.joined(server, query);
                 Ok(server)
+            }
+            Decision::Displace(before, spec) => {
+                self.joined(ServerId::OWN, query);
+                self.open_for_displaced(before, &spec);
+                Ok(ServerId::OWN)
             }
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
-                let opened = self.open(&addr, backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog), access);
+                let opened = self.open(&addr, backlog, access);
                 let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
                     tracing::error!("the program wants to listen, but {error}");
                     error.errno()
@@ -252,14 +308,7 @@ impl NodeDesk {
                 // Node tells the address of a Unix server from the path that the program gave.
                 let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
                 let server = self.servers.opened(worker, query, told)?;
-                if let Ok(opened) = opened {
-                    if let Opened::Group(_, group) = &opened {
-                        self.groups.insert(server, Rc::clone(group));
-                    }
-                    self.fresh.push(opened);
-                    self.server_of.insert(self.next, server);
-                    self.next += 1;
-                }
+                opened.into_iter().for_each(|opened| self.serve(server, opened));
                 Ok(server)
             }
             Decision::Open(Spec::Udp { addr, ipv6_only, reuse_addr }) => {
@@ -274,7 +323,31 @@ impl NodeDesk {
         }
     }
 
-    fn open(&self, addr: &ListenAddr, backlog: u32, access: Access) -> Result<Opened, ListenError> {
+    /// From now on this serves the server.
+    fn serve(&mut self, server: ServerId, opened: Opened) {
+        if let Opened::Group(_, group) = &opened {
+            self.groups.insert(server, Rc::clone(group));
+        }
+        self.fresh.push(opened);
+        self.server_of.insert(self.next, server);
+        self.next += 1;
+    }
+
+    /// A server that `--listen` served gets a listener of its own, since another one has come that fits better. Its
+    /// program was told long ago that it listens.
+    fn open_for_displaced(&mut self, server: ServerId, spec: &Spec) {
+        let Spec::Stream { addr, backlog, readable_all, writable_all } = spec else { return };
+        match self.open(addr, *backlog, Access::for_all(*readable_all, *writable_all)) {
+            Ok(opened) => self.serve(server, opened),
+            Err(error) => tracing::error!(
+                "the program's server on {addr} was served from --listen until another one came that asks for that \
+                 port, and cannot be served elsewhere: {error}. Name the server that is meant: --listen ADDR=PORT"
+            ),
+        }
+    }
+
+    fn open(&self, addr: &ListenAddr, backlog: Option<u32>, access: Access) -> Result<Opened, ListenError> {
+        let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
         // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
         match self.opener.as_ref().filter(|_| !matches!(addr, ListenAddr::Unix(_))) {
             None => Listener::bind(addr, backlog, access).map(Opened::Door),
@@ -282,19 +355,53 @@ impl NodeDesk {
         }
     }
 
-    /// Says once that the program's first server gets the connections of `--listen`.
-    fn tell_of_own(&mut self, server: ServerId, query: &Query<'_>) {
-        if let Some(own) = &self.own
-            && server == ServerId::OWN
-            && !std::mem::replace(&mut self.own_told, true)
-        {
-            if self.is_by_message() {
-                tracing::info!(
-                    "the program takes the connections of {own} by message; the server that it listens with gets none"
-                );
-            } else {
-                let port = query.port.unwrap_or_default();
-                tracing::info!("the program's server (it asked for port {port}) gets the connections of {own}");
+    /// A worker has a server that was there. Tells once which listener serves it, if that is one of `--listen`.
+    fn joined(&mut self, server: ServerId, query: &Query<'_>) {
+        let server = self.servers.listener_of(server);
+        if server == ServerId::OWN && self.servers.is_provisional() {
+            if !self.settled {
+                self.provisional_since.get_or_insert_with(Instant::now);
+            }
+            return;
+        }
+        if self.servers.is_own(server) {
+            self.provisional_since.take_if(|_| server == ServerId::OWN);
+            self.tell_of(server, query.port.unwrap_or_default());
+        }
+    }
+
+    fn tell_of(&mut self, server: ServerId, port: i64) {
+        if !self.told.insert(server) {
+            return;
+        }
+        let own = self.server_of.iter().filter(|(_, of)| **of == server);
+        let own = own.filter_map(|(number, _)| self.own.get(*number as usize));
+        let own = own.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self.is_by_message() {
+            true => tracing::info!(
+                "the program takes the connections of {own} by message; the server that it listens with gets none"
+            ),
+            false => tracing::info!("the program's server on port {port} gets the connections of {own}"),
+        }
+    }
+
+    /// Does what time changes: settles which server `--listen` serves, and closes ports that no worker asks for any more
+    /// (for `patience`) nor is expected to: `is_expected` is told a listener. Says whether anything changed.
+    pub fn tick(&mut self, now: Instant, patience: Duration, is_expected: impl Fn(&Self, u32) -> bool) {
+        if self.provisional_since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLING) {
+            self.provisional_since = None;
+            (self.settled, self.changed) = (true, true);
+            self.tell_of(ServerId::OWN, self.servers.port(ServerId::OWN).unwrap_or_default());
+        }
+        let orphans: BTreeSet<ServerId> = self.servers.orphans().collect();
+        self.orphaned.retain(|server, _| orphans.contains(server));
+        for server in orphans {
+            let since = *self.orphaned.entry(server).or_insert(now);
+            let mut listeners = self.server_of.iter().filter(|(_, of)| **of == server);
+            let is_over = now.saturating_duration_since(since) >= patience;
+            if is_over && !listeners.any(|(listener, _)| is_expected(self, *listener)) {
+                self.orphaned.remove(&server);
+                self.close(server);
             }
         }
     }
@@ -303,24 +410,14 @@ impl NodeDesk {
     /// replacement will want it.
     pub fn closed(&mut self, worker: WorkerId, key: &str, leaving: bool) {
         let Some(left) = self.servers.closed(worker, key) else { return };
-        if left.was_last && !leaving && left.server != ServerId::OWN {
+        self.changed = true;
+        if left.was_last && !leaving && !self.servers.is_own(left.server) {
             self.close(left.server);
         }
     }
 
-    /// Whether there are servers that no worker has any more.
-    pub fn has_orphans(&self) -> bool {
-        self.servers.orphans().next().is_some()
-    }
-
-    /// Closes what no worker has any more: ports that a new version of the program does not ask for.
-    pub fn close_orphans(&mut self) {
-        for server in self.servers.orphans().collect::<Vec<_>>() {
-            self.close(server);
-        }
-    }
-
     fn close(&mut self, server: ServerId) {
+        self.changed = true;
         self.servers.forget(server);
         self.udp.remove(&server);
         self.groups.remove(&server);
@@ -337,6 +434,7 @@ impl NodeDesk {
 
     /// A worker has ended.
     pub fn exited(&mut self, worker: WorkerId) {
+        self.changed = true;
         self.servers.exited(worker);
         self.named.ended(worker);
         self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));

@@ -36,6 +36,10 @@ pub struct Plan {
     pub listen: Vec<ListenAddr>,
 }
 
+/// Other programs have no servers that haft could tell apart.
+const ONLY_NODE: &str = "--listen ADDR=PORT names a server of a Node program, and this is none: leave out =PORT, or say \
+    --dialect node";
+
 /// How a worker is reached. What it inherits it has under the same numbers.
 #[derive(Debug, Clone, Copy)]
 pub enum Reach<'a> {
@@ -97,8 +101,11 @@ impl Plan {
             plan.node = Some(node);
             plan.preload = command.node.preload && config.peeks();
         }
+        if plan.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
+            return Err(MasterError::Unfit(ONLY_NODE));
+        }
         if config.dispatch == DispatchBy::Kernel && plan.dialect == Dialect::Node && plan.listen.len() > 1 {
-            return Err(MasterError::Kernel(ONE_LISTENER));
+            return Err(MasterError::Unfit(ONE_LISTENER));
         }
         Ok(plan)
     }
@@ -186,6 +193,7 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
         start_timeout: config.start_timeout,
+        server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),
         backlog: config.backlog,
     })
 }

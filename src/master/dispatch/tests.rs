@@ -280,6 +280,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
         names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,
+        server_ports: Vec::new(),
     };
     change(&mut plan);
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");

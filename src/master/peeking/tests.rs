@@ -75,6 +75,7 @@ impl Rig {
             wait_ready: false,
             start_timeout: Duration::from_secs(30),
             backlog: 1,
+            server_ports: Vec::new(),
         };
         let desk = NodeDesk::new(plan, &[]);
         let (ours, theirs) = UnixStream::pair().expect("pair");
