@@ -151,6 +151,8 @@ pub struct SlotStatus {
     pub drained: bool,
     /// Whether its worker counts as hung: new connections go to other slots.
     pub hung: bool,
+    /// Whether its worker, a Node program, has closed all of its servers: new connections go to other slots.
+    pub listens_on_nothing: bool,
     /// Former workers of this slot that finish what they have.
     pub draining_workers: usize,
     /// How many reloads came before this worker.
@@ -221,9 +223,10 @@ impl Snapshot {
 }
 
 impl SlotStatus {
-    /// Whether a new client is served here: its worker is ready and does not hang, and the slot is not drained.
+    /// Whether a new client is served here: its worker is ready, does not hang and
+    /// listens, and the slot is not drained.
     pub fn takes_clients(&self) -> bool {
-        self.state == SlotState::Ready && !self.hung && !self.drained
+        self.state == SlotState::Ready && !self.hung && !self.drained && !self.listens_on_nothing
     }
 }
 

@@ -233,6 +233,11 @@ impl NodeDesk {
         (self.is_by_message() && self.servers.is_own(server)) || self.key_for(worker, server).is_some()
     }
 
+    /// Whether the worker takes connections at all: by message, or at a server.
+    pub fn serves(&self, worker: WorkerId) -> bool {
+        self.is_by_message() || self.servers.of_worker(worker).next().is_some()
+    }
+
     /// Whether the next worker of a slot is likely to take what comes to this listener.
     pub fn is_expected(&self, slot: Slot, listener: u32) -> bool {
         let Some(server) = self.server_of(listener) else { return false };

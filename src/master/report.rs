@@ -127,6 +127,13 @@ impl Master {
         self.service.dispatch.held() + self.peeking.len()
     }
 
+    /// Whether the slot's worker, a Node program that is ready, has no server any more.
+    fn listens_on_nothing(&self, slot: Slot) -> bool {
+        let desk = self.service.dispatch.node.as_ref();
+        let worker = self.service.pool.accepting(slot);
+        worker.is_some_and(|worker| desk.is_some_and(|desk| !desk.serves(worker)))
+    }
+
     fn slot_status(&self, slot: Slot) -> SlotStatus {
         let (supervisor, pool) = (&self.supervisor, &self.service.pool);
         let worker = pool.worker(slot, self.service.time(Instant::now()));
@@ -142,6 +149,7 @@ impl Master {
             },
             drained: pool.is_drained(slot),
             hung: worker.is_some_and(|worker| worker.hung),
+            listens_on_nothing: self.listens_on_nothing(slot),
             draining_workers: pool.leaving(slot),
             generation: worker.map_or(0, |worker| worker.generation.into()),
             worker: worker.map_or(0, |worker| worker.id.0),

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 import { homes } from './lib/home.mjs';
 import { OwnListeners, program as file } from './lib/node-haft.mjs';
-import { answer, freePort, to } from './lib/node-requests.mjs';
+import { answer, freePort, request, to } from './lib/node-requests.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
@@ -75,6 +75,18 @@ for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none']]) {
     await haft.stop();
   });
 }
+
+program('a worker without a server is not ready, and its clients are refused in time', async (place) => {
+  const haft = await place.haft('-w', '1', '--hold-timeout', '1s', '--', ...SERVER, 'http:127.0.0.1:0');
+  await request({ ...to(haft.address), path: '/haft/close' });
+  await until('a 503 from /readyz', async () => {
+    const { status, body } = await haft.get('/readyz');
+    return status === 503 && /has closed all of its servers/.test(body);
+  });
+  await assert.rejects(answer(to(haft.address)), { code: 'ECONNRESET' });
+  assert.equal((await haft.ledger()).refused, 1);
+  await haft.stop();
+});
 
 program('a port that a new version does not ask for is closed, and a stop is over in time', async (place) => {
   const [main, old] = await Promise.all([freePort(), freePort()]);

@@ -2,7 +2,7 @@
 // http:HOST:PORT, https:HOST:PORT, unix:PATH or udp:HOST:PORT. Each is a server of its own. With @SLOT behind it only the
 // worker of that slot has it; with +MS behind it the program waits so long before it.
 // Tells `server N at ADDR` for each that listens, and `server N failed CODE` for each that does not. A request for
-// /haft/reopen closes its server and makes it listen again; /haft/retire closes it and exits when its connections have
+// /haft/close closes its server, /haft/reopen closes it and makes it listen again; /haft/retire closes it and exits when its connections have
 // ended, and is answered in part, so that its own has not.
 
 import dgram from 'node:dgram';
@@ -32,6 +32,7 @@ for (const [index, argument] of process.argv.slice(2).entries()) {
   const listen = () => server.listen(...[port, host].filter((part) => part !== undefined));
   server.on('request', ({ url }, response) => {
     if (url === '/haft/reopen') response.end(() => server.close(listen));
+    if (url === '/haft/close') response.end(() => server.close());
     if (url === '/haft/retire') response.write('retiring', () => server.close(() => process.exit()));
   });
   if (kind === 'udp') server.bind(port, host);
