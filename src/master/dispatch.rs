@@ -220,10 +220,15 @@ impl Dispatch {
         let fills = self.links.get(&worker).is_some_and(|link| self.serving(link.slot) == Some(worker));
         let link = self.links.get_mut(&worker)?;
         let slot = link.slot;
+        let returned = self.ledger.returned;
         if fills {
             let held = &mut self.queues[slot.index()];
             let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
             self.passed.append(&mut link.passed);
+            // It may have closed its server before it gave back what was on its way.
+            if self.ledger.returned != returned {
+                self.node.as_mut().into_iter().for_each(NodeDesk::note_change);
+            }
             return Some((slot, heard));
         }
         // What it gives back is the slot's, but for sessions of its own.
@@ -281,6 +286,10 @@ impl Dispatch {
     pub fn rehome(&mut self, now: Instant) -> Vec<Slot> {
         if !self.node.as_mut().is_some_and(NodeDesk::take_changed) {
             return Vec::new();
+        }
+        let serving: Vec<_> = self.slots().filter_map(|slot| self.serving(slot)).collect();
+        if let Some(desk) = &mut self.node {
+            desk.compare(&serving, now);
         }
         for slot in self.all_slots() {
             let misplaced = |held: &Connection| {

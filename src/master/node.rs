@@ -106,6 +106,9 @@ pub struct NodeDesk {
     orphaned: BTreeMap<ServerId, Instant>,
     /// Which worker has which server has changed.
     changed: bool,
+    /// Since when workers that serve have no server in common; and whether that was told.
+    apart_since: Option<Instant>,
+    apart_told: bool,
     /// Messages of programs that were for nobody here.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
@@ -152,6 +155,8 @@ impl NodeDesk {
             settled: false,
             orphaned: BTreeMap::new(),
             changed: false,
+            apart_since: None,
+            apart_told: false,
             messages: 0,
             dropped: 0,
             plan,
@@ -244,6 +249,11 @@ impl NodeDesk {
         (self.is_by_message() && self.servers.is_own(server)) || self.servers.is_expected(slot, server)
     }
 
+    /// What waits for a slot may be better off at another.
+    pub fn note_change(&mut self) {
+        self.changed = true;
+    }
+
     /// Whether it has changed since the last call which worker has which server.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
@@ -251,7 +261,10 @@ impl NodeDesk {
 
     /// Whether time changes what listeners serve.
     pub fn depends_on_time(&self) -> bool {
-        self.provisional_since.is_some() || !self.orphaned.is_empty() || self.servers.orphans().next().is_some()
+        self.provisional_since.is_some()
+            || self.apart_since.is_some()
+            || !self.orphaned.is_empty()
+            || self.servers.orphans().next().is_some()
     }
 
     /// A worker of this slot is started.
@@ -390,9 +403,34 @@ impl NodeDesk {
         }
     }
 
+    /// These workers serve now. If they have no server in common, a client of any port reaches some of them only; it is
+    /// told once, when it stays so.
+    pub fn compare(&mut self, serving: &[WorkerId], now: Instant) {
+        let mut all = serving.iter().map(|worker| self.servers.of_worker(*worker).collect::<BTreeSet<_>>());
+        let some = all.by_ref().filter(|servers| !servers.is_empty());
+        let mut count = 0;
+        let common = some.inspect(|_| count += 1).reduce(|one, other| &one & &other);
+        let apart = count > 1 && !self.is_by_message() && common.is_some_and(|common| common.is_empty());
+        self.apart_since = (apart && !self.apart_told).then(|| self.apart_since.unwrap_or(now));
+    }
+
+    fn tell_that_apart(&mut self) {
+        (self.apart_since, self.apart_told) = (None, true);
+        let servers: BTreeSet<_> = self.server_of.values().filter_map(|server| self.servers.key(*server)).collect();
+        let servers = servers.into_iter().take(8).collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            "the workers listen on different ports ({servers}), so each port is served by some of them only. If the \
+             program looks for a free port, let it ask for a fixed one; if each worker is to have a port of its own, \
+             this is as you want it"
+        );
+    }
+
     /// Does what time changes: settles which server `--listen` serves, and closes ports that no worker asks for any more
     /// (for `patience`) nor is expected to: `is_expected` is told a listener. Says whether anything changed.
     pub fn tick(&mut self, now: Instant, patience: Duration, is_expected: impl Fn(&Self, u32) -> bool) {
+        if self.apart_since.is_some_and(|since| now.saturating_duration_since(since) >= patience) {
+            self.tell_that_apart();
+        }
         if self.provisional_since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLING) {
             self.provisional_since = None;
             (self.settled, self.changed) = (true, true);

@@ -150,6 +150,8 @@ impl Plan {
             ("HAFT_WORKERS", slots.to_string()),
             ("HAFT_GENERATION", generation.to_string()),
             ("HAFT_WORKER", worker.0.to_string()),
+            // As pm2 has it, whose own, inherited from there, would be the same in all workers.
+            ("NODE_APP_INSTANCE", slot.to_string()),
         ]);
         let (channel, listeners) = match reach {
             Reach::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),

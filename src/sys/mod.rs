@@ -12,6 +12,7 @@ pub mod code;
 pub mod descriptors;
 pub mod folder;
 pub mod inherit;
+mod input;
 pub mod listen;
 pub mod notify;
 pub mod oom;

@@ -76,6 +76,18 @@ for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none']]) {
   });
 }
 
+program('workers that have no port in common are told of, once', async (place) => {
+  const ports = await Promise.all([0, 0, 0].map(freePort));
+  const places = ports.map((port, slot) => `http:127.0.0.1:${port}@${slot}`);
+  const haft = new OwnListeners(place, ['-w', '3', '--hold-timeout', '1s', '--', ...SERVER, ...places]);
+  await haft.child.heard(/the workers listen on different ports/);
+  for (const [slot, port] of ports.entries()) {
+    assert.deepEqual(new Set(await slots(`127.0.0.1:${port}`, `server ${slot}`)), new Set([slot]));
+  }
+  assert.equal(haft.child.lines.filter((line) => line.includes('different ports')).length, 1);
+  await haft.stop();
+});
+
 program('a worker without a server is not ready, and its clients are refused in time', async (place) => {
   const haft = await place.haft('-w', '1', '--hold-timeout', '1s', '--', ...SERVER, 'http:127.0.0.1:0');
   await request({ ...to(haft.address), path: '/haft/close' });
@@ -126,6 +138,24 @@ for (const { name, path } of versions) {
     await haft.stop();
   });
 }
+
+program('every worker is instance N of N, and what it reads from never ends', async (place) => {
+  const script = join(place.folder, 'instance.cjs');
+  writeFileSync(script, `process.stdin.on('end', () => process.exit(3)).resume();
+    require('http').createServer((_, to) => to.end(JSON.stringify({ worker: { slot: Number(process.env.NODE_APP_INSTANCE) }, name: process.env.HAFT_SLOT }))).listen(0, '127.0.0.1');`);
+  process.env.NODE_APP_INSTANCE = '0'; // as pm2 leaves it to what it starts
+  place.atEnd(() => delete process.env.NODE_APP_INSTANCE);
+  const haft = await place.haft('-w', '3', '--', 'node', script);
+  const seen = new Set();
+  for (const home of HOMES) {
+    const { worker, name } = await answer({ ...to(haft.address), localAddress: home.address });
+    assert.equal(String(worker.slot), name);
+    seen.add(worker.slot);
+  }
+  assert.equal(seen.size, 3);
+  assert.ok((await haft.status()).slots.every(({ respawned }) => respawned === 0), 'no worker has ended');
+  await haft.stop();
+});
 
 program('the server that comes late gets its port back from the first', async (place) => {
   const [web, metrics] = await Promise.all([freePort(), freePort()]);

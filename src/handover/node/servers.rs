@@ -164,6 +164,7 @@ impl Servers {
             }
         }
         match spec::read(query, &self.folder) {
+            Ok(spec) if let Some(server) = self.covering(worker, &spec) => self.take_beside(server, worker, query),
             Ok(_) if self.servers.len() >= MAX_SERVERS => refuse(key, libc::EMFILE, "too many servers"),
             Ok(spec) => Decision::Open(spec),
             Err((errno, why)) => refuse(key, errno, why),
@@ -209,7 +210,7 @@ impl Servers {
         let has = |server: &&Server| server.holders.contains(&worker);
         let beside = || self.servers.values().find(|other| other.fit == Some(Fit::Beside(server)) && has(other));
         let own = self.servers.get(&server).filter(has);
-        own.or_else(|| self.own.is_of(server).then(beside).flatten()).map(|server| server.key.as_str())
+        own.or_else(beside).map(|server| server.key.as_str())
     }
 
     /// Whether the worker has this server.
@@ -317,16 +318,34 @@ impl Servers {
         Decision::Join(own)
     }
 
-    fn take_beside(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+    /// A server whose listener takes what would come to this address, and which the worker has not: what the worker opens
+    /// there is told no difference from it. Programs look so for a free port, in each worker.
+    fn covering(&self, worker: WorkerId, spec: &Spec) -> Option<ServerId> {
+        let Spec::Stream { addr, .. } = spec else { return None };
+        let covers = |server: &Server| match &server.spec {
+            Some(Spec::Stream { addr: other, .. }) => {
+                server.fit.is_none() && addr.port().is_some() && other.overlaps(addr)
+            }
+            _ => false,
+        };
+        let mut covering = self.servers.iter().filter(|(id, server)| covers(server) && !self.holds(worker, **id));
+        covering.next().map(|(id, _)| *id)
+    }
+
+    fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
         let source = match self.share {
             true => Source::Shared(SharedKind::Listener),
             false => {
                 let port = query.port.and_then(|port| u16::try_from(port).ok());
-                Source::Stream { sockname: self.own.sockname(own).cloned(), port }
+                let told = self.servers.get(&server).and_then(|server| match &server.source {
+                    Source::Stream { sockname, .. } => sockname.clone(),
+                    Source::Shared(_) => None,
+                });
+                Source::Stream { sockname: told, port }
             }
         };
         let id = self.next_id();
-        self.insert(id, worker, query, (source, Some(Fit::Beside(own))), None);
+        self.insert(id, worker, query, (source, Some(Fit::Beside(server))), None);
         Decision::Join(id)
     }
 

@@ -304,6 +304,25 @@ fn with_listen_a_server_may_be_named_by_its_port() {
 }
 
 #[test]
+fn a_worker_that_looks_for_a_free_port_finds_the_one_that_the_others_have() {
+    let mut servers = servers();
+    let everywhere = get(&mut servers, A, &tcp(3000));
+    // Before it listens itself it tries each address.
+    for (address, kind) in
+        [("127.0.0.1", AddressType::Tcp4), ("0.0.0.0", AddressType::Tcp4), ("::1", AddressType::Tcp6)]
+    {
+        let probe = get(&mut servers, B, &at(address, kind, 3000));
+        assert_eq!(servers.listener_of(probe), everywhere, "{address}");
+        let key = servers.key(probe).expect("a key").to_owned();
+        servers.closed(B, &key);
+        servers.forget(probe);
+    }
+    assert_eq!(servers.ask(B, &tcp(3000)), Decision::Join(everywhere));
+    // One that has it already is told as it would be alone.
+    assert!(matches!(servers.ask(A, &at("127.0.0.1", AddressType::Tcp4, 3000)), Decision::Open(_)));
+}
+
+#[test]
 fn a_slot_is_expected_to_have_what_its_last_worker_had() {
     let mut servers = servers();
     let (left, right) = (Slot(0), Slot(1));
