@@ -84,7 +84,8 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
         entries.push(("wait-ready", one(command.node.wait_ready)));
     }
     if command.dialect.may_be_node() {
-        entries.push(("no-preload", one(!command.node.preload)));
+        let node = &command.node;
+        entries.extend([("relay-messages", one(node.relay_messages)), ("no-preload", one(!node.preload))]);
     }
     entries
 }
@@ -200,12 +201,9 @@ mod tests {
         ];
         let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
         let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
-        let switches = (any::<bool>(), any::<bool>());
-        (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, preload))| NodeOptions {
-            style,
-            serialization,
-            wait_ready,
-            preload,
+        let switches = (any::<bool>(), any::<bool>(), any::<bool>());
+        (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, relay_messages, preload))| {
+            NodeOptions { style, serialization, wait_ready, relay_messages, preload }
         })
     }
 

@@ -11,7 +11,7 @@ use crate::flags::{Outcome, command, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 41] = [
+const SAMPLES: [(&str, &str, &str); 42] = [
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
@@ -39,6 +39,7 @@ const SAMPLES: [(&str, &str, &str); 41] = [
     ("node-style", "'\"my:connection\"'", "sticky-session"),
     ("node-serialization", "advanced", "json"),
     ("wait-ready", "true", "false"),
+    ("relay-messages", "true", "false"),
     ("no-preload", "true", "false"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
@@ -95,7 +96,8 @@ fn the_defaults_are_these() {
     assert_eq!(told(&["--check", "-w", "2"]), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
-    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\nno-preload: false\n";
+    let node =
+        "node-style: auto\nnode-serialization: json\nwait-ready: false\nrelay-messages: false\nno-preload: false\n";
     for (flags, listeners, rest) in [
         (vec!["--dialect=haft"], "listen:\n- 127.0.0.1:3000\n", "dialect: haft\n".to_owned()),
         (vec!["--dialect=node"], "", format!("dialect: node\n{node}")),
@@ -229,7 +231,7 @@ fn engine_keys() -> BTreeSet<&'static str> {
 }
 
 fn node_keys() -> BTreeSet<&'static str> {
-    "dialect node-style node-serialization wait-ready no-preload".split_whitespace().collect()
+    "dialect node-style node-serialization wait-ready relay-messages no-preload".split_whitespace().collect()
 }
 
 /// Whether a flag is refused with these arguments after it.

@@ -11,8 +11,8 @@ use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
-    Answer, ConnectionMessage, Decision, Notice, Own, Query, Refusal, Relay, Routing, Serialization, ServerId, Servers,
-    Sockname, Spec, To,
+    Answer, ConnectionMessage, Decision, Library, Notice, Own, Query, Refusal, Relay, Routing, Serialization, ServerId,
+    Servers, Sockname, Spec, To,
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
@@ -42,6 +42,8 @@ pub struct NodePlan {
     pub listens: bool,
     /// Whether a worker is ready only when its program says so.
     pub wait_ready: bool,
+    /// Whether messages to the primary go to all other workers.
+    pub relay_messages: bool,
     /// How long a worker may take to be ready.
     pub start_timeout: Duration,
     /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
@@ -102,6 +104,8 @@ pub struct NodeDesk {
     /// Since when `--listen` serves a server only because it was the first; `None` once that is settled.
     provisional_since: Option<Instant>,
     settled: bool,
+    /// Libraries whose messages to a primary were told of.
+    libraries: BTreeSet<Library>,
     /// Since when no worker has had a server.
     orphaned: BTreeMap<ServerId, Instant>,
     /// Which worker has which server has changed.
@@ -109,7 +113,7 @@ pub struct NodeDesk {
     /// Since when workers that serve have no server in common; and whether that was told.
     apart_since: Option<Instant>,
     apart_told: bool,
-    /// Messages of programs that were for nobody here.
+    /// Messages of programs to their primary.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
     pub dropped: u64,
@@ -153,6 +157,7 @@ impl NodeDesk {
             told: BTreeSet::new(),
             provisional_since: None,
             settled: false,
+            libraries: BTreeSet::new(),
             orphaned: BTreeMap::new(),
             changed: false,
             apart_since: None,
@@ -465,6 +470,17 @@ impl NodeDesk {
         self.udp.remove(&server);
         self.groups.remove(&server);
         self.closing.extend(self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number));
+    }
+
+    /// A message of a program to its primary. Other workers get it if they are to; else it is told once, for each library
+    /// that sends such messages, that no process hears them. `whole`: empty for a descriptor, which is never passed on.
+    pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
+        self.messages += 1;
+        if self.plan.relay_messages && !whole.is_empty() {
+            self.mail.push(Mail::Message(To::AllBut(from), whole.to_vec()));
+        } else if self.libraries.insert(Library::of(whole)) {
+            tracing::warn!(worker = from.0, "{}", Library::of(whole).advice());
+        }
     }
 
     /// A message for other workers.

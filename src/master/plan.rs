@@ -194,6 +194,7 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         // sticky-listen and @socket.io/sticky never listen.
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
+        relay_messages: options.relay_messages,
         start_timeout: config.start_timeout,
         server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),
         backlog: config.backlog,

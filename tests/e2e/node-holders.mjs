@@ -157,6 +157,45 @@ program('every worker is instance N of N, and what it reads from never ends', as
   await haft.stop();
 });
 
+program('messages to the primary: told of once for each library, and passed on only where that is wanted', async (place) => {
+  const script = join(place.folder, 'chat.cjs');
+  writeFileSync(script, `const heard = [];
+    process.on('message', (message) => heard.push(message));
+    require('http').createServer((from, to) => {
+      const { searchParams } = new URL(from.url, 'http://a');
+      const send = searchParams.get('send');
+      if (send) process.send(JSON.parse(send));
+      to.end(JSON.stringify({ worker: { slot: Number(process.env.HAFT_SLOT) }, heard }));
+    }).listen(0, '127.0.0.1');`);
+  const each = async (haft, path) => {
+    const seen = new Map();
+    for (const home of HOMES) {
+      const told = await answer({ ...to(haft.address), localAddress: home.address }, path);
+      seen.set(told.worker.slot, told.heard);
+    }
+    return seen;
+  };
+  const log4js = encodeURIComponent('{"topic":"log4js:message","data":"{}"}');
+  const haft = await place.haft('-w', '3', '--', 'node', script);
+  for (const send of ['"a"', '{"b":[1]}', log4js, log4js]) await each(haft, `/?send=${send}`);
+  await haft.child.heard(/say --relay-messages/);
+  await haft.child.heard(/disableClustering: true/);
+  assert.equal(haft.child.lines.filter((line) => /relay-messages|disableClustering/.test(line)).length, 2);
+  for (const heard of (await each(haft, '/')).values()) assert.deepEqual(heard, []);
+  await haft.stop();
+
+  const relaying = await place.haft('-w', '3', '--relay-messages', '--', 'node', script);
+  const from = { ...to(relaying.address), localAddress: HOMES[0].address };
+  const { worker } = await answer(from, `/?send=${encodeURIComponent('{"b":[1]}')}`);
+  await until('the others to have heard it', async () => {
+    const seen = await each(relaying, '/');
+    assert.equal(seen.size, 3);
+    for (const [slot, heard] of seen) assert.deepEqual(heard, slot === worker.slot ? [] : [{ b: [1] }]);
+    return true;
+  });
+  await relaying.stop();
+});
+
 program('the server that comes late gets its port back from the first', async (place) => {
   const [web, metrics] = await Promise.all([freePort(), freePort()]);
   const haft = await place.haft('-w', '2', '-l', `127.0.0.1:${web}`, '--', ...SERVER, `http:127.0.0.1:${metrics}`, `http:127.0.0.1:${web}+1500`);

@@ -41,6 +41,7 @@ mod servers;
 mod session;
 mod spec;
 mod style;
+mod unheard;
 mod v8;
 
 #[cfg(test)]
@@ -58,6 +59,7 @@ pub use servers::{Decision, Left, Refusal, ServerId, Servers};
 pub use session::{Delivery, Handle, MOST_QUEUED, Session, Violation};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
+pub use unheard::Library;
 
 /// The script that runs inside unmodified programs ([`crate::lifecycle::program::Preload`]): it shows them the addresses
 /// of [`Session::connection`], tags the sessions of their Engine.IO, and says [`Effect::Tags`], [`Effect::Sessions`] and

@@ -277,6 +277,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
         message: Some(ConnectionMessage::from_json("1").expect("JSON")),
         listens: false,
         wait_ready: false,
+        relay_messages: false,
         names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,

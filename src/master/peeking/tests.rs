@@ -73,6 +73,7 @@ impl Rig {
             message: None,
             listens: true,
             wait_ready: false,
+            relay_messages: false,
             start_timeout: Duration::from_secs(30),
             backlog: 1,
             server_ports: Vec::new(),
