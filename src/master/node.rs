@@ -237,10 +237,10 @@ impl NodeDesk {
         is_settled.then(|| self.servers.key_for(worker, server))?
     }
 
-    /// Whether the worker takes what comes to this listener.
+    /// Whether the worker takes what comes to this listener, though it may have to wait until that is settled.
     pub fn takes(&self, worker: WorkerId, listener: u32) -> bool {
         let Some(server) = self.server_of(listener) else { return false };
-        (self.is_by_message() && self.servers.is_own(server)) || self.key_for(worker, server).is_some()
+        (self.is_by_message() && self.servers.is_own(server)) || self.servers.holds(worker, server)
     }
 
     /// Whether the worker takes connections at all: by message, or at a server.
