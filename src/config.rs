@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::addr::{Listen, ListenAddr};
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 pub use dispatch::{Contradiction, DispatchBy};
-pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret};
+pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret, Unattributed};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;

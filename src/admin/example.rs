@@ -33,6 +33,7 @@ pub(super) fn snapshot() -> Snapshot {
         routing: Routing {
             routed: vec![("address", 0), ("session", 21)],
             passed: 22,
+            unattributed: 28,
             peeking: 2,
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],

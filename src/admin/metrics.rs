@@ -123,6 +123,11 @@ fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
         "Connections that a worker passed on, since they brought a request of another worker's session.",
         [(no_labels(), now.passed)],
     )?;
+    families.counter(
+        "haft_connections_unattributed",
+        "Connections of trusted proxies whose clients could not be told.",
+        [(no_labels(), now.unattributed)],
+    )?;
     families.gauge(
         "haft_connections_peeking",
         "Connections held whose first request has not come.",

@@ -93,6 +93,8 @@ pub struct Routing {
     /// Connections that a worker passed on, since they brought a request of another worker's session. Each is counted as
     /// accepted once more.
     pub passed: u64,
+    /// Connections of trusted proxies whose clients could not be told.
+    pub unattributed: u64,
     /// Of the connections that are held, those whose first request has not come.
     pub peeking: u64,
     /// Connections that were assigned, or refused, without their first request having been seen, by reason.

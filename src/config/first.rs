@@ -38,7 +38,22 @@ pub struct Proxies {
     pub header: Option<ClientHeader>,
     /// Who is trusted.
     pub trusted: TrustedProxies,
+    /// What becomes of a connection of a trusted peer that does not tell its client.
+    pub unattributed: Unattributed,
 }
+
+/// What becomes of a connection of which a trusted proxy should have told the client, and did not in a way that can be
+/// relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unattributed {
+    /// It is served, as one of an unknown client: never as one of the proxy's own.
+    #[default]
+    Serve,
+    /// It is closed.
+    Close,
+}
+
+words!(Unattributed, "serve or close", Serve = "serve", Close = "close");
 
 /// How a connection's first request is waited for.
 #[derive(Debug, Clone, PartialEq)]

@@ -43,6 +43,7 @@ impl Config {
             ("proxy-protocol", one(self.proxies.protocol)),
             ("client-ip-header", self.proxies.header.as_ref().map_or(Node::Nothing, one)),
             ("trusted-proxy", many(&self.proxies.trusted.iter().collect::<Vec<_>>())),
+            ("unattributed", one(self.proxies.unattributed)),
             ("peek-timeout", span(self.first.timeout)),
             ("peek-timeout-action", one(self.first.timeout_action)),
             ("max-peeking", one(self.first.most)),
@@ -139,7 +140,7 @@ mod tests {
     use crate::addr::{Listen, ListenAddr};
     use crate::config::{
         Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
-        Serialization, Sessions, TagSecret, Transport,
+        Serialization, Sessions, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, told};
     use crate::peek::ClientHeader;
@@ -243,7 +244,8 @@ mod tests {
             let header = header.map(|name| name.parse::<ClientHeader>().expect("a name"));
             let told = protocol || header.is_some();
             let trusted = trusted.into_iter().filter(|_| told).map(|text| text.parse().expect("a network"));
-            Proxies { protocol, header, trusted: trusted.collect() }
+            let unattributed = if protocol { Unattributed::Close } else { Unattributed::Serve };
+            Proxies { protocol, header, trusted: trusted.collect(), unattributed }
         });
         let action = prop_oneof![Just(PeekTimeoutAction::HandOver), Just(PeekTimeoutAction::Close)];
         let first = (span(1), action, 1usize..=1_000_000).prop_map(|(timeout, timeout_action, most)| FirstRequest {

@@ -11,7 +11,7 @@ use crate::flags::{Outcome, command, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 42] = [
+const SAMPLES: [(&str, &str, &str); 43] = [
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
@@ -24,6 +24,7 @@ const SAMPLES: [(&str, &str, &str); 42] = [
     ("trusted-proxy", "10.0.0.0/8", "::1"),
     ("peek-timeout", "1s", "2s"),
     ("peek-timeout-action", "close", "hand-over"),
+    ("unattributed", "close", "serve"),
     ("max-peeking", "1", "2"),
     ("ipv4-prefix", "24", "16"),
     ("ipv6-prefix", "64", "48"),
@@ -89,7 +90,7 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 #[test]
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\nprefix-output: false\naffinity: ip\n\
-        ipv4-prefix: 32\nipv6-prefix: 128\nproxy-protocol: false\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
+        ipv4-prefix: 32\nipv6-prefix: 128\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";

@@ -99,6 +99,7 @@ impl Master {
             routing: Routing {
                 routed: Way::ALL.into_iter().map(Way::name).zip(ledger.routed).collect(),
                 passed: ledger.passed,
+                unattributed: self.peeking.counts.unattributed,
                 peeking: self.peeking.len() as u64,
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),

@@ -22,7 +22,7 @@ fn balance(page: &Exposition) -> f64 {
 #[test]
 fn every_promised_family_is_there_with_its_type_and_labels() {
     let page = read(example::snapshot(), Format::Text);
-    let promised: [(&str, &str, &[&str]); 42] = [
+    let promised: [(&str, &str, &[&str]); 43] = [
         ("haft_connections_accepted_total", "counter", &[]),
         ("haft_connections_delivered_total", "counter", &["slot"]),
         ("haft_connections_refused_total", "counter", &["reason"]),
@@ -35,6 +35,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_accept_errors_total", "counter", &["reason"]),
         ("haft_connections_routed_total", "counter", &["by"]),
         ("haft_connections_passed_total", "counter", &[]),
+        ("haft_connections_unattributed_total", "counter", &[]),
         ("haft_connections_peeking", "gauge", &[]),
         ("haft_peeks_given_up_total", "counter", &["reason"]),
         ("haft_proxy_headers_total", "counter", &["outcome"]),
@@ -76,7 +77,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
 #[test]
 fn the_numbers_are_the_snapshots() {
     let page = read(example::snapshot(), Format::Text);
-    let expected: [Expected; 40] = [
+    let expected: [Expected; 41] = [
         ("haft_connections_accepted_total", &[], 100.0),
         ("haft_connections_delivered_total", &[("slot", "1")], 20.0),
         ("haft_connections_refused_total", &[("reason", "no-worker")], 2.0),
@@ -90,6 +91,7 @@ fn the_numbers_are_the_snapshots() {
         ("haft_accept_errors_total", &[("reason", "aborted")], 9.0),
         ("haft_connections_routed_total", &[("by", "session")], 21.0),
         ("haft_connections_passed_total", &[], 22.0),
+        ("haft_connections_unattributed_total", &[], 28.0),
         ("haft_connections_peeking", &[], 2.0),
         ("haft_peeks_given_up_total", &[("reason", "timeout")], 23.0),
         ("haft_proxy_headers_total", &[("outcome", "taken")], 24.0),
