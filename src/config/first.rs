@@ -12,8 +12,8 @@ use crate::route::TagKey;
 /// How sessions are told apart, if they stick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sessions {
-    /// Where Socket.IO's requests go, with a slash at both ends (`/socket.io/`).
-    pub path: String,
+    /// Where Socket.IO's requests go, at least one path, each with a slash at both ends (`/socket.io/`).
+    pub paths: Vec<String>,
     /// Requests elsewhere are spread by load; with an empty list all stick.
     pub sticky_paths: Vec<String>,
     /// What tags are made with. None: random, for as long as the master lives.
@@ -79,7 +79,7 @@ words!(PeekTimeoutAction, "hand-over or close", HandOver = "hand-over", Close = 
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { path: "/socket.io/".to_owned(), sticky_paths: Vec::new(), tag_key: None }
+        Self { paths: vec!["/socket.io/".to_owned()], sticky_paths: Vec::new(), tag_key: None }
     }
 }
 

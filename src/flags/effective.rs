@@ -64,7 +64,7 @@ impl Config {
             let sessions = &self.sessions;
             entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| one(&secret.said))));
             if matches!(self.program, Program::Command(_)) {
-                entries.push(("path", one(&sessions.path)));
+                entries.push(("path", many(&sessions.paths)));
             }
         }
         match &self.program {
@@ -235,8 +235,8 @@ mod tests {
     fn routing() -> impl Strategy<Value = (Sessions, Proxies, FirstRequest)> {
         let path = || "(/[a-z0-9._~-]{3,9}){1,3}/";
         let secret = option::of("[a-z ]{16,20}".prop_map(|said| TagSecret { key: TagKey::of_text(&said), said }));
-        let sessions = (path(), prop::collection::vec(path(), 0..3), secret)
-            .prop_map(|(path, sticky_paths, tag_key)| Sessions { path, sticky_paths, tag_key });
+        let sessions = (prop::collection::vec(path(), 1..3), prop::collection::vec(path(), 0..3), secret)
+            .prop_map(|(paths, sticky_paths, tag_key)| Sessions { paths, sticky_paths, tag_key });
         let header =
             option::of(prop_oneof![Just("x-forwarded-for"), Just("forwarded"), Just("x-real-ip"), Just("x-me")]);
         let trusted = subsequence(vec!["10.0.0.0/8", "::1", "unix", "2001:db8::/32"], 1..=4);
@@ -274,9 +274,9 @@ mod tests {
             |(numbers, routing, times, admin, log, (program, listen), dispatch)| {
                 let (affinity, prefix, (mut sessions, proxies, first)) = routing;
                 match &program {
-                    Program::BuiltIn(engine) => sessions.path.clone_from(&engine.path),
+                    Program::BuiltIn(engine) => sessions.paths = vec![engine.path.clone()],
                     Program::Command(_) if affinity == Affinity::Session => {}
-                    Program::Command(_) => sessions.path = Sessions::default().path,
+                    Program::Command(_) => sessions.paths = Sessions::default().paths,
                 }
                 sessions.tag_key.take_if(|_| affinity != Affinity::Session);
                 if affinity == Affinity::None {

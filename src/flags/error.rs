@@ -42,6 +42,9 @@ pub(super) enum FlagsError {
     #[error("{name}: * is every site already, leave out the others")]
     EveryOriginAndMore { name: String },
 
+    #[error("{name}: the built-in Socket.IO worker has one path; only a COMMAND may have several")]
+    OnePath { name: String },
+
     #[error("{name} {}: {fault}", path.display())]
     Folder { name: String, path: PathBuf, fault: FolderFault },
 

@@ -135,6 +135,16 @@ async fn a_request_that_is_there_decides_at_once_and_is_left_there() {
 }
 
 #[tokio::test]
+async fn sessions_are_opened_at_each_path_of_a_program() {
+    let mut rig = Rig::new(&["-w", "2", "--affinity", "session", "--path", "/a/", "--path", "/b/", "--", "x"]);
+    for (path, goal) in [("/a/", Goal::Opening), ("/b/", Goal::Opening), ("/socket.io/", Goal::Address)] {
+        let request = format!("GET {path}?EIO=4&transport=polling HTTP/1.1\r\n\r\n");
+        let (_client, outcome) = rig.arrive(request.as_bytes());
+        assert_eq!(assigned(outcome, request.as_bytes()).0, goal, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
     let mut rig = Rig::new(&["--affinity", "session"]);
     let request = format!("GET /socket.io/?sid={} HTTP/1.1\r\n", rig.tagged(TAG));

@@ -21,7 +21,7 @@ pub struct Rules {
     proxies: Proxies,
     /// Whether sessions stick; what their tags are made with.
     tagger: Option<Tagger>,
-    path: String,
+    paths: Vec<String>,
     sticky_paths: Vec<String>,
     prefix: Prefix,
 }
@@ -104,7 +104,7 @@ impl Rules {
         Self {
             proxies: config.proxies.clone(),
             tagger: (config.affinity == Affinity::Session).then(|| Tagger::new(key)),
-            path: config.sessions.path.clone(),
+            paths: config.sessions.paths.clone(),
             sticky_paths: config.sessions.sticky_paths.clone(),
             prefix: config.prefix,
         }
@@ -285,11 +285,10 @@ impl Rules {
         if !sticks {
             return Ok(Goal::Load);
         }
-        let Some(tagger) = self.tagger.as_ref().filter(|_| request.is_below(&self.path)) else {
-            return Ok(Goal::Address);
-        };
+        let path = self.paths.iter().find(|path| request.is_below(path));
+        let Some((tagger, path)) = self.tagger.as_ref().zip(path) else { return Ok(Goal::Address) };
         let Some(sid) = request.sid() else {
-            let opens = request.method == "GET" && is_at(request.path, &self.path);
+            let opens = request.method == "GET" && is_at(request.path, path);
             return Ok(if opens { Goal::Opening } else { Goal::Address });
         };
         // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
