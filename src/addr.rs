@@ -20,6 +20,42 @@ pub enum ListenAddr {
     Unix(PathBuf),
 }
 
+/// A listener, and the server of a Node program that it is for: what follows `--listen`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listen {
+    /// Where clients connect.
+    pub addr: ListenAddr,
+    /// The port that the server asks for (written `443=3000`).
+    pub server_port: Option<u16>,
+}
+
+impl FromStr for Listen {
+    type Err = ListenAddrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A path may have anything in it but a port at its end.
+        let named = text.rsplit_once('=').filter(|(_, port)| port.bytes().all(|it| it.is_ascii_digit()));
+        let Some((addr, port)) = named else { return Ok(Self { addr: text.parse()?, server_port: None }) };
+        match port.parse::<u16>() {
+            Ok(port @ 1..) => Ok(Self { addr: addr.parse()?, server_port: Some(port) }),
+            _ => Err(ListenAddrError("the port behind `=` is not a number from 1 to 65535")),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addr.fmt(f)?;
+        self.server_port.map_or(Ok(()), |port| write!(f, "={port}"))
+    }
+}
+
+impl From<ListenAddr> for Listen {
+    fn from(addr: ListenAddr) -> Self {
+        Self { addr, server_port: None }
+    }
+}
+
 /// Why a text is not a [`ListenAddr`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} (write 3000, 127.0.0.1:3000, [::1]:3000 or unix:/path)")]

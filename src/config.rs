@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::addr::ListenAddr;
+use crate::addr::{Listen, ListenAddr};
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 pub use dispatch::{Contradiction, DispatchBy};
 pub use drain_signal::DrainSignal;
-pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret};
+pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret, Unattributed};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;
@@ -26,7 +26,7 @@ pub const MAX_WORKERS: usize = 1024;
 pub struct Config {
     /// Where clients connect, never an empty list. None: nothing was said, and the program may be a Node program, which
     /// asks for its listeners by itself; [`Config::listen_or_default`] is for one that does not.
-    pub listen: Option<Vec<ListenAddr>>,
+    pub listen: Option<Vec<Listen>>,
     /// Number of slots, 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// The workers' soft limit on descriptors. None: the one that haft was started with.
@@ -129,7 +129,8 @@ pub enum TooFewDescriptors {
 impl Config {
     /// Where clients connect if the program does not ask for listeners by itself: what was said, or 127.0.0.1:3000.
     pub fn listen_or_default(&self) -> Vec<ListenAddr> {
-        self.listen.clone().unwrap_or_else(|| vec![ListenAddr::default()])
+        let addr = |listen: &Listen| listen.addr.clone();
+        self.listen.as_ref().map_or_else(|| vec![ListenAddr::default()], |listen| listen.iter().map(addr).collect())
     }
 
     /// Whether connections must be looked at before they can be assigned.
@@ -355,7 +356,7 @@ mod tests {
         let mut config = config(1, 1);
         assert_eq!(config.listen_or_default(), [ListenAddr::default()]);
         let said = vec![ListenAddr::DualStack(80), ListenAddr::DualStack(81)];
-        config.listen = Some(said.clone());
+        config.listen = Some(said.iter().cloned().map(Listen::from).collect());
         assert_eq!(config.listen_or_default(), said);
     }
 

@@ -278,7 +278,7 @@ impl Flags {
             None => Program::BuiltIn(self.engine.resolve(said)?),
         };
         let backlog = self.listening.backlog;
-        let listen = self.listening.resolve(&program, said);
+        let listen = self.listening.resolve(&program, said)?;
         listening::check_apart(listen.as_deref().unwrap_or_default(), self.admin.admin.as_ref(), said)?;
         let config = Config {
             listen,

@@ -33,6 +33,7 @@ pub(super) fn snapshot() -> Snapshot {
         returned: 8,
         routing: Routing {
             routed: vec![("address", 0), ("session", 21)],
+            unattributed: 28,
             peeking: 2,
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],
@@ -77,6 +78,7 @@ fn ready_slot() -> SlotStatus {
         state: SlotState::Ready,
         drained: false,
         hung: false,
+        listens_on_nothing: false,
         draining_workers: 3,
         generation: 0,
         worker: 1,
@@ -102,6 +104,7 @@ fn gone_slot() -> SlotStatus {
         state: SlotState::Gone,
         drained: true,
         hung: false,
+        listens_on_nothing: false,
         draining_workers: 0,
         generation: 0,
         worker: 4,

@@ -144,6 +144,11 @@ fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
         "What decided which worker a connection goes to.",
         by("by", &now.routed),
     )?;
+    families.counter(
+        "haft_connections_unattributed",
+        "Connections of trusted proxies whose clients could not be told.",
+        [(no_labels(), now.unattributed)],
+    )?;
     families.gauge(
         "haft_connections_peeking",
         "Connections held whose first request has not come.",

@@ -146,7 +146,11 @@ fn readiness(now: &Snapshot) -> String {
 fn describe(text: &mut String, slot: &SlotStatus) {
     // Writing into a string does not fail.
     let _ = write!(text, "slot {}: {}", slot.slot, slot.state.name());
-    for (is_so, word) in [(slot.hung, ", hung"), (slot.drained, ", drained")] {
+    for (is_so, word) in [
+        (slot.hung, ", hung"),
+        (slot.drained, ", drained"),
+        (slot.listens_on_nothing, ", its program has closed all of its servers"),
+    ] {
         text.push_str(if is_so { word } else { "" });
     }
     if let Some(exit) = &slot.last_exit {

@@ -157,6 +157,8 @@ pub struct Routing {
     /// Connections by what decided which worker they go to.
     #[serde(serialize_with = "as_map")]
     pub routed: Vec<(&'static str, u64)>,
+    /// Connections of trusted proxies whose clients could not be told.
+    pub unattributed: u64,
     /// Of the connections that are held, those whose first request has not come.
     pub peeking: u64,
     /// Connections that were assigned, or refused, without their first request having been seen, by reason.
@@ -218,6 +220,8 @@ pub struct SlotStatus {
     pub drained: bool,
     /// Whether its worker counts as hung: new connections go to other slots.
     pub hung: bool,
+    /// Whether its worker, a Node program, has closed all of its servers: new connections go to other slots.
+    pub listens_on_nothing: bool,
     /// Former workers of this slot that finish what they have.
     pub draining_workers: usize,
     /// How many reloads came before this worker.
@@ -295,9 +299,10 @@ impl Snapshot {
 }
 
 impl SlotStatus {
-    /// Whether a new client is served here: its worker is ready and does not hang, and the slot is not drained.
+    /// Whether a new client is served here: its worker is ready, does not hang and
+    /// listens, and the slot is not drained.
     pub fn takes_clients(&self) -> bool {
-        self.state == SlotState::Ready && !self.hung && !self.drained
+        self.state == SlotState::Ready && !self.hung && !self.drained && !self.listens_on_nothing
     }
 }
 

@@ -45,13 +45,21 @@ pub struct NodeOptions {
     /// Whether a worker is ready only once it has sent `"ready"` with `process.send`; of a program that takes its
     /// listeners over, once it has sent `READY=1` (sd_notify(3)).
     pub wait_ready: bool,
+    /// Whether messages to the primary go to all other workers.
+    pub relay_messages: bool,
     /// Whether programs are given the preload, where it has something to do.
     pub preload: bool,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { style: NodeStyle::default(), serialization: Serialization::default(), wait_ready: false, preload: true }
+        Self {
+            style: NodeStyle::default(),
+            serialization: Serialization::default(),
+            wait_ready: false,
+            relay_messages: false,
+            preload: true,
+        }
     }
 }
 

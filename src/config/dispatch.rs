@@ -41,7 +41,7 @@ impl Config {
             (self.proxies.protocol, "proxy-protocol", "the kernel takes the proxy for the client"),
             (self.proxies.header.is_some(), "client-ip-header", "the kernel takes the proxy for the client"),
             (
-                self.listen.iter().flatten().any(|addr| matches!(addr, ListenAddr::Unix(_))),
+                self.listen.iter().flatten().any(|listen| matches!(listen.addr, ListenAddr::Unix(_))),
                 "listen",
                 "the kernel cannot choose a worker on a Unix socket",
             ),

@@ -12,8 +12,8 @@ use crate::route::TagKey;
 /// How sessions are told apart, if they stick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sessions {
-    /// Where Socket.IO's requests go, with a slash at both ends (`/socket.io/`).
-    pub path: String,
+    /// Where Socket.IO's requests go, at least one path, each with a slash at both ends (`/socket.io/`).
+    pub paths: Vec<String>,
     /// Requests elsewhere are spread by load; with an empty list all stick.
     pub sticky_paths: Vec<String>,
     /// What tags are made with. None: random, for as long as the master lives.
@@ -38,7 +38,22 @@ pub struct Proxies {
     pub header: Option<ClientHeader>,
     /// Who is trusted.
     pub trusted: TrustedProxies,
+    /// What becomes of a connection of a trusted peer that does not tell its client.
+    pub unattributed: Unattributed,
 }
+
+/// What becomes of a connection of which a trusted proxy should have told the client, and did not in a way that can be
+/// relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unattributed {
+    /// It is served, as one of an unknown client: never as one of the proxy's own.
+    #[default]
+    Serve,
+    /// It is closed.
+    Close,
+}
+
+words!(Unattributed, "serve or close", Serve = "serve", Close = "close");
 
 /// How a connection's first request is waited for.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +79,7 @@ words!(PeekTimeoutAction, "hand-over or close", HandOver = "hand-over", Close = 
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { path: "/socket.io/".to_owned(), sticky_paths: Vec::new(), tag_key: None }
+        Self { paths: vec!["/socket.io/".to_owned()], sticky_paths: Vec::new(), tag_key: None }
     }
 }
 

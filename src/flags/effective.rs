@@ -53,6 +53,7 @@ impl Config {
             ("proxy-protocol", one(self.proxies.protocol)),
             ("client-ip-header", self.proxies.header.as_ref().map_or(Node::Nothing, one)),
             ("trusted-proxy", many(&self.proxies.trusted.iter().collect::<Vec<_>>())),
+            ("unattributed", one(self.proxies.unattributed)),
             ("peek-timeout", span(self.first.timeout)),
             ("peek-timeout-action", one(self.first.timeout_action)),
             ("max-peeking", one(self.first.most)),
@@ -74,7 +75,7 @@ impl Config {
             let sessions = &self.sessions;
             entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| one(&secret.said))));
             if matches!(self.program, Program::Command(_)) {
-                entries.push(("path", one(&sessions.path)));
+                entries.push(("path", many(&sessions.paths)));
             }
         }
         match &self.program {
@@ -95,7 +96,8 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
         entries.push(("wait-ready", one(command.node.wait_ready)));
     }
     if command.dialect.may_be_node() {
-        entries.push(("no-preload", one(!command.node.preload)));
+        let node = &command.node;
+        entries.extend([("relay-messages", one(node.relay_messages)), ("no-preload", one(!node.preload))]);
     }
     entries
 }
@@ -154,10 +156,10 @@ mod tests {
     use proptest::sample::subsequence;
 
     use super::*;
-    use crate::addr::ListenAddr;
+    use crate::addr::{Listen, ListenAddr};
     use crate::config::{
         Affinity, DispatchBy, DrainSignal, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction,
-        Prefix, Proxies, Serialization, Sessions, TagSecret, Transport,
+        Prefix, Proxies, Serialization, Sessions, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, refused, told};
     use crate::peek::ClientHeader;
@@ -219,12 +221,9 @@ mod tests {
         ];
         let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
         let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
-        let switches = (any::<bool>(), any::<bool>());
-        (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, preload))| NodeOptions {
-            style,
-            serialization,
-            wait_ready,
-            preload,
+        let switches = (any::<bool>(), any::<bool>(), any::<bool>());
+        (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, relay_messages, preload))| {
+            NodeOptions { style, serialization, wait_ready, relay_messages, preload }
         })
     }
 
@@ -256,8 +255,8 @@ mod tests {
         let path = || "(/[a-z0-9._~-]{3,9}){1,3}/";
         // One in a file: another is not given back.
         let secret = option::of(Just(TagSecret { key: TagKey::of_text("secret"), said: format!("@{dir}/token") }));
-        let sessions = (path(), prop::collection::vec(path(), 0..3), secret)
-            .prop_map(|(path, sticky_paths, tag_key)| Sessions { path, sticky_paths, tag_key });
+        let sessions = (prop::collection::vec(path(), 1..3), prop::collection::vec(path(), 0..3), secret)
+            .prop_map(|(paths, sticky_paths, tag_key)| Sessions { paths, sticky_paths, tag_key });
         let header =
             option::of(prop_oneof![Just("x-forwarded-for"), Just("forwarded"), Just("x-real-ip"), Just("x-me")]);
         let trusted = subsequence(vec!["10.0.0.0/8", "::1", "unix", "2001:db8::/32"], 1..=4);
@@ -265,7 +264,8 @@ mod tests {
             let header = header.map(|name| name.parse::<ClientHeader>().expect("a name"));
             let told = protocol || header.is_some();
             let trusted = trusted.into_iter().filter(|_| told).map(|text| text.parse().expect("a network"));
-            Proxies { protocol, header, trusted: trusted.collect() }
+            let unattributed = if protocol { Unattributed::Close } else { Unattributed::Serve };
+            Proxies { protocol, header, trusted: trusted.collect(), unattributed }
         });
         let action = prop_oneof![Just(PeekTimeoutAction::HandOver), Just(PeekTimeoutAction::Close)];
         let first = (span(1), action, 1usize..=1_000_000).prop_map(|(timeout, timeout_action, most)| FirstRequest {
@@ -303,9 +303,9 @@ mod tests {
             |(numbers, routing, times, admin, log, (program, listen), dispatch)| {
                 let (affinity, prefix, (mut sessions, proxies, first)) = routing;
                 match &program {
-                    Program::BuiltIn(engine) => sessions.path.clone_from(&engine.path),
+                    Program::BuiltIn(engine) => sessions.paths = vec![engine.path.clone()],
                     Program::Command(_) if affinity == Affinity::Session => {}
-                    Program::Command(_) => sessions.path = Sessions::default().path,
+                    Program::Command(_) => sessions.paths = Sessions::default().paths,
                 }
                 sessions.tag_key.take_if(|_| affinity != Affinity::Session);
                 if affinity == Affinity::None {
@@ -315,7 +315,7 @@ mod tests {
                 let (hold_timeout, start_timeout, (drain_timeout, drain_signal), busy_poll, hanging) = times;
                 let (admin, admin_token_file) = admin;
                 Config {
-                    listen,
+                    listen: listen.map(|all| all.into_iter().map(Listen::from).collect()),
                     workers,
                     worker_nofile: None,
                     prefix_output,

@@ -21,9 +21,10 @@ const LARGEST_MESSAGE: u64 = 1 << 30;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct EngineFlags {
-    /// Where Socket.IO's requests go; also for a COMMAND with --affinity session
+    /// Where Socket.IO's requests go; also for a COMMAND with --affinity session, and then repeatable, where a program has
+    /// several servers
     #[arg(long, value_name = "PATH", default_value = "/socket.io/", value_parser = request_path)]
-    pub(super) path: String,
+    pub(super) path: Vec<String>,
 
     /// Do not serve the client bundle (socket.io.js and its kin) below PATH
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
@@ -81,8 +82,12 @@ impl EngineFlags {
                 })?;
             }
         }
+        let mut paths = self.path.into_iter();
+        let (Some(path), None) = (paths.next(), paths.next()) else {
+            return Err(FlagsError::OnePath { name: said.name("path") });
+        };
         Ok(Engine {
-            path: self.path,
+            path,
             serve_client: !self.no_serve_client,
             transports,
             ping_interval: self.ping_interval,

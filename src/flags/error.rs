@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::addr::ListenAddr;
+use crate::addr::{Listen, ListenAddr};
 use crate::admin::TokenFileError;
 use crate::config::{DialectChoice, DispatchBy};
 use crate::lifecycle::program::script;
@@ -38,11 +38,17 @@ pub(super) enum FlagsError {
     #[error("{name} {addr}: it overlaps with {other}, which is {other_is}: choose another address or port")]
     Overlap { name: String, addr: ListenAddr, other: ListenAddr, other_is: &'static str },
 
+    #[error("{name} {listen}: only a server of a Node program has a port of its own: write {name} {}", listen.addr)]
+    NoServer { name: String, listen: Listen },
+
     #[error("{} {} to {owner}", names.join(", "), if names.len() == 1 { "belongs" } else { "belong" })]
     Misplaced { names: Vec<String>, owner: Owner },
 
     #[error("{name}: * is every site already, leave out the others")]
     EveryOriginAndMore { name: String },
+
+    #[error("{name}: the built-in Socket.IO worker has one path; only a COMMAND may have several")]
+    OnePath { name: String },
 
     #[error("{name} {}: {fault}", path.display())]
     Folder { name: String, path: PathBuf, fault: FolderFault },

@@ -1,6 +1,6 @@
 //! Where clients connect.
 
-use crate::addr::ListenAddr;
+use crate::addr::{Listen, ListenAddr};
 use crate::config::Program;
 use crate::flags::error::FlagsError;
 use crate::flags::number::number;
@@ -14,11 +14,12 @@ const MOST_WAITING: u64 = i32::MAX as u64;
 pub(super) struct Listening {
     /// Where clients connect, unless a Node program is to choose; may be given several times
     ///
-    /// Without it haft listens wherever a Node program asks to; with it that program's first server gets what comes
-    /// here. `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one address;
-    /// `unix:/path` is a Unix socket.
-    #[arg(short, long, value_name = "ADDR", default_values_t = [ListenAddr::default()])]
-    listen: Vec<ListenAddr>,
+    /// Without it haft listens wherever a Node program asks to; with it one server of that program gets what comes here:
+    /// the one that asks for this port, else its first one. `443=3000` names it: port 443 is for the server that asks
+    /// for port 3000. `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one
+    /// address; `unix:/path` is a Unix socket.
+    #[arg(short, long, value_name = "ADDR[=PORT]", default_values_t = [Listen::default()])]
+    listen: Vec<Listen>,
 
     // The default is the kernel's own default cap since Linux 5.4: as much as it gives without being asked for more,
     // so that a crowd that reconnects at once is not met with dropped SYNs.
@@ -31,17 +32,21 @@ pub(super) struct Listening {
 
 impl Listening {
     /// Where clients connect; nothing if that is left to what may be a Node program.
-    pub(super) fn resolve(self, program: &Program, said: &Said) -> Option<Vec<ListenAddr>> {
+    pub(super) fn resolve(self, program: &Program, said: &Said) -> Result<Option<Vec<Listen>>, FlagsError> {
         let may_ask = matches!(program, Program::Command(command) if command.dialect.may_be_node());
-        (said.is_given("listen") || !may_ask).then_some(self.listen)
+        if let Some(named) = self.listen.iter().find(|listen| listen.server_port.is_some() && !may_ask) {
+            return Err(FlagsError::NoServer { name: said.name("listen"), listen: named.clone() });
+        }
+        Ok((said.is_given("listen") || !may_ask).then_some(self.listen))
     }
 }
 
 /// Refuses two listeners that could not both be bound, the admin listener among them.
-pub(super) fn check_apart(listen: &[ListenAddr], admin: Option<&ListenAddr>, said: &Said) -> Result<(), FlagsError> {
+pub(super) fn check_apart(listen: &[Listen], admin: Option<&ListenAddr>, said: &Said) -> Result<(), FlagsError> {
     let refuse = |key, addr: &ListenAddr, other: &ListenAddr, other_is| {
         Err(FlagsError::Overlap { name: said.name(key), addr: addr.clone(), other: other.clone(), other_is })
     };
+    let listen: Vec<_> = listen.iter().map(|listen| &listen.addr).collect();
     for (i, addr) in listen.iter().enumerate() {
         if let Some(other) = listen[..i].iter().find(|other| other.overlaps(addr)) {
             return refuse("listen", addr, other, "listened on already");
@@ -68,6 +73,18 @@ mod tests {
         assert_eq!(listen(&["-l", "8080"]), [":8080"]);
         assert_eq!(listen(&["-l", "8080", "--listen=unix:/run/x"]), [":8080", "unix:/run/x"]);
         assert!(refused(&["--listen", "example.org:80"]).contains("give an IP address"));
+    }
+
+    #[test]
+    fn a_listener_may_name_the_server_that_it_is_for() {
+        assert_eq!(
+            listen(&["-l", "443=3000", "-l", "unix:/a=b=9", "--", "x"]).expect("two"),
+            [":443=3000", "unix:/a=b=9"]
+        );
+        for wrong in ["443=0", "443=70000"] {
+            assert!(refused(&["-l", wrong, "--", "x"]).contains("not a number from 1 to 65535"), "{wrong}");
+        }
+        assert!(refused(&["-l", "443=3000"]).contains("only a server of a Node program has a port of its own"));
     }
 
     #[test]

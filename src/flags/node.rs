@@ -45,6 +45,14 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     wait_ready: bool,
 
+    /// Pass each message that a Node program sends to its primary (process.send) on to all other workers, as primaries of
+    /// chats and caches usually do
+    ///
+    /// Without it such messages are counted, and the first one is told of. What @socket.io/cluster-adapter sends is always
+    /// passed on.
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
+    relay_messages: bool,
+
     /// Give Node programs no preload: no tags, a proxy's address as the client's, and sessions that are cut off
     ///
     /// The preload is a small file that Node loads before the program (--require). It tags session ids, lets
@@ -63,6 +71,7 @@ impl NodeFlags {
                 style: self.node_style,
                 serialization: self.node_serialization,
                 wait_ready: self.wait_ready,
+                relay_messages: self.relay_messages,
                 preload: !self.no_preload,
             },
         }
@@ -91,6 +100,7 @@ mod tests {
                 style: NodeStyle::Auto,
                 serialization: Serialization::Json,
                 wait_ready: false,
+                relay_messages: false,
                 preload: true,
             },
         };

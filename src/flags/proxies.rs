@@ -1,6 +1,6 @@
 //! Behind a proxy: where the client's address is learnt, and from whom.
 
-use crate::config::Proxies;
+use crate::config::{Proxies, Unattributed};
 use crate::flags::SWITCH;
 use crate::flags::error::FlagsError;
 use crate::flags::said::Said;
@@ -27,6 +27,13 @@ pub(super) struct ProxyFlags {
     /// [default: nobody]
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<TrustedProxy>,
+
+    /// What becomes of a connection of a trusted peer whose client cannot be told: it is served (serve), or closed (close)
+    ///
+    /// Its header is malformed, further back than 16 KiB, or does not come within --peek-timeout, or what comes is no
+    /// HTTP/1. Such a client is never taken for the proxy: a program is told the address 0.0.0.0 or ::.
+    #[arg(long, value_name = "serve|close", default_value = "serve")]
+    unattributed: Unattributed,
 }
 
 impl ProxyFlags {
@@ -40,8 +47,9 @@ impl ProxyFlags {
         if !told && !self.trusted_proxy.is_empty() {
             return Err(FlagsError::TrustedForNothing { name: said.name("trusted-proxy") });
         }
-        let trusted = self.trusted_proxy.into_iter().collect::<TrustedProxies>();
-        Ok(Proxies { protocol: self.proxy_protocol, header: self.client_ip_header, trusted })
+        let trusted = self.trusted_proxy.iter().copied().collect::<TrustedProxies>();
+        let Self { proxy_protocol: protocol, client_ip_header: header, unattributed, .. } = self;
+        Ok(Proxies { protocol, header, trusted, unattributed })
     }
 }
 

@@ -27,7 +27,7 @@ impl SessionFlags {
     /// Reads the secret's file, if there is one.
     pub(super) fn resolve(
         self,
-        path: String,
+        paths: Vec<String>,
         sticky_paths: Vec<String>,
         affinity: Affinity,
         said: &Said,
@@ -39,7 +39,7 @@ impl SessionFlags {
             return Err(FlagsError::NothingSticks { name: said.name("sticky-path") });
         }
         let tag_key = self.tag_key.map(|text| secret(text, said)).transpose()?;
-        Ok(Sessions { path, sticky_paths, tag_key })
+        Ok(Sessions { paths, sticky_paths, tag_key })
     }
 }
 
@@ -87,8 +87,10 @@ mod tests {
 
     #[test]
     fn the_path_of_socket_io_is_for_a_command_too_where_sessions_stick() {
-        assert_eq!(config(&["--path=/a/"]).sessions.path, "/a/");
-        assert_eq!(config(&["--affinity=session", "--path=/a/", "--", "x"]).sessions.path, "/a/");
+        assert_eq!(config(&["--path=/a/"]).sessions.paths, ["/a/"]);
+        let two = ["--affinity=session", "--path=/a/", "--path=b", "--", "x"];
+        assert_eq!(config(&two).sessions.paths, ["/a/", "/b/"]);
+        assert!(refused(&two[..3]).contains("--path: the built-in Socket.IO worker has one path"));
         assert!(refused(&["--path=/a/", "--", "x"]).contains("--path belongs to the built-in"));
     }
 }

@@ -11,7 +11,7 @@ use crate::flags::{Outcome, command, parse_from};
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
 
 /// Two values for each flag; `DIR` is a [`Folder`].
-const SAMPLES: [(&str, &str, &str); 43] = [
+const SAMPLES: &[(&str, &str, &str)] = &[
     ("listen", "8080", "unix:/run/x"),
     ("backlog", "1", "2"),
     ("workers", "3", "4"),
@@ -25,6 +25,7 @@ const SAMPLES: [(&str, &str, &str); 43] = [
     ("trusted-proxy", "10.0.0.0/8", "::1"),
     ("peek-timeout", "1s", "2s"),
     ("peek-timeout-action", "close", "hand-over"),
+    ("unattributed", "close", "serve"),
     ("max-peeking", "1", "2"),
     ("ipv4-prefix", "24", "16"),
     ("ipv6-prefix", "64", "48"),
@@ -41,6 +42,7 @@ const SAMPLES: [(&str, &str, &str); 43] = [
     ("node-style", "'\"my:connection\"'", "sticky-session"),
     ("node-serialization", "advanced", "json"),
     ("wait-ready", "true", "false"),
+    ("relay-messages", "true", "false"),
     ("no-preload", "true", "false"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
@@ -90,14 +92,15 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 #[test]
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\nprefix-output: false\naffinity: ip\n\
-        ipv4-prefix: 32\nipv6-prefix: 128\nproxy-protocol: false\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
+        ipv4-prefix: 32\nipv6-prefix: 128\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
     assert_eq!(told(&["--check", "-w", "2"]), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
-    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\nno-preload: false\n";
+    let node =
+        "node-style: auto\nnode-serialization: json\nwait-ready: false\nrelay-messages: false\nno-preload: false\n";
     for (flags, listeners, rest) in [
         (vec!["--dialect=haft"], "listen:\n- 127.0.0.1:3000\n", "dialect: haft\n".to_owned()),
         (vec!["--dialect=node"], "", format!("dialect: node\n{node}")),
@@ -166,7 +169,7 @@ fn a_flag_and_its_key_mean_the_same_and_the_flag_beats_the_key() {
     let covered: BTreeSet<_> = SAMPLES.iter().map(|(key, _, _)| (*key).to_owned()).collect();
     let rest: BTreeSet<_> = ["command", "log-level"].map(str::to_owned).into();
     assert_eq!(covered.union(&rest).cloned().collect::<BTreeSet<_>>(), keys(), "a flag without samples");
-    for (key, a, b) in SAMPLES {
+    for &(key, a, b) in SAMPLES {
         let (a, b) = (a.replace("DIR", folder.path()), b.replace("DIR", folder.path()));
         let (typed_a, typed_b) = (format!("--{key}={}", a.trim_matches('\'')), format!("--{key}={b}"));
         let file = folder.yaml(&format!("{key}: {a}\n"));
@@ -241,7 +244,7 @@ fn engine_keys() -> BTreeSet<&'static str> {
 }
 
 fn node_keys() -> BTreeSet<&'static str> {
-    "dialect node-style node-serialization wait-ready no-preload".split_whitespace().collect()
+    "dialect node-style node-serialization wait-ready relay-messages no-preload".split_whitespace().collect()
 }
 
 /// Whether a flag is refused with these arguments after it.

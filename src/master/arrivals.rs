@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::connection::{Connection, Refusal};
+use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::doors::Arrival;
 use super::error::While;
@@ -70,7 +70,7 @@ impl Master {
 fn settle(service: &mut Service, outcome: Outcome, now: Instant) {
     match outcome {
         Outcome::Assign(connection) => service.assign(connection, now),
-        Outcome::Refuse(connection) => service.dispatch.ledger.refuse(connection, Refusal::NoRequest),
+        Outcome::Refuse(connection, why) => service.dispatch.ledger.refuse(connection, why),
     }
 }
 

@@ -82,8 +82,11 @@ fn tidy() {
 
 fn code(error: &MasterError) -> u8 {
     match error {
-        MasterError::Slots(_) | MasterError::Program(_) | MasterError::Style(_) | MasterError::Kernel(_) => 2,
-        MasterError::Preload(_) => 2,
+        MasterError::Slots(_)
+        | MasterError::Program(_)
+        | MasterError::Style(_)
+        | MasterError::Unfit(_)
+        | MasterError::Preload(_) => 2,
         MasterError::Listen(_)
         | MasterError::Admin(_)
         | MasterError::ProgramListen(_)

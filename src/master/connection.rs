@@ -35,6 +35,8 @@ pub struct Connection {
     pub local: EndAddr,
     /// Whether that address was learnt from a proxy, and is not the peer's own.
     pub client_is_told: bool,
+    /// Whether a trusted proxy should have told the client, and has not.
+    pub unattributed: bool,
     /// What decides where it goes.
     pub goal: Goal,
     /// What must stick, where the address decides.
@@ -61,13 +63,16 @@ pub enum Refusal {
     NoDescriptor,
     /// Its client sent no request in time, and is not to be waited for.
     NoRequest,
+    /// A trusted proxy did not tell its client.
+    Unattributed,
     /// haft was stopping.
     Stopping,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::NoRequest, Self::Stopping];
+    pub const ALL: [Self; 6] =
+        [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::NoRequest, Self::Unattributed, Self::Stopping];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -76,6 +81,7 @@ impl Refusal {
             Self::QueueFull => "queue_full",
             Self::NoDescriptor => "no_descriptor",
             Self::NoRequest => "no_request",
+            Self::Unattributed => "unattributed",
             Self::Stopping => "stopping",
         }
     }
@@ -96,6 +102,7 @@ impl Connection {
             client,
             local,
             client_is_told: false,
+            unattributed: false,
             goal: Goal::Address,
             key,
             accepted,

@@ -29,9 +29,9 @@ pub enum MasterError {
     /// `--node-style` is no message that a program could get.
     #[error("--node-style: {0}")]
     Style(#[from] serde_json::Error),
-    /// What is to be run cannot be had with the kernel as the one that assigns.
+    /// What is to be run cannot be had with these flags.
     #[error("{0}")]
-    Kernel(&'static str),
+    Unfit(&'static str),
     /// The preload cannot be written, without which a Node program would not do what was asked for.
     #[error(transparent)]
     Preload(#[from] PreloadError),

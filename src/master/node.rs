@@ -2,21 +2,22 @@
 
 mod bounds;
 mod opening;
+mod serving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::opening::RESERVED_PORT;
 use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
-    Answer, ConnectionMessage, Decision, Notice, Query, Refusal, Relay, Routing, Serialization, ServerId, Servers,
-    Sockname, Spec, To,
+    Answer, ConnectionMessage, Decision, Library, Notice, Own, Query, Refusal, Relay, Routing, Serialization, ServerId,
+    Servers, Sockname, Spec, To,
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
@@ -47,8 +48,12 @@ pub struct NodePlan {
     pub listens: bool,
     /// Whether a worker is ready only when its program says so.
     pub wait_ready: bool,
+    /// Whether messages to the primary go to all other workers.
+    pub relay_messages: bool,
     /// How long a worker may take to be ready.
     pub start_timeout: Duration,
+    /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
+    pub server_ports: Vec<Option<u16>>,
     /// Length of the accept queue where the program does not say.
     pub backlog: u32,
 }
@@ -94,15 +99,29 @@ pub struct NodeDesk {
     mail: Vec<Mail>,
     buffer: Vec<u8>,
     named: NamedSessions,
-    own: Option<String>,
-    own_told: bool,
     /// The ports of `--listen`.
     own_ports: Vec<u16>,
     /// What workers wanted to listen on and may not, or was too much.
     pub refused: u64,
     /// Why the last that a worker wanted to listen on could not be had.
     listen_failures: BTreeMap<WorkerId, ListenError>,
-    /// Messages of programs that were for nobody here.
+    /// The listeners of `--listen`.
+    own: Vec<ListenAddr>,
+    /// Servers of which it was told which listener serves them.
+    told: BTreeSet<ServerId>,
+    /// Since when `--listen` serves a server only because it was the first; `None` once that is settled.
+    provisional_since: Option<Instant>,
+    settled: bool,
+    /// Libraries whose messages to a primary were told of.
+    libraries: BTreeSet<Library>,
+    /// Since when no worker has had a server.
+    orphaned: BTreeMap<ServerId, Instant>,
+    /// Which worker has which server has changed.
+    changed: bool,
+    /// Since when workers that serve have no server in common; and whether that was told.
+    apart_since: Option<Instant>,
+    apart_told: bool,
+    /// Messages of programs to their primary.
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
     pub dropped: u64,
@@ -126,11 +145,13 @@ impl NodeDesk {
     fn over(plan: NodePlan, own: Vec<&ListenAddr>) -> Self {
         let message = plan.message.as_ref().map(|message| message.frame(plan.serialization)).unwrap_or_default();
         let folder = std::env::current_dir().unwrap_or_default();
+        let ports = plan.server_ports.iter().copied().chain(std::iter::repeat(None));
+        let (own_servers, server_of) = Own::new(own.iter().map(|addr| sockname(addr)).zip(ports));
         Self {
             message: message.into(),
-            servers: Servers::new(own.first().map(|addr| sockname(addr)), folder),
+            servers: Servers::new(own_servers, folder),
             relay: Relay::new(),
-            server_of: (0..).zip(&own).map(|(number, _)| (number, ServerId::OWN)).collect(),
+            server_of: (0..).zip(server_of).collect(),
             next: own.len() as u32,
             udp: BTreeMap::new(),
             opener: None,
@@ -140,11 +161,18 @@ impl NodeDesk {
             mail: Vec::new(),
             buffer: Vec::new(),
             named: NamedSessions::default(),
-            own: own.first().map(|_| own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-            own_told: false,
             own_ports: own.iter().filter_map(|addr| addr.port()).collect(),
             refused: 0,
             listen_failures: BTreeMap::new(),
+            own: own.into_iter().cloned().collect(),
+            told: BTreeSet::new(),
+            provisional_since: None,
+            settled: false,
+            libraries: BTreeSet::new(),
+            orphaned: BTreeMap::new(),
+            changed: false,
+            apart_since: None,
+            apart_told: false,
             messages: 0,
             dropped: 0,
             plan,
@@ -216,14 +244,56 @@ impl NodeDesk {
         self.server_of.get(&listener).copied()
     }
 
-    /// What the worker calls a server, if it has it.
+    /// What the worker calls a server, if it has it and is to serve it now.
     pub fn key_for(&self, worker: WorkerId, server: ServerId) -> Option<&str> {
-        self.servers.holds(worker, server).then(|| self.servers.key(server))?
+        let is_settled = server != ServerId::OWN || self.settled || !self.servers.is_provisional();
+        is_settled.then(|| self.servers.key_for(worker, server))?
+    }
+
+    /// Whether the worker takes what comes to this listener, though it may have to wait until that is settled.
+    pub fn takes(&self, worker: WorkerId, listener: u32) -> bool {
+        let Some(server) = self.server_of(listener) else { return false };
+        (self.is_by_message() && self.servers.is_own(server)) || self.servers.holds(worker, server)
+    }
+
+    /// Whether the worker takes connections at all: by message, or at a server.
+    pub fn serves(&self, worker: WorkerId) -> bool {
+        self.is_by_message() || self.servers.of_worker(worker).next().is_some()
+    }
+
+    /// Whether the next worker of a slot is likely to take what comes to this listener.
+    pub fn is_expected(&self, slot: Slot, listener: u32) -> bool {
+        let Some(server) = self.server_of(listener) else { return false };
+        (self.is_by_message() && self.servers.is_own(server)) || self.servers.is_expected(slot, server)
+    }
+
+    /// What waits for a slot may be better off at another.
+    pub fn note_change(&mut self) {
+        self.changed = true;
+    }
+
+    /// Whether it has changed since the last call which worker has which server.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether time changes what listeners serve.
+    pub fn depends_on_time(&self) -> bool {
+        self.provisional_since.is_some()
+            || self.apart_since.is_some()
+            || !self.orphaned.is_empty()
+            || self.servers.orphans().next().is_some()
+    }
+
+    /// A worker of this slot is started.
+    pub fn started(&mut self, worker: WorkerId, slot: Slot) {
+        self.servers.started(worker, slot);
     }
 
     /// The socket that goes with the answer to a worker of this slot, of a server whose socket is shared.
     pub fn shared_socket(&self, server: ServerId, slot: Slot) -> Option<BorrowedFd<'_>> {
-        let listener = self.groups.get(&server).and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);
+        let group = self.groups.get(&self.servers.listener_of(server));
+        let listener = group.and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);
         listener.or_else(|| self.udp.get(&server).map(AsFd::as_fd))
     }
 
@@ -259,10 +329,16 @@ impl NodeDesk {
     /// (`sender`: who asks, as the kernel says) might not open itself.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>, sender: Option<Sender>) -> Result<ServerId, Refusal> {
         self.listen_failures.remove(&worker);
+        self.changed = true;
         match self.servers.ask(worker, query) {
             Decision::Join(server) => {
-                self.tell_of_own(server, query);
+                self.joined(server, query);
                 Ok(server)
+            }
+            Decision::Displace(before, spec) => {
+                self.joined(ServerId::OWN, query);
+                self.open_for_displaced(before, &spec, sender);
+                Ok(ServerId::OWN)
             }
             Decision::Refuse(refusal) => {
                 self.refused += 1;
@@ -274,7 +350,6 @@ impl NodeDesk {
             }
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
-                let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
                 let opened = self.open(&addr, backlog, access, sender);
                 let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
                     tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
@@ -292,14 +367,7 @@ impl NodeDesk {
                 };
                 // Before `?`: what the program is told, haft must know.
                 let server = server?;
-                if let Some(opened) = opened {
-                    if let Opened::Group(_, group) = &opened {
-                        self.groups.insert(server, Rc::clone(group));
-                    }
-                    self.fresh.push(opened);
-                    self.server_of.insert(self.next, server);
-                    self.next += 1;
-                }
+                opened.into_iter().for_each(|opened| self.serve(server, opened));
                 Ok(server)
             }
             Decision::Open(Spec::Udp { addr, ipv6_only, reuse_addr }) => {
@@ -314,35 +382,14 @@ impl NodeDesk {
         }
     }
 
-    /// Says once that the program's first server gets the connections of `--listen`.
-    fn tell_of_own(&mut self, server: ServerId, query: &Query<'_>) {
-        if let Some(own) = &self.own
-            && server == ServerId::OWN
-            && !std::mem::replace(&mut self.own_told, true)
-        {
-            if self.is_by_message() {
-                tracing::info!(
-                    "the program takes the connections of {own} by message; the server that it listens with gets none"
-                );
-            } else {
-                let port = query.port.unwrap_or_default();
-                tracing::info!("the program's server (it asked for port {port}) gets the connections of {own}");
-            }
-        }
-    }
-
     /// A program closed a server. The listener goes with the last one that had it, unless that worker is leaving: its
     /// replacement will want it.
     pub fn closed(&mut self, worker: WorkerId, key: &str, leaving: bool) {
         let Some(left) = self.servers.closed(worker, key) else { return };
-        if left.was_last && !leaving && left.server != ServerId::OWN {
+        self.changed = true;
+        if left.was_last && !leaving && !self.servers.is_own(left.server) {
             self.close(left.server);
         }
-    }
-
-    /// Whether the worker's program has no server.
-    pub fn has_none(&self, worker: WorkerId) -> bool {
-        self.servers.of_worker(worker).next().is_none()
     }
 
     /// Whether the workers accept by themselves.
@@ -350,23 +397,28 @@ impl NodeDesk {
         self.opener.is_some()
     }
 
-    /// Whether there are servers that no worker has any more.
-    pub fn has_orphans(&self) -> bool {
-        self.servers.orphans().next().is_some()
-    }
-
-    /// Closes what no worker has any more: ports that a new version of the program does not ask for.
-    pub fn close_orphans(&mut self) {
-        for server in self.servers.orphans().collect::<Vec<_>>() {
-            self.close(server);
-        }
+    /// Whether the worker's program has no server.
+    pub fn has_none(&self, worker: WorkerId) -> bool {
+        self.servers.of_worker(worker).next().is_none()
     }
 
     fn close(&mut self, server: ServerId) {
+        self.changed = true;
         self.servers.forget(server);
         self.udp.remove(&server);
         self.groups.remove(&server);
         self.closing.extend(self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number));
+    }
+
+    /// A message of a program to its primary. Other workers get it if they are to; else it is told once, for each library
+    /// that sends such messages, that no process hears them. `whole`: empty for a descriptor, which is never passed on.
+    pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
+        self.messages += 1;
+        if self.plan.relay_messages && !whole.is_empty() {
+            self.mail.push(Mail::Message(To::AllBut(from), whole.to_vec()));
+        } else if self.libraries.insert(Library::of(whole)) {
+            tracing::warn!(worker = from.0, "{}", Library::of(whole).advice());
+        }
     }
 
     /// A message for other workers.
@@ -381,6 +433,7 @@ impl NodeDesk {
 
     /// A worker has ended.
     pub fn exited(&mut self, worker: WorkerId) {
+        self.changed = true;
         self.servers.exited(worker);
         self.named.ended(worker);
         self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));

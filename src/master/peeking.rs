@@ -15,7 +15,7 @@ use self::unnamed::Unnamed;
 pub use self::verdict::{Counts, Rules};
 use self::verdict::{Progress, Verdict};
 use self::waiting::Waiting;
-use super::connection::{Connection, Goal};
+use super::connection::{Connection, Goal, Refusal};
 use super::dispatch::Dispatch;
 use super::named::SessionKey;
 use crate::config::{Config, PeekTimeoutAction};
@@ -30,8 +30,8 @@ pub const FIRST_TOKEN: u64 = 1 << 62;
 pub enum Outcome {
     /// It can be assigned.
     Assign(Connection),
-    /// Its client said nothing in time, and is to be refused.
-    Refuse(Connection),
+    /// It is to be refused.
+    Refuse(Connection, Refusal),
 }
 
 /// The connections that are looked at.
@@ -105,7 +105,7 @@ impl Peeking {
     pub fn arrived(&mut self, mut connection: Connection, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
         let mut progress = self.rules.begin(&connection);
         match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
-            Verdict::Decided => return Some(Outcome::Assign(connection)),
+            Verdict::Decided => return Some(self.decided(connection)),
             Verdict::Unnamed(key) => {
                 let now = connection.accepted;
                 return self.await_name(connection, key, now);
@@ -117,12 +117,12 @@ impl Peeking {
         // It fails for want of the kernel's memory only: then it is as if its time were over.
         if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
             self.counts.crowded += 1;
-            return Some(self.give_up(connection));
+            return Some(self.give_up(connection, &progress));
         }
         self.waiting.push(connection, progress);
-        let oldest = if is_crowded { self.take_oldest(poller) } else { None }?;
+        let (oldest, progress) = if is_crowded { self.take_unseen(poller) } else { None }?;
         self.counts.crowded += 1;
-        Some(self.give_up(oldest))
+        Some(self.give_up(oldest, &progress))
     }
 
     /// Looks again at a connection for which the poller had news; half a request whose client has ended is not waited for.
@@ -134,25 +134,27 @@ impl Peeking {
             return None;
         }
         self.counts.over += u64::from(verdict == Verdict::More);
-        let connection = self.waiting.remove(key)?;
+        let (mut connection, progress) = self.waiting.remove(key)?;
         forget(&connection, poller);
         match verdict {
-            Verdict::Unnamed(session) => self.await_name(connection, session, now),
-            Verdict::More | Verdict::Decided => Some(Outcome::Assign(connection)),
+            Verdict::Unnamed(session) => return self.await_name(connection, session, now),
+            Verdict::More => self.rules.give_up(&mut connection, &progress),
+            Verdict::Decided => {}
         }
+        Some(self.decided(connection))
     }
 
     fn await_name(&mut self, connection: Connection, session: SessionKey, now: Instant) -> Option<Outcome> {
         let connection = self.unnamed.push(connection, session, now)?;
         self.counts.unnamed += 1;
-        Some(Outcome::Assign(connection))
+        Some(self.decided(connection))
     }
 
     /// Takes one whose session has been named meanwhile, or that has waited for that long enough, if there is any.
     pub fn named(&mut self, now: Instant, dispatch: &Dispatch) -> Option<Outcome> {
         let connection = self.unnamed.settled(now, |key| dispatch.named(key))?;
         self.counts.unnamed += u64::from(connection.goal == Goal::Address);
-        Some(Outcome::Assign(connection))
+        Some(self.decided(connection))
     }
 
     /// Takes one whose time is over, if there is any.
@@ -162,21 +164,39 @@ impl Peeking {
             return None;
         }
         self.counts.timed_out += 1;
-        let connection = self.take_oldest(poller)?;
-        Some(self.give_up(connection))
+        let (connection, progress) = self.take_unseen(poller)?;
+        Some(self.give_up(connection, &progress))
     }
 
     /// Takes one out, whatever it has sent: the master stops, or looks at connections no more.
     pub fn take_oldest(&mut self, poller: &Poller) -> Option<Connection> {
-        let Some(connection) = self.waiting.remove_oldest() else { return self.unnamed.pop() };
-        forget(&connection, poller);
+        let Some((mut connection, progress)) = self.take_unseen(poller) else { return self.unnamed.pop() };
+        self.rules.give_up(&mut connection, &progress);
+        self.rules.may_serve(&mut connection, &mut self.counts);
         Some(connection)
     }
 
-    fn give_up(&self, connection: Connection) -> Outcome {
+    /// The one that has waited longest for its first request.
+    fn take_unseen(&mut self, poller: &Poller) -> Option<(Connection, Progress)> {
+        let (connection, progress) = self.waiting.remove_oldest()?;
+        forget(&connection, poller);
+        Some((connection, progress))
+    }
+
+    fn decided(&mut self, mut connection: Connection) -> Outcome {
+        match self.rules.may_serve(&mut connection, &mut self.counts) {
+            true => Outcome::Assign(connection),
+            false => Outcome::Refuse(connection, Refusal::Unattributed),
+        }
+    }
+
+    fn give_up(&mut self, mut connection: Connection, progress: &Progress) -> Outcome {
         match self.action {
-            PeekTimeoutAction::HandOver => Outcome::Assign(connection),
-            PeekTimeoutAction::Close => Outcome::Refuse(connection),
+            PeekTimeoutAction::HandOver => {
+                self.rules.give_up(&mut connection, progress);
+                self.decided(connection)
+            }
+            PeekTimeoutAction::Close => Outcome::Refuse(connection, Refusal::NoRequest),
         }
     }
 }

@@ -43,6 +43,10 @@ pub struct Plan {
     pub listen: Vec<ListenAddr>,
 }
 
+/// Other programs have no servers that haft could tell apart.
+const ONLY_NODE: &str = "--listen ADDR=PORT names a server of a Node program, and this is none: leave out =PORT, or say \
+    --dialect node";
+
 /// How a worker is reached. What it inherits it has under the same numbers.
 #[derive(Debug, Clone, Copy)]
 pub enum Reach<'a> {
@@ -115,8 +119,11 @@ impl Plan {
             plan.needs_preload = command.node.preload && config.peeks();
             plan.preload = command.node.preload && (config.peeks() || runs_on_node(&plan.command));
         }
+        if plan.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
+            return Err(MasterError::Unfit(ONLY_NODE));
+        }
         if config.dispatch == DispatchBy::Kernel && plan.dialect == Dialect::Node && plan.listen.len() > 1 {
-            return Err(MasterError::Kernel(ONE_LISTENER));
+            return Err(MasterError::Unfit(ONE_LISTENER));
         }
         Ok(plan)
     }
@@ -161,6 +168,8 @@ impl Plan {
             ("HAFT_WORKERS", slots.to_string()),
             ("HAFT_GENERATION", generation.to_string()),
             ("HAFT_WORKER", worker.0.to_string()),
+            // As pm2 has it, whose own, inherited from there, would be the same in all workers.
+            ("NODE_APP_INSTANCE", slot.to_string()),
         ]);
         let (channel, listeners) = match reach {
             Reach::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
@@ -212,7 +221,9 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         // sticky-listen and @socket.io/sticky never listen.
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
+        relay_messages: options.relay_messages,
         start_timeout: config.start_timeout,
+        server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),
         backlog: config.backlog,
     })
 }

@@ -106,6 +106,7 @@ impl Master {
             returned: ledger.returned,
             routing: Routing {
                 routed: Way::ALL.into_iter().map(Way::name).zip(ledger.routed).collect(),
+                unattributed: self.peeking.counts.unattributed,
                 peeking: self.peeking.len() as u64,
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),
@@ -161,6 +162,13 @@ impl Master {
         leaving.map(row).collect()
     }
 
+    /// Whether the slot's worker, a Node program that is ready, has no server any more.
+    fn listens_on_nothing(&self, slot: Slot) -> bool {
+        let desk = self.service.dispatch.node.as_ref();
+        let worker = self.service.pool.accepting(slot);
+        worker.is_some_and(|worker| desk.is_some_and(|desk| !desk.serves(worker)))
+    }
+
     fn slot_status(&self, slot: Slot, balance: &[SlotBalance]) -> SlotStatus {
         let (supervisor, pool) = (&self.supervisor, &self.service.pool);
         let worker = pool.worker(slot, self.service.time(Instant::now()));
@@ -176,6 +184,7 @@ impl Master {
             },
             drained: pool.is_drained(slot),
             hung: worker.is_some_and(|worker| worker.hung),
+            listens_on_nothing: self.listens_on_nothing(slot),
             draining_workers: pool.leaving(slot),
             generation: worker.map_or(0, |worker| worker.generation.into()),
             worker: worker.map_or(0, |worker| worker.id.0),

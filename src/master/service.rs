@@ -22,8 +22,8 @@ use crate::route::Slot;
 /// not do meanwhile says nothing of them.
 const ABSENCE: Duration = Duration::from_secs(1);
 
-/// How long a program may take from its start until it has asked for all its servers.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a program that is ready may take until it has asked for all its servers.
+const MAX_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is to be done to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Service {
     /// When the time was looked at last.
     looked: Instant,
     hang_timeout: Option<Duration>,
+    /// For how long a port stays open that no worker asks for.
+    patience: Duration,
     /// Whether workers that are replaced go on with their sessions.
     lingers: bool,
     /// How programs learn that they are to finish.
@@ -66,6 +68,7 @@ impl Service {
             started: now,
             looked: now,
             hang_timeout: config.hang_timeout,
+            patience: config.hold_timeout.min(MAX_PATIENCE),
             lingers: config.affinity == Affinity::Session,
             drain_signal: config.drain_signal,
             dirty: Vec::new(),
@@ -80,6 +83,7 @@ impl Service {
         self.pool.set_policy(policy(config));
         self.dispatch.adopt(config);
         self.hang_timeout = config.hang_timeout;
+        self.patience = config.hold_timeout.min(MAX_PATIENCE);
         self.lingers = config.affinity == Affinity::Session;
         self.drain_signal = config.drain_signal;
     }
@@ -145,6 +149,12 @@ impl Service {
         for slot in self.dispatch.all_slots() {
             self.reassign(slot, now);
         }
+        self.rehome(now);
+    }
+
+    /// Moves connections where workers have opened or closed servers.
+    fn rehome(&mut self, now: Instant) {
+        self.dispatch.rehome(now).into_iter().for_each(|slot| self.mark(slot));
     }
 
     fn reassign(&mut self, slot: Slot, now: Instant) {
@@ -220,6 +230,7 @@ impl Service {
         }
         self.mark(slot);
         self.reassign(slot, now);
+        self.rehome(now);
         match heard {
             Ok(_) => self.look_for_recovery(worker, now),
             Err(error) => self.mistrust(worker, &error, now),
@@ -285,20 +296,8 @@ impl Service {
         if self.dispatch.must_retry() {
             self.dirty = self.dispatch.slots().collect();
         }
-        self.close_orphans(now);
+        self.dispatch.tick_servers(self.patience, now);
         self.observe(Event::Tick, now);
-    }
-
-    /// Closes ports that a new version of a Node program does not ask for, once it has had the time to.
-    fn close_orphans(&mut self, now: Instant) {
-        let time = self.time(now);
-        let ages = self.dispatch.slots().filter_map(|slot| Some(self.pool.worker(slot, time)?.age));
-        if ages.min() >= Some(ORPHAN_PATIENCE)
-            && self.pool.is_settled()
-            && let Some(desk) = &mut self.dispatch.node
-        {
-            desk.close_orphans();
-        }
     }
 
     /// Whether something happens without an event.
@@ -307,7 +306,7 @@ impl Service {
             || self.dispatch.held() > 0
             || self.dispatch.must_retry()
             || (self.hang_timeout.is_some() && self.dispatch.links().any(Link::is_awaited))
-            || self.dispatch.node.as_ref().is_some_and(NodeDesk::has_orphans)
+            || self.dispatch.node.as_ref().is_some_and(NodeDesk::depends_on_time)
     }
 
     /// A worker has closed its channel: it can be given nothing any more, and its process will end.

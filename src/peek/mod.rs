@@ -27,5 +27,6 @@ pub use headers::Headers;
 pub use request::{NotHttp, Request};
 pub use trusted::{TrustedProxies, TrustedProxy, TrustedProxyError};
 
-/// Most bytes that are ever peeked: what says nothing until then is not waited for.
-pub const MOST_PEEKED: usize = 8 << 10;
+/// Most bytes that are ever peeked: what says nothing until then is not waited for. Node takes no longer head of a request
+/// (`http.maxHeaderSize`).
+pub const MOST_PEEKED: usize = 16 << 10;

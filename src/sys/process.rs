@@ -56,7 +56,7 @@ pub enum Inherited<'a> {
     Listeners(&'a [Passed<'a>]),
 }
 
-/// Starts a process in a process group of its own, with nothing to read on stdin and stderr coming through a pipe.
+/// Starts a process in a process group of its own, with an stdin that stays open and silent and stderr coming through a pipe.
 ///
 /// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach
 /// what a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
@@ -71,7 +71,7 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
         // What `ps` shows.
         command.arg0("haft: worker");
     }
-    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    command.args(arguments).stdin(super::input::silent()).stderr(Stdio::piped()).process_group(0);
     if launch.pipe_stdout {
         command.stdout(Stdio::piped());
     }

@@ -112,7 +112,7 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
     assert.deepEqual(await counts(), none);
     await haft.child.heard(/PROXY header.*not one of --trusted-proxy/);
 
-    // What a trusted peer says badly leaves its own address: an error for nobody.
+    // What a trusted peer says badly is an error for no client, whose address is not known then.
     assert.equal(await ask('127.0.0.1', '', ['198.51.100.1, nobody']), 200);
     assert.equal(await ask('127.0.0.1', '', ['unknown']), 200);
     assert.equal(await ask('127.0.0.1', '', []), 200);

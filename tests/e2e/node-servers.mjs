@@ -11,7 +11,7 @@ import selfsigned from 'selfsigned';
 import { echoes, who } from './lib/app.mjs';
 import { homes } from './lib/home.mjs';
 import { OwnListeners, program as file } from './lib/node-haft.mjs';
-import { answer, request, secure, to } from './lib/node-requests.mjs';
+import { answer, freePort, request, secure, to } from './lib/node-requests.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
@@ -176,12 +176,3 @@ program('a server that is closed and listens again', async (place) => {
   await until('the same worker to answer again', async () => (await answer(from)).worker.pid === worker.pid);
   await haft.stop();
 });
-
-/** A port that nobody has at the moment. */
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await within(5_000, 'a free port', new Promise((resolve) => server.once('listening', resolve)));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}

@@ -33,6 +33,7 @@ mod effect;
 mod frame;
 mod message;
 mod outgoing;
+mod own;
 mod raw;
 mod relay;
 mod say;
@@ -40,6 +41,7 @@ mod servers;
 mod session;
 mod spec;
 mod style;
+mod unheard;
 mod v8;
 
 #[cfg(test)]
@@ -49,6 +51,7 @@ pub use effect::{Effect, ReturnReason};
 pub use frame::{Frame, FrameError, Frames, MOST_FRAME, Piece, Reader};
 pub use message::{AddressType, Query, Routing};
 pub use outgoing::Split;
+pub use own::Own;
 pub use raw::{Malformed, Raw};
 pub use relay::{Notice, Relay, To};
 pub use say::{Answer, Outcome, SharedKind, Sockname};
@@ -56,6 +59,7 @@ pub use servers::{Decision, Left, Refusal, ServerId, Servers};
 pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session, Violation};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
+pub use unheard::Library;
 
 /// The script that runs inside unmodified programs ([`crate::lifecycle::program::Preload`]): it shows them the addresses
 /// of [`Session::connection`], tags the sessions of their Engine.IO, says [`Effect::Tags`], [`Effect::Sessions`] and

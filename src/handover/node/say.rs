@@ -62,6 +62,16 @@ pub enum Sockname {
     Unix(String),
 }
 
+impl Sockname {
+    /// The port, if it is an address with one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Ip(addr) => Some(addr.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// The master's voice on one channel: it counts the messages.
 #[derive(Debug)]
 pub struct Voice {

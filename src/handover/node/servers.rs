@@ -8,9 +8,9 @@
 //! * Node's primary closes a listener when its last worker goes, even if that one crashed. Here a crash leaves it open,
 //!   so that the clients in its queue are served by the replacement; only `server.close()` by the last one closes it.
 //!   In both cases the caller is told, and decides.
-//! * With `--listen`, the program's first TCP server is served from haft's own listeners, whatever it asked for. It is
-//!   told their address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only haft's
-//!   preload can tell it the true one, once Node has looked.
+//! * With `--listen`, haft's own listeners serve servers of the program; which ones, [`own`](super::own) says. The
+//!   program is told haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only
+//!   haft's preload can tell it the true one, once Node has looked.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
 //!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are.
 
@@ -18,9 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::message::{AddressType, Query};
+use super::own::{Fit, Own};
 use super::say::{Answer, Outcome, SharedKind, Sockname};
 use super::spec::{self, Spec};
 use crate::lifecycle::pool::WorkerId;
+use crate::route::Slot;
 
 /// Most servers at a time, over all workers: a program has a few.
 pub(super) const MOST_SERVERS: usize = 256;
@@ -36,13 +38,16 @@ pub(super) const MOST_DATA_IN_ALL: usize = 1 << 20;
 /// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
 /// its lib/net.js).
 const ANOTHER_PORT: &str = "with --dispatch kernel the program must ask for the port of --listen, or for port 0";
+/// A listener that a worker accepts from cannot be taken back.
+const TAKEN: &str = "with --dispatch kernel another server has the listener of --listen already; \
+    name the one that it is for: --listen ADDR=PORT";
 
 /// A server's number. No other has or had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerId(u64);
+pub struct ServerId(pub(super) u64);
 
 impl ServerId {
-    /// The server that haft's own listeners (`--listen`) serve.
+    /// The server that haft's own listeners (`--listen`) serve, if they name no other.
     pub const OWN: Self = Self(0);
 }
 
@@ -53,6 +58,8 @@ pub enum Decision {
     Join(ServerId),
     /// Open this, then tell [`Servers::opened`].
     Open(Spec),
+    /// The worker has [`ServerId::OWN`] now. The server that had it before is this new one: open this for it.
+    Displace(ServerId, Spec),
     /// Answer that it cannot be.
     Refuse(Refusal),
 }
@@ -91,14 +98,16 @@ pub struct Left {
 /// The servers of all workers.
 #[derive(Debug)]
 pub struct Servers {
-    /// With `--listen`: where that is.
-    own: Option<Sockname>,
+    /// With `--listen`: which server is served from there.
+    own: Own,
     /// The folder that Unix paths are relative to.
     folder: PathBuf,
     /// Whether the workers accept TCP connections by themselves.
     share: bool,
     servers: BTreeMap<ServerId, Server>,
     last: u64,
+    /// The slots of the living workers.
+    slots: BTreeMap<WorkerId, Slot>,
 }
 
 #[derive(Debug)]
@@ -106,7 +115,13 @@ struct Server {
     key: String,
     data: Option<Vec<u8>>,
     source: Source,
+    /// What the first query for it asks to be opened.
+    spec: Option<Spec>,
+    /// How it came to be served from `--listen`, if it is.
+    fit: Option<Fit>,
     holders: BTreeSet<WorkerId>,
+    /// The last worker of each slot that had it.
+    last_of_slot: BTreeMap<Slot, WorkerId>,
 }
 
 #[derive(Debug)]
@@ -120,11 +135,17 @@ enum Source {
 impl Servers {
     /// No server yet.
     ///
-    /// `own`: the address of haft's own listeners, if the program's first TCP server is to be served from them; the
-    /// program is told it, but for the port, which is the one that it asked for, if it asked for one.
+    /// `own`: haft's own listeners, from which servers of the program are to be served; the program is told their
+    /// address, but for the port, which is the one that it asked for, if it asked for one.
     /// `folder`: the working directory, as Node's primary a long Unix path is written relative to it.
-    pub fn new(own: Option<Sockname>, folder: PathBuf) -> Self {
-        Self { own, folder, share: false, servers: BTreeMap::new(), last: ServerId::OWN.0 }
+    pub fn new(own: Own, folder: PathBuf) -> Self {
+        let last = own.last().0;
+        Self { own, folder, share: false, servers: BTreeMap::new(), last, slots: BTreeMap::new() }
+    }
+
+    /// A worker of this slot is started.
+    pub fn started(&mut self, worker: WorkerId, slot: Slot) {
+        self.slots.insert(worker, slot);
     }
 
     /// From now on the workers get listeners for their TCP servers, and accept by themselves.
@@ -142,30 +163,32 @@ impl Servers {
         if let Err((errno, why)) = self.has_room_for_data(&key, query) {
             return refuse(key, errno, why);
         }
+        let slot = self.slots.get(&worker).copied();
         if let Some((id, server)) = self.servers.iter_mut().find(|(_, server)| server.key == key) {
-            return match server.join(worker, query) {
+            return match server.join(worker, slot, query) {
                 true => Decision::Join(*id),
                 false => refuse(key, libc::EADDRINUSE, "the worker has this server already"),
             };
         }
-        if self.is_for_own(worker, query) {
-            let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-            let source = match self.share {
-                true if port.is_some() && port != self.own_port() => {
-                    return refuse(key, libc::EADDRINUSE, ANOTHER_PORT);
-                }
-                true => Source::Shared(SharedKind::Listener),
-                false => Source::Stream { sockname: self.own.clone(), port },
-            };
-            let data = self.servers.remove(&ServerId::OWN).and_then(|server| server.data);
-            self.insert(ServerId::OWN, worker, query, source, data);
-            return Decision::Join(ServerId::OWN);
+        let is_tcp = matches!(query.address_type, AddressType::Tcp4 | AddressType::Tcp6) && query.fd.is_none();
+        if let Some((own, fit)) = is_tcp.then(|| self.own.server_for(query.port)).flatten() {
+            let in_use = self.servers.get(&own).filter(|_| own != ServerId::OWN || !self.is_free(worker));
+            match (in_use.and_then(|server| server.fit), fit) {
+                (None, _) => return self.take_own(own, fit, worker, query),
+                // One program at several addresses of one port.
+                (Some(Fit::Exact), Fit::Exact) => return self.take_beside(own, worker, query),
+                (Some(_), Fit::Exact) if self.share => return refuse(key, libc::EADDRINUSE, TAKEN),
+                (Some(_), Fit::Exact) => return self.displace(own, worker, query),
+                // It is opened as it was asked for.
+                (Some(_), _) => {}
+            }
         }
         match spec::read(query, &self.folder) {
             Ok(_) if self.servers.len() >= MOST_SERVERS => refuse(key, libc::EMFILE, "256 servers are open: too many"),
             Ok(_) if self.of_worker(worker).count() >= MOST_SERVERS_OF_ONE => {
                 refuse(key, libc::EMFILE, "the worker has 128 servers: too many")
             }
+            Ok(spec) if let Some(server) = self.covering(worker, &spec) => self.take_beside(server, worker, query),
             Ok(spec) => Decision::Open(spec),
             Err((errno, why)) => refuse(key, errno, why),
         }
@@ -185,9 +208,8 @@ impl Servers {
             AddressType::Tcp4 | AddressType::Tcp6 if self.share => Source::Shared(SharedKind::Listener),
             _ => Source::Stream { sockname, port: None },
         };
-        self.last += 1;
-        let id = ServerId(self.last);
-        self.insert(id, worker, query, source, None);
+        let id = self.next_id();
+        self.insert(id, worker, query, (source, None), None);
         Ok(id)
     }
 
@@ -206,9 +228,52 @@ impl Servers {
         self.servers.get(&server).map(|server| server.key.as_str())
     }
 
-    /// Whether the worker has this server, so that it may be given connections for it.
+    /// What the worker calls this server, if it has it, so that it may be given connections for it.
+    pub fn key_for(&self, worker: WorkerId, server: ServerId) -> Option<&str> {
+        let has = |server: &&Server| server.holders.contains(&worker);
+        let beside = || self.servers.values().find(|other| other.fit == Some(Fit::Beside(server)) && has(other));
+        let own = self.servers.get(&server).filter(has);
+        own.or_else(beside).map(|server| server.key.as_str())
+    }
+
+    /// Whether the worker has this server.
     pub fn holds(&self, worker: WorkerId, server: ServerId) -> bool {
-        self.servers.get(&server).is_some_and(|server| server.holders.contains(&worker))
+        self.key_for(worker, server).is_some()
+    }
+
+    /// Whether the next worker of a slot is likely to have this server: the last one had it, or none has had any yet.
+    pub fn is_expected(&self, slot: Slot, server: ServerId) -> bool {
+        let had = |server: &Server| server.last_of_slot.contains_key(&slot);
+        let of_this =
+            |(id, it): (&ServerId, &Server)| (*id == server || it.fit == Some(Fit::Beside(server))) && had(it);
+        self.servers.iter().any(of_this) || !self.servers.values().any(had)
+    }
+
+    /// Whether a server is served from `--listen` only because the program has asked for no other one yet, which fits
+    /// better.
+    pub fn is_provisional(&self) -> bool {
+        self.servers.get(&ServerId::OWN).is_some_and(|server| server.fit == Some(Fit::First))
+    }
+
+    /// Whether haft's own listeners serve it.
+    pub fn is_own(&self, server: ServerId) -> bool {
+        self.own.is_of(server)
+    }
+
+    /// The port that the program asked for.
+    pub fn port(&self, server: ServerId) -> Option<i64> {
+        match self.servers.get(&server)?.spec.as_ref()? {
+            Spec::Stream { addr, .. } => addr.port().map(i64::from),
+            Spec::Udp { addr, .. } => Some(addr.port().into()),
+        }
+    }
+
+    /// The server whose listener serves this one, too.
+    pub fn listener_of(&self, server: ServerId) -> ServerId {
+        match self.servers.get(&server).and_then(|server| server.fit) {
+            Some(Fit::Beside(own)) => own,
+            _ => server,
+        }
     }
 
     /// The servers that the worker has.
@@ -224,6 +289,14 @@ impl Servers {
 
     /// A worker has ended: it has no server any more. Yields those it had.
     pub fn exited(&mut self, worker: WorkerId) -> Vec<Left> {
+        if let Some(slot) = self.slots.remove(&worker)
+            && self.servers.values().any(|server| server.last_of_slot.get(&slot) == Some(&worker))
+        {
+            // What it had not, its replacement will not have either.
+            for server in self.servers.values_mut().filter(|server| server.last_of_slot.get(&slot) != Some(&worker)) {
+                server.last_of_slot.remove(&slot);
+            }
+        }
         let left = |(id, server): (&ServerId, &mut Server)| {
             server.leave(worker).map(|was_last| Left { server: *id, was_last })
         };
@@ -233,7 +306,7 @@ impl Servers {
     /// The servers that nobody has, haft's own apart: those of workers that have died, or of ports that a program
     /// chose anew. To be closed when no worker is left that could still ask for them.
     pub fn orphans(&self) -> impl Iterator<Item = ServerId> + '_ {
-        let orphans = self.servers.iter().filter(|(id, server)| **id != ServerId::OWN && server.holders.is_empty());
+        let orphans = self.servers.iter().filter(|(id, server)| !self.own.is_of(**id) && server.holders.is_empty());
         orphans.map(|(id, _)| *id)
     }
 
@@ -255,37 +328,101 @@ impl Servers {
         }
     }
 
-    /// Whether a query for something new is for haft's own listeners.
-    ///
-    /// The first TCP server that any worker asks for is; from then on it is known by its key, so that workers that open
-    /// several servers in another order agree. When no worker has it any more (a new version of the program, on another
-    /// port), the first one of the next worker is.
-    fn is_for_own(&self, worker: WorkerId, query: &Query<'_>) -> bool {
-        let is_tcp = matches!(query.address_type, AddressType::Tcp4 | AddressType::Tcp6) && query.fd.is_none();
-        let is_free = match self.servers.get(&ServerId::OWN) {
-            None => true,
-            Some(own) => own.holders.is_empty() && self.of_worker(worker).next().is_none(),
-        };
-        self.own.is_some() && is_tcp && is_free
+    /// Whether what is served from `--listen` without having been named may be another server from now on: no worker has
+    /// it any more, and this one has no other (a new version of the program, on another port).
+    fn is_free(&self, worker: WorkerId) -> bool {
+        let own = self.servers.get(&ServerId::OWN);
+        own.is_none_or(|own| own.holders.is_empty() && self.of_worker(worker).next().is_none())
     }
 
-    fn own_port(&self) -> Option<u16> {
-        match &self.own {
-            Some(Sockname::Ip(addr)) => Some(addr.port()),
-            Some(Sockname::Unix(_)) | None => None,
+    fn take_own(&mut self, own: ServerId, fit: Fit, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let source = match self.share {
+            true if port.is_some() && port != self.own.port(own) => {
+                return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT);
+            }
+            true => Source::Shared(SharedKind::Listener),
+            false => Source::Stream { sockname: self.own.sockname(own).cloned(), port },
+        };
+        let (data, last_of_slot) = self.servers.remove(&own).map(|it| (it.data, it.last_of_slot)).unwrap_or_default();
+        self.insert(own, worker, query, (source, Some(fit)), data);
+        if let Some(server) = self.servers.get_mut(&own) {
+            for (slot, last) in last_of_slot {
+                server.last_of_slot.entry(slot).or_insert(last);
+            }
+        }
+        Decision::Join(own)
+    }
+
+    /// A server whose listener takes what would come to this address, and which the worker has not: what the worker opens
+    /// there is told no difference from it. Programs look so for a free port, in each worker.
+    fn covering(&self, worker: WorkerId, spec: &Spec) -> Option<ServerId> {
+        let Spec::Stream { addr, .. } = spec else { return None };
+        let covers = |server: &Server| match &server.spec {
+            Some(Spec::Stream { addr: other, .. }) => {
+                server.fit.is_none() && addr.port().is_some() && other.overlaps(addr)
+            }
+            _ => false,
+        };
+        let mut covering = self.servers.iter().filter(|(id, server)| covers(server) && !self.holds(worker, **id));
+        covering.next().map(|(id, _)| *id)
+    }
+
+    fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let source = match self.share {
+            true => Source::Shared(SharedKind::Listener),
+            false => {
+                let port = query.port.and_then(|port| u16::try_from(port).ok());
+                let told = self.servers.get(&server).and_then(|server| match &server.source {
+                    Source::Stream { sockname, .. } => sockname.clone(),
+                    Source::Shared(_) => None,
+                });
+                Source::Stream { sockname: told, port }
+            }
+        };
+        let id = self.next_id();
+        self.insert(id, worker, query, (source, Some(Fit::Beside(server))), None);
+        Decision::Join(id)
+    }
+
+    /// The server that the listeners of `--listen` are for has come: the one that they served until now gets one of its
+    /// own.
+    fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
+        before.fit = None;
+        let (id, spec) = (self.next_id(), before.spec.clone());
+        self.servers.insert(id, before);
+        match (self.take_own(own, Fit::Exact, worker, query), spec) {
+            (Decision::Join(_), Some(spec)) => Decision::Displace(id, spec),
+            (decision, _) => decision,
         }
     }
 
-    fn insert(&mut self, id: ServerId, worker: WorkerId, query: &Query<'_>, source: Source, data: Option<Vec<u8>>) {
-        let mut server = Server { key: key(query), data, source, holders: BTreeSet::new() };
-        server.join(worker, query);
+    fn next_id(&mut self) -> ServerId {
+        self.last += 1;
+        ServerId(self.last)
+    }
+
+    fn insert(
+        &mut self,
+        id: ServerId,
+        worker: WorkerId,
+        query: &Query<'_>,
+        (source, fit): (Source, Option<Fit>),
+        data: Option<Vec<u8>>,
+    ) {
+        let (holders, last_of_slot) = Default::default();
+        let spec = spec::read(query, &self.folder).ok();
+        let mut server = Server { key: key(query), data, source, spec, fit, holders, last_of_slot };
+        server.join(worker, self.slots.get(&worker).copied(), query);
         self.servers.insert(id, server);
     }
 }
 
 impl Server {
     /// Whether the worker has it now and had it not before. The first data that a worker brings is kept for all.
-    fn join(&mut self, worker: WorkerId, query: &Query<'_>) -> bool {
+    fn join(&mut self, worker: WorkerId, slot: Option<Slot>, query: &Query<'_>) -> bool {
+        self.last_of_slot.extend(slot.map(|slot| (slot, worker)));
         if self.data.is_none() {
             self.data = query.data.map(|data| data.bytes().to_vec());
         }

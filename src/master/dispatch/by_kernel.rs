@@ -1,6 +1,6 @@
 //! What the queues of the slots get where the kernel assigns: those whom the master took out of the kernel's queues.
 
-use super::{Connection, Dispatch, Link, NodeDesk, Place, Refusal};
+use super::{Connection, Dispatch, Link, Place, Refusal};
 use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::master::ledger::Way;
 use crate::route::{Slot, Steering};
@@ -36,9 +36,7 @@ impl Dispatch {
 
     /// Whether the worker takes what comes to its slot at this listener.
     pub fn has_server(&self, worker: WorkerId, listener: u32) -> bool {
-        let has_server =
-            |desk: &NodeDesk| desk.server_of(listener).is_some_and(|it| desk.key_for(worker, it).is_some());
-        self.node.as_ref().is_none_or(has_server)
+        self.node.as_ref().is_none_or(|desk| desk.takes(worker, listener))
     }
 
     /// What a slot is to its clients.

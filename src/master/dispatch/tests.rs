@@ -277,9 +277,11 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
         message: Some(ConnectionMessage::from_json("1").expect("JSON")),
         listens: false,
         wait_ready: false,
+        relay_messages: false,
         names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,
+        server_ports: Vec::new(),
     };
     change(&mut plan);
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");

@@ -387,10 +387,8 @@ impl NodeLink {
                 Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
                 Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
-                Effect::Descriptor | Effect::Message => {
-                    desk.messages += 1;
-                    tracing::debug!(worker = worker.0, "the program sent a message that is for nobody here");
-                }
+                Effect::Descriptor => desk.unheard(*worker, &[]),
+                Effect::Message => desk.unheard(*worker, frame.whole()),
             }
         }
         Ok(())

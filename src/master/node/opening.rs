@@ -17,10 +17,11 @@ impl NodeDesk {
     pub(super) fn open(
         &self,
         addr: &ListenAddr,
-        backlog: u32,
+        backlog: Option<u32>,
         access: Access,
         sender: Option<Sender>,
     ) -> Result<Opened, ListenError> {
+        let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
         if matches!(addr, ListenAddr::Unix(_)) {
             // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
             let refused = |source| ListenError::AnotherUser { addr: addr.clone(), source };

@@ -73,8 +73,10 @@ impl Rig {
             message: None,
             listens: true,
             wait_ready: false,
+            relay_messages: false,
             start_timeout: Duration::from_secs(30),
             backlog: 1,
+            server_ports: Vec::new(),
         };
         let desk = NodeDesk::new(plan, &[]);
         let (ours, theirs) = UnixStream::pair().expect("pair");
@@ -133,6 +135,16 @@ async fn a_request_that_is_there_decides_at_once_and_is_left_there() {
 }
 
 #[tokio::test]
+async fn sessions_are_opened_at_each_path_of_a_program() {
+    let mut rig = Rig::new(&["-w", "2", "--affinity", "session", "--path", "/a/", "--path", "/b/", "--", "x"]);
+    for (path, goal) in [("/a/", Goal::Opening), ("/b/", Goal::Opening), ("/socket.io/", Goal::Address)] {
+        let request = format!("GET {path}?EIO=4&transport=polling HTTP/1.1\r\n\r\n");
+        let (_client, outcome) = rig.arrive(request.as_bytes());
+        assert_eq!(assigned(outcome, request.as_bytes()).0, goal, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
     let mut rig = Rig::new(&["--affinity", "session"]);
     let request = format!("GET /socket.io/?sid={} HTTP/1.1\r\n", rig.tagged(TAG));
@@ -166,13 +178,13 @@ async fn a_proxy_header_is_consumed_to_the_byte_and_its_client_is_the_client() {
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
     let outcome = rig.look();
     assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\n\r\n").1, "127.0.0.77:4711");
-    // Malformed: the peer it is.
+    // Malformed: an unknown client's, but not the peer's own.
     for header in [&b"PROXY nonsense\r\n"[..], b"PROXY nonsense\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x02no"] {
         let (_client, outcome) = rig.arrive(&[header, b"GET / HTTP/1.1\r\n\r\n"].concat());
-        assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\n\r\n").1, "127.0.0.9:7");
+        assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\n\r\n").1, "0.0.0.0:0");
     }
     let (_client, outcome) = rig.arrive(b"GET / HTTP/1.1\r\nX-Forwarded-For: nobody\r\n\r\n");
-    assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\nX-Forwarded-For: nobody\r\n\r\n").1, "127.0.0.9:7");
+    assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\nX-Forwarded-For: nobody\r\n\r\n").1, "0.0.0.0:0");
     let counts = &rig.peeking.counts;
     assert_eq!((counts.proxy_taken, counts.proxy_malformed, counts.proxy_absent), (2, 3, 1));
     assert_eq!((counts.header_taken, counts.header_absent, counts.header_malformed), (1, 4, 1));
@@ -226,6 +238,48 @@ async fn what_is_no_http_or_too_long_or_over_goes_by_its_address() {
     assert_eq!(rig.peeking.len(), 0);
 }
 
+/// A trusted proxy, and what comes from it of which its client cannot be told.
+#[tokio::test]
+async fn whose_client_is_not_told_is_never_taken_for_the_proxy() {
+    let header = ["--client-ip-header=x-forwarded-for", "--trusted-proxy=127.0.0.9"];
+    let line = ["--proxy-protocol", "--trusted-proxy=127.0.0.9"];
+    let padding = "a".repeat(MOST_PEEKED);
+    let far = format!("GET / HTTP/1.1\r\nCookie: {padding}\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
+    let malformed = "GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1, unknown\r\n\r\n";
+    for action in ["serve", "close"] {
+        for (flags, sent, unread) in [
+            (header, far.as_str(), far.as_str()),
+            (header, malformed, malformed),
+            (header, "\x16\x03\x01\x02", "\x16\x03\x01\x02"),
+            (line, "PROXY TCP4 nobody\r\nGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
+        ] {
+            let mut rig = Rig::new(&[&flags[..], &["--unattributed", action]].concat());
+            match (rig.arrive(sent.as_bytes()).1, action) {
+                (Some(Outcome::Refuse(connection, Refusal::Unattributed)), "close") => connection.refuse(),
+                (outcome, _) => assert_eq!(assigned(outcome, unread.as_bytes()).1, "0.0.0.0:0", "{sent:.40}"),
+            }
+            assert_eq!(rig.peeking.counts.unattributed, 1, "{sent:.40}");
+        }
+        // Nor is one that says nothing in time, nor in half a request.
+        for sent in ["", "GET / HT"] {
+            let mut rig = Rig::new(&[&header[..], &["--unattributed", action, "--peek-timeout=2s"]].concat());
+            let (_client, outcome) = rig.arrive(sent.as_bytes());
+            assert!(outcome.is_none());
+            match (rig.peeking.expired(rig.now + Duration::from_secs(2), &rig.poller), action) {
+                (Some(Outcome::Refuse(connection, Refusal::Unattributed)), "close") => connection.refuse(),
+                (outcome, _) => assert_eq!(assigned(outcome, sent.as_bytes()).1, "0.0.0.0:0"),
+            }
+        }
+    }
+    // A header that is far back, but not too far; and the proxy itself, which asks whether we are well.
+    let back = format!("GET / HTTP/1.1\r\nCookie: {}\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n", "a".repeat(15 << 10));
+    let (_client, outcome) = Rig::new(&header).arrive(back.as_bytes());
+    assert_eq!(assigned(outcome, back.as_bytes()).1, "192.0.2.1:0");
+    let own = b"GET /health HTTP/1.1\r\n\r\n";
+    let (_client, outcome) = Rig::new(&header).arrive(own);
+    assert_eq!(assigned(outcome, own).1, "127.0.0.9:7");
+}
+
 #[tokio::test]
 async fn past_its_time_a_connection_goes_by_its_address_or_is_refused() {
     for (action, refused) in [("hand-over", false), ("close", true)] {
@@ -235,7 +289,7 @@ async fn past_its_time_a_connection_goes_by_its_address_or_is_refused() {
         assert!(rig.peeking.expired(rig.now + Duration::from_millis(1999), &rig.poller).is_none());
         match rig.peeking.expired(rig.now + Duration::from_secs(2), &rig.poller) {
             Some(Outcome::Assign(connection)) if !refused => connection.close_delivered(),
-            Some(Outcome::Refuse(connection)) if refused => connection.refuse(),
+            Some(Outcome::Refuse(connection, _)) if refused => connection.refuse(),
             other => panic!("{other:?}"),
         }
         assert_eq!((rig.peeking.len(), rig.peeking.counts.timed_out), (0, 1));

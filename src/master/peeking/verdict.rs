@@ -1,5 +1,6 @@
 //! What a connection's first bytes decide.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use percent_encoding::percent_decode_str;
@@ -9,7 +10,7 @@ use super::super::dispatch::Dispatch;
 use super::super::hints::Hints;
 use super::super::named::{SessionKey, Whose};
 use crate::addr::EndAddr;
-use crate::config::{Affinity, Config, Prefix, Proxies};
+use crate::config::{Affinity, Config, Prefix, Proxies, Unattributed};
 use crate::peek::{MOST_PEEKED, NotHttp, Request, proxy, request};
 use crate::route::{Key, TagKey, Tagger};
 use crate::sys::peek::{self, Peeked};
@@ -20,7 +21,7 @@ pub struct Rules {
     proxies: Proxies,
     /// Whether sessions stick; what their tags are made with.
     tagger: Option<Tagger>,
-    path: String,
+    paths: Vec<String>,
     sticky_paths: Vec<String>,
     prefix: Prefix,
 }
@@ -89,6 +90,8 @@ pub struct Counts {
     pub over: u64,
     /// Connections whose session no worker has named in time.
     pub unnamed: u64,
+    /// Connections of trusted peers whose clients they did not tell.
+    pub unattributed: u64,
     /// Connections that bring no HTTP/1.
     pub not_http: u64,
     /// What is worth telling the operator.
@@ -101,7 +104,7 @@ impl Rules {
         Self {
             proxies: config.proxies.clone(),
             tagger: (config.affinity == Affinity::Session).then(|| Tagger::new(key)),
-            path: config.sessions.path.clone(),
+            paths: config.sessions.paths.clone(),
             sticky_paths: config.sessions.sticky_paths.clone(),
             prefix: config.prefix,
         }
@@ -114,6 +117,27 @@ impl Rules {
     /// Nothing has been seen of a connection yet.
     pub(super) fn begin(&self, connection: &Connection) -> Progress {
         Progress { proxy_header: self.proxies.protocol && self.trusts(connection), ..Progress::default() }
+    }
+
+    /// The connection is decided without its first request, which was to tell its client.
+    pub(super) fn give_up(&self, connection: &mut Connection, progress: &Progress) {
+        let awaited = progress.proxy_header || self.proxies.header.is_some();
+        connection.unattributed |= awaited && !connection.client_is_told && self.trusts(connection);
+    }
+
+    /// Whether a connection may be served: one whose client was not told is served as an unknown client's, never as the
+    /// proxy's own.
+    pub(super) fn may_serve(&self, connection: &mut Connection, counts: &mut Counts) -> bool {
+        if !connection.unattributed {
+            return true;
+        }
+        counts.unattributed += 1;
+        let anyone = match connection.client {
+            EndAddr::Ip(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+            EndAddr::Ip(SocketAddr::V4(_)) | EndAddr::Unix => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        };
+        (connection.client, connection.client_is_told) = (EndAddr::Ip(SocketAddr::new(anyone, 0)), true);
+        self.proxies.unattributed == Unattributed::Serve
     }
 
     fn trusts(&self, connection: &Connection) -> bool {
@@ -162,6 +186,7 @@ impl Rules {
                     counts.too_long += 1;
                     // What its first line says holds, however long its headers are.
                     if reads_header {
+                        connection.unattributed = true;
                         self.look_for_request(connection, bytes, 0, false, counts, dispatch);
                     }
                     return Verdict::Decided;
@@ -187,6 +212,7 @@ impl Rules {
             }
             proxy::Look::Malformed { len } => {
                 counts.proxy_malformed += 1;
+                connection.unattributed = true;
                 // Its worker would take it for the client's request, and answer that.
                 len.map_or(Looked::NoProxyHeader, Looked::Consume)
             }
@@ -213,6 +239,7 @@ impl Rules {
             request::Look::More => Looked::More,
             request::Look::NotHttp(kind) => {
                 counts.not_http += 1;
+                connection.unattributed |= reads_header;
                 counts.hints.not_http(kind, self.proxies.protocol);
                 Looked::Decided
             }
@@ -239,13 +266,16 @@ impl Rules {
                 self.learn(connection, EndAddr::from_ip(client));
             }
             Ok(None) => counts.header_absent += 1,
-            Err(_) => counts.header_malformed += 1,
+            Err(_) => {
+                counts.header_malformed += 1;
+                connection.unattributed = true;
+            }
         }
     }
 
     fn learn(&self, connection: &mut Connection, client: EndAddr) {
         connection.client = client;
-        connection.client_is_told = true;
+        (connection.client_is_told, connection.unattributed) = (true, false);
         connection.key = Key::of_client(&client, self.prefix);
     }
 
@@ -255,11 +285,10 @@ impl Rules {
         if !sticks {
             return Ok(Goal::Load);
         }
-        let Some(tagger) = self.tagger.as_ref().filter(|_| request.is_below(&self.path)) else {
-            return Ok(Goal::Address);
-        };
+        let path = self.paths.iter().find(|path| request.is_below(path));
+        let Some((tagger, path)) = self.tagger.as_ref().zip(path) else { return Ok(Goal::Address) };
         let Some(sid) = request.sid() else {
-            let opens = request.method == "GET" && is_at(request.path, &self.path);
+            let opens = request.method == "GET" && is_at(request.path, path);
             return Ok(if opens { Goal::Opening } else { Goal::Address });
         };
         // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.

@@ -86,19 +86,19 @@ impl Waiting {
     }
 
     /// Takes out the one with this key.
-    pub(super) fn remove(&mut self, key: u64) -> Option<Connection> {
+    pub(super) fn remove(&mut self, key: u64) -> Option<(Connection, Progress)> {
         self.get_mut(key)?;
         self.take(key as u32)
     }
 
     /// Takes out the one that has waited longest.
-    pub(super) fn remove_oldest(&mut self) -> Option<Connection> {
+    pub(super) fn remove_oldest(&mut self) -> Option<(Connection, Progress)> {
         self.take(self.oldest)
     }
 
-    fn take(&mut self, place: u32) -> Option<Connection> {
+    fn take(&mut self, place: u32) -> Option<(Connection, Progress)> {
         let entry = self.entries.get_mut(place as usize)?;
-        let (connection, _) = entry.content.take()?;
+        let content = entry.content.take()?;
         let (older, newer) = (entry.older, entry.newer);
         (entry.older, self.free) = (self.free, place);
         match self.entries.get_mut(older as usize) {
@@ -114,7 +114,7 @@ impl Waiting {
             // Serial numbers go on, so that no old key is met again.
             *self = Self { serial: self.serial, ..Self::new() };
         }
-        Some(connection)
+        Some(content)
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         Connection::new(descriptor, number, (EndAddr::Unix, EndAddr::Unix), Key::ANYONE, Instant::now())
     }
 
-    fn number(connection: Connection) -> u32 {
+    fn number((connection, _): (Connection, Progress)) -> u32 {
         let number = connection.listener;
         connection.close_delivered();
         number

@@ -6,19 +6,20 @@ use super::{body_of, read, tcp, with_frame};
 use crate::handover::node::message::WorkerMessage;
 use crate::handover::node::servers::{MOST_ADDRESS, MOST_DATA, MOST_DATA_IN_ALL, MOST_SERVERS, MOST_SERVERS_OF_ONE};
 use crate::handover::node::{
-    AddressType, Answer, Decision, MOST_SOCKETS, Outcome, Query, Serialization, ServerId, Servers, Session, SharedKind,
-    Sockname, Violation,
+    AddressType, Answer, Decision, MOST_SOCKETS, Outcome, Own, Query, Serialization, ServerId, Servers, Session,
+    SharedKind, Sockname, Violation,
 };
 use crate::lifecycle::pool::WorkerId;
 
 fn servers(own: Option<&str>) -> Servers {
-    Servers::new(own.map(|own| Sockname::Ip(own.parse().expect("address"))), PathBuf::from("/home/app"))
+    let own = own.map(|own| (Sockname::Ip(own.parse().expect("address")), None));
+    Servers::new(Own::new(own).0, PathBuf::from("/home/app"))
 }
 
 /// The error that a query gets; 0: it gets a server.
 fn ask(servers: &mut Servers, worker: u64, query: &Query<'_>) -> i32 {
     match servers.ask(WorkerId(worker), query) {
-        Decision::Join(_) => 0,
+        Decision::Join(_) | Decision::Displace(..) => 0,
         Decision::Open(_) => servers.opened(WorkerId(worker), query, Ok(None)).map_or_else(|it| it.errno, |_| 0),
         Decision::Refuse(refusal) => refusal.errno,
     }

@@ -244,7 +244,7 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
 
 #[test]
 fn a_refusal_reaches_the_worker_as_a_negative_number() {
-    let mut servers = Servers::new(None, "/".into());
+    let mut servers = Servers::new(Default::default(), "/".into());
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"fd":7,"port":null,"addressType":null,"seq":3}"#;
     let refusal: Refusal = with_frame(Serialization::Json, line.as_bytes(), |frame| {
         let Ok(Effect::Ask(query)) = session(Serialization::Json).hear(frame) else { panic!("asks") };

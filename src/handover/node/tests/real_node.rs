@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::body_of;
 use crate::handover::node::{
-    ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, Piece, Reader, Serialization, Servers, Session,
-    Sockname,
+    ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, Own, Piece, Reader, Serialization, Servers,
+    Session, Sockname,
 };
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
@@ -80,13 +80,14 @@ impl Worker {
             .expect("these tests need Node.js: `node` on the PATH");
         let message = crate::config::NodeStyle::SocketIoSticky.message().expect("a message style");
         let message = ConnectionMessage::from_json(message).expect("JSON");
+        let told = Sockname::Ip("127.0.0.9:4000".parse().expect("address"));
         Self {
             process,
             channel,
             session: Session::new(serialization, message.frame(serialization).into()),
             reader: Reader::new(serialization, MOST_FRAME),
             // As with `--listen`: the program is told of another address than it asked for, but not of another port.
-            servers: Servers::new(Some(Sockname::Ip("127.0.0.9:4000".parse().expect("address"))), "/".into()),
+            servers: Servers::new(Own::new([(told, None)]).0, "/".into()),
             outbox: Outbox::new(),
             alone: 0,
             listening: false,
@@ -111,7 +112,7 @@ impl Worker {
                         self.session.answer(query.seq, server, &answer);
                     }
                     Decision::Refuse(refusal) => self.session.refuse(query.seq, &refusal),
-                    Decision::Open(spec) => panic!("{spec:?}"),
+                    Decision::Open(spec) | Decision::Displace(_, spec) => panic!("{spec:?}"),
                 },
                 Effect::Listening(_) => self.listening = true,
                 Effect::Taken { connection } => drop(self.outbox.settle(connection).expect("in flight")),

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use super::{read, tcp};
 use crate::handover::node::message::WorkerMessage;
 use crate::handover::node::{
-    AddressType, Answer, Decision, Left, Outcome, Query, Serialization, ServerId, Servers, SharedKind, Sockname, Spec,
+    AddressType, Answer, Decision, Left, Outcome, Own, Query, Serialization, ServerId, Servers, SharedKind, Sockname,
+    Spec,
 };
 use crate::lifecycle::pool::WorkerId;
+use crate::route::Slot;
 
 const A: WorkerId = WorkerId(1);
 const B: WorkerId = WorkerId(2);
@@ -22,7 +24,13 @@ fn name(text: &str) -> Sockname {
 }
 
 fn servers() -> Servers {
-    Servers::new(None, PathBuf::from("/home/app"))
+    Servers::new(Own::default(), PathBuf::from("/home/app"))
+}
+
+/// With these listeners of `--listen`, and the ports that they name.
+fn listening(own: &[(&str, Option<u16>)]) -> Servers {
+    let own = own.iter().map(|(addr, server_port)| (name(addr), *server_port));
+    Servers::new(Own::new(own).0, "/".into())
 }
 
 /// Opens what a worker asks for, as if it always could be.
@@ -30,7 +38,7 @@ fn get(servers: &mut Servers, worker: WorkerId, query: &Query<'_>) -> ServerId {
     match servers.ask(worker, query) {
         Decision::Join(server) => server,
         Decision::Open(_) => servers.opened(worker, query, Ok(Some(name("[::]:7")))).expect("opened"),
-        Decision::Refuse(refusal) => panic!("{refusal:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -105,7 +113,7 @@ fn what_cannot_be_is_refused() {
         assert_eq!(errno(&mut servers(), A, &query), expected, "{query:?}");
     }
     // With `--listen` it is no other.
-    let mut own = Servers::new(Some(name("127.0.0.1:3000")), "/".into());
+    let mut own = listening(&[("127.0.0.1:3000", None)]);
     assert_eq!(errno(&mut own, A, &Query { fd: Some(3), ..tcp(80) }), libc::EOPNOTSUPP);
 }
 
@@ -222,7 +230,7 @@ fn a_server_that_nobody_has_stays_until_it_is_forgotten() {
 #[test]
 fn with_listen_the_first_tcp_server_is_served_from_there() {
     let own = name("127.0.0.1:8080");
-    let mut servers = Servers::new(Some(own.clone()), "/".into());
+    let mut servers = listening(&[("127.0.0.1:8080", None)]);
     // What is no TCP server is opened as asked, even before.
     assert!(matches!(servers.ask(A, &at("/u.sock", AddressType::Unix, -1)), Decision::Open(_)));
     assert!(matches!(servers.ask(A, &at("0.0.0.0", AddressType::Udp4, 9)), Decision::Open(_)));
@@ -246,8 +254,101 @@ fn with_listen_the_first_tcp_server_is_served_from_there() {
 }
 
 #[test]
+fn with_listen_the_server_that_asks_for_its_port_takes_the_place_of_the_first() {
+    let mut servers = listening(&[("[::]:3000", None)]);
+    assert_eq!(servers.ask(A, &tcp(9464)), Decision::Join(ServerId::OWN));
+    assert!(servers.is_provisional());
+    let Decision::Displace(metrics, Spec::Stream { addr, .. }) = servers.ask(A, &tcp(3000)) else {
+        panic!("the other one fits better")
+    };
+    assert_eq!(addr.to_string(), ":9464");
+    assert!(!servers.is_provisional());
+    assert_eq!(servers.key_for(A, ServerId::OWN), Some("null:3000:4:undefined"));
+    assert_eq!(servers.key_for(A, metrics), Some("null:9464:4:undefined"));
+    // Other workers, in any order.
+    assert_eq!(servers.ask(B, &tcp(3000)), Decision::Join(ServerId::OWN));
+    assert_eq!(servers.ask(B, &tcp(9464)), Decision::Join(metrics));
+    // All of them die, and come again.
+    servers.exited(A);
+    servers.exited(B);
+    assert_eq!(servers.ask(C, &tcp(9464)), Decision::Join(metrics));
+    assert_eq!(servers.ask(C, &tcp(3000)), Decision::Join(ServerId::OWN));
+}
+
+#[test]
+fn with_listen_one_port_at_two_addresses_is_one_server() {
+    let mut servers = listening(&[("[::]:3000", None)]);
+    let (v4, v6) = (at("127.0.0.1", AddressType::Tcp4, 3000), at("::1", AddressType::Tcp6, 3000));
+    assert_eq!(servers.ask(A, &v4), Decision::Join(ServerId::OWN));
+    let beside = get(&mut servers, A, &v6);
+    assert_eq!(servers.listener_of(beside), ServerId::OWN);
+    assert_eq!(servers.ask(B, &v6), Decision::Join(beside));
+    assert_eq!(servers.key_for(B, ServerId::OWN), Some("::1:3000:6:undefined"), "it has no other yet");
+    assert_eq!(servers.ask(B, &v4), Decision::Join(ServerId::OWN));
+    assert_eq!(servers.closed(A, "127.0.0.1:3000:4:undefined"), Some(Left { server: ServerId::OWN, was_last: false }));
+    assert!(servers.holds(A, ServerId::OWN), "by the other address");
+}
+
+#[test]
+fn with_listen_a_server_may_be_named_by_its_port() {
+    let own = [("[::]:443", Some(3000)), ("[::]:80", Some(3000)), ("[::]:9000", Some(9464)), ("[::]:7000", None)];
+    let (_, ids) = Own::new(own.iter().map(|(addr, port)| (name(addr), *port)));
+    assert_eq!(ids, [ServerId(1), ServerId(1), ServerId(2), ServerId::OWN]);
+    let mut servers = listening(&own);
+    assert_eq!(servers.ask(A, &tcp(9464)), Decision::Join(ids[2]));
+    assert_eq!(servers.ask(A, &tcp(3000)), Decision::Join(ids[0]));
+    assert_eq!(servers.ask(A, &tcp(5000)), Decision::Join(ServerId::OWN));
+    assert!(matches!(servers.ask(A, &tcp(6000)), Decision::Open(_)));
+    servers.exited(A);
+    assert_eq!(servers.orphans().count(), 0, "they are no program's to close");
+}
+
+#[test]
+fn a_worker_that_looks_for_a_free_port_finds_the_one_that_the_others_have() {
+    let mut servers = servers();
+    let everywhere = get(&mut servers, A, &tcp(3000));
+    // Before it listens itself it tries each address.
+    for (address, kind) in
+        [("127.0.0.1", AddressType::Tcp4), ("0.0.0.0", AddressType::Tcp4), ("::1", AddressType::Tcp6)]
+    {
+        let probe = get(&mut servers, B, &at(address, kind, 3000));
+        assert_eq!(servers.listener_of(probe), everywhere, "{address}");
+        let key = servers.key(probe).expect("a key").to_owned();
+        servers.closed(B, &key);
+        servers.forget(probe);
+    }
+    assert_eq!(servers.ask(B, &tcp(3000)), Decision::Join(everywhere));
+    // One that has it already is told as it would be alone.
+    assert!(matches!(servers.ask(A, &at("127.0.0.1", AddressType::Tcp4, 3000)), Decision::Open(_)));
+}
+
+#[test]
+fn a_slot_is_expected_to_have_what_its_last_worker_had() {
+    let mut servers = servers();
+    let (left, right) = (Slot(0), Slot(1));
+    servers.started(A, left);
+    servers.started(B, right);
+    let web = get(&mut servers, A, &tcp(3000));
+    assert!(servers.is_expected(right, web), "it has asked for nothing yet");
+    get(&mut servers, B, &tcp(3000));
+    let admin = get(&mut servers, A, &tcp(9000));
+    assert!(servers.is_expected(left, admin) && !servers.is_expected(right, admin));
+    servers.exited(A);
+    assert!(servers.is_expected(left, admin) && servers.is_expected(left, web));
+    // One that dies before it asks for anything says nothing.
+    servers.started(C, left);
+    servers.exited(C);
+    assert!(servers.is_expected(left, admin));
+    let next = WorkerId(4);
+    servers.started(next, left);
+    get(&mut servers, next, &tcp(3000));
+    servers.exited(next);
+    assert!(servers.is_expected(left, web) && !servers.is_expected(left, admin));
+}
+
+#[test]
 fn with_listen_a_new_program_on_another_port_is_served_from_there_too() {
-    let mut servers = Servers::new(Some(name("127.0.0.1:8080")), "/".into());
+    let mut servers = listening(&[("127.0.0.1:8080", None)]);
     assert_eq!(servers.ask(A, &tcp(3000)), Decision::Join(ServerId::OWN));
     assert!(matches!(servers.ask(B, &tcp(4000)), Decision::Open(_)), "the old one is in use");
     servers.exited(A);
@@ -259,7 +360,7 @@ fn with_listen_a_new_program_on_another_port_is_served_from_there_too() {
 #[test]
 fn whoever_asks_for_any_port_is_told_the_real_one() {
     let own = name("127.0.0.1:8080");
-    let mut servers = Servers::new(Some(own.clone()), "/".into());
+    let mut servers = listening(&[("127.0.0.1:8080", None)]);
     assert_eq!(servers.ask(A, &tcp(0)), Decision::Join(ServerId::OWN));
     let outcome = Outcome::HandOver { sockname: Some(&own), port: None };
     assert_eq!(servers.answer(ServerId::OWN).map(|answer| answer.outcome), Some(outcome));
@@ -267,19 +368,19 @@ fn whoever_asks_for_any_port_is_told_the_real_one() {
 
 #[test]
 fn workers_that_accept_by_themselves_get_a_listener_for_a_tcp_server() {
-    let mut servers = Servers::new(Some(name("127.0.0.1:8080")), "/".into());
+    let mut servers = listening(&[("127.0.0.1:8080", None)]);
     servers.share_listeners();
     // Node takes a listener on another port than it asked for to have failed.
     assert_eq!(errno(&mut servers, A, &tcp(3000)), libc::EADDRINUSE);
     assert!(!servers.holds(A, ServerId::OWN));
     for query in [tcp(8080), tcp(0)] {
-        let mut servers = Servers::new(Some(name("127.0.0.1:8080")), "/".into());
+        let mut servers = listening(&[("127.0.0.1:8080", None)]);
         servers.share_listeners();
         assert_eq!(servers.ask(A, &query), Decision::Join(ServerId::OWN));
         let outcome = |server| servers.answer(server).map(|answer| answer.outcome);
         assert_eq!(outcome(ServerId::OWN), Some(Outcome::Shared(SharedKind::Listener)));
     }
-    let mut servers = Servers::new(None, "/".into());
+    let mut servers = Servers::new(Own::default(), "/".into());
     servers.share_listeners();
     for (query, outcome) in [
         (tcp(3000), Outcome::Shared(SharedKind::Listener)),
