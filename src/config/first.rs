@@ -23,8 +23,8 @@ pub struct Sessions {
 /// A secret for tags, and what was typed for it.
 #[derive(Clone, PartialEq)]
 pub struct TagSecret {
-    /// The secret itself, or `@` and a file's name.
-    pub said: String,
+    /// The secret itself, or `@` and a file's name; a second one that is still accepted.
+    pub said: Vec<String>,
     /// What it comes to.
     pub key: TagKey,
 }

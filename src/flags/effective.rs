@@ -20,8 +20,9 @@ impl Config {
     ///
     /// When the YAML library refuses, which it has no reason to for texts and numbers.
     pub fn to_yaml(&self) -> Result<String, YamlError> {
-        let shown = |(key, node)| match &node {
-            Node::One(text) if key == "tag-key" && !text.starts_with('@') => (key, one(NOT_SHOWN)),
+        let shown = |text: String| if text.starts_with('@') { text } else { NOT_SHOWN.to_owned() };
+        let shown = |(key, node)| match node {
+            Node::Many(texts) if key == "tag-key" => (key, Node::Many(texts.into_iter().map(shown).collect())),
             _ => (key, node),
         };
         file::write(self.entries().into_iter().map(shown))
@@ -73,7 +74,7 @@ impl Config {
         ];
         if self.affinity == Affinity::Session {
             let sessions = &self.sessions;
-            entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| one(&secret.said))));
+            entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| many(&secret.said))));
             if matches!(self.program, Program::Command(_)) {
                 entries.push(("path", many(&sessions.paths)));
             }
@@ -254,7 +255,8 @@ mod tests {
     fn routing(dir: String) -> impl Strategy<Value = (Sessions, Proxies, FirstRequest)> {
         let path = || "(/[a-z0-9._~-]{3,9}){1,3}/";
         // One in a file: another is not given back.
-        let secret = option::of(Just(TagSecret { key: TagKey::of_text("secret"), said: format!("@{dir}/token") }));
+        let secret =
+            option::of(Just(TagSecret { key: TagKey::of_text("secret"), said: vec![format!("@{dir}/token")] }));
         let sessions = (prop::collection::vec(path(), 1..3), prop::collection::vec(path(), 0..3), secret)
             .prop_map(|(paths, sticky_paths, tag_key)| Sessions { paths, sticky_paths, tag_key });
         let header =
@@ -349,7 +351,7 @@ mod tests {
         let folder = Folder::new();
         let args = ["--check", "--affinity=session", "--tag-key=a secret of some length"];
         let yaml = told(&args);
-        assert!(yaml.contains("tag-key: (not shown)\n") && !yaml.contains("a secret"), "{yaml}");
+        assert!(yaml.contains("tag-key:\n- (not shown)\n") && !yaml.contains("a secret"), "{yaml}");
         assert!(refused(&["-c", &folder.yaml(&yaml)]).contains("or @FILE"));
     }
 

@@ -47,6 +47,9 @@ pub(super) enum FlagsError {
     #[error("{name}: * is every site already, leave out the others")]
     EveryOriginAndMore { name: String },
 
+    #[error("{name}: give {most} at most, the one that signs first")]
+    TooManyKeys { name: String, most: usize },
+
     #[error("{name}: the built-in Socket.IO worker has one path; only a COMMAND may have several")]
     OnePath { name: String },
 

@@ -11,16 +11,20 @@ pub(super) const HEADING: &str = "Sessions (with --affinity session)";
 
 /// Fewer characters than this are too easily tried out.
 const SHORTEST: usize = 16;
+/// One that signs, and one that it takes the place of.
+const MAX_KEYS: usize = 2;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct SessionFlags {
-    /// A secret that session ids are tagged with, 16 characters or more, or @FILE [default: random]
+    /// A secret that session ids are tagged with, 16 characters or more, or @FILE; a second one is accepted, too
+    /// [default: random]
     ///
+    /// To exchange it, give the new one first and the old one second until its sessions have ended.
     /// Give one where clients are to find their slot after haft was restarted. Of a file the first line counts; only its
     /// owner may read it (mode 600), and it is better than the secret itself, which every list of processes shows.
     #[arg(long, value_name = "SECRET")]
-    tag_key: Option<String>,
+    tag_key: Vec<String>,
 }
 
 impl SessionFlags {
@@ -32,20 +36,25 @@ impl SessionFlags {
         affinity: Affinity,
         said: &Said,
     ) -> Result<Sessions, FlagsError> {
-        if affinity != Affinity::Session && self.tag_key.is_some() {
+        if affinity != Affinity::Session && !self.tag_key.is_empty() {
             return Err(FlagsError::NoSessions { name: said.name("tag-key") });
         }
         if affinity == Affinity::None && !sticky_paths.is_empty() {
             return Err(FlagsError::NothingSticks { name: said.name("sticky-path") });
         }
-        let tag_key = self.tag_key.map(|text| secret(text, said)).transpose()?;
+        if self.tag_key.len() > MAX_KEYS {
+            return Err(FlagsError::TooManyKeys { name: said.name("tag-key"), most: MAX_KEYS });
+        }
+        let keys = self.tag_key.iter().map(|text| secret(text, said)).collect::<Result<Vec<_>, _>>()?;
+        let key = keys.into_iter().reduce(TagKey::and);
+        let tag_key = key.map(|key| TagSecret { said: self.tag_key, key });
         Ok(Sessions { paths, sticky_paths, tag_key })
     }
 }
 
-fn secret(text: String, said: &Said) -> Result<TagSecret, FlagsError> {
+fn secret(text: &str, said: &Said) -> Result<TagKey, FlagsError> {
     let name = || said.name("tag-key");
-    let key = match text.strip_prefix('@') {
+    Ok(match text.strip_prefix('@') {
         Some(path) => {
             let read = TokenFile::new(path).text();
             TagKey::of_text(&read.map_err(|fault| FlagsError::Token { name: name(), path: path.into(), fault })?)
@@ -53,9 +62,8 @@ fn secret(text: String, said: &Said) -> Result<TagSecret, FlagsError> {
         None if text.chars().count() < SHORTEST => {
             return Err(FlagsError::ShortSecret { name: name(), least: SHORTEST });
         }
-        None => TagKey::of_text(&text),
-    };
-    Ok(TagSecret { said: text, key })
+        None => TagKey::of_text(text),
+    })
 }
 
 #[cfg(test)]
@@ -71,6 +79,10 @@ mod tests {
             |args: &[&str]| config(&[&["--affinity=session"], args].concat()).sessions.tag_key.map(|secret| secret.key);
         assert_eq!(key(&[]), None);
         assert_eq!(key(&["--tag-key=a secret of some length"]), Some(TagKey::of_text("a secret of some length")));
+        let both = ["--tag-key=a secret of some length", "--tag-key=another of some length"];
+        let expected = TagKey::of_text("a secret of some length").and(TagKey::of_text("another of some length"));
+        assert_eq!(key(&both), Some(expected));
+        assert!(refused(&[&["--affinity=session", both[0]], &both[..]].concat()).contains("--tag-key: give 2 at most"));
         let folder = Folder::new();
         let path = format!("{}/token", folder.path());
         let text = fs::read_to_string(&path).expect("a file");

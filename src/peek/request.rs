@@ -312,7 +312,7 @@ mod tests {
     fn the_session_id_is_the_first_sid_of_the_query() {
         for (target, sid) in [
             ("/?sid=a", Some("a")),
-            ("/?EIO=4&transport=polling&sid=lgy5.AAIAAAAHc1T68moD&t=1", Some("lgy5.AAIAAAAHc1T68moD")),
+            ("/?EIO=4&transport=polling&sid=lgy5100AAIAAAAHc1T68moD&t=1", Some("lgy5100AAIAAAAHc1T68moD")),
             ("/?sid=a&sid=b", Some("a")),
             ("/?sid=a=b", Some("a=b")),
             ("/?sid=a%2Eb+c", Some("a%2Eb+c")),

@@ -1,15 +1,19 @@
 //! Tags: a session id that names its worker by itself, so that nobody has to remember whose it is.
 //!
-//! A tagged session id is the engine's own id, a dot, and 16 characters:
+//! A tagged session id is the engine's own id and 19 characters:
 //!
 //! ```text
-//! lgy5fjW0yVKcPbBnAAAC . AAIAAAAHc1T68moD
-//! └ the engine's id      └ base64url of 12 bytes: slot (2), generation (4), checksum (6); numbers big-endian
+//! lgy5fjW0yVKcPbBnAAAC 1 00 AAIAAAAHaaeY3mVb
+//! │                    │ │  └ base64url of 12 bytes: slot (2), generation (4), checksum (6); numbers big-endian
+//! │                    │ └ the host's name, as it is written: `00` where it has none
+//! │                    └ the version of this layout
+//! └ the engine's id
 //! ```
 //!
-//! The checksum is the first 6 bytes of HMAC-SHA256 over the engine's id, the slot and the generation. Who does not know
-//! the key makes a tag up with a chance of 1 in 2^48, and gains by it what a client of a known address has anyway: the
-//! choice of its worker. All characters may stand in a query without being escaped (RFC 3986, 2.3).
+//! The checksum is the first 6 bytes of HMAC-SHA256 over all that stands before it: the engine's id, the version, the
+//! host's name, and the 6 bytes of the numbers. A forged tag fails its checksum with a chance of all but 1 in 2^48, and
+//! would gain what a client of a known address has anyway: the choice of its worker. All characters are those of
+//! base64url, as in the engine's own ids, so that a session id is still a name that programs may use as a key.
 
 use std::fmt;
 
@@ -26,8 +30,8 @@ const CHECKSUM: usize = 6;
 const TAG: usize = 2 + 4 + CHECKSUM;
 /// Length of a tag's text: 12 bytes need no padding.
 const TEXT: usize = TAG / 3 * 4;
-/// Between the engine's id and the tag.
-const SEPARATOR: u8 = b'.';
+/// What stands before that text: the version of the layout, and the name of a host without one.
+const HEAD: &[u8; 3] = b"100";
 
 /// The worker that a session is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,44 +42,54 @@ pub struct Tag {
     pub generation: u32,
 }
 
-/// The secret that tags are made with.
+/// The secrets that tags are made with: the first one signs, all are accepted, so that one can be exchanged for another
+/// while sessions with the old one live on.
 #[derive(Clone, PartialEq, Eq)]
-pub struct TagKey([u8; 32]);
+pub struct TagKey(Vec<[u8; 32]>);
+
+/// Between two secrets as workers are given them.
+const BETWEEN: char = ',';
 
 impl TagKey {
     /// A key of its own bytes, which should be random.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(vec![bytes])
+    }
+
+    /// This one signs, and the other's are accepted, too.
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
     }
 
     /// The key that a text stands for: its SHA-256.
     pub fn of_text(text: &str) -> Self {
-        Self(Sha256::digest(text).into())
+        Self::new(Sha256::digest(text).into())
     }
 
     /// Reads what [`TagKey::to_hex`] wrote.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        let pairs = text.as_bytes().as_chunks::<2>();
-        if pairs.0.len() != bytes.len() || !pairs.1.is_empty() {
-            return None;
-        }
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs.0) {
-            let digit = |digit: u8| char::from(digit).to_digit(16);
-            *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
-        }
-        Some(Self(bytes))
+        text.split(BETWEEN).map(secret_from_hex).collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// 64 hexadecimal digits: the key as workers are given it.
+    /// 64 hexadecimal digits for each secret, with commas between them: the key as workers are given it.
     pub fn to_hex(&self) -> String {
-        use fmt::Write;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a text cannot fail.
-            write!(text, "{byte:02x}").ok();
-            text
-        })
+        let digits = |secret: &[u8; 32]| secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        self.0.iter().map(digits).collect::<Vec<_>>().join(&BETWEEN.to_string())
     }
+}
+
+fn secret_from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let pairs = text.as_bytes().as_chunks::<2>();
+    if pairs.0.len() != bytes.len() || !pairs.1.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs.0) {
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
+    }
+    Some(bytes)
 }
 
 impl fmt::Debug for TagKey {
@@ -87,17 +101,20 @@ impl fmt::Debug for TagKey {
 /// Writes and reads tags. Making one costs as much as a hundred tags do; so keep it.
 #[derive(Clone)]
 pub struct Tagger {
-    /// HMAC with the key taken in already.
-    keyed: Hmac<Sha256>,
+    /// HMAC with a secret taken in already; the first one signs.
+    keyed: Vec<Hmac<Sha256>>,
 }
 
 impl Tagger {
     /// A writer and reader of tags made with `key`.
     pub fn new(key: &TagKey) -> Self {
-        // RFC 2104: a key shorter than the hash's block is filled with zeros.
-        let mut block = [0; 64];
-        block[..32].copy_from_slice(&key.0);
-        Self { keyed: Hmac::new(&block.into()) }
+        let keyed = key.0.iter().map(|secret| {
+            // RFC 2104: a key shorter than the hash's block is filled with zeros.
+            let mut block = [0; 64];
+            block[..32].copy_from_slice(secret);
+            Hmac::new(&block.into())
+        });
+        Self { keyed: keyed.collect() }
     }
 
     /// The engine's session id with a tag.
@@ -105,32 +122,36 @@ impl Tagger {
         let mut bytes = [0; TAG];
         bytes[..2].copy_from_slice(&tag.slot.0.to_be_bytes());
         bytes[2..6].copy_from_slice(&tag.generation.to_be_bytes());
-        let checksum = self.checksum(base.as_bytes(), &bytes[..6]).finalize().into_bytes();
-        bytes[6..].copy_from_slice(&checksum[..CHECKSUM]);
-        let mut sid = String::with_capacity(base.len() + 1 + TEXT);
+        // A key has a secret.
+        if let Some(keyed) = self.keyed.first() {
+            let checksum = checksum(keyed, base.as_bytes(), &bytes[..6]).finalize().into_bytes();
+            bytes[6..].copy_from_slice(&checksum[..CHECKSUM]);
+        }
+        let mut sid = String::with_capacity(base.len() + HEAD.len() + TEXT);
         sid.push_str(base);
-        sid.push(char::from(SEPARATOR));
+        sid.extend(HEAD.map(char::from));
         URL_SAFE_NO_PAD.encode_string(bytes, &mut sid);
         sid
     }
 
     /// The engine's session id and the tag, if `sid` has one that was made with this key.
     pub fn read<'s>(&self, sid: &'s [u8]) -> Option<(&'s [u8], Tag)> {
-        let (base, text) = sid.split_at_checked(sid.len().checked_sub(TEXT + 1)?)?;
-        let (&SEPARATOR, text) = text.split_first()? else { return None };
+        let (base, tag) = sid.split_at_checked(sid.len().checked_sub(HEAD.len() + TEXT)?)?;
+        let text = tag.strip_prefix(HEAD)?;
         let mut bytes = [0; TAG];
         if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(TAG) {
             return None;
         }
-        let [s0, s1, g0, g1, g2, g3, checksum @ ..] = bytes;
-        self.checksum(base, &bytes[..6]).verify_truncated_left(&checksum).ok()?;
+        let [s0, s1, g0, g1, g2, g3, told @ ..] = bytes;
+        let is_right = |keyed| checksum(keyed, base, &bytes[..6]).verify_truncated_left(&told).is_ok();
+        self.keyed.iter().any(is_right).then_some(())?;
         let tag = Tag { slot: Slot(u16::from_be_bytes([s0, s1])), generation: u32::from_be_bytes([g0, g1, g2, g3]) };
         Some((base, tag))
     }
+}
 
-    fn checksum(&self, base: &[u8], numbers: &[u8]) -> Hmac<Sha256> {
-        self.keyed.clone().chain_update(base).chain_update(numbers)
-    }
+fn checksum(keyed: &Hmac<Sha256>, base: &[u8], numbers: &[u8]) -> Hmac<Sha256> {
+    keyed.clone().chain_update(base).chain_update(HEAD).chain_update(numbers)
 }
 
 impl fmt::Debug for Tagger {
@@ -156,7 +177,7 @@ mod tests {
     fn a_tag_is_the_same_in_every_process() {
         let key = TagKey::of_text("a key for tests");
         assert_eq!(key.to_hex(), "aae24849842d7082b66f57ce8270bd04da2c39ffb97df22803c270983032c4e5");
-        assert_eq!(tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7), "lgy5fjW0yVKcPbBnAAAC.AAIAAAAHc1T68moD");
+        assert_eq!(tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7), "lgy5fjW0yVKcPbBnAAAC100AAIAAAAHaaeY3mVb");
     }
 
     #[test]
@@ -166,6 +187,8 @@ mod tests {
         for wrong in ["", "ab", &"g".repeat(64), &"a".repeat(63), &"a".repeat(66)] {
             assert_eq!(TagKey::from_hex(wrong), None, "{wrong}");
         }
+        let both = key.clone().and(TagKey::of_text("y"));
+        assert_eq!(TagKey::from_hex(&both.to_hex()), Some(both));
         assert_eq!(format!("{key:?} {:?}", tagger()), "TagKey(secret) Tagger(secret)");
     }
 
@@ -174,8 +197,28 @@ mod tests {
         let ours = tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7);
         assert_eq!(tagger().read(ours.as_bytes()), Some((&b"lgy5fjW0yVKcPbBnAAAC"[..], TAG_2_7)));
         assert_eq!(Tagger::new(&TagKey::of_text("another")).read(ours.as_bytes()), None);
-        for sid in ["", ".", "lgy5fjW0yVKcPbBnAAAC", &ours[1..], &ours[..ours.len() - 1], &ours.replace('.', "-")] {
+        for sid in [
+            "",
+            ".",
+            "lgy5fjW0yVKcPbBnAAAC",
+            &ours[1..],
+            &ours[..ours.len() - 1],
+            &ours.replace("C100", "C200"),
+            &ours.replace("C100", "C1A0"),
+        ] {
             assert_eq!(tagger().read(sid.as_bytes()), None, "{sid}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_exchanged_without_ending_sessions() {
+        let (old, new) = (TagKey::of_text("the old key"), TagKey::of_text("the new key"));
+        let before = Tagger::new(&old).append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7);
+        let both = Tagger::new(&new.clone().and(old));
+        let after = both.append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7);
+        assert_eq!(after, Tagger::new(&new).append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7), "the first one signs");
+        for sid in [before, after] {
+            assert_eq!(both.read(sid.as_bytes()).map(|(_, tag)| tag), Some(TAG_2_7), "both are accepted");
         }
     }
 
@@ -188,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn any_change_makes_it_no_tag(at in 0..37_usize, flip in 1..=255_u8) {
+        fn any_change_makes_it_no_tag(at in 0..39_usize, flip in 1..=255_u8) {
             let mut sid = tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7).into_bytes();
             sid[at] ^= flip;
             prop_assert_eq!(tagger().read(&sid), None);

@@ -62,7 +62,7 @@ impl Tags {
     pub fn whose<'s>(&self, sid: &'s str) -> Whose<'s> {
         match self.tagger.read(sid.as_bytes()) {
             None => Whose::Untagged,
-            // What precedes the dot is text, since the whole is.
+            // What precedes the tag is text, since the whole is.
             Some((base, tag)) if tag == self.own => sid.get(..base.len()).map_or(Whose::Untagged, Whose::Ours),
             Some((_, tag)) => Whose::Another(tag),
         }
@@ -114,7 +114,9 @@ pub(super) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Option<(Tag
     let key = variable("HAFT_TAG_KEY")?;
     let Some(key) = TagKey::from_hex(&key) else {
         // It is a secret even if it is none.
-        tracing::warn!("HAFT_TAG_KEY is not a key (64 hexadecimal digits): sessions are not tagged");
+        tracing::warn!(
+            "HAFT_TAG_KEY is not a key (64 hexadecimal digits, or several with commas between): sessions are not tagged"
+        );
         return None;
     };
     let slot = variable("HAFT_SLOT").and_then(|slot| slot.parse().ok());

@@ -51,9 +51,9 @@ for (const [name, ...command] of BOTH) {
     const [{ sid }, { sid: other }] = await opened(place, haft);
     const { base } = tagOf(sid);
     const madeUp = [
-      `${base}.AAAAAAAAAAAAAAAA`,
-      `${'x'.repeat(20)}${sid.slice(-17)}`,
-      `${base}${other.slice(-17)}`,
+      `${base}100AAAAAAAAAAAAAAAA`,
+      `${'x'.repeat(20)}${sid.slice(-19)}`,
+      `${base}${other.slice(-19)}`,
       `${sid}x`,
       await tagged(base, 2, 0, '00'.repeat(32)),
       base,

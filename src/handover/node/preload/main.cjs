@@ -4,8 +4,8 @@
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
 //    and so req.ip of Express and handshake.address of Socket.IO.
 // 2. Tags. An Engine.IO session id gets haft's tag, so that haft finds the session's worker again without remembering
-//    anything: BASE.TAG, TAG = base64url(slot: 2 bytes, generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, BASE and
-//    the 6 bytes before)), numbers big-endian. BASE is the program's own id, whatever makes it.
+//    anything: BASE, the layout's version (1), the host's name (00 if it has none), and base64url(slot: 2 bytes,
+//    generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, all that stands before them)), numbers big-endian. BASE is the program's own id, whatever makes it.
 // 3. News. haft is told how many Engine.IO sessions the process has, and when a worker that was replaced has none left.
 // 4. Ports. Where haft listens on another port than the program asked for, server.address() tells haft's.
 // 5. Goodbyes (goodbyes.cjs). A worker that is drained ends its sessions and WebSockets one by one, not all at the end.
@@ -27,8 +27,10 @@ const CMD = 'NODE_HAFT';
 const PAUSE = 100;
 /** The most milliseconds that a timer of Node's takes; with more it does not wait at all. */
 const LONGEST = 2 ** 31 - 1;
+/** What a tag begins with: the version of its layout, and the name of a host that has none. */
+const HEAD = '100';
 /** Length of a tag. */
-const TAG = 16;
+const TAG = HEAD.length + 16;
 
 // The program may put functions of its own in their place.
 const { clearTimeout, setImmediate, setTimeout } = require('timers');
@@ -211,28 +213,28 @@ function meet(engine) {
 
 // --- Tags -----------------------------------------------------------------------------------------------------------
 
-/** Writes and reads this worker's tags. `digits`: the key, 64 hexadecimal digits. */
+/** Writes and reads this worker's tags. `digits`: the keys, 64 hexadecimal digits each, of which the first one signs. */
 function tagger(digits) {
   const { createHmac } = require('crypto');
-  const key = Buffer.from(digits, 'hex');
+  const keys = digits.split(',').map((each) => Buffer.from(each, 'hex'));
   const [slot, generation] = [env.HAFT_SLOT, env.HAFT_GENERATION].map(Number);
-  if (key.length !== 32 || ![slot, generation].every(Number.isInteger)) throw new Error('no key, slot or generation');
+  if (keys.some((key) => key.length !== 32) || ![slot, generation].every(Number.isInteger)) throw new Error('no key, slot or generation');
   const own = Buffer.alloc(6);
   own.writeUInt16BE(slot, 0);
   own.writeUInt32BE(generation, 2);
 
-  function tag(base, numbers) {
-    const checksum = createHmac('sha256', key).update(base).update(numbers).digest().slice(0, 6);
-    return Buffer.concat([numbers, checksum]).toString('base64').replace(/\+/g, '-').replace(/\//g, '_');
+  function tag(base, numbers, key) {
+    const checksum = createHmac('sha256', key).update(base + HEAD).update(numbers).digest().slice(0, 6);
+    return HEAD + Buffer.concat([numbers, checksum]).toString('base64').replace(/\+/g, '-').replace(/\//g, '_');
   }
 
   /** The id without its tag, and whether the tag is this worker's; nothing if there is no valid tag. */
   function read(sid) {
-    const end = sid.length - TAG - 1;
-    if (end < 0 || sid[end] !== '.') return undefined;
+    const end = sid.length - TAG;
+    if (end < 0 || !sid.startsWith(HEAD, end)) return undefined;
     const base = sid.slice(0, end);
-    const numbers = Buffer.from(sid.slice(end + 1), 'base64').slice(0, 6);
-    if (tag(base, numbers) !== sid.slice(end + 1)) return undefined;
+    const numbers = Buffer.from(sid.slice(end + HEAD.length), 'base64').slice(0, 6);
+    if (!keys.some((key) => tag(base, numbers, key) === sid.slice(end))) return undefined;
     return { base, isOwn: numbers.equals(own) };
   }
 
@@ -242,7 +244,7 @@ function tagger(digits) {
       if (typeof id !== 'string' && typeof id !== 'number') return id;
       const tagged = read(String(id));
       const base = tagged ? tagged.base : String(id);
-      return `${base}.${tag(base, own)}`;
+      return base + tag(base, own, keys[0]);
     },
     /** Whether the id is of a session of another worker's. */
     isForeign(sid) {
