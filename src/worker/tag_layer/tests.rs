@@ -146,7 +146,8 @@ impl Body for Endless {
 #[tokio::test]
 async fn an_answer_that_cannot_be_an_open_packet_is_not_waited_for() {
     let drain = DrainSource::new();
-    let endless = tower::service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Endless)));
+    let answer = |_: Request<()>| std::future::ready(Ok::<_, Infallible>(Response::new(Endless)));
+    let endless = tower::service_fn(answer);
     let service = TagLayer::new(Some(tags(&drain))).below("/x").layer(endless);
     let request = Request::get("/x/?EIO=4&transport=polling").body(()).expect("request");
     let response = soon("the head", service.oneshot(request)).await.expect("a response");

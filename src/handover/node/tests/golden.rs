@@ -50,7 +50,10 @@ fn a_worker_s_short_messages() {
         (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
         (r#"{"cmd":"NODE_HAFT","act":"somethingNew","count":1}"#, WorkerMessage::Internal),
-        (r#"{"cmd":"NODE_HAFT","act":"handles","signals":["SIGTERM","SIGINT"]}"#, WorkerMessage::Handles { term: true }),
+        (
+            r#"{"cmd":"NODE_HAFT","act":"handles","signals":["SIGTERM","SIGINT"]}"#,
+            WorkerMessage::Handles { term: true },
+        ),
         (r#"{"cmd":"NODE_HAFT"}"#, WorkerMessage::Internal),
         (r#""ready""#, WorkerMessage::Ready),
         (r#"{"cmd":"ready"}"#, WorkerMessage::Ready),
