@@ -33,6 +33,7 @@ mod reload;
 mod report;
 mod rescue;
 mod service;
+mod setup;
 mod signals;
 mod stopping;
 mod supervise;
@@ -62,22 +63,21 @@ use self::peeking::{Peeking, Rules};
 use self::plan::Plan;
 use self::reload::Changes;
 use self::service::Service;
+use self::setup::{listen, serve_admin, tag_key};
 use self::signals::{Signals, received};
 use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
-use crate::admin::{self, AdminListener, ControlRequest, TokenFile};
-use crate::config::{Config, DispatchBy};
+use crate::admin::{self, ControlRequest};
+use crate::config::Config;
 use crate::lifecycle::crew::Exit;
 use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
 use crate::sys::closing;
-use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
+use crate::sys::listen::{Access, Listener, SocketFile};
 use crate::sys::poller::Poller;
 use crate::sys::signals::is_in_foreground;
 
-/// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
-const GUARDIAN_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
@@ -388,52 +388,4 @@ impl Master {
         self.keep_budget()?;
         self.stop_when_flushed(now)
     }
-}
-
-/// Opens what `--listen` names: listeners of our own, or one for each slot.
-fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>), MasterError> {
-    Ok(match config.dispatch {
-        DispatchBy::Handover => {
-            let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
-            (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
-        }
-        DispatchBy::Kernel => {
-            let until = Instant::now() + GUARDIAN_PATIENCE;
-            let kernel = loop {
-                match Kernel::new(config, &plan.listen, plan.passes_listeners()) {
-                    Err(MasterError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
-                        std::thread::sleep(GUARDIAN_PATIENCE / 100);
-                    }
-                    outcome => break outcome?,
-                }
-            };
-            (Vec::new(), Some(kernel))
-        }
-    })
-}
-
-/// What sessions are tagged with: what was said, or chance.
-fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
-    if let Some(secret) = &config.sessions.tag_key {
-        return Ok(secret.key.clone());
-    }
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
-    Ok(TagKey::new(bytes))
-}
-
-/// Serves metrics, status and control beside the master.
-fn serve_admin(
-    listener: Listener,
-    control: admin::Control,
-    config: &Config,
-) -> Result<Option<SocketFile>, MasterError> {
-    tracing::info!("metrics and status on {}", listener.addr().url());
-    let is_unix = matches!(listener.addr(), crate::addr::ListenAddr::Unix(_));
-    let (socket, file) = listener.into_parts();
-    let listener =
-        if is_unix { AdminListener::from_unix(socket.into()) } else { AdminListener::from_tcp(socket.into()) };
-    let token_file = config.admin_token_file.clone().map(TokenFile::new);
-    tokio::task::spawn_local(admin::serve(listener.doing("preparing the admin listener")?, control, token_file));
-    Ok(file)
 }

@@ -1,6 +1,7 @@
 //! What Node workers have in common: the servers that their programs listen with, and the messages between them.
 
 mod bounds;
+mod messages;
 mod opening;
 mod serving;
 
@@ -11,13 +12,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::messages::Mail;
 use self::opening::RESERVED_PORT;
 use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
-    Answer, ConnectionMessage, Decision, Library, Notice, Own, Query, Refusal, Relay, Routing, Serialization, ServerId,
-    Servers, Sockname, Spec, To,
+    Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId,
+    Servers, Sockname, Spec,
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
@@ -56,15 +58,6 @@ pub struct NodePlan {
     pub server_ports: Vec<Option<u16>>,
     /// Length of the accept queue where the program does not say.
     pub backlog: u32,
-}
-
-/// A message on its way to other workers.
-#[derive(Debug)]
-pub enum Mail {
-    /// A worker's message, as it was written.
-    Message(To, Vec<u8>),
-    /// News of a worker's end, for all others.
-    Notice(Notice),
 }
 
 /// What was opened for a server.
@@ -187,28 +180,6 @@ impl NodeDesk {
     /// The frame that goes with each connection; empty where connections go to servers.
     pub fn message(&self) -> Arc<[u8]> {
         Arc::clone(&self.message)
-    }
-
-    /// Whether sessions stick, and programs tell which are their own.
-    pub fn names_sessions(&self) -> bool {
-        self.plan.names_sessions
-    }
-
-    /// A worker tells that a session is its own.
-    pub fn session_opened(&mut self, worker: WorkerId, sid: &str) {
-        let before = self.forgotten();
-        self.named.opened(sid, worker);
-        self.tell_of_forgotten(worker, before);
-    }
-
-    /// A worker tells that a session of its own has ended.
-    pub fn session_closed(&mut self, worker: WorkerId, sid: &str) {
-        self.named.closed(sid, worker);
-    }
-
-    /// Which workers have told that which sessions are their own.
-    pub fn named(&self) -> &NamedSessions {
-        &self.named
     }
 
     /// Whether programs take connections from `process.on('message')`.
@@ -410,38 +381,12 @@ impl NodeDesk {
         self.closing.extend(self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number));
     }
 
-    /// A message of a program to its primary. Other workers get it if they are to; else it is told once, for each library
-    /// that sends such messages, that no process hears them. `whole`: empty for a descriptor, which is never passed on.
-    pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
-        self.messages += 1;
-        if self.plan.relay_messages && !whole.is_empty() {
-            self.mail.push(Mail::Message(To::AllBut(from), whole.to_vec()));
-        } else if self.libraries.insert(Library::of(whole)) {
-            tracing::warn!(worker = from.0, "{}", Library::of(whole).advice());
-        }
-    }
-
-    /// A message for other workers.
-    pub fn relay(&mut self, from: WorkerId, routing: &Routing<'_>, whole: &[u8]) {
-        let before = self.forgotten();
-        match self.relay.route(from, routing) {
-            To::Nobody => {}
-            to => self.mail.push(Mail::Message(to, whole.to_vec())),
-        }
-        self.tell_of_forgotten(from, before);
-    }
-
     /// A worker has ended.
     pub fn exited(&mut self, worker: WorkerId) {
         self.changed = true;
         self.servers.exited(worker);
         self.named.ended(worker);
         self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));
-    }
-
-    /// Messages to be delivered now.
-    pub fn take_mail(&mut self) -> Vec<Mail> {
-        std::mem::take(&mut self.mail)
     }
 
     /// What was opened since the last call, in the order of their numbers.

@@ -14,9 +14,12 @@
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
 //!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod server;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use self::server::{Server, Source, key};
 use super::message::{AddressType, Query};
 use super::own::{Fit, Own};
 use super::say::{Answer, Outcome, SharedKind, Sockname};
@@ -108,28 +111,6 @@ pub struct Servers {
     last: u64,
     /// The slots of the living workers.
     slots: BTreeMap<WorkerId, Slot>,
-}
-
-#[derive(Debug)]
-struct Server {
-    key: String,
-    data: Option<Vec<u8>>,
-    source: Source,
-    /// What the first query for it asks to be opened.
-    spec: Option<Spec>,
-    /// How it came to be served from `--listen`, if it is.
-    fit: Option<Fit>,
-    holders: BTreeSet<WorkerId>,
-    /// The last worker of each slot that had it.
-    last_of_slot: BTreeMap<Slot, WorkerId>,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// Connections are handed over. The program is told this address, with this port if that is not its own.
-    Stream { sockname: Option<Sockname>, port: Option<u16> },
-    /// Every worker gets a copy of the socket.
-    Shared(SharedKind),
 }
 
 impl Servers {
@@ -419,44 +400,6 @@ impl Servers {
     }
 }
 
-impl Server {
-    /// Whether the worker has it now and had it not before. The first data that a worker brings is kept for all.
-    fn join(&mut self, worker: WorkerId, slot: Option<Slot>, query: &Query<'_>) -> bool {
-        self.last_of_slot.extend(slot.map(|slot| (slot, worker)));
-        if self.data.is_none() {
-            self.data = query.data.map(|data| data.bytes().to_vec());
-        }
-        self.holders.insert(worker)
-    }
-
-    /// If the worker had it: whether nobody has it now.
-    fn leave(&mut self, worker: WorkerId) -> Option<bool> {
-        self.holders.remove(&worker).then_some(())?;
-        Some(self.holders.is_empty())
-    }
-}
-
 fn refuse(key: String, errno: i32, why: &'static str) -> Decision {
     Decision::Refuse(Refusal { key, errno, why })
-}
-
-fn is_udp(query: &Query<'_>) -> bool {
-    matches!(query.address_type, AddressType::Udp4 | AddressType::Udp6)
-}
-
-/// Node's own name for a server (22 and later): with the count only where it tells servers apart, that is for port 0
-/// (as many ports as servers, the same in every worker) and for UDP sockets that may share a port.
-fn key(query: &Query<'_>) -> String {
-    let number = |number: Option<i64>, none: &str| number.map_or_else(|| none.to_owned(), |number| number.to_string());
-    let mut key = format!(
-        "{}:{}:{}:{}",
-        query.address.as_deref().unwrap_or("null"),
-        number(query.port, "null"),
-        query.address_type.name(),
-        number(query.fd, "undefined"),
-    );
-    if query.port == Some(0) || (is_udp(query) && query.flags & spec::UDP_REUSE_ADDR != 0) {
-        key = format!("{key}:{}", query.index);
-    }
-    key
 }

@@ -3,6 +3,7 @@
 mod client;
 mod load;
 mod log;
+mod proc;
 mod process;
 mod stalled;
 mod status;
@@ -10,7 +11,8 @@ mod status;
 pub use client::{Answer, Client, addresses_of, order_of, slot_of};
 pub use load::Load;
 pub use log::Log;
-pub use process::{Haft, Setup, children, cpu_time, descriptors, is_running, is_sleeping, is_stopped, signal};
+pub use proc::{children, cpu_time, descriptors, is_running, is_sleeping, is_stopped, signal};
+pub use process::{Haft, Setup};
 pub use stalled::full_pipe;
 pub use status::Status;
 
