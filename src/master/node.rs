@@ -1,13 +1,14 @@
 //! What Node workers have in common: the servers that their programs listen with, and the messages between them.
 
 mod bounds;
+mod groups;
 mod messages;
 mod opening;
 mod serving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +19,8 @@ use super::kernel::{Group, Kernel, Opener};
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
-    Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId,
-    Servers, Sockname, Spec,
+    Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers,
+    Sockname, Spec,
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
@@ -259,31 +260,6 @@ impl NodeDesk {
     /// A worker of this slot is started.
     pub fn started(&mut self, worker: WorkerId, slot: Slot) {
         self.servers.started(worker, slot);
-    }
-
-    /// The socket that goes with the answer to a worker of this slot, of a server whose socket is shared.
-    pub fn shared_socket(&self, server: ServerId, slot: Slot) -> Option<BorrowedFd<'_>> {
-        let group = self.groups.get(&self.servers.listener_of(server));
-        let listener = group.and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);
-        listener.or_else(|| self.udp.get(&server).map(AsFd::as_fd))
-    }
-
-    /// A worker of this slot listens now, at one of the servers that it has: which one cannot be told where it asked for
-    /// port 0, since it names the port that it got.
-    pub fn listens(&self, worker: WorkerId, slot: Slot) {
-        let groups = self.servers.of_worker(worker).filter_map(|server| self.groups.get(&server));
-        groups.for_each(|group| group.restore_backlog(slot));
-    }
-
-    /// A group has more listeners now.
-    pub fn regroup(&mut self, before: &Rc<Group>, after: &Rc<Group>) {
-        let same = self.groups.values_mut().filter(|group| Rc::ptr_eq(group, before));
-        same.for_each(|group| *group = Rc::clone(after));
-    }
-
-    /// The listeners are the workers' alone.
-    pub fn forget_groups(&mut self) {
-        self.groups.clear();
     }
 
     /// A worker has ended: why the last that it wanted to listen on could not be had, if so.

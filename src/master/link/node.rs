@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{InFlight, LinkError, News};
 use crate::handover::haft::ChannelError;
-use crate::handover::node::{
-    Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation,
-};
+use crate::handover::node::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
 use crate::lifecycle::pool::WorkerId;
 use crate::master::node::NodeDesk;
 use crate::route::Slot;
