@@ -292,8 +292,26 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Instant;
 
-    /// Connections whose close sleeps for a minute, with their clients, which read nothing.
-    fn lingering(count: usize) -> (Vec<OwnedFd>, Vec<TcpStream>) {
+    /// Clients that read nothing. Their connections end with them for good: another test's child, on its way from fork to
+    /// exec, may have copies of both ends, and sleep until then.
+    struct Clients(Vec<TcpStream>);
+
+    impl Drop for Clients {
+        fn drop(&mut self) {
+            // SAFETY: plain data, for which zero is a value.
+            let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+            nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+            let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+            for client in &self.0 {
+                // SAFETY: an open socket, and an address of that length. connect(2) so dissolves the connection, whatever
+                // copies of it there are.
+                unsafe { libc::connect(client.as_raw_fd(), &raw const nowhere, length) };
+            }
+        }
+    }
+
+    /// Connections whose close sleeps for a minute.
+    fn lingering(count: usize) -> (Vec<OwnedFd>, Clients) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let pair = |_| {
@@ -304,7 +322,8 @@ mod tests {
             while accepted.write(&[0; 1 << 16]).is_ok() {}
             (OwnedFd::from(accepted), client)
         };
-        (0..count).map(pair).unzip()
+        let (sockets, clients) = (0..count).map(pair).unzip();
+        (sockets, Clients(clients))
     }
 
     fn wait_until_closed(closer: &Closer) {
@@ -333,7 +352,7 @@ mod tests {
         let (mut sockets, mut clients) = lingering(1);
         closer.take(1, |waiting| waiting.append(&mut sockets));
         wait_until_closed(closer);
-        let read = std::io::copy(&mut clients.remove(0), &mut std::io::sink()).expect("an orderly end");
+        let read = std::io::copy(&mut clients.0[0], &mut std::io::sink()).expect("an orderly end");
         assert!(read >= 1 << 16, "{read}");
     }
 
