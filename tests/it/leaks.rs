@@ -87,7 +87,7 @@ fn a_worker_inherits_its_streams_and_its_channel_and_clean_signals() {
             .filter(|(number, target)| *number < 3 || !ours.iter().any(|ours| ours == target))
             .collect();
         assert_eq!(inherited.keys().copied().collect::<Vec<_>>(), [0, 1, 2, channel], "{inherited:?}");
-        assert_eq!(inherited[&0], "/dev/null");
+        assert!(inherited[&0].starts_with("pipe:"), "it never ends: {inherited:?}");
         assert!(inherited[&channel].starts_with("socket:"), "{inherited:?}");
         let mask = |status, name| {
             let status = read(status);
