@@ -159,8 +159,8 @@ mod tests {
     use super::*;
     use crate::addr::{Listen, ListenAddr};
     use crate::config::{
-        Affinity, DispatchBy, DrainSignal, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction,
-        Prefix, Proxies, Serialization, Sessions, TagSecret, Transport, Unattributed,
+        Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
+        Serialization, Sessions, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, refused, told};
     use crate::peek::ClientHeader;
@@ -286,10 +286,7 @@ mod tests {
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
         let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
         let hanging = option::of((span(1), any::<bool>()));
-        let signal = prop_oneof![
-            "auto|none|HUP|INT|QUIT|USR1|USR2|TERM|WINCH"
-                .prop_map(|text| text.parse::<DrainSignal>().expect("a signal"))
-        ];
+        let signal = "auto|none|HUP|INT|QUIT|USR1|USR2|TERM|WINCH".prop_map(|text| text.parse().expect("a signal"));
         let times = (span(0), span(1), (span(0), signal), span(0), hanging);
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
         let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));

@@ -74,7 +74,7 @@ use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::Event;
 use crate::route::TagKey;
 use crate::sys::closing;
-use crate::sys::listen::{Access, Listener, SocketFile};
+use crate::sys::listen::{Listener, SocketFile};
 use crate::sys::poller::Poller;
 use crate::sys::signals::is_in_foreground;
 
@@ -189,19 +189,10 @@ impl Master {
         let (mut finished, found) = Finished::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
-        let mut preload = None;
-        if plan.preload {
-            supervise::ensure_for(&plan, &mut preload)?;
-        }
+        let preload = supervise::first_preload(&plan)?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let (listeners, kernel) = listen(&config, &plan)?;
-        let admin_file = match &config.admin {
-            Some(addr) => {
-                let listener = Listener::bind(addr, 128, Access::OwnerOnly).map_err(MasterError::Admin)?;
-                serve_admin(listener, control, &config)?
-            }
-            None => None,
-        };
+        let admin_file = config.admin.as_ref().map(|addr| serve_admin(addr, control, &config)).transpose()?.flatten();
         for addr in listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)) {
             tracing::info!("listening on {}", addr.url());
             finished.note(addr);

@@ -6,6 +6,7 @@ use super::MasterError;
 use super::error::While;
 use super::kernel::Kernel;
 use super::plan::Plan;
+use crate::addr::ListenAddr;
 use crate::admin::{self, AdminListener, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::route::TagKey;
@@ -48,12 +49,13 @@ pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
 
 /// Serves metrics, status and control beside the master.
 pub(super) fn serve_admin(
-    listener: Listener,
+    addr: &ListenAddr,
     control: admin::Control,
     config: &Config,
 ) -> Result<Option<SocketFile>, MasterError> {
+    let listener = Listener::bind(addr, 128, Access::OwnerOnly).map_err(MasterError::Admin)?;
     tracing::info!("metrics and status on {}", listener.addr().url());
-    let is_unix = matches!(listener.addr(), crate::addr::ListenAddr::Unix(_));
+    let is_unix = matches!(listener.addr(), ListenAddr::Unix(_));
     let (socket, file) = listener.into_parts();
     let listener =
         if is_unix { AdminListener::from_unix(socket.into()) } else { AdminListener::from_tcp(socket.into()) };

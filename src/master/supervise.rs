@@ -88,8 +88,17 @@ fn ensure(preload: &mut Option<Preload>) -> Result<(), PreloadError> {
     }
 }
 
+/// The preload for the first workers of this plan, if they are to have it.
+pub(super) fn first_preload(plan: &Plan) -> Result<Option<Preload>, PreloadError> {
+    let mut preload = None;
+    if plan.preload {
+        ensure_for(plan, &mut preload)?;
+    }
+    Ok(preload)
+}
+
 /// The same, for a worker of this plan: one that only gains by it does without where it cannot be written.
-pub(super) fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadError> {
+fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadError> {
     match ensure(preload) {
         Err(error) if plan.needs_preload => return Err(error),
         Err(error) => {
