@@ -41,7 +41,7 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         );
     }
     // Before there is any worker. Without it, the kernel tells most workers of this process's death.
-    let guardian = Guardian::start(config.drain_timeout);
+    let guardian = is_guarded().then(|| Guardian::start(config.drain_timeout)).transpose();
     if let Err(error) = &guardian {
         tracing::warn!(
             %error,
@@ -57,7 +57,7 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         return fail(1, format_args!("the thread that closes connections cannot be made: {error}"));
     }
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, limits, reread, guardian.ok()));
+    let outcome = local.block_on(&runtime, super::run(config, limits, reread, guardian.ok().flatten()));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {
@@ -67,6 +67,11 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         }
         Err(error) => fail(code(&error), error),
     }
+}
+
+/// Whether the workers need a guardian: with process 1 of a container, the kernel ends all others.
+fn is_guarded() -> bool {
+    std::process::id() != 1
 }
 
 /// Removes what masters that were killed have left.

@@ -144,7 +144,9 @@ fn at_a_terminal_ctrl_c_does_not_wait_for_the_drain_time() {
 
 #[test]
 fn at_a_terminal_ctrl_c_reaches_a_program_of_node_at_once() {
-    for (code, end) in [("", "signal SIGINT"), ("process.on('SIGINT', () => process.exit(7));", "exit code 7")] {
+    for (code, end) in
+        [("", "ended as asked (SIGINT)"), ("process.on('SIGINT', () => process.exit(7));", "exit code 7")]
+    {
         let mut haft = node(&[], code).under(&["python3", TERMINAL, "{dir}/closed", "default"]).start_all();
         let mut busy = half_a_request(&mut haft);
         haft.note_workers();
@@ -195,7 +197,7 @@ fn a_program_that_handles_no_signal_or_is_to_get_none_finishes_what_it_has() {
         busy.write(b"Host: x\r\nConnection: close\r\n\r\n").expect("the other half");
         assert_eq!(busy.receive_body().expect("its answer"), "hello");
         assert_eq!(haft.wait_for_exit().code(), Some(0));
-        haft.log().line_with("worker has left: exit code 0");
+        haft.log().line_with("worker has left: ended as asked (exit code 0)");
         haft.assert_nothing_left();
     }
 }
@@ -212,7 +214,7 @@ fn a_second_signal_lets_a_handler_run_and_then_kills() {
     haft.signal(Signal::SIGTERM);
     assert_eq!(haft.wait_for_exit().code(), Some(0));
     busy.wait_for_end().ok();
-    haft.log().line_with("worker has left: exit code 0");
+    haft.log().line_with("worker has left: ended as asked (exit code 0)");
     haft.assert_nothing_left();
 
     let mut haft = Setup::new(&["-w", "1", "--drain-timeout", "1h"]).start_all();
