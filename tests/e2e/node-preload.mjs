@@ -131,7 +131,7 @@ for (const { name, path } of versions) {
     // What it starts does without the file.
     rmSync(copy);
     assert.deepEqual(await worker.ask('child'), { options: rest, preloads: 0 });
-    assert.match(await open(`${url}/6/usual/`, 6), /\./);
+    assert.match(await open(`${url}/6/usual/`, 6), /100[\w-]{16}$/);
   });
 
   for (const serialization of ['json', 'advanced']) {
