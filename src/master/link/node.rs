@@ -5,6 +5,7 @@ mod sending;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::refused::Refused;
 use super::{InFlight, LinkError, News};
 use crate::handover::haft::ChannelError;
 use crate::handover::node::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
@@ -32,6 +33,8 @@ pub(super) struct NodeLink {
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     life: Life,
+    /// The last that its program asked to listen on was refused.
+    refused: Option<Refused>,
     /// When the worker last said something.
     heard: Option<Instant>,
     /// How its sessions are told apart.
@@ -82,6 +85,7 @@ impl NodeLink {
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
             life: Life::Starting,
+            refused: None,
             heard: None,
             sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
             sends_descriptors: false,
@@ -132,6 +136,11 @@ impl NodeLink {
 
     pub(super) fn life(&self) -> Life {
         self.life
+    }
+
+    /// That the last that its program asked to listen on was refused, as long as it is not ready.
+    pub(super) fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref().filter(|_| self.life != Life::Ready)
     }
 
     /// Whether the program can take connections only because nothing has been heard of it for long enough.
@@ -246,6 +255,7 @@ impl NodeLink {
             session,
             unanswered,
             life,
+            refused,
             heard,
             sessions,
             handles_term,
@@ -279,7 +289,9 @@ impl NodeLink {
                     if matches!(life, Life::Online) {
                         *life = Life::Asked;
                     }
-                    owe(unanswered, ask((*worker, *sender), session, &query, desk))?;
+                    let asked = ask((*worker, *sender), session, &query, desk);
+                    *refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
+                    owe(unanswered, asked.unwrap_or_default())?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -337,22 +349,24 @@ fn drop_long(worker: WorkerId, len: u64, desk: &mut NodeDesk) {
     desk.dropped += 1;
 }
 
-/// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping.
+/// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping; or why it
+/// may not.
 fn ask(
     (worker, sender): (WorkerId, Option<Sender>),
     session: &mut Session,
     query: &Query<'_>,
     desk: &mut NodeDesk,
-) -> Option<(ServerId, u64)> {
+) -> Result<Option<(ServerId, u64)>, String> {
     match desk.ask(worker, query, sender) {
-        Ok(server) if session.is_pinging() => return Some((server, query.seq)),
+        Ok(server) if session.is_pinging() => return Ok(Some((server, query.seq))),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);
             session.refuse(query.seq, &refusal);
+            return Err(desk.why_refused(worker, query, &refusal));
         }
     }
-    None
+    Ok(None)
 }
 
 /// Tells a worker that it has the server that it asked for.
