@@ -28,7 +28,7 @@ use self::taking::Taking;
 use super::connection::Connection;
 use super::dispatch::Listening;
 use super::ledger::Ledger;
-use super::node::NodeDesk;
+use super::node::{Mail, NodeDesk};
 use crate::handover::haft::MasterEnd;
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
@@ -311,11 +311,11 @@ impl Link {
     }
 
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
-    pub fn mail(&mut self, mail: &super::node::Mail) -> bool {
+    pub fn mail(&mut self, mail: &Mail) -> bool {
         match (&mut self.end, mail) {
             (End::Haft(_) | End::ListenFds(_), _) => true,
-            (End::Node(end), super::node::Mail::Message(_, whole)) => end.forward(whole),
-            (End::Node(end), super::node::Mail::Notice(notice)) => end.notify(notice),
+            (End::Node(end), Mail::Message(_, whole) | Mail::Pass(_, whole)) => end.forward(whole),
+            (End::Node(end), Mail::Notice(notice)) => end.notify(notice),
         }
     }
 

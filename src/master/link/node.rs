@@ -11,7 +11,7 @@ use crate::handover::haft::ChannelError;
 use crate::handover::node::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
 use crate::lifecycle::pool::WorkerId;
 use crate::master::node::NodeDesk;
-use crate::route::Slot;
+use crate::route::{Slot, Tag};
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
 use crate::sys::scm::{self, Received};
@@ -319,6 +319,7 @@ impl NodeLink {
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
+                Effect::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, frame.whole()),
                 Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
                 Effect::Descriptor => desk.unheard(*worker, &[]),
                 Effect::Message => desk.unheard(*worker, frame.whole()),
