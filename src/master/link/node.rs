@@ -71,6 +71,15 @@ pub(super) enum Life {
     Ready,
 }
 
+impl Life {
+    /// The program asks for a server.
+    fn ask(&mut self) {
+        if *self == Self::Online {
+            *self = Self::Asked;
+        }
+    }
+}
+
 impl NodeLink {
     pub(super) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
         if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
@@ -247,85 +256,70 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self {
-            worker,
-            slot,
-            sender,
-            reader,
-            session,
-            unanswered,
-            life,
-            refused,
-            heard,
-            sessions,
-            handles_term,
-            leave_at,
-            ..
-        } = self;
-        *heard = Some(now);
-        let mut frames = reader.take_in(bytes);
+        self.heard = Some(now);
+        let mut frames = self.reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
             let frame = match piece {
                 Piece::Frame(frame) => frame,
                 Piece::TooLong { len } => {
-                    drop_long(*worker, len, desk);
+                    drop_long(self.worker, len, desk);
                     continue;
                 }
             };
-            match session.hear(&frame)? {
+            match self.session.hear(&frame)? {
                 Effect::Nothing => {}
-                Effect::Tags => *sessions = Sessions::Tagged(0),
-                Effect::Sessions { count } => *sessions = Sessions::Tagged(count),
+                Effect::Tags => self.sessions = Sessions::Tagged(0),
+                Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
-                Effect::Handles { term } => *handles_term = term,
+                Effect::Handles { term } => self.handles_term = term,
                 Effect::SessionClosed { sid } => {
-                    if let Sessions::Named(count) = sessions {
+                    if let Sessions::Named(count) = &mut self.sessions {
                         *count = count.saturating_sub(1);
-                        desk.session_closed(*worker, &sid);
+                        desk.session_closed(self.worker, &sid);
                     }
                 }
-                Effect::Online => *life = Life::Online,
+                Effect::Online => self.life = Life::Online,
                 Effect::Ask(query) => {
-                    if matches!(life, Life::Online) {
-                        *life = Life::Asked;
-                    }
-                    let asked = ask((*worker, *sender), session, &query, desk);
-                    *refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
-                    owe(unanswered, asked.unwrap_or_default())?;
+                    self.life.ask();
+                    let asked = ask((self.worker, self.sender), &mut self.session, &query, desk);
+                    self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
+                    owe(&mut self.unanswered, asked.unwrap_or_default())?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
-                    desk.listens(*worker, *slot);
-                    become_ready(life, !desk.waits_for_ready(), news);
+                    desk.listens(self.worker, self.slot);
+                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
                 Effect::SessionOpened { sid } => {
-                    if let Sessions::Named(count) = sessions {
+                    if let Sessions::Named(count) = &mut self.sessions {
                         *count += 1;
-                        desk.session_opened(*worker, &sid);
+                        desk.session_opened(self.worker, &sid);
                     }
-                    become_ready(life, !desk.waits_for_ready(), news);
+                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
-                Effect::Ready => become_ready(life, true, news),
+                Effect::Ready => become_ready(&mut self.life, true, news),
                 Effect::Closed { key } => {
-                    desk.closed(*worker, &key, session.is_leaving());
-                    // At a signal, all of them: it is told to leave now.
-                    if desk.has_none(*worker)
-                        && let Some((_, until)) = leave_at.take()
-                    {
-                        session.disconnect(until.saturating_duration_since(now));
-                    }
+                    desk.closed(self.worker, &key, self.session.is_leaving());
+                    leave(&mut self.session, self.leave_at.take_if(|_| desk.has_none(self.worker)), now);
                 }
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
-                Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
+                Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
                 Effect::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, frame.whole()),
-                Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
-                Effect::Descriptor => desk.unheard(*worker, &[]),
-                Effect::Message => desk.unheard(*worker, frame.whole()),
+                Effect::Relay(routing) => desk.relay(self.worker, &routing, frame.whole()),
+                Effect::Descriptor => desk.unheard(self.worker, &[]),
+                Effect::Message => desk.unheard(self.worker, frame.whole()),
             }
         }
         Ok(())
+    }
+}
+
+/// The worker is told to leave now: at a signal it has closed all its servers.
+fn leave(session: &mut Session, at: Option<(Instant, Instant)>, now: Instant) {
+    if let Some((_, until)) = at {
+        session.disconnect(until.saturating_duration_since(now));
     }
 }
 
