@@ -8,6 +8,7 @@ mod by_kernel;
 mod choose;
 mod expiry;
 mod hearing;
+mod mail;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,10 +18,9 @@ pub use self::hearing::Listening;
 use super::connection::{Connection, Goal, Refusal};
 use super::ledger::Ledger;
 use super::link::{Link, LinkError, News};
-use super::node::{Mail, NodeDesk};
+use super::node::NodeDesk;
 use super::queue::give_back_room;
 use crate::config::{Affinity, Config, Prefix};
-use crate::handover::node::To;
 use crate::lifecycle::pool::{Standing, WorkerId};
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table};
 
@@ -175,23 +175,6 @@ impl Dispatch {
             Some((link.worker, error))
         });
         failed.collect()
-    }
-
-    fn deliver_mail(&mut self) {
-        let Some(desk) = &mut self.node else { return };
-        for mail in desk.take_mail() {
-            for link in self.links.values_mut() {
-                let is_for = match &mail {
-                    Mail::Message(To::One(worker), _) => link.worker == *worker,
-                    Mail::Message(To::AllBut(worker), _) => link.worker != *worker,
-                    Mail::Message(To::Nobody, _) => false,
-                    Mail::Notice(_) => true,
-                };
-                if is_for && !link.mail(&mail) {
-                    desk.dropped += 1;
-                }
-            }
-        }
     }
 
     /// The workers that have become ready because nothing was heard of them for long enough.

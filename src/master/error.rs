@@ -39,7 +39,7 @@ pub enum MasterError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// The workers die before they are ready.
-    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote})")]
+    #[error("worker exited before it was ready ({times} times): giving up ({end}; {wrote}){hint}")]
     GaveUp {
         /// How often in a row.
         times: u32,
@@ -47,6 +47,8 @@ pub enum MasterError {
         end: String,
         /// Where to see what it wrote.
         wrote: &'static str,
+        /// What may be the cause, if its end says so.
+        hint: &'static str,
     },
     /// The system refused what cannot be done without.
     #[error("{doing}: {source}")]

@@ -285,6 +285,7 @@ impl Service {
         for worker in self.dispatch.ready_by_silence(now) {
             self.observe(Event::Ready(worker), now);
         }
+        self.end_those_that_listen_in_vain(now);
         self.look_for_hung(now);
         self.dispatch.links_mut().for_each(|link| link.drain_if_due(now));
         for event in self.finish_lingering(false, now) {
@@ -323,6 +324,25 @@ impl Service {
         link.end();
         tracing::warn!(slot = %link.slot, worker = worker.0, "the worker {error}; it is ended");
         Some(Event::Misbehaved(worker))
+    }
+
+    /// A program that got nothing to listen on will not be ready, though it lives: it has died before it was ready.
+    fn end_those_that_listen_in_vain(&mut self, now: Instant) {
+        let Some(desk) = self.dispatch.node.as_ref() else { return };
+        let in_vain = self.dispatch.links().filter(|link| link.listens_in_vain(desk, now)).map(|link| link.worker);
+        for worker in in_vain.collect::<Vec<_>>() {
+            if let Some(link) = self.dispatch.link(worker) {
+                link.end();
+                let (slot, why) = (link.slot, link.why_refused().unwrap_or_default());
+                tracing::error!(
+                    %slot,
+                    worker = worker.0,
+                    "the program lives and listens on nothing, since it was refused all that it asked for ({why}); it is \
+                     ended"
+                );
+            }
+            self.observe(Event::Misbehaved(worker), now);
+        }
     }
 
     /// The slot has another listener now, which the worker that fills it does not have: it is ended.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitStatus;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -21,10 +22,20 @@ use crate::lifecycle::program::Dialect;
 use crate::lifecycle::program::preload::{Preload, PreloadError};
 use crate::route::Slot;
 use crate::sys::code;
+use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
 use crate::sys::process::{Inherited, Passed};
 use crate::sys::scm;
+
+/// What a program did that ended without an error.
+const RETURNED: &str = ". Exit code 0: the program ended by itself, where it should listen and go on. Its standard input \
+                        stays open and silent below haft: it must not end because nothing comes there, or because it is \
+                        no terminal";
+/// The same, where standard input cannot be kept open.
+const RETURNED_OF_INPUT: &str = ". Exit code 0: the program ended by itself, where it should listen and go on. Its \
+                                 standard input is /dev/null, since /proc is not mounted: one that ends with its \
+                                 standard input needs /proc, or must be told not to";
 
 /// What is needed to carry out the pool's decisions, and what became of them.
 #[derive(Debug)]
@@ -41,6 +52,8 @@ pub struct Supervisor {
     preload: Option<Preload>,
     /// How the last worker ended, and whether it had written anything.
     pub(super) last_words: (String, bool),
+    /// Whether it ended by itself and without an error.
+    returned: bool,
     /// Who is told to finish when nobody waits for it any more, or then at the latest.
     pub(super) told_later: BTreeMap<WorkerId, Instant>,
     /// Connections that workers took with them when they ended as asked, as far as it is known.
@@ -73,6 +86,7 @@ impl Supervisor {
             oom: OomWatch::new(),
             preload,
             last_words: Default::default(),
+            returned: false,
             told_later: BTreeMap::new(),
             cut_off: 0,
         };
@@ -250,8 +264,12 @@ impl Master {
         if !leaving && crew::was_killed(&exit.status) && self.supervisor.oom.killed_since_last() {
             description += " (out of memory)";
         }
+        let mut end = description.clone();
         if let Some(link) = self.service.dispatch.link(worker) {
             let slot = link.slot;
+            if let Some(why) = link.why_refused().filter(|_| !was_ready) {
+                end = format!("{end}; what it wanted to listen on was refused: {why}");
+            }
             let cut_off = farewell::cut_off(link, &self.finished, &exit.status);
             self.supervisor.cut_off += cut_off.filter(|_| leaving).unwrap_or(0);
             self.channels.forget(link, &self.poller).ok();
@@ -265,11 +283,12 @@ impl Master {
                     tracing::warn!(%slot, worker = worker.0, pid, "worker died: {description}; replacing it");
                 }
                 (false, false) => {
-                    tracing::warn!(%slot, worker = worker.0, pid, "worker exited before it was ready: {description}");
+                    tracing::warn!(%slot, worker = worker.0, pid, "worker exited before it was ready: {end}");
                 }
             }
         }
-        self.supervisor.last_words = (description, wrote);
+        self.supervisor.last_words = (end, wrote);
+        self.supervisor.returned = exit.status.as_ref().is_ok_and(ExitStatus::success);
         self.end_if_it_cannot_listen(worker)?;
         self.service.exited(worker, Instant::now());
         self.count_workers();
@@ -300,6 +319,11 @@ impl Master {
         let (end, wrote) = std::mem::take(&mut self.supervisor.last_words);
         // It was shown when it was written, or when its worker died.
         let wrote = if wrote { "what it wrote is above" } else { "it wrote nothing to standard error" };
-        MasterError::GaveUp { times: MOST_FAILED_STARTS, end, wrote }
+        let hint = match self.supervisor.returned {
+            true if input::ends_at_once() => RETURNED_OF_INPUT,
+            true => RETURNED,
+            false => "",
+        };
+        MasterError::GaveUp { times: MOST_FAILED_STARTS, end, wrote, hint }
     }
 }

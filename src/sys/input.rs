@@ -17,6 +17,11 @@ pub(super) fn silent() -> Stdio {
     both_ends().map_or_else(|_: std::io::Error| Stdio::null(), Stdio::from)
 }
 
+/// Whether it is `/dev/null` that workers read from, which ends at once.
+pub fn ends_at_once() -> bool {
+    !std::path::Path::new("/proc/self/fd").exists()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;

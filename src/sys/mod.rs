@@ -15,7 +15,7 @@ pub mod descriptors;
 pub mod detached;
 pub mod folder;
 pub mod inherit;
-mod input;
+pub mod input;
 pub mod listen;
 pub mod notify;
 pub mod oom;

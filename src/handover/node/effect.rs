@@ -82,6 +82,14 @@ pub enum Effect<'f> {
         /// It does.
         term: bool,
     },
+    /// To be forwarded as it is to the worker of this slot and generation, or else to the one that fills the slot
+    /// (haft's preload).
+    Pass {
+        /// The slot.
+        slot: u16,
+        /// The generation.
+        generation: u32,
+    },
     /// To be forwarded as it is, where [`super::Relay::route`] says.
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.

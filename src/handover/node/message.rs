@@ -60,6 +60,13 @@ pub enum WorkerMessage<'f> {
         /// SIGTERM is among them. No other one matters: SIGINT, as Ctrl-C, is sent whether it is handled or not.
         term: bool,
     },
+    /// haft's preload: to be passed on, as it is, to the worker of this slot and generation.
+    Pass {
+        /// The slot.
+        slot: u16,
+        /// The generation.
+        generation: u32,
+    },
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -233,7 +240,9 @@ fields!(
     requester_uid = "requesterUid",
     nsp = "nsp",
     count = "count",
-    signals = "signals"
+    signals = "signals",
+    slot = "slot",
+    generation = "generation"
 );
 
 impl<'f> Fields<'f> {
@@ -276,6 +285,10 @@ impl<'f> Fields<'f> {
             "tags" => WorkerMessage::Tags,
             "sessions" => WorkerMessage::Sessions { count: self.count?.count()? },
             "idle" => WorkerMessage::Idle,
+            "pass" => WorkerMessage::Pass {
+                slot: self.slot?.count()?.try_into().ok()?,
+                generation: self.generation?.count()?.try_into().ok()?,
+            },
             "handles" => WorkerMessage::Handles { term: self.signals?.lists("SIGTERM") },
             _ => return None,
         })

@@ -196,6 +196,7 @@ impl Session {
             WorkerMessage::Tags => Effect::Tags,
             WorkerMessage::Sessions { count } => Effect::Sessions { count },
             WorkerMessage::Idle => Effect::Idle,
+            WorkerMessage::Pass { slot, generation } => Effect::Pass { slot, generation },
             WorkerMessage::Handles { term } => Effect::Handles { term },
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,

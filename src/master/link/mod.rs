@@ -7,6 +7,7 @@ mod in_flight;
 mod listen_fds;
 mod node;
 mod opening;
+mod refused;
 mod sessions;
 mod silence;
 mod taking;
@@ -21,12 +22,13 @@ use self::in_flight::InFlight;
 use self::listen_fds::ListenFdsLink;
 use self::node::{Life, NodeLink};
 use self::opening::Opening;
+use self::refused::Refused;
 use self::sessions::Lingering;
 use self::taking::Taking;
 use super::connection::Connection;
 use super::dispatch::Listening;
 use super::ledger::Ledger;
-use super::node::NodeDesk;
+use super::node::{Mail, NodeDesk};
 use crate::handover::haft::MasterEnd;
 use crate::handover::outbox::Outbox;
 use crate::lifecycle::pool::WorkerId;
@@ -200,6 +202,22 @@ impl Link {
         }
     }
 
+    /// Why the last that its program asked to listen on was refused, if it was and the program is not ready.
+    pub fn why_refused(&self) -> Option<&str> {
+        match &self.end {
+            End::Node(end) => end.refused().map(Refused::why),
+            End::Haft(_) | End::ListenFds(_) => None,
+        }
+    }
+
+    /// Whether all that its program wanted to listen on was refused, and it wants nothing else. One that takes its
+    /// connections by message may do without.
+    pub fn listens_in_vain(&self, desk: &NodeDesk, now: Instant) -> bool {
+        let End::Node(end) = &self.end else { return false };
+        let has_nothing = !self.ended && !desk.is_by_message() && desk.has_none(self.worker);
+        has_nothing && end.refused().is_some_and(|refused| refused.is_final(now))
+    }
+
     /// Whether the worker is ready because nothing has been heard of it for long enough.
     pub fn ready_by_silence(&mut self, desk: Option<&NodeDesk>, now: Instant) -> bool {
         match (&mut self.end, desk) {
@@ -293,11 +311,11 @@ impl Link {
     }
 
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
-    pub fn mail(&mut self, mail: &super::node::Mail) -> bool {
+    pub fn mail(&mut self, mail: &Mail) -> bool {
         match (&mut self.end, mail) {
             (End::Haft(_) | End::ListenFds(_), _) => true,
-            (End::Node(end), super::node::Mail::Message(_, whole)) => end.forward(whole),
-            (End::Node(end), super::node::Mail::Notice(notice)) => end.notify(notice),
+            (End::Node(end), Mail::Message(_, whole) | Mail::Pass(_, whole)) => end.forward(whole),
+            (End::Node(end), Mail::Notice(notice)) => end.notify(notice),
         }
     }
 

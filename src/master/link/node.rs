@@ -5,12 +5,13 @@ mod sending;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::refused::Refused;
 use super::{InFlight, LinkError, News};
 use crate::handover::haft::ChannelError;
 use crate::handover::node::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
 use crate::lifecycle::pool::WorkerId;
 use crate::master::node::NodeDesk;
-use crate::route::Slot;
+use crate::route::{Slot, Tag};
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
 use crate::sys::scm::{self, Received};
@@ -32,6 +33,8 @@ pub(super) struct NodeLink {
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     life: Life,
+    /// The last that its program asked to listen on was refused.
+    refused: Option<Refused>,
     /// When the worker last said something.
     heard: Option<Instant>,
     /// How its sessions are told apart.
@@ -68,6 +71,15 @@ pub(super) enum Life {
     Ready,
 }
 
+impl Life {
+    /// The program asks for a server.
+    fn ask(&mut self) {
+        if *self == Self::Online {
+            *self = Self::Asked;
+        }
+    }
+}
+
 impl NodeLink {
     pub(super) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
         if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
@@ -82,6 +94,7 @@ impl NodeLink {
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
             life: Life::Starting,
+            refused: None,
             heard: None,
             sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
             sends_descriptors: false,
@@ -132,6 +145,11 @@ impl NodeLink {
 
     pub(super) fn life(&self) -> Life {
         self.life
+    }
+
+    /// That the last that its program asked to listen on was refused, as long as it is not ready.
+    pub(super) fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref().filter(|_| self.life != Life::Ready)
     }
 
     /// Whether the program can take connections only because nothing has been heard of it for long enough.
@@ -238,81 +256,70 @@ impl NodeLink {
         news: &mut Vec<News>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let Self {
-            worker,
-            slot,
-            sender,
-            reader,
-            session,
-            unanswered,
-            life,
-            heard,
-            sessions,
-            handles_term,
-            leave_at,
-            ..
-        } = self;
-        *heard = Some(now);
-        let mut frames = reader.take_in(bytes);
+        self.heard = Some(now);
+        let mut frames = self.reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
             let frame = match piece {
                 Piece::Frame(frame) => frame,
                 Piece::TooLong { len } => {
-                    drop_long(*worker, len, desk);
+                    drop_long(self.worker, len, desk);
                     continue;
                 }
             };
-            match session.hear(&frame)? {
+            match self.session.hear(&frame)? {
                 Effect::Nothing => {}
-                Effect::Tags => *sessions = Sessions::Tagged(0),
-                Effect::Sessions { count } => *sessions = Sessions::Tagged(count),
+                Effect::Tags => self.sessions = Sessions::Tagged(0),
+                Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
-                Effect::Handles { term } => *handles_term = term,
+                Effect::Handles { term } => self.handles_term = term,
                 Effect::SessionClosed { sid } => {
-                    if let Sessions::Named(count) = sessions {
+                    if let Sessions::Named(count) = &mut self.sessions {
                         *count = count.saturating_sub(1);
-                        desk.session_closed(*worker, &sid);
+                        desk.session_closed(self.worker, &sid);
                     }
                 }
-                Effect::Online => *life = Life::Online,
+                Effect::Online => self.life = Life::Online,
                 Effect::Ask(query) => {
-                    if matches!(life, Life::Online) {
-                        *life = Life::Asked;
-                    }
-                    owe(unanswered, ask((*worker, *sender), session, &query, desk))?;
+                    self.life.ask();
+                    let asked = ask((self.worker, self.sender), &mut self.session, &query, desk);
+                    self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
+                    owe(&mut self.unanswered, asked.unwrap_or_default())?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
-                    desk.listens(*worker, *slot);
-                    become_ready(life, !desk.waits_for_ready(), news);
+                    desk.listens(self.worker, self.slot);
+                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
                 Effect::SessionOpened { sid } => {
-                    if let Sessions::Named(count) = sessions {
+                    if let Sessions::Named(count) = &mut self.sessions {
                         *count += 1;
-                        desk.session_opened(*worker, &sid);
+                        desk.session_opened(self.worker, &sid);
                     }
-                    become_ready(life, !desk.waits_for_ready(), news);
+                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
-                Effect::Ready => become_ready(life, true, news),
+                Effect::Ready => become_ready(&mut self.life, true, news),
                 Effect::Closed { key } => {
-                    desk.closed(*worker, &key, session.is_leaving());
-                    // At a signal, all of them: it is told to leave now.
-                    if desk.has_none(*worker)
-                        && let Some((_, until)) = leave_at.take()
-                    {
-                        session.disconnect(until.saturating_duration_since(now));
-                    }
+                    desk.closed(self.worker, &key, self.session.is_leaving());
+                    leave(&mut self.session, self.leave_at.take_if(|_| desk.has_none(self.worker)), now);
                 }
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
-                Effect::ServerReturned { server, query } => owe(unanswered, Some((server, query)))?,
+                Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
-                Effect::Relay(routing) => desk.relay(*worker, &routing, frame.whole()),
-                Effect::Descriptor => desk.unheard(*worker, &[]),
-                Effect::Message => desk.unheard(*worker, frame.whole()),
+                Effect::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, frame.whole()),
+                Effect::Relay(routing) => desk.relay(self.worker, &routing, frame.whole()),
+                Effect::Descriptor => desk.unheard(self.worker, &[]),
+                Effect::Message => desk.unheard(self.worker, frame.whole()),
             }
         }
         Ok(())
+    }
+}
+
+/// The worker is told to leave now: at a signal it has closed all its servers.
+fn leave(session: &mut Session, at: Option<(Instant, Instant)>, now: Instant) {
+    if let Some((_, until)) = at {
+        session.disconnect(until.saturating_duration_since(now));
     }
 }
 
@@ -337,22 +344,24 @@ fn drop_long(worker: WorkerId, len: u64, desk: &mut NodeDesk) {
     desk.dropped += 1;
 }
 
-/// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping.
+/// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping; or why it
+/// may not.
 fn ask(
     (worker, sender): (WorkerId, Option<Sender>),
     session: &mut Session,
     query: &Query<'_>,
     desk: &mut NodeDesk,
-) -> Option<(ServerId, u64)> {
+) -> Result<Option<(ServerId, u64)>, String> {
     match desk.ask(worker, query, sender) {
-        Ok(server) if session.is_pinging() => return Some((server, query.seq)),
+        Ok(server) if session.is_pinging() => return Ok(Some((server, query.seq))),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);
             session.refuse(query.seq, &refusal);
+            return Err(desk.why_refused(worker, query, &refusal));
         }
     }
-    None
+    Ok(None)
 }
 
 /// Tells a worker that it has the server that it asked for.

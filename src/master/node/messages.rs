@@ -4,12 +4,15 @@ use super::NodeDesk;
 use crate::handover::node::{Library, Notice, Routing, To};
 use crate::lifecycle::pool::WorkerId;
 use crate::master::named::NamedSessions;
+use crate::route::Tag;
 
 /// A message on its way to other workers.
 #[derive(Debug)]
 pub enum Mail {
     /// A worker's message, as it was written.
     Message(To, Vec<u8>),
+    /// A message of a worker's preload, for the preload of the one that this names.
+    Pass(Tag, Vec<u8>),
     /// News of a worker's end, for all others.
     Notice(Notice),
 }
@@ -56,6 +59,11 @@ impl NodeDesk {
             to => self.mail.push(Mail::Message(to, whole.to_vec())),
         }
         self.tell_of_forgotten(from, before);
+    }
+
+    /// A message of a worker's preload for the preload of the worker that the tag names.
+    pub fn pass(&mut self, to: Tag, whole: &[u8]) {
+        self.mail.push(Mail::Pass(to, whole.to_vec()));
     }
 
     /// Messages to be delivered now.

@@ -4,11 +4,15 @@ use std::io;
 
 use super::{NodeDesk, Opened};
 use crate::addr::ListenAddr;
+use crate::handover::node::{Query, Refusal};
+use crate::lifecycle::pool::WorkerId;
 use crate::sys::listen::{Access, ListenError, Listener};
 use crate::sys::rights::{Rights, Sender};
 
 /// Ports below are for privileged users (ip(7)).
 const FIRST_FREE_PORT: u16 = 1024;
+/// So much of an address is shown.
+const MAX_SHOWN: usize = 100;
 /// Why a worker does not get one.
 pub(super) const RESERVED_PORT: &str = "it runs as another user than haft, and ports below 1024 are then haft's to give: name the port \
     in --listen, or use one from 1024 on";
@@ -37,6 +41,17 @@ impl NodeDesk {
             None => Listener::bind(addr, backlog, access).map(Opened::Door),
             Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }
+    }
+
+    /// Why a worker was refused the last that it asked for, for people.
+    pub fn why_refused(&self, worker: WorkerId, query: &Query<'_>, refusal: &Refusal) -> String {
+        if let Some(error) = self.listen_failures.get(&worker) {
+            return error.to_string();
+        }
+        let port = query.port.filter(|port| *port >= 0).map(|port| format!("port {port}"));
+        let address = query.address.as_ref().map(|address| address.chars().take(MAX_SHOWN).collect::<String>());
+        let what: Vec<String> = address.into_iter().chain(port).collect();
+        format!("{}: {} ({})", what.join(", "), refusal.why, io::Error::from_raw_os_error(refusal.errno))
     }
 
     /// Whether haft may open this port for whoever asks: those that are for privileged users only if they are its own, or

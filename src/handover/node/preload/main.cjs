@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does seven
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does eight
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -11,6 +11,7 @@
 // 5. Goodbyes (goodbyes.cjs). A worker that is drained ends its sessions and WebSockets one by one, not all at the end.
 // 6. A life without a master (orphan.cjs). When the master dies, the process keeps its connections for a while.
 // 7. Signals (signals.cjs). haft is told which signals the program handles itself.
+// 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back to.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -98,6 +99,8 @@ function listenToHaft(search) {
         }
       } else if (message.cmd === CMD && message.act === 'linger') {
         linger(message.within);
+      } else if (message.cmd === CMD && message.act === 'pass' && answerWith) {
+        answerWith(message).catch(complain);
       }
     });
   });
@@ -235,7 +238,7 @@ function tagger(digits) {
     const base = sid.slice(0, end);
     const numbers = Buffer.from(sid.slice(end + HEAD.length), 'base64').slice(0, 6);
     if (!keys.some((key) => tag(base, numbers, key) === sid.slice(end))) return undefined;
-    return { base, isOwn: numbers.equals(own) };
+    return { base, numbers, isOwn: numbers.equals(own) };
   }
 
   return {
@@ -246,6 +249,12 @@ function tagger(digits) {
       const base = tagged ? tagged.base : String(id);
       return base + tag(base, own, keys[0]);
     },
+    /** The worker whose tag an id has; nothing if there is no valid tag. */
+    find(id) {
+      const { numbers, isOwn } = read(id) || {};
+      return numbers && { slot: numbers.readUInt16BE(0), generation: numbers.readUInt32BE(2), isOwn };
+    },
+    own: { slot, generation },
     /** Whether the id is of a session of another worker's. */
     isForeign(sid) {
       const tagged = read(sid);
@@ -263,7 +272,11 @@ function tagger(digits) {
 function watchModules(tags) {
   const { prototype } = require('module');
   const { load } = prototype;
-  const look = (module) => attempt(() => enginesOf(module.exports).forEach((engine) => hook(engine, tags)));
+  const look = ({ exports: exported }) => attempt(() => {
+    enginesOf(exported).forEach((engine) => hook(engine, tags));
+    const recovery = tags && recoveryOf(exported);
+    if (recovery) hookRecovery(recovery, tags);
+  });
   prototype.load = function (...args) {
     const result = load.apply(this, args);
     look(this);

@@ -49,6 +49,12 @@ fn a_worker_s_short_messages() {
         (r#"{"cmd":"NODE_HAFT","act":"sessions","count":-1}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
+        (
+            r#"{"cmd":"NODE_HAFT","act":"pass","slot":3,"generation":70000,"what":"restore"}"#,
+            WorkerMessage::Pass { slot: 3, generation: 70000 },
+        ),
+        (r#"{"cmd":"NODE_HAFT","act":"pass","slot":65536,"generation":0}"#, WorkerMessage::Internal),
+        (r#"{"cmd":"NODE_HAFT","act":"pass","slot":3}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"somethingNew","count":1}"#, WorkerMessage::Internal),
         (
             r#"{"cmd":"NODE_HAFT","act":"handles","signals":["SIGTERM","SIGINT"]}"#,
