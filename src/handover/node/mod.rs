@@ -74,6 +74,8 @@ pub const PRELOAD: &str = concat!(
     "\n",
     include_str!("preload/signals.cjs"),
     "\n",
+    include_str!("preload/handlers.cjs"),
+    "\n",
     include_str!("preload/start.cjs"),
 );
 

@@ -5,6 +5,8 @@ mod sending;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::{InFlight, LinkError, News};
 use crate::handover::haft::ChannelError;
 use crate::handover::node::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
@@ -102,7 +104,7 @@ impl NodeLink {
     /// Asks it to leave if it is time to.
     pub(super) fn drain_if_due(&mut self, now: Instant) {
         if let Some((_, until)) = self.leave_at.take_if(|(at, _)| now >= *at) {
-            self.drain(until.saturating_duration_since(now));
+            self.drain(until.saturating_duration_since(now), None);
         }
     }
 
@@ -157,8 +159,9 @@ impl NodeLink {
         ready
     }
 
-    pub(super) fn drain(&mut self, within: Duration) {
-        self.session.disconnect(within);
+    /// `signal`: its program is sent this one later.
+    pub(super) fn drain(&mut self, within: Duration, signal: Option<Signal>) {
+        self.session.disconnect(within, signal.map(Signal::as_str));
     }
 
     /// Asks the worker to say something; it is sent with the next flush.
@@ -300,7 +303,7 @@ impl NodeLink {
                     if desk.has_none(*worker)
                         && let Some((_, until)) = leave_at.take()
                     {
-                        session.disconnect(until.saturating_duration_since(now));
+                        session.disconnect(until.saturating_duration_since(now), None);
                     }
                 }
                 Effect::Taken { connection } => in_flight.settled(connection, now),

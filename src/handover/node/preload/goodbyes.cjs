@@ -140,12 +140,13 @@ function webSocketOf(socket) {
 
 // --- Draining -------------------------------------------------------------------------------------------------------
 
-/** haft has told the worker to finish within so many milliseconds. Node closes its servers next. */
-function drain(within) {
+/** haft has told the worker to finish within so many milliseconds, and may send a signal later. Node closes its servers next. */
+function drain({ within, signal }) {
   if (!(within > 0)) return;
   closeServersGently();
   sayGoodbyes(0, within * TELLING);
   endWithin(within);
+  if (typeof signal === 'string') waitForSignal(signal, within);
 }
 
 /**

@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does seven
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does eight
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -11,6 +11,7 @@
 // 5. Goodbyes (goodbyes.cjs). A worker that is drained ends its sessions and WebSockets one by one, not all at the end.
 // 6. A life without a master (orphan.cjs). When the master dies, the process keeps its connections for a while.
 // 7. Signals (signals.cjs). haft is told which signals the program handles itself.
+// 8. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -94,13 +95,16 @@ function listenToHaft(search) {
           search();
           if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
         } else if (message.act === 'disconnect' && message.haft) {
-          drain(message.haft.within);
+          attempt(allWillClose);
+          drain(message.haft);
         }
       } else if (message.cmd === CMD && message.act === 'linger') {
         linger(message.within);
       }
     });
   });
+  // And after it.
+  process.on('internalMessage', allClosed);
 }
 
 /** In every version of Node a net.Socket asks its handle for the peer, under TLS too. A port that nobody knows is 0. */
