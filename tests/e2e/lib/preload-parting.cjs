@@ -4,6 +4,9 @@ const { execFile, fork } = require('child_process');
 const http = require('http');
 const { Worker } = require('worker_threads');
 
+// Goodbyes are said in any order; here in that in which the sessions came.
+Math.random = () => 1 - Number.EPSILON;
+
 const engines = [];
 const server = http.createServer((request, response) => response.end('here'));
 for (const version of [3, 4, 5, 6]) {
