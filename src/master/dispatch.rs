@@ -287,11 +287,6 @@ impl Dispatch {
         }
     }
 
-    /// Tells a worker to finish.
-    pub fn drain(&mut self, worker: WorkerId, within: Duration) -> Result<(), LinkError> {
-        self.links.get_mut(&worker).map_or(Ok(()), |link| link.drain(within))
-    }
-
     /// Tells a worker that it was replaced and gets no new sessions, but goes on with those that it has until `until`;
     /// then it is to finish within `within`.
     pub fn linger(

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Master, MasterError};
 use crate::addr::ListenAddr;
+use crate::config::DrainSignal;
 use crate::lifecycle::pool::{Event, WorkerId};
 use crate::sys::process::connections_held;
 
@@ -98,11 +99,27 @@ impl Master {
         for (worker, held) in answer {
             let times = if held == Some(0) { before.get(&worker).unwrap_or(&0) + 1 } else { 0 };
             if times >= ENOUGH_ANSWERS {
-                tracing::debug!(worker = worker.0, "the worker has no client left and does not end: SIGTERM");
-                self.observe(Event::Finished(worker))?;
+                self.has_finished(worker)?;
             }
             self.finished.found.insert(worker, times);
         }
         Ok(())
+    }
+
+    /// A worker has no client left and does not end. A program that learns by a signal that it is to finish gets that,
+    /// once, and then has its time for what it does at it.
+    fn has_finished(&mut self, worker: WorkerId) -> Result<(), MasterError> {
+        let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
+        // A program that has handled it once may have no handler any more, and works on.
+        if choice == DrainSignal::None || self.service.pool.was_signalled(worker) {
+            return Ok(());
+        }
+        let link = self.service.dispatch.link(worker);
+        if link.and_then(|link| link.drain_signal(choice, interrupted)).is_some() {
+            self.signal_to_finish(worker, Instant::now());
+            return Ok(());
+        }
+        tracing::debug!(worker = worker.0, "the worker has no client left and does not end: SIGTERM");
+        self.observe(Event::Finished(worker))
     }
 }

@@ -76,6 +76,8 @@ pub const PRELOAD: &str = concat!(
     "\n",
     include_str!("preload/recovery.cjs"),
     "\n",
+    include_str!("preload/handlers.cjs"),
+    "\n",
     include_str!("preload/start.cjs"),
 );
 

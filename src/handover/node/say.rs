@@ -179,12 +179,16 @@ impl Voice {
     }
 
     /// Asks the worker to leave: it closes its servers, and exits when their connections have ended. haft's preload
-    /// reads within which time, and Node pays no heed to that.
-    pub fn disconnect(&mut self, within: Duration, out: &mut Vec<u8>) {
+    /// reads within which time, and which signal the program is sent later, if any. Node pays no heed to that.
+    pub fn disconnect(&mut self, within: Duration, signal: Option<&str>, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         message.text("cmd", "NODE_CLUSTER").text("act", "disconnect");
         self.count(&mut message);
-        message.open("haft").number("within", milliseconds(within)).close().finish();
+        message.open("haft").number("within", milliseconds(within));
+        if let Some(signal) = signal {
+            message.text("signal", signal);
+        }
+        message.close().finish();
     }
 
     /// Tells haft's preload that the worker gets no new session, and is asked to leave within this time.

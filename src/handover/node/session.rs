@@ -252,10 +252,10 @@ impl Session {
     }
 
     /// Asks the worker to leave. haft's preload ends its sessions one by one within this time.
-    pub fn disconnect(&mut self, within: Duration) {
+    pub fn disconnect(&mut self, within: Duration, signal: Option<&str>) {
         self.leaving = true;
         let voice = &mut self.voice;
-        self.outgoing.plain(|out| voice.disconnect(within, out));
+        self.outgoing.plain(|out| voice.disconnect(within, signal, out));
     }
 
     /// Tells a worker that said [`Effect::Tags`] that it gets no new session, and is to say when the last one has

@@ -25,7 +25,7 @@ impl Link {
     /// As [`Link::drain`], for a program that is sent a signal first: its own handler closes its servers, which would fail
     /// if Node's cluster had closed them before. It is told when it has closed them, and at `at` at the latest.
     pub fn drain_later(&mut self, within: Duration, at: Instant, now: Instant) -> Result<(), LinkError> {
-        let End::Node(end) = &mut self.end else { return self.drain(within) };
+        let End::Node(end) = &mut self.end else { return self.drain(within, None) };
         end.drain_later(at, now + within);
         (self.finishes, self.lingers) = (true, None);
         Ok(())

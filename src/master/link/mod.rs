@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 pub use self::error::LinkError;
 use self::haft::HaftLink;
 use self::in_flight::InFlight;
@@ -320,13 +322,13 @@ impl Link {
     }
 
     /// Tells the worker to finish, after what was sent before.
-    pub fn drain(&mut self, within: Duration) -> Result<(), LinkError> {
+    pub fn drain(&mut self, within: Duration, signal: Option<Signal>) -> Result<(), LinkError> {
         self.finishes = true;
         self.lingers = None;
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.drain(within)?,
             // It is sent with the next flush.
-            End::Node(end) => end.drain(within),
+            End::Node(end) => end.drain(within, signal),
             // It is told by a signal.
             End::ListenFds(_) => {}
         }

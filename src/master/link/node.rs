@@ -5,6 +5,8 @@ mod sending;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::refused::Refused;
 use super::{InFlight, LinkError, News};
 use crate::handover::haft::ChannelError;
@@ -115,7 +117,7 @@ impl NodeLink {
     /// Asks it to leave if it is time to.
     pub(super) fn drain_if_due(&mut self, now: Instant) {
         if let Some((_, until)) = self.leave_at.take_if(|(at, _)| now >= *at) {
-            self.drain(until.saturating_duration_since(now));
+            self.drain(until.saturating_duration_since(now), None);
         }
     }
 
@@ -175,8 +177,9 @@ impl NodeLink {
         ready
     }
 
-    pub(super) fn drain(&mut self, within: Duration) {
-        self.session.disconnect(within);
+    /// `signal`: its program is sent this one later.
+    pub(super) fn drain(&mut self, within: Duration, signal: Option<Signal>) {
+        self.session.disconnect(within, signal.map(Signal::as_str));
     }
 
     /// Asks the worker to say something; it is sent with the next flush.
@@ -319,7 +322,7 @@ impl NodeLink {
 /// The worker is told to leave now: at a signal it has closed all its servers.
 fn leave(session: &mut Session, at: Option<(Instant, Instant)>, now: Instant) {
     if let Some((_, until)) = at {
-        session.disconnect(until.saturating_duration_since(now));
+        session.disconnect(until.saturating_duration_since(now), None);
     }
 }
 

@@ -161,7 +161,7 @@ fn a_worker_that_closed_its_end_is_an_error_and_loses_nothing() {
 fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
     let mut rig = Rig::narrow();
     rig.fill();
-    rig.link.drain(Duration::from_secs(1)).expect("drain");
+    rig.link.drain(Duration::from_secs(1), None).expect("drain");
     assert_eq!(rig.link.wanted_interest(), Some(Interest::ReadableOrWritable), "it is still to be said");
     let (found, told) = rig.found();
     assert_eq!((found.len(), told), (usize::from(rig.made) - 1, false));

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::{NodeDesk, Service};
 use crate::lifecycle::pool::{Event, INTERRUPT_TIME, WorkerId};
 
@@ -40,6 +42,13 @@ impl Service {
         !by_kernel && self.dispatch.link(worker).is_some_and(|link| link.drain_signal(choice, interrupted).is_some())
     }
 
+    /// The signal that the worker's program is sent when its connections have ended. When haft stops it is sent at once.
+    fn signal_to_come(&mut self, worker: WorkerId) -> Option<Signal> {
+        let (choice, interrupted) = (self.drain_signal, self.pool.is_interrupted());
+        let link = self.dispatch.link(worker).filter(|_| !self.pool.is_stopping() && !self.pool.was_signalled(worker));
+        link.and_then(|link| link.drain_signal(choice, interrupted))
+    }
+
     /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
     pub(super) fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
         let mut over = self.dispatch.lingered(always, now);
@@ -51,9 +60,12 @@ impl Service {
 
     fn finish(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
         let by_signal = self.pool.is_stopping() && self.is_signalled(worker);
-        let told = match self.dispatch.link(worker).filter(|_| by_signal) {
-            Some(link) => link.drain_later(within, now + within / SHARE_FOR_HANDLER, now),
-            None => self.dispatch.drain(worker, within),
+        let signal = self.signal_to_come(worker);
+        let link = self.dispatch.link(worker)?;
+        let told = if by_signal {
+            link.drain_later(within, now + within / SHARE_FOR_HANDLER, now)
+        } else {
+            link.drain(within, signal)
         };
         let error = told.err()?;
         self.distrust(worker, &error)

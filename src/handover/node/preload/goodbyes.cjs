@@ -77,6 +77,16 @@ function shuffled(list) {
 
 let goodbyes;
 
+/**
+ * How many of `count` are to have been told at `time`, if they are told evenly from `began` until `until`. It follows from
+ * the clock alone: a step that comes late makes none of the later ones late, and nothing is lost by rounding.
+ */
+function due(time, began, until, count) {
+  const over = until - began;
+  if (over <= 0 || time >= until) return count;
+  return Math.min(count, Math.floor(((time - began) / over) * count) + 1);
+}
+
 /** Ends all one by one, evenly over `over` milliseconds, `after` milliseconds from now on. */
 function sayGoodbyes(after, over) {
   const from = now() + after;
@@ -92,9 +102,9 @@ function sayGoodbyes(after, over) {
     if (next === ends.length) [ends, next, began] = [openEnds(), 0, time];
     if (ends.length === 0) return wait(LOOK_EVERY);
     // Those that end by themselves meanwhile leave their moments unused: the others are told no later.
-    const each = Math.max(until - began, 0) / ends.length;
-    for (; next < ends.length && began + each * next <= time; next++) sayGoodbye(ends[next]);
+    for (const count = due(time, began, until, ends.length); next < count; next++) sayGoodbye(ends[next]);
     // What begins meanwhile comes last.
+    const each = Math.max(until - began, 0) / ends.length;
     return wait(Math.max(began + each * next - time, STEP));
   };
   wait(after);
@@ -140,12 +150,13 @@ function webSocketOf(socket) {
 
 // --- Draining -------------------------------------------------------------------------------------------------------
 
-/** haft has told the worker to finish within so many milliseconds. Node closes its servers next. */
-function drain(within) {
+/** haft has told the worker to finish within so many milliseconds, and may send a signal later. Node closes its servers next. */
+function drain({ within, signal }) {
   if (!(within > 0)) return;
   closeServersGently();
   sayGoodbyes(0, within * TELLING);
   endWithin(within);
+  if (typeof signal === 'string') waitForSignal(signal, within);
 }
 
 /**

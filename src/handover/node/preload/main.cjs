@@ -12,6 +12,7 @@
 // 6. A life without a master (orphan.cjs). When the master dies, the process keeps its connections for a while.
 // 7. Signals (signals.cjs). haft is told which signals the program handles itself.
 // 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back to.
+// 9. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -95,7 +96,8 @@ function listenToHaft(search) {
           search();
           if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
         } else if (message.act === 'disconnect' && message.haft) {
-          drain(message.haft.within);
+          attempt(allWillClose);
+          drain(message.haft);
         }
       } else if (message.cmd === CMD && message.act === 'linger') {
         linger(message.within);
@@ -104,6 +106,8 @@ function listenToHaft(search) {
       }
     });
   });
+  // And after it.
+  process.on('internalMessage', allClosed);
 }
 
 /** In every version of Node a net.Socket asks its handle for the peer, under TLS too. A port that nobody knows is 0. */

@@ -54,7 +54,9 @@ function goOnAlone(worker, drainTime) {
     // Node reads it next, and would end the process.
     worker.exitedAfterDisconnect = true;
     closeServersGently();
+    attempt(allWillClose);
     worker.disconnect();
+    allClosed();
     // No operator waits for the end, so what there is goes on for a while before the goodbyes begin.
     sayGoodbyes(drainTime * ALONE, drainTime * (1 - ALONE) * TELLING);
     endWithin(drainTime);

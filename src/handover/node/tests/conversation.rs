@@ -102,7 +102,7 @@ proptest! {
                     seq += u64::from(!by_message);
                 }
                 Step::Disconnect => {
-                    session.disconnect(Duration::from_secs(9));
+                    session.disconnect(Duration::from_secs(9), None);
                     seq += 1;
                 }
                 Step::SendOne => if let Some((bytes, handle)) = session.next() {

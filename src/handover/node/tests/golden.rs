@@ -189,7 +189,7 @@ fn an_adapter_s_messages() {
 /// What a voice says, as text.
 fn said(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
     let mut voice = Voice::new(Serialization::Json);
-    (0..seq).for_each(|_| voice.disconnect(Duration::ZERO, &mut Vec::new()));
+    (0..seq).for_each(|_| voice.disconnect(Duration::ZERO, None, &mut Vec::new()));
     let mut out = b"before".to_vec();
     say(&mut voice, &mut out);
     String::from_utf8(out.split_off(6)).expect("utf-8").strip_suffix('\n').expect("a line").to_owned()
@@ -262,8 +262,12 @@ fn the_master_s_other_messages() {
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"b\"seq\":","seq":10}}"#
     );
     assert_eq!(
-        said(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), out)),
+        said(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), None, out)),
         r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7,"haft":{"within":25000}}"#
+    );
+    assert_eq!(
+        said(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), Some("SIGTERM"), out)),
+        r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7,"haft":{"within":25000,"signal":"SIGTERM"}}"#
     );
     assert_eq!(said(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);
     assert_eq!(said(3, |voice, out| voice.acknowledge_handle(out)), r#"{"cmd":"NODE_HANDLE_ACK"}"#);

@@ -211,7 +211,7 @@ fn talk(serialization: Serialization) {
     while !worker.idle {
         assert!(worker.hear(), "the program ended");
     }
-    worker.session.disconnect(Duration::from_secs(9));
+    worker.session.disconnect(Duration::from_secs(9), None);
     worker.flush();
     while worker.hear() {}
     assert_eq!(worker.closed, 1, "the server was closed on the way out");

@@ -38,7 +38,7 @@ fn a_program_of_node_ends_its_sessions_by_the_preload_when_it_has_lingered() {
     assert_eq!(link.lingered(false, now + within - Duration::from_millis(1)), None);
     assert!(link.takes_sessions());
     assert_eq!(link.lingered(false, now + within), Some(rest));
-    link.drain(rest).expect("told");
+    link.drain(rest, None).expect("told");
     assert!(!link.takes_sessions());
 
     let (end, _channel) = MasterEnd::pair().expect("pair");
