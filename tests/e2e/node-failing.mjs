@@ -110,5 +110,5 @@ async function freePorts(count) {
 function held(port) {
   const server = net.createServer().listen(port, '127.0.0.1');
   const listening = new Promise((resolve, reject) => server.once('listening', () => resolve(server)).once('error', reject));
-  return within(5_000, `port ${port}`, listening);
+  return within(60_000, `port ${port}`, listening);
 }

@@ -29,7 +29,7 @@ async function slots(address, name) {
 
 /** Begins a request that lasts until `end()`: its worker closes its server and then waits for it. */
 function retire(address, home) {
-  return within(20_000, 'a worker that retires', new Promise((resolve, reject) => {
+  return within(60_000, 'a worker that retires', new Promise((resolve, reject) => {
     const request = http.get({ ...to(address), path: '/haft/retire', localAddress: home.address, agent: false });
     request.on('error', reject).on('response', (response) => {
       response.on('error', () => {});

@@ -60,7 +60,7 @@ export class Haft {
       });
       request.on('error', reject).end();
     });
-    return within(10_000, `an answer to ${path}`, answer);
+    return within(60_000, `an answer to ${path}`, answer);
   }
 
   /** `/status` as an object. */

@@ -22,7 +22,7 @@ export function request(options) {
     });
     asked.on('error', reject);
   });
-  return within(20_000, `an answer to ${options.path}`, done);
+  return within(60_000, `an answer to ${options.path}`, done);
 }
 
 /** `127.0.0.1:3000` or `[::1]:3000` as options of a request. */
@@ -39,7 +39,7 @@ export function secure(home) {
 /** A port that nothing has at the moment. */
 export async function freePort() {
   const server = net.createServer().listen(0, '127.0.0.1');
-  await within(5_000, 'a free port', new Promise((resolve) => server.once('listening', resolve)));
+  await within(60_000, 'a free port', new Promise((resolve) => server.once('listening', resolve)));
   const { port } = server.address();
   await new Promise((resolve) => server.close(resolve));
   return port;

@@ -97,14 +97,14 @@ async function freeAddresses(names) {
 }
 
 function listening(server) {
-  return within(5_000, 'a free port', new Promise((resolve, reject) => server.once('listening', () => resolve(server)).once('error', reject)));
+  return within(60_000, 'a free port', new Promise((resolve, reject) => server.once('listening', () => resolve(server)).once('error', reject)));
 }
 
 async function reachable(address) {
   const [, host, port] = address.match(/^\[?(.*?)\]?:(\d+)$/);
   const socket = net.connect({ host, port: Number(port) });
   try {
-    await within(5_000, address, new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)));
+    await within(60_000, address, new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)));
   } finally {
     socket.destroy();
   }
