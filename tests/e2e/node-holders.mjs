@@ -8,7 +8,8 @@ import { join } from 'node:path';
 
 import { homes } from './lib/home.mjs';
 import { OwnListeners, program as file } from './lib/node-haft.mjs';
-import { answer, freePort, request, to } from './lib/node-requests.mjs';
+import { answer, request, to } from './lib/node-requests.mjs';
+import { freePort } from './lib/ports.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
