@@ -47,6 +47,7 @@ const ways = {
     for (let count = 0; count < 20; count++) process.send({ count }, socket, { keepOpen: true });
   },
   stare: () => {
+    fs.writeFileSync(`${gate}-reached`, '');
     while (!fs.existsSync(gate)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     ask(3000);
   },

@@ -93,6 +93,8 @@ fn descriptors_for_the_master_are_closed_and_their_messages_counted() {
 fn one_that_hangs_and_asks_for_sockets_is_ended() {
     let mut waits = Vec::new();
     let mut haft = after("stare", &["--hang-timeout", "300ms"], |haft| {
+        let reached = haft.folder().join("gate-reached");
+        crate::harness::eventually("it stares", || reached.exists().then_some(()));
         waits.extend(addresses_of(0, 2).take(3).map(|from| Client::asking(haft, from)));
         haft.wait("it hangs", |status| status.is(0, "hung"));
         haft.open_gate("gate");
