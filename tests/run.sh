@@ -3,10 +3,11 @@
 #
 #     bash tests/run.sh                  everything
 #     bash tests/run.sh clippy e2e/page  only the steps whose names begin so (their preparation is up to you)
+#     bash tests/run.sh it/reload        only the tests in tests/it whose names contain this
 #
 # Needs Rust, Node 20 with npm, and, for what is missing beyond that, apt and root. Every step goes on after the failure
-# of another unless it needs its result; one that takes long says every half minute what it is at. The last line is "N passed, N failed"; the exit code is 0 only if something ran
-# and nothing failed.
+# of another unless it needs its result; one that takes long says every half minute what it is at. What a step leaves
+# running is ended. The last line is "N passed, N failed"; the exit code is 0 only if something ran and nothing failed.
 
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -22,12 +23,14 @@ export PATH="$PATH:$TOOLS/bin"
 export CARGO_TERM_COLOR=never NO_COLOR=1
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
-export HAFT=$target/release/haft EXAMPLES=$target/debug/examples
+readonly TARGET=$target
+export HAFT=$TARGET/release/haft EXAMPLES=$TARGET/debug/examples
 
 log=$(mktemp "${TMPDIR:-/tmp}/haft-tests.XXXXXX") || exit 1
+readonly MARK=${log##*.}.$$ # what a step starts has it in its environment
 running=
 trap 'rm -f "$log"' EXIT
-trap '[[ -z $running ]] || kill "$running" 2>/dev/null; exit 130' INT TERM HUP
+trap '[[ -z $running ]] || { kill "$running" 2>/dev/null; sweep; }; exit 130' INT TERM HUP
 
 passed=0 failed=0 skipped=0
 broken=() # names of the steps that failed
@@ -59,12 +62,38 @@ watch_step() { # BEGAN: waits for the step's end, and says now and then what it 
     done
 }
 
+marked() { # the processes that steps have started and that still run
+    local file
+    for file in $(grep -lzx "HAFT_TESTS_MARK=$MARK" /proc/[0-9]*/environ 2>/dev/null); do
+        file=${file#/proc/}
+        echo "${file%/environ}"
+    done
+}
+
+# A program that was ended early cannot end what it started, and a stopped worker or a long drain time would keep that
+# for an hour.
+sweep() {
+    local round pid left said=()
+    for round in {1..100}; do
+        left=$(marked)
+        [[ -n $left ]] || break
+        sleep 0.1
+        # What is ending already gets two seconds.
+        ((round > 20)) || continue
+        for pid in $left; do
+            ((round > 21)) || said+=("$pid ($(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c 1-60))")
+            kill -KILL "$pid" 2>/dev/null
+        done
+    done
+    ((${#said[@]} == 0)) || printf '   left running, and ended now: %s\n' "${said[@]}"
+}
+
 step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     local kind=$1 name=$2 minutes=$3 began=$SECONDS code p f s
     shift 3
     wanted "$name" || return 0
     printf '== %-24s ' "$name"
-    timeout --kill-after=20 "$((minutes * 60))" "$@" >"$log" 2>&1 &
+    HAFT_TESTS_MARK=$MARK timeout --kill-after=20 "$((minutes * 60))" "$@" >"$log" 2>&1 &
     running=$!
     watch_step "$began"
     wait "$running"
@@ -82,6 +111,7 @@ step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     if ((f == 0)); then
         printf 'ok    %s passed%s, %s\n' "$p" "$( ((s == 0)) || echo ", $s skipped")" "$took"
         grep -E '^ℹ ' "$log" | grep -vE '^ℹ [a-z_]+ [0-9.]+$' | sed 's/^ℹ /   /'
+        sweep
         return 0
     fi
     broken+=("$name")
@@ -89,6 +119,7 @@ step() { # KIND NAME MINUTES COMMAND...: runs one step and counts it
     ((code != 124)) || echo "   it took longer than $minutes minutes and was ended"
     echo "   --- its last lines"
     sed '/^✖ failing tests:/,$d; / \.\.\. ok$/d' "$log" | tail -n "$SHOWN" | sed 's/^/   | /'
+    sweep
     return 1
 }
 
@@ -153,8 +184,27 @@ install_deny() {
         CARGO_PROFILE_RELEASE_DEBUG=0 cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --root "$TOOLS"
 }
 
+# As the README has it, but for --debug: that needs half a minute where another release build takes minutes.
+install_haft() {
+    local root
+    root=$(mktemp -d) || return 1
+    trap 'rm -rf "$root"' EXIT
+    cargo install --debug --locked --path . --target-dir "$TARGET" --root "$root" || return 1
+    "$root/bin/haft" -w 1 -l 127.0.0.1:0 >"$root/log" 2>&1 &
+    for _ in {1..600}; do
+        ! grep -q 'worker is ready' "$root/log" || break
+        kill -0 $! || break
+        sleep 0.1
+    done
+    kill $!
+    wait $!
+    local code=$?
+    cat "$root/log"
+    grep -q 'worker is ready' "$root/log" && return "$code"
+}
+
 # `timeout` starts programs only: this makes a function of this file one.
-self() { step none "$1" "$2" bash -c "$(declare -p NEEDED TOOLS CARGO_DENY_VERSION); $(declare -f "$3"); $3"; }
+self() { step none "$1" "$2" bash -c "$(declare -p NEEDED TOOLS TARGET CARGO_DENY_VERSION); $(declare -f "$3"); $3"; }
 
 # --- The steps ------------------------------------------------------------------------------------------------------
 
@@ -169,6 +219,11 @@ step none build 20 cargo build --locked --release
 built=$?
 # Most of the tests wait for other processes: more at a time than there are CPUs.
 step cargo cargo-test 30 env RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
+for name in "$@"; do
+    [[ $name == it/* ]] && step cargo "$name" 30 env RUST_TEST_THREADS=8 cargo test --locked --test it -- "${name#it/}"
+done
+
+self cargo-install 10 install_haft
 
 for program in tests/e2e/*.mjs; do
     name=e2e/$(basename "$program" .mjs)

@@ -182,7 +182,7 @@ for (const action of ['close', 'hand-over']) {
     // So that they are released as they came, and not all at one moment.
     configure(`${Math.ceil((performance.now() - began) / 1_000) + 1}s`);
     assert.equal((await haft.post('/reload')).status, 202);
-    await peeking(haft, 0, { within: 30_000 });
+    await peeking(haft, 0, { within: 60_000 });
     assert.equal(await metric(haft, 'haft_peeks_given_up_total', 'reason="timeout"'), SILENT);
     if (action === 'close') {
       await crowd.heard(/^ended /);

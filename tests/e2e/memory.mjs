@@ -66,7 +66,7 @@ class Victim {
   async websocket() {
     const raw = await this.connect();
     raw.write(`GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${KEY}\r\n\r\n`);
-    raw.heard = (text) => until(text, () => raw.received.includes(text), { within: 20_000, every: 5 });
+    raw.heard = (text) => until(text, () => raw.received.includes(text), { within: 60_000, every: 5 });
     await raw.heard('101');
     return raw;
   }

@@ -2,14 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { join } from 'node:path';
 
 import { Haft } from './lib/haft.mjs';
 import { program as file } from './lib/node-haft.mjs';
 import { request } from './lib/node-requests.mjs';
+import { freePorts } from './lib/ports.mjs';
 import { program } from './lib/program.mjs';
-import { until, within } from './lib/wait.mjs';
+import { until } from './lib/wait.mjs';
 
 /** A program, and the line of its own that explains why it fails. */
 const FAILING = [
@@ -91,24 +91,3 @@ program('the environment passes through, and ids of workers only increase', asyn
   assert.ok(Math.min(...ids) > 0, 'Node takes 0 for no worker');
   await haft.stop();
 });
-
-/** The first of some ports in a row that nobody has at the moment. */
-async function freePorts(count) {
-  return until(`${count} free ports in a row`, async () => {
-    const servers = [await held(0)];
-    try {
-      const { port } = servers[0].address();
-      while (servers.length < count) servers.push(await held(port + servers.length));
-      return port;
-    } finally {
-      await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-    }
-  });
-}
-
-/** A server that has this port of 127.0.0.1. */
-function held(port) {
-  const server = net.createServer().listen(port, '127.0.0.1');
-  const listening = new Promise((resolve, reject) => server.once('listening', () => resolve(server)).once('error', reject));
-  return within(5_000, `port ${port}`, listening);
-}

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 
 import { homes } from './lib/home.mjs';
 import { OwnListeners, program as file } from './lib/node-haft.mjs';
-import { answer, freePort, request, to } from './lib/node-requests.mjs';
+import { answer, request, to } from './lib/node-requests.mjs';
+import { freePort } from './lib/ports.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
@@ -29,7 +30,7 @@ async function slots(address, name) {
 
 /** Begins a request that lasts until `end()`: its worker closes its server and then waits for it. */
 function retire(address, home) {
-  return within(20_000, 'a worker that retires', new Promise((resolve, reject) => {
+  return within(60_000, 'a worker that retires', new Promise((resolve, reject) => {
     const request = http.get({ ...to(address), path: '/haft/retire', localAddress: home.address, agent: false });
     request.on('error', reject).on('response', (response) => {
       response.on('error', () => {});

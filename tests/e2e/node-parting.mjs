@@ -134,14 +134,14 @@ class Plain {
     plain.socket = new WebSocket(`ws://${haft.address}/plain`, { localAddress: home.address });
     plain.socket.on('close', (code) => (plain.code = code));
     place.atEnd(() => plain.socket.terminate());
-    await within(20_000, 'a WebSocket', new Promise((done, failed) => plain.socket.once('open', done).once('error', failed)));
+    await within(60_000, 'a WebSocket', new Promise((done, failed) => plain.socket.once('open', done).once('error', failed)));
     return plain;
   }
 
   async echoes() {
     const answer = new Promise((done) => this.socket.once('message', (data) => done(`${data}`)));
     this.socket.send('a word');
-    assert.equal(await within(20_000, 'an echo', answer), 'a word');
+    assert.equal(await within(60_000, 'an echo', answer), 'a word');
   }
 
   isOver() {

@@ -81,7 +81,7 @@ for (const { name, path } of versions) {
       const socket = new WebSocket(`${query.replace('http', 'ws')}websocket`);
       place.atEnd(() => socket.terminate());
       closed.push(new Promise((done) => socket.once('close', done)));
-      await within(20_000, 'a session', new Promise((done, failed) => socket.once('message', done).once('error', failed)));
+      await within(60_000, 'a session', new Promise((done, failed) => socket.once('message', done).once('error', failed)));
     }
     await until('all to poll', async () => (await worker.ask('polls')) === 8);
     const began = Date.now();
@@ -118,13 +118,13 @@ for (const { name, path } of versions) {
     const socket = new WebSocket(`${url.replace('http', 'ws')}/6/?EIO=4&transport=websocket`);
     place.atEnd(() => socket.terminate());
     const closed = new Promise((done) => socket.once('close', done));
-    await within(20_000, 'a session', new Promise((done, failed) => socket.once('message', done).once('error', failed)));
+    await within(60_000, 'a session', new Promise((done, failed) => socket.once('message', done).once('error', failed)));
     await worker.ask('break');
     const began = Date.now();
     worker.child.process.disconnect();
     const echo = new Promise((done) => socket.on('message', (data) => `${data}` === '4hello' && done()));
     socket.send('4hello');
-    await within(20_000, 'an echo', echo);
+    await within(60_000, 'an echo', echo);
     await within(60_000, 'the goodbye', closed);
     assert.ok(Date.now() - began >= 1500, 'it is left alone for half of the time');
     assert.deepEqual(await until('its end', () => worker.child.how, { within: 60_000 }), { code: 0, signal: null });

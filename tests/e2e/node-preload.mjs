@@ -292,7 +292,7 @@ function ask(url, { body, ...options } = {}, { request: begin } = http) {
     });
     request.once('error', reject).end(body);
   });
-  return within(20_000, `an answer from ${url}`, answered);
+  return within(60_000, `an answer from ${url}`, answered);
 }
 
 async function answer(url) {

@@ -11,7 +11,8 @@ import selfsigned from 'selfsigned';
 import { echoes, who } from './lib/app.mjs';
 import { homes } from './lib/home.mjs';
 import { OwnListeners, program as file } from './lib/node-haft.mjs';
-import { answer, freePort, request, secure, to } from './lib/node-requests.mjs';
+import { answer, request, secure, to } from './lib/node-requests.mjs';
+import { freePort } from './lib/ports.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
@@ -57,7 +58,7 @@ program('a server over TLS', async (place) => {
 async function greet(address, home, session) {
   const options = { ...to(address), localAddress: home.address, rejectUnauthorized: false, maxVersion: 'TLSv1.2', session };
   const socket = tls.connect(options);
-  await within(20_000, 'a TLS handshake', new Promise((resolve, reject) => {
+  await within(60_000, 'a TLS handshake', new Promise((resolve, reject) => {
     socket.once('secureConnect', resolve).once('error', reject);
   }));
   const outcome = { session: socket.getSession(), reused: socket.isSessionReused() };
@@ -144,7 +145,7 @@ program('a Unix socket', async (place) => {
 program('what cannot be had comes to the program as an error', async (place) => {
   const holder = net.createServer().listen(0, '127.0.0.1');
   place.atEnd(() => holder.close());
-  await within(5_000, 'a port to be held', new Promise((resolve) => holder.once('listening', resolve)));
+  await within(60_000, 'a port to be held', new Promise((resolve) => holder.once('listening', resolve)));
   const held = `http:127.0.0.1:${holder.address().port}`;
   const twice = `http:127.0.0.1:${await freePort()}`;
   const haft = new OwnListeners(place, ['-w', '2', '--', ...SERVER, 'http:127.0.0.1:0', held, 'http:192.0.2.1:0', twice, twice]);

@@ -73,7 +73,7 @@ class Socket {
   }
 
   async next() {
-    await until('a message', () => this.messages.length > 0, { within: 20_000, every: 2 });
+    await until('a message', () => this.messages.length > 0, { within: 60_000, every: 2 });
     return this.messages.shift();
   }
 
@@ -86,11 +86,11 @@ class Socket {
   }
 
   async open() {
-    await within(20_000, 'a WebSocket', this.opened);
+    await within(60_000, 'a WebSocket', this.opened);
   }
 
   async end() {
-    await until('the end of a WebSocket', () => this.closed, { within: 20_000, every: 2 });
+    await until('the end of a WebSocket', () => this.closed, { within: 60_000, every: 2 });
   }
 }
 

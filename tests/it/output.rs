@@ -1,6 +1,6 @@
 //! What haft and its workers write: nothing waits for a reader, nobody floods it, and no foreign text forges a line.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 
 use nix::sys::signal::Signal;
 
@@ -9,16 +9,12 @@ use crate::harness::{Client, Setup, eventually, full_pipe, signal};
 #[test]
 fn a_log_that_nobody_reads_stops_nothing_and_what_was_dropped_is_told_when_somebody_does() {
     let (reader, writer) = full_pipe();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let address = taken.local_addr().expect("address").to_string();
-    drop(taken);
-    let flags = ["-w", "2", "-l", &address, "--log-level", "info,haft::ledger=trace"];
+    // The log would tell the port, and another test might be given one that is let go.
+    let flags = ["-w", "2", "-l", "unix:{dir}/clients.sock", "--log-level", "info,haft::ledger=trace"];
     let mut haft = Setup::new(&flags).launch_onto(writer);
     haft.wait_until_ready();
-    let ask = || {
-        let mut client = Client::connect(address.parse().expect("an address")).expect("connect");
-        client.ask("/").expect("an answer")
-    };
+    let socket = haft.folder().join("clients.sock");
+    let ask = || Client::connect_unix(&socket).expect("connect").ask("/").expect("an answer");
     signal(haft.worker(0), Signal::SIGKILL);
     haft.wait("replaced", |status| status.all_ready() && status.of_slot(0, "respawned") == 1);
     assert_eq!(haft.post("/drain?slot=0").0, 200);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Haft, Setup, eventually, signal};
+use crate::harness::{Haft, Load, Setup, eventually, signal};
 
 /// A user that has nothing.
 const USER: u32 = 65_533;
@@ -89,6 +89,54 @@ fn a_worker_of_another_user_gets_what_that_user_might_have_and_no_more() {
     let own = at("own");
     haft.wait_for_exit();
     assert!(own.join("new").exists() && !own.join("stale").exists());
+}
+
+/// Between any two steps of haft's the path may be another's: a link to a file of root's, or through its folder.
+#[test]
+fn a_path_that_is_swapped_while_it_is_opened_gives_nothing_away() {
+    if !is_root() {
+        return;
+    }
+    const PATHS: usize = 120;
+    let setup = Setup::new(&["-w", "1"]);
+    let at = |name: &str| setup.folder().join(name);
+    mode(setup.folder(), 0o755);
+    for (folder, of) in [("roots", 0), ("own", USER), ("own/inner", USER)] {
+        fs::create_dir(at(folder)).expect("folder");
+        chown(at(folder), Some(of), Some(of)).expect("owner");
+    }
+    fs::write(at("outcomes"), "").expect("file");
+    chown(at("outcomes"), Some(USER), None).expect("owner");
+    fs::write(at("roots/secret"), "secret").expect("file");
+    mode(&at("roots/secret"), 0o600);
+    let [own, inner] = [at("own"), at("own/inner")];
+    let names = (0..PATHS).map(|n| if n % 2 == 0 { own.join(n.to_string()) } else { inner.join("secret") });
+    let names: Vec<_> = names.collect();
+    let wishes: Vec<String> = names.iter().map(|name| format!("path:all:{}", name.display())).collect();
+    let wishes: Vec<&str> = wishes.iter().map(String::as_str).collect();
+    let (roots, load) = (at("roots"), Load::default());
+    let haft = std::thread::scope(|scope| {
+        let _until = load.until();
+        scope.spawn(|| {
+            for name in names.iter().step_by(2).cycle().take_while(|_| load.goes_on()) {
+                symlink(roots.join("secret"), name).ok();
+                fs::rename(&inner, own.join("aside")).ok();
+                symlink(&roots, &inner).ok();
+                fs::remove_file(&inner).ok();
+                fs::rename(own.join("aside"), &inner).ok();
+                if fs::symlink_metadata(name).is_ok_and(|found| found.is_symlink()) {
+                    fs::remove_file(name).ok();
+                }
+            }
+        });
+        let haft = wishing(setup, Some(USER), &wishes).start();
+        assert_eq!(outcomes(&haft).len(), PATHS);
+        haft
+    });
+    let secret = fs::symlink_metadata(roots.join("secret")).expect("the file");
+    assert_eq!((secret.uid(), secret.mode() & 0o777, secret.is_file()), (0, 0o600, true));
+    assert_eq!(fs::read_dir(&roots).expect("the folder").count(), 1, "nothing was put beside it");
+    haft.stop();
 }
 
 /// A megabyte a query would be the master's for good.

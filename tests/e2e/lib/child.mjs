@@ -53,7 +53,7 @@ export class Child {
   }
 
   /** Sends the signal and gives `{ code, signal }` of its end. */
-  async end(signal = 'SIGTERM', ms = 30_000) {
+  async end(signal = 'SIGTERM', ms = 60_000) {
     this.process.kill(signal);
     return within(ms, `the end of ${this.name} after ${signal}`, this.exited);
   }

@@ -13,7 +13,7 @@ const DEFAULTS = {
 };
 
 /** How long one acknowledgement may take. Generous: it bounds a hang, it is no claim about speed. */
-const ACK_WITHIN = 20_000;
+const ACK_WITHIN = 60_000;
 
 export class Client {
   /** `home` is where it comes from; `options` are those of socket.io-client. */

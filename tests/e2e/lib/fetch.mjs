@@ -14,5 +14,5 @@ export function fetchText(url, home) {
     request.on('error', reject);
     const settle = (status, body) => (status === 200 ? resolve(body) : reject(new Error(`${url}: ${status} ${body}`)));
   });
-  return within(20_000, `an answer to ${home.address}`, answer);
+  return within(60_000, `an answer to ${home.address}`, answer);
 }

@@ -12,7 +12,7 @@ import { until, within } from './wait.mjs';
 /** A connection whose bytes leave as they are written. */
 export async function connect(address, localAddress) {
   const socket = net.connect({ ...to(address), localAddress, noDelay: true });
-  await within(20_000, `a connection to ${address}`, once(socket, 'connect'));
+  await within(60_000, `a connection to ${address}`, once(socket, 'connect'));
   return socket;
 }
 

@@ -2,7 +2,6 @@
 
 import http from 'node:http';
 import https from 'node:https';
-import net from 'node:net';
 
 import { within } from './wait.mjs';
 
@@ -22,7 +21,7 @@ export function request(options) {
     });
     asked.on('error', reject);
   });
-  return within(20_000, `an answer to ${options.path}`, done);
+  return within(60_000, `an answer to ${options.path}`, done);
 }
 
 /** `127.0.0.1:3000` or `[::1]:3000` as options of a request. */
@@ -34,13 +33,4 @@ export function to(address) {
 /** A home whose clients speak TLS and trust everybody. */
 export function secure(home) {
   return { address: home.address, agent: new https.Agent({ keepAlive: false, localAddress: home.address, rejectUnauthorized: false }) };
-}
-
-/** A port that nothing has at the moment. */
-export async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await within(5_000, 'a free port', new Promise((resolve) => server.once('listening', resolve)));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -20,7 +20,7 @@ export async function tagged(base, slot, generation, key) {
 
 /** What a session id says of its worker, true or not: `{ base, slot, generation }`; nothing if it has no tag. */
 export function tagOf(sid) {
-  const [, base, tag] = sid.match(/^(.{20,})100([\w-]{16})$/) ?? [];
+  const [, base, tag] = sid.match(/^(.{16,})100([\w-]{16})$/) ?? [];
   if (tag === undefined) return undefined;
   const bytes = Uint8Array.from(atob(tag.replaceAll('-', '+').replaceAll('_', '/')), (letter) => letter.charCodeAt(0));
   const numbers = new DataView(bytes.buffer);

@@ -5,6 +5,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { delimiter, join } from 'node:path';
 
+import { freePorts } from './ports.mjs';
 import { until, within } from './wait.mjs';
 
 const STREAM = '/usr/lib/nginx/modules/ngx_stream_module.so';
@@ -87,24 +88,15 @@ async function proxy(place, file, names, configuration, start) {
 
 /** An address for each name. A name that ends in 6 is one of IPv6. */
 async function freeAddresses(names) {
-  const held = await Promise.all(names.map((name) => listening(net.createServer().listen(0, name.endsWith('6') ? '::1' : '127.0.0.1'))));
-  const addresses = held.map((server) => {
-    const { address, family, port } = server.address();
-    return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
-  });
-  await Promise.all(held.map((server) => new Promise((resolve) => server.close(resolve))));
-  return Object.fromEntries(names.map((name, index) => [name, addresses[index]]));
-}
-
-function listening(server) {
-  return within(5_000, 'a free port', new Promise((resolve, reject) => server.once('listening', () => resolve(server)).once('error', reject)));
+  const first = await freePorts(names.length);
+  return Object.fromEntries(names.map((name, index) => [name, `${name.endsWith('6') ? '[::1]' : '127.0.0.1'}:${first + index}`]));
 }
 
 async function reachable(address) {
   const [, host, port] = address.match(/^\[?(.*?)\]?:(\d+)$/);
   const socket = net.connect({ host, port: Number(port) });
   try {
-    await within(5_000, address, new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)));
+    await within(60_000, address, new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)));
   } finally {
     socket.destroy();
   }

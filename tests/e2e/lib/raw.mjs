@@ -10,7 +10,7 @@ export class Raw {
   static async connect(place, address, options = {}) {
     const raw = new Raw(net.connect({ ...to(address), noDelay: true, ...options }));
     place.atEnd(() => raw.close());
-    await within(20_000, `a connection to ${address}`, new Promise((resolve, reject) => {
+    await within(60_000, `a connection to ${address}`, new Promise((resolve, reject) => {
       raw.socket.once('connect', resolve).once('error', reject);
     }));
     return raw;
@@ -33,7 +33,7 @@ export class Raw {
   /** Writes each part once the kernel has the one before, so that they are segments of their own. */
   async writeParts(parts) {
     for (const part of parts) {
-      await within(20_000, 'a part to be written', new Promise((resolve, reject) => {
+      await within(60_000, 'a part to be written', new Promise((resolve, reject) => {
         this.socket.write(part, (error) => (error ? reject(error) : setImmediate(resolve)));
       }));
     }
@@ -51,7 +51,7 @@ export class Raw {
       if (!whole) return this.#notYet();
       this.received = this.received.subarray(end + 4 + whole.taken);
       return { status: Number(status), headers, body: whole.body };
-    }, { within: 30_000, every: 5 });
+    }, { within: 60_000, every: 5 });
   }
 
   #notYet() {

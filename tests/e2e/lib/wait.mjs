@@ -5,8 +5,11 @@ import { setTimeout as pause } from 'node:timers/promises';
 /** An error after which no waiting helps. */
 export class Final extends Error {}
 
+/** How long a state is waited for. Far more than it ever takes: it bounds a failure, not a success. */
+const DEADLINE = 60_000;
+
 /** Looks until `check` gives something truthy, and gives that. A throw of `check` counts as "not yet", but for `Final`. */
-export async function until(what, check, { within = 15_000, every = 25 } = {}) {
+export async function until(what, check, { within = DEADLINE, every = 25 } = {}) {
   const deadline = Date.now() + within;
   let last;
   for (;;) {
