@@ -157,6 +157,14 @@ impl Service {
         self.dispatch.rehome(now).into_iter().for_each(|slot| self.mark(slot));
     }
 
+    /// The master stops: refuses what waits for a server that no worker has, nor is likely to have in time.
+    pub fn refuse_hopeless(&mut self, now: Instant) {
+        let workers_come = !self.pool.is_stopping();
+        let grown = self.dispatch.refuse_hopeless(workers_come, now);
+        grown.into_iter().for_each(|slot| self.mark(slot));
+        self.send(now);
+    }
+
     fn reassign(&mut self, slot: Slot, now: Instant) {
         if self.dispatch.held_for(slot) > 0 {
             let grown = self.dispatch.reassign(slot, now);

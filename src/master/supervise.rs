@@ -242,7 +242,9 @@ impl Master {
         let mut description = crew::describe(&exit.status);
         let was_ready = self.service.pool.was_ready(worker);
         let leaving = self.service.pool.is_leaving(worker);
-        self.supervisor.crew.bury(worker, self.changes.config.drain_timeout);
+        let within = self.changes.config.drain_timeout;
+        let left = self.stop.as_ref().map(|stop| stop.until().saturating_duration_since(Instant::now()));
+        self.supervisor.crew.bury(worker, left.map_or(within, |left| within.min(left)));
         // Others' ends may have been hidden by its.
         self.reap();
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);

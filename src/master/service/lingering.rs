@@ -50,6 +50,8 @@ impl Service {
     }
 
     fn finish(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
+        // Of a stop's time, a part may be over.
+        let within = self.pool.time_left(self.time(now)).map_or(within, |left| within.min(left));
         let by_signal = self.pool.is_stopping() && self.is_signalled(worker);
         let told = match self.dispatch.link(worker).filter(|_| by_signal) {
             Some(link) => link.drain_later(within, now + within / SHARE_FOR_HANDLER, now),
