@@ -43,6 +43,8 @@ pub struct Dispatch {
     links: BTreeMap<WorkerId, Link>,
     /// Slots for which more waits, since what waited elsewhere belongs there now.
     grown: Vec<Slot>,
+    /// Which slots take what has changed.
+    steers_anew: bool,
     /// The books.
     pub ledger: Ledger,
     /// What Node workers have in common, if the workers are such.
@@ -64,6 +66,7 @@ impl Dispatch {
             standings: vec![Standing::Expected; config.workers],
             links: BTreeMap::new(),
             grown: Vec::new(),
+            steers_anew: true,
             ledger: Ledger::new(config.workers),
             node: None,
         })
@@ -73,6 +76,7 @@ impl Dispatch {
     pub fn adopt(&mut self, config: &Config) {
         self.affinity = config.affinity;
         self.prefix = config.prefix;
+        self.steers_anew = true;
         self.max_in_flight = config.max_in_flight;
         self.hold_timeout = config.hold_timeout;
         if let Some(desk) = &mut self.node {
@@ -247,6 +251,7 @@ impl Dispatch {
     /// From now on there are so many slots. Those that are no more are bypassed.
     pub fn resize(&mut self, slots: usize) -> Result<(), SlotCountError> {
         self.table = Table::new(slots)?;
+        self.steers_anew = true;
         let ever = slots.max(self.queues.len());
         self.queues.resize_with(ever, VecDeque::new);
         self.standings.resize(ever, Standing::Bypassed);
@@ -257,7 +262,9 @@ impl Dispatch {
 
     /// What the slot is to its clients from now on. Says whether that is news.
     pub fn stand(&mut self, slot: Slot, standing: Standing) -> bool {
-        std::mem::replace(&mut self.standings[slot.index()], standing) != standing
+        let is_news = std::mem::replace(&mut self.standings[slot.index()], standing) != standing;
+        self.steers_anew |= is_news;
+        is_news
     }
 
     /// Sends what waits for a slot that is bypassed to those that take its place, if there are any. Yields them.
@@ -276,6 +283,7 @@ impl Dispatch {
         if !self.node.as_mut().is_some_and(NodeDesk::take_changed) {
             return Vec::new();
         }
+        self.steers_anew = true;
         let serving: Vec<_> = self.slots().filter_map(|slot| self.serving(slot)).collect();
         if let Some(desk) = &mut self.node {
             desk.compare(&serving, now);
@@ -333,6 +341,7 @@ impl Dispatch {
         let slot = link.slot;
         if self.serving(slot) == Some(worker) {
             self.standings[slot.index()] = Standing::Expected;
+            self.steers_anew = true;
         }
         for connection in std::mem::take(&mut link.own) {
             let slot = self.requeue(connection, now);

@@ -115,9 +115,7 @@ impl Master {
     pub(super) fn perform(&mut self) -> Result<(), MasterError> {
         loop {
             // First, so that nobody new comes to a worker that is then told to finish.
-            if let Some(kernel) = &mut self.kernel {
-                kernel.steer(self.service.dispatch.steering());
-            }
+            self.steer();
             let Some(effect) = self.service.next_effect() else { break };
             match effect {
                 Effect::Ready(worker) => self.worker_ready(worker)?,

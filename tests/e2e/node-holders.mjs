@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import { join } from 'node:path';
 
 import { homes } from './lib/home.mjs';
@@ -27,6 +28,13 @@ async function slots(address, name) {
   });
 }
 
+/** A connection from this home. */
+function connected(address, home) {
+  return within(5_000, 'a connection', new Promise((resolve, reject) => {
+    const socket = net.connect({ ...to(address), localAddress: home.address }, () => resolve(socket)).on('error', reject);
+  }));
+}
+
 /** Begins a request that lasts until `end()`: its worker closes its server and then waits for it. */
 function retire(address, home) {
   return within(20_000, 'a worker that retires', new Promise((resolve, reject) => {
@@ -38,11 +46,11 @@ function retire(address, home) {
   }));
 }
 
-program('a server that only one worker has, and one port for each worker', async (place) => {
+for (const dispatch of ['handover', 'kernel']) program(`${dispatch}: a server that only one worker has, and one port for each worker`, async (place) => {
   const [admin, ...each] = await Promise.all([0, 0, 0, 0].map(freePort));
   const places = each.map((port, slot) => `http:127.0.0.1:${port}@${slot}`);
   const main = `http:127.0.0.1:${await freePort()}`;
-  const haft = new OwnListeners(place, ['-w', '3', ...PATIENT, '--', ...SERVER, main, `http:127.0.0.1:${admin}@1`, ...places]);
+  const haft = new OwnListeners(place, ['-w', '3', '--dispatch', dispatch, ...PATIENT, '--', ...SERVER, main, `http:127.0.0.1:${admin}@1`, ...places]);
   await haft.ready();
   await haft.child.heard(/^server [2345] at /, 3);
   assert.deepEqual(new Set(await slots(`127.0.0.1:${admin}`, 'server 1')), new Set([1]));
@@ -53,7 +61,7 @@ program('a server that only one worker has, and one port for each worker', async
   await haft.stop();
 });
 
-for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none']]) {
+for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none'], ['--dispatch', 'kernel']]) {
   program(`a worker that retires by itself costs nobody else anything ${style.join(' ')}`, async (place) => {
     const haft = await place.haft('-w', '3', ...PATIENT, ...style, '--', ...SERVER, 'http:127.0.0.1:0');
     const before = await slots(haft.address, 'server 0');
@@ -75,6 +83,25 @@ for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none']]) {
     await haft.stop();
   });
 }
+
+program('kernel: what waits in the queue of a worker that closes its server is answered by another at once', async (place) => {
+  const haft = await place.haft('-w', '2', '--dispatch', 'kernel', ...PATIENT, '--hang-timeout', '1h', '--', ...SERVER, 'http:127.0.0.1:0');
+  const before = await slots(haft.address, 'server 0');
+  const gone = before[0];
+  const { slots: each } = await haft.status();
+  const { pid } = each.find(({ slot }) => slot === gone);
+  // Its program is told to close while it cannot run; what comes meanwhile is steered to it, and waits there.
+  const closing = await connected(haft.address, HOMES[0]);
+  process.kill(pid, 'SIGSTOP');
+  closing.write('GET /haft/close HTTP/1.1\r\nHost: a\r\n\r\n');
+  const waiting = slots(haft.address, 'server 0');
+  await until('them to wait', async () => (await haft.status()).slots.some(({ accept_queue: queue }) => queue > 0));
+  process.kill(pid, 'SIGCONT');
+  await waiting;
+  await until('all by the other', async () => !(await slots(haft.address, 'server 0')).includes(gone));
+  closing.destroy();
+  await haft.stop();
+});
 
 program('workers that have no port in common are told of, once', async (place) => {
   const ports = await Promise.all([0, 0, 0].map(freePort));
