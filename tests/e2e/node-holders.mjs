@@ -223,6 +223,56 @@ program('messages to the primary: told of once for each library, and passed on o
   await relaying.stop();
 });
 
+/** A server of this name at an address that the status lists, by its host. */
+async function named(haft, host, name) {
+  const { listen } = await haft.status();
+  return new Set(await slots(listen.find((address) => address.startsWith(`${host}:`)), name));
+}
+
+for (const { name, path } of versions) {
+  const server = [path, file('node-server.mjs')];
+  const KERNEL = ['-w', '2', '--dispatch', 'kernel'];
+
+  program(`${name}, kernel: a program on another port than -l is served from there, and told haft's address`, async (place) => {
+    const port = await freePort();
+    const haft = await place.haft(...KERNEL, '--', ...server, `http:127.0.0.1:${port}`);
+    assert.equal(new Set(await slots(haft.address, 'server 0')).size, 2);
+    const [[, one], [, other]] = await haft.child.heard(/server 0 at (\S+)$/, 2);
+    assert.deepEqual([one, other], [haft.address, haft.address]);
+    await assert.rejects(answer({ host: '127.0.0.1', port }), { code: 'ECONNREFUSED' });
+    const { worker } = await answer(to(haft.address));
+    process.kill(worker.pid, 'SIGKILL');
+    await until('its replacement', async () => new Set(await slots(haft.address, 'server 0')).size === 2);
+    await haft.stop();
+  });
+
+  program(`${name}, kernel: -l serves the server that asks for its port, though another came first`, async (place) => {
+    const [web, metrics] = await Promise.all([freePort(), freePort()]);
+    // Both ask without waiting for each other.
+    const script = join(place.folder, 'both.cjs');
+    writeFileSync(script, `process.argv.slice(2).forEach((port, index) => require('http').createServer((_, to) =>
+      to.end(JSON.stringify({ worker: { slot: Number(process.env.HAFT_SLOT), pid: process.pid }, name: 'server ' + index }))).listen(Number(port), '127.0.0.1'));`);
+    const haft = await place.haft(...KERNEL, '-l', `127.0.0.1:${web}`, '--', path, script, metrics, web);
+    await slots(`127.0.0.1:${web}`, 'server 1');
+    await slots(`127.0.0.1:${metrics}`, 'server 0');
+    const { worker } = await answer(to(`127.0.0.1:${web}`));
+    process.kill(worker.pid, 'SIGKILL');
+    await slots(`127.0.0.1:${web}`, 'server 1');
+    await slots(`127.0.0.1:${metrics}`, 'server 0');
+    await haft.stop();
+  });
+
+  program(`${name}, kernel: -l ADDR=PORT names each server`, async (place) => {
+    const [web, metrics] = await Promise.all([freePort(), freePort()]);
+    const listeners = ['-l', `127.0.0.1:0=${web}`, '-l', `127.0.0.2:0=${metrics}`];
+    const haft = await place.haft(...KERNEL, ...listeners, '--', ...server, `http:127.0.0.1:${metrics}`, `http:127.0.0.1:${web}`);
+    await named(haft, '127.0.0.1', 'server 1');
+    await named(haft, '127.0.0.2', 'server 0');
+    for (const port of [web, metrics]) await assert.rejects(answer({ host: '127.0.0.1', port }), { code: 'ECONNREFUSED' });
+    await haft.stop();
+  });
+}
+
 program('the server that comes late gets its port back from the first', async (place) => {
   const [web, metrics] = await Promise.all([freePort(), freePort()]);
   const haft = await place.haft('-w', '2', '-l', `127.0.0.1:${web}`, '--', ...SERVER, `http:127.0.0.1:${metrics}`, `http:127.0.0.1:${web}+1500`);

@@ -12,7 +12,8 @@
 //!   program is told haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only
 //!   haft's preload can tell it the true one, once Node has looked.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
-//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are.
+//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a listener
+//!   cannot be taken back, so which server `--listen` serves is settled before its first worker gets it.
 
 mod server;
 
@@ -40,7 +41,11 @@ pub(super) const MOST_DATA_IN_ALL: usize = 1 << 20;
 
 /// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
 /// its lib/net.js).
-const ANOTHER_PORT: &str = "with --dispatch kernel the program must ask for the port of --listen, or for port 0";
+const ANOTHER_PORT: &str = "with --dispatch kernel and --no-preload the program must ask for the port of --listen, or for \
+    port 0: leave out --no-preload, or let --listen name the program's port";
+/// The listener that a server had for a moment is another's, and it cannot have one of its own.
+const NOT_SERVED: &str = "--listen serves another server, which asks for that port, and this one cannot have a listener of \
+    its own";
 /// A listener that a worker accepts from cannot be taken back.
 const TAKEN: &str = "with --dispatch kernel another server has the listener of --listen already; \
     name the one that it is for: --listen ADDR=PORT";
@@ -107,6 +112,10 @@ pub struct Servers {
     folder: PathBuf,
     /// Whether the workers accept TCP connections by themselves.
     share: bool,
+    /// Then: whether programs can be told the port that they asked for, by haft's preload.
+    tells_ports: bool,
+    /// Whether it stays as it is which server `--listen` serves, if a worker has it.
+    settled: bool,
     servers: BTreeMap<ServerId, Server>,
     last: u64,
     /// The slots of the living workers.
@@ -121,7 +130,16 @@ impl Servers {
     /// `folder`: the working directory, as Node's primary a long Unix path is written relative to it.
     pub fn new(own: Own, folder: PathBuf) -> Self {
         let last = own.last().0;
-        Self { own, folder, share: false, servers: BTreeMap::new(), last, slots: BTreeMap::new() }
+        Self {
+            own,
+            folder,
+            share: false,
+            tells_ports: false,
+            settled: false,
+            servers: BTreeMap::new(),
+            last,
+            slots: BTreeMap::new(),
+        }
     }
 
     /// A worker of this slot is started.
@@ -130,8 +148,27 @@ impl Servers {
     }
 
     /// From now on the workers get listeners for their TCP servers, and accept by themselves.
-    pub fn share_listeners(&mut self) {
-        self.share = true;
+    /// `tells_ports`: they have haft's preload, which tells a program the port that it asked for.
+    pub fn share_listeners(&mut self, tells_ports: bool) {
+        (self.share, self.tells_ports) = (true, tells_ports);
+    }
+
+    /// The server that `--listen` serves now keeps it for as long as a worker has it.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Whether the answer to a worker that has joined this server has to wait, since the listener that would go with it may
+    /// yet be for another.
+    pub fn is_unsettled(&self, server: ServerId) -> bool {
+        self.share && !self.settled && server == ServerId::OWN && self.is_provisional()
+    }
+
+    /// The server that the worker calls so, for an answer that had to wait.
+    pub fn named(&self, worker: WorkerId, key: &str) -> Result<ServerId, Refusal> {
+        let named = |(_, server): &(&ServerId, &Server)| server.key == key && server.holders.contains(&worker);
+        let refusal = || Refusal { key: key.to_owned(), errno: libc::EADDRINUSE, why: NOT_SERVED };
+        self.servers.iter().find(named).map(|(id, _)| *id).ok_or_else(refusal)
     }
 
     /// A worker wants to listen.
@@ -158,7 +195,7 @@ impl Servers {
                 (None, _) => return self.take_own(own, fit, worker, query),
                 // One program at several addresses of one port.
                 (Some(Fit::Exact), Fit::Exact) => return self.take_beside(own, worker, query),
-                (Some(_), Fit::Exact) if self.share => return refuse(key, libc::EADDRINUSE, TAKEN),
+                (Some(_), Fit::Exact) if self.share && self.settled => return refuse(key, libc::EADDRINUSE, TAKEN),
                 (Some(_), Fit::Exact) => return self.displace(own, worker, query),
                 // It is opened as it was asked for.
                 (Some(_), _) => {}
@@ -319,10 +356,10 @@ impl Servers {
     fn take_own(&mut self, own: ServerId, fit: Fit, worker: WorkerId, query: &Query<'_>) -> Decision {
         let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let source = match self.share {
-            true if port.is_some() && port != self.own.port(own) => {
-                return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT);
-            }
-            true => Source::Shared(SharedKind::Listener),
+            true => match self.shared_listener(own, port) {
+                Some(kind) => Source::Shared(kind),
+                None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
+            },
             false => Source::Stream { sockname: self.own.sockname(own).cloned(), port },
         };
         let (data, last_of_slot) = self.servers.remove(&own).map(|it| (it.data, it.last_of_slot)).unwrap_or_default();
@@ -333,6 +370,15 @@ impl Servers {
             }
         }
         Decision::Join(own)
+    }
+
+    /// What goes with the answer to a program that gets a listener of `--listen`, and asked for this port; nothing if it
+    /// would not take it.
+    fn shared_listener(&self, own: ServerId, port: Option<u16>) -> Option<SharedKind> {
+        match port.filter(|port| self.own.is_of(own) && Some(*port) != self.own.port(own)) {
+            None => Some(SharedKind::Listener),
+            Some(port) => self.tells_ports.then_some(SharedKind::ListenerAs(port)),
+        }
     }
 
     /// A server whose listener takes what would come to this address, and which the worker has not: what the worker opens
@@ -350,10 +396,13 @@ impl Servers {
     }
 
     fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let port = query.port.and_then(|port| u16::try_from(port).ok());
         let source = match self.share {
-            true => Source::Shared(SharedKind::Listener),
+            true => match self.shared_listener(server, port) {
+                Some(kind) => Source::Shared(kind),
+                None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
+            },
             false => {
-                let port = query.port.and_then(|port| u16::try_from(port).ok());
                 let told = self.servers.get(&server).and_then(|server| match &server.source {
                     Source::Stream { sockname, .. } => sockname.clone(),
                     Source::Shared(_) => None,
@@ -371,6 +420,10 @@ impl Servers {
     fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
         let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
         before.fit = None;
+        if let Source::Shared(kind) = &mut before.source {
+            // It gets one on the port that it asked for.
+            *kind = SharedKind::Listener;
+        }
         let (id, spec) = (self.next_id(), before.spec.clone());
         self.servers.insert(id, before);
         match (self.take_own(own, Fit::Exact, worker, query), spec) {

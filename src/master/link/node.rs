@@ -31,6 +31,8 @@ pub(super) struct NodeLink {
     session: Session,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
+    /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's name.
+    unsettled: Vec<(String, u64)>,
     life: Life,
     /// When the worker last said something.
     heard: Option<Instant>,
@@ -81,6 +83,7 @@ impl NodeLink {
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
+            unsettled: Vec::new(),
             life: Life::Starting,
             heard: None,
             sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
@@ -245,6 +248,7 @@ impl NodeLink {
             reader,
             session,
             unanswered,
+            unsettled,
             life,
             heard,
             sessions,
@@ -279,7 +283,11 @@ impl NodeLink {
                     if matches!(life, Life::Online) {
                         *life = Life::Asked;
                     }
-                    owe(unanswered, ask((*worker, *sender), session, &query, desk))?;
+                    let later = ask((*worker, *sender), session, &query, desk);
+                    match later.and_then(|(server, query)| Some((desk.unsettled_key(server)?.to_owned(), query))) {
+                        Some(unsettled_query) => unsettled.push(unsettled_query),
+                        None => owe(unanswered, later)?,
+                    }
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -345,7 +353,7 @@ fn ask(
     desk: &mut NodeDesk,
 ) -> Option<(ServerId, u64)> {
     match desk.ask(worker, query, sender) {
-        Ok(server) if session.is_pinging() => return Some((server, query.seq)),
+        Ok(server) if session.is_pinging() || desk.unsettled_key(server).is_some() => return Some((server, query.seq)),
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);

@@ -264,6 +264,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
         start_timeout: Duration::from_secs(60),
         backlog: 1,
         server_ports: Vec::new(),
+        tells_ports: false,
     };
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
     let desk = NodeDesk::new(plan, &[own]);
