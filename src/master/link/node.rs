@@ -280,14 +280,9 @@ impl NodeLink {
                 }
                 Effect::Online => *life = Life::Online,
                 Effect::Ask(query) => {
-                    if matches!(life, Life::Online) {
-                        *life = Life::Asked;
-                    }
+                    life.has_asked();
                     let later = ask((*worker, *sender), session, &query, desk);
-                    match later.and_then(|(server, query)| Some((desk.unsettled_key(server)?.to_owned(), query))) {
-                        Some(unsettled_query) => unsettled.push(unsettled_query),
-                        None => owe(unanswered, later)?,
-                    }
+                    owe(unanswered, later.filter(|later| !wait(unsettled, *later, desk)))?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -322,6 +317,21 @@ impl NodeLink {
         }
         Ok(())
     }
+}
+
+impl Life {
+    fn has_asked(&mut self) {
+        if *self == Self::Online {
+            *self = Self::Asked;
+        }
+    }
+}
+
+/// Keeps a query until it is settled what it gets. Says whether it has to wait for that.
+fn wait(unsettled: &mut Vec<(String, u64)>, (server, query): (ServerId, u64), desk: &NodeDesk) -> bool {
+    let key = desk.unsettled_key(server);
+    unsettled.extend(key.map(|key| (key.to_owned(), query)));
+    key.is_some()
 }
 
 fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
