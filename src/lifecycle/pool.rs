@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::place::Place;
 pub use self::seen::{About, SlotState, Standing};
-use self::worker::{State, Worker};
+use self::worker::{Deadline, State, Worker};
 use crate::route::Slot;
 
 /// Time since the master started. Never goes back.
@@ -140,6 +140,8 @@ pub struct Pool {
     reloading: Option<u32>,
     last_worker: u64,
     stopping: bool,
+    /// When a stop is to be over, if one is under way or about to be.
+    deadline: Option<Deadline>,
     /// The operator sits at the terminal and waits.
     interrupted: bool,
     finished: bool,
@@ -158,6 +160,7 @@ impl Pool {
             reloading: None,
             last_worker: 0,
             stopping: false,
+            deadline: None,
             interrupted: false,
             finished: false,
         }
@@ -312,7 +315,8 @@ impl Pool {
             actions.push(Action::NotReadyInTime(id));
             self.kill(id, now, actions);
         }
-        self.workers.values_mut().for_each(|worker| worker.escalate(now, actions));
+        let deadline = self.deadline;
+        self.workers.values_mut().for_each(|worker| worker.escalate(now, deadline, actions));
         if self.stopping {
             if !self.finished && self.workers.is_empty() {
                 self.finished = true;

@@ -37,6 +37,11 @@ impl Remains {
         });
     }
 
+    /// What is there is killed at this time at the latest.
+    pub fn end_by(&mut self, end: Instant) {
+        self.0.iter_mut().for_each(|(_, until)| *until = (*until).min(end));
+    }
+
     /// Kills all at once.
     pub fn kill(&mut self) {
         self.0.iter_mut().for_each(|(_, until)| *until = Instant::now());

@@ -9,6 +9,7 @@ mod choose;
 mod expiry;
 mod hearing;
 mod mail;
+mod rehome;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub struct Dispatch {
     links: BTreeMap<WorkerId, Link>,
     /// Slots for which more waits, since what waited elsewhere belongs there now.
     grown: Vec<Slot>,
+    /// Which slots take what has changed.
+    steers_anew: bool,
     /// The books.
     pub ledger: Ledger,
     /// What Node workers have in common, if the workers are such.
@@ -64,6 +67,7 @@ impl Dispatch {
             standings: vec![Standing::Expected; config.workers],
             links: BTreeMap::new(),
             grown: Vec::new(),
+            steers_anew: true,
             ledger: Ledger::new(config.workers),
             node: None,
         })
@@ -73,6 +77,7 @@ impl Dispatch {
     pub fn adopt(&mut self, config: &Config) {
         self.affinity = config.affinity;
         self.prefix = config.prefix;
+        self.steers_anew = true;
         self.max_in_flight = config.max_in_flight;
         self.hold_timeout = config.hold_timeout;
         if let Some(desk) = &mut self.node {
@@ -230,6 +235,7 @@ impl Dispatch {
     /// From now on there are so many slots. Those that are no more are bypassed.
     pub fn resize(&mut self, slots: usize) -> Result<(), SlotCountError> {
         self.table = Table::new(slots)?;
+        self.steers_anew = true;
         let ever = slots.max(self.queues.len());
         self.queues.resize_with(ever, VecDeque::new);
         self.standings.resize(ever, Standing::Bypassed);
@@ -240,7 +246,9 @@ impl Dispatch {
 
     /// What the slot is to its clients from now on. Says whether that is news.
     pub fn stand(&mut self, slot: Slot, standing: Standing) -> bool {
-        std::mem::replace(&mut self.standings[slot.index()], standing) != standing
+        let is_news = std::mem::replace(&mut self.standings[slot.index()], standing) != standing;
+        self.steers_anew |= is_news;
+        is_news
     }
 
     /// Sends what waits for a slot that is bypassed to those that take its place, if there are any. Yields them.
@@ -251,40 +259,6 @@ impl Dispatch {
         }
         let waiting = std::mem::take(&mut self.queues[slot.index()]);
         waiting.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
-    }
-
-    /// Moves connections to slots that take them, where workers have opened or closed servers since the last call. Yields
-    /// the slots to be sent to.
-    pub fn rehome(&mut self, now: Instant) -> Vec<Slot> {
-        if !self.node.as_mut().is_some_and(NodeDesk::take_changed) {
-            return Vec::new();
-        }
-        let serving: Vec<_> = self.slots().filter_map(|slot| self.serving(slot)).collect();
-        if let Some(desk) = &mut self.node {
-            desk.compare(&serving, now);
-        }
-        for slot in self.all_slots() {
-            let misplaced = |held: &Connection| {
-                let may_take = |slot: Slot| self.may_take(slot, held.listener);
-                !may_take(slot) && self.table.slots().any(may_take)
-            };
-            if self.queues[slot.index()].iter().any(misplaced) {
-                let waiting = std::mem::take(&mut self.queues[slot.index()]);
-                for connection in waiting {
-                    self.requeue(connection, now);
-                }
-            }
-        }
-        self.all_slots().filter(|slot| self.held_for(*slot) > 0).collect()
-    }
-
-    /// Does what time changes of the servers of Node programs. `patience`: for how long a port stays open that no worker
-    /// asks for.
-    pub fn tick_servers(&mut self, patience: Duration, now: Instant) {
-        let expected: Vec<Slot> = self.slots().filter(|it| self.standings[it.index()] == Standing::Expected).collect();
-        if let Some(desk) = &mut self.node {
-            desk.tick(now, patience, |desk, listener| expected.iter().any(|slot| desk.is_expected(*slot, listener)));
-        }
     }
 
     /// Tells a worker that it was replaced and gets no new sessions, but goes on with those that it has until `until`;
@@ -311,6 +285,7 @@ impl Dispatch {
         let slot = link.slot;
         if self.serving(slot) == Some(worker) {
             self.standings[slot.index()] = Standing::Expected;
+            self.steers_anew = true;
         }
         for connection in std::mem::take(&mut link.own) {
             let slot = self.requeue(connection, now);

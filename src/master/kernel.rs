@@ -1,7 +1,7 @@
 //! Dispatch by the kernel: the groups of listeners, and what the master does for them.
 //!
 //! Each slot has one listener of each group, which its worker accepts from by itself; the kernel chooses the slot by the
-//! client's address, past those slots that are bypassed. The master holds all of them for as long as it serves: were a
+//! client's address, past those slots that are bypassed, or whose worker does not have the server that the group is for. The master holds all of them for as long as it serves: were a
 //! member closed, the kernel would put another in its place. So a dead worker's queue lives on, and its replacement serves
 //! it; a slot that is no more keeps its listeners, and nobody is steered to them.
 //!
@@ -29,7 +29,7 @@ use super::MasterError;
 use super::service::Service;
 use crate::addr::ListenAddr;
 use crate::config::Config;
-use crate::lifecycle::pool::{Standing, WorkerId};
+use crate::lifecycle::pool::WorkerId;
 use crate::route::{Slot, Steering};
 use crate::sys::accept;
 use crate::sys::listen::{ListenError, Listener};
@@ -100,7 +100,7 @@ impl Group {
     }
 }
 
-/// Opens groups, all with the same steering.
+/// Opens groups, each with the steering of a server that no worker has yet.
 #[derive(Debug)]
 pub struct Opener(RefCell<Steering>);
 
@@ -135,6 +135,8 @@ pub struct Kernel {
 #[derive(Debug)]
 struct Watched {
     group: Rc<Group>,
+    /// How the kernel was told to steer.
+    steering: Steering,
     /// By slot.
     queues: Vec<Queue>,
     /// By member: its place in the kernel's group.
@@ -205,13 +207,14 @@ impl Kernel {
     pub fn add(&mut self, number: u32, group: Rc<Group>) {
         self.watch(number, group);
         // It may have been opened before we were told to steer otherwise.
-        self.groups.get(&number).into_iter().for_each(|watched| watched.attach(&self.opener.0.borrow()));
+        self.groups.get(&number).into_iter().for_each(Watched::attach);
     }
 
     fn watch(&mut self, number: u32, group: Rc<Group>) {
         let queues = vec![Queue::default(); group.len()];
         let indices = (0..group.members.len() as u32).collect();
-        self.groups.insert(number, Watched { group, queues, indices, integrity: Integrity::default() });
+        let steering = self.opener.0.borrow().clone();
+        self.groups.insert(number, Watched { group, steering, queues, indices, integrity: Integrity::default() });
     }
 
     /// Forgets a group, if there is one of this number. It is closed when nobody else has it.
@@ -297,15 +300,23 @@ impl Kernel {
         Ok(more)
     }
 
-    /// Steers like this from now on.
-    pub fn steer(&mut self, steering: Steering) {
-        if *self.opener.0.borrow() == steering {
-            return;
+    /// Steers from now on as `steering` says of each group, by its number, and groups that are opened later like `new`.
+    /// Says whether any group's clients go elsewhere than before.
+    pub fn steer(&mut self, new: Steering, steering: impl Fn(u32) -> Steering) -> bool {
+        self.opener.0.replace(new);
+        if self.closing {
+            return false;
         }
-        if !self.closing {
-            self.groups.values().for_each(|watched| watched.attach(&steering));
+        let mut changed = false;
+        for (number, watched) in &mut self.groups {
+            let steering = steering(*number);
+            if watched.steering != steering {
+                watched.steering = steering;
+                watched.attach();
+                changed = true;
+            }
         }
-        self.opener.0.replace(steering);
+        changed
     }
 
     /// The listener of a queue that the master accepts from.
@@ -355,12 +366,12 @@ impl Kernel {
                     None => {
                         let since = *queue.unserved_since.get_or_insert(now);
                         let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
-                        // Where we steer past it, only who came before waits there; else more may come.
-                        let is_due = match service.dispatch.standing(slot) {
-                            Standing::Bypassed => length > 0,
-                            Standing::Serving(_) | Standing::Expected => is_late && (length > 0 || queue.open),
+                        // Where we steer past it, only what came before waits there; else more may come.
+                        let is_due = match watched.steering.is_open(slot) {
+                            false => length > 0,
+                            true => is_late && (length > 0 || queue.open),
                         };
-                        let rescue = may_accept && is_due && service.can_empty(slot);
+                        let rescue = may_accept && is_due && service.can_empty(slot, place.number);
                         queue.set_open(rescue, listener, place, poller);
                     }
                 }
@@ -377,15 +388,15 @@ impl Watched {
         }
     }
 
-    fn program(&self, steering: &Steering, probed: bool) -> Program {
+    fn program(&self, probed: bool) -> Program {
         let standing = self.indices.iter().skip(KEEPERS);
         let elsewhere = (0..).map(Slot).zip(standing).map(|(slot, index)| (slot, *index));
         let elsewhere = elsewhere.filter(|(slot, index)| *index as usize != slot.index() + KEEPERS).collect::<Vec<_>>();
-        program(steering, &elsewhere, probed)
+        program(&self.steering, &elsewhere, probed)
     }
 
-    fn attach(&self, steering: &Steering) {
-        if let Err(error) = self.program(steering, false).attach(self.group.keeper()) {
+    fn attach(&self) {
+        if let Err(error) = self.program(false).attach(self.group.keeper()) {
             tracing::error!(
                 addr = %self.group.addr(), %error,
                 "the kernel goes on to steer as before; raise net.core.optmem_max (`sysctl -w net.core.optmem_max=131072`)"

@@ -133,6 +133,8 @@ struct Master {
     about: report::About,
     /// The end of a process may still have to be taken.
     reap_again: bool,
+    /// The kernel's queues are to be looked at without waiting for their time.
+    look_soon: bool,
     /// The admin listener's file, if it is a Unix socket.
     _admin_file: Option<SocketFile>,
 }
@@ -233,6 +235,7 @@ impl Master {
             changes: Changes::new(config, reread),
             finished,
             reap_again: false,
+            look_soon: false,
             _admin_file: admin_file,
         };
         master.guard_listeners();
@@ -263,6 +266,7 @@ impl Master {
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
                 _ = ends.recv() => self.reap(),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
+                () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
                 _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                 _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
                 _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
@@ -312,6 +316,8 @@ impl Master {
             groups_changed |= self.kernel.is_some();
         }
         if groups_changed {
+            self.service.dispatch.steer_anew();
+            self.steer();
             self.guard_listeners();
         }
         Ok(())

@@ -57,6 +57,8 @@ pub struct NodePlan {
     pub start_timeout: Duration,
     /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
     pub server_ports: Vec<Option<u16>>,
+    /// Whether programs have haft's preload, which tells them the port that they asked for.
+    pub tells_ports: bool,
     /// Length of the accept queue where the program does not say.
     pub backlog: u32,
 }
@@ -130,9 +132,11 @@ impl NodeDesk {
     /// A desk whose workers accept from listeners of their own, if they listen on TCP.
     pub fn over_kernel(plan: NodePlan, kernel: &Kernel) -> Self {
         let mut desk = Self::over(plan, kernel.own().map(|group| group.addr()).collect());
-        desk.servers.share_listeners();
+        desk.servers.share_listeners(desk.plan.tells_ports);
         desk.opener = Some(kernel.opener());
-        desk.groups.extend(kernel.own().next().map(|group| (ServerId::OWN, Rc::clone(group))));
+        let own =
+            (0..).zip(kernel.own()).filter_map(|(number, group)| Some((desk.server_of(number)?, Rc::clone(group))));
+        desk.groups = own.collect();
         desk
     }
 

@@ -1,5 +1,6 @@
 //! What the workers are: what to start for each, what is spoken with it, and where clients connect.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -21,7 +22,8 @@ use crate::worker::process;
 
 /// A server of Node's has one listener, and so cannot have those of several addresses.
 const ONE_LISTENER: &str = "--listen: with --dispatch kernel a Node program accepts by itself, and each of its servers has \
-    one listener: give one address, or none and let the program ask for all of its ports, or use --dispatch handover";
+    one listener: let each address name another server of the program (--listen ADDR=PORT), give one address, or none and \
+    let the program ask for all of its ports, or use --dispatch handover";
 
 /// What the workers are.
 #[derive(Debug)]
@@ -115,14 +117,20 @@ impl Plan {
             if config.listen.is_none() && node.message.is_none() {
                 plan.listen.clear();
             }
-            plan.node = Some(node);
             plan.needs_preload = command.node.preload && config.peeks();
             plan.preload = command.node.preload && (config.peeks() || runs_on_node(&plan.command));
+            plan.node = Some(NodePlan { tells_ports: plan.preload, ..node });
         }
         if plan.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
             return Err(MasterError::Unfit(ONLY_NODE));
         }
-        if config.dispatch == DispatchBy::Kernel && plan.dialect == Dialect::Node && plan.listen.len() > 1 {
+        let servers = config.listen.iter().flatten().map(|listen| listen.server_port);
+        let each_another = servers.collect::<BTreeSet<_>>().len() >= plan.listen.len();
+        if config.dispatch == DispatchBy::Kernel
+            && plan.dialect == Dialect::Node
+            && plan.listen.len() > 1
+            && !each_another
+        {
             return Err(MasterError::Unfit(ONE_LISTENER));
         }
         Ok(plan)
@@ -225,5 +233,6 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         start_timeout: config.start_timeout,
         server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),
         backlog: config.backlog,
+        tells_ports: false,
     })
 }

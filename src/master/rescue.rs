@@ -34,9 +34,20 @@ impl Master {
         self.kernel.is_some()
     }
 
+    /// Tells the kernel how to choose from now on. What waits where it steers past now is looked for at once.
+    pub(super) fn steer(&mut self) {
+        let dispatch = &mut self.service.dispatch;
+        if let Some(kernel) = &mut self.kernel
+            && dispatch.take_steers_anew()
+        {
+            self.look_soon |= kernel.steer(dispatch.steering(), |number| dispatch.steering_at(number));
+        }
+    }
+
     /// Looks at the queues, and does what follows from it.
     pub(super) fn look_at_queues(&mut self, now: Instant) -> Result<(), MasterError> {
         let may_accept = !self.over_budget && !self.doors.is_paused();
+        self.look_soon = false;
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let desk = &mut self.service.dispatch.node;
         let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
@@ -113,7 +124,7 @@ impl Master {
         let dispatch = &self.service.dispatch;
         let most = self.budget.room(dispatch.ledger.outstanding() + closing::waiting() as u64);
         let is_served = self.service.served_by(place.number, place.slot).is_some();
-        if is_served || most == 0 || !self.service.can_empty(place.slot) {
+        if is_served || most == 0 || !self.service.can_empty(place.slot, place.number) {
             kernel.shut(place, &self.poller);
             return Ok(());
         }

@@ -157,6 +157,14 @@ impl Service {
         self.dispatch.rehome(now).into_iter().for_each(|slot| self.mark(slot));
     }
 
+    /// The master stops: refuses what waits for a server that no worker has, nor is likely to have in time.
+    pub fn refuse_hopeless(&mut self, now: Instant) {
+        let workers_come = !self.pool.is_stopping();
+        let grown = self.dispatch.refuse_hopeless(workers_come, now);
+        grown.into_iter().for_each(|slot| self.mark(slot));
+        self.send(now);
+    }
+
     fn reassign(&mut self, slot: Slot, now: Instant) {
         if self.dispatch.held_for(slot) > 0 {
             let grown = self.dispatch.reassign(slot, now);
@@ -195,10 +203,10 @@ impl Service {
         self.pool.accepting(slot).filter(|worker| self.dispatch.has_server(*worker, listener))
     }
 
-    /// Whether those who wait in the slot's queues are to be let in by the master: others can take them, or nobody ever
-    /// will.
-    pub fn can_empty(&self, slot: Slot) -> bool {
-        self.dispatch.can_rescue(slot) || self.pool.is_abandoned(slot)
+    /// Whether the connections that wait in the slot's queue at this listener are to be let in by the master: others can
+    /// take them, or no worker ever will.
+    pub fn can_empty(&self, slot: Slot, listener: u32) -> bool {
+        self.dispatch.can_rescue(slot, listener) || self.pool.is_abandoned(slot)
     }
 
     /// Asks a worker to say something, unless it was asked already.

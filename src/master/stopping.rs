@@ -22,6 +22,9 @@ const INTERRUPT_FLUSH: Duration = Duration::from_millis(300);
 /// How often is told what a stop waits for.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// Of the time that a stop has, connections that are not handed over yet have this part at most: the rest is the workers'.
+const SHARE_FOR_FLUSH: u32 = 2;
+
 /// A stop that is under way.
 #[derive(Debug)]
 pub(super) struct Stop {
@@ -33,6 +36,13 @@ pub(super) struct Stop {
     until: Instant,
     /// When was told last what it waits for.
     told: Instant,
+}
+
+impl Stop {
+    /// When it is over, whatever is left.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
 }
 
 /// How soon all is to be over.
@@ -64,6 +74,10 @@ impl Master {
             Haste::Paced => (Event::Stop, self.changes.config.hold_timeout, time),
             Haste::Soon => (Event::Interrupt, INTERRUPT_FLUSH, time.min(INTERRUPT_TIME)),
         };
+        let (now, flush) = (Instant::now(), flush.min(time / SHARE_FOR_FLUSH));
+        let until = now + time;
+        self.service.pool.end_by(self.service.time(now), self.service.time(until));
+        self.supervisor.crew.remains.end_by(until);
         let within = humantime::format_duration(time);
         tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
@@ -72,8 +86,7 @@ impl Master {
             tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }
         self.cut_reload_short();
-        let now = Instant::now();
-        self.stop = Some(Stop { heard: now, event, until: now + time, told: now });
+        self.stop = Some(Stop { heard: now, event, until, told: now });
         self.phase = Phase::Flushing(now + flush);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.end_peeking(Instant::now());
@@ -100,6 +113,9 @@ impl Master {
 
     pub(super) fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
         self.tell_what_stop_waits_for(now);
+        if self.stop.is_some() {
+            self.service.refuse_hopeless(now);
+        }
         match self.phase {
             Phase::Flushing(until)
                 if (self.service.dispatch.held() == 0 && self.queues_are_empty()) || now >= until =>

@@ -129,9 +129,7 @@ impl Master {
     pub(super) fn perform(&mut self) -> Result<(), MasterError> {
         loop {
             // First, so that nobody new comes to a worker that is then told to finish.
-            if let Some(kernel) = &mut self.kernel {
-                kernel.steer(self.service.dispatch.steering());
-            }
+            self.steer();
             let Some(effect) = self.service.next_effect() else { break };
             match effect {
                 Effect::Ready(worker) => self.worker_ready(worker)?,
@@ -256,7 +254,9 @@ impl Master {
         let mut description = crew::describe(&exit.status);
         let was_ready = self.service.pool.was_ready(worker);
         let leaving = self.service.pool.is_leaving(worker);
-        self.supervisor.crew.bury(worker, self.changes.config.drain_timeout);
+        let within = self.changes.config.drain_timeout;
+        let left = self.stop.as_ref().map(|stop| stop.until().saturating_duration_since(Instant::now()));
+        self.supervisor.crew.bury(worker, left.map_or(within, |left| within.min(left)));
         // Others' ends may have been hidden by its.
         self.reap();
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);

@@ -85,7 +85,7 @@ impl Steering {
     }
 
     fn slot_of_key(&self, key: Key) -> Slot {
-        let is_open = |slot: &Slot| self.open.binary_search(slot).is_ok();
+        let is_open = |slot: &Slot| self.is_open(*slot);
         match self.table.count() {
             ..=MOST_RENDEZVOUS => self.table.order(key).find(is_open).unwrap_or(self.open[0]),
             slots => {
@@ -95,6 +95,11 @@ impl Steering {
                 if is_open(&own) { own } else { other() }
             }
         }
+    }
+
+    /// Whether the slot's clients are steered to it.
+    pub fn is_open(&self, slot: Slot) -> bool {
+        self.open.binary_search(&slot).is_ok()
     }
 
     /// How many slots there are, at least 1.

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import { join } from 'node:path';
 
 import { homes } from './lib/home.mjs';
@@ -28,6 +29,13 @@ async function slots(address, name) {
   });
 }
 
+/** A connection from this home. */
+function connected(address, home) {
+  return within(5_000, 'a connection', new Promise((resolve, reject) => {
+    const socket = net.connect({ ...to(address), localAddress: home.address }, () => resolve(socket)).on('error', reject);
+  }));
+}
+
 /** Begins a request that lasts until `end()`: its worker closes its server and then waits for it. */
 function retire(address, home) {
   return within(60_000, 'a worker that retires', new Promise((resolve, reject) => {
@@ -39,11 +47,11 @@ function retire(address, home) {
   }));
 }
 
-program('a server that only one worker has, and one port for each worker', async (place) => {
+for (const dispatch of ['handover', 'kernel']) program(`${dispatch}: a server that only one worker has, and one port for each worker`, async (place) => {
   const [admin, ...each] = await Promise.all([0, 0, 0, 0].map(freePort));
   const places = each.map((port, slot) => `http:127.0.0.1:${port}@${slot}`);
   const main = `http:127.0.0.1:${await freePort()}`;
-  const haft = new OwnListeners(place, ['-w', '3', ...PATIENT, '--', ...SERVER, main, `http:127.0.0.1:${admin}@1`, ...places]);
+  const haft = new OwnListeners(place, ['-w', '3', '--dispatch', dispatch, ...PATIENT, '--', ...SERVER, main, `http:127.0.0.1:${admin}@1`, ...places]);
   await haft.ready();
   await haft.child.heard(/^server [2345] at /, 3);
   assert.deepEqual(new Set(await slots(`127.0.0.1:${admin}`, 'server 1')), new Set([1]));
@@ -54,7 +62,7 @@ program('a server that only one worker has, and one port for each worker', async
   await haft.stop();
 });
 
-for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none']]) {
+for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none'], ['--dispatch', 'kernel']]) {
   program(`a worker that retires by itself costs nobody else anything ${style.join(' ')}`, async (place) => {
     const haft = await place.haft('-w', '3', ...PATIENT, ...style, '--', ...SERVER, 'http:127.0.0.1:0');
     const before = await slots(haft.address, 'server 0');
@@ -76,6 +84,25 @@ for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none']]) {
     await haft.stop();
   });
 }
+
+program('kernel: what waits in the queue of a worker that closes its server is answered by another at once', async (place) => {
+  const haft = await place.haft('-w', '2', '--dispatch', 'kernel', ...PATIENT, '--hang-timeout', '1h', '--', ...SERVER, 'http:127.0.0.1:0');
+  const before = await slots(haft.address, 'server 0');
+  const gone = before[0];
+  const { slots: each } = await haft.status();
+  const { pid } = each.find(({ slot }) => slot === gone);
+  // Its program is told to close while it cannot run; what comes meanwhile is steered to it, and waits there.
+  const closing = await connected(haft.address, HOMES[0]);
+  process.kill(pid, 'SIGSTOP');
+  closing.write('GET /haft/close HTTP/1.1\r\nHost: a\r\n\r\n');
+  const waiting = slots(haft.address, 'server 0');
+  await until('them to wait', async () => (await haft.status()).slots.some(({ accept_queue: queue }) => queue > 0));
+  process.kill(pid, 'SIGCONT');
+  await waiting;
+  await until('all by the other', async () => !(await slots(haft.address, 'server 0')).includes(gone));
+  closing.destroy();
+  await haft.stop();
+});
 
 program('workers that have no port in common are told of, once', async (place) => {
   const ports = await Promise.all([0, 0, 0].map(freePort));
@@ -196,6 +223,56 @@ program('messages to the primary: told of once for each library, and passed on o
   });
   await relaying.stop();
 });
+
+/** A server of this name at an address that the status lists, by its host. */
+async function named(haft, host, name) {
+  const { listen } = await haft.status();
+  return new Set(await slots(listen.find((address) => address.startsWith(`${host}:`)), name));
+}
+
+for (const { name, path } of versions) {
+  const server = [path, file('node-server.mjs')];
+  const KERNEL = ['-w', '2', '--dispatch', 'kernel'];
+
+  program(`${name}, kernel: a program on another port than -l is served from there, and told haft's address`, async (place) => {
+    const port = await freePort();
+    const haft = await place.haft(...KERNEL, '--', ...server, `http:127.0.0.1:${port}`);
+    assert.equal(new Set(await slots(haft.address, 'server 0')).size, 2);
+    const [[, one], [, other]] = await haft.child.heard(/server 0 at (\S+)$/, 2);
+    assert.deepEqual([one, other], [haft.address, haft.address]);
+    await assert.rejects(answer({ host: '127.0.0.1', port }), { code: 'ECONNREFUSED' });
+    const { worker } = await answer(to(haft.address));
+    process.kill(worker.pid, 'SIGKILL');
+    await until('its replacement', async () => new Set(await slots(haft.address, 'server 0')).size === 2);
+    await haft.stop();
+  });
+
+  program(`${name}, kernel: -l serves the server that asks for its port, though another came first`, async (place) => {
+    const [web, metrics] = await Promise.all([freePort(), freePort()]);
+    // Both ask without waiting for each other.
+    const script = join(place.folder, 'both.cjs');
+    writeFileSync(script, `process.argv.slice(2).forEach((port, index) => require('http').createServer((_, to) =>
+      to.end(JSON.stringify({ worker: { slot: Number(process.env.HAFT_SLOT), pid: process.pid }, name: 'server ' + index }))).listen(Number(port), '127.0.0.1'));`);
+    const haft = await place.haft(...KERNEL, '-l', `127.0.0.1:${web}`, '--', path, script, metrics, web);
+    await slots(`127.0.0.1:${web}`, 'server 1');
+    await slots(`127.0.0.1:${metrics}`, 'server 0');
+    const { worker } = await answer(to(`127.0.0.1:${web}`));
+    process.kill(worker.pid, 'SIGKILL');
+    await slots(`127.0.0.1:${web}`, 'server 1');
+    await slots(`127.0.0.1:${metrics}`, 'server 0');
+    await haft.stop();
+  });
+
+  program(`${name}, kernel: -l ADDR=PORT names each server`, async (place) => {
+    const [web, metrics] = await Promise.all([freePort(), freePort()]);
+    const listeners = ['-l', `127.0.0.1:0=${web}`, '-l', `127.0.0.2:0=${metrics}`];
+    const haft = await place.haft(...KERNEL, ...listeners, '--', ...server, `http:127.0.0.1:${metrics}`, `http:127.0.0.1:${web}`);
+    await named(haft, '127.0.0.1', 'server 1');
+    await named(haft, '127.0.0.2', 'server 0');
+    for (const port of [web, metrics]) await assert.rejects(answer({ host: '127.0.0.1', port }), { code: 'ECONNREFUSED' });
+    await haft.stop();
+  });
+}
 
 program('the server that comes late gets its port back from the first', async (place) => {
   const [web, metrics] = await Promise.all([freePort(), freePort()]);

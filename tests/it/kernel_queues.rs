@@ -332,9 +332,11 @@ fn the_queue_of_a_killed_node_worker_is_served_by_its_replacement() {
 }
 
 #[test]
-fn a_node_program_must_ask_for_the_port_that_it_can_have() {
-    let mut haft = setup(&["-w", "1"]).node().launch();
-    haft.log().line_with("with --dispatch kernel the program must ask for the port of --listen, or for port 0");
+fn a_node_program_without_the_preload_must_ask_for_the_port_that_it_can_have() {
+    let mut haft = setup(&["-w", "1", "--no-preload"]).node().launch();
+    haft.log().line_with(
+        "with --dispatch kernel and --no-preload the program must ask for the port of --listen, or for port 0",
+    );
     assert_eq!(haft.wait_for_exit().code(), Some(1));
     let mut haft = setup(&["-w", "1", "-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).node().launch();
     assert_eq!(haft.wait_for_exit().code(), Some(2));

@@ -48,6 +48,9 @@ pub enum Outcome<'a> {
 pub enum SharedKind {
     /// A listener of which the worker accepts itself.
     Listener,
+    /// The same, on another port than this, which the program asked for. Node would fail the server (`checkBindError`), but
+    /// for haft's preload, which tells it this port for as long as it compares.
+    ListenerAs(u16),
     /// A UDP socket.
     Udp,
 }
@@ -102,7 +105,7 @@ impl Voice {
     pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         let shared = match answer.outcome {
-            Outcome::Shared(SharedKind::Listener) => Some("net.Native"),
+            Outcome::Shared(SharedKind::Listener | SharedKind::ListenerAs(_)) => Some("net.Native"),
             Outcome::Shared(SharedKind::Udp) => Some("dgram.Native"),
             Outcome::HandOver { .. } | Outcome::Failed { .. } => None,
         };
@@ -129,6 +132,9 @@ impl Voice {
             && port != addr.port()
         {
             message.open("haft").number("port", i64::from(addr.port())).close();
+        }
+        if let Outcome::Shared(SharedKind::ListenerAs(port)) = answer.outcome {
+            message.open("haft").number("asked", port.into()).close();
         }
         if shared.is_some() {
             message.close();

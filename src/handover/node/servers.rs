@@ -12,8 +12,10 @@
 //!   program is told haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only
 //!   haft's preload can tell it the true one, once Node has looked.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
-//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are.
+//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a listener
+//!   cannot be taken back, so which server `--listen` serves is settled before its first worker gets it.
 
+mod own_listeners;
 mod server;
 
 use std::collections::BTreeMap;
@@ -38,9 +40,6 @@ pub(super) const MOST_DATA: usize = 64 << 10;
 /// Most bytes of all servers' data.
 pub(super) const MOST_DATA_IN_ALL: usize = 1 << 20;
 
-/// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
-/// its lib/net.js).
-const ANOTHER_PORT: &str = "with --dispatch kernel the program must ask for the port of --listen, or for port 0";
 /// A listener that a worker accepts from cannot be taken back.
 const TAKEN: &str = "with --dispatch kernel another server has the listener of --listen already; \
     name the one that it is for: --listen ADDR=PORT";
@@ -107,6 +106,10 @@ pub struct Servers {
     folder: PathBuf,
     /// Whether the workers accept TCP connections by themselves.
     share: bool,
+    /// Then: whether programs can be told the port that they asked for, by haft's preload.
+    tells_ports: bool,
+    /// Whether it stays as it is which server `--listen` serves, if a worker has it.
+    settled: bool,
     servers: BTreeMap<ServerId, Server>,
     last: u64,
     /// The slots of the living workers.
@@ -121,7 +124,16 @@ impl Servers {
     /// `folder`: the working directory, as Node's primary a long Unix path is written relative to it.
     pub fn new(own: Own, folder: PathBuf) -> Self {
         let last = own.last().0;
-        Self { own, folder, share: false, servers: BTreeMap::new(), last, slots: BTreeMap::new() }
+        Self {
+            own,
+            folder,
+            share: false,
+            tells_ports: false,
+            settled: false,
+            servers: BTreeMap::new(),
+            last,
+            slots: BTreeMap::new(),
+        }
     }
 
     /// A worker of this slot is started.
@@ -130,8 +142,9 @@ impl Servers {
     }
 
     /// From now on the workers get listeners for their TCP servers, and accept by themselves.
-    pub fn share_listeners(&mut self) {
-        self.share = true;
+    /// `tells_ports`: they have haft's preload, which tells a program the port that it asked for.
+    pub fn share_listeners(&mut self, tells_ports: bool) {
+        (self.share, self.tells_ports) = (true, tells_ports);
     }
 
     /// A worker wants to listen.
@@ -158,7 +171,7 @@ impl Servers {
                 (None, _) => return self.take_own(own, fit, worker, query),
                 // One program at several addresses of one port.
                 (Some(Fit::Exact), Fit::Exact) => return self.take_beside(own, worker, query),
-                (Some(_), Fit::Exact) if self.share => return refuse(key, libc::EADDRINUSE, TAKEN),
+                (Some(_), Fit::Exact) if self.share && self.settled => return refuse(key, libc::EADDRINUSE, TAKEN),
                 (Some(_), Fit::Exact) => return self.displace(own, worker, query),
                 // It is opened as it was asked for.
                 (Some(_), _) => {}
@@ -309,32 +322,6 @@ impl Servers {
         }
     }
 
-    /// Whether what is served from `--listen` without having been named may be another server from now on: no worker has
-    /// it any more, and this one has no other (a new version of the program, on another port).
-    fn is_free(&self, worker: WorkerId) -> bool {
-        let own = self.servers.get(&ServerId::OWN);
-        own.is_none_or(|own| own.holders.is_empty() && self.of_worker(worker).next().is_none())
-    }
-
-    fn take_own(&mut self, own: ServerId, fit: Fit, worker: WorkerId, query: &Query<'_>) -> Decision {
-        let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-        let source = match self.share {
-            true if port.is_some() && port != self.own.port(own) => {
-                return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT);
-            }
-            true => Source::Shared(SharedKind::Listener),
-            false => Source::Stream { sockname: self.own.sockname(own).cloned(), port },
-        };
-        let (data, last_of_slot) = self.servers.remove(&own).map(|it| (it.data, it.last_of_slot)).unwrap_or_default();
-        self.insert(own, worker, query, (source, Some(fit)), data);
-        if let Some(server) = self.servers.get_mut(&own) {
-            for (slot, last) in last_of_slot {
-                server.last_of_slot.entry(slot).or_insert(last);
-            }
-        }
-        Decision::Join(own)
-    }
-
     /// A server whose listener takes what would come to this address, and which the worker has not: what the worker opens
     /// there is told no difference from it. Programs look so for a free port, in each worker.
     fn covering(&self, worker: WorkerId, spec: &Spec) -> Option<ServerId> {
@@ -347,36 +334,6 @@ impl Servers {
         };
         let mut covering = self.servers.iter().filter(|(id, server)| covers(server) && !self.holds(worker, **id));
         covering.next().map(|(id, _)| *id)
-    }
-
-    fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
-        let source = match self.share {
-            true => Source::Shared(SharedKind::Listener),
-            false => {
-                let port = query.port.and_then(|port| u16::try_from(port).ok());
-                let told = self.servers.get(&server).and_then(|server| match &server.source {
-                    Source::Stream { sockname, .. } => sockname.clone(),
-                    Source::Shared(_) => None,
-                });
-                Source::Stream { sockname: told, port }
-            }
-        };
-        let id = self.next_id();
-        self.insert(id, worker, query, (source, Some(Fit::Beside(server))), None);
-        Decision::Join(id)
-    }
-
-    /// The server that the listeners of `--listen` are for has come: the one that they served until now gets one of its
-    /// own.
-    fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
-        let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
-        before.fit = None;
-        let (id, spec) = (self.next_id(), before.spec.clone());
-        self.servers.insert(id, before);
-        match (self.take_own(own, Fit::Exact, worker, query), spec) {
-            (Decision::Join(_), Some(spec)) => Decision::Displace(id, spec),
-            (decision, _) => decision,
-        }
     }
 
     fn next_id(&mut self) -> ServerId {

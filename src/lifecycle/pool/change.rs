@@ -1,6 +1,7 @@
 //! What the operator may want of a pool that runs: new workers in place of the old ones, more or fewer slots, a slot
 //! left alone.
 
+use super::worker::Deadline;
 use super::{Action, INTERRUPT_TIME, Place, Pool, Time, WorkerId};
 use crate::route::Slot;
 
@@ -30,6 +31,17 @@ impl Pool {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.signalled = true;
         }
+    }
+
+    /// A stop has begun, and is over at `end` whatever else was said: a worker that is left then gets SIGKILL, and SIGTERM
+    /// a moment before.
+    pub fn end_by(&mut self, now: Time, end: Time) {
+        self.deadline = Some(Deadline::new(now, end));
+    }
+
+    /// How much time a worker that is told to finish now has for it, where a stop has begun.
+    pub fn time_left(&self, now: Time) -> Option<Time> {
+        self.deadline.map(|deadline| deadline.terminate.saturating_sub(now))
     }
 
     /// The newest generation: how many reloads have begun.
@@ -89,9 +101,10 @@ impl Pool {
 
     /// Nobody is wanted in the place any more.
     pub(super) fn vacate(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
-        let Some(place) = self.places.get_mut(at) else { return };
         let within = self.policy.drain_timeout;
         let within = if self.interrupted { within.min(INTERRUPT_TIME) } else { within };
+        let within = self.time_left(now).map_or(within, |left| within.min(left));
+        let Some(place) = self.places.get_mut(at) else { return };
         for id in [place.incumbent.take(), place.newcomer.take()].into_iter().flatten() {
             if let Some(worker) = self.workers.get_mut(&id) {
                 worker.retire(now, within, actions);

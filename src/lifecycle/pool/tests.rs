@@ -361,3 +361,32 @@ fn words_of_and_about_workers_that_are_gone_change_nothing() {
     rig.event(Event::Ready(WorkerId(1)));
     assert_eq!(rig.pool.state(Slot(0)), SlotState::Starting);
 }
+
+#[test]
+fn a_stop_is_over_by_its_deadline_whatever_state_its_workers_are_in() {
+    let mut rig = Rig::ready(4);
+    let start = rig.now;
+    let end = start + Duration::from_secs(5);
+    // Worker 1 serves, 2 leaves by itself, 3 was found to be finished, 4 has died and its replacement, 5, starts.
+    rig.event(Event::Left(WorkerId(2)));
+    rig.event(Event::Left(WorkerId(3)));
+    rig.event(Event::Finished(WorkerId(3)));
+    rig.event(Event::Exited(WorkerId(4)));
+    rig.pass(FIRST_BACK_OFF);
+    rig.pool.end_by(rig.now, end);
+    // What was accepted before is handed over first.
+    rig.pass(Duration::from_secs(2));
+    let told = rig.event(Event::Stop);
+    let grace = (end - start - FIRST_BACK_OFF) / 10;
+    let within = end - grace - rig.now;
+    assert!(told.contains(&Action::Drain { worker: WorkerId(1), within }), "{told:?}");
+    let terminated = rig.pass(within);
+    assert!(terminated.contains(&Action::Terminate(WorkerId(1))), "{terminated:?}");
+    let killed = rig.pass(end - rig.now);
+    let left = rig
+        .pool
+        .workers
+        .keys()
+        .all(|worker| killed.contains(&Action::Kill(*worker)) || terminated.contains(&Action::Kill(*worker)));
+    assert!(left, "{killed:?}");
+}

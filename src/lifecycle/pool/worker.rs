@@ -14,6 +14,25 @@ pub(super) const LAST_GRACE: Duration = Duration::from_millis(500);
 /// A program that handles a signal gets it when this part of its time to finish is left, if not before.
 const SHARE_FOR_SIGNAL: u32 = 5;
 
+/// A stop leaves this part of its time between SIGTERM and SIGKILL, [`TERMINATION_GRACE`] at most.
+const SHARE_FOR_TERMINATION: u32 = 10;
+
+/// When a stop is over, whatever its workers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deadline {
+    /// Workers that are left get SIGTERM.
+    pub terminate: Time,
+    /// Workers that are left get SIGKILL.
+    pub kill: Time,
+}
+
+impl Deadline {
+    pub fn new(now: Time, end: Time) -> Self {
+        let grace = TERMINATION_GRACE.min(end.saturating_sub(now) / SHARE_FOR_TERMINATION);
+        Self { terminate: end.saturating_sub(grace), kill: end }
+    }
+}
+
 /// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -125,8 +144,16 @@ impl Worker {
         matches!(self.state, State::Starting { since } if now >= since + policy.start_timeout)
     }
 
-    /// What becomes of one that goes as time passes.
-    pub fn escalate(&mut self, now: Time, actions: &mut Vec<Action>) {
+    /// What becomes of one that goes as time passes. With a deadline, none outlives it.
+    pub fn escalate(&mut self, now: Time, deadline: Option<Deadline>, actions: &mut Vec<Action>) {
+        if let Some(deadline) = deadline {
+            match &mut self.state {
+                _ if now >= deadline.kill => return self.kill(actions),
+                State::Draining { until, .. } => *until = (*until).min(deadline.terminate),
+                State::Terminating { until } => *until = (*until).min(deadline.kill),
+                State::Starting { .. } | State::Ready { .. } | State::Killed => {}
+            }
+        }
         match self.state {
             State::Draining { until, .. } if now < until && self.signal_at.is_some_and(|at| now >= at) => {
                 self.signal_at = None;
@@ -134,7 +161,12 @@ impl Worker {
                     actions.push(Action::Signal(self.id));
                 }
             }
-            State::Draining { until, .. } if now >= until => self.terminate(now, actions),
+            State::Draining { until, .. } if now >= until => {
+                self.terminate(now, actions);
+                if let (State::Terminating { until }, Some(deadline)) = (&mut self.state, deadline) {
+                    *until = (*until).min(deadline.kill);
+                }
+            }
             State::Terminating { until } if now >= until => self.kill(actions),
             _ => {}
         }

@@ -18,7 +18,7 @@ impl Dispatch {
     pub fn rescue(&mut self, mut connection: Connection, from: Slot) -> Option<Slot> {
         self.ledger.accept();
         self.ledger.assign(&mut connection, from);
-        if !self.can_rescue(from) {
+        if !self.can_rescue(from, connection.listener) {
             self.ledger.refuse(connection, Refusal::NoWorker);
             return None;
         }
@@ -28,9 +28,10 @@ impl Dispatch {
         self.pass_on(connection, from, Refusal::NoWorker, now)
     }
 
-    /// Whether another slot's worker would take the connections of this one.
-    pub fn can_rescue(&self, from: Slot) -> bool {
-        let takes = |worker| self.links.get(&worker).is_some_and(Link::takes_connections);
+    /// Whether another slot's worker would take the connections that come to this one at this listener.
+    pub fn can_rescue(&self, from: Slot, listener: u32) -> bool {
+        let takes =
+            |worker| self.links.get(&worker).is_some_and(Link::takes_connections) && self.has_server(worker, listener);
         self.table.slots().any(|slot| slot != from && self.serving(slot).is_some_and(takes))
     }
 
@@ -44,8 +45,28 @@ impl Dispatch {
         self.standings[slot.index()]
     }
 
-    /// How the kernel is to choose: as we would.
+    /// How the kernel is to choose where no server tells the slots apart: as we would.
     pub fn steering(&self) -> Steering {
         Steering::among(self.table.clone(), self.prefix, |slot| self.standing(slot) == Standing::Bypassed)
+    }
+
+    /// How the kernel is to choose among the listeners of this number: past the slots whose worker does not have their
+    /// server. While none has it, clients wait at their own slots.
+    pub fn steering_at(&self, listener: u32) -> Steering {
+        let takes = |slot| self.may_take(slot, listener);
+        if self.node.is_none() || !self.table.slots().any(takes) {
+            return self.steering();
+        }
+        Steering::among(self.table.clone(), self.prefix, |slot| !takes(slot))
+    }
+
+    /// The kernel is to be told anew how to choose.
+    pub fn steer_anew(&mut self) {
+        self.steers_anew = true;
+    }
+
+    /// Whether the kernel may have to choose in another way than it was told after the last call.
+    pub fn take_steers_anew(&mut self) -> bool {
+        std::mem::take(&mut self.steers_anew)
     }
 }

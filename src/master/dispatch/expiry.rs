@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Connection, Dispatch, Goal, Refusal};
+use crate::lifecycle::pool::Standing;
 use crate::route::Slot;
 
 impl Dispatch {
@@ -23,6 +24,41 @@ impl Dispatch {
             grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
         }
         grown.extend(self.expire_own(now));
+        grown
+    }
+
+    /// Refuses what no worker will take before the master has stopped. `workers_come`: slots without a worker get one.
+    /// Yields the slots that have got something.
+    pub fn refuse_hopeless(&mut self, workers_come: bool, now: Instant) -> Vec<Slot> {
+        let mut homeless = Vec::new();
+        let node = self.node.as_ref();
+        for link in self.links.values_mut().filter(|link| !link.own.is_empty()) {
+            let (ended, worker) = (link.has_ended(), link.worker);
+            let takes = |it: &Connection| !ended && node.is_none_or(|desk| desk.takes(worker, it.listener));
+            for connection in std::mem::take(&mut link.own) {
+                if takes(&connection) { link.own.push_back(connection) } else { homeless.push(connection) }
+            }
+        }
+        let mut grown = Vec::new();
+        for mut connection in homeless {
+            connection.goal = Goal::Address;
+            grown.extend(self.requeue(connection, now));
+        }
+        let takes = |it: &Self, listener: u32| {
+            let takes = |slot: Slot| match it.standing(slot) {
+                Standing::Expected => workers_come && it.may_take(slot, listener),
+                Standing::Serving(_) | Standing::Bypassed => it.may_take(slot, listener),
+            };
+            it.slots().any(takes)
+        };
+        for slot in self.all_slots().filter(|slot| !self.queues[slot.index()].is_empty()).collect::<Vec<_>>() {
+            for connection in std::mem::take(&mut self.queues[slot.index()]) {
+                match takes(self, connection.listener) {
+                    true => self.queues[slot.index()].push_back(connection),
+                    false => self.ledger.refuse(connection, Refusal::Stopping),
+                }
+            }
+        }
         grown
     }
 

@@ -282,6 +282,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
         start_timeout: Duration::from_secs(60),
         backlog: 1,
         server_ports: Vec::new(),
+        tells_ports: false,
     };
     change(&mut plan);
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");

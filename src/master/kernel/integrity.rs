@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Group, KEEPERS, Kernel, Opener, Watched};
+use super::{Group, KEEPERS, Kernel, Watched};
 use crate::addr::ListenAddr;
 use crate::route::{MARKS_IPV4, MARKS_IPV6, Slot, Steering};
 use crate::sys::listen::ListenError;
@@ -86,7 +86,6 @@ impl Kernel {
         if self.closing {
             return lost;
         }
-        let steering = self.opener.steering();
         for (number, watched) in &mut self.groups {
             let shut = watched.listen_again();
             for slot in &shut.lost {
@@ -101,14 +100,14 @@ impl Kernel {
                 }
             }
             let was_shut = !shut.listens_again.is_empty() || !shut.lost.is_empty();
-            if !was_shut && watched.is_steered_right(&steering, now) {
+            if !was_shut && watched.is_steered_right(now) {
                 continue;
             }
-            watched.find_members(&steering);
-            watched.attach(&steering);
+            watched.find_members();
+            watched.attach();
             self.repairs.shut += shut.listens_again.len() as u64;
             if !was_shut {
-                if !watched.is_steered_right(&steering, now) {
+                if !watched.is_steered_right(now) {
                     watched.give_up_probing(now);
                     continue;
                 }
@@ -122,12 +121,6 @@ impl Kernel {
     /// How often groups were put right.
     pub fn repairs(&self) -> Repairs {
         self.repairs
-    }
-}
-
-impl Opener {
-    fn steering(&self) -> Steering {
-        self.0.borrow().clone()
     }
 }
 
@@ -173,12 +166,12 @@ impl Watched {
     }
 
     /// Whether the next few slots' clients come to those slots, as far as that can be seen.
-    fn is_steered_right(&mut self, steering: &Steering, now: Instant) -> bool {
+    fn is_steered_right(&mut self, now: Instant) -> bool {
         let is_blind =
             self.integrity.blind_since.is_some_and(|since| now.saturating_duration_since(since) < TELL_AGAIN);
         let Some(to) = address(self.group.addr()).filter(|_| !is_blind) else { return true };
-        let count = PROBES.min(steering.slots());
-        let probes: Vec<_> = (0..count).map(|_| self.integrity.next_probe(steering, to)).collect();
+        let count = PROBES.min(self.steering.slots());
+        let probes: Vec<_> = (0..count).map(|_| self.integrity.next_probe(&self.steering, to)).collect();
         let trial = self.group.trial(to);
         probes.into_iter().all(|(mark, slot)| {
             let expected = slot.index() + KEEPERS;
@@ -191,12 +184,12 @@ impl Watched {
     }
 
     /// Finds out where in the group each member stands, if that can be known. Probes are steered by what they say then.
-    fn find_members(&mut self, steering: &Steering) {
+    fn find_members(&mut self) {
         let Some(to) = address(self.group.addr()) else { return };
         let Ok(strangers) = reuseport::strangers(&self.group.members) else { return };
         let marks = if to.is_ipv4() { MARKS_IPV4 } else { MARKS_IPV6 };
         let places = u32::try_from(self.indices.len() + strangers).unwrap_or(u32::MAX);
-        if places > marks || self.program(steering, true).attach(self.group.keeper()).is_err() {
+        if places > marks || self.program(true).attach(self.group.keeper()).is_err() {
             return;
         }
         let mut indices = vec![None; self.indices.len()];

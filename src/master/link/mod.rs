@@ -301,7 +301,9 @@ impl Link {
         }
         match (&mut self.end, desk) {
             (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_rest()?,
-            (End::Node(end), Some(desk)) if end.has_unsent() => self.obstacle = end.flush(&self.outbox, desk)?,
+            (End::Node(end), Some(desk)) if end.has_unsent() || end.is_unsettled() => {
+                self.obstacle = end.flush(&self.outbox, desk)?
+            }
             (End::Haft(_) | End::Node(_) | End::ListenFds(_), _) => {}
         }
         Ok(())

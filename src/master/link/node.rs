@@ -34,6 +34,8 @@ pub(super) struct NodeLink {
     session: Session,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
+    /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's name.
+    unsettled: Vec<(String, u64)>,
     life: Life,
     /// The last that its program asked to listen on was refused.
     refused: Option<Refused>,
@@ -95,6 +97,7 @@ impl NodeLink {
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
             unanswered: Vec::new(),
+            unsettled: Vec::new(),
             life: Life::Starting,
             refused: None,
             heard: None,
@@ -286,7 +289,8 @@ impl NodeLink {
                     self.life.ask();
                     let asked = ask((self.worker, self.sender), &mut self.session, &query, desk);
                     self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
-                    owe(&mut self.unanswered, asked.unwrap_or_default())?;
+                    let later = asked.unwrap_or_default();
+                    owe(&mut self.unanswered, later.filter(|later| !wait(&mut self.unsettled, *later, desk)))?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
@@ -326,6 +330,13 @@ fn leave(session: &mut Session, at: Option<(Instant, Instant)>, now: Instant) {
     }
 }
 
+/// Keeps a query until it is settled what it gets. Says whether it has to wait for that.
+fn wait(unsettled: &mut Vec<(String, u64)>, (server, query): (ServerId, u64), desk: &NodeDesk) -> bool {
+    let key = desk.unsettled_key(server);
+    unsettled.extend(key.map(|key| (key.to_owned(), query)));
+    key.is_some()
+}
+
 fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
     if enough && *life != Life::Ready {
         *life = Life::Ready;
@@ -356,7 +367,9 @@ fn ask(
     desk: &mut NodeDesk,
 ) -> Result<Option<(ServerId, u64)>, String> {
     match desk.ask(worker, query, sender) {
-        Ok(server) if session.is_pinging() => return Ok(Some((server, query.seq))),
+        Ok(server) if session.is_pinging() || desk.unsettled_key(server).is_some() => {
+            return Ok(Some((server, query.seq)));
+        }
         Ok(server) => answer(session, server, query.seq, desk),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::opening::RESERVED_PORT;
 use super::{NodeDesk, Opened};
-use crate::handover::node::{Query, ServerId, Spec};
+use crate::handover::node::{Query, Refusal, ServerId, Spec};
 use crate::lifecycle::pool::WorkerId;
 use crate::sys::listen::Access;
 use crate::sys::rights::Sender;
@@ -34,15 +34,38 @@ impl NodeDesk {
         if !self.may_have(spec.port(), sender) {
             self.refused += 1;
             tracing::error!("the program's server on {addr} cannot be served there: {RESERVED_PORT}");
+            self.forget_displaced(server);
             return;
         }
         match self.open(addr, *backlog, Access::for_all(*readable_all, *writable_all), sender) {
             Ok(opened) => self.serve(server, opened),
-            Err(error) => tracing::error!(
-                "the program's server on {addr} was served from --listen until another one came that asks for that \
-                 port, and cannot be served elsewhere: {error}. Name the server that is meant: --listen ADDR=PORT"
-            ),
+            Err(error) => {
+                tracing::error!(
+                    "the program's server on {addr} was served from --listen until another one came that asks for that \
+                     port, and cannot be served elsewhere: {error}. Name the server that is meant: --listen ADDR=PORT"
+                );
+                self.forget_displaced(server);
+            }
         }
+    }
+
+    /// Its workers, which accept by themselves, were not answered yet, and are told that it cannot be.
+    fn forget_displaced(&mut self, server: ServerId) {
+        if self.is_over_kernel() {
+            self.servers.forget(server);
+        }
+    }
+
+    /// What the answer is for that goes to a worker for a server which it calls so; nothing while that may change.
+    pub fn settled(&self, worker: WorkerId, key: &str) -> Option<Result<ServerId, Refusal>> {
+        let named = self.servers.named(worker, key);
+        let waits = named.as_ref().is_ok_and(|server| self.servers.is_unsettled(*server));
+        (!waits).then_some(named)
+    }
+
+    /// What the worker calls the server, if the answer to it has to wait.
+    pub fn unsettled_key(&self, server: ServerId) -> Option<&str> {
+        self.servers.key(server).filter(|_| self.servers.is_unsettled(server))
     }
 
     /// A worker has a server that was there. Tells once which listener serves it, if that is one of `--listen`.
@@ -105,6 +128,7 @@ impl NodeDesk {
         }
         if self.provisional_since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLING) {
             self.provisional_since = None;
+            self.servers.settle();
             (self.settled, self.changed) = (true, true);
             self.tell_of(ServerId::OWN, self.servers.port(ServerId::OWN).unwrap_or_default());
         }

@@ -77,6 +77,7 @@ impl Rig {
             start_timeout: Duration::from_secs(30),
             backlog: 1,
             server_ports: Vec::new(),
+            tells_ports: false,
         };
         let desk = NodeDesk::new(plan, &[]);
         let (ours, theirs) = UnixStream::pair().expect("pair");

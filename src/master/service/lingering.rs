@@ -59,6 +59,8 @@ impl Service {
     }
 
     fn finish(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
+        // Of a stop's time, a part may be over.
+        let within = self.pool.time_left(self.time(now)).map_or(within, |left| within.min(left));
         let by_signal = self.pool.is_stopping() && self.is_signalled(worker);
         let signal = self.signal_to_come(worker);
         let link = self.dispatch.link(worker)?;

@@ -212,7 +212,7 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
         let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
         let key = rig.service.dispatch.key(&client);
         let descriptor = UnixStream::pair().expect("pair").0.into();
-        assert!(rig.service.dispatch.can_rescue(Slot(0)));
+        assert!(rig.service.dispatch.can_rescue(Slot(0), 0));
         rig.service.rescue(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now), Slot(0));
     }
     rig.service.send(rig.now);
@@ -232,11 +232,11 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
 #[test]
 fn where_nobody_else_is_ready_nobody_can_be_rescued() {
     let mut rig = Rig::ready(&["-w", "2"]);
-    assert!(rig.service.dispatch.can_rescue(Slot(0)));
+    assert!(rig.service.dispatch.can_rescue(Slot(0), 0));
     rig.service.ping(WorkerId(2), rig.now);
     rig.pass(HANG + TICK);
-    assert_eq!((rig.standing(1), rig.service.dispatch.can_rescue(Slot(0))), (Standing::Bypassed, false));
-    assert!(rig.service.dispatch.can_rescue(Slot(1)));
+    assert_eq!((rig.standing(1), rig.service.dispatch.can_rescue(Slot(0), 0)), (Standing::Bypassed, false));
+    assert!(rig.service.dispatch.can_rescue(Slot(1), 0));
 }
 
 /// A program of Node closes its channel while it still serves clients. Whoever sent it something meanwhile (another
@@ -264,6 +264,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
         start_timeout: Duration::from_secs(60),
         backlog: 1,
         server_ports: Vec::new(),
+        tells_ports: false,
     };
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
     let desk = NodeDesk::new(plan, &[own]);

@@ -95,6 +95,7 @@ function listenToHaft(search) {
         if (message.errno !== undefined) {
           search();
           if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
+          else if (message.haft && handle) tellAsked(handle, message.haft.asked);
         } else if (message.act === 'disconnect' && message.haft) {
           attempt(allWillClose);
           drain(message.haft);
@@ -121,6 +122,17 @@ function tellAddress(handle, { address, family, port }) {
 /** Node compares the port with the one that was asked for as soon as it has the message, and never again. */
 function tellPort(sockname, port) {
   process.nextTick(() => (sockname.port = port));
+}
+
+/** A listener that is on another port: it tells the one that was asked for, for as long as Node compares. */
+function tellAsked(handle, port) {
+  const { getsockname } = handle;
+  handle.getsockname = function (out) {
+    const error = getsockname.call(this, out);
+    if (!error) out.port = port;
+    return error;
+  };
+  process.nextTick(() => delete handle.getsockname);
 }
 
 // --- What haft is told ----------------------------------------------------------------------------------------------

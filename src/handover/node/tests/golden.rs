@@ -224,6 +224,11 @@ fn the_master_s_answers() {
         said(0, |voice, out| voice.answer(1, &answer, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0}}"#
     );
+    let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::ListenerAs(3456)) };
+    assert_eq!(
+        said(0, |voice, out| voice.answer(1, &answer, out)),
+        r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0,"haft":{"asked":3456}}}"#
+    );
     let key = "0.0.0.0:3458:udp4:-1:0";
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Udp) };
     assert_eq!(

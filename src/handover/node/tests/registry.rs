@@ -11,6 +11,8 @@ use crate::handover::node::{
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
 
+mod sharing;
+
 const A: WorkerId = WorkerId(1);
 const B: WorkerId = WorkerId(2);
 const C: WorkerId = WorkerId(3);
@@ -364,34 +366,6 @@ fn whoever_asks_for_any_port_is_told_the_real_one() {
     assert_eq!(servers.ask(A, &tcp(0)), Decision::Join(ServerId::OWN));
     let outcome = Outcome::HandOver { sockname: Some(&own), port: None };
     assert_eq!(servers.answer(ServerId::OWN).map(|answer| answer.outcome), Some(outcome));
-}
-
-#[test]
-fn workers_that_accept_by_themselves_get_a_listener_for_a_tcp_server() {
-    let mut servers = listening(&[("127.0.0.1:8080", None)]);
-    servers.share_listeners();
-    // Node takes a listener on another port than it asked for to have failed.
-    assert_eq!(errno(&mut servers, A, &tcp(3000)), libc::EADDRINUSE);
-    assert!(!servers.holds(A, ServerId::OWN));
-    for query in [tcp(8080), tcp(0)] {
-        let mut servers = listening(&[("127.0.0.1:8080", None)]);
-        servers.share_listeners();
-        assert_eq!(servers.ask(A, &query), Decision::Join(ServerId::OWN));
-        let outcome = |server| servers.answer(server).map(|answer| answer.outcome);
-        assert_eq!(outcome(ServerId::OWN), Some(Outcome::Shared(SharedKind::Listener)));
-    }
-    let mut servers = Servers::new(Own::default(), "/".into());
-    servers.share_listeners();
-    for (query, outcome) in [
-        (tcp(3000), Outcome::Shared(SharedKind::Listener)),
-        (at("::1", AddressType::Tcp6, 3001), Outcome::Shared(SharedKind::Listener)),
-        (at("0.0.0.0", AddressType::Udp4, 9), Outcome::Shared(SharedKind::Udp)),
-        // The kernel cannot choose there.
-        (at("/u.sock", AddressType::Unix, -1), Outcome::HandOver { sockname: Some(&name("[::]:7")), port: None }),
-    ] {
-        let server = get(&mut servers, A, &query);
-        assert_eq!(servers.answer(server).map(|answer| answer.outcome), Some(outcome), "{query:?}");
-    }
 }
 
 #[test]

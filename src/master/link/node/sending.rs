@@ -64,6 +64,7 @@ impl NodeLink {
         outbox: &Outbox<Connection>,
         desk: &NodeDesk,
     ) -> Result<Obstacle, LinkError> {
+        self.answer_settled(desk);
         while self.session.queued() > 0 {
             let messages = self.session.chunks().map(|(bytes, handle)| {
                 let descriptor = match handle {
@@ -90,5 +91,24 @@ impl NodeLink {
     /// Whether something waits for the kernel.
     pub(in crate::master::link) fn has_unsent(&self) -> bool {
         self.session.queued() > 0
+    }
+
+    /// Whether answers wait until it is settled what they are.
+    pub(in crate::master::link) fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// Answers the queries of which it has been settled what they get.
+    fn answer_settled(&mut self, desk: &NodeDesk) {
+        if self.unsettled.is_empty() || self.session.is_pinging() {
+            return;
+        }
+        for (key, query) in std::mem::take(&mut self.unsettled) {
+            match desk.settled(self.worker, &key) {
+                None => self.unsettled.push((key, query)),
+                Some(Ok(server)) => answer(&mut self.session, server, query, desk),
+                Some(Err(refusal)) => self.session.refuse(query, &refusal),
+            }
+        }
     }
 }
