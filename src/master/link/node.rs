@@ -289,8 +289,8 @@ impl NodeLink {
                     self.life.ask();
                     let asked = ask((self.worker, self.sender), &mut self.session, &query, desk);
                     self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
-                    let later = asked.unwrap_or_default();
-                    owe(&mut self.unanswered, later.filter(|later| !wait(&mut self.unsettled, *later, desk)))?;
+                    let later = asked.unwrap_or_default().filter(|it| !wait(&mut self.unsettled, *it, desk));
+                    owe(&mut self.unanswered, later)?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
