@@ -19,6 +19,7 @@ use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::lifecycle::program::Dialect;
+use crate::lifecycle::program::channel::NodeChannel;
 use crate::lifecycle::program::preload::{Preload, PreloadError};
 use crate::route::Slot;
 use crate::sys::code;
@@ -206,9 +207,13 @@ impl Master {
             }
             (_, Some(desk)) => {
                 let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
-                let start = start(Reach::Channel(channel.as_fd(), &[]));
+                let channel = match plan.is_wrapped() {
+                    true => NodeChannel::offered(channel).doing("moving a worker's channel to a high number")?,
+                    false => NodeChannel::direct(channel),
+                };
+                let start = start(Reach::Node(&channel));
                 // The preload keeps its connections, and ends it in time.
-                let inherited = [channel.as_fd()];
+                let inherited = channel.inherited();
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), preload.is_some());
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::node(worker, slot, end, desk), pid)
@@ -242,6 +247,9 @@ impl Master {
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
         if let Some(link) = self.service.dispatch.link(worker) {
             tracing::info!(slot = %link.slot, worker = worker.0, pid, "worker is ready");
+            if let Some(pid) = link.serving_process() {
+                self.supervisor.crew.serves(worker, pid);
+            }
         }
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;

@@ -78,6 +78,8 @@ pub const PRELOAD: &str = concat!(
     "\n",
     include_str!("preload/handlers.cjs"),
     "\n",
+    include_str!("preload/channel.cjs"),
+    "\n",
     include_str!("preload/start.cjs"),
 );
 

@@ -176,6 +176,14 @@ impl Link {
         }
     }
 
+    /// The process of the worker that serves, where it may be another than the one that was started.
+    pub fn serving_process(&self) -> Option<u32> {
+        match &self.end {
+            End::Node(end) => end.process(),
+            End::Haft(_) | End::ListenFds(_) => None,
+        }
+    }
+
     /// Why the worker may not be ready yet, and what to do about it.
     pub fn why_not_ready(&self) -> &'static str {
         match &self.end {

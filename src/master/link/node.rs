@@ -105,6 +105,11 @@ impl NodeLink {
         }
     }
 
+    /// The process that has the channel, if the kernel has told.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.sender.and_then(|sender| u32::try_from(sender.pid).ok()).filter(|pid| *pid > 0)
+    }
+
     pub(super) fn handles_term(&self) -> bool {
         self.handles_term
     }
