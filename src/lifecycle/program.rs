@@ -126,8 +126,14 @@ pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> R
     if let Some(dialect @ (Dialect::Haft | Dialect::ListenFds)) = asked {
         return Ok(as_it_stands(dialect, false));
     }
-    if plain::is_node_with_file(command) {
+    if plain::is_node_with_file(command) || plain::is_deno(command) {
         return Ok(as_it_stands(Dialect::Node, false));
+    }
+    if node::is_bun(command) {
+        return Ok(Recognised {
+            warnings: node::trouble(command).into_iter().collect(),
+            ..as_it_stands(Dialect::Node, false)
+        });
     }
     let mut said = Vec::new();
     if let Some(asked) = plain::script_asked(command) {

@@ -29,6 +29,10 @@ const WITHOUT_PRELOAD: &str = "with --no-preload the first process of Node that 
     not the server itself (npm, npx, yarn and nodemon are Node, too), give haft the command that they run \
     (haft -- node FILE), or leave --no-preload out";
 
+/// What haft does for programs of Node's by its preload, which others do not run.
+const NOT_ON_NODE: &str = "haft gives its preload to Node alone: sessions get no tags here (with --affinity session they \
+    are spread by load and not found again: use --affinity ip), and behind a proxy the program sees the proxy's address";
+
 /// What the workers are.
 #[derive(Debug)]
 pub struct Plan {
@@ -134,7 +138,11 @@ impl Plan {
             }
             plan.node = Some(node);
             plan.node_options = recognised.node_options;
-            plan.preload = command.node.preload && (config.peeks() || runs_on_node(&plan.command));
+            let on_node = runs_on_node(&plan.command);
+            plan.preload = command.node.preload && on_node;
+            if !on_node && config.peeks() {
+                tracing::warn!("{}: {NOT_ON_NODE}", plan.command[0]);
+            }
             plan.is_wrapped = recognised.is_wrapped && plan.preload;
             plan.inspects_in_text = recognised.is_wrapped && program::inspect::is_in_text(&plan.command, &place);
             plan.needs_preload = plan.preload && (config.peeks() || plan.is_wrapped);

@@ -106,6 +106,13 @@ pub fn is_wrapper(program: &str) -> bool {
         || program.contains("/node_modules/nodemon/")
 }
 
+/// Whether it is a start of a program by Bun, which knows Node's channel.
+pub fn is_bun(command: &[String]) -> bool {
+    let is_start =
+        |verb: &String| matches!(verb.as_str(), "run" | "start") || !verb.starts_with('-') && verb.contains('.');
+    matches!(base_name(&command[0]), "bun") && command.get(1).is_some_and(is_start)
+}
+
 /// Package managers.
 pub fn is_manager(name: &str) -> bool {
     matches!(name, "npm" | "npx" | "yarn" | "yarnpkg" | "pnpm" | "pnpx" | "corepack")
@@ -160,12 +167,15 @@ pub fn runs_no_file(option: &str) -> bool {
 pub fn trouble(command: &[String]) -> Option<String> {
     const CLOSES: &str = "closes the channel between haft and its worker: run haft itself as that user, or use setpriv";
     const LEAVES: &str = "takes the worker out of its process group, where haft's signals reach it: leave it out";
+    const BUN: &str = "listens by itself, without asking haft: its servers get no connections from haft and are not sticky. \
+        Run the program on Node or Deno";
     const SUPERVISES: &str =
         "starts and watches processes of its own, as haft does: give haft what it starts (haft -- node FILE)";
     let program = command.first()?;
     let trouble = match base_name(program) {
         "sudo" | "doas" => CLOSES,
         "setsid" | "systemd-run" => LEAVES,
+        "bun" => BUN,
         "pm2" | "pm2-runtime" | "forever" => SUPERVISES,
         _ if command.iter().any(|word| word.contains("NODE_OPTIONS=") && !word.contains("$NODE_OPTIONS")) => {
             return Some(format!(

@@ -13,6 +13,13 @@ pub fn is_node_with_file(words: &[String]) -> bool {
     runs_file && script.is_some()
 }
 
+/// Whether a command is a start of a server by Deno, which opens the channel as Node does.
+pub fn is_deno(words: &[String]) -> bool {
+    let is_start =
+        |verb: &String| matches!(verb.as_str(), "run" | "serve") || !verb.starts_with('-') && verb.contains('.');
+    words.first().is_some_and(|program| node::base_name(program) == "deno") && words.get(1).is_some_and(is_start)
+}
+
 /// The number of assignments before it, if the words of a script are `[NAME=value ...] node [OPTIONS] FILE [ARGUMENTS]`.
 pub fn of_script(words: &[String]) -> Option<usize> {
     let assignments = words.iter().take_while(|word| assignment(word).is_some()).count();

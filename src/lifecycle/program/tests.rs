@@ -88,6 +88,8 @@ fn a_plain_start_of_node_is_direct() {
         "node20 server.js",
         "node-v22.3.0 server.js",
         "node --import tsx server.ts",
+        "deno run -A server.ts",
+        "/usr/local/bin/deno serve server.ts",
         "node -r ./pre.js --env-file .env server.js --watch",
     ] {
         let seen = at(&place, line);
@@ -181,6 +183,7 @@ fn what_is_not_node_speaks_our_own_dialect() {
         "nice ./binary node",
         "node_exporter",
         "node-gyp",
+        "deno install",
         "npm install",
         "npm run python",
         "env",
@@ -249,6 +252,7 @@ fn what_cannot_work_is_told_with_its_cure() {
     let (_folder, place) = project();
     for (line, cure) in [
         ("sudo -u app node server.js", "use setpriv"),
+        ("bun run server.ts", "on Node or Deno"),
         ("setsid node server.js", "leave it out"),
         ("pm2-runtime server.js", "haft -- node FILE"),
         ("cross-env NODE_OPTIONS=--x node server.js", "write NODE_OPTIONS=\"$NODE_OPTIONS ...\""),
