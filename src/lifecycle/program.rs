@@ -107,6 +107,13 @@ impl Place {
     }
 }
 
+/// The texts in which a start of Node may stand that only a shell or a package manager sees: options of Node are looked
+/// for there.
+pub fn texts(command: &[String], place: &Place) -> Vec<String> {
+    let scripts = Package::nearest(&place.folder).ok().flatten().map(|package| package.scripts).unwrap_or_default();
+    command.iter().filter(|word| word.contains(' ')).cloned().chain(scripts.into_values()).collect()
+}
+
 /// Looks at a command line (never empty) as it would be started at `place`. `asked` is the dialect that the user wants,
 /// if one was named: then only what to start is looked for.
 ///
@@ -179,9 +186,17 @@ fn script(asked: &plain::Asked<'_>, place: &Place) -> Result<Started, ProgramErr
     let around = package.around(asked.name);
     let direct = plain::words(&text).and_then(|words| Some((plain::of_script(&words)?, words)));
     let Some((assignments, words)) = direct.filter(|_| around.is_empty() && package.folder == place.folder) else {
-        let around: Vec<&str> = around.iter().map(String::as_str).collect();
-        let told = format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
-        return Ok(Started::AsItStands((!around.is_empty()).then_some(told)));
+        let told = if text.contains("--permission") || text.contains("--experimental-permission") {
+            Some(format!(
+                "{}: its Node may not read haft's preload under the permission model, where another process of Node starts \
+                 it: give haft the command itself ({text})",
+                asked.saying
+            ))
+        } else {
+            let told = format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
+            (!around.is_empty()).then_some(told)
+        };
+        return Ok(Started::AsItStands(told));
     };
     let (assigned, words) = words.split_at(assignments);
     let (options, assigned): (Vec<_>, Vec<_>) = assigned.iter().partition(|word| word.starts_with("NODE_OPTIONS="));

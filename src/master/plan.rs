@@ -45,8 +45,8 @@ pub struct Plan {
     node_options: Option<String>,
     /// The process that is started may not be the one that serves.
     is_wrapped: bool,
-    /// A port for an inspector can only be given by NODE_OPTIONS.
-    inspects_in_text: bool,
+    /// Where else options of Node may stand than in the command's own words.
+    texts: Vec<String>,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
     /// Whether they are to be given the preload.
@@ -104,7 +104,7 @@ impl Plan {
             wait_ready: false,
             node_options: None,
             is_wrapped: false,
-            inspects_in_text: false,
+            texts: Vec::new(),
             node: None,
             preload: false,
             needs_preload: false,
@@ -144,7 +144,9 @@ impl Plan {
                 tracing::warn!("{}: {NOT_ON_NODE}", plan.command[0]);
             }
             plan.is_wrapped = recognised.is_wrapped && plan.preload;
-            plan.inspects_in_text = recognised.is_wrapped && program::inspect::is_in_text(&plan.command, &place);
+            if plan.is_wrapped {
+                plan.texts = program::texts(&plan.command, &place);
+            }
             plan.needs_preload = plan.preload && (config.peeks() || plan.is_wrapped);
             if recognised.is_wrapped && !plan.preload && runs_on_node(&plan.command) {
                 tracing::warn!("{}: {WITHOUT_PRELOAD}", plan.command[0]);
@@ -233,7 +235,8 @@ impl Plan {
         preload: Option<&Preload>,
     ) -> Start {
         let inherited = self.node_options.clone().or_else(|| env::var("NODE_OPTIONS").ok());
-        let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0, self.inspects_in_text);
+        let inspects = self.texts.iter().any(|text| text.contains("--inspect"));
+        let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0, inspects);
         let serialization = self.node.as_ref().map_or("json", |node| node.serialization.name());
         // Who waits for messages does so from the beginning.
         let at_start = self.node.as_ref().is_some_and(|node| node.message.is_some() || node.relay_messages);

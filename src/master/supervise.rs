@@ -15,6 +15,7 @@ use super::service::Effect;
 use super::{Master, MasterError, Phase, While, farewell};
 use crate::config::Config;
 use crate::handover::haft::MasterEnd;
+use crate::handover::node::Trouble;
 use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
@@ -26,7 +27,7 @@ use crate::sys::code;
 use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
-use crate::sys::process::{Inherited, Passed};
+use crate::sys::process::{Inherited, Passed, own_listeners};
 use crate::sys::scm;
 
 /// What a program did that ended without an error.
@@ -151,7 +152,7 @@ impl Master {
             Action::Terminate(worker) => self.terminate(worker, Instant::now()),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
             Action::NotReadyInTime(worker) => {
-                let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+                let why = self.why_not_ready(worker);
                 tracing::error!(worker = worker.0, "the worker was not ready within --start-timeout: {why}");
             }
             Action::Reloaded { generation } => self.reloaded(generation),
@@ -301,6 +302,26 @@ impl Master {
         self.service.exited(worker, Instant::now());
         self.count_workers();
         self.perform()
+    }
+
+    /// What a worker that is not ready does instead, and the cure.
+    fn why_not_ready(&mut self, worker: WorkerId) -> String {
+        let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+        let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
+        let own = own_listeners(pid).unwrap_or_default();
+        if self.service.dispatch.node.is_some() && !own.is_empty() {
+            let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+            return format!(
+                "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun and native addons do so, and \
+                 a Node that has no channel to haft: what has closed it is told above. Such a server cannot get its \
+                 connections from haft: let the program listen with node:http or node:net",
+                own.join(", ")
+            );
+        }
+        match &self.service.dispatch.node {
+            Some(desk) if desk.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
+            _ => why.to_owned(),
+        }
     }
 
     fn note_death(&mut self, slot: Slot, description: String) {

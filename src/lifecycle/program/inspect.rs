@@ -1,7 +1,6 @@
 //! `--inspect`: one port for each worker, as Node's own cluster gives it, since only one process can have a port.
 
-use super::package::Package;
-use super::{Place, node};
+use super::node;
 
 /// Where Node's inspector listens if nothing else is said (node(1), `--inspect`).
 const DEFAULT_PORT: u16 = 9229;
@@ -44,13 +43,6 @@ pub fn for_slot(command: &[String], node_options: Option<&str>, slot: u16, is_in
         None => command.to_vec(),
     };
     PerWorker { command, node_options }
-}
-
-/// Whether an inspector may be asked for where only a shell or a package manager sees it.
-pub fn is_in_text(command: &[String], place: &Place) -> bool {
-    let scripts = Package::nearest(&place.folder).ok().flatten().map(|package| package.scripts).unwrap_or_default();
-    let is_node = command.iter().any(|word| node::is_node(word));
-    !is_node && command.iter().chain(scripts.values()).any(|text| text.contains("--inspect"))
 }
 
 /// How ports change for one worker.

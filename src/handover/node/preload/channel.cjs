@@ -77,6 +77,7 @@ function awaitChannel(offer, begin) {
     };
     Object.defineProperty(cluster, name, { get, set, enumerable: true, configurable: true });
   }
+  watchForking(settle);
   if (offer.when === 'now') settle();
 }
 

@@ -18,10 +18,12 @@ function start() {
   tagging = tags !== undefined;
   // From the beginning: what serves is loaded before it listens.
   const search = attempt(() => watchModules(tags)) || (() => {});
+  attempt(watchListening);
   const begin = () => {
     attempt(cleanEnvironment);
     attempt(outliveMaster);
     attempt(watchSignals);
+    attempt(watchForking);
     attempt(() => listenToHaft(() => {
       attempt(search);
       attempt(watchUpgrades);
