@@ -73,9 +73,9 @@ pub struct Config {
     pub program: Program,
 }
 
-/// Descriptors the master holds for one worker: both ends of the channel, the pidfd and that of the process that
-/// serves if it is another, the pipes of its standard output and error, and one to spare.
-pub(crate) const DESCRIPTORS_PER_WORKER: u64 = 7;
+/// Descriptors the master holds for one worker: both ends of the channel, the pidfd, the pipes of its standard output
+/// and error, and one for the process that serves if it is another.
+pub(crate) const DESCRIPTORS_PER_WORKER: u64 = 6;
 
 /// Descriptors the master holds for itself: standard streams, the event loop, signals, the spare one for accepting
 /// when there are none left, the admin listener and those who ask there.

@@ -144,9 +144,7 @@ impl Plan {
                 tracing::warn!("{}: {NOT_ON_NODE}", plan.command[0]);
             }
             plan.is_wrapped = recognised.is_wrapped && plan.preload;
-            if plan.is_wrapped {
-                plan.texts = program::texts(&plan.command, &place);
-            }
+            plan.texts = program::texts(&plan.command, &place);
             plan.needs_preload = plan.preload && (config.peeks() || plan.is_wrapped);
             if recognised.is_wrapped && !plan.preload && runs_on_node(&plan.command) {
                 tracing::warn!("{}: {WITHOUT_PRELOAD}", plan.command[0]);
@@ -235,7 +233,7 @@ impl Plan {
         preload: Option<&Preload>,
     ) -> Start {
         let inherited = self.node_options.clone().or_else(|| env::var("NODE_OPTIONS").ok());
-        let inspects = self.texts.iter().any(|text| text.contains("--inspect"));
+        let inspects = self.is_wrapped && self.texts.iter().any(|text| text.contains("--inspect"));
         let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0, inspects);
         let serialization = self.node.as_ref().map_or("json", |node| node.serialization.name());
         // Who waits for messages does so from the beginning.
