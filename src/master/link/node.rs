@@ -280,8 +280,7 @@ impl NodeLink {
                 Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
                 Effect::Handles { term } => self.handles_term = term,
-                Effect::Handles { term } => *handles_term = term,
-                Effect::Trouble(trouble) => desk.troubles.tell(worker.0, trouble),
+                Effect::Trouble(trouble) => desk.troubles.tell(self.worker.0, trouble),
                 Effect::SessionClosed { sid } => {
                     if let Sessions::Named(count) = &mut self.sessions {
                         *count = count.saturating_sub(1);

@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does nine
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does eleven
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -13,7 +13,6 @@
 // 7. Signals (signals.cjs). haft is told which signals the program handles itself.
 // 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back to.
 // 9. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
-// 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
 // 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
 // 11. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
 //
