@@ -74,7 +74,7 @@ pub struct Config {
 }
 
 /// Descriptors the master holds for one worker: both ends of the channel, the pidfd, the pipes of its standard output
-/// and error, and one to spare.
+/// and error, and one for the process that serves if it is another.
 pub(crate) const DESCRIPTORS_PER_WORKER: u64 = 6;
 
 /// Descriptors the master holds for itself: standard streams, the event loop, signals, the spare one for accepting

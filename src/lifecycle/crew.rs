@@ -1,9 +1,11 @@
 //! The processes of the workers: starting them, signalling them, learning of their end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -19,9 +21,13 @@ use super::remains::Remains;
 use crate::log::{OutputQueue, STDERR, STDOUT};
 use crate::route::Slot;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
+use crate::sys::{pidfd, poller};
 
 /// How long the end of a dead worker's output is waited for: what it has started may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// How long what has started the program may go on without it, and then again after SIGTERM.
+const WRAPPER_GRACE: Duration = Duration::from_secs(1);
 
 /// Most outputs of failed starts that are remembered: a slot may fail for ever, and each time in other words.
 const MOST_SHOWN: usize = 64;
@@ -73,6 +79,8 @@ struct Member {
     output: SharedOutput,
     /// It was told to end, with all that it had started.
     told: bool,
+    /// Whether its process may still be there.
+    is_there: Rc<Cell<bool>>,
 }
 
 /// What is to be started for a worker.
@@ -159,10 +167,12 @@ impl Crew {
             self.speaker = Some(worker);
         }
         let relays = self.relays(&mut child, slot, &output);
-        self.members.insert(worker, Member { pid, slot, by_signal, output, told: false });
+        let is_there = Rc::new(Cell::new(true));
+        self.members.insert(worker, Member { pid, slot, by_signal, output, told: false, is_there: is_there.clone() });
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
+            is_there.set(false);
             for relay in relays {
                 tokio::time::timeout(OUTPUT_GRACE, relay).await.ok();
             }
@@ -170,6 +180,26 @@ impl Crew {
             exits.send(Exit { worker, status }).ok();
         });
         Ok(pid)
+    }
+
+    /// The process that serves is this one. If it is not the worker's first, what started it is to end with it: a worker
+    /// of which only a wrapper is left (nodemon waits for a change of a file then) does nothing any more.
+    pub fn serves(&self, worker: WorkerId, pid: u32) {
+        let Some(member) = self.members.get(&worker).filter(|member| member.pid != pid) else { return };
+        // Without it, on a kernel before 5.3, such a worker is found when it is next spoken to.
+        let Ok(watched) = pidfd::open(pid).and_then(poller::watch) else { return };
+        let (leader, is_there) = (member.pid, member.is_there.clone());
+        tokio::task::spawn_local(async move {
+            watched.readable().await.ok();
+            for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+                tokio::time::sleep(WRAPPER_GRACE).await;
+                if !is_there.get() {
+                    return;
+                }
+                tracing::info!(worker = worker.0, pid, "the program has ended, and what started it has not: {signal}");
+                signal_group(leader, signal);
+            }
+        });
     }
 
     /// Starts another guardian if the last one has been ended. Says whether it did.
@@ -337,7 +367,9 @@ mod tests {
         let mut fail = |number: usize, text: String| {
             let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
             output.borrow_mut().write(text.as_bytes());
-            crew.members.insert(worker, Member { pid: 0, slot: Slot(0), by_signal: false, output, told: false });
+            let is_there = Rc::new(Cell::new(true));
+            let member = Member { pid: 0, slot: Slot(0), by_signal: false, output, told: false, is_there };
+            crew.members.insert(worker, member);
             crew.ended(worker, false);
             crew.pending.len()
         };

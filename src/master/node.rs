@@ -20,7 +20,7 @@ use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::handover::node::{
     Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers,
-    Sockname, Spec,
+    Sockname, Spec, Troubles,
 };
 use crate::lifecycle::pool::WorkerId;
 use crate::route::Slot;
@@ -121,6 +121,8 @@ pub struct NodeDesk {
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
     pub dropped: u64,
+    /// What the program does that goes round haft.
+    pub troubles: Troubles,
 }
 
 impl NodeDesk {
@@ -173,6 +175,7 @@ impl NodeDesk {
             apart_told: false,
             messages: 0,
             dropped: 0,
+            troubles: Troubles::default(),
             plan,
         }
     }

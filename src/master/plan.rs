@@ -14,6 +14,7 @@ use crate::config::{self, Affinity, Config, DialectChoice, DispatchBy, NodeStyle
 use crate::handover::node::ConnectionMessage;
 use crate::lifecycle::crew::Order;
 use crate::lifecycle::pool::WorkerId;
+use crate::lifecycle::program::channel::NodeChannel;
 use crate::lifecycle::program::preload::Preload;
 use crate::lifecycle::program::{self, Dialect, Place};
 use crate::route::{Slot, TagKey};
@@ -25,6 +26,15 @@ const ONE_LISTENER: &str = "--listen: with --dispatch kernel a Node program acce
     one listener: let each address name another server of the program (--listen ADDR=PORT), give one address, or none and \
     let the program ask for all of its ports, or use --dispatch handover";
 
+/// Node opens its channel in the first process that is Node.
+const WITHOUT_PRELOAD: &str = "with --no-preload the first process of Node that it starts keeps the channel: if that is \
+    not the server itself (npm, npx, yarn and nodemon are Node, too), give haft the command that they run \
+    (haft -- node FILE), or leave --no-preload out";
+
+/// What haft does for programs of Node's by its preload, which others do not run.
+const NOT_ON_NODE: &str = "haft gives its preload to Node alone: sessions get no tags here (with --affinity session they \
+    are spread by load and not found again: use --affinity ip), and behind a proxy the program sees the proxy's address";
+
 /// What the workers are.
 #[derive(Debug)]
 pub struct Plan {
@@ -33,6 +43,12 @@ pub struct Plan {
     drain_timeout: Duration,
     dialect: Dialect,
     wait_ready: bool,
+    /// NODE_OPTIONS that the command itself sets.
+    node_options: Option<String>,
+    /// The process that is started may not be the one that serves.
+    is_wrapped: bool,
+    /// Where else options of Node may stand than in the command's own words.
+    texts: Vec<String>,
     /// Set if the workers are Node's.
     pub node: Option<NodePlan>,
     /// Whether they are to be given the preload.
@@ -54,6 +70,8 @@ const ONLY_NODE: &str = "--listen ADDR=PORT names a server of a Node program, an
 pub enum Reach<'a> {
     /// By a channel; these are its own listeners, if it has any.
     Channel(BorrowedFd<'a>, &'a [BorrowedFd<'a>]),
+    /// By Node's channel.
+    Node(&'a NodeChannel),
     /// Not at all: it may say how it is at the socket of this name.
     Notify(&'a str),
 }
@@ -86,6 +104,9 @@ impl Plan {
             drain_timeout: config.drain_timeout,
             dialect: Dialect::Haft,
             wait_ready: false,
+            node_options: None,
+            is_wrapped: false,
+            texts: Vec::new(),
             node: None,
             preload: false,
             needs_preload: false,
@@ -117,9 +138,19 @@ impl Plan {
             if config.listen.is_none() && node.message.is_none() {
                 plan.listen.clear();
             }
-            plan.needs_preload = command.node.preload && config.peeks();
-            plan.preload = command.node.preload && (config.peeks() || runs_on_node(&plan.command));
+            plan.node_options = recognised.node_options;
+            let on_node = runs_on_node(&plan.command);
+            plan.preload = command.node.preload && on_node;
             plan.node = Some(NodePlan { tells_ports: plan.preload, ..node });
+            if !on_node && config.peeks() {
+                tracing::warn!("{}: {NOT_ON_NODE}", plan.command[0]);
+            }
+            plan.is_wrapped = recognised.is_wrapped && plan.preload;
+            plan.texts = program::texts(&plan.command, &place);
+            plan.needs_preload = plan.preload && (config.peeks() || plan.is_wrapped);
+            if recognised.is_wrapped && !plan.preload && runs_on_node(&plan.command) {
+                tracing::warn!("{}: {WITHOUT_PRELOAD}", plan.command[0]);
+            }
         }
         if plan.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
             return Err(MasterError::Unfit(ONLY_NODE));
@@ -181,27 +212,41 @@ impl Plan {
         ]);
         let (channel, listeners) = match reach {
             Reach::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
+            Reach::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),
             Reach::Notify(name) => {
                 environment.push(("NOTIFY_SOCKET", name.to_owned()));
                 return Start { command: self.command.clone(), environment };
             }
         };
-        let Some(node) = &self.node else {
-            if !listeners.is_empty() {
-                let numbers = listeners.iter().map(|listener| listener.as_raw_fd().to_string()).collect::<Vec<_>>();
-                environment.push(("HAFT_LISTEN_FDS", numbers.join(",")));
-            }
-            environment.push(("HAFT_CHANNEL_FD", channel));
-            environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
-            return Start { command: self.command.clone(), environment };
-        };
-        let inherited = env::var("NODE_OPTIONS").ok();
-        let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0);
-        environment.extend([
-            ("NODE_CHANNEL_FD", channel),
-            ("NODE_UNIQUE_ID", worker.0.to_string()),
-            ("NODE_CHANNEL_SERIALIZATION_MODE", node.serialization.name().to_owned()),
-        ]);
+        if !listeners.is_empty() {
+            let numbers = listeners.iter().map(|listener| listener.as_raw_fd().to_string()).collect::<Vec<_>>();
+            environment.push(("HAFT_LISTEN_FDS", numbers.join(",")));
+        }
+        environment.push(("HAFT_CHANNEL_FD", channel));
+        environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
+        Start { command: self.command.clone(), environment }
+    }
+
+    /// Whether the process that serves is another than the one that is started, or may be.
+    pub fn is_wrapped(&self) -> bool {
+        self.is_wrapped
+    }
+
+    fn start_node(
+        &self,
+        slot: Slot,
+        worker: WorkerId,
+        channel: &NodeChannel,
+        mut environment: Vec<(&'static str, String)>,
+        preload: Option<&Preload>,
+    ) -> Start {
+        let inherited = self.node_options.clone().or_else(|| env::var("NODE_OPTIONS").ok());
+        let inspects = self.is_wrapped && self.texts.iter().any(|text| text.contains("--inspect"));
+        let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0, inspects);
+        let serialization = self.node.as_ref().map_or("json", |node| node.serialization.name());
+        // Who waits for messages does so from the beginning.
+        let at_start = self.node.as_ref().is_some_and(|node| node.message.is_some() || node.relay_messages);
+        environment.extend(channel.environment(worker.0, serialization, at_start || self.wait_ready));
         let options = match preload {
             Some(preload) => {
                 environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));

@@ -15,17 +15,19 @@ use super::service::Effect;
 use super::{Master, MasterError, Phase, While, farewell};
 use crate::config::Config;
 use crate::handover::haft::MasterEnd;
+use crate::handover::node::Trouble;
 use crate::lifecycle::crew::{self, Crew, Exit};
 use crate::lifecycle::guardian::Guardian;
 use crate::lifecycle::pool::{Action, MOST_FAILED_STARTS, WorkerId};
 use crate::lifecycle::program::Dialect;
+use crate::lifecycle::program::channel::NodeChannel;
 use crate::lifecycle::program::preload::{Preload, PreloadError};
 use crate::route::Slot;
 use crate::sys::code;
 use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
-use crate::sys::process::{Inherited, Passed};
+use crate::sys::process::{Inherited, Passed, own_listeners};
 use crate::sys::scm;
 
 /// What a program did that ended without an error.
@@ -148,7 +150,7 @@ impl Master {
             Action::Terminate(worker) => self.terminate(worker, Instant::now()),
             Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
             Action::NotReadyInTime(worker) => {
-                let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+                let why = self.why_not_ready(worker);
                 tracing::error!(worker = worker.0, "the worker was not ready within --start-timeout: {why}");
             }
             Action::Reloaded { generation } => self.reloaded(generation),
@@ -204,9 +206,13 @@ impl Master {
             }
             (_, Some(desk)) => {
                 let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
-                let start = start(Reach::Channel(channel.as_fd(), &[]));
+                let channel = match plan.is_wrapped() {
+                    true => NodeChannel::offered(channel).doing("moving a worker's channel to a high number")?,
+                    false => NodeChannel::direct(channel),
+                };
+                let start = start(Reach::Node(&channel));
                 // The preload keeps its connections, and ends it in time.
-                let inherited = [channel.as_fd()];
+                let inherited = channel.inherited();
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), preload.is_some());
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::node(worker, slot, end, desk), pid)
@@ -240,6 +246,9 @@ impl Master {
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
         if let Some(link) = self.service.dispatch.link(worker) {
             tracing::info!(slot = %link.slot, worker = worker.0, pid, "worker is ready");
+            if let Some(pid) = link.serving_process() {
+                self.supervisor.crew.serves(worker, pid);
+            }
         }
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
@@ -293,6 +302,26 @@ impl Master {
         self.service.exited(worker, Instant::now());
         self.count_workers();
         self.perform()
+    }
+
+    /// What a worker that is not ready does instead, and the cure.
+    fn why_not_ready(&mut self, worker: WorkerId) -> String {
+        let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());
+        let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
+        let own = own_listeners(pid).unwrap_or_default();
+        if self.service.dispatch.node.is_some() && !own.is_empty() {
+            let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+            return format!(
+                "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun and native addons do so, and \
+                 a Node that has no channel to haft: what has closed it is told above. Such a server cannot get its \
+                 connections from haft: let the program listen with node:http or node:net",
+                own.join(", ")
+            );
+        }
+        match &self.service.dispatch.node {
+            Some(desk) if desk.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
+            _ => why.to_owned(),
+        }
     }
 
     fn note_death(&mut self, slot: Slot, description: String) {

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::fstat;
 
 /// Raises the soft limit on descriptors (RLIMIT_NOFILE) to the hard limit and returns it.
 pub fn raise_limit() -> io::Result<u64> {
@@ -27,6 +30,25 @@ pub fn limit() -> io::Result<u64> {
 pub(super) fn set_soft_limit(soft: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
+}
+
+/// The same open file under a number of `at_least` or more, close-on-exec; the old number is free again. Where the limit
+/// on descriptors allows no such number it is asked for a smaller one, down to a quarter.
+pub fn move_up(descriptor: OwnedFd, at_least: RawFd) -> io::Result<OwnedFd> {
+    let mut least = at_least;
+    loop {
+        match fcntl(&descriptor, FcntlArg::F_DUPFD_CLOEXEC(least)) {
+            // SAFETY: the call has just made this descriptor, and nothing else knows its number.
+            Ok(moved) => return Ok(unsafe { OwnedFd::from_raw_fd(moved) }),
+            Err(Errno::EINVAL) if least > at_least / 4 => least /= 2,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The number of an open file within its file system: of a socket or a pipe, the one by which all processes know it.
+pub fn inode(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(fstat(descriptor)?.st_ino)
 }
 
 /// From so many neighbours on, closing them in one call is cheaper than one by one.

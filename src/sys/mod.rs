@@ -21,6 +21,7 @@ pub mod notify;
 pub mod oom;
 pub mod orphans;
 pub mod peek;
+pub mod pidfd;
 pub mod poller;
 pub mod probe;
 pub mod process;

@@ -172,6 +172,29 @@ pub fn connections_held(leader: u32, most: usize, is_meant: impl Fn(SocketAddr) 
     Ok(held)
 }
 
+/// Where the processes of a group listen on TCP, on sockets that this process does not have. For what has failed: it reads
+/// as much as [`connections_held`].
+pub fn own_listeners(leader: u32) -> io::Result<BTreeSet<SocketAddr>> {
+    let (mut theirs, mut ours) = (BTreeSet::new(), BTreeSet::new());
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if group_of(pid)? == Some(leader) {
+            sockets_of(pid, &mut theirs)?;
+        }
+    }
+    sockets_of(std::process::id(), &mut ours)?;
+    let mut found = BTreeSet::new();
+    for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        let Some(file) = unless_gone(File::open(table))? else { continue };
+        for line in BufReader::with_capacity(64 << 10, file).lines() {
+            let listening = socket(&line?).filter(|(_, _, state)| state == LISTENING);
+            let own = listening.filter(|(inode, ..)| theirs.contains(inode) && !ours.contains(inode));
+            found.extend(own.map(|(_, local, _)| local));
+        }
+    }
+    Ok(found)
+}
+
 /// The process group of a process; `None` if it has ended.
 fn group_of(pid: u32) -> io::Result<Option<u32>> {
     let stat = unless_gone(fs::read_to_string(format!("/proc/{pid}/stat")))?;
@@ -203,8 +226,16 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// The inode and the address at our end of a line of the kernel's table; `None` if it is no connection.
 fn connection(line: &str) -> Option<(u64, SocketAddr)> {
-    // TCP_CLOSE and TCP_LISTEN of the kernel's net/tcp_states.h.
-    const NO_CONNECTION: [&str; 2] = ["07", "0A"];
+    let (inode, local, state) = socket(line)?;
+    (![CLOSED, LISTENING].contains(&state.as_str())).then_some((inode, local))
+}
+
+/// TCP_CLOSE and TCP_LISTEN of the kernel's net/tcp_states.h, as its table writes them.
+const CLOSED: &str = "07";
+const LISTENING: &str = "0A";
+
+/// The inode, the address at our end and the state of a line of the kernel's table.
+fn socket(line: &str) -> Option<(u64, SocketAddr, String)> {
     let mut fields = line.split_whitespace().skip(1);
     let (local, state) = (fields.next()?, fields.nth(1)?);
     let inode = fields.nth(5)?.parse().ok()?;
@@ -219,7 +250,7 @@ fn connection(line: &str) -> Option<(u64, SocketAddr)> {
         }
     };
     let local = SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?);
-    (!NO_CONNECTION.contains(&state)).then_some((inode, local))
+    Some((inode, local, state.to_owned()))
 }
 
 #[cfg(test)]
@@ -286,7 +317,13 @@ mod tests {
                 assert!(Instant::now() < deadline, "{listen}");
                 std::thread::yield_now();
             }
-            assert_eq!(Group::holding(listener).held(10, |_| true), 0, "{listen}");
+            let ours = Group::holding(listener.try_clone().expect("copy"));
+            assert_eq!(ours.held(10, |_| true), 0, "{listen}");
+            assert_eq!(own_listeners(ours.0.id()).expect("looked"), BTreeSet::new(), "{listen}: it is ours, too");
+            drop(ours);
+            let theirs = Group::holding(listener);
+            let found = own_listeners(theirs.0.id()).expect("looked");
+            assert!(found.iter().all(|found| found.port() == port) && found.len() == 1, "{listen}: {found:?}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::message::{Query, Routing};
 use super::servers::ServerId;
+use super::trouble::Trouble;
 
 /// Why a connection came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub enum Effect<'f> {
         /// The generation.
         generation: u32,
     },
+    /// The program does something that goes round haft (haft's preload).
+    Trouble(Trouble),
     /// To be forwarded as it is, where [`super::Relay::route`] says.
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.

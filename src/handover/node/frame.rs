@@ -42,7 +42,11 @@ impl<'a> Frame<'a> {
     /// The message alone.
     pub fn body(&self) -> &'a [u8] {
         match self.serialization {
-            Serialization::Json => self.whole.strip_suffix(b"\n").unwrap_or(self.whole),
+            Serialization::Json => {
+                let line = self.whole.strip_suffix(b"\n").unwrap_or(self.whole);
+                // Bun marks its internal messages with this byte, which no JSON begins with.
+                line.strip_prefix(b"\x02").unwrap_or(line)
+            }
             Serialization::Advanced => self.whole.get(LENGTH_LEN..).unwrap_or_default(),
         }
     }
@@ -267,6 +271,19 @@ mod tests {
         ) {
             let serialization = if advanced { Serialization::Advanced } else { Serialization::Json };
             cut(serialization, most, &bytes, &[size]).expect("short lengths");
+        }
+    }
+
+    /// As Bun 1.4 writes it.
+    #[test]
+    fn a_mark_before_a_line_is_no_part_of_the_message() {
+        let bytes = b"\x02{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n{\"a\":\"\x02\"}\n\x02\n";
+        let expected: Vec<Result<Vec<u8>, u64>> =
+            [&b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}"[..], b"{\"a\":\"\x02\"}", b""]
+                .map(|body| Ok(body.to_vec()))
+                .to_vec();
+        for size in [1, 5, 1000] {
+            assert_eq!(cut(Serialization::Json, 100, bytes, &[size]), Ok(expected.clone()));
         }
     }
 

@@ -6,6 +6,7 @@ use super::Serialization;
 use super::frame::Frame;
 use super::raw::{self, Malformed, Outside, Raw};
 use super::relay::is_answer_of_02;
+use super::trouble::Trouble;
 
 /// What the messages of `@socket.io/cluster-adapter` are marked with.
 pub(super) const ADAPTER: &str = "_sio_adapter";
@@ -67,6 +68,8 @@ pub enum WorkerMessage<'f> {
         /// The generation.
         generation: u32,
     },
+    /// haft's preload: the program does something that goes round haft.
+    Trouble(Trouble),
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -290,6 +293,7 @@ impl<'f> Fields<'f> {
                 generation: self.generation?.count()?.try_into().ok()?,
             },
             "handles" => WorkerMessage::Handles { term: self.signals?.lists("SIGTERM") },
+            "trouble" => WorkerMessage::Trouble(Trouble::read(&text(self.kind)?)?),
             _ => return None,
         })
     }

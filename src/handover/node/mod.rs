@@ -41,6 +41,7 @@ mod servers;
 mod session;
 mod spec;
 mod style;
+mod trouble;
 mod unheard;
 mod v8;
 
@@ -59,6 +60,7 @@ pub use servers::{Decision, Left, Refusal, ServerId, Servers};
 pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session, Violation};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
+pub use trouble::{Trouble, Troubles};
 pub use unheard::Library;
 
 /// The script that runs inside unmodified programs ([`crate::lifecycle::program::Preload`]): it shows them the addresses
@@ -77,6 +79,10 @@ pub const PRELOAD: &str = concat!(
     include_str!("preload/recovery.cjs"),
     "\n",
     include_str!("preload/handlers.cjs"),
+    "\n",
+    include_str!("preload/troubles.cjs"),
+    "\n",
+    include_str!("preload/channel.cjs"),
     "\n",
     include_str!("preload/start.cjs"),
 );

@@ -198,6 +198,7 @@ impl Session {
             WorkerMessage::Idle => Effect::Idle,
             WorkerMessage::Pass { slot, generation } => Effect::Pass { slot, generation },
             WorkerMessage::Handles { term } => Effect::Handles { term },
+            WorkerMessage::Trouble(trouble) => Effect::Trouble(trouble),
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
         };

@@ -1,6 +1,5 @@
 //! `--inspect`: one port for each worker, as Node's own cluster gives it, since only one process can have a port.
 
-use super::look::{Aim, Looker, Place};
 use super::node;
 
 /// Where Node's inspector listens if nothing else is said (node(1), `--inspect`).
@@ -18,16 +17,32 @@ pub struct PerWorker {
 /// The command and NODE_OPTIONS for the worker of a slot: every port of an inspector that is named, and the usual one
 /// where none is, becomes that port plus `slot`. Port 0 (any that is free) stays. So does everything else.
 ///
+/// A start of Node is changed that stands in the command itself. For one in a text for a shell, or in a script that a
+/// package manager runs (`is_in_text`), the usual port is changed by NODE_OPTIONS; a port that is named there stays.
+///
 /// While a slot's old worker drains it still has the port; Node then says so, and the new worker runs without.
-pub fn for_slot(command: &[String], node_options: Option<&str>, slot: u16) -> PerWorker {
+pub fn for_slot(command: &[String], node_options: Option<&str>, slot: u16, is_in_text: bool) -> PerWorker {
     let options: Vec<String> = node_options.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let ports = Ports { slot, named: options.iter().any(|option| names_port(option)) };
-    let mut looker = Looker::new(Aim::Ports(&ports));
-    let seen = looker.command(command, &Place::nowhere()).unwrap_or_default();
-    PerWorker {
-        command: seen.instead.unwrap_or_else(|| command.to_vec()),
-        node_options: node_options.map(|text| ports.options(text).unwrap_or_else(|| text.to_owned())),
+    let node = command.iter().position(|word| node::is_node(word)).unwrap_or(command.len());
+    let (before, node) = command.split_at(node);
+    let mut node_options = node_options.map(|text| ports.options(text).unwrap_or_else(|| text.to_owned()));
+    if is_in_text && node.is_empty() && !ports.named {
+        let port = format!("--inspect-port={}", ports.port(DEFAULT_PORT));
+        let others = node_options.filter(|options| !options.trim().is_empty());
+        // Where --inspect stands in NODE_OPTIONS the port is there by now.
+        node_options = match others {
+            Some(options) if options.contains(&port) => Some(options),
+            Some(options) => Some(format!("{options} {port}")),
+            None => Some(port),
+        };
     }
+    let node = if node.is_empty() { None } else { ports.node(node) };
+    let command = match node {
+        Some(node) => [before, &node].concat(),
+        None => command.to_vec(),
+    };
+    PerWorker { command, node_options }
 }
 
 /// How ports change for one worker.

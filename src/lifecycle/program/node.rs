@@ -1,4 +1,4 @@
-//! Node by its name, scripts by their first line, and tools that are Node themselves and start another one.
+//! Node by its name, scripts by their first line, and what is Node itself and starts another one.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub fn is_node(program: &str) -> bool {
     rest.is_empty() || version.split('.').all(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
 }
 
-/// Shells whose `-c TEXT` and whose scripts are looked into.
+/// Shells.
 pub fn is_shell(program: &str) -> bool {
     matches!(base_name(program), "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh")
 }
@@ -64,41 +64,58 @@ fn read(path: &Path, at_most: u64) -> Option<Vec<u8>> {
 }
 
 /// As execvp(3) looks for a program.
-fn locate(program: &str, place: &Place) -> Option<PathBuf> {
+pub fn locate(program: &str, place: &Place) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(place.folder.join(program));
     }
     place.path.iter().map(|folder| place.folder.join(folder).join(program)).find(|path| path.is_file())
 }
 
-/// Tools that are Node programs and start the server as another process of Node, and what to do instead.
-const KEEPERS: &[(&str, &str)] = &[
-    ("tsx", "node --import tsx FILE"),
-    ("nodemon", "node FILE, and restart haft after a change"),
-    ("node-dev", "node FILE"),
-    ("ts-node-dev", "node -r ts-node/register FILE"),
-    ("tsnd", "node -r ts-node/register FILE"),
-    ("babel-node", "node -r @babel/register FILE"),
-    ("pm2", "node FILE: haft starts, watches and restarts the workers itself"),
-    ("pm2-runtime", "node FILE: haft starts, watches and restarts the workers itself"),
-    ("forever", "node FILE: haft restarts workers itself"),
-    ("concurrently", "the one command that is the server"),
-    ("npm-run-all", "the one command that is the server"),
-    ("run-s", "the one command that is the server"),
-    ("run-p", "the one command that is the server"),
-    ("dotenv", "node --env-file=.env FILE"),
-    ("dotenvx", "node --env-file=.env FILE"),
-    ("env-cmd", "node --env-file=.env FILE"),
-    ("nest", "node dist/main.js"),
-    ("lerna", "the one command that is the server"),
-    ("turbo", "the one command that is the server"),
-    ("nx", "the one command that is the server"),
+/// Programs on Node that start the server as another process.
+const WRAPPERS: &[&str] = &[
+    "tsx",
+    "nodemon",
+    "node-dev",
+    "ts-node-dev",
+    "tsnd",
+    "pm2",
+    "pm2-runtime",
+    "forever",
+    "concurrently",
+    "npm-run-all",
+    "run-s",
+    "run-p",
+    "dotenvx",
+    "env-cmd",
+    "cross-env",
+    "cross-env-shell",
+    "nest",
+    "lerna",
+    "turbo",
+    "nx",
+    "babel-node",
 ];
 
-/// What to give haft instead, if this tool is known to keep the channel to itself.
-pub fn instead_of(program: &str) -> Option<&'static str> {
+/// What is itself Node and starts another one, by the name of its file: the server is in the other.
+pub fn is_wrapper(program: &str) -> bool {
     let name = base_name(program);
-    KEEPERS.iter().find(|(keeper, _)| *keeper == name).map(|(_, cure)| *cure)
+    let name = [".js", ".cjs", ".mjs"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+    is_manager(name.strip_suffix("-cli").unwrap_or(name))
+        || WRAPPERS.contains(&name)
+        || program.contains("/node_modules/tsx/")
+        || program.contains("/node_modules/nodemon/")
+}
+
+/// Whether it is a start of a program by Bun, which knows Node's channel.
+pub fn is_bun(command: &[String]) -> bool {
+    let is_start =
+        |verb: &String| matches!(verb.as_str(), "run" | "start") || !verb.starts_with('-') && verb.contains('.');
+    matches!(base_name(&command[0]), "bun") && command.get(1).is_some_and(is_start)
+}
+
+/// Package managers.
+pub fn is_manager(name: &str) -> bool {
+    matches!(name, "npm" | "npx" | "yarn" | "yarnpkg" | "pnpm" | "pnpx" | "corepack")
 }
 
 /// Options of Node whose value is the next word (`node --help`), when it is not attached.
@@ -139,15 +156,34 @@ pub fn own_options(command: &[String]) -> std::ops::Range<usize> {
     1..end.min(command.len())
 }
 
-/// What is wrong with this command line of Node for a worker.
-pub fn trouble(command: &[String]) -> Option<&'static str> {
-    command[own_options(command)].iter().find_map(|option| match option.split('=').next()? {
-        "--watch" | "--watch-path" => Some("starts another Node, which gets no channel: leave --watch out"),
-        "-e" | "--eval" | "-p" | "--print" | "-pe" => {
-            Some("runs a text, and a cluster worker must be a file: write it into one")
+/// Whether Node, with this option, runs something else than the file that follows, or runs it in another process.
+pub fn runs_no_file(option: &str) -> bool {
+    const OTHERS: [&str; 11] =
+        ["--watch", "--watch-path", "-e", "--eval", "-p", "--print", "-pe", "-i", "--interactive", "--test", "--run"];
+    option.split('=').next().is_some_and(|option| OTHERS.contains(&option))
+}
+
+/// What is wrong with a command for a worker, and the cure.
+pub fn trouble(command: &[String]) -> Option<String> {
+    const CLOSES: &str = "closes the channel between haft and its worker: run haft itself as that user, or use setpriv";
+    const LEAVES: &str = "takes the worker out of its process group, where haft's signals reach it: leave it out";
+    const BUN: &str = "listens by itself, without asking haft: its servers get no connections from haft and are not sticky. \
+        Run the program on Node or Deno";
+    const SUPERVISES: &str =
+        "starts and watches processes of its own, as haft does: give haft what it starts (haft -- node FILE)";
+    let program = command.first()?;
+    let trouble = match base_name(program) {
+        "sudo" | "doas" => CLOSES,
+        "setsid" | "systemd-run" => LEAVES,
+        "bun" => BUN,
+        "pm2" | "pm2-runtime" | "forever" => SUPERVISES,
+        _ if command.iter().any(|word| word.contains("NODE_OPTIONS=") && !word.contains("$NODE_OPTIONS")) => {
+            return Some(format!(
+                "{program}: NODE_OPTIONS is set anew in the command, and haft's part in them is lost, without which the \
+                 worker does not find its channel: write NODE_OPTIONS=\"$NODE_OPTIONS ...\""
+            ));
         }
-        "-i" | "--interactive" => Some("is no server"),
-        "--test" => Some("starts another Node for each test file"),
-        _ => None,
-    })
+        _ => return None,
+    };
+    Some(format!("{program} {trouble}"))
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::Place;
+
 /// The part of a package.json that running a script needs.
 #[derive(Debug)]
 pub struct Package {
@@ -79,10 +81,16 @@ impl Package {
         self.scripts.get(name).cloned().or_else(implied)
     }
 
-    /// The scripts that npm would run before and after this one: name and text.
-    pub fn around(&self, name: &str) -> Vec<(String, &str)> {
+    /// The names of the scripts that npm would run before and after this one.
+    pub fn around(&self, name: &str) -> Vec<String> {
         let around = ["pre", "post"].map(|when| format!("{when}{name}"));
-        around.into_iter().filter_map(|name| self.scripts.get(&name).map(|text| (name, text.as_str()))).collect()
+        around.into_iter().filter(|name| self.scripts.contains_key(name)).collect()
+    }
+
+    /// The names of the scripts there are.
+    pub fn known(&self) -> String {
+        let names: Vec<&str> = self.scripts.keys().map(String::as_str).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
     /// What npm puts into the environment of a script (npm-run-script(1), "Environment").
@@ -102,6 +110,13 @@ impl Package {
 /// `node_modules/.bin` in a folder and in all above it.
 pub fn bins(folder: &Path) -> Vec<PathBuf> {
     folder.ancestors().map(|folder| folder.join("node_modules/.bin")).collect()
+}
+
+/// PATH with the installed programs of a folder before the others, if there are any.
+pub fn path(place: &Place) -> Option<(String, String)> {
+    let bins: Vec<PathBuf> = bins(&place.folder).into_iter().filter(|bin| bin.is_dir()).collect();
+    let all = bins.iter().chain(&place.path).map(|folder| folder.to_string_lossy());
+    (!bins.is_empty()).then(|| ("PATH".to_owned(), all.collect::<Vec<_>>().join(":")))
 }
 
 /// `{a: {b: 1}}` as `prefix_a_b = 1`.

@@ -176,6 +176,14 @@ impl Link {
         }
     }
 
+    /// The process of the worker that serves, where it may be another than the one that was started.
+    pub fn serving_process(&self) -> Option<u32> {
+        match &self.end {
+            End::Node(end) => end.process(),
+            End::Haft(_) | End::ListenFds(_) => None,
+        }
+    }
+
     /// Why the worker may not be ready yet, and what to do about it.
     pub fn why_not_ready(&self) -> &'static str {
         match &self.end {
@@ -189,7 +197,11 @@ impl Link {
             }
             End::ListenFds(_) => "it says nothing and has lived for too short a time",
             End::Node(end) => match end.life() {
-                Life::Starting => "its Node has not started; does a wrapper stand between haft and node?",
+                Life::Starting => {
+                    "no process of it has listened. Where the program starts its servers as processes of its own \
+                     (child_process), or a wrapper stands between haft and node, give haft the server's file \
+                     (haft -- node FILE)"
+                }
                 Life::Online => {
                     "its program has asked for no server. If it waits for connections by message, name the style: \
                      --node-style classic, sticky-session, sticky-cluster, sticky-listen or socket.io-sticky. If it \

@@ -108,6 +108,11 @@ impl NodeLink {
         }
     }
 
+    /// The process that has the channel, if the kernel has told.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.sender.and_then(|sender| u32::try_from(sender.pid).ok()).filter(|pid| *pid > 0)
+    }
+
     pub(super) fn handles_term(&self) -> bool {
         self.handles_term
     }
@@ -278,6 +283,7 @@ impl NodeLink {
                 Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
                 Effect::Handles { term } => self.handles_term = term,
+                Effect::Trouble(trouble) => desk.troubles.tell(self.worker.0, trouble),
                 Effect::SessionClosed { sid } => {
                     if let Sessions::Named(count) = &mut self.sessions {
                         *count = count.saturating_sub(1);

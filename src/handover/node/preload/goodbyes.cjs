@@ -44,6 +44,7 @@ function watchUpgrades() {
     const { emit } = Object.getOwnPropertyDescriptor(prototype, 'emit') ? prototype : {};
     const emitting = function (event, request, socket) {
       if (event === 'upgrade') attempt(() => seeUpgrade(socket));
+      if (event === 'request' || event === 'upgrade') attempt(() => seeRequest(request));
       return (emit || inherited.emit).apply(this, arguments);
     };
     Object.defineProperty(prototype, 'emit', { value: emitting, writable: true, configurable: true });

@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does eight
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does eleven
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -13,6 +13,8 @@
 // 7. Signals (signals.cjs). haft is told which signals the program handles itself.
 // 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back to.
 // 9. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
+// 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
+// 11. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -36,14 +38,14 @@ const TAG = HEAD.length + 16;
 
 // The program may put functions of its own in their place.
 const { clearTimeout, setImmediate, setTimeout } = require('timers');
-const { env, send } = process;
+const { env } = process;
 
 /** Runs what must never break the program. The first error is told, in one line. */
-function attempt(work) {
+function attempt(work, failed = complain) {
   try {
     return work();
   } catch (error) {
-    complain(error);
+    failed(error);
   }
 }
 
@@ -153,9 +155,21 @@ let lingering = false;
 let ending;
 let saidIdle = false;
 
+/** Node's own function, once the channel is open: the program may put another one in its place. */
+let send;
+/** What was to be said before. */
+const pending = [];
+
 function say(message) {
+  if (!send) pending.push(message);
   // With a function to call, Node gives an error to that instead of throwing it.
-  if (process.connected) send.call(process, { cmd: CMD, ...message }, undefined, undefined, () => {});
+  else if (process.connected) send.call(process, { cmd: CMD, ...message }, undefined, undefined, () => {});
+}
+
+/** To be called when the channel is open. */
+function sayPending() {
+  ({ send } = process);
+  pending.splice(0).forEach(say);
 }
 
 function count() {
@@ -354,7 +368,7 @@ function wrap(prototype, name, before) {
 function hook({ prototype }, tags) {
   wrap(prototype, 'handshake', (engine) => {
     meet(engine);
-    return tags && tagNext(engine, tags);
+    return tagging && tagNext(engine, tags);
   });
   // Every constructor calls it.
   wrap(prototype, 'init', meet);

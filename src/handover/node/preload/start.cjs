@@ -1,32 +1,37 @@
 // --- Start ----------------------------------------------------------------------------------------------------------
 
-/** What starts the program in a process of its own: it has the channel, and no use for it. */
-const WRAPPER = /^(npm(-cli)?|npx(-cli)?|yarn(pkg)?(-[\d.]+)?|pnpm|pnpx|corepack)(\.[cm]?js)?$/;
-
-/** Whether this is the process of a program that is a worker of haft's, and no thread or child of it. */
-function isWorker() {
-  if (env.HAFT_SLOT === undefined || typeof send !== 'function') return false;
-  if (WRAPPER.test(String(process.argv[1]).split('/').pop())) return false;
+/** Whether Node itself has opened the channel: in the process that haft started, and in no thread or child of it. */
+function hasChannel() {
+  if (env.HAFT_SLOT === undefined || typeof process.send !== 'function') return false;
   const { isWorker, worker } = require('cluster');
   return isWorker && String(worker.id) === env.HAFT_WORKER;
 }
 
 /** Last in the file: all that it uses is there by then. */
 function start() {
-  attempt(takeOutOfOptions);
+  const offer = attempt(offered);
   const key = env.HAFT_TAG_KEY;
-  const is = attempt(isWorker);
-  if (env.HAFT_SLOT !== undefined) delete env.HAFT_TAG_KEY; // not for the program, nor for what it starts
-  if (!is) return;
+  // Without haft the variables are the program's own.
+  if (!offer) attempt(env.HAFT_SLOT === undefined ? takeOutOfOptions : cleanEnvironment);
+  if (!offer && !attempt(hasChannel)) return;
   const tags = key ? attempt(() => tagger(key)) : undefined;
   tagging = tags !== undefined;
+  // From the beginning: what serves is loaded before it listens.
   const search = attempt(() => watchModules(tags)) || (() => {});
-  attempt(outliveMaster);
-  attempt(watchSignals);
-  attempt(() => listenToHaft(() => {
-    attempt(search);
-    attempt(watchUpgrades);
-  }));
+  attempt(watchListening);
+  const begin = () => {
+    attempt(cleanEnvironment);
+    attempt(outliveMaster);
+    attempt(watchSignals);
+    attempt(watchForking);
+    attempt(() => listenToHaft(() => {
+      attempt(search);
+      attempt(watchUpgrades);
+    }));
+    attempt(sayPending);
+  };
+  if (offer) attempt(() => awaitChannel(offer, begin));
+  else begin();
 }
 
 start();

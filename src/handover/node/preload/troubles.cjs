@@ -1,0 +1,51 @@
+// --- What goes round haft -------------------------------------------------------------------------------------------
+//
+// Some ways of listening, and of keeping sessions, cannot be sticky below haft. It is told of each once, so that it can
+// say what to change.
+
+const troubles = new Set();
+
+function tellTrouble(type) {
+  if (troubles.has(type)) return;
+  troubles.add(type);
+  say({ act: 'trouble', type });
+}
+
+/** To be called when the process begins. */
+function watchListening() {
+  const net = require('net');
+  wrap(net.Server.prototype, 'listen', (server, [options]) => {
+    if (options === null || typeof options !== 'object') return;
+    if (options.exclusive) tellTrouble('exclusive');
+    if (options.reusePort) tellTrouble('reuse-port');
+    const { BoundSocket } = net;
+    const isBound = (value) => typeof BoundSocket === 'function' && value instanceof BoundSocket;
+    if (isBound(options) || isBound(options.handle)) tellTrouble('bound-socket');
+  });
+  wrap(require('child_process'), 'fork', () => tellTrouble('fork'));
+  // What an ECMAScript module imports by name is a copy.
+  const { syncBuiltinESMExports } = require('module');
+  if (syncBuiltinESMExports) syncBuiltinESMExports();
+}
+
+/**
+ * To be called in a worker: the program may think that it is the primary, and start workers of its own. `settle` opens
+ * the channel, if that waits.
+ */
+function watchForking(settle = () => {}) {
+  const cluster = require('cluster');
+  for (const name of ['fork', 'setupPrimary', 'setupMaster']) {
+    if (name in cluster) continue;
+    const value = () => {
+      settle();
+      attempt(() => tellTrouble('primary'));
+      throw new TypeError(`cluster.${name} is not a function`);
+    };
+    Object.defineProperty(cluster, name, { value, writable: true, configurable: true });
+  }
+}
+
+/** A request of Engine.IO's, where none was seen to be loaded: it is a part of the program's own file. */
+function seeRequest({ url }) {
+  if (tagging && !saidTags && typeof url === 'string' && url.includes('EIO=')) tellTrouble('bundled');
+}
