@@ -133,38 +133,50 @@ impl Plan {
         let mut plan = plan(recognised.command, Vec::new());
         (plan.dialect, plan.wait_ready) = (recognised.dialect, command.node.wait_ready);
         if recognised.dialect == Dialect::Node {
-            let node = node_plan(&command.node, config)?;
-            // Without --listen the program says where; one that takes its connections by message never does.
-            if config.listen.is_none() && node.message.is_none() {
-                plan.listen.clear();
-            }
             plan.node_options = recognised.node_options;
-            let on_node = runs_on_node(&plan.command);
-            plan.preload = command.node.preload && on_node;
-            plan.node = Some(NodePlan { tells_ports: plan.preload, ..node });
-            if !on_node && config.peeks() {
-                tracing::warn!("{}: {NOT_ON_NODE}", plan.command[0]);
-            }
-            plan.is_wrapped = recognised.is_wrapped && plan.preload;
             plan.texts = program::texts(&plan.command, &place);
-            plan.needs_preload = plan.preload && (config.peeks() || plan.is_wrapped);
-            if recognised.is_wrapped && !plan.preload && runs_on_node(&plan.command) {
-                tracing::warn!("{}: {WITHOUT_PRELOAD}", plan.command[0]);
-            }
+            plan.be_node(&command.node, config, recognised.is_wrapped)?;
         }
-        if plan.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
+        plan.check(config)?;
+        Ok(plan)
+    }
+
+    /// The workers are programs of Node's. `is_wrapped`: something else is started first.
+    fn be_node(&mut self, options: &config::NodeOptions, config: &Config, is_wrapped: bool) -> Result<(), MasterError> {
+        let node = node_plan(options, config)?;
+        // Without --listen the program says where; one that takes its connections by message never does.
+        if config.listen.is_none() && node.message.is_none() {
+            self.listen.clear();
+        }
+        let on_node = runs_on_node(&self.command);
+        self.preload = options.preload && on_node;
+        self.node = Some(NodePlan { tells_ports: self.preload, ..node });
+        if !on_node && config.peeks() {
+            tracing::warn!("{}: {NOT_ON_NODE}", self.command[0]);
+        }
+        self.is_wrapped = is_wrapped && self.preload;
+        self.needs_preload = self.preload && (config.peeks() || self.is_wrapped);
+        if is_wrapped && !self.preload && on_node {
+            tracing::warn!("{}: {WITHOUT_PRELOAD}", self.command[0]);
+        }
+        Ok(())
+    }
+
+    /// Whether the listeners fit the program.
+    fn check(&self, config: &Config) -> Result<(), MasterError> {
+        if self.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
             return Err(MasterError::Unfit(ONLY_NODE));
         }
         let servers = config.listen.iter().flatten().map(|listen| listen.server_port);
-        let each_another = servers.collect::<BTreeSet<_>>().len() >= plan.listen.len();
+        let each_another = servers.collect::<BTreeSet<_>>().len() >= self.listen.len();
         if config.dispatch == DispatchBy::Kernel
-            && plan.dialect == Dialect::Node
-            && plan.listen.len() > 1
+            && self.dialect == Dialect::Node
+            && self.listen.len() > 1
             && !each_another
         {
             return Err(MasterError::Unfit(ONE_LISTENER));
         }
-        Ok(plan)
+        Ok(())
     }
 
     /// What is spoken with the workers.

@@ -79,7 +79,7 @@ fn unasked(mut haft: Haft) {
 
 #[test]
 fn descriptors_that_a_program_of_node_s_sends() {
-    unasked(setup("node", &["--dialect", "node"]).launch());
+    unasked(setup("node", &["--dialect", "node", "--no-preload"]).launch());
 }
 
 #[test]

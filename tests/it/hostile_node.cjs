@@ -1,10 +1,9 @@
 // A Node program with one bad process, the first one of slot 0: asked for /break/HOW, it answers and then breaks the rules
-// of its channel to haft, so. `stare` waits for the file that the first argument names.
+// of its channel to haft, so.
 'use strict';
 const fs = require('node:fs');
 const http = require('node:http');
 
-const [, , gate] = process.argv;
 const isBad = process.env.HAFT_SLOT === '0' && process.env.HAFT_WORKER === '1';
 
 /** The channel's descriptor: what Node was started with, since it shows it to nobody. */
@@ -22,15 +21,6 @@ function write(text) {
   }
 }
 
-/** Asks for so many sockets and gives each up at once: a process may have 128 servers only. */
-function ask(count) {
-  for (let index = 0; index < count; index++) {
-    const query = { address: '127.0.0.1', port: 0, addressType: 'udp4', index, flags: 0 };
-    write(`${JSON.stringify({ cmd: 'NODE_CLUSTER', act: 'queryServer', seq: (1 << 20) + index, ...query })}\n`);
-    write(`${JSON.stringify({ cmd: 'NODE_CLUSTER', act: 'close', key: `127.0.0.1:0:udp4:undefined:${index}` })}\n`);
-  }
-}
-
 const ways = {
   'no-json': () => write('this is no message\n'),
   bytes: () => write(`${String.fromCharCode(...Array.from({ length: 256 }, (_, byte) => byte))}\n`),
@@ -45,11 +35,6 @@ const ways = {
   descriptors: (socket) => {
     // Each waits until the one before was acknowledged.
     for (let count = 0; count < 20; count++) process.send({ count }, socket, { keepOpen: true });
-  },
-  stare: () => {
-    fs.writeFileSync(`${gate}-reached`, '');
-    while (!fs.existsSync(gate)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    ask(3000);
   },
 };
 

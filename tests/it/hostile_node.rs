@@ -18,20 +18,18 @@ fn ask(client: &mut Client, path: &str) -> u32 {
     client.receive_body().expect("an answer").parse().expect("a process")
 }
 
-/// Has the bad process do `how`; `meanwhile` is called when it is about to.
-fn after(how: &str, flags: &[&str], meanwhile: impl FnOnce(&mut Haft)) -> Haft {
-    let setup = Setup::new(&[&["-w", "2", "--hold-timeout", "1h"], flags].concat());
-    let mut haft = setup.command(&["node", PROGRAM, "{dir}/gate"]).start_all();
+/// Has the bad process do `how`.
+fn after(how: &str) -> Haft {
+    let haft = Setup::new(&["-w", "2", "--hold-timeout", "1h"]).command(&["node", PROGRAM]).start_all();
     let (mut other, served_by) = client(&haft, 1, "/");
     let (_, bad) = client(&haft, 0, &format!("/break/{how}"));
     assert_eq!(bad, haft.worker(0));
-    meanwhile(&mut haft);
     assert_eq!(ask(&mut other, "/"), served_by, "another worker's client");
     haft
 }
 
 fn is_replaced(how: &str, complaint: &str) {
-    let mut haft = after(how, &[], |_| {});
+    let mut haft = after(how);
     let status = haft.wait("replaced", |status| status.of_slot(0, "respawned") == 1 && status.all_ready());
     if !complaint.is_empty() {
         haft.log().line_with(complaint);
@@ -43,7 +41,7 @@ fn is_replaced(how: &str, complaint: &str) {
 }
 
 fn lives_on(how: &str, metric: &str) {
-    let mut haft = after(how, &[], |_| {});
+    let mut haft = after(how);
     let (_, bad) = client(&haft, 0, "/");
     let counted = |haft: &Haft| haft.page("/metrics").is_some_and(|(_, text)| text.contains(&format!("\n{metric}\n")));
     crate::harness::eventually(metric, || counted(&haft).then_some(()));
@@ -86,21 +84,4 @@ fn a_line_that_is_too_long_is_dropped_and_counted() {
 #[test]
 fn descriptors_for_the_master_are_closed_and_their_messages_counted() {
     lives_on("descriptors", "haft_node_messages_total 20");
-}
-
-/// It gets no answers, since it hangs: what it is owed has a bound of its own.
-#[test]
-fn one_that_hangs_and_asks_for_sockets_is_ended() {
-    let mut waits = Vec::new();
-    let mut haft = after("stare", &["--hang-timeout", "300ms"], |haft| {
-        let reached = haft.folder().join("gate-reached");
-        crate::harness::eventually("it stares", || reached.exists().then_some(()));
-        waits.extend(addresses_of(0, 2).take(3).map(|from| Client::asking(haft, from)));
-        haft.wait("it hangs", |status| status.is(0, "hung"));
-        haft.open_gate("gate");
-    });
-    haft.log().line_with("does not acknowledge the sockets that it asked for");
-    haft.wait("replaced", |status| status.of_slot(0, "respawned") == 1 && status.all_ready());
-    waits.iter_mut().for_each(|client| drop(client.receive_body().expect("an answer and no reset")));
-    haft.stop();
 }

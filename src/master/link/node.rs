@@ -311,10 +311,7 @@ impl NodeLink {
                     become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(&mut self.life, true, news),
-                Effect::Closed { key } => {
-                    desk.closed(self.worker, &key, self.session.is_leaving());
-                    leave(&mut self.session, self.leave_at.take_if(|_| desk.has_none(self.worker)), now);
-                }
+                Effect::Closed { key } => closed(self.worker, &key, &mut self.session, &mut self.leave_at, desk, now),
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
@@ -329,9 +326,17 @@ impl NodeLink {
     }
 }
 
-/// The worker is told to leave now: at a signal it has closed all its servers.
-fn leave(session: &mut Session, at: Option<(Instant, Instant)>, now: Instant) {
-    if let Some((_, until)) = at {
+/// The program closed a server. If it was the last one, and it did so at a signal, the worker is told to leave now.
+fn closed(
+    worker: WorkerId,
+    key: &str,
+    session: &mut Session,
+    leave_at: &mut Option<(Instant, Instant)>,
+    desk: &mut NodeDesk,
+    now: Instant,
+) {
+    desk.closed(worker, key, session.is_leaving());
+    if let Some((_, until)) = leave_at.take_if(|_| desk.has_none(worker)) {
         session.disconnect(until.saturating_duration_since(now), None);
     }
 }
