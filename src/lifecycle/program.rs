@@ -136,6 +136,9 @@ pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> R
     if plain::is_node_with_file(command) || plain::is_deno(command) {
         return Ok(as_it_stands(Dialect::Node, false));
     }
+    if let Some((node_options, command)) = plain::of_env(command) {
+        return Ok(Recognised { command, node_options, ..as_it_stands(Dialect::Node, false) });
+    }
     if node::is_bun(command) {
         return Ok(Recognised {
             warnings: node::trouble(command).into_iter().collect(),

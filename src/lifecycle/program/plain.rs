@@ -26,6 +26,15 @@ pub fn of_script(words: &[String]) -> Option<usize> {
     is_node_with_file(&words[assignments..]).then_some(assignments)
 }
 
+/// The NODE_OPTIONS that it sets, and the command without them, if a command is `env [NAME=value ...] node FILE`.
+pub fn of_env(command: &[String]) -> Option<(Option<String>, Vec<String>)> {
+    let (env, words) = command.split_first().filter(|(program, _)| node::base_name(program) == "env")?;
+    let (assigned, node) = words.split_at(of_script(words)?);
+    let (options, assigned): (Vec<_>, Vec<_>) = assigned.iter().partition(|word| word.starts_with("NODE_OPTIONS="));
+    let options = options.last().and_then(|word| Some(assignment(word)?.1.to_owned()));
+    Some((options, std::iter::once(env).chain(assigned).chain(node).cloned().collect()))
+}
+
 /// The words of a script's text, if any shell would see the same ones: nothing is quoted, expanded or redirected.
 pub fn words(text: &str) -> Option<Vec<String>> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " _-./:=@%+,".contains(c);

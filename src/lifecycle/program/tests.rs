@@ -99,10 +99,23 @@ fn a_plain_start_of_node_is_direct() {
 }
 
 #[test]
+fn env_with_variables_alone_is_no_wrapper_and_its_node_options_are_joined_by_haft_s() {
+    let (_folder, place) = project();
+    for (line, command, options) in [
+        ("env node server.js", "env node server.js", None),
+        ("env A=1 B=2 node -r ./x.js server.js", "env A=1 B=2 node -r ./x.js server.js", None),
+        ("/usr/bin/env A=1 NODE_OPTIONS=--x node server.js", "/usr/bin/env A=1 node server.js", Some("--x")),
+    ] {
+        let seen = at(&place, line);
+        assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Node, false), "{line}");
+        assert_eq!((seen.command, seen.node_options.as_deref()), (words(command), options), "{line}");
+    }
+}
+
+#[test]
 fn everything_else_that_leads_to_node_is_run_as_it_stands() {
     let (_folder, place) = project();
     for line in [
-        "env node server.js",
         "env -u HOME A=1 B=2 -- node server.js",
         "/usr/bin/env -uHOME --chdir=sub node server.js",
         "env -S 'A=1 node --x' server.js",
