@@ -248,6 +248,10 @@ impl Dispatch {
     pub fn stand(&mut self, slot: Slot, standing: Standing) -> bool {
         let is_news = std::mem::replace(&mut self.standings[slot.index()], standing) != standing;
         self.steers_anew |= is_news;
+        if is_news && let Some(desk) = &mut self.node {
+            // Which servers the workers that serve have in common may be another matter now.
+            desk.note_change();
+        }
         is_news
     }
 

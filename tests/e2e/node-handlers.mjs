@@ -15,7 +15,8 @@ import { until, within } from './lib/wait.mjs';
 const KINDS = ['work', 'once', 'careful', 'terminus', 'http-terminator', 'fastify'];
 const newest = versions.at(-1);
 
-for (const { name, path } of versions) {
+// What differs among versions differs between the oldest and the newest; each takes a while.
+for (const { name, path } of [versions[0], newest]) {
   for (const kind of KINDS) {
     // Fastify 5 needs Node 20.
     if (kind === 'fastify' && name === 'Node 18') continue;
