@@ -177,7 +177,7 @@ function project(place) {
   // Each is itself a process of Node, and not the server.
   write('build.js', 'setTimeout(() => console.log("built"), 50);');
   write('formatter.js', 'process.stdin.pipe(process.stdout);');
-  write('start.sh', `#!/bin/sh\nset -e\ncd .\nexec ${SERVER}\n`, 0o755);
+  write('start.sh', `#!/bin/sh\nset -e\nnode build.js\nexec ${SERVER}\n`, 0o755);
   write('then.sh', `${SERVER}\ntrue\n`);
   write('start.mjs', '#!/usr/bin/env node\nimport "./node-server.mjs";\n', 0o755);
   write('server.mts', 'const place: string = "http:127.0.0.1:0";\nprocess.argv.push(place);\nawait import("./node-server.mjs");\n');

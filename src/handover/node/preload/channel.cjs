@@ -66,6 +66,8 @@ function awaitChannel(offer, begin) {
       attempt(cleanEnvironment);
     }
   };
+  // Before there are getters: in older versions of Node each require() of the module reads all that it has.
+  watchForking(settle);
   for (const name of names) {
     const get = () => {
       settle();
@@ -77,7 +79,6 @@ function awaitChannel(offer, begin) {
     };
     Object.defineProperty(cluster, name, { get, set, enumerable: true, configurable: true });
   }
-  watchForking(settle);
   if (offer.when === 'now') settle();
 }
 
