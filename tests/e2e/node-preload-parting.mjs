@@ -58,9 +58,12 @@ for (const { name, path } of versions) {
       writeFileSync(script, 'process.send(["newListener", "error"].map((name) => process.listenerCount(name)));');
       const seen = async (env) => {
         const started = new NodeWorker(place, path, [script], { env });
-        return until(wrapper, () => started.messages[0]);
+        const counts = await until(wrapper, () => started.messages[0]);
+        return [counts, started.child.lines];
       };
-      assert.deepEqual(await seen({}), await seen({ NODE_OPTIONS: '' }), wrapper);
+      // haft gives a wrapper no channel of Node's.
+      const channel = { HAFT_NODE_CHANNEL: '200:0:201:json:now', NODE_UNIQUE_ID: undefined };
+      assert.deepEqual(await seen(channel), await seen({ ...channel, NODE_OPTIONS: '' }), wrapper);
     }
   });
 

@@ -146,6 +146,8 @@ const known = new WeakSet();
 /** Whether ids are tagged: haft is told of sessions only then. */
 let tagging = false;
 let saidTags = false;
+/** Whether the program has loaded an engine that is known. */
+let sawEngine = false;
 /** The number of sessions that haft knows. */
 let told = 0;
 /** Running while the number must not be told again. */
@@ -366,6 +368,7 @@ function wrap(prototype, name, before) {
 }
 
 function hook({ prototype }, tags) {
+  sawEngine = true;
   wrap(prototype, 'handshake', (engine) => {
     meet(engine);
     return tagging && tagNext(engine, tags);

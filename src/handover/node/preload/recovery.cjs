@@ -32,7 +32,7 @@ let asked = 0;
 /** The adapter of Socket.IO 4.6 and later that keeps sessions in memory, if a module exports it. */
 function recoveryOf(exported) {
   if (exported === null || typeof exported !== 'object') return undefined;
-  const { value } = Object.getOwnPropertyDescriptor(exported, 'SessionAwareAdapter') || {};
+  const { value } = attempt(() => Object.getOwnPropertyDescriptor(exported, 'SessionAwareAdapter'), () => {}) || {};
   const methods = ['restoreSession', 'persistSession', 'addAll', 'delAll', 'close'];
   return typeof value === 'function' && methods.every((name) => methodOf(value.prototype, name)) ? value : undefined;
 }

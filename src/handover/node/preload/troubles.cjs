@@ -47,5 +47,5 @@ function watchForking(settle = () => {}) {
 
 /** A request of Engine.IO's, where none was seen to be loaded: it is a part of the program's own file. */
 function seeRequest({ url }) {
-  if (tagging && !saidTags && typeof url === 'string' && url.includes('EIO=')) tellTrouble('bundled');
+  if (tagging && !sawEngine && typeof url === 'string' && url.includes('EIO=')) tellTrouble('bundled');
 }
