@@ -57,7 +57,11 @@ export class NodeWorker {
     worker.on('error', () => {}); // it left while something was sent
     this.#addressesInto(worker);
     this.clients = net.createServer({ pauseOnConnect: true }, (socket) => this.#handOver(socket));
-    place.atEnd(() => this.clients.close());
+    place.atEnd(() => {
+      this.clients.close();
+      // A worker that has left does not answer any more.
+      this.unanswered.forEach((socket) => socket.destroy());
+    });
   }
 
   /** Where its clients connect to, once the program listens. */
