@@ -7,19 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Client, Haft, Setup, addresses_of, signal};
+use crate::harness::{Client, Setup, addresses_of, end_worker, signal};
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
-}
-
-/// Asks the worker of slot 0 to end, and waits until it is replaced.
-fn end(haft: &mut Haft, how: &str, deaths: u64) {
-    let from = addresses_of(0, 2).next().expect("an address");
-    let mut client = Client::connect_from(from, haft.address()).expect("connect");
-    client.send(how).expect("send");
-    client.wait_for_end().ok();
-    haft.wait("replaced", |status| status.all_ready() && status.of_slot(0, "respawned") == deaths);
 }
 
 #[test]
@@ -34,7 +25,7 @@ fn codes_and_signals_are_told_apart_counted_and_shown_with_the_time_of_the_last(
         ("/signal/SIGKILL", "signal SIGKILL"),
     ]) {
         let before = now();
-        end(&mut haft, how, deaths);
+        end_worker(&mut haft, how, deaths);
         let log = haft.log().lines_with(&format!("worker died: {reason}; replacing it"), 1);
         assert!(log[0].contains("slot=0"), "{log:?}");
         let last = &haft.status().0["slots"][0]["last_exit"];
@@ -118,7 +109,7 @@ fn a_worker_that_the_kernel_kills_for_want_of_memory_is_told_from_one_that_someb
     let mut other = Client::asking(&haft, addresses_of(1, 2).next().expect("an address"));
     let before = other.receive().expect("an answer").pid;
 
-    end(&mut haft, "/grow", 1);
+    end_worker(&mut haft, "/grow", 1);
     haft.log().line_with("worker died: signal SIGKILL (out of memory); replacing it");
     signal(haft.worker(0), Signal::SIGKILL);
     let status = haft.wait("replaced", |status| status.all_ready() && status.of_slot(0, "respawned") == 2);

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
-use crate::harness::{Client, Haft, Setup, addresses_of, children, eventually, is_running};
+use crate::harness::{Haft, Setup, children, end_worker, eventually, is_running};
 
 const WORKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/worker.py");
 /// Each worker leaves 25 processes, which end a moment later, and becomes the worker.
@@ -19,22 +19,13 @@ fn setup(script: &str, flags: &[&str]) -> Setup {
     Setup::new(&[&["-w", "2"], flags].concat()).command(&["sh", "-c", script, WORKER, "{dir}", "fated"])
 }
 
-/// Has the worker of slot 0 end, and waits until it is replaced.
-fn end(haft: &mut Haft, how: &str, deaths: u64) {
-    let from = addresses_of(0, 2).next().expect("an address");
-    let mut client = Client::connect_from(from, haft.address()).expect("connect");
-    client.send(how).expect("send");
-    client.wait_for_end().ok();
-    haft.wait("replaced", |status| status.all_ready() && status.of_slot(0, "respawned") == deaths);
-}
-
 /// `pid`: the master's own.
 fn takes_their_ends(mut haft: Haft, pid: u32) {
     let ended = haft.folder().join("ended");
     eventually("they have ended", || fs::read(&ended).ok().filter(|lines| lines.len() >= 50));
     eventually("only workers are left", || (children(pid).len() == 2).then_some(()));
     for deaths in 1..4 {
-        end(&mut haft, "/exit/7", deaths);
+        end_worker(&mut haft, "/exit/7", deaths);
     }
     assert_eq!(haft.status().0["slots"][0]["deaths_by_reason"], serde_json::json!({"exit code 7": 3}));
     assert_eq!(haft.status().of_slot(1, "respawned"), 0);
@@ -70,7 +61,7 @@ fn what_a_dead_worker_leaves_behind_is_ended_with_it_and_does_not_outlive_haft()
     };
     let (stubborn, obedient) = (left("stubborn-1"), left("obedient-1"));
     let others = [left("stubborn-2"), left("obedient-2")];
-    end(&mut haft, "/signal/SIGKILL", 1);
+    end_worker(&mut haft, "/signal/SIGKILL", 1);
     eventually("it is told to end", || (!is_running(obedient)).then_some(()));
     eventually("or killed when its time is over", || (!is_running(stubborn)).then_some(()));
     assert!(others.iter().all(|pid| is_running(*pid)), "the other worker's stay");

@@ -37,15 +37,12 @@ fn mode(path: &Path, mode: u32) {
 }
 
 /// The worker has no root any more: haft, which has, must not be root for it.
-#[test]
-fn a_worker_of_another_user_gets_what_that_user_might_have_and_no_more() {
-    if !is_root() {
-        return;
-    }
+/// Folders with their owners, a file that the worker writes to, and a secret of root's.
+fn with_folders(folders: &[(&str, u32)]) -> Setup {
     let setup = Setup::new(&["-w", "1"]);
     let at = |name: &str| setup.folder().join(name);
     mode(setup.folder(), 0o755);
-    for (folder, of) in [("roots", 0), ("own", USER)] {
+    for &(folder, of) in folders {
         fs::create_dir(at(folder)).expect("folder");
         chown(at(folder), Some(of), Some(of)).expect("owner");
     }
@@ -53,6 +50,16 @@ fn a_worker_of_another_user_gets_what_that_user_might_have_and_no_more() {
     chown(at("outcomes"), Some(USER), None).expect("owner");
     fs::write(at("roots/secret"), "secret").expect("file");
     mode(&at("roots/secret"), 0o600);
+    setup
+}
+
+#[test]
+fn a_worker_of_another_user_gets_what_that_user_might_have_and_no_more() {
+    if !is_root() {
+        return;
+    }
+    let setup = with_folders(&[("roots", 0), ("own", USER)]);
+    let at = |name: &str| setup.folder().join(name);
     symlink(at("roots/secret"), at("own/link")).expect("link");
     drop(UnixListener::bind(at("roots/stale")).expect("a stale socket"));
     mode(&at("roots/stale"), 0o777);
@@ -98,17 +105,8 @@ fn a_path_that_is_swapped_while_it_is_opened_gives_nothing_away() {
         return;
     }
     const PATHS: usize = 120;
-    let setup = Setup::new(&["-w", "1"]);
+    let setup = with_folders(&[("roots", 0), ("own", USER), ("own/inner", USER)]);
     let at = |name: &str| setup.folder().join(name);
-    mode(setup.folder(), 0o755);
-    for (folder, of) in [("roots", 0), ("own", USER), ("own/inner", USER)] {
-        fs::create_dir(at(folder)).expect("folder");
-        chown(at(folder), Some(of), Some(of)).expect("owner");
-    }
-    fs::write(at("outcomes"), "").expect("file");
-    chown(at("outcomes"), Some(USER), None).expect("owner");
-    fs::write(at("roots/secret"), "secret").expect("file");
-    mode(&at("roots/secret"), 0o600);
     let [own, inner] = [at("own"), at("own/inner")];
     let names = (0..PATHS).map(|n| if n % 2 == 0 { own.join(n.to_string()) } else { inner.join("secret") });
     let names: Vec<_> = names.collect();

@@ -38,3 +38,12 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(LOOK_AGAIN);
     }
 }
+
+/// Asks the `fated` worker of slot 0, of two, to end, and waits until it is replaced.
+pub fn end_worker(haft: &mut Haft, how: &str, deaths: u64) {
+    let from = addresses_of(0, 2).next().expect("an address");
+    let mut client = Client::connect_from(from, haft.address()).expect("connect");
+    client.send(how).expect("send");
+    client.wait_for_end().ok();
+    haft.wait("replaced", |status| status.all_ready() && status.of_slot(0, "respawned") == deaths);
+}
