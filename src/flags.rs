@@ -61,6 +61,10 @@ Examples:
                                      any program that takes a listener over
   haft -c haft.yaml --check          show what a file comes to
 
+Commands (`haft NAME --help` tells more):
+  completions  print the completions for a shell
+  man          print the manual page
+
 Signals:
   HUP         read the configuration again and replace the workers, slot by slot
   TTIN, TTOU  one worker more, one fewer
@@ -72,7 +76,7 @@ Signals:
 /// A sticky-session TCP load balancer for one host: it accepts, chooses a worker by the client's address, hands it the
 /// raw socket, and is out of the way.
 #[derive(Debug, clap::Parser)]
-#[command(name = "haft", version, override_usage = "haft [FLAGS] [-- COMMAND [ARGS]...]", after_help = EXAMPLES)]
+#[command(name = "haft", version, override_usage = "haft [FLAGS] [-- COMMAND [ARGS]...]\n       haft NAME [ARGS]...", after_help = EXAMPLES)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 struct Flags {
     /// A Node program, or any program that speaks haft's hand-over protocol or takes a listener over (--dialect
@@ -141,7 +145,7 @@ const SWITCH: &str = "BOOL";
 
 /// All flags. Each switch is `--flag` for true, may be said as `--flag=false`, and is false if it is not given: so it can
 /// be beaten when the file says true.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     Flags::command().mut_args(|arg| match arg.get_value_names() {
         Some([name]) if name == SWITCH => arg
             .required(false)

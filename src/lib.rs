@@ -26,10 +26,12 @@
 //! | [`worker`] | the library that a Rust worker uses; the built-in Socket.IO worker |
 //! | [`admin`] | metrics, status, health; control, for those who may |
 //! | [`sys`] | the only place with unsafe code and raw system calls: thin, typed, tested |
+//! | [`commands`] | the commands beside running a master, each in a file |
 //! | [`addr`], [`log`] | addresses, named by their role; how haft speaks to its operator |
 
 pub mod addr;
 pub mod admin;
+pub mod commands;
 pub mod config;
 pub mod flags;
 pub mod handover;

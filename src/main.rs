@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use haft::config::Config;
 use haft::flags::{self, Outcome};
 use haft::lifecycle::guardian;
-use haft::{master, worker};
+use haft::{commands, master, worker};
 
 fn main() -> ExitCode {
     if worker::process::is_wanted() {
@@ -14,7 +14,11 @@ fn main() -> ExitCode {
     if guardian::is_wanted() {
         return guardian::main();
     }
-    match flags::parse_from(std::env::args_os()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    if commands::is_wanted(&args) {
+        return commands::main(&args);
+    }
+    match flags::parse_from(args) {
         // The exit code tells even where the text cannot be written.
         Outcome::Exit(exit) => {
             exit.print().ok();
