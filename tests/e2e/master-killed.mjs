@@ -7,10 +7,10 @@ import { assertAllStuck, crowd } from './lib/crowd.mjs';
 import { alive } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
 import { program as file } from './lib/node-haft.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
 
-program('after the death of the master its workers end, and a new start brings the clients back', async (place) => {
+beside('after the death of the master its workers end, and a new start brings the clients back', async (place) => {
   const before = await place.haft('-w', '4');
   const all = await crowd(place, before.url, { addresses: 12, each: 2 });
   await assertAllStuck(all);
@@ -30,7 +30,7 @@ program('after the death of the master its workers end, and a new start brings t
   await after.stop();
 });
 
-program("Node's own workers end their sessions after the master's death, and a new start finds the port free", async (place) => {
+beside("Node's own workers end their sessions after the master's death, and a new start finds the port free", async (place) => {
   const command = ['--', 'node', file('node-server.mjs'), 'http:127.0.0.1:0'];
   const before = await place.haft('-w', '2', ...command);
   const client = await place.client(before.url, homes(1)[0]).connected();

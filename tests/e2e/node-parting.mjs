@@ -11,7 +11,7 @@ import { alive } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
 import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';
 
 const HELD = 100;
@@ -21,13 +21,13 @@ const FLAGS = { classic: ['--node-style', 'classic', '--wait-ready'], kernel: ['
 
 for (const { name, path } of versions) {
   for (const style of name === newest ? ['cluster', 'classic', 'kernel'] : ['cluster', 'classic']) {
-    program(`${name}, style ${style}: 100 WebSockets live on when the master is killed, and the next one binds at once`, async (place) => {
+    beside(`${name}, style ${style}: 100 WebSockets live on when the master is killed, and the next one binds at once`, async (place) => {
       const note = join(place.folder, 'note');
       const flags = FLAGS[style] ?? [];
       const command = [path, file('node-parting-server.cjs'), note, 'noisy'];
       if (style === 'classic') command.push('message=sticky-session:connection');
       if (style === 'kernel') command.push('any');
-      const start = (...more) => place.haft('-w', '2', '--drain-timeout', '10s', ...more, ...flags, '--', ...command);
+      const start = (...more) => place.haft('-w', '2', '--drain-timeout', '16s', ...more, ...flags, '--', ...command);
       const before = await start();
       const held = await hold(place, before);
       await before.status();
@@ -47,8 +47,8 @@ for (const { name, path } of versions) {
       assert.deepEqual(ends.filter(({ error }) => error), []);
       const told = ends.filter(({ ended }) => ended);
       assert.equal(told.length, HELD);
-      assert.ok(told.every(({ at }) => at >= killed + 5000), 'they are left alone for half of the drain time');
-      assertApart(told, { over: 4000 });
+      assert.ok(told.every(({ at }) => at >= killed + 8000), 'they are left alone for half of the drain time');
+      assertApart(told, { over: 6400 });
       for (const one of held) one.assertTold();
       assert.equal(later.disconnects.length, 0);
       await after.stop();
@@ -56,7 +56,7 @@ for (const { name, path } of versions) {
   }
 }
 
-program('with --no-preload the workers end with the master, as they do with that of Node', async (place) => {
+beside('with --no-preload the workers end with the master, as they do with that of Node', async (place) => {
   const note = join(place.folder, 'note');
   const command = ['--no-preload', '--', 'node', file('node-parting-server.cjs'), note];
   const haft = await place.haft('-w', '2', '--drain-timeout', '60s', ...command);
@@ -66,7 +66,7 @@ program('with --no-preload the workers end with the master, as they do with that
   await until('the end of the workers', () => ![...haft.workers].some(alive));
 });
 
-program('a worker that was draining when the master died finishes what it has, and ends', async (place) => {
+beside('a worker that was draining when the master died finishes what it has, and ends', async (place) => {
   const note = join(place.folder, 'note');
   const haft = await place.haft('-w', '1', '--drain-timeout', '6s', '--', 'node', file('node-parting-server.cjs'), note);
   const held = await hold(place, haft, 10);
@@ -82,7 +82,7 @@ program('a worker that was draining when the master died finishes what it has, a
 });
 
 for (const { name, path } of versions) {
-  program(`${name}: a reload ends the WebSockets of a worker one by one`, async (place) => {
+  beside(`${name}: a reload ends the WebSockets of a worker one by one`, async (place) => {
     const note = join(place.folder, 'note');
     const command = [path, file('node-parting-server.cjs'), note];
     const haft = await place.haft('-w', '2', '--drain-timeout', '10s', '--', ...command);

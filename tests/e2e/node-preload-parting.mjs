@@ -11,7 +11,7 @@ import { WebSocket } from 'ws';
 import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { NodeWorker } from './lib/node-worker.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { until, within } from './lib/wait.mjs';
 
 const NO_KEY = { HAFT_TAG_KEY: undefined };
@@ -20,7 +20,7 @@ const DISCONNECT = { cmd: 'NODE_CLUSTER', act: 'disconnect' };
 for (const { name, path } of versions) {
   const parting = (place, env = NO_KEY) => new NodeWorker(place, path, [file('preload-parting.cjs')], { env });
 
-  program(`${name}: haft is told which signals the program handles, each time that this changes`, async (place) => {
+  beside(`${name}: haft is told which signals the program handles, each time that this changes`, async (place) => {
     const worker = parting(place);
     await worker.url();
     assert.deepEqual(worker.said, [], 'nothing is said where nothing is handled');
@@ -45,7 +45,7 @@ for (const { name, path } of versions) {
     assert.deepEqual(await worker.disconnect(), { code: 0, signal: null });
   });
 
-  program(`${name}: what the program starts, and what starts programs, is left alone`, async (place) => {
+  beside(`${name}: what the program starts, and what starts programs, is left alone`, async (place) => {
     const worker = parting(place);
     await worker.url();
     const plain = new NodeWorker(place, path, [file('preload-parting.cjs')], { env: { NODE_OPTIONS: '' } });
@@ -67,7 +67,7 @@ for (const { name, path } of versions) {
     }
   });
 
-  program(`${name}: sessions that poll end by a close packet, those of WebSockets by a close frame`, async (place) => {
+  beside(`${name}: sessions that poll end by a close packet, those of WebSockets by a close frame`, async (place) => {
     const worker = parting(place);
     const url = await worker.url();
     const agent = new http.Agent({ keepAlive: true });
@@ -95,7 +95,7 @@ for (const { name, path } of versions) {
     assert.deepEqual(worker.child.lines, []);
   });
 
-  program(`${name}: a message to a session whose connection is not kept brings the close packet with it`, async (place) => {
+  beside(`${name}: a message to a session whose connection is not kept brings the close packet with it`, async (place) => {
     const worker = parting(place);
     const url = `${await worker.url()}/6/?EIO=4&transport=polling`;
     const options = { agent: false, headers: { Connection: 'close' } };
@@ -115,7 +115,7 @@ for (const { name, path } of versions) {
     assert.deepEqual(await until('its end', () => worker.child.how), { code: 0, signal: null });
   });
 
-  program(`${name}: when the channel ends, what is connected is served until the drain time is over`, async (place) => {
+  beside(`${name}: when the channel ends, what is connected is served until the drain time is over`, async (place) => {
     const worker = parting(place, { ...NO_KEY, HAFT_DRAIN_TIMEOUT: '3000' });
     const url = await worker.url();
     const socket = new WebSocket(`${url.replace('http', 'ws')}/6/?EIO=4&transport=websocket`);
@@ -134,7 +134,7 @@ for (const { name, path } of versions) {
     assert.deepEqual(worker.child.lines, []);
   });
 
-  program(`${name}: what breaks while the primary lives breaks the program, as ever`, async (place) => {
+  beside(`${name}: what breaks while the primary lives breaks the program, as ever`, async (place) => {
     const worker = parting(place);
     await worker.url();
     await worker.ask('break');
@@ -142,7 +142,7 @@ for (const { name, path } of versions) {
     assert.ok(worker.child.lines.some((line) => line.includes('write EPIPE')));
   });
 
-  program(`${name}: without the preload Node pays no heed to what is said to it`, async (place) => {
+  beside(`${name}: without the preload Node pays no heed to what is said to it`, async (place) => {
     for (const serialization of ['json', 'advanced']) {
       const worker = new NodeWorker(place, path, [file('preload-plain.cjs')], { env: { NODE_OPTIONS: '' }, serialization });
       const url = await worker.url();
@@ -156,7 +156,7 @@ for (const { name, path } of versions) {
   });
 }
 
-program('under the permission model the preload may be read, and nothing else that may not', async (place) => {
+beside('under the permission model the preload may be read, and nothing else that may not', async (place) => {
   const { path } = versions.find(({ name }) => name === 'Node 24') ?? versions.at(-1);
   copyFileSync(file('preload-plain.cjs'), join(place.folder, 'plain.cjs'));
   const haft = await place.haft('-w', '1', '--', path, '--permission', `--allow-fs-read=${join(place.folder, 'plain.cjs')}`, 'plain.cjs');

@@ -3,11 +3,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 
 import { Child } from './child.mjs';
 import { Client } from './client.mjs';
 import { Haft } from './haft.mjs';
+
+/** How many of those that mostly wait are under way at a time. */
+const AT_ONCE = 3;
 
 /**
  * Runs `body(place)` as one test. The time limit is only there so that a hang ends; on failure the last lines of every
@@ -15,38 +18,56 @@ import { Haft } from './haft.mjs';
  */
 export function program(name, body, { minutes = 4 } = {}) {
   test(name, { timeout: minutes * 60_000 }, async (t) => {
-    const place = new Place(t);
-    try {
-      await body(place);
-    } catch (error) {
-      tails(place, t);
-      throw error;
-    } finally {
-      await place.clear();
-    }
+    const { error } = await run(body, new Place(t));
+    if (error) throw error;
   });
 }
 
 /**
- * As `program`, for what has to wait long and needs little: it begins with the first test of its file and goes on beside
- * the others, and only what is left of it is waited for in its turn.
+ * As `program`, for what mostly waits and needs little: a few of them are under way beside whatever else the file does,
+ * and each is reported in its turn.
  */
-export function beside(name, body, { minutes = 4 } = {}) {
+export function beside(name, body, options) {
+  // Those that are not asked for should not run either.
+  if (process.execArgv.some((flag) => flag.startsWith('--test-name-pattern'))) return program(name, body, options);
   const said = [];
-  let place;
   let outcome;
   before(() => {
-    place = new Place({ diagnostic: (text) => said.push(text) });
-    outcome = body(place).then(() => undefined, (error) => error);
+    const place = new Place({ diagnostic: (text) => said.push(text) });
+    outcome = inLane(() => run(body, place)).catch((error) => ({ error }));
   });
-  test(name, { timeout: minutes * 60_000 }, async (t) => {
-    const error = await outcome;
+  test(name, { timeout: 9 * 60_000 }, async (t) => {
+    const { error } = await outcome;
     said.forEach((text) => t.diagnostic(text));
-    if (!error) return;
-    tails(place, t);
-    throw error;
+    if (error) throw error;
   });
-  after(() => place.clear());
+}
+
+/** Runs it, and ends and removes whatever it has made. Yields `{ error }` if it has failed. */
+async function run(body, place) {
+  try {
+    await body(place);
+    return {};
+  } catch (error) {
+    tails(place, place.t);
+    return { error };
+  } finally {
+    await place.clear();
+  }
+}
+
+const lanes = { free: AT_ONCE, queue: [] };
+
+async function inLane(work) {
+  if (lanes.free === 0) await new Promise((resolve) => lanes.queue.push(resolve));
+  else lanes.free--;
+  try {
+    return await work();
+  } finally {
+    const next = lanes.queue.shift();
+    if (next) next();
+    else lanes.free++;
+  }
 }
 
 function tails(place, t) {
