@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use haft::addr::EndAddr;
 use haft::handover::haft::{Entry, FromMaster, FromWorker};
-use haft::handover::node::{ConnectionMessage, Delivery, Piece, Reader, Serialization, Session};
+use haft::node::wire::{ConnectionMessage, Delivery, Piece, Reader, Serialization, Session};
 
 fn entries(count: u64) -> impl Iterator<Item = Entry> {
     let end = |port| EndAddr::Ip((Ipv4Addr::LOCALHOST, port).into());

@@ -18,27 +18,37 @@
 //! | place | what it is for |
 //! |---|---|
 //! | [`flags`], [`config`] | what was typed and what the file says; the validated configuration that comes of it |
-//! | [`master`] | the only loop that waits: accept, assign, hand over, supervise |
+//! | [`master`] | the only loop that waits: it joins the rest, supervises, reloads and stops |
+//! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
+//! | [`peek`] | pure: what the first bytes of a connection say about its client; and what waits for its first request |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
-//! | [`peek`] | pure: what the first bytes of a connection say about its client |
-//! | [`handover`] | the two ends of a channel, one type per role, one folder per dialect; the codecs are pure |
-//! | [`lifecycle`] | the pool of slots as a pure state machine (who starts, drains, reloads); the processes and what they write |
+//! | `dispatch` | queues, choosing, the links to the workers, the ledger; its simulation. No process, no clock |
+//! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
+//! | [`process`] | what to run for a worker, starting it, its output, the guardian |
+//! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
+//! | [`handover`] | the two ends of haft's own channel, one type per role; the codec is pure |
 //! | [`worker`] | the library that a Rust worker uses; the built-in Socket.IO worker |
 //! | [`admin`] | metrics, status, health; control, for those who may |
 //! | [`sys`] | the only place with unsafe code and raw system calls: thin, typed, tested |
 //! | [`commands`] | the commands beside running a master, each in a file |
+//! | `connection` | a connection on its way, and the reasons for refusing it |
 //! | [`addr`], [`log`] | addresses, named by their role; how haft speaks to its operator |
 
 pub mod addr;
 pub mod admin;
 pub mod commands;
 pub mod config;
+mod connection;
+mod dispatch;
 pub mod flags;
 pub mod handover;
-pub mod lifecycle;
+mod listen;
 pub mod log;
 pub mod master;
+pub mod node;
 pub mod peek;
+pub mod pool;
+pub mod process;
 pub mod route;
 pub mod sys;
 pub mod worker;

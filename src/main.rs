@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use haft::config::Config;
 use haft::flags::{self, Outcome};
-use haft::lifecycle::guardian;
+use haft::process::guardian;
 use haft::{commands, master, worker};
 
 fn main() -> ExitCode {

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use haft::handover::node::{
+use haft::node::wire::{
     ConnectionMessage, Decision, Delivery, Effect, Piece, Reader, Relay, Serialization, ServerId, Servers, Session,
     Sockname, Violation,
 };
-use haft::lifecycle::pool::WorkerId;
+use haft::pool::WorkerId;
 
 /// Longest frame that is kept: short, so that longer ones come about.
 const MOST_FRAME: usize = 4096;

@@ -4,7 +4,7 @@
 
 mod worker;
 
-use haft::handover::node::Serialization;
+use haft::node::wire::Serialization;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     worker::hear(Serialization::Advanced, bytes);

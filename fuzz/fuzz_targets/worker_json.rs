@@ -4,6 +4,6 @@
 
 mod worker;
 
-use haft::handover::node::Serialization;
+use haft::node::wire::Serialization;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worker::hear(Serialization::Json, bytes));

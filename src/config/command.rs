@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{UnknownWord, words};
-pub use crate::handover::node::Serialization;
+pub use crate::node::wire::Serialization;
 
 /// Longest text of [`NodeStyle::Json`], in bytes. It goes with every connection, and must leave room in the 64 KiB that
 /// Node reads at a time.

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::addr::{Listen, ListenAddr};
 use crate::admin::TokenFileError;
 use crate::config::{DialectChoice, DispatchBy};
-use crate::lifecycle::program::script;
+use crate::process::program::script;
 use crate::sys::trust::Untrusted;
 
 #[derive(Debug, thiserror::Error)]

@@ -4,5 +4,4 @@
 //! here chooses a worker, starts one, or reads a byte of a client's.
 
 pub mod haft;
-pub mod node;
 pub mod outbox;

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::connection::Connection;
-use super::dispatch::Dispatch;
-use super::doors::Arrival;
 use super::error::While;
-use super::peeking::Outcome;
-use super::service::Service;
 use super::{Master, MasterError};
+use crate::connection::Connection;
+use crate::dispatch::Dispatch;
+use crate::dispatch::service::Service;
+use crate::listen::listeners::Arrival;
+use crate::peek::pending::Outcome;
 use crate::sys::closing;
 use crate::sys::poller::Ready;
 

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::{Limits, MasterError, Reread};
 use crate::config::{Config, Headroom};
-use crate::lifecycle::guardian::Guardian;
 use crate::log;
+use crate::process::guardian::Guardian;
 use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.

@@ -8,9 +8,9 @@
 use std::io;
 
 use super::FIRST_WORKER_TOKEN;
-use super::dispatch::{Dispatch, Listening};
-use super::link::Link;
-use crate::lifecycle::pool::WorkerId;
+use crate::dispatch::link::Link;
+use crate::dispatch::{Dispatch, Listening};
+use crate::pool::WorkerId;
 use crate::sys::poller::{Interest, Poller, Ready, Set};
 
 /// The token of the set of those who are listened to lazily.

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::lifecycle::crew::StartError;
-use crate::lifecycle::program::ProgramError;
-use crate::lifecycle::program::preload::PreloadError;
+use crate::node::preload::PreloadError;
+use crate::process::crew::StartError;
+use crate::process::program::ProgramError;
 use crate::route::SlotCountError;
 use crate::sys::listen::ListenError;
 

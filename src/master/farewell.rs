@@ -5,8 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use super::finished::{Finished, MAX_COUNTED};
-use super::link::Link;
-use crate::lifecycle::crew;
+use crate::dispatch::link::Link;
+use crate::process::crew;
 
 /// How a worker that was asked to end did so, for people. A process that ends by the signal that asks it to has done
 /// nothing wrong.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{Master, MasterError};
 use crate::addr::ListenAddr;
 use crate::config::DrainSignal;
-use crate::lifecycle::pool::{Event, WorkerId};
+use crate::pool::{Event, WorkerId};
 use crate::sys::process::connections_held;
 
 /// How often the kernel is asked.

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::kernel::Kernel;
-use super::peeking::Rules;
 use super::plan::Plan;
 use super::report::unix_time;
 use super::{Master, MasterError, Phase};
 use crate::admin::{Denied, ReloadState, ReloadStatus};
 use crate::config::{Config, MAX_WORKERS, Program, Sessions};
-use crate::lifecycle::pool::Event;
+use crate::listen::kernel::Kernel;
+use crate::peek::pending::Rules;
+use crate::pool::Event;
 use crate::route::{Slot, Steering};
 
 /// Reads the flags and the file again.

@@ -2,17 +2,17 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::kernel::Kernel;
-use super::ledger::Way;
-use super::link::Link;
 use super::{Master, MasterError, Phase};
 use crate::admin::{
     Change, ControlCounts, ControlRequest, DrainingWorker, ExitStatus, Routing, SlotBalance, SlotState as Shown,
     SlotStatus, Snapshot,
 };
 use crate::config::DispatchBy;
-use crate::lifecycle::pool::SlotState;
+use crate::dispatch::ledger::Way;
+use crate::dispatch::link::Link;
+use crate::listen::kernel::Kernel;
 use crate::log::{self, STDERR, STDOUT};
+use crate::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;
 
@@ -145,7 +145,7 @@ impl Master {
     /// The workers that finish what they have.
     fn draining(&self) -> Vec<DrainingWorker> {
         let leaving = self.service.pool.leaving_workers(self.service.time(Instant::now()));
-        let row = |(slot, worker): (Slot, crate::lifecycle::pool::About)| {
+        let row = |(slot, worker): (Slot, crate::pool::About)| {
             let link = self.service.dispatch.links().find(|link| link.worker == worker.id);
             DrainingWorker {
                 slot: slot.index(),

@@ -6,13 +6,13 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use super::error::While;
-use super::kernel::{Kernel, LOOK, Place};
-use super::link::Link;
 use super::{Master, MasterError};
 use crate::addr::EndAddr;
 use crate::config::DispatchBy;
-use crate::lifecycle::pool::WorkerId;
-use crate::master::connection::Connection;
+use crate::connection::Connection;
+use crate::dispatch::link::Link;
+use crate::listen::kernel::{Kernel, LOOK, Place};
+use crate::pool::WorkerId;
 use crate::sys::accept::{self, Accepted};
 use crate::sys::closing;
 use crate::sys::listen::Listener;

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::MasterError;
 use super::error::While;
-use super::kernel::Kernel;
 use super::plan::Plan;
 use crate::addr::ListenAddr;
 use crate::admin::{self, AdminListener, TokenFile};
 use crate::config::{Config, DispatchBy};
+use crate::listen::kernel::Kernel;
 use crate::route::TagKey;
 use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::error::While;
 use super::{Master, MasterError, Phase};
-use crate::lifecycle::pool::{Event, INTERRUPT_TIME};
 use crate::log;
+use crate::pool::{Event, INTERRUPT_TIME};
 
 /// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
 /// come are too many to be waited for.

@@ -18,6 +18,7 @@
 
 mod forwarded;
 mod headers;
+pub(crate) mod pending;
 pub mod proxy;
 pub mod request;
 mod trusted;

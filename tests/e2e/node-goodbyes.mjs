@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import vm from 'node:vm';
 
-const text = readFileSync(new URL('../../src/handover/node/preload/goodbyes.cjs', import.meta.url), 'utf8');
+const text = readFileSync(new URL('../../src/node/preload/goodbyes.cjs', import.meta.url), 'utf8');
 const due = vm.runInNewContext(`${text}\ndue`, { process });
 
 /** Numbers between 0 and 1, the same in each run. */

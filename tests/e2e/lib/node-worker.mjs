@@ -9,11 +9,11 @@ import v8 from 'node:v8';
 import { Child } from './child.mjs';
 import { until } from './wait.mjs';
 
-/** The preload in one file, put together as haft does it (`src/handover/node/mod.rs`). */
-export const PRELOAD = joined(new URL('../../../src/handover/node/', import.meta.url));
+/** The preload in one file, put together as haft does it (`src/node/preload.rs`). */
+export const PRELOAD = joined(new URL('../../../src/node/', import.meta.url));
 
 function joined(folder) {
-  const names = readFileSync(new URL('mod.rs', folder), 'utf8').matchAll(/include_str!\("(preload\/[^"]+)"\)/g);
+  const names = readFileSync(new URL('preload.rs', folder), 'utf8').matchAll(/include_str!\("(preload\/[^"]+)"\)/g);
   const parts = Array.from(names, ([, name]) => readFileSync(new URL(name, folder), 'utf8'));
   const place = realpathSync(mkdtempSync(join(tmpdir(), 'haft-preload-')));
   process.on('exit', () => rmSync(place, { recursive: true, force: true }));

@@ -1,0 +1,154 @@
+//! A connection while it is the master's, and why one may be refused.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use crate::addr::EndAddr;
+use crate::route::{Key, Slot, Tag};
+use crate::sys::{accept, closing};
+
+/// What decides which worker a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The client's address: its key.
+    Address,
+    /// The session that it names, which is with this worker, or was with one before it.
+    Session(Tag),
+    /// It opens a session: whoever has the fewest.
+    Opening,
+    /// Nothing: whoever has the least on its way.
+    Load,
+}
+
+/// A connection that was accepted and is neither delivered nor refused yet.
+///
+/// It must end in [`Connection::close_delivered`] or [`Connection::refuse`]: dropping it otherwise is a bug that is
+/// reported, since a client would lose its connection without a reason being counted.
+#[derive(Debug)]
+pub struct Connection {
+    descriptor: Option<OwnedFd>,
+    /// Which listener took it, in the order of `--listen`.
+    pub listener: u32,
+    /// The client's address.
+    pub client: EndAddr,
+    /// The address at our end.
+    pub local: EndAddr,
+    /// Whether that address was learnt from a proxy, and is not the peer's own.
+    pub client_is_told: bool,
+    /// Whether a trusted proxy should have told the client, and has not.
+    pub unattributed: bool,
+    /// What decides where it goes.
+    pub goal: Goal,
+    /// What must stick, where the address decides.
+    pub key: Key,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// Since when it has waited for the worker it is assigned to.
+    pub held_since: Instant,
+    /// How often it was passed on to another slot.
+    pub moves: usize,
+    /// The slot in whose books it stands, once it is assigned to one.
+    pub(crate) assigned: Option<Slot>,
+}
+
+/// Why a connection was refused: it was closed with a reset before any worker had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// No worker was ready to take it within the hold time.
+    NoWorker,
+    /// Every queue it could have waited in was full.
+    QueueFull,
+    /// The master, or the host, had no descriptor left for it.
+    NoDescriptor,
+    /// Its client sent no request in time, and is not to be waited for.
+    NoRequest,
+    /// A trusted proxy did not tell its client.
+    Unattributed,
+    /// haft was stopping.
+    Stopping,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::NoRequest, Self::Unattributed, Self::Stopping];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoWorker => "no_worker",
+            Self::QueueFull => "queue_full",
+            Self::NoDescriptor => "no_descriptor",
+            Self::NoRequest => "no_request",
+            Self::Unattributed => "unattributed",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl Connection {
+    /// A connection as it was accepted.
+    pub fn new(
+        descriptor: OwnedFd,
+        listener: u32,
+        (client, local): (EndAddr, EndAddr),
+        key: Key,
+        accepted: Instant,
+    ) -> Self {
+        Self {
+            descriptor: Some(descriptor),
+            listener,
+            client,
+            local,
+            client_is_told: false,
+            unattributed: false,
+            goal: Goal::Address,
+            key,
+            accepted,
+            held_since: accepted,
+            moves: 0,
+            assigned: None,
+        }
+    }
+
+    /// Its worker has it: our copy is closed, which the client does not notice.
+    pub fn close_delivered(self) {
+        self.delivered().into_iter().for_each(closing::close);
+    }
+
+    /// Its worker has it: our copy, to be closed soon.
+    pub fn delivered(mut self) -> Option<OwnedFd> {
+        self.descriptor.take()
+    }
+
+    /// Nobody can take it: it is reset, so that the client learns at once. The caller counts the reason.
+    pub fn refuse(mut self) {
+        self.descriptor.take().into_iter().for_each(accept::reset);
+    }
+
+    /// As [`Connection::refuse`], of one that was never sent to any worker, and whose descriptor is needed at once.
+    pub fn refuse_unsent(mut self) {
+        match self.client {
+            EndAddr::Ip(_) => self.descriptor.take().into_iter().for_each(accept::reset_unshared),
+            // It may be full of descriptors.
+            EndAddr::Unix => self.refuse(),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // It is taken only by functions that consume the connection.
+        self.descriptor.as_ref().map_or_else(|| unreachable!("a settled connection is gone"), AsFd::as_fd)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.descriptor.take() {
+            closing::close(descriptor);
+            tracing::error!(client = %self.client, "a connection was lost without a reason: this is a bug in haft");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Which slot a connection belongs to now, and which one it goes to when it cannot wait there any longer.
+
+use std::time::Instant;
+
+use super::{Dispatch, MOST_HELD};
+use crate::connection::{Connection, Goal, Refusal};
+use crate::dispatch::ledger::Way;
+use crate::dispatch::link::Link;
+use crate::node::named::{SessionKey, Whose};
+use crate::node::primary::NodeDesk;
+use crate::pool::{Standing, WorkerId};
+use crate::route::{Slot, Tag, least_loaded};
+
+/// Where a connection waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// For whoever fills the slot.
+    Slot(Slot),
+    /// For this worker of the slot alone, which does not fill it (any more).
+    Worker(Slot, WorkerId),
+}
+
+impl Dispatch {
+    /// Whose a session without a tag is, as far as workers have named theirs.
+    pub fn whose(&self, sid: &str) -> Whose {
+        let Some(named) = self.node.as_ref().map(NodeDesk::named) else { return Whose::Unknown };
+        let key = named.key(sid);
+        match self.named(key) {
+            Some(tag) => Whose::Known(tag),
+            None if !named.is_full() && self.links.values().any(Link::names_sessions) => Whose::Awaited(key),
+            None => Whose::Unknown,
+        }
+    }
+
+    /// The worker that has named this session as its own.
+    pub fn named(&self, key: SessionKey) -> Option<Tag> {
+        let link = self.links.get(&self.node.as_ref()?.named().worker_of(key)?)?;
+        Some(Tag { slot: link.slot, generation: link.generation })
+    }
+
+    /// Where a connection belongs now, and why there; `None` if nobody has room for it.
+    pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Place, Way)> {
+        let address = |it: &Self, way| (Place::Slot(it.by_address(connection)), way);
+        Some(match connection.goal {
+            Goal::Session(tag) => match self.of_session(tag, connection.listener) {
+                Some((place, true)) => (place, Way::Session),
+                Some((place, false)) => (place, Way::LostSession),
+                None => address(self, Way::LostSession),
+            },
+            Goal::Opening => match self.fewest_sessions(None, connection.listener, now) {
+                Some(slot) => (Place::Slot(slot), Way::Opening),
+                None => address(self, Way::Address),
+            },
+            Goal::Load => (Place::Slot(self.least_loaded(None, connection.listener)?), Way::Load),
+            Goal::Address => address(self, Way::Address),
+        })
+    }
+
+    /// The first slot in the connection's order that takes it, or is expected to. If none does, it waits for the first
+    /// one that is not bypassed.
+    fn by_address(&self, connection: &Connection) -> Slot {
+        let own = self.table.choose(connection.key);
+        if self.may_take(own, connection.listener) {
+            return own;
+        }
+        let mut order = self.table.order(connection.key);
+        if let Some(slot) = order.find(|slot| self.may_take(*slot, connection.listener)) {
+            return slot;
+        }
+        let mut order = self.table.order(connection.key);
+        order.find(|slot| self.standings[slot.index()] != Standing::Bypassed).unwrap_or(own)
+    }
+
+    /// Whether the slot's worker takes what comes to this listener: it has the server, or is to come and is expected to
+    /// have it.
+    pub(super) fn may_take(&self, slot: Slot, listener: u32) -> bool {
+        match self.standings[slot.index()] {
+            Standing::Serving(worker) => self.has_server(worker, listener),
+            Standing::Expected => self.node.as_ref().is_none_or(|desk| desk.is_expected(slot, listener)),
+            Standing::Bypassed => false,
+        }
+    }
+
+    /// Whether the slot has a worker that takes what comes to this listener now.
+    fn takes_now(&self, slot: Slot, listener: u32) -> bool {
+        self.serving(slot).is_some_and(|worker| self.has_server(worker, listener))
+    }
+
+    /// Where a session is, and whether the very worker that it began with is there to take it. Another one in that slot
+    /// does not know it, but is as good as any to say so.
+    fn of_session(&self, tag: Tag, listener: u32) -> Option<(Place, bool)> {
+        let slot = tag.slot;
+        let standing = self.standings.get(slot.index())?;
+        let of_generation = |link: &&Link| link.slot == slot && link.generation == tag.generation;
+        let own = match standing {
+            Standing::Serving(worker) => self.links.get(worker).filter(of_generation),
+            Standing::Expected | Standing::Bypassed => None,
+        };
+        if own.is_some() && self.may_take(slot, listener) {
+            return Some((Place::Slot(slot), true));
+        }
+        match self.links.values().filter(of_generation).rfind(|link| link.takes_sessions()) {
+            Some(link) => Some((Place::Worker(slot, link.worker), true)),
+            None => self.may_take(slot, listener).then_some((Place::Slot(slot), false)),
+        }
+    }
+
+    /// The ready slot whose worker has the fewest sessions, of those that tag them: the others' sessions could not be
+    /// found again but by the address.
+    fn fewest_sessions(&mut self, except: Option<Slot>, listener: u32, now: Instant) -> Option<Slot> {
+        let (queues, standings, links, node) = (&self.queues, &self.standings, &self.links, &self.node);
+        let loads = self.table.slots().filter(|slot| Some(*slot) != except).filter_map(|slot| {
+            let Standing::Serving(worker) = standings[slot.index()] else { return None };
+            let link = links.get(&worker).filter(|link| link.tells_sessions())?;
+            node.as_ref().is_none_or(|desk| desk.takes(worker, listener)).then_some(())?;
+            (queues[slot.index()].len() < MOST_HELD).then(|| (slot, link.sessions(now)))
+        });
+        let slot = least_loaded(loads, &mut self.round_robin)?;
+        if let Some(link) = self.serving(slot).and_then(|worker| self.links.get_mut(&worker)) {
+            link.opening(now);
+        }
+        Some(slot)
+    }
+
+    /// Gives a connection that cannot wait for `from` any longer to the first other slot in its order that is ready, or
+    /// refuses it. Its own slot comes first, which may be ready by now; what is passed on as often as there are slots
+    /// has had its chance of each.
+    pub(super) fn pass_on(
+        &mut self,
+        mut connection: Connection,
+        from: Slot,
+        refusal: Refusal,
+        now: Instant,
+    ) -> Option<Slot> {
+        let next = match connection.goal {
+            _ if connection.moves >= self.table.count() => None,
+            Goal::Load => self.least_loaded(Some(from), connection.listener),
+            Goal::Opening if let Some(slot) = self.fewest_sessions(Some(from), connection.listener, now) => Some(slot),
+            Goal::Address | Goal::Session(_) | Goal::Opening => {
+                let queues = &self.queues;
+                let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
+                let takes = |slot: &Slot| self.takes_now(*slot, connection.listener);
+                order.find(|slot| takes(slot) && queues[slot.index()].len() < MOST_HELD)
+            }
+        };
+        match next {
+            Some(slot) => {
+                connection.moves += 1;
+                connection.held_since = now;
+                self.ledger.assign(&mut connection, slot);
+                self.queues[slot.index()].push_back(connection);
+            }
+            None => self.ledger.refuse(connection, refusal),
+        }
+        next
+    }
+
+    /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
+    /// wait for any whose worker is to come, and only if there is none such, for any at all; one that is passed on, from
+    /// the slot `except`, would only wait again.
+    fn least_loaded(&mut self, except: Option<Slot>, listener: u32) -> Option<Slot> {
+        let rank = |slot: Slot| match self.standings[slot.index()] {
+            Standing::Serving(worker) if self.has_server(worker, listener) => 3,
+            Standing::Expected if self.may_take(slot, listener) => 2,
+            Standing::Serving(_) | Standing::Expected => 1,
+            Standing::Bypassed => 0,
+        };
+        let best = if except.is_some() { 3 } else { self.table.slots().map(rank).max().unwrap_or(0) };
+        let loads = self.table.slots().filter_map(|slot| {
+            let held = self.queues[slot.index()].len();
+            let eligible = Some(slot) != except && held < MOST_HELD && rank(slot) == best;
+            let worker = self.serving(slot).and_then(|worker| self.links.get(&worker));
+            eligible.then(|| (slot, (held + worker.map_or(0, Link::in_flight)) as u64))
+        });
+        let mut round_robin = self.round_robin;
+        let slot = least_loaded(loads, &mut round_robin);
+        self.round_robin = round_robin;
+        slot
+    }
+}

@@ -1,0 +1,215 @@
+//! What became of the connections. `accepted = delivered + refused + in flight` holds at every moment.
+//!
+//! What became of each single one is told to the log under a target of its own (`--log-level info,haft::ledger=trace`),
+//! so that it can be held against what clients have seen.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crate::admin::Histogram;
+use crate::connection::{Connection, Refusal};
+use crate::pool::WorkerId;
+use crate::route::Slot;
+use crate::sys::closing;
+
+/// The target of the log's lines about single connections.
+const TARGET: &str = "haft::ledger";
+
+/// What decided which worker a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Way {
+    /// The client's address.
+    Address,
+    /// The session that it named.
+    Session,
+    /// The session that it named, whose worker is no more: nobody knows it.
+    LostSession,
+    /// It opens a session: the worker with the fewest.
+    Opening,
+    /// The worker with the least on its way.
+    Load,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Address, Self::Session, Self::LostSession, Self::Opening, Self::Load];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Session => "session",
+            Self::LostSession => "lost_session",
+            Self::Opening => "opening",
+            Self::Load => "load",
+        }
+    }
+}
+
+/// What became of the connections of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotBook {
+    /// Connections that were assigned to it, each as often as it came from elsewhere.
+    pub assigned: u64,
+    /// Of these, those that its workers have taken.
+    pub delivered: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Those that were assigned to another slot since.
+    pub moved: u64,
+}
+
+/// The counters of the master. Only its functions settle a connection.
+#[derive(Debug)]
+pub struct Ledger {
+    accepted: u64,
+    delivered: Vec<u64>,
+    /// Of each slot: what was assigned to it, and of that what was refused, and what was assigned to another one since.
+    assigned: Vec<u64>,
+    refused_of: Vec<u64>,
+    moved: Vec<u64>,
+    refused: [u64; Refusal::ALL.len()],
+    hand_over: Histogram,
+    /// Our copies of what was delivered.
+    closing: Vec<OwnedFd>,
+    /// What decided where connections went, in the order of [`Way::ALL`].
+    pub routed: [u64; Way::ALL.len()],
+    /// Sent again after their worker died without having received them.
+    pub redelivered_unread: u64,
+    /// Sent again after their worker died having received but not acknowledged them.
+    pub redelivered_unacknowledged: u64,
+    /// Given back by a worker that could not take them.
+    pub returned: u64,
+    /// Taken out of the accept queue of a slot that nobody served, for another one.
+    pub rescued: u64,
+    /// Times that a worker was found hung.
+    pub hung: u64,
+    /// Workers killed because they hung.
+    pub hang_kills: u64,
+    /// Connections that went away before they were accepted.
+    pub aborted: u64,
+    /// Times that accept found no descriptor left.
+    pub exhausted: u64,
+}
+
+impl Ledger {
+    /// A ledger for so many slots.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            accepted: 0,
+            delivered: vec![0; slots],
+            assigned: vec![0; slots],
+            refused_of: vec![0; slots],
+            moved: vec![0; slots],
+            refused: [0; Refusal::ALL.len()],
+            hand_over: Histogram::new(),
+            closing: Vec::new(),
+            routed: [0; Way::ALL.len()],
+            redelivered_unread: 0,
+            redelivered_unacknowledged: 0,
+            returned: 0,
+            rescued: 0,
+            hung: 0,
+            hang_kills: 0,
+            aborted: 0,
+            exhausted: 0,
+        }
+    }
+
+    /// There are so many slots, or were.
+    pub fn resize(&mut self, slots: usize) {
+        let ever = slots.max(self.delivered.len());
+        for counts in [&mut self.delivered, &mut self.assigned, &mut self.refused_of, &mut self.moved] {
+            counts.resize(ever, 0);
+        }
+    }
+
+    /// A connection came.
+    pub fn accept(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// It waits for this slot's worker now.
+    pub fn assign(&mut self, connection: &mut Connection, slot: Slot) {
+        let before = connection.assigned.replace(slot);
+        if before == Some(slot) {
+            return;
+        }
+        self.assigned[slot.index()] += 1;
+        if let Some(before) = before {
+            self.moved[before.index()] += 1;
+        }
+    }
+
+    /// Its worker has taken it.
+    pub fn deliver(&mut self, connection: Connection, slot: Slot, worker: WorkerId, now: Instant) {
+        self.delivered[slot.index()] += 1;
+        let client = &connection.client;
+        tracing::trace!(target: TARGET, %client, %slot, worker = worker.0, "delivered a connection");
+        self.hand_over.observe(now.saturating_duration_since(connection.accepted));
+        self.closing.extend(connection.delivered());
+    }
+
+    /// Closes our copies of what was delivered. To be called once what workers said has been taken in: until then their
+    /// clients may not see the end of a connection that was closed. All at once, since what came together has neighbouring
+    /// numbers, though not with one worker.
+    pub fn close_delivered(&mut self) {
+        closing::close_all(&mut self.closing);
+    }
+
+    /// Nobody can take it.
+    pub fn refuse(&mut self, connection: Connection, refusal: Refusal) {
+        self.refused[refusal as usize] += 1;
+        if let Some(slot) = connection.assigned {
+            self.refused_of[slot.index()] += 1;
+        }
+        let client = &connection.client;
+        tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
+        match refusal {
+            Refusal::NoDescriptor => connection.refuse_unsent(),
+            _ => connection.refuse(),
+        }
+    }
+
+    /// Connections accepted and neither delivered nor refused, by the books.
+    pub fn outstanding(&self) -> u64 {
+        self.accepted - self.delivered.iter().sum::<u64>() - self.refused.iter().sum::<u64>()
+    }
+
+    /// Connections accepted and connections delivered, added up: how much has happened.
+    pub fn events(&self) -> u64 {
+        self.accepted + self.delivered.iter().sum::<u64>()
+    }
+
+    /// Connections accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Connections delivered, by slot.
+    pub fn delivered(&self) -> &[u64] {
+        &self.delivered
+    }
+
+    /// What became of the connections that were assigned to each slot.
+    pub fn by_slot(&self) -> impl Iterator<Item = SlotBook> {
+        let counts = self.assigned.iter().zip(&self.delivered).zip(&self.refused_of).zip(&self.moved);
+        counts.map(|(((assigned, delivered), refused), moved)| SlotBook {
+            assigned: *assigned,
+            delivered: *delivered,
+            refused: *refused,
+            moved: *moved,
+        })
+    }
+
+    /// Connections refused, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.into_iter().zip(self.refused)
+    }
+
+    /// Time from accept to acknowledgement.
+    pub fn hand_over(&self) -> &Histogram {
+        &self.hand_over
+    }
+}

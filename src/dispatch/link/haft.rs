@@ -1,0 +1,189 @@
+//! The `haft` dialect's way of handing over: many connections a frame.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::{InFlight, LinkError, News, Obstacle};
+use crate::connection::Connection;
+use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
+use crate::handover::outbox::Outbox;
+use crate::sys::scm::Sent;
+
+/// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
+const MOST_FRAMES: u32 = 64;
+
+/// The master's end of a channel, and what stands in the way of using it.
+#[derive(Debug)]
+pub(super) struct HaftLink {
+    end: MasterEnd,
+    ready: bool,
+    /// Connections the worker has open, by its own word.
+    open: Option<u32>,
+    /// Most connections in one frame: fewer after the kernel found a frame too long.
+    batch: usize,
+    /// The worker is to be asked to say something.
+    ping: bool,
+    /// What the worker is to be told of its end.
+    word: Option<Word>,
+    /// It tags its sessions.
+    tags: bool,
+    /// It was told to linger, and has not said that it is idle.
+    may_be_idle: bool,
+}
+
+/// What a worker is told of its end.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// It was replaced, and goes on with its sessions for this time at most.
+    Linger(Duration),
+    /// Finish within this time.
+    Drain(Duration),
+}
+
+impl HaftLink {
+    pub(super) fn new(end: MasterEnd) -> Self {
+        Self {
+            end,
+            ready: false,
+            open: None,
+            batch: MAX_CONNECTIONS,
+            ping: false,
+            word: None,
+            tags: false,
+            may_be_idle: false,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn tags(&self) -> bool {
+        self.tags
+    }
+
+    pub(super) fn open(&self) -> Option<u32> {
+        self.open
+    }
+
+    /// Sends from the front of `held` as much as the worker has room for, then what else there is to tell.
+    pub(super) fn send(
+        &mut self,
+        outbox: &mut Outbox<Connection>,
+        held: &mut VecDeque<Connection>,
+        max_in_flight: usize,
+    ) -> Result<Obstacle, LinkError> {
+        loop {
+            let count = outbox.room(max_in_flight).min(held.len()).min(self.batch);
+            if count == 0 {
+                return self.send_rest();
+            }
+            let first = outbox.next_sequence();
+            let entries = held.iter().take(count).zip(first..).map(|(connection, sequence)| Entry {
+                sequence,
+                // Those of `--listen`, which a command line holds.
+                listener: connection.listener as u16,
+                client: connection.client,
+                local: connection.local,
+            });
+            match self.end.send_connections(entries, held.iter().take(count).map(AsFd::as_fd))? {
+                Sent::Bytes(_) => held.drain(..count).for_each(|connection| outbox.push(connection)),
+                Sent::TooLong if self.batch > 1 => self.batch = count.div_ceil(2).min(self.batch - 1),
+                Sent::Full | Sent::TooLong => return Ok(Obstacle::ChannelFull),
+                Sent::TooManyInFlight => return Ok(Obstacle::TooManyInFlight),
+            }
+        }
+    }
+
+    pub(super) fn linger(&mut self, at_most: Duration) -> Result<Obstacle, LinkError> {
+        self.word = Some(Word::Linger(at_most));
+        self.may_be_idle = true;
+        self.send_rest()
+    }
+
+    pub(super) fn drain(&mut self, within: Duration) -> Result<Obstacle, LinkError> {
+        self.word = Some(Word::Drain(within));
+        self.send_rest()
+    }
+
+    pub(super) fn ping(&mut self) -> Result<Obstacle, LinkError> {
+        self.ping = true;
+        self.send_rest()
+    }
+
+    /// Whether something is still to be told that is no connection.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.word.is_some() || self.ping
+    }
+
+    /// Asks the worker to say something, and tells it of its end, if it is to be asked and told so.
+    pub(super) fn send_rest(&mut self) -> Result<Obstacle, LinkError> {
+        if self.ping {
+            match self.end.send_ping()? {
+                Sent::Bytes(_) => self.ping = false,
+                Sent::Full | Sent::TooLong | Sent::TooManyInFlight => return Ok(Obstacle::ChannelFull),
+            }
+        }
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let sent = match self.word {
+            None => return Ok(Obstacle::None),
+            Some(Word::Linger(at_most)) => self.end.send_linger(millis(at_most))?,
+            Some(Word::Drain(within)) => self.end.send_drain(millis(within))?,
+        };
+        match sent {
+            Sent::Bytes(_) => {
+                self.word = None;
+                Ok(Obstacle::None)
+            }
+            Sent::Full | Sent::TooLong | Sent::TooManyInFlight => Ok(Obstacle::ChannelFull),
+        }
+    }
+
+    /// Takes in what the worker has said. `false`: there may be more, to be taken in another turn.
+    pub(super) fn receive(
+        &mut self,
+        in_flight: &mut InFlight<'_>,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<bool, LinkError> {
+        for _ in 0..MOST_FRAMES {
+            let Some(frame) = self.end.receive()? else { return Ok(true) };
+            match frame {
+                FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
+                FromWorker::Ready { limit, tags } => {
+                    in_flight.outbox.raise_limit(limit)?;
+                    (self.ready, self.tags) = (true, tags);
+                    news.push(News::Ready);
+                }
+                _ if !self.ready => return Err(LinkError::NotReadyYet),
+                FromWorker::Taken { below, limit, open } => {
+                    in_flight.outbox.raise_limit(limit)?;
+                    self.open = Some(open);
+                    *in_flight.spoke = true;
+                    let settled = in_flight.outbox.settled();
+                    in_flight.taken(below, now)?;
+                    // Most probably that was all: to ask in vain costs as much as to be told.
+                    if in_flight.outbox.settled() > settled && in_flight.outbox.in_flight() == 0 {
+                        return Ok(false);
+                    }
+                }
+                FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
+                FromWorker::Idle if std::mem::take(&mut self.may_be_idle) => news.push(News::Idle),
+                FromWorker::Idle => return Err(LinkError::NotAsked),
+            }
+        }
+        Ok(false)
+    }
+
+    /// After the worker's death: the first sequence number that it had not received.
+    pub(super) fn unread_from(&mut self) -> Option<u64> {
+        self.end.take_unread()
+    }
+}
+
+impl AsFd for HaftLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+}

@@ -1,0 +1,403 @@
+//! One worker as the master's hand-over sees it: its channel, and the connections in flight to it.
+
+mod ending;
+mod error;
+mod haft;
+pub mod in_flight;
+mod listen_fds;
+pub mod opening;
+pub mod refused;
+mod sessions;
+mod silence;
+mod taking;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+pub use self::error::LinkError;
+use self::haft::HaftLink;
+use self::in_flight::InFlight;
+use self::listen_fds::ListenFdsLink;
+use self::opening::Opening;
+use self::refused::Refused;
+use self::sessions::Lingering;
+use self::taking::Taking;
+use super::ledger::Ledger;
+use crate::connection::Connection;
+use crate::dispatch::Listening;
+use crate::handover::haft::MasterEnd;
+use crate::handover::outbox::Outbox;
+use crate::node::link::{Life, NodeLink};
+use crate::node::primary::{Mail, NodeDesk};
+use crate::pool::WorkerId;
+use crate::route::Slot;
+use crate::sys::notify::NotifySocket;
+use crate::sys::poller::Interest;
+
+/// What stands in the way of sending more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing: all was sent, or the worker has no room and will say when it has.
+    None,
+    /// The channel is full: wait until it is writable.
+    ChannelFull,
+    /// Too many descriptors are in flight on this host: try again after a while.
+    TooManyInFlight,
+    /// The worker gave connections back: it gets no more for a while, since it would give those back too.
+    Resting,
+}
+
+/// What a worker told, as far as others must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It is ready.
+    Ready,
+    /// It finishes of its own will.
+    Leaving,
+    /// It closed its end of the channel.
+    Left,
+    /// It lingered, and has no session left.
+    Idle,
+}
+
+/// The dialect's own part of a link.
+#[derive(Debug)]
+enum End {
+    Haft(HaftLink),
+    Node(Box<NodeLink>),
+    ListenFds(ListenFdsLink),
+}
+
+/// A worker's channel and what is in flight on it.
+#[derive(Debug)]
+pub struct Link {
+    /// Who it is.
+    pub worker: WorkerId,
+    /// The slot it fills, or filled before it was replaced.
+    pub slot: Slot,
+    /// Its generation.
+    pub generation: u32,
+    /// What waits for this worker alone, which does not fill its slot: connections of its sessions.
+    pub own: VecDeque<Connection>,
+    /// What stopped the last sending.
+    pub obstacle: Obstacle,
+    /// How the channel is listened to; not at all as long as nobody waits for this worker.
+    pub listening: Option<Listening>,
+    end: End,
+    outbox: Outbox<Connection>,
+    taking: Taking,
+    rests_until: Option<Instant>,
+    /// Since when the worker has had connections to take and has acknowledged none.
+    silent_since: Option<Instant>,
+    /// Since when a ping has not been answered.
+    pinged_since: Option<Instant>,
+    /// Whether it counts as hung.
+    pub is_hung: bool,
+    ended: bool,
+    /// It was told to finish, or does so of its own will.
+    finishes: bool,
+    lingers: Option<Lingering>,
+    opening: Opening,
+}
+
+impl Link {
+    /// A link in the `haft` dialect over a new channel.
+    pub fn haft(worker: WorkerId, slot: Slot, end: MasterEnd) -> Self {
+        Self::over(worker, slot, End::Haft(HaftLink::new(end)))
+    }
+
+    /// A link in the `node` dialect over a new channel.
+    pub fn node(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
+        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, slot, channel, desk))))
+    }
+
+    /// No channel: the worker takes its listeners over. `wait_ready`: it says itself that it is ready.
+    pub fn listen_fds(worker: WorkerId, slot: Slot, socket: NotifySocket, wait_ready: bool, now: Instant) -> Self {
+        Self::over(worker, slot, End::ListenFds(ListenFdsLink::new(socket, wait_ready, now)))
+    }
+
+    /// The worker's process is this one.
+    pub fn set_pid(&mut self, pid: u32) {
+        if let End::ListenFds(end) = &mut self.end {
+            end.set_leader(pid);
+        }
+    }
+
+    /// Whether connections can be handed over to the worker.
+    pub fn takes_connections(&self) -> bool {
+        match &self.end {
+            End::Haft(_) | End::Node(_) => true,
+            End::ListenFds(_) => false,
+        }
+    }
+
+    fn over(worker: WorkerId, slot: Slot, end: End) -> Self {
+        Self {
+            worker,
+            slot,
+            generation: 0,
+            own: VecDeque::new(),
+            obstacle: Obstacle::None,
+            listening: None,
+            end,
+            outbox: Outbox::new(),
+            taking: Taking::default(),
+            rests_until: None,
+            silent_since: None,
+            pinged_since: None,
+            is_hung: false,
+            ended: false,
+            finishes: false,
+            lingers: None,
+            opening: Opening::default(),
+        }
+    }
+
+    /// Connections sent and not yet acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.outbox.in_flight()
+    }
+
+    /// Connections that were ever sent.
+    #[cfg(test)]
+    pub fn sent(&self) -> u64 {
+        self.outbox.next_sequence()
+    }
+
+    /// Connections that the worker says it has open.
+    pub fn open(&self) -> Option<u32> {
+        match &self.end {
+            End::Haft(end) => end.open(),
+            End::Node(_) | End::ListenFds(_) => None,
+        }
+    }
+
+    /// The process of the worker that serves, where it may be another than the one that was started.
+    pub fn serving_process(&self) -> Option<u32> {
+        match &self.end {
+            End::Node(end) => end.process(),
+            End::Haft(_) | End::ListenFds(_) => None,
+        }
+    }
+
+    /// Why the worker may not be ready yet, and what to do about it.
+    pub fn why_not_ready(&self) -> &'static str {
+        match &self.end {
+            End::Haft(_) => {
+                "a program that is run by haft takes its connections from haft's channel (HAFT_CHANNEL_FD); if it is \
+                 a Node program behind a wrapper, say so with --dialect node; one that can take a listener over \
+                 (LISTEN_FDS, descriptor 3) needs --dispatch kernel --dialect listen-fds"
+            }
+            End::ListenFds(end) if end.waits_for_ready() => {
+                "with --wait-ready it must say READY=1 (sd_notify) itself, to NOTIFY_SOCKET"
+            }
+            End::ListenFds(_) => "it says nothing and has lived for too short a time",
+            End::Node(end) => match end.life() {
+                Life::Starting => {
+                    "no process of it has listened. Where the program starts its servers as processes of its own \
+                     (child_process), or a wrapper stands between haft and node, give haft the server's file \
+                     (haft -- node FILE)"
+                }
+                Life::Online => {
+                    "its program has asked for no server. If it waits for connections by message, name the style: \
+                     --node-style classic, sticky-session, sticky-cluster, sticky-listen or socket.io-sticky. If it \
+                     listens by itself: a wrapper that starts node again (npm, npx, nodemon) keeps the channel to \
+                     itself, and `exclusive: true` or `reusePort: true` bypass it"
+                }
+                Life::Asked | Life::Ready => {
+                    "its program asked for a server and did not say that it is ready; with --wait-ready it must call \
+                     process.send('ready')"
+                }
+            },
+        }
+    }
+
+    /// Why the last that its program asked to listen on was refused, if it was and the program is not ready.
+    pub fn why_refused(&self) -> Option<&str> {
+        match &self.end {
+            End::Node(end) => end.refused().map(Refused::why),
+            End::Haft(_) | End::ListenFds(_) => None,
+        }
+    }
+
+    /// Whether all that its program wanted to listen on was refused, and it wants nothing else. One that takes its
+    /// connections by message may do without.
+    pub fn listens_in_vain(&self, desk: &NodeDesk, now: Instant) -> bool {
+        let End::Node(end) = &self.end else { return false };
+        let has_nothing = !self.ended && !desk.is_by_message() && desk.has_none(self.worker);
+        has_nothing && end.refused().is_some_and(|refused| refused.is_final(now))
+    }
+
+    /// Whether the worker is ready because nothing has been heard of it for long enough.
+    pub fn ready_by_silence(&mut self, desk: Option<&NodeDesk>, now: Instant) -> bool {
+        match (&mut self.end, desk) {
+            (End::Haft(_), _) | (End::Node(_), None) => false,
+            (End::Node(end), Some(desk)) => end.ready_by_silence(desk, now),
+            (End::ListenFds(end), _) => end.ready_by_silence(now),
+        }
+    }
+
+    /// Whether the worker may close its channel and live on, until it has finished: programs of Node may.
+    pub fn may_leave(&self) -> bool {
+        matches!(self.end, End::Node(_))
+    }
+
+    /// Whether nothing can come from the worker any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What the poller is to wait for.
+    pub fn wanted_interest(&self) -> Option<Interest> {
+        match self.obstacle {
+            _ if self.ended => None,
+            Obstacle::ChannelFull => Some(Interest::ReadableOrWritable),
+            Obstacle::None | Obstacle::TooManyInFlight | Obstacle::Resting => Some(Interest::Readable),
+        }
+    }
+
+    /// Whether the worker has room for more than it has to acknowledge, if at most `most` may be in flight: then nobody
+    /// waits for its acknowledgements, and hearing them once for many saves much.
+    pub fn has_ample_room(&self, most: usize) -> bool {
+        let room = match &self.end {
+            End::Haft(_) => self.outbox.room(most),
+            End::Node(end) => end.room(most),
+            End::ListenFds(_) => 0,
+        };
+        room > self.in_flight()
+    }
+
+    /// For how long, at least, the worker has connections to take that were sent to it before, if it has taken none since
+    /// it was heard last.
+    pub fn busy_for(&self) -> Duration {
+        self.taking.busy_for(self.in_flight())
+    }
+
+    /// Whether sending must be tried again after a while, without an event that says when.
+    pub fn must_retry(&self) -> bool {
+        matches!(self.obstacle, Obstacle::TooManyInFlight | Obstacle::Resting)
+    }
+
+    /// Sends from the front of `held` as much as the worker has room for. Never waits.
+    pub fn send(
+        &mut self,
+        held: &mut VecDeque<Connection>,
+        desk: Option<&NodeDesk>,
+        max_in_flight: usize,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        if self.rests_until.is_some_and(|until| now < until) {
+            self.obstacle = Obstacle::Resting;
+            return Ok(());
+        }
+        self.rests_until = None;
+        self.obstacle = match (&mut self.end, desk) {
+            (End::Haft(end), _) => end.send(&mut self.outbox, held, max_in_flight)?,
+            (End::Node(end), Some(desk)) => end.send(&mut self.outbox, held, desk, max_in_flight)?,
+            (End::Node(_), None) | (End::ListenFds(_), _) => Obstacle::None,
+        };
+        if self.outbox.in_flight() > 0 {
+            self.silent_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Sends what waits for the kernel, without any connection of the queue.
+    pub fn flush(&mut self, desk: Option<&NodeDesk>) -> Result<(), LinkError> {
+        if self.ended {
+            return Ok(());
+        }
+        match (&mut self.end, desk) {
+            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_rest()?,
+            (End::Node(end), Some(desk)) if end.has_unsent() || end.is_unsettled() => {
+                self.obstacle = end.flush(&self.outbox, desk)?
+            }
+            (End::Haft(_) | End::Node(_) | End::ListenFds(_), _) => {}
+        }
+        Ok(())
+    }
+
+    /// The worker is not to be trusted, or has closed its end: it is told nothing more, and listened to no more.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
+    pub fn mail(&mut self, mail: &Mail) -> bool {
+        match (&mut self.end, mail) {
+            (End::Haft(_) | End::ListenFds(_), _) => true,
+            (End::Node(end), Mail::Message(_, whole) | Mail::Pass(_, whole)) => end.forward(whole),
+            (End::Node(end), Mail::Notice(notice)) => end.notify(notice),
+        }
+    }
+
+    /// Tells the worker to finish, after what was sent before.
+    pub fn drain(&mut self, within: Duration, signal: Option<Signal>) -> Result<(), LinkError> {
+        self.finishes = true;
+        self.lingers = None;
+        match &mut self.end {
+            End::Haft(end) => self.obstacle = end.drain(within)?,
+            // It is sent with the next flush.
+            End::Node(end) => end.drain(within, signal),
+            // It is told by a signal.
+            End::ListenFds(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in what the worker has said. What it returned goes to the front of `held`. `false`: there may be more,
+    /// to be taken in another turn.
+    pub fn receive(
+        &mut self,
+        held: &mut VecDeque<Connection>,
+        ledger: &mut Ledger,
+        desk: Option<&mut NodeDesk>,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<bool, LinkError> {
+        let (settled, mut spoke) = (self.outbox.settled(), false);
+        let mut in_flight = InFlight {
+            slot: self.slot,
+            worker: self.worker,
+            outbox: &mut self.outbox,
+            held,
+            ledger,
+            rests_until: &mut self.rests_until,
+            spoke: &mut spoke,
+            ended: &mut self.ended,
+        };
+        let heard = match (&mut self.end, desk) {
+            (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
+            (End::Node(end), Some(desk)) => {
+                let before = end.sessions();
+                let heard = end.receive(&mut in_flight, desk, news, now);
+                self.opening.told(end.sessions().saturating_sub(before), now);
+                heard
+            }
+            (End::Node(_), None) => Ok(true),
+            (End::ListenFds(end), _) => end.receive(news),
+        };
+        self.pinged_since.take_if(|_| spoke);
+        self.taking.took(self.outbox.settled() - settled, self.outbox.in_flight(), now);
+        if self.outbox.settled() > settled {
+            self.silent_since = (self.outbox.in_flight() > 0).then_some(now);
+        }
+        heard
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.end {
+            End::Haft(end) => end.as_fd(),
+            End::Node(end) => end.as_fd(),
+            End::ListenFds(end) => end.as_fd(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The sessions of a worker: whether they can be told apart, how many there are, and how it goes on with them once it is
+//! replaced.
+
+use std::time::{Duration, Instant};
+
+use super::{End, Link, LinkError};
+use crate::node::link::Life;
+
+/// A worker that was replaced, and goes on with the sessions that it has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lingering {
+    until: Instant,
+    /// How long it has to finish after that.
+    within: Duration,
+}
+
+impl Link {
+    /// Whether the worker names its sessions one by one, by messages.
+    pub fn names_sessions(&self) -> bool {
+        matches!(&self.end, End::Node(end) if end.names_sessions())
+    }
+
+    /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
+    pub fn tells_sessions(&self) -> bool {
+        match &self.end {
+            End::Haft(end) => end.tags(),
+            End::Node(end) => end.tells_sessions(),
+            End::ListenFds(_) => false,
+        }
+    }
+
+    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot: then it can go
+    /// on with them once it is replaced, and it becomes known when none is left.
+    pub fn takes_sessions(&self) -> bool {
+        let is_ready = match &self.end {
+            End::Haft(end) => end.is_ready(),
+            End::Node(end) => end.life() == Life::Ready,
+            End::ListenFds(_) => false,
+        };
+        is_ready && !self.finishes && !self.ended && self.tells_sessions()
+    }
+
+    /// Whether the worker ends its sessions when it is told to finish. A program of Node does by haft's preload; without
+    /// it, it only takes no more connections then, and its sessions can but be cut off.
+    pub fn ends_sessions(&self) -> bool {
+        match &self.end {
+            End::Haft(_) => true,
+            End::Node(end) => end.tags(),
+            End::ListenFds(_) => false,
+        }
+    }
+
+    /// How many sessions the worker says it has. Of haft's own dialect its connections are counted, which is much the same.
+    pub fn told_sessions(&self) -> u64 {
+        match &self.end {
+            End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
+            End::Node(end) => end.sessions(),
+            End::ListenFds(_) => 0,
+        }
+    }
+
+    /// How many sessions to reckon with: what the worker told, and what was sent to it lately, since it tells late.
+    pub fn sessions(&self, now: Instant) -> u64 {
+        self.told_sessions() + self.opening.lately(now)
+    }
+
+    /// A session is about to be opened there.
+    pub fn opening(&mut self, now: Instant) {
+        self.opening.note(now);
+    }
+
+    /// Tells the worker that it was replaced; see [`crate::dispatch::Dispatch::linger`].
+    pub fn linger(&mut self, until: Instant, within: Duration, now: Instant) -> Result<(), LinkError> {
+        self.lingers = Some(Lingering { until, within });
+        match &mut self.end {
+            End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
+            End::Node(end) if end.tags() => end.linger(until.saturating_duration_since(now)),
+            // It is seen from the names that it tells.
+            End::Node(_) => {}
+            // It never can.
+            End::ListenFds(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The worker finishes of its own will.
+    pub fn leaves(&mut self) {
+        self.finishes = true;
+    }
+
+    /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Tells so once.
+    pub fn lingered(&mut self, always: bool, now: Instant) -> Option<Duration> {
+        let has_none = self.names_sessions() && self.outbox.in_flight() == 0 && self.sessions(now) == 0;
+        let is_over = |lingering: &mut Lingering| always || has_none || now >= lingering.until;
+        let Lingering { until, within } = self.lingers.take_if(is_over)?;
+        Some(until.saturating_duration_since(now) + within)
+    }
+}

@@ -1,0 +1,47 @@
+//! Workers that acknowledge nothing although they should, and those that do so again.
+
+use std::time::{Duration, Instant};
+
+use super::Service;
+use crate::pool::{Event, Standing, WorkerId};
+
+impl Service {
+    pub(super) fn look_for_hung(&mut self, now: Instant) {
+        let Some(most) = self.hang_timeout else { return };
+        let suspects = self.dispatch.links().filter(|link| !link.is_hung && link.silence(now) >= most);
+        for worker in suspects.map(|link| link.worker).collect::<Vec<_>>() {
+            // It may have spoken, and we have not listened yet.
+            self.hear(worker, now);
+            let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
+            let (slot, in_flight) = (link.slot, link.in_flight());
+            if self.pool.standing(slot) != Standing::Serving(worker) {
+                // It goes anyway, or is left alone.
+                continue;
+            }
+            link.is_hung = true;
+            let kill = self.pool.kills_hung();
+            self.dispatch.ledger.hung += 1;
+            self.dispatch.ledger.hang_kills += u64::from(kill);
+            // Where the kernel assigns it was asked to say something, since clients wait for it.
+            let what = if in_flight > 0 { "acknowledged nothing" } else { "not answered" };
+            tracing::error!(
+                %slot, worker = worker.0, in_flight,
+                "the worker has {what} for {}: it hangs; {}",
+                humantime::format_duration(most),
+                if kill { "it is killed and replaced" } else { "new clients go to other slots" }
+            );
+            self.observe(Event::Hung(worker), now);
+        }
+    }
+
+    pub(super) fn look_for_recovery(&mut self, worker: WorkerId, now: Instant) {
+        // It may have been found hung by another configuration.
+        let most = self.hang_timeout.unwrap_or(Duration::MAX);
+        let Some(link) = self.dispatch.link(worker).filter(|link| link.is_hung && link.silence(now) < most) else {
+            return;
+        };
+        link.is_hung = false;
+        tracing::info!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
+        self.observe(Event::Recovered(worker), now);
+    }
+}

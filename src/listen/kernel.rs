@@ -1,0 +1,406 @@
+//! Dispatch by the kernel: the groups of listeners, and what the master does for them.
+//!
+//! Each slot has one listener of each group, which its worker accepts from by itself; the kernel chooses the slot by the
+//! client's address, past those slots that are bypassed, or whose worker does not have the server that the group is for. The master holds all of them for as long as it serves: were a
+//! member closed, the kernel would put another in its place. So a dead worker's queue lives on, and its replacement serves
+//! it; a slot that is no more keeps its listeners, and nobody is steered to them.
+//!
+//! What remains to be done is for queues that nobody serves. From time to time the master looks how many wait:
+//!
+//! * Where a worker is ready and clients wait, it is asked to say something. One that does not for `--hang-timeout` hangs.
+//! * Where no worker serves a queue (it hangs, or none has come for `--hold-timeout`) the master accepts from it and hands
+//!   the connections to other slots, in each client's own order: it *rescues* them. A program that takes no connections
+//!   from us (`listen-fds`) cannot be given any: there they wait.
+
+mod integrity;
+mod queue;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use self::integrity::Integrity;
+pub use self::integrity::Repairs;
+use self::queue::Queue;
+use crate::addr::ListenAddr;
+use crate::config::Config;
+use crate::dispatch::service::Service;
+use crate::master::MasterError;
+use crate::pool::WorkerId;
+use crate::route::{Slot, Steering};
+use crate::sys::accept;
+use crate::sys::listen::{ListenError, Listener};
+use crate::sys::poller::Poller;
+use crate::sys::probe;
+use crate::sys::process::Reserved;
+use crate::sys::reuseport::{self, Program};
+
+/// How often the queues are looked at.
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
+/// Tokens from here on are listeners of groups: slot and number are added.
+pub(crate) const FIRST_GROUP_TOKEN: u64 = 1 << 48;
+
+/// So many members of a group come before those of the slots: the *keeper*, which no worker is given. The program is changed
+/// by it, and it is never steered to.
+const KEEPERS: usize = 1;
+
+/// The listeners of one address, one for each slot.
+#[derive(Debug)]
+pub struct Group {
+    /// The keeper, and then by slot, of as many as there ever were.
+    members: Vec<Rc<Listener>>,
+    backlog: u32,
+}
+
+impl Group {
+    /// Where clients connect.
+    pub fn addr(&self) -> &ListenAddr {
+        self.keeper().addr()
+    }
+
+    /// The listener of a slot.
+    pub fn of_slot(&self, slot: Slot) -> Option<&Listener> {
+        self.members.get(slot.index() + KEEPERS).map(AsRef::as_ref)
+    }
+
+    fn keeper(&self) -> &Listener {
+        // It was bound first.
+        &self.members[0]
+    }
+
+    /// The slots' listeners, in their order.
+    fn slots(&self) -> impl Iterator<Item = (Slot, &Listener)> {
+        (0..).map(Slot).zip(self.members.iter().skip(KEEPERS).map(AsRef::as_ref))
+    }
+
+    /// For how many slots it has listeners.
+    fn len(&self) -> usize {
+        self.members.len() - KEEPERS
+    }
+
+    /// The group as it is with listeners for so many slots.
+    fn grown(&self, slots: usize) -> Result<Self, ListenError> {
+        let more = slots.saturating_sub(self.len());
+        let new = reuseport::join(&self.members, self.backlog, more)?.into_iter().map(Rc::new);
+        Ok(Self { members: self.members.iter().cloned().chain(new).collect(), backlog: self.backlog })
+    }
+
+    /// The worker of a slot has called listen(2), which sets the length of the queue to what the program says: it is set
+    /// back.
+    pub fn restore_backlog(&self, slot: Slot) {
+        // One that does not listen has been shut down, which is to be noticed.
+        let listener = self.of_slot(slot).filter(|listener| probe::listens(listener.as_fd()));
+        let restored = listener.map(|listener| reuseport::set_backlog(listener.as_fd(), self.backlog));
+        if let Some(Err(error)) = restored {
+            tracing::warn!(%slot, %error, "the length of the accept queue stays as the program has set it");
+        }
+    }
+}
+
+/// Opens groups, each with the steering of a server that no worker has yet.
+#[derive(Debug)]
+pub struct Opener(RefCell<Steering>);
+
+/// The program for a group in which the members named stand elsewhere than they were bound.
+fn program(steering: &Steering, elsewhere: &[(Slot, u32)], probed: bool) -> Program {
+    let instructions = steering.program_to(KEEPERS as u32, elsewhere, probed);
+    Program::new(instructions.into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+}
+
+impl Opener {
+    /// Binds a listener for each slot.
+    pub fn open(&self, addr: &ListenAddr, backlog: u32) -> Result<Rc<Group>, ListenError> {
+        let steering = self.0.borrow();
+        let members = reuseport::bind(addr, backlog, steering.slots() + KEEPERS, &program(&steering, &[], false))?;
+        Ok(Rc::new(Group { members: members.into_iter().map(Rc::new).collect(), backlog }))
+    }
+}
+
+/// The groups, and what is known of their queues.
+#[derive(Debug)]
+pub struct Kernel {
+    opener: Rc<Opener>,
+    groups: BTreeMap<u32, Watched>,
+    /// So many of them, the first ones, are those of `--listen`.
+    own: u32,
+    repairs: Repairs,
+    /// The master stops: nobody new is let in.
+    closing: bool,
+    _reserved: Option<Reserved>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    group: Rc<Group>,
+    /// How the kernel was told to steer.
+    steering: Steering,
+    /// By slot.
+    queues: Vec<Queue>,
+    /// By member: its place in the kernel's group.
+    indices: Vec<u32>,
+    integrity: Integrity,
+}
+
+/// A listener of a group: the group's number, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The number of the group among all listeners.
+    pub number: u32,
+    /// Whose listener.
+    pub slot: Slot,
+}
+
+impl Place {
+    fn token(self) -> u64 {
+        FIRST_GROUP_TOKEN + (u64::from(self.slot.0) << 32) + u64::from(self.number)
+    }
+
+    /// The place that a token stands for.
+    pub fn of_token(token: u64) -> Option<Self> {
+        let rest = token.checked_sub(FIRST_GROUP_TOKEN)?;
+        Some(Self { number: rest as u32, slot: Slot(u16::try_from(rest >> 32).ok()?) })
+    }
+}
+
+impl Kernel {
+    /// Binds what `listen` names. `passed`: the workers take the listeners over under fixed numbers.
+    pub fn new(config: &Config, listen: &[ListenAddr], passed: bool) -> Result<Self, MasterError> {
+        // Before anything else is opened.
+        let reserved = passed.then(|| Reserved::new(listen.len())).transpose();
+        let reserved = reserved.map_err(|source| MasterError::System { doing: "opening /dev/null", source })?;
+        let opener = Rc::new(Opener(RefCell::new(Steering::new(config.workers, config.prefix)?)));
+        let mut kernel = Self {
+            opener,
+            groups: BTreeMap::new(),
+            own: 0,
+            repairs: Repairs::default(),
+            closing: false,
+            _reserved: reserved,
+        };
+        for addr in listen {
+            let group = kernel.opener.open(addr, config.backlog)?;
+            kernel.watch(kernel.own, group);
+            kernel.own += 1;
+        }
+        Ok(kernel)
+    }
+
+    /// What opens more groups like these.
+    pub fn opener(&self) -> Rc<Opener> {
+        Rc::clone(&self.opener)
+    }
+
+    /// The groups of `--listen`, in that order.
+    pub fn own(&self) -> impl Iterator<Item = &Rc<Group>> {
+        self.groups.range(..self.own).map(|(_, watched)| &watched.group)
+    }
+
+    /// A slot's listeners of `--listen`, in that order.
+    pub fn own_listeners(&self, slot: Slot) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.own().filter_map(move |group| group.of_slot(slot)).map(AsFd::as_fd)
+    }
+
+    /// Adds a group under a number that no other listener has.
+    pub fn add(&mut self, number: u32, group: Rc<Group>) {
+        self.watch(number, group);
+        // It may have been opened before we were told to steer otherwise.
+        self.groups.get(&number).into_iter().for_each(Watched::attach);
+    }
+
+    fn watch(&mut self, number: u32, group: Rc<Group>) {
+        let queues = vec![Queue::default(); group.len()];
+        let indices = (0..group.members.len() as u32).collect();
+        let steering = self.opener.0.borrow().clone();
+        self.groups.insert(number, Watched { group, steering, queues, indices, integrity: Integrity::default() });
+    }
+
+    /// Forgets a group, if there is one of this number. It is closed when nobody else has it.
+    pub fn remove(&mut self, number: u32, poller: &Poller) {
+        if let Some(watched) = self.groups.remove(&number) {
+            watched.shut(poller);
+        }
+    }
+
+    /// Lets nobody new in: all are steered to the keeper, which drops them.
+    pub fn let_nobody_in(&mut self) -> io::Result<()> {
+        self.closing = true;
+        self.groups.values().try_for_each(|watched| {
+            let keeper = watched.group.keeper();
+            reuseport::let_nobody_in(keeper.as_fd())?;
+            Program::to(watched.indices[0]).attach(keeper)
+        })
+    }
+
+    /// Forgets all groups. Yields the keepers: as long as they are there, nobody new comes to listeners that workers still
+    /// have.
+    #[must_use]
+    pub fn close(&mut self, poller: &Poller) -> Vec<Rc<Listener>> {
+        let groups = std::mem::take(&mut self.groups);
+        let keepers = groups.values().filter_map(|watched| watched.group.members.first().cloned()).collect();
+        groups.into_values().for_each(|watched| watched.shut(poller));
+        keepers
+    }
+
+    /// Where clients connect.
+    pub fn addrs(&self) -> impl Iterator<Item = &ListenAddr> {
+        self.groups.values().map(|watched| watched.group.addr())
+    }
+
+    /// All listeners.
+    pub fn places(&self) -> impl Iterator<Item = (Place, &Listener)> {
+        self.groups.iter().flat_map(|(number, watched)| {
+            watched.group.slots().map(|(slot, listener)| (Place { number: *number, slot }, listener))
+        })
+    }
+
+    /// How many groups there are.
+    pub fn count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// How many clients wait at a slot's listeners now.
+    pub fn waiting(&self, slot: Slot) -> usize {
+        let listeners = self.groups.values().filter_map(|watched| watched.group.of_slot(slot));
+        listeners.filter_map(|listener| accept::waiting(listener.as_fd())).sum()
+    }
+
+    /// Opens listeners for all slots of this steering in each group. Nobody is steered to them yet.
+    ///
+    /// Yields how many. `changed` is told of each group that is another one then.
+    pub fn grow(
+        &mut self,
+        steering: &Steering,
+        mut changed: impl FnMut(&Rc<Group>, &Rc<Group>),
+    ) -> Result<usize, ListenError> {
+        if let Some(addr) = self.addrs().next() {
+            let program = program(steering, &[], false);
+            let refused = |source| ListenError::Program { addr: addr.clone(), len: program.len(), source };
+            program.try_out().map_err(refused)?;
+        }
+        let slots = steering.slots();
+        let short = self.groups.iter().filter(|(_, watched)| watched.group.len() < slots);
+        reuseport::alone(short.clone().map(|(_, watched)| &watched.group.members[..]))?;
+        let grown = short.map(|(number, watched)| Ok((*number, watched.group.grown(slots)?)));
+        let grown = grown.collect::<Result<Vec<_>, ListenError>>()?;
+        // Who came meanwhile may stand among them. They are the last ones, so letting go of them moves none of ours.
+        reuseport::alone(grown.iter().map(|(_, group)| &group.members[..]))?;
+        let mut more = 0;
+        for (number, group) in grown {
+            let Some(watched) = self.groups.get_mut(&number) else { continue };
+            let group = Rc::new(group);
+            more += group.len() - watched.group.len();
+            watched.queues.resize(group.len(), Queue::default());
+            watched.indices.extend(watched.group.members.len() as u32..group.members.len() as u32);
+            changed(&watched.group, &group);
+            watched.group = group;
+        }
+        Ok(more)
+    }
+
+    /// Steers from now on as `steering` says of each group, by its number, and groups that are opened later like `new`.
+    /// Says whether any group's clients go elsewhere than before.
+    pub fn steer(&mut self, new: Steering, steering: impl Fn(u32) -> Steering) -> bool {
+        self.opener.0.replace(new);
+        if self.closing {
+            return false;
+        }
+        let mut changed = false;
+        for (number, watched) in &mut self.groups {
+            let steering = steering(*number);
+            if watched.steering != steering {
+                watched.steering = steering;
+                watched.attach();
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// The listener of a queue that the master accepts from.
+    pub fn open_listener(&self, place: Place) -> Option<&Listener> {
+        let watched = self.groups.get(&place.number)?;
+        watched.queues.get(place.slot.index()).filter(|queue| queue.open)?;
+        watched.group.of_slot(place.slot)
+    }
+
+    /// Leaves a queue to its worker, at least until the next look.
+    pub fn shut(&mut self, place: Place, poller: &Poller) {
+        if let Some(watched) = self.groups.get_mut(&place.number)
+            && let (Some(queue), Some(listener)) =
+                (watched.queues.get_mut(place.slot.index()), watched.group.of_slot(place.slot))
+        {
+            queue.set_open(false, listener, place, poller);
+        }
+    }
+
+    /// Looks at all queues. `may_accept`: there are descriptors for it. Yields the workers that are to say something.
+    pub fn look(
+        &mut self,
+        service: &Service,
+        config: &Config,
+        may_accept: bool,
+        poller: &Poller,
+        now: Instant,
+    ) -> Vec<WorkerId> {
+        let mut asked = Vec::new();
+        for (number, watched) in &mut self.groups {
+            for (queue, (slot, listener)) in watched.queues.iter_mut().zip(watched.group.slots()) {
+                let place = Place { number: *number, slot };
+                let length = accept::waiting(listener.as_fd()).unwrap_or(0);
+                queue.note(length, now);
+                match service.served_by(place.number, slot) {
+                    Some(worker) => {
+                        queue.unserved_since = None;
+                        queue.set_open(false, listener, place, poller);
+                        if length > 0 && config.hang_timeout.is_some() {
+                            asked.push(worker);
+                            let mut links = service.dispatch.links();
+                            if let Some(link) = links.find(|link| link.worker == worker && !link.is_awaited()) {
+                                queue.report_standing(config, link, now);
+                            }
+                        }
+                    }
+                    None => {
+                        let since = *queue.unserved_since.get_or_insert(now);
+                        let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
+                        // Where we steer past it, only what came before waits there; else more may come.
+                        let is_due = match watched.steering.is_open(slot) {
+                            false => length > 0,
+                            true => is_late && (length > 0 || queue.open),
+                        };
+                        let rescue = may_accept && is_due && service.can_empty(slot, place.number);
+                        queue.set_open(rescue, listener, place, poller);
+                    }
+                }
+            }
+        }
+        asked
+    }
+}
+
+impl Watched {
+    fn shut(self, poller: &Poller) {
+        for (_, (_, listener)) in self.queues.iter().zip(self.group.slots()).filter(|(queue, _)| queue.open) {
+            poller.remove(listener).ok();
+        }
+    }
+
+    fn program(&self, probed: bool) -> Program {
+        let standing = self.indices.iter().skip(KEEPERS);
+        let elsewhere = (0..).map(Slot).zip(standing).map(|(slot, index)| (slot, *index));
+        let elsewhere = elsewhere.filter(|(slot, index)| *index as usize != slot.index() + KEEPERS).collect::<Vec<_>>();
+        program(&self.steering, &elsewhere, probed)
+    }
+
+    fn attach(&self) {
+        if let Err(error) = self.program(false).attach(self.group.keeper()) {
+            tracing::error!(
+                addr = %self.group.addr(), %error,
+                "the kernel goes on to steer as before; raise net.core.optmem_max (`sysctl -w net.core.optmem_max=131072`)"
+            );
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The `node` dialect's way of handing over: one connection a message, confirmed one by one.
+
+mod sending;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::dispatch::link::in_flight::InFlight;
+use crate::dispatch::link::refused::Refused;
+use crate::dispatch::link::{LinkError, News};
+use crate::handover::haft::ChannelError;
+use crate::node::primary::NodeDesk;
+use crate::node::wire::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
+use crate::pool::WorkerId;
+use crate::route::{Slot, Tag};
+use crate::sys::closing::{self, SharedFd, SharedFds};
+use crate::sys::rights::Sender;
+use crate::sys::scm::{self, Received};
+
+/// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
+const MOST_READS: u32 = 16;
+
+/// The primary's end of a Node worker's channel.
+#[derive(Debug)]
+pub(crate) struct NodeLink {
+    worker: WorkerId,
+    slot: Slot,
+    /// What the program has put into it goes with it.
+    channel: SharedFd,
+    /// Who wrote what was read last, as the kernel says: a worker may have changed its user.
+    sender: Option<Sender>,
+    reader: Reader,
+    session: Session,
+    /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
+    unanswered: Vec<(ServerId, u64)>,
+    /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's name.
+    unsettled: Vec<(String, u64)>,
+    life: Life,
+    /// The last that its program asked to listen on was refused.
+    refused: Option<Refused>,
+    /// When the worker last said something.
+    heard: Option<Instant>,
+    /// How its sessions are told apart.
+    sessions: Sessions,
+    /// The program has sent descriptors.
+    sends_descriptors: bool,
+    /// Whether its program handles SIGTERM itself.
+    handles_term: bool,
+    /// When it is asked to leave if it has not closed its servers before, and when it is to have finished.
+    leave_at: Option<(Instant, Instant)>,
+}
+
+/// How a worker's sessions are told apart, and how many it has as far as it said.
+#[derive(Debug, Clone, Copy)]
+enum Sessions {
+    /// Not at all.
+    Unknown,
+    /// It tells which are its own (@socket.io/sticky).
+    Named(u64),
+    /// It tags them.
+    Tagged(u64),
+}
+
+/// How far the program has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Its Node starts.
+    Starting,
+    /// Its Node has started; the program has not asked for a server.
+    Online,
+    /// It has asked for a server.
+    Asked,
+    /// It can take connections.
+    Ready,
+}
+
+impl Life {
+    /// The program asks for a server.
+    fn ask(&mut self) {
+        if *self == Self::Online {
+            *self = Self::Asked;
+        }
+    }
+}
+
+impl NodeLink {
+    pub(crate) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
+        if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
+            tracing::warn!(worker = worker.0, %error, "it cannot be told who the worker is: it gets no Unix paths");
+        }
+        Self {
+            worker,
+            slot,
+            channel: channel.into(),
+            sender: None,
+            reader: Reader::new(desk.serialization(), MOST_FRAME),
+            session: Session::new(desk.serialization(), desk.message()),
+            unanswered: Vec::new(),
+            unsettled: Vec::new(),
+            life: Life::Starting,
+            refused: None,
+            heard: None,
+            sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
+            sends_descriptors: false,
+            handles_term: false,
+            leave_at: None,
+        }
+    }
+
+    /// The process that has the channel, if the kernel has told.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.sender.and_then(|sender| u32::try_from(sender.pid).ok()).filter(|pid| *pid > 0)
+    }
+
+    pub(crate) fn handles_term(&self) -> bool {
+        self.handles_term
+    }
+
+    /// As [`NodeLink::drain`], once the program has closed all its servers, and then at the latest.
+    pub(crate) fn drain_later(&mut self, at: Instant, until: Instant) {
+        self.leave_at = Some((at, until));
+    }
+
+    /// Asks it to leave if it is time to.
+    pub(crate) fn drain_if_due(&mut self, now: Instant) {
+        if let Some((_, until)) = self.leave_at.take_if(|(at, _)| now >= *at) {
+            self.drain(until.saturating_duration_since(now), None);
+        }
+    }
+
+    pub(crate) fn names_sessions(&self) -> bool {
+        matches!(self.sessions, Sessions::Named(_))
+    }
+
+    pub(crate) fn tells_sessions(&self) -> bool {
+        !matches!(self.sessions, Sessions::Unknown)
+    }
+
+    /// Whether it can be told to go on with its sessions, and says when none is left.
+    pub(crate) fn tags(&self) -> bool {
+        matches!(self.sessions, Sessions::Tagged(_))
+    }
+
+    pub(crate) fn sessions(&self) -> u64 {
+        match self.sessions {
+            Sessions::Unknown => 0,
+            Sessions::Named(count) | Sessions::Tagged(count) => count,
+        }
+    }
+
+    pub(crate) fn linger(&mut self, within: Duration) {
+        self.session.linger(within);
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// That the last that its program asked to listen on was refused, as long as it is not ready.
+    pub(crate) fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref().filter(|_| self.life != Life::Ready)
+    }
+
+    /// Whether the program can take connections only because nothing has been heard of it for long enough.
+    pub(crate) fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
+        let has_asked = match self.life {
+            Life::Online => false,
+            Life::Asked => true,
+            Life::Starting | Life::Ready => return false,
+        };
+        let (Some(patience), Some(heard)) = (desk.patience(has_asked), self.heard) else { return false };
+        let ready = now >= heard + patience;
+        if ready {
+            if desk.is_to_listen(has_asked) {
+                tracing::warn!(
+                    worker = self.worker.0,
+                    "the program does not listen as programs of its style do, and has said nothing for {patience:?}: it \
+                     is taken to be ready. What is sent before it waits for messages is lost: let it call \
+                     process.send('ready') and use --wait-ready"
+                );
+            }
+            self.life = Life::Ready;
+        }
+        ready
+    }
+
+    /// `signal`: its program is sent this one later.
+    pub(crate) fn drain(&mut self, within: Duration, signal: Option<Signal>) {
+        self.session.disconnect(within, signal.map(Signal::as_str));
+    }
+
+    /// Asks the worker to say something; it is sent with the next flush.
+    pub(crate) fn ping(&mut self) {
+        self.session.ping();
+    }
+
+    /// A message of another worker's. `false`: it was dropped, since too much waits already.
+    pub(crate) fn forward(&mut self, whole: &[u8]) -> bool {
+        self.session.forward(whole)
+    }
+
+    /// News of another worker's end.
+    pub(crate) fn notify(&mut self, notice: &crate::node::wire::Notice) -> bool {
+        self.session.notify(notice)
+    }
+
+    /// Takes in what the worker has written. `false`: there is more, to be taken in another turn.
+    pub(crate) fn receive(
+        &mut self,
+        in_flight: &mut InFlight<'_>,
+        desk: &mut NodeDesk,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<bool, LinkError> {
+        let mut buffer = desk.take_buffer();
+        let mut descriptors = SharedFds::default();
+        let mut reads = 0;
+        let outcome = loop {
+            // Or else it could use up all of ours.
+            let floods = self.sends_descriptors && closing::waiting() > scm::MAX_DESCRIPTORS;
+            if reads == MOST_READS || floods {
+                break Ok(false);
+            }
+            reads += 1;
+            match scm::receive_from(self.channel.as_fd(), &mut buffer, &mut descriptors.0) {
+                Ok((Received::Empty, _)) => break Ok(true),
+                Ok((Received::Message { len: 0, .. }, _)) => break Err(LinkError::Channel(ChannelError::Closed)),
+                Ok((Received::Message { len, .. }, sender)) => {
+                    self.sender = sender;
+                    // What a program sends as a descriptor is for nobody here.
+                    if !descriptors.0.is_empty() {
+                        self.sends_descriptors = true;
+                        descriptors.clear();
+                    }
+                    if let Err(error) = self.take_in(&buffer[..len], in_flight, desk, news, now) {
+                        break Err(error);
+                    }
+                    // A stream without descriptors gives all it has, as far as there is room.
+                    if len < buffer.len() {
+                        break Ok(true);
+                    }
+                }
+                // The worker died with unread messages of ours.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    break Err(LinkError::Channel(ChannelError::Closed));
+                }
+                Err(error) => break Err(error.into()),
+            }
+        };
+        desk.give_buffer(buffer);
+        match outcome {
+            Err(LinkError::Channel(ChannelError::Closed)) => {
+                *in_flight.ended = true;
+                news.push(News::Left);
+                Ok(true)
+            }
+            other => other,
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        bytes: &[u8],
+        in_flight: &mut InFlight<'_>,
+        desk: &mut NodeDesk,
+        news: &mut Vec<News>,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        self.heard = Some(now);
+        let mut frames = self.reader.take_in(bytes);
+        while let Some(piece) = frames.next()? {
+            let frame = match piece {
+                Piece::Frame(frame) => frame,
+                Piece::TooLong { len } => {
+                    drop_long(self.worker, len, desk);
+                    continue;
+                }
+            };
+            match self.session.hear(&frame)? {
+                Effect::Nothing => {}
+                Effect::Tags => self.sessions = Sessions::Tagged(0),
+                Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
+                Effect::Idle => news.push(News::Idle),
+                Effect::Handles { term } => self.handles_term = term,
+                Effect::Trouble(trouble) => desk.troubles.tell(self.worker.0, trouble),
+                Effect::SessionClosed { sid } => {
+                    if let Sessions::Named(count) = &mut self.sessions {
+                        *count = count.saturating_sub(1);
+                        desk.session_closed(self.worker, &sid);
+                    }
+                }
+                Effect::Online => self.life = Life::Online,
+                Effect::Ask(query) => {
+                    self.life.ask();
+                    let asked = ask((self.worker, self.sender), &mut self.session, &query, desk);
+                    self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
+                    let later = asked.unwrap_or_default().filter(|it| !wait(&mut self.unsettled, *it, desk));
+                    owe(&mut self.unanswered, later)?;
+                }
+                Effect::Pong => *in_flight.spoke = true,
+                Effect::Listening(_) => {
+                    desk.listens(self.worker, self.slot);
+                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
+                }
+                Effect::SessionOpened { sid } => {
+                    if let Sessions::Named(count) = &mut self.sessions {
+                        *count += 1;
+                        desk.session_opened(self.worker, &sid);
+                    }
+                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
+                }
+                Effect::Ready => become_ready(&mut self.life, true, news),
+                Effect::Closed { key } => closed(self.worker, &key, &mut self.session, &mut self.leave_at, desk, now),
+                Effect::Taken { connection } => in_flight.settled(connection, now),
+                Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
+                Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
+                Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
+                Effect::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, frame.whole()),
+                Effect::Relay(routing) => desk.relay(self.worker, &routing, frame.whole()),
+                Effect::Descriptor => desk.unheard(self.worker, &[]),
+                Effect::Message => desk.unheard(self.worker, frame.whole()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The program closed a server. If it was the last one, and it did so at a signal, the worker is told to leave now.
+fn closed(
+    worker: WorkerId,
+    key: &str,
+    session: &mut Session,
+    leave_at: &mut Option<(Instant, Instant)>,
+    desk: &mut NodeDesk,
+    now: Instant,
+) {
+    desk.closed(worker, key, session.is_leaving());
+    if let Some((_, until)) = leave_at.take_if(|_| desk.has_none(worker)) {
+        session.disconnect(until.saturating_duration_since(now), None);
+    }
+}
+
+/// Keeps a query until it is settled what it gets. Says whether it has to wait for that.
+fn wait(unsettled: &mut Vec<(String, u64)>, (server, query): (ServerId, u64), desk: &NodeDesk) -> bool {
+    let key = desk.unsettled_key(server);
+    unsettled.extend(key.map(|key| (key.to_owned(), query)));
+    key.is_some()
+}
+
+fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
+    if enough && *life != Life::Ready {
+        *life = Life::Ready;
+        news.push(News::Ready);
+    }
+}
+
+/// Adds what is to be answered later, of which there is an end.
+fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> Result<(), Violation> {
+    unanswered.extend(more);
+    match unanswered.len() {
+        sockets if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+        _ => Ok(()),
+    }
+}
+
+fn drop_long(worker: WorkerId, len: u64, desk: &mut NodeDesk) {
+    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
+    desk.dropped += 1;
+}
+
+/// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping; or why it
+/// may not.
+fn ask(
+    (worker, sender): (WorkerId, Option<Sender>),
+    session: &mut Session,
+    query: &Query<'_>,
+    desk: &mut NodeDesk,
+) -> Result<Option<(ServerId, u64)>, String> {
+    match desk.ask(worker, query, sender) {
+        Ok(server) if session.is_pinging() || desk.unsettled_key(server).is_some() => {
+            return Ok(Some((server, query.seq)));
+        }
+        Ok(server) => answer(session, server, query.seq, desk),
+        Err(refusal) => {
+            tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);
+            session.refuse(query.seq, &refusal);
+            return Err(desk.why_refused(worker, query, &refusal));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells a worker that it has the server that it asked for.
+fn answer(session: &mut Session, server: ServerId, query: u64, desk: &NodeDesk) {
+    if let Some(answer) = desk.answer(server) {
+        session.answer(query, server, &answer);
+    }
+}
+
+impl AsFd for NodeLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl From<Violation> for LinkError {
+    fn from(violation: Violation) -> Self {
+        Self::Node(violation.to_string())
+    }
+}

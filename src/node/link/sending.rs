@@ -1,0 +1,110 @@
+//! Connections and answers on their way to a Node worker.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+
+use super::{Life, NodeLink, answer};
+use crate::connection::Connection;
+use crate::dispatch::link::{LinkError, Obstacle};
+use crate::handover::outbox::Outbox;
+use crate::node::primary::NodeDesk;
+use crate::node::wire::{Delivery, Handle, ServerId};
+use crate::sys::scm::{self, Sent};
+
+impl NodeLink {
+    /// Sends what waits for the kernel, then of `held` what this worker has a server for and room.
+    pub(crate) fn send(
+        &mut self,
+        outbox: &mut Outbox<Connection>,
+        held: &mut VecDeque<Connection>,
+        desk: &NodeDesk,
+        max_in_flight: usize,
+    ) -> Result<Obstacle, LinkError> {
+        let unanswered = if self.session.is_pinging() { Vec::new() } else { std::mem::take(&mut self.unanswered) };
+        for (server, query) in unanswered {
+            answer(&mut self.session, server, query, desk);
+        }
+        let mut from = 0;
+        loop {
+            let obstacle = self.flush(outbox, desk)?;
+            if obstacle != Obstacle::None || self.life != Life::Ready {
+                return Ok(obstacle);
+            }
+            // As many as go in one system call.
+            let mut room = self.room(max_in_flight).min(scm::MANY);
+            if room == 0 {
+                return Ok(obstacle);
+            }
+            while room > 0 {
+                let next = (from..held.len()).find_map(|at| Some((at, self.delivery(&held[at], desk)?)));
+                let Some((at, delivery, connection)) = next.and_then(|(at, way)| Some((at, way, held.remove(at)?)))
+                else {
+                    return self.flush(outbox, desk);
+                };
+                (from, room) = (at, room - 1);
+                let told = connection.client.ip().filter(|_| connection.client_is_told);
+                self.session.connection(delivery, told);
+                outbox.push(connection);
+            }
+        }
+    }
+
+    /// How this worker's program gets a connection; `None` while it has no server for it.
+    fn delivery<'d>(&self, connection: &Connection, desk: &'d NodeDesk) -> Option<Delivery<'d>> {
+        let server = desk.server_of(connection.listener)?;
+        if server == ServerId::OWN && desk.is_by_message() {
+            return Some(Delivery::Message);
+        }
+        desk.key_for(self.worker, server).map(|key| Delivery::Server { key })
+    }
+
+    /// Gives the kernel what waits, as far as it takes it.
+    pub(crate) fn flush(&mut self, outbox: &Outbox<Connection>, desk: &NodeDesk) -> Result<Obstacle, LinkError> {
+        self.answer_settled(desk);
+        while self.session.queued() > 0 {
+            let messages = self.session.chunks().map(|(bytes, handle)| {
+                let descriptor = match handle {
+                    None => None,
+                    Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
+                    Some(Handle::Server { server, .. }) => desk.shared_socket(server, self.slot),
+                };
+                (bytes, descriptor)
+            });
+            match scm::send_many(self.channel.as_fd(), messages)? {
+                Ok(sent) => sent.taken().try_for_each(|taken| self.session.sent(taken))?,
+                Err(Sent::TooManyInFlight) => return Ok(Obstacle::TooManyInFlight),
+                Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => return Ok(Obstacle::ChannelFull),
+            }
+        }
+        Ok(Obstacle::None)
+    }
+
+    /// How many more connections may be sent, if at most `most` may be unacknowledged.
+    pub(crate) fn room(&self, most: usize) -> usize {
+        self.session.room(most)
+    }
+
+    /// Whether something waits for the kernel.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.session.queued() > 0
+    }
+
+    /// Whether answers wait until it is settled what they are.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// Answers the queries of which it has been settled what they get.
+    fn answer_settled(&mut self, desk: &NodeDesk) {
+        if self.unsettled.is_empty() || self.session.is_pinging() {
+            return;
+        }
+        for (key, query) in std::mem::take(&mut self.unsettled) {
+            match desk.settled(self.worker, &key) {
+                None => self.unsettled.push((key, query)),
+                Some(Ok(server)) => answer(&mut self.session, server, query, desk),
+                Some(Err(refusal)) => self.session.refuse(query, &refusal),
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere else.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::sys::folder::{self, PrivateFolder};
+
+/// The script that runs inside unmodified programs ([`Preload`]): it shows them the addresses of
+/// [`Session::connection`], tags the sessions of their Engine.IO, says [`Effect::Tags`], [`Effect::Sessions`] and
+/// [`Effect::Idle`], ends sessions one by one after [`Session::disconnect`], and keeps connections when the master has
+/// died. Files of their own, so that they can be read as what they are; a test puts them together as this does.
+///
+/// [`Session::connection`]: super::wire::Session::connection
+/// [`Session::disconnect`]: super::wire::Session::disconnect
+/// [`Effect::Tags`]: super::wire::Effect::Tags
+/// [`Effect::Sessions`]: super::wire::Effect::Sessions
+/// [`Effect::Idle`]: super::wire::Effect::Idle
+pub const PRELOAD: &str = concat!(
+    include_str!("preload/main.cjs"),
+    "\n",
+    include_str!("preload/goodbyes.cjs"),
+    "\n",
+    include_str!("preload/orphan.cjs"),
+    "\n",
+    include_str!("preload/signals.cjs"),
+    "\n",
+    include_str!("preload/recovery.cjs"),
+    "\n",
+    include_str!("preload/handlers.cjs"),
+    "\n",
+    include_str!("preload/troubles.cjs"),
+    "\n",
+    include_str!("preload/channel.cjs"),
+    "\n",
+    include_str!("preload/start.cjs"),
+);
+
+/// What puts Node's permission model into force.
+const PERMISSION: [&str; 2] = ["--permission", "--experimental-permission"];
+
+/// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
+/// script again for each thread (`worker_threads`) that the program starts.
+///
+/// Nobody but this user and root can write there, or put something else in its place: the whole way to it is checked. Who
+/// knows the name may read it, so that workers may run as another user (`gosu`, `setpriv --reuid`): it holds no secret,
+/// and Node ends at once where it cannot read it.
+///
+/// It cannot be a file without a name (a memfd at `/proc/self/fd/N`): Node asks for the real path of what it requires, and
+/// that one has none, whoever may open it.
+#[derive(Debug)]
+pub struct Preload {
+    file: PathBuf,
+    /// The file's device and inode: what has another is not ours.
+    identity: (u64, u64),
+    /// Removed after the file.
+    _folder: PrivateFolder,
+}
+
+/// The script can be written nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the preload that Node programs need for --affinity session and behind a proxy cannot be written: {0}; set \
+     XDG_RUNTIME_DIR or TMPDIR to a folder that haft may write to and nobody but haft's user and root can change, or do \
+     without it (--no-preload: sessions get no tags then, and a proxy's address is taken for its clients')"
+)]
+pub struct PreloadError(String);
+
+impl Preload {
+    /// Writes the script to a new folder in `$XDG_RUNTIME_DIR`, or where that is of no use in the folder for temporary
+    /// files. What exists is neither followed nor touched.
+    ///
+    /// # Errors
+    ///
+    /// When it can be written to neither, with the reason for each.
+    pub fn write() -> Result<Self, PreloadError> {
+        let mut reasons = Vec::new();
+        for place in folder::places() {
+            match Self::write_below(&place) {
+                Ok(preload) => return Ok(preload),
+                Err(error) => reasons.push(format!("{}: {error}", place.display())),
+            }
+        }
+        Err(PreloadError(reasons.join("; ")))
+    }
+
+    fn write_below(place: &Path) -> io::Result<Self> {
+        // Node tells the script its own path without links, and the script must find itself in NODE_OPTIONS.
+        if place.canonicalize()?.to_str().is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is no UTF-8"));
+        }
+        let folder = PrivateFolder::below(place)?;
+        // From here on the file is removed again, also after an error.
+        let mut preload = Self { file: folder.path().join(folder::PRELOAD), identity: (0, 0), _folder: folder };
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&preload.file)?;
+        // Whatever the umask is: workers may be another user's.
+        opened.set_permissions(Permissions::from_mode(0o444))?;
+        opened.write_all(PRELOAD.as_bytes())?;
+        let metadata = opened.metadata()?;
+        preload.identity = (metadata.dev(), metadata.ino());
+        Ok(preload)
+    }
+
+    /// Writes the script again, to another place, if somebody has removed it: what cleans the folder for temporary files,
+    /// or the end of the login that `$XDG_RUNTIME_DIR` belongs to. Workers that start without it would end at once, so
+    /// this is for every start.
+    ///
+    /// # Errors
+    ///
+    /// As [`Preload::write`]. The next worker cannot be started then.
+    pub fn ensure(&mut self) -> Result<(), PreloadError> {
+        let is_there = fs::symlink_metadata(&self.file)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity && metadata.is_file());
+        if !is_there {
+            *self = Self::write()?;
+        }
+        Ok(())
+    }
+
+    /// Where the script is: an absolute path without links.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The `NODE_OPTIONS` of a worker: the script first, so that it sees what all others load, then what haft inherited.
+    ///
+    /// `command`: what is started. Under Node's permission model it is given the right to read the script.
+    ///
+    /// A worker takes the script out of them again, so that what the program starts is not given it.
+    pub fn node_options(&self, command: &[String], inherited: Option<&str>) -> String {
+        // Its folder's path was found to be UTF-8.
+        let path = self.file.to_string_lossy();
+        let mut options = format!("--require {}", quoted(&path));
+        let inherited = inherited.map(str::trim).filter(|inherited| !inherited.is_empty());
+        let words = command.iter().map(String::as_str).chain(inherited);
+        // Versions of Node that do not know the model end at once if they are given a right.
+        if words.flat_map(|word| word.split(' ')).any(|word| PERMISSION.contains(&word)) {
+            options += &format!(" {}", quoted(&format!("--allow-fs-read={path}")));
+        }
+        match inherited {
+            Some(inherited) => format!("{options} {inherited}"),
+            None => options,
+        }
+    }
+}
+
+impl Drop for Preload {
+    fn drop(&mut self) {
+        // Nobody can be told, and what is left is a few kilobytes, which the next haft removes.
+        fs::remove_file(&self.file).ok();
+    }
+}
+
+/// A word as Node reads it from `NODE_OPTIONS` (`ParseNodeOptionsEnvVar` in `src/node_options.cc`): a blank ends it but
+/// within quotation marks, where a backslash stands before what is meant literally.
+fn quoted(word: &str) -> String {
+    if !word.contains([' ', '"']) {
+        return word.to_owned();
+    }
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::{chown, symlink};
+    use std::process::Command;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("metadata").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn it_is_written_for_this_user_alone_and_is_gone_afterwards() {
+        let place = tempfile::tempdir().expect("folder");
+        let preload = Preload::write_below(place.path()).expect("written");
+        assert_eq!(fs::read_to_string(preload.file()).expect("read"), PRELOAD);
+        let folder = preload.file().parent().expect("a folder").to_owned();
+        assert_eq!((mode(&folder), mode(preload.file())), (0o711, 0o444));
+        assert!(File::open(&folder).expect("folder").try_lock().is_err(), "locked");
+        let another = Preload::write_below(place.path()).expect("written");
+        assert_ne!(another.file(), preload.file());
+        drop(preload);
+        assert!(!folder.exists());
+        assert!(another.file().exists());
+        drop(another);
+        assert_eq!(fs::read_dir(place.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_where_nothing_can_be_written() {
+        let place = tempfile::tempdir().expect("folder");
+        assert!(Preload::write_below(&place.path().join("none")).is_err());
+        let file = place.path().join("file");
+        fs::write(&file, "").expect("file");
+        assert!(Preload::write_below(&file).is_err());
+        assert_eq!(fs::read_dir(place.path()).expect("read").count(), 1);
+    }
+
+    /// A script there would run in root's workers.
+    #[test]
+    fn what_another_user_can_change_is_no_place() {
+        let place = tempfile::tempdir().expect("folder");
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+        let refused = Preload::write_below(place.path()).expect_err("all may write there").to_string();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+        if nix::unistd::geteuid().is_root() {
+            chown(place.path(), Some(65_533), None).expect("chown");
+            let refused = Preload::write_below(place.path()).expect_err("another user's").to_string();
+            assert!(refused.contains("belongs to user 65533"), "{refused}");
+        }
+        assert_eq!(fs::read_dir(place.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn what_was_removed_or_replaced_is_written_again_elsewhere() {
+        let mut preload = Preload::write().expect("written");
+        let first = preload.file().to_owned();
+        preload.ensure().expect("there");
+        assert_eq!(preload.file(), first);
+        fs::remove_file(&first).expect("removed");
+        symlink("/dev/null", &first).expect("link");
+        preload.ensure().expect("written again");
+        assert_ne!(preload.file(), first);
+        assert_eq!(fs::read_to_string(preload.file()).expect("read"), PRELOAD);
+        let second = preload.file().to_owned();
+        fs::remove_dir_all(second.parent().expect("a folder")).expect("removed");
+        preload.ensure().expect("written again");
+        assert!(preload.file().exists());
+    }
+
+    #[test]
+    fn what_was_inherited_follows() {
+        let place = tempfile::tempdir().expect("folder");
+        let preload = Preload::write_below(place.path()).expect("written");
+        let file = preload.file().display();
+        assert_eq!(preload.node_options(&[], None), format!("--require {file}"));
+        assert_eq!(preload.node_options(&[], Some("  ")), format!("--require {file}"));
+        let inherited = "--max-old-space-size=100 -r \"/a b/c.js\"";
+        assert_eq!(preload.node_options(&[], Some(inherited)), format!("--require {file} {inherited}"));
+    }
+
+    /// Node finds the script whatever its path is, and the script finds itself.
+    #[test]
+    fn node_reads_the_options_as_they_are_meant() {
+        for name in ["plain", "with blanks", "quotes\"\"'", "back\\slash", "all \\ of\" them\\", "\u{e9}\u{65e5}"] {
+            let place = tempfile::tempdir().expect("folder");
+            let place = place.path().join(name);
+            fs::create_dir(&place).expect("folder");
+            let preload = Preload::write_below(&place).expect("written");
+            let node = |inherited| {
+                let script = "console.log(JSON.stringify([process.env.NODE_OPTIONS, Object.keys(require.cache)]))";
+                let output = Command::new("node")
+                    .args(["-e", script])
+                    .env("NODE_OPTIONS", preload.node_options(&[], inherited))
+                    .output()
+                    .expect("these tests need Node.js: `node` on the PATH");
+                let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+                let read: (Option<String>, Vec<PathBuf>) = serde_json::from_str(&printed).expect(&printed);
+                assert_eq!(read.1, [preload.file()], "{name}");
+                read.0
+            };
+            assert_eq!(node(None), None, "{name}");
+            let inherited = "--title=\"a b\" --stack-trace-limit=7";
+            assert_eq!(node(Some(inherited)).as_deref(), Some(inherited), "{name}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What Node workers have in common: the servers that their programs listen with, and the messages between them.
+
+mod bounds;
+mod groups;
+mod messages;
+mod opening;
+mod serving;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::messages::Mail;
+use self::opening::RESERVED_PORT;
+use super::named::NamedSessions;
+use crate::addr::ListenAddr;
+use crate::listen::kernel::{Group, Kernel, Opener};
+use crate::node::wire::{
+    Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers,
+    Sockname, Spec, Troubles,
+};
+use crate::pool::WorkerId;
+use crate::route::Slot;
+use crate::sys::listen::{self, Access, ListenError, Listener};
+use crate::sys::rights::Sender;
+
+/// How much is read from a worker at once.
+const READ: usize = 64 << 10;
+
+/// A program that takes connections by message and never listens says nothing when it is ready to: it is taken to be
+/// after this time without a word. A message that comes before the program waits for it would be lost, and what comes
+/// meanwhile is held, so this is rather long than short.
+const SILENCE: Duration = Duration::from_secs(2);
+/// The same for a program that is expected to listen.
+const LONG_SILENCE: Duration = Duration::from_secs(15);
+
+/// How Node workers are to be treated.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// How messages are written.
+    pub serialization: Serialization,
+    /// Whether sessions stick, and programs of this style tell which are their own.
+    pub names_sessions: bool,
+    /// The message that comes with each connection, in the styles that have one.
+    pub message: Option<ConnectionMessage>,
+    /// Whether programs that take their connections by message listen on a server all the same, once they wait for
+    /// messages.
+    pub listens: bool,
+    /// Whether a worker is ready only when its program says so.
+    pub wait_ready: bool,
+    /// Whether messages to the primary go to all other workers.
+    pub relay_messages: bool,
+    /// How long a worker may take to be ready.
+    pub start_timeout: Duration,
+    /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
+    pub server_ports: Vec<Option<u16>>,
+    /// Whether programs have haft's preload, which tells them the port that they asked for.
+    pub tells_ports: bool,
+    /// Length of the accept queue where the program does not say.
+    pub backlog: u32,
+}
+
+/// What was opened for a server.
+#[derive(Debug)]
+pub enum Opened {
+    /// A listener of which connections are handed over.
+    Door(Listener),
+    /// Listeners for each worker to accept from.
+    Group(u32, Rc<Group>),
+}
+
+/// What Node workers have in common.
+#[derive(Debug)]
+pub struct NodeDesk {
+    plan: NodePlan,
+    message: Arc<[u8]>,
+    servers: Servers,
+    relay: Relay,
+    /// Which server each listener belongs to, by the listener's number.
+    server_of: BTreeMap<u32, ServerId>,
+    /// The number of the next listener: a number is not used again.
+    next: u32,
+    /// UDP sockets, of which each worker gets a copy.
+    udp: BTreeMap<ServerId, OwnedFd>,
+    /// With `--dispatch kernel`: what opens listeners, and those of each server.
+    opener: Option<Rc<Opener>>,
+    groups: BTreeMap<ServerId, Rc<Group>>,
+    /// What was opened and is nobody's concern yet; their numbers follow those before.
+    fresh: Vec<Opened>,
+    /// Listeners that were closed by the last worker that had them.
+    closing: Vec<u32>,
+    mail: Vec<Mail>,
+    buffer: Vec<u8>,
+    named: NamedSessions,
+    /// The ports of `--listen`.
+    own_ports: Vec<u16>,
+    /// What workers wanted to listen on and may not, or was too much.
+    pub refused: u64,
+    /// Why the last that a worker wanted to listen on could not be had.
+    listen_failures: BTreeMap<WorkerId, ListenError>,
+    /// The listeners of `--listen`.
+    own: Vec<ListenAddr>,
+    /// Servers of which it was told which listener serves them.
+    told: BTreeSet<ServerId>,
+    /// Since when `--listen` serves a server only because it was the first; `None` once that is settled.
+    provisional_since: Option<Instant>,
+    settled: bool,
+    /// Libraries whose messages to a primary were told of.
+    libraries: BTreeSet<Library>,
+    /// Since when no worker has had a server.
+    orphaned: BTreeMap<ServerId, Instant>,
+    /// Which worker has which server has changed.
+    changed: bool,
+    /// Since when workers that serve have no server in common; and whether that was told.
+    apart_since: Option<Instant>,
+    apart_told: bool,
+    /// Messages of programs to their primary.
+    pub messages: u64,
+    /// Messages between workers that were dropped, because they were too long or too many.
+    pub dropped: u64,
+    /// What the program does that goes round haft.
+    pub troubles: Troubles,
+}
+
+impl NodeDesk {
+    /// A desk without a server. `own`: haft's own listeners, if it has any.
+    pub fn new(plan: NodePlan, own: &[Listener]) -> Self {
+        Self::over(plan, own.iter().map(Listener::addr).collect())
+    }
+
+    /// A desk whose workers accept from listeners of their own, if they listen on TCP.
+    pub fn over_kernel(plan: NodePlan, kernel: &Kernel) -> Self {
+        let mut desk = Self::over(plan, kernel.own().map(|group| group.addr()).collect());
+        desk.servers.share_listeners(desk.plan.tells_ports);
+        desk.opener = Some(kernel.opener());
+        let own =
+            (0..).zip(kernel.own()).filter_map(|(number, group)| Some((desk.server_of(number)?, Rc::clone(group))));
+        desk.groups = own.collect();
+        desk
+    }
+
+    fn over(plan: NodePlan, own: Vec<&ListenAddr>) -> Self {
+        let message = plan.message.as_ref().map(|message| message.frame(plan.serialization)).unwrap_or_default();
+        let folder = std::env::current_dir().unwrap_or_default();
+        let ports = plan.server_ports.iter().copied().chain(std::iter::repeat(None));
+        let (own_servers, server_of) = Own::new(own.iter().map(|addr| sockname(addr)).zip(ports));
+        Self {
+            message: message.into(),
+            servers: Servers::new(own_servers, folder),
+            relay: Relay::new(),
+            server_of: (0..).zip(server_of).collect(),
+            next: own.len() as u32,
+            udp: BTreeMap::new(),
+            opener: None,
+            groups: BTreeMap::new(),
+            fresh: Vec::new(),
+            closing: Vec::new(),
+            mail: Vec::new(),
+            buffer: Vec::new(),
+            named: NamedSessions::default(),
+            own_ports: own.iter().filter_map(|addr| addr.port()).collect(),
+            refused: 0,
+            listen_failures: BTreeMap::new(),
+            own: own.into_iter().cloned().collect(),
+            told: BTreeSet::new(),
+            provisional_since: None,
+            settled: false,
+            libraries: BTreeSet::new(),
+            orphaned: BTreeMap::new(),
+            changed: false,
+            apart_since: None,
+            apart_told: false,
+            messages: 0,
+            dropped: 0,
+            troubles: Troubles::default(),
+            plan,
+        }
+    }
+
+    /// How messages are written.
+    pub fn serialization(&self) -> Serialization {
+        self.plan.serialization
+    }
+
+    /// The frame that goes with each connection; empty where connections go to servers.
+    pub fn message(&self) -> Arc<[u8]> {
+        Arc::clone(&self.message)
+    }
+
+    /// Whether programs take connections from `process.on('message')`.
+    pub fn is_by_message(&self) -> bool {
+        self.plan.message.is_some()
+    }
+
+    /// Whether a worker is ready only when its program says so.
+    pub fn waits_for_ready(&self) -> bool {
+        self.plan.wait_ready
+    }
+
+    /// Whether a program that takes connections by message will say that it is ready by listening: its style does, or it
+    /// has asked for a server.
+    pub fn is_to_listen(&self, has_asked: bool) -> bool {
+        self.plan.listens || has_asked
+    }
+
+    /// How long a worker may take to be ready, from now on.
+    pub fn adopt(&mut self, start_timeout: Duration) {
+        self.plan.start_timeout = start_timeout;
+    }
+
+    /// After how long a silence a program that takes connections by message is taken to be ready; never, if it says so
+    /// itself. Always well before it would be too late.
+    pub fn patience(&self, has_asked: bool) -> Option<Duration> {
+        let patience = if self.is_to_listen(has_asked) { LONG_SILENCE } else { SILENCE };
+        (self.is_by_message() && !self.waits_for_ready()).then(|| patience.min(self.plan.start_timeout / 2))
+    }
+
+    /// Which server a listener belongs to.
+    pub fn server_of(&self, listener: u32) -> Option<ServerId> {
+        self.server_of.get(&listener).copied()
+    }
+
+    /// What the worker calls a server, if it has it and is to serve it now.
+    pub fn key_for(&self, worker: WorkerId, server: ServerId) -> Option<&str> {
+        let is_settled = server != ServerId::OWN || self.settled || !self.servers.is_provisional();
+        is_settled.then(|| self.servers.key_for(worker, server))?
+    }
+
+    /// Whether the worker takes what comes to this listener, though it may have to wait until that is settled.
+    pub fn takes(&self, worker: WorkerId, listener: u32) -> bool {
+        let Some(server) = self.server_of(listener) else { return false };
+        (self.is_by_message() && self.servers.is_own(server)) || self.servers.holds(worker, server)
+    }
+
+    /// Whether the worker takes connections at all: by message, or at a server.
+    pub fn serves(&self, worker: WorkerId) -> bool {
+        self.is_by_message() || self.servers.of_worker(worker).next().is_some()
+    }
+
+    /// Whether the next worker of a slot is likely to take what comes to this listener.
+    pub fn is_expected(&self, slot: Slot, listener: u32) -> bool {
+        let Some(server) = self.server_of(listener) else { return false };
+        (self.is_by_message() && self.servers.is_own(server)) || self.servers.is_expected(slot, server)
+    }
+
+    /// What waits for a slot may be better off at another.
+    pub fn note_change(&mut self) {
+        self.changed = true;
+    }
+
+    /// Whether it has changed since the last call which worker has which server.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether time changes what listeners serve.
+    pub fn depends_on_time(&self) -> bool {
+        self.provisional_since.is_some()
+            || self.apart_since.is_some()
+            || !self.orphaned.is_empty()
+            || self.servers.orphans().next().is_some()
+    }
+
+    /// A worker of this slot is started.
+    pub fn started(&mut self, worker: WorkerId, slot: Slot) {
+        self.servers.started(worker, slot);
+    }
+
+    /// A worker has ended: why the last that it wanted to listen on could not be had, if so.
+    pub fn take_listen_failure(&mut self, worker: WorkerId) -> Option<ListenError> {
+        self.listen_failures.remove(&worker)
+    }
+
+    /// What to tell a worker that has joined a server.
+    pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
+        self.servers.answer(server)
+    }
+
+    /// A program wants to listen: the server that it gets, opened if nobody had it. Nothing is opened that the worker
+    /// (`sender`: who asks, as the kernel says) might not open itself.
+    pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>, sender: Option<Sender>) -> Result<ServerId, Refusal> {
+        self.listen_failures.remove(&worker);
+        self.changed = true;
+        match self.servers.ask(worker, query) {
+            Decision::Join(server) => {
+                self.joined(server, query);
+                Ok(server)
+            }
+            Decision::Displace(before, spec) => {
+                self.joined(ServerId::OWN, query);
+                self.open_for_displaced(before, &spec, sender);
+                Ok(ServerId::OWN)
+            }
+            Decision::Refuse(refusal) => {
+                self.refused += 1;
+                Err(refusal)
+            }
+            Decision::Open(spec) if !self.may_have(spec.port(), sender) => {
+                self.refused += 1;
+                Err(Refusal::of(query, libc::EACCES, RESERVED_PORT))
+            }
+            Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
+                let access = Access::for_all(readable_all, writable_all);
+                let opened = self.open(&addr, backlog, access, sender);
+                let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
+                    tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
+                    error.errno()
+                });
+                // Node tells the address of a Unix server from the path that the program gave.
+                let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
+                let server = self.servers.opened(worker, query, told);
+                let opened = match opened {
+                    Ok(opened) => Some(opened),
+                    Err(error) => {
+                        self.listen_failures.insert(worker, error);
+                        None
+                    }
+                };
+                // Before `?`: what the program is told, haft must know.
+                let server = server?;
+                opened.into_iter().for_each(|opened| self.serve(server, opened));
+                Ok(server)
+            }
+            Decision::Open(Spec::Udp { addr, ipv6_only, reuse_addr }) => {
+                let opened = listen::udp(addr, ipv6_only, reuse_addr);
+                let told = opened.as_ref().map(|_| None).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL));
+                let server = self.servers.opened(worker, query, told)?;
+                if let Ok(socket) = opened {
+                    self.udp.insert(server, socket);
+                }
+                Ok(server)
+            }
+        }
+    }
+
+    /// A program closed a server. The listener goes with the last one that had it, unless that worker is leaving: its
+    /// replacement will want it.
+    pub fn closed(&mut self, worker: WorkerId, key: &str, leaving: bool) {
+        let Some(left) = self.servers.closed(worker, key) else { return };
+        self.changed = true;
+        if left.was_last && !leaving && !self.servers.is_own(left.server) {
+            self.close(left.server);
+        }
+    }
+
+    /// Whether the workers accept by themselves.
+    pub fn is_over_kernel(&self) -> bool {
+        self.opener.is_some()
+    }
+
+    /// Whether the worker's program has no server.
+    pub fn has_none(&self, worker: WorkerId) -> bool {
+        self.servers.of_worker(worker).next().is_none()
+    }
+
+    fn close(&mut self, server: ServerId) {
+        self.changed = true;
+        self.servers.forget(server);
+        self.udp.remove(&server);
+        self.groups.remove(&server);
+        self.closing.extend(self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number));
+    }
+
+    /// A worker has ended.
+    pub fn exited(&mut self, worker: WorkerId) {
+        self.changed = true;
+        self.servers.exited(worker);
+        self.named.ended(worker);
+        self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));
+    }
+
+    /// What was opened since the last call, in the order of their numbers.
+    pub fn take_fresh(&mut self) -> Vec<Opened> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Numbers of listeners to be closed.
+    pub fn take_closing(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.closing)
+    }
+
+    /// Room for reading, the same for all workers.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(READ, 0);
+        buffer
+    }
+
+    /// Gives the room back.
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+    }
+}
+
+impl Opened {
+    /// Where clients connect.
+    pub fn addr(&self) -> &ListenAddr {
+        match self {
+            Self::Door(listener) => listener.addr(),
+            Self::Group(_, group) => group.addr(),
+        }
+    }
+}
+
+/// What a program is told of its address.
+fn sockname(addr: &ListenAddr) -> Sockname {
+    match addr {
+        ListenAddr::DualStack(port) => Sockname::Ip(SocketAddr::from(([0u16; 8], *port))),
+        ListenAddr::Ip(addr) => Sockname::Ip(*addr),
+        ListenAddr::Unix(path) => Sockname::Unix(path.display().to_string()),
+    }
+}

@@ -1,0 +1,73 @@
+//! What programs tell haft and each other: messages for other workers, and which sessions are theirs.
+
+use super::NodeDesk;
+use crate::node::named::NamedSessions;
+use crate::node::wire::{Library, Notice, Routing, To};
+use crate::pool::WorkerId;
+use crate::route::Tag;
+
+/// A message on its way to other workers.
+#[derive(Debug)]
+pub enum Mail {
+    /// A worker's message, as it was written.
+    Message(To, Vec<u8>),
+    /// A message of a worker's preload, for the preload of the one that this names.
+    Pass(Tag, Vec<u8>),
+    /// News of a worker's end, for all others.
+    Notice(Notice),
+}
+
+impl NodeDesk {
+    /// Whether sessions stick, and programs tell which are their own.
+    pub fn names_sessions(&self) -> bool {
+        self.plan.names_sessions
+    }
+
+    /// A worker tells that a session is its own.
+    pub fn session_opened(&mut self, worker: WorkerId, sid: &str) {
+        let before = self.forgotten();
+        self.named.opened(sid, worker);
+        self.tell_of_forgotten(worker, before);
+    }
+
+    /// A worker tells that a session of its own has ended.
+    pub fn session_closed(&mut self, worker: WorkerId, sid: &str) {
+        self.named.closed(sid, worker);
+    }
+
+    /// Which workers have told that which sessions are their own.
+    pub fn named(&self) -> &NamedSessions {
+        &self.named
+    }
+
+    /// A message of a program to its primary. Other workers get it if they are to; else it is told once, for each library
+    /// that sends such messages, that no process hears them. `whole`: empty for a descriptor, which is never passed on.
+    pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
+        self.messages += 1;
+        if self.plan.relay_messages && !whole.is_empty() {
+            self.mail.push(Mail::Message(To::AllBut(from), whole.to_vec()));
+        } else if self.libraries.insert(Library::of(whole)) {
+            tracing::warn!(worker = from.0, "{}", Library::of(whole).advice());
+        }
+    }
+
+    /// A message for other workers.
+    pub fn relay(&mut self, from: WorkerId, routing: &Routing<'_>, whole: &[u8]) {
+        let before = self.forgotten();
+        match self.relay.route(from, routing) {
+            To::Nobody => {}
+            to => self.mail.push(Mail::Message(to, whole.to_vec())),
+        }
+        self.tell_of_forgotten(from, before);
+    }
+
+    /// A message of a worker's preload for the preload of the worker that the tag names.
+    pub fn pass(&mut self, to: Tag, whole: &[u8]) {
+        self.mail.push(Mail::Pass(to, whole.to_vec()));
+    }
+
+    /// Messages to be delivered now.
+    pub fn take_mail(&mut self) -> Vec<Mail> {
+        std::mem::take(&mut self.mail)
+    }
+}

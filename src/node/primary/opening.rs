@@ -1,0 +1,67 @@
+//! Opening what a program wants to listen on: with the rights of its worker, which may be another user's than haft's.
+
+use std::io;
+
+use super::{NodeDesk, Opened};
+use crate::addr::ListenAddr;
+use crate::node::wire::{Query, Refusal};
+use crate::pool::WorkerId;
+use crate::sys::listen::{Access, ListenError, Listener};
+use crate::sys::rights::{Rights, Sender};
+
+/// Ports below are for privileged users (ip(7)).
+const FIRST_FREE_PORT: u16 = 1024;
+/// So much of an address is shown.
+const MAX_SHOWN: usize = 100;
+/// Why a worker does not get one.
+pub(super) const RESERVED_PORT: &str = "it runs as another user than haft, and ports below 1024 are then haft's to give: name the port \
+    in --listen, or use one from 1024 on";
+
+impl NodeDesk {
+    pub(super) fn open(
+        &self,
+        addr: &ListenAddr,
+        backlog: Option<u32>,
+        access: Access,
+        sender: Option<Sender>,
+    ) -> Result<Opened, ListenError> {
+        let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
+        if matches!(addr, ListenAddr::Unix(_)) {
+            // The kernel cannot choose a worker on a Unix socket: those connections are handed over.
+            let refused = |source| ListenError::AnotherUser { addr: addr.clone(), source };
+            let sender = sender.ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+            let rights = Rights::of(&sender);
+            // In a chroot, its path would be another one.
+            if !rights.is_own() && !sender.shares_our_paths().map_err(refused)? {
+                return Err(refused(io::Error::other("it has another root folder, or other mounts")));
+            }
+            return Listener::bind_as(addr, backlog, access, &rights).map(Opened::Door);
+        }
+        match &self.opener {
+            None => Listener::bind(addr, backlog, access).map(Opened::Door),
+            Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
+        }
+    }
+
+    /// Why a worker was refused the last that it asked for, for people.
+    pub fn why_refused(&self, worker: WorkerId, query: &Query<'_>, refusal: &Refusal) -> String {
+        if let Some(error) = self.listen_failures.get(&worker) {
+            return error.to_string();
+        }
+        let port = query.port.filter(|port| *port >= 0).map(|port| format!("port {port}"));
+        let address = query.address.as_ref().map(|address| address.chars().take(MAX_SHOWN).collect::<String>());
+        let what: Vec<String> = address.into_iter().chain(port).collect();
+        format!("{}: {} ({})", what.join(", "), refusal.why, io::Error::from_raw_os_error(refusal.errno))
+    }
+
+    /// Whether haft may open this port for whoever asks: those that are for privileged users only if they are its own, or
+    /// haft was told to listen there.
+    pub(super) fn may_have(&self, port: Option<u16>, sender: Option<Sender>) -> bool {
+        match port {
+            Some(port @ 1..FIRST_FREE_PORT) => {
+                self.own_ports.contains(&port) || sender.is_some_and(|sender| Rights::of(&sender).is_own())
+            }
+            _ => true,
+        }
+    }
+}

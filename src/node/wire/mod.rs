@@ -1,0 +1,84 @@
+//! The `node` dialect: the protocol of Node's cluster primary, so that unmodified Node programs are workers.
+//!
+//! Everything here is decided from bytes and messages: no socket, no clock. What is written here was measured with Node
+//! 14 to 26; the code of Node that it follows is `lib/internal/child_process.js` (framing, descriptors) and
+//! `lib/internal/cluster/` (what is said).
+//!
+//! # The channel
+//!
+//! A Unix stream socket pair. The worker's end is inherited; `NODE_CHANNEL_FD` is its number, `NODE_UNIQUE_ID` the
+//! worker's (positive, ever increasing), `NODE_CHANNEL_SERIALIZATION_MODE` is [`Serialization::name`].
+//!
+//! # From bytes to effects, and back
+//!
+//! ```text
+//! read ──▶ Reader ──frames──▶ Session::hear ──▶ Effect ──▶ Servers (Ask, Closed), Relay (Relay), outbox (Taken, Returned)
+//! write ◀── Session::chunks (bytes, which descriptor) ◀── Session::{answer, connection, forward, notify, disconnect}
+//! ```
+//!
+//! One [`Reader`] and one [`Session`] for each worker, one [`Servers`] and one [`Relay`] for all.
+//!
+//! # What must hold
+//!
+//! 1. One descriptor and one message that wants it for each system call, and never a message that a read of Node's cuts
+//!    in two with its descriptor at the wrong end: [`Session::chunks`] says what goes into one call.
+//! 2. Connections and listeners are non-blocking before they are sent: Node does not make them so.
+//! 3. A connection is ours until [`Effect::Taken`]; a dead worker's channel is read to its end before the rest is given
+//!    to another.
+//! 4. What a worker says costs at most that worker: any bytes give a message or an error. Only messages that were walked
+//!    to their end are forwarded, since Node dies of a malformed one.
+
+mod compose;
+mod effect;
+mod frame;
+mod message;
+mod outgoing;
+mod own;
+mod raw;
+mod relay;
+mod say;
+mod servers;
+mod session;
+mod spec;
+mod style;
+mod trouble;
+mod unheard;
+mod v8;
+
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Effect, ReturnReason};
+pub use frame::{Frame, FrameError, Frames, MOST_FRAME, Piece, Reader};
+pub use message::{AddressType, Query, Routing};
+pub use outgoing::Split;
+pub use own::Own;
+pub use raw::{Malformed, Raw};
+pub use relay::{Notice, Relay, To};
+pub use say::{Answer, Outcome, SharedKind, Sockname};
+pub use servers::{Decision, Left, Refusal, ServerId, Servers};
+pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session, Violation};
+pub use spec::Spec;
+pub use style::ConnectionMessage;
+pub use trouble::{Trouble, Troubles};
+pub use unheard::Library;
+
+/// How messages are written: `--node-serialization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serialization {
+    /// A line of JSON. Buffers between workers do not survive it.
+    #[default]
+    Json,
+    /// A length and a value in V8's own format.
+    Advanced,
+}
+
+impl Serialization {
+    /// Its name, also in Node's environment variable `NODE_CHANNEL_SERIALIZATION_MODE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Advanced => "advanced",
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Which of a program's servers gets a listener of `--listen`, and what its worker is told of it.
+
+use super::server::{Server, Source};
+use super::{Decision, Fit, Query, Refusal, ServerId, Servers, SharedKind, key, refuse};
+use crate::pool::WorkerId;
+
+/// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
+/// its lib/net.js).
+const ANOTHER_PORT: &str = "with --dispatch kernel and --no-preload the program must ask for the port of --listen, or for \
+    port 0: leave out --no-preload, or let --listen name the program's port";
+/// The listener that a server had for a moment is another's, and it cannot have one of its own.
+const NOT_SERVED: &str = "--listen serves another server, which asks for that port, and this one cannot have a listener of \
+    its own";
+
+impl Servers {
+    /// The server that `--listen` serves now keeps it for as long as a worker has it.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Whether the answer to a worker that has joined this server has to wait, since the listener that would go with it may
+    /// yet be for another.
+    pub fn is_unsettled(&self, server: ServerId) -> bool {
+        self.share && !self.settled && server == ServerId::OWN && self.is_provisional()
+    }
+
+    /// The server that the worker calls so, for an answer that had to wait.
+    pub fn named(&self, worker: WorkerId, key: &str) -> Result<ServerId, Refusal> {
+        let named = |(_, server): &(&ServerId, &Server)| server.key == key && server.holders.contains(&worker);
+        let refusal = || Refusal { key: key.to_owned(), errno: libc::EADDRINUSE, why: NOT_SERVED };
+        self.servers.iter().find(named).map(|(id, _)| *id).ok_or_else(refusal)
+    }
+
+    /// Whether what is served from `--listen` without having been named may be another server from now on: no worker has
+    /// it any more, and this one has no other (a new version of the program, on another port).
+    pub(super) fn is_free(&self, worker: WorkerId) -> bool {
+        let own = self.servers.get(&ServerId::OWN);
+        own.is_none_or(|own| own.holders.is_empty() && self.of_worker(worker).next().is_none())
+    }
+
+    pub(super) fn take_own(&mut self, own: ServerId, fit: Fit, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let source = match self.share {
+            true => match self.shared_listener(own, port) {
+                Some(kind) => Source::Shared(kind),
+                None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
+            },
+            false => Source::Stream { sockname: self.own.sockname(own).cloned(), port },
+        };
+        let (data, last_of_slot) = self.servers.remove(&own).map(|it| (it.data, it.last_of_slot)).unwrap_or_default();
+        self.insert(own, worker, query, (source, Some(fit)), data);
+        if let Some(server) = self.servers.get_mut(&own) {
+            for (slot, last) in last_of_slot {
+                server.last_of_slot.entry(slot).or_insert(last);
+            }
+        }
+        Decision::Join(own)
+    }
+
+    /// What goes with the answer to a program that gets a listener of `--listen`, and asked for this port; nothing if it
+    /// would not take it.
+    fn shared_listener(&self, own: ServerId, port: Option<u16>) -> Option<SharedKind> {
+        match port.filter(|port| self.own.is_of(own) && Some(*port) != self.own.port(own)) {
+            None => Some(SharedKind::Listener),
+            Some(port) => self.tells_ports.then_some(SharedKind::ListenerAs(port)),
+        }
+    }
+
+    pub(super) fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let port = query.port.and_then(|port| u16::try_from(port).ok());
+        let source = match self.share {
+            true => match self.shared_listener(server, port) {
+                Some(kind) => Source::Shared(kind),
+                None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
+            },
+            false => {
+                let told = self.servers.get(&server).and_then(|server| match &server.source {
+                    Source::Stream { sockname, .. } => sockname.clone(),
+                    Source::Shared(_) => None,
+                });
+                Source::Stream { sockname: told, port }
+            }
+        };
+        let id = self.next_id();
+        self.insert(id, worker, query, (source, Some(Fit::Beside(server))), None);
+        Decision::Join(id)
+    }
+
+    /// The server that the listeners of `--listen` are for has come: the one that they served until now gets one of its
+    /// own.
+    pub(super) fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+        let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
+        before.fit = None;
+        if let Source::Shared(kind) = &mut before.source {
+            // It gets one on the port that it asked for.
+            *kind = SharedKind::Listener;
+        }
+        let (id, spec) = (self.next_id(), before.spec.clone());
+        self.servers.insert(id, before);
+        match (self.take_own(own, Fit::Exact, worker, query), spec) {
+            (Decision::Join(_), Some(spec)) => Decision::Displace(id, spec),
+            (decision, _) => decision,
+        }
+    }
+}

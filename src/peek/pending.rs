@@ -1,0 +1,213 @@
+//! Connections whose first bytes must be seen before they can be assigned: what waits for them, for how long.
+//!
+//! Nothing is consumed but a PROXY header. Most clients have sent their request by the time they are accepted, and are
+//! assigned at once; the others wait here, each at the price of one entry and nothing else. A client that sends half a
+//! line wakes the master once for what it sent (EPOLLET), never for what it did not.
+
+pub mod hints;
+mod unnamed;
+mod verdict;
+mod waiting;
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use self::unnamed::Unnamed;
+pub use self::verdict::{Counts, Rules};
+use self::verdict::{Progress, Verdict};
+use self::waiting::Waiting;
+use crate::config::{Config, PeekTimeoutAction};
+use crate::connection::{Connection, Goal, Refusal};
+use crate::dispatch::Dispatch;
+use crate::node::named::SessionKey;
+use crate::peek::MOST_PEEKED;
+use crate::sys::poller::{Interest, Poller, Ready};
+
+/// Tokens from here on are connections that are looked at.
+pub const FIRST_TOKEN: u64 = 1 << 62;
+
+/// What becomes of a connection that was looked at.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It can be assigned.
+    Assign(Connection),
+    /// It is to be refused.
+    Refuse(Connection, Refusal),
+}
+
+/// The connections that are looked at.
+#[derive(Debug)]
+pub struct Peeking {
+    rules: Rules,
+    wanted: bool,
+    timeout: Duration,
+    action: PeekTimeoutAction,
+    /// How many may wait by the configuration, and how many whatever it says.
+    most: (usize, usize),
+    waiting: Waiting,
+    /// Those that have been looked at, and whose session is still to be named.
+    unnamed: Unnamed,
+    room: Box<[u8]>,
+    /// What was seen.
+    pub counts: Counts,
+}
+
+impl Peeking {
+    /// Nobody waits yet. `most`: how many may, whatever the configuration says.
+    pub fn new(config: &Config, rules: Rules, most: usize) -> Self {
+        Self {
+            timeout: config.first.timeout,
+            action: config.first.timeout_action,
+            most: (config.first.most, most),
+            rules,
+            wanted: config.peeks(),
+            waiting: Waiting::new(),
+            unnamed: Unnamed::default(),
+            room: vec![0; MOST_PEEKED].into(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Another configuration from now on; those who wait already are judged by it.
+    pub fn adopt(&mut self, config: &Config, rules: Rules, most: usize) {
+        // What was looked at was looked at with other eyes.
+        self.waiting.progress_mut().for_each(Progress::look_anew);
+        (self.rules, self.wanted) = (rules, config.peeks());
+        (self.timeout, self.action) = match self.wanted {
+            true => (config.first.timeout, config.first.timeout_action),
+            // Their time is over, and nobody is refused for it.
+            false => (Duration::ZERO, PeekTimeoutAction::HandOver),
+        };
+        self.most = (config.first.most, most);
+    }
+
+    /// So many may wait from now on, whatever the configuration says.
+    pub fn limit(&mut self, most: usize) {
+        self.most.1 = most;
+    }
+
+    /// Whether clients that say nothing in time are refused.
+    pub fn refuses(&self) -> bool {
+        self.action == PeekTimeoutAction::Close
+    }
+
+    /// Whether connections are looked at.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.unnamed.len()
+    }
+
+    /// Looks at a connection that has just come. Yields what can be decided now: this one, or the one that has waited
+    /// longest, where too many do.
+    pub fn arrived(&mut self, mut connection: Connection, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
+        let mut progress = self.rules.begin(&connection);
+        match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
+            Verdict::Decided => return Some(self.decided(connection)),
+            Verdict::Unnamed(key) => {
+                let now = connection.accepted;
+                return self.await_name(connection, key, now);
+            }
+            Verdict::More => {}
+        }
+        let is_crowded = self.waiting.len() >= self.most.0.min(self.most.1).max(1);
+        let token = FIRST_TOKEN + self.waiting.next();
+        // It fails for want of the kernel's memory only: then it is as if its time were over.
+        if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
+            self.counts.crowded += 1;
+            return Some(self.give_up(connection, &progress));
+        }
+        self.waiting.push(connection, progress);
+        let (oldest, progress) = if is_crowded { self.take_unseen(poller) } else { None }?;
+        self.counts.crowded += 1;
+        Some(self.give_up(oldest, &progress))
+    }
+
+    /// Looks again at a connection for which the poller had news; half a request whose client has ended is not waited for.
+    pub fn look(&mut self, news: Ready, dispatch: &Dispatch, poller: &Poller, now: Instant) -> Option<Outcome> {
+        let key = news.token.checked_sub(FIRST_TOKEN)?;
+        let (connection, progress) = self.waiting.get_mut(key)?;
+        let verdict = self.rules.look_at(connection, progress, &mut self.room, &mut self.counts, dispatch);
+        if verdict == Verdict::More && !news.ended {
+            return None;
+        }
+        self.counts.over += u64::from(verdict == Verdict::More);
+        let (mut connection, progress) = self.waiting.remove(key)?;
+        forget(&connection, poller);
+        match verdict {
+            Verdict::Unnamed(session) => return self.await_name(connection, session, now),
+            Verdict::More => self.rules.give_up(&mut connection, &progress),
+            Verdict::Decided => {}
+        }
+        Some(self.decided(connection))
+    }
+
+    fn await_name(&mut self, connection: Connection, session: SessionKey, now: Instant) -> Option<Outcome> {
+        let connection = self.unnamed.push(connection, session, now)?;
+        self.counts.unnamed += 1;
+        Some(self.decided(connection))
+    }
+
+    /// Takes one whose session has been named meanwhile, or that has waited for that long enough, if there is any.
+    pub fn named(&mut self, now: Instant, dispatch: &Dispatch) -> Option<Outcome> {
+        let connection = self.unnamed.settled(now, |key| dispatch.named(key))?;
+        self.counts.unnamed += u64::from(connection.goal == Goal::Address);
+        Some(self.decided(connection))
+    }
+
+    /// Takes one whose time is over, if there is any.
+    pub fn expired(&mut self, now: Instant, poller: &Poller) -> Option<Outcome> {
+        let oldest = self.waiting.oldest()?;
+        if now.saturating_duration_since(oldest.accepted) < self.timeout {
+            return None;
+        }
+        self.counts.timed_out += 1;
+        let (connection, progress) = self.take_unseen(poller)?;
+        Some(self.give_up(connection, &progress))
+    }
+
+    /// Takes one out, whatever it has sent: the master stops, or looks at connections no more.
+    pub fn take_oldest(&mut self, poller: &Poller) -> Option<Connection> {
+        let Some((mut connection, progress)) = self.take_unseen(poller) else { return self.unnamed.pop() };
+        self.rules.give_up(&mut connection, &progress);
+        self.rules.may_serve(&mut connection, &mut self.counts);
+        Some(connection)
+    }
+
+    /// The one that has waited longest for its first request.
+    fn take_unseen(&mut self, poller: &Poller) -> Option<(Connection, Progress)> {
+        let (connection, progress) = self.waiting.remove_oldest()?;
+        forget(&connection, poller);
+        Some((connection, progress))
+    }
+
+    fn decided(&mut self, mut connection: Connection) -> Outcome {
+        match self.rules.may_serve(&mut connection, &mut self.counts) {
+            true => Outcome::Assign(connection),
+            false => Outcome::Refuse(connection, Refusal::Unattributed),
+        }
+    }
+
+    fn give_up(&mut self, mut connection: Connection, progress: &Progress) -> Outcome {
+        match self.action {
+            PeekTimeoutAction::HandOver => {
+                self.rules.give_up(&mut connection, progress);
+                self.decided(connection)
+            }
+            PeekTimeoutAction::Close => Outcome::Refuse(connection, Refusal::NoRequest),
+        }
+    }
+}
+
+/// It must not be waited for any more when it goes to another process: the open file lives on there.
+fn forget(connection: &Connection, poller: &Poller) {
+    if let Err(error) = poller.remove(connection.as_fd()) {
+        tracing::error!(%error, "a connection cannot be taken out of the poller");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What the operator should know and may not: each is told once.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::config::{Affinity, Config};
+use crate::connection::Connection;
+use crate::peek::{ClientHeader, MOST_PEEKED, NotHttp, request};
+use crate::sys::peek::{Peeked, peek};
+
+/// For so long clients are counted before their addresses are judged.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Fewer clients than this say nothing.
+const FEW: u64 = 100;
+/// Of this many connections the first request is looked at, when nearly all clients of a period had one address.
+const SAMPLES: u32 = 50;
+
+/// What a message calls the other way of telling it.
+const PROXY_HEADER: &str = "PROXY headers";
+
+/// What was told already.
+#[derive(Debug, Default)]
+pub struct Hints {
+    tls: bool,
+    http2: bool,
+    proxy_header: bool,
+    other: bool,
+}
+
+impl Hints {
+    /// A client began with TLS.
+    pub(crate) fn tls(&mut self) {
+        if !std::mem::replace(&mut self.tls, true) {
+            tracing::warn!(
+                "clients speak TLS, in which no session can be seen: they go by their address. Let a proxy end TLS \
+                 before haft (and say so with --proxy-protocol or --client-ip-header), or use --affinity ip"
+            );
+        }
+    }
+
+    /// A client began with HTTP/2.
+    pub(crate) fn http2(&mut self) {
+        if !std::mem::replace(&mut self.http2, true) {
+            tracing::warn!(
+                "clients speak HTTP/2 without TLS, in which no session is looked for: they go by their address"
+            );
+        }
+    }
+
+    /// A client began with a PROXY header that is not taken.
+    pub(crate) fn proxy_header(&mut self, taken_of_some: bool) {
+        if !std::mem::replace(&mut self.proxy_header, true) {
+            let cure = match taken_of_some {
+                true => "its peer is not one of --trusted-proxy",
+                false => "give --proxy-protocol and --trusted-proxy",
+            };
+            tracing::warn!("a connection begins with a PROXY header, which workers do not understand: {cure}");
+        }
+    }
+
+    /// A client began with what is no HTTP.
+    pub(crate) fn not_http_at_all(&mut self) {
+        if !std::mem::replace(&mut self.other, true) {
+            tracing::info!("a client speaks no HTTP: such connections go by their address");
+        }
+    }
+}
+
+/// Finds out whether all clients come through one proxy that haft was not told of.
+#[derive(Debug)]
+pub struct ProxyWatch {
+    since: Instant,
+    clients: u64,
+    /// The address that most clients have, if one has more than half of them (Boyer and Moore's majority vote). None:
+    /// those of a Unix socket.
+    candidate: Option<IpAddr>,
+    /// By how many it leads.
+    lead: u64,
+    /// Whose connections are looked at, and how many still.
+    suspect: Option<IpAddr>,
+    samples: u32,
+    /// Whether the clients' addresses decide where they go.
+    sticks: bool,
+    /// Whether it was told.
+    told: bool,
+    /// Whether haft was told of proxies, so that nothing is to be found out.
+    knows: bool,
+}
+
+impl ProxyWatch {
+    /// Nothing has been seen.
+    pub fn new(now: Instant, config: &Config) -> Self {
+        let (candidate, suspect) = (None, None);
+        let sticks = config.affinity == Affinity::Ip;
+        let knows = config.proxies.protocol || config.proxies.header.is_some();
+        Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, told: false, knows }
+    }
+
+    /// Another configuration from now on. What was told is not told again.
+    pub fn adopt(&mut self, now: Instant, config: &Config) {
+        *self = Self { told: self.told, ..Self::new(now, config) };
+    }
+
+    /// A connection has come.
+    pub fn saw(&mut self, connection: &Connection, now: Instant) {
+        if self.told || self.knows {
+            return;
+        }
+        let client = connection.client.ip().map(|client| client.ip());
+        if self.samples > 0 && client == self.suspect {
+            self.samples -= 1;
+            self.sample(connection);
+        }
+        if client == self.candidate {
+            self.lead += 1;
+        } else if self.lead == 0 {
+            (self.candidate, self.lead) = (client, 1);
+        } else {
+            self.lead -= 1;
+        }
+        self.clients += 1;
+        if now.saturating_duration_since(self.since) >= PERIOD {
+            // It leads by nine tenths: it has 95 of 100 at least.
+            let is_one = self.clients >= FEW && self.lead >= self.clients / 10 * 9;
+            (self.suspect, self.samples) = (self.candidate, if is_one { SAMPLES } else { 0 });
+            (self.since, self.clients, self.lead) = (now, 0, 0);
+        }
+    }
+
+    fn sample(&mut self, connection: &Connection) {
+        let mut room = [0; MOST_PEEKED];
+        let Peeked::Bytes(count) = peek(connection.as_fd(), &mut room) else { return };
+        let header = match request::look(&room[..count], 0, true) {
+            request::Look::Request(request) => ClientHeader::found_in(request.headers).map(|header| header.to_string()),
+            request::Look::NotHttp(NotHttp::ProxyHeader) => Some(PROXY_HEADER.to_owned()),
+            request::Look::NotHttp(_) | request::Look::More => None,
+        };
+        let Some(header) = header else { return };
+        self.told = true;
+        let client = self.suspect.map_or("unix".to_owned(), |client| client.to_string());
+        let flag = if header == PROXY_HEADER { "--proxy-protocol" } else { &format!("--client-ip-header {header}") };
+        let sticks = if self.sticks { " (so they all stick to one worker; see also --affinity session)" } else { "" };
+        tracing::warn!(
+            "nearly all clients have the address {client} and bring {header}: haft is behind a proxy, and takes its \
+             address for theirs{sticks}. Use {flag} --trusted-proxy {client}"
+        );
+    }
+}

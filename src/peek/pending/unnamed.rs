@@ -1,0 +1,56 @@
+//! Connections whose session nobody has named yet.
+//!
+//! Workers with @socket.io/sticky name a session when they have told their client its id already. A client that is back
+//! at once may be quicker than that word; by its address it would meet a worker that does not know its session.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Goal};
+use crate::node::named::SessionKey;
+use crate::route::Tag;
+
+/// How long a name is waited for, at least: what a worker does next may take its turn on a busy CPU. Sessions that have
+/// ended pay this, and made-up ones, so it is short.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Most that wait at once. Names come within a moment, so few do, unless somebody makes ids up.
+const MOST: usize = 256;
+
+/// Those that wait, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Unnamed {
+    waiting: VecDeque<(Connection, SessionKey, Instant)>,
+}
+
+impl Unnamed {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes one in, or gives it back where too many wait: it goes by its address then.
+    pub(super) fn push(&mut self, connection: Connection, key: SessionKey, now: Instant) -> Option<Connection> {
+        if self.waiting.len() >= MOST {
+            return Some(connection);
+        }
+        self.waiting.push_back((connection, key, now));
+        None
+    }
+
+    /// Takes one whose session has been named, which goes there, or whose time is over.
+    pub(super) fn settled(&mut self, now: Instant, named: impl Fn(SessionKey) -> Option<Tag>) -> Option<Connection> {
+        let at = self
+            .waiting
+            .iter()
+            .position(|(_, key, since)| now.saturating_duration_since(*since) >= PATIENCE || named(*key).is_some())?;
+        let (mut connection, key, _) = self.waiting.remove(at)?;
+        if let Some(tag) = named(key) {
+            connection.goal = Goal::Session(tag);
+        }
+        Some(connection)
+    }
+
+    /// Takes the one that has waited longest.
+    pub(super) fn pop(&mut self) -> Option<Connection> {
+        self.waiting.pop_front().map(|(connection, ..)| connection)
+    }
+}

@@ -1,0 +1,356 @@
+//! What a connection's first bytes decide.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use percent_encoding::percent_decode_str;
+
+use super::hints::Hints;
+use crate::addr::EndAddr;
+use crate::config::{Affinity, Config, Prefix, Proxies, Unattributed};
+use crate::connection::{Connection, Goal};
+use crate::dispatch::Dispatch;
+use crate::node::named::{SessionKey, Whose};
+use crate::peek::{MOST_PEEKED, NotHttp, Request, proxy, request};
+use crate::route::{Key, TagKey, Tagger};
+use crate::sys::peek::{self, Peeked};
+
+/// What is looked for, and what follows from it.
+#[derive(Debug)]
+pub struct Rules {
+    proxies: Proxies,
+    /// Whether sessions stick; what their tags are made with.
+    tagger: Option<Tagger>,
+    paths: Vec<String>,
+    sticky_paths: Vec<String>,
+    prefix: Prefix,
+}
+
+/// How far the looking at one connection has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// Whether its PROXY header is still to come.
+    proxy_header: bool,
+    /// How many bytes of it have still to be taken away.
+    to_consume: usize,
+    /// How many bytes were looked at in vain.
+    seen: u16,
+}
+
+impl Progress {
+    /// Nothing was looked at in vain.
+    pub(super) fn look_anew(&mut self) {
+        self.seen = 0;
+    }
+
+    /// Takes away what has come of that which is to be. What is left of it then: nothing, if some bytes are the answer.
+    fn consume(&mut self, connection: &Connection, room: &mut [u8]) -> Peeked {
+        while self.to_consume > 0 {
+            let most = room.len().min(self.to_consume);
+            match peek::consume(connection.as_fd(), &mut room[..most]) {
+                Peeked::Bytes(count) => self.to_consume -= count,
+                none => return none,
+            }
+        }
+        Peeked::Bytes(0)
+    }
+}
+
+/// Whether enough was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    More,
+    Decided,
+    /// Decided, but that a worker may be about to name this session.
+    Unnamed(SessionKey),
+}
+
+/// What was seen, by kind.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// PROXY headers that were taken.
+    pub proxy_taken: u64,
+    /// Trusted peers that began with something else.
+    pub proxy_absent: u64,
+    /// Trusted peers that began with a broken one.
+    pub proxy_malformed: u64,
+    /// Requests whose client's address a header told.
+    pub header_taken: u64,
+    /// Requests of trusted peers without that header.
+    pub header_absent: u64,
+    /// Requests of trusted peers with a header that tells no address.
+    pub header_malformed: u64,
+    /// Connections that were not waited for any longer since too many did.
+    pub crowded: u64,
+    /// Connections whose request did not come in time.
+    pub timed_out: u64,
+    /// Connections whose request was longer than is looked at.
+    pub too_long: u64,
+    /// Connections that ended before their request was there.
+    pub over: u64,
+    /// Connections whose session no worker has named in time.
+    pub unnamed: u64,
+    /// Connections of trusted peers whose clients they did not tell.
+    pub unattributed: u64,
+    /// Connections that bring no HTTP/1.
+    pub not_http: u64,
+    /// What is worth telling the operator.
+    pub hints: Hints,
+}
+
+impl Rules {
+    /// The rules of a configuration. `key`: what tags are made with.
+    pub fn new(config: &Config, key: &TagKey) -> Self {
+        Self {
+            proxies: config.proxies.clone(),
+            tagger: (config.affinity == Affinity::Session).then(|| Tagger::new(key)),
+            paths: config.sessions.paths.clone(),
+            sticky_paths: config.sessions.sticky_paths.clone(),
+            prefix: config.prefix,
+        }
+    }
+
+    fn needs_request(&self) -> bool {
+        self.tagger.is_some() || !self.sticky_paths.is_empty()
+    }
+
+    /// Nothing has been seen of a connection yet.
+    pub(super) fn begin(&self, connection: &Connection) -> Progress {
+        Progress { proxy_header: self.proxies.protocol && self.trusts(connection), ..Progress::default() }
+    }
+
+    /// The connection is decided without its first request, which was to tell its client.
+    pub(super) fn give_up(&self, connection: &mut Connection, progress: &Progress) {
+        let awaited = progress.proxy_header || self.proxies.header.is_some();
+        connection.unattributed |= awaited && !connection.client_is_told && self.trusts(connection);
+    }
+
+    /// Whether a connection may be served: one whose client was not told is served as an unknown client's, never as the
+    /// proxy's own.
+    pub(super) fn may_serve(&self, connection: &mut Connection, counts: &mut Counts) -> bool {
+        if !connection.unattributed {
+            return true;
+        }
+        counts.unattributed += 1;
+        let anyone = match connection.client {
+            EndAddr::Ip(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+            EndAddr::Ip(SocketAddr::V4(_)) | EndAddr::Unix => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        };
+        (connection.client, connection.client_is_told) = (EndAddr::Ip(SocketAddr::new(anyone, 0)), true);
+        self.proxies.unattributed == Unattributed::Serve
+    }
+
+    fn trusts(&self, connection: &Connection) -> bool {
+        self.proxies.trusted.contains(&connection.client)
+    }
+
+    /// Looks at what a connection has to read. When that is enough, the connection knows where it goes.
+    pub(super) fn look_at(
+        &self,
+        connection: &mut Connection,
+        progress: &mut Progress,
+        room: &mut [u8],
+        counts: &mut Counts,
+        dispatch: &Dispatch,
+    ) -> Verdict {
+        loop {
+            match progress.consume(connection, room) {
+                Peeked::Nothing => return Verdict::More,
+                Peeked::Over => {
+                    counts.over += 1;
+                    return Verdict::Decided;
+                }
+                Peeked::Bytes(_) => {}
+            }
+            // Of the header, too, the last hop is believed only if it is trusted; behind a PROXY header that is who it names.
+            let reads_header = !progress.proxy_header && self.proxies.header.is_some() && self.trusts(connection);
+            if !progress.proxy_header && !reads_header && !self.needs_request() {
+                return Verdict::Decided;
+            }
+            let bytes = match peek::peek(connection.as_fd(), room) {
+                Peeked::Nothing => return Verdict::More,
+                Peeked::Over => {
+                    counts.over += 1;
+                    return Verdict::Decided;
+                }
+                Peeked::Bytes(count) => &room[..count],
+            };
+            let seen = usize::from(progress.seen);
+            let looked = if progress.proxy_header {
+                self.look_for_proxy_header(connection, bytes, counts)
+            } else {
+                self.look_for_request(connection, bytes, seen, reads_header, counts, dispatch)
+            };
+            match looked {
+                Looked::More if bytes.len() >= MOST_PEEKED => {
+                    counts.too_long += 1;
+                    // What its first line says holds, however long its headers are.
+                    if reads_header {
+                        connection.unattributed = true;
+                        self.look_for_request(connection, bytes, 0, false, counts, dispatch);
+                    }
+                    return Verdict::Decided;
+                }
+                Looked::More => {
+                    progress.seen = bytes.len() as u16;
+                    return Verdict::More;
+                }
+                Looked::Consume(len) => *progress = Progress { to_consume: len, ..Progress::default() },
+                Looked::NoProxyHeader => *progress = Progress::default(),
+                Looked::Decided => return Verdict::Decided,
+                Looked::Unnamed(key) => return Verdict::Unnamed(key),
+            }
+        }
+    }
+
+    fn look_for_proxy_header(&self, connection: &mut Connection, bytes: &[u8], counts: &mut Counts) -> Looked {
+        match proxy::look(bytes) {
+            proxy::Look::More => Looked::More,
+            proxy::Look::Absent => {
+                counts.proxy_absent += 1;
+                Looked::NoProxyHeader
+            }
+            proxy::Look::Malformed { len } => {
+                counts.proxy_malformed += 1;
+                connection.unattributed = true;
+                // Its worker would take it for the client's request, and answer that.
+                len.map_or(Looked::NoProxyHeader, Looked::Consume)
+            }
+            proxy::Look::Header(header) => {
+                counts.proxy_taken += 1;
+                if let Some(ends) = header.ends {
+                    self.learn(connection, EndAddr::from_ip(ends.client));
+                }
+                Looked::Consume(header.len)
+            }
+        }
+    }
+
+    fn look_for_request(
+        &self,
+        connection: &mut Connection,
+        bytes: &[u8],
+        seen: usize,
+        reads_header: bool,
+        counts: &mut Counts,
+        dispatch: &Dispatch,
+    ) -> Looked {
+        match request::look(bytes, seen, reads_header) {
+            request::Look::More => Looked::More,
+            request::Look::NotHttp(kind) => {
+                counts.not_http += 1;
+                connection.unattributed |= reads_header;
+                counts.hints.not_http(kind, self.proxies.protocol);
+                Looked::Decided
+            }
+            request::Look::Request(request) => {
+                if reads_header {
+                    self.read_header(connection, &request, counts);
+                }
+                match self.goal(&request, dispatch) {
+                    Ok(goal) => {
+                        connection.goal = goal;
+                        Looked::Decided
+                    }
+                    Err(key) => Looked::Unnamed(key),
+                }
+            }
+        }
+    }
+
+    fn read_header(&self, connection: &mut Connection, request: &Request<'_>, counts: &mut Counts) {
+        let Some(header) = &self.proxies.header else { return };
+        match header.client(request.headers, &self.proxies.trusted) {
+            Ok(Some(client)) => {
+                counts.header_taken += 1;
+                self.learn(connection, EndAddr::from_ip(client));
+            }
+            Ok(None) => counts.header_absent += 1,
+            Err(_) => {
+                counts.header_malformed += 1;
+                connection.unattributed = true;
+            }
+        }
+    }
+
+    fn learn(&self, connection: &mut Connection, client: EndAddr) {
+        connection.client = client;
+        (connection.client_is_told, connection.unattributed) = (true, false);
+        connection.key = Key::of_client(&client, self.prefix);
+    }
+
+    /// Where a request leads; an error is a session that a worker may be about to name.
+    fn goal(&self, request: &Request<'_>, dispatch: &Dispatch) -> Result<Goal, SessionKey> {
+        let sticks = self.sticky_paths.is_empty() || self.sticky_paths.iter().any(|path| request.is_below(path));
+        if !sticks {
+            return Ok(Goal::Load);
+        }
+        let path = self.paths.iter().find(|path| request.is_below(path));
+        let Some((tagger, path)) = self.tagger.as_ref().zip(path) else { return Ok(Goal::Address) };
+        let Some(sid) = request.sid() else {
+            let opens = request.method == "GET" && is_at(request.path, path);
+            return Ok(if opens { Goal::Opening } else { Goal::Address });
+        };
+        // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
+        let sid = percent_decode_str(sid).decode_utf8_lossy();
+        if let Some((_, tag)) = tagger.read(sid.as_bytes()) {
+            return Ok(Goal::Session(tag));
+        }
+        match dispatch.whose(&sid) {
+            Whose::Known(tag) => Ok(Goal::Session(tag)),
+            Whose::Awaited(key) => Err(key),
+            Whose::Unknown => Ok(Goal::Address),
+        }
+    }
+}
+
+/// Whether a path is that of Socket.IO's requests themselves, and not of something below it (the client bundle).
+fn is_at(path: &str, prefix: &str) -> bool {
+    path == prefix || prefix.strip_suffix('/') == Some(path)
+}
+
+/// What one look has come to.
+enum Looked {
+    More,
+    /// So many bytes are a PROXY header.
+    Consume(usize),
+    NoProxyHeader,
+    Decided,
+    /// Decided, but that a worker may be about to name this session.
+    Unnamed(SessionKey),
+}
+
+impl Counts {
+    /// Connections that were not looked at to the end, by reason.
+    pub fn given_up(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("timeout", self.timed_out),
+            ("max_peeking", self.crowded),
+            ("too_long", self.too_long),
+            ("closed", self.over),
+            ("not_http", self.not_http),
+            ("not_named", self.unnamed),
+        ]
+    }
+
+    /// PROXY headers of trusted peers, by what became of them.
+    pub fn proxy_headers(&self) -> Vec<(&'static str, u64)> {
+        vec![("taken", self.proxy_taken), ("absent", self.proxy_absent), ("malformed", self.proxy_malformed)]
+    }
+
+    /// Headers with the client's address, by what became of them.
+    pub fn client_ip_headers(&self) -> Vec<(&'static str, u64)> {
+        vec![("taken", self.header_taken), ("absent", self.header_absent), ("malformed", self.header_malformed)]
+    }
+}
+
+impl Hints {
+    fn not_http(&mut self, kind: NotHttp, takes_proxy_headers: bool) {
+        match kind {
+            NotHttp::Tls => self.tls(),
+            NotHttp::Http2 => self.http2(),
+            NotHttp::ProxyHeader => self.proxy_header(takes_proxy_headers),
+            NotHttp::Other => self.not_http_at_all(),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The processes of the workers: starting them, signalling them, learning of their end.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::guardian::Guardian;
+use super::output::{self, Output, Relay, SharedOutput};
+use super::program::script;
+use super::remains::Remains;
+use crate::log::{OutputQueue, STDERR, STDOUT};
+use crate::pool::WorkerId;
+use crate::route::Slot;
+use crate::sys::process::{Inherited, Launch, launch, signal_group};
+use crate::sys::{pidfd, poller};
+
+/// How long the end of a dead worker's output is waited for: what it has started may hold the pipe.
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// How long what has started the program may go on without it, and then again after SIGTERM.
+const WRAPPER_GRACE: Duration = Duration::from_secs(1);
+
+/// Most outputs of failed starts that are remembered: a slot may fail for ever, and each time in other words.
+const MOST_SHOWN: usize = 64;
+
+/// A worker's process has ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// How; an error if that could not be learnt.
+    pub status: io::Result<ExitStatus>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such program.
+    #[error("{0}: no such program; check its name, or give its path")]
+    NotFound(String),
+    /// The program may not be run.
+    #[error("{0}: permission denied; is it an executable file (`chmod +x`)?")]
+    NotPermitted(String),
+    /// A script is named instead of what runs it.
+    #[error(
+        "{program}: it cannot be run by itself; name what runs it: haft -- {command} (or make it executable, `chmod +x`)"
+    )]
+    Script {
+        /// What was named.
+        program: String,
+        /// What was meant, as it seems.
+        command: String,
+    },
+    /// Fork or exec failed for another reason.
+    #[error("{program}: cannot be started: {source}")]
+    Other {
+        /// The program.
+        program: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+#[derive(Debug)]
+struct Member {
+    pid: u32,
+    slot: Slot,
+    /// Nothing but a signal makes it end.
+    by_signal: bool,
+    output: SharedOutput,
+    /// It was told to end, with all that it had started.
+    told: bool,
+    /// Whether its process may still be there.
+    is_there: Rc<Cell<bool>>,
+}
+
+/// What is to be started for a worker.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// Program and arguments; never empty.
+    pub command: &'a [String],
+    /// Added to haft's own environment.
+    pub environment: &'a [(&'static str, String)],
+    /// Its soft limit on descriptors, if it is not the one that haft was started with.
+    pub descriptors: Option<u64>,
+    /// What it inherits beside the standard streams.
+    pub inherited: Inherited<'a>,
+    /// See [`Launch`].
+    pub outlives_master: bool,
+}
+
+/// The living processes.
+#[derive(Debug)]
+pub struct Crew {
+    /// Whether each line of output gets the worker's slot in front.
+    prefix_output: bool,
+    /// The soft limit on descriptors that haft itself was started with.
+    descriptors: u64,
+    members: BTreeMap<WorkerId, Member>,
+    exits: mpsc::UnboundedSender<Exit>,
+    /// Outputs of failed starts that people have seen, at most [`MOST_SHOWN`].
+    shown: Vec<String>,
+    anyone_spoke: bool,
+    /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
+    speaker: Option<WorkerId>,
+    /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's turns
+    /// out to be another.
+    pending: Vec<(String, Slot, Vec<u8>)>,
+    /// What dead ones have left behind.
+    pub remains: Remains,
+    /// Ends the processes when this one has died, if there is one.
+    pub guardian: Option<Guardian>,
+}
+
+impl Crew {
+    /// Nobody yet; ends of processes will come out of the receiver. `descriptors`: the soft limit on them for workers.
+    pub fn new(
+        prefix_output: bool,
+        descriptors: u64,
+        guardian: Option<Guardian>,
+    ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
+        let (exits, receiver) = mpsc::unbounded_channel();
+        (
+            Self {
+                prefix_output,
+                descriptors,
+                members: BTreeMap::new(),
+                exits,
+                shown: Vec::new(),
+                anyone_spoke: false,
+                speaker: None,
+                pending: Vec::new(),
+                remains: Remains::default(),
+                guardian,
+            },
+            receiver,
+        )
+    }
+
+    /// Starts a worker. A program of [`Inherited::Listeners`] ends at a signal alone. Must be called within a `LocalSet`.
+    pub fn start(&mut self, worker: WorkerId, slot: Slot, order: &Order<'_>) -> Result<u32, StartError> {
+        let Order { command, environment, inherited, outlives_master, .. } = *order;
+        let descriptors = order.descriptors.unwrap_or(self.descriptors);
+        let by_signal = matches!(inherited, Inherited::Listeners(_));
+        let child = launch(&Launch {
+            command,
+            environment,
+            descriptors,
+            inherited,
+            pipe_stdout: self.prefix_output,
+            outlives_master,
+            registration: self.guardian.as_ref().map(|guardian| guardian.registration(by_signal)),
+        });
+        let mut child = child.map_err(|source| start_error(command, source))?;
+        let pid = child.id().unwrap_or(0);
+        let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
+        if !std::mem::replace(&mut self.anyone_spoke, true) {
+            self.speaker = Some(worker);
+        }
+        let relays = self.relays(&mut child, slot, &output);
+        let is_there = Rc::new(Cell::new(true));
+        self.members.insert(worker, Member { pid, slot, by_signal, output, told: false, is_there: is_there.clone() });
+        let exits = self.exits.clone();
+        tokio::task::spawn_local(async move {
+            let status = child.wait().await;
+            is_there.set(false);
+            for relay in relays {
+                tokio::time::timeout(OUTPUT_GRACE, relay).await.ok();
+            }
+            // The receiver lives as long as the master.
+            exits.send(Exit { worker, status }).ok();
+        });
+        Ok(pid)
+    }
+
+    /// The process that serves is this one. If it is not the worker's first, what started it is to end with it: a worker
+    /// of which only a wrapper is left (nodemon waits for a change of a file then) does nothing any more.
+    pub fn serves(&self, worker: WorkerId, pid: u32) {
+        let Some(member) = self.members.get(&worker).filter(|member| member.pid != pid) else { return };
+        // Without it, on a kernel before 5.3, such a worker is found when it is next spoken to.
+        let Ok(watched) = pidfd::open(pid).and_then(poller::watch) else { return };
+        let (leader, is_there) = (member.pid, member.is_there.clone());
+        tokio::task::spawn_local(async move {
+            watched.readable().await.ok();
+            for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+                tokio::time::sleep(WRAPPER_GRACE).await;
+                if !is_there.get() {
+                    return;
+                }
+                tracing::info!(worker = worker.0, pid, "the program has ended, and what started it has not: {signal}");
+                signal_group(leader, signal);
+            }
+        });
+    }
+
+    /// Starts another guardian if the last one has been ended. Says whether it did.
+    pub fn keep_guarded(&mut self) -> bool {
+        let Some(guardian) = self.guardian.as_mut().filter(|guardian| guardian.is_gone()) else { return false };
+        let workers = self.members.values().map(|member| (member.pid, member.by_signal));
+        match guardian.replace(workers) {
+            Ok(()) => tracing::warn!("haft's guardian process was ended by somebody else: another is started"),
+            Err(error) => tracing::error!(%error, "haft's guardian process was ended, and another cannot be started"),
+        }
+        true
+    }
+
+    fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
+        let prefix = self.prefix_output.then(|| format!("[w{slot}] "));
+        let relay = |to: &'static OutputQueue, output| Relay { slot, to, prefix: prefix.clone(), output };
+        let mut relays = Vec::new();
+        if let Some(pipe) = child.stderr.take() {
+            relays.push(tokio::task::spawn_local(relay(&STDERR, output.clone()).run(pipe)));
+        }
+        if let Some(pipe) = child.stdout.take() {
+            // Standard output is never held back: it is a program's product, not its complaint.
+            relays.push(tokio::task::spawn_local(relay(&STDOUT, Output::speaking()).run(pipe)));
+        }
+        relays
+    }
+
+    /// The worker is ready: what it wrote until now is passed on.
+    pub fn ready(&mut self, worker: WorkerId) {
+        self.shown.clear();
+        self.speaker.take_if(|speaker| *speaker == worker);
+        self.show_pending();
+        self.show(worker);
+    }
+
+    fn remember(&mut self, alike: String) {
+        if self.shown.len() == MOST_SHOWN {
+            self.shown.remove(0);
+        }
+        self.shown.push(alike);
+    }
+
+    /// Shows the outputs of failed starts that are not what the first worker wrote.
+    fn show_pending(&mut self) {
+        if self.speaker.is_some() {
+            return;
+        }
+        for (alike, slot, bytes) in std::mem::take(&mut self.pending) {
+            if !self.shown.contains(&alike) {
+                self.remember(alike);
+                STDERR.push_output(slot, &bytes);
+            }
+        }
+    }
+
+    fn show(&self, worker: WorkerId) {
+        let Some(member) = self.members.get(&worker) else { return };
+        let held = member.output.borrow_mut().release();
+        if let Some(bytes) = held.filter(|bytes| !bytes.is_empty()) {
+            STDERR.push_output(member.slot, &bytes);
+        }
+    }
+
+    /// The worker's process has ended. If it never was ready, what it wrote is shown unless the same was shown before.
+    /// Says whether it wrote anything.
+    pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> bool {
+        let Some(member) = self.members.get(&worker) else { return false };
+        let tail = member.output.borrow().tail().collect::<Vec<_>>().join("\n");
+        if !was_ready {
+            let alike = output::likeness(&tail);
+            if self.speaker.is_some_and(|speaker| speaker != worker) {
+                let held = member.output.borrow_mut().release().unwrap_or_default();
+                let is_new = self.pending.iter().all(|(known, ..)| *known != alike);
+                if is_new && self.pending.len() == MOST_SHOWN {
+                    tracing::warn!(worker = worker.0, "what it wrote is not shown: {MOST_SHOWN} others wait to be");
+                } else if is_new {
+                    self.pending.push((alike, member.slot, held));
+                }
+            } else if self.shown.contains(&alike) {
+                member.output.borrow_mut().release();
+            } else {
+                self.remember(alike);
+            }
+        }
+        self.speaker.take_if(|speaker| *speaker == worker);
+        self.show_pending();
+        self.show(worker);
+        self.members.remove(&worker);
+        !tail.is_empty()
+    }
+
+    /// The worker's process has ended: what it has left behind is to end, too, within this time.
+    pub fn bury(&mut self, worker: WorkerId, within: Duration) {
+        if let Some(member) = self.members.get(&worker) {
+            self.remains.add(member.pid, !member.told, within, Instant::now());
+        }
+    }
+
+    /// The worker's process id.
+    pub fn pid(&self, worker: WorkerId) -> Option<u32> {
+        self.members.get(&worker).map(|member| member.pid)
+    }
+
+    /// Whether a process is one of these.
+    pub fn has(&self, pid: u32) -> bool {
+        self.members.values().any(|member| member.pid == pid)
+    }
+
+    /// Sends a signal to a worker and to what it has started.
+    pub fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.told |= signal == Signal::SIGTERM;
+            signal_group(member.pid, signal);
+        }
+    }
+
+    /// Kills everybody.
+    pub fn kill_all(&mut self) {
+        self.members.values().for_each(|member| signal_group(member.pid, Signal::SIGKILL));
+        self.speaker = None;
+        self.show_pending();
+    }
+}
+
+fn start_error(command: &[String], source: io::Error) -> StartError {
+    let program = command.first().cloned().unwrap_or_default();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            if let Some(command) = script::command_for(&program) =>
+        {
+            StartError::Script { program, command }
+        }
+        io::ErrorKind::NotFound => StartError::NotFound(program),
+        io::ErrorKind::PermissionDenied => StartError::NotPermitted(program),
+        _ => StartError::Other { program, source },
+    }
+}
+
+/// How a process ended, for people: `exit code 1`, `signal SIGKILL`.
+pub fn describe(status: &io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => match (status.code(), status.signal().map(Signal::try_from)) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(Ok(signal))) => format!("signal {signal}"),
+            _ => status.to_string(),
+        },
+        Err(error) => format!("unknown ({error})"),
+    }
+}
+
+/// Whether SIGKILL ended it.
+pub fn was_killed(status: &io::Result<ExitStatus>) -> bool {
+    status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::SIGKILL as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slots that fail again and again while the first worker still starts.
+    #[test]
+    fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
+        let (mut crew, _exits) = Crew::new(false, 1024, None);
+        crew.speaker = Some(WorkerId(0));
+        let mut fail = |number: usize, text: String| {
+            let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
+            output.borrow_mut().write(text.as_bytes());
+            let is_there = Rc::new(Cell::new(true));
+            let member = Member { pid: 0, slot: Slot(0), by_signal: false, output, told: false, is_there };
+            crew.members.insert(worker, member);
+            crew.ended(worker, false);
+            crew.pending.len()
+        };
+        (0..100).for_each(|number| assert_eq!(fail(number, format!("Error at {number}\n")), 1));
+        // Other letters: numbers make no other failure.
+        let other = |number: usize| "x".repeat(number + 1) + "\n";
+        let waiting = (0..3 * MOST_SHOWN).map(|number| fail(number, other(number))).max();
+        assert_eq!(waiting, Some(MOST_SHOWN));
+    }
+}

@@ -1,0 +1,227 @@
+//! What COMMAND is: whether it leads to Node, and whether it is plainly `node FILE`.
+//!
+//! What is plainly that, or a script of package.json that is no more than that, is started directly: Node opens its channel
+//! by itself, and no process of a package manager stays beside each worker. Everything else is started as it stands, and
+//! the preload opens the channel in the process that serves (`src/node/preload/channel.cjs`).
+//!
+//! It reads files (package.json, the first line of scripts), and does nothing else.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+
+pub mod channel;
+mod detect;
+pub mod inspect;
+mod node;
+mod package;
+mod plain;
+pub mod script;
+#[cfg(test)]
+mod tests;
+
+pub use package::PackageError;
+
+use package::Package;
+
+/// What is spoken on the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// haft's own.
+    Haft,
+    /// That of Node's cluster.
+    Node,
+    /// None: the program takes its listeners over.
+    ListenFds,
+}
+
+/// Where a command line is looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// The working directory.
+    pub folder: PathBuf,
+    /// Where programs are looked for.
+    pub path: Vec<PathBuf>,
+}
+
+/// A command, understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recognised {
+    /// What to speak with it.
+    pub dialect: Dialect,
+    /// What to start; never empty. What was typed, unless `said` says otherwise.
+    pub command: Vec<String>,
+    /// NODE_OPTIONS that the command's own words set.
+    pub node_options: Option<String>,
+    /// The process that is started may not be the one that serves: Node must not find its channel by itself.
+    pub is_wrapped: bool,
+    /// What was decided; for the log.
+    pub said: Vec<String>,
+    /// What will probably go wrong, and the cure; for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Why a command cannot be started as it was typed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// A script is asked for, and there is no package.json.
+    #[error(
+        "{saying}: there is no package.json in {} or above it: go to the program's folder, \
+         or give haft the command itself (haft -- node server.js)", folder.display()
+    )]
+    NoPackage {
+        /// What was typed.
+        saying: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// package.json has no such script.
+    #[error("{saying}: {} has no script {name:?}; it has: {known}", file.display())]
+    NoScript {
+        /// What was typed.
+        saying: String,
+        /// The script.
+        name: String,
+        /// The package.json.
+        file: PathBuf,
+        /// The scripts there are.
+        known: String,
+    },
+    /// A package.json that is of no use.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
+impl Place {
+    /// Where this process is.
+    ///
+    /// # Errors
+    ///
+    /// When the working directory is gone or cannot be reached.
+    pub fn here() -> io::Result<Self> {
+        let path = std::env::var_os("PATH");
+        let path = std::env::split_paths(path.as_deref().unwrap_or(OsStr::new("/usr/bin:/bin"))).collect();
+        Ok(Self { folder: std::env::current_dir()?, path })
+    }
+}
+
+/// The texts in which a start of Node may stand that only a shell or a package manager sees: options of Node are looked
+/// for there.
+pub fn texts(command: &[String], place: &Place) -> Vec<String> {
+    let scripts = Package::nearest(&place.folder).ok().flatten().map(|package| package.scripts).unwrap_or_default();
+    command.iter().filter(|word| word.contains(' ')).cloned().chain(scripts.into_values()).collect()
+}
+
+/// Looks at a command line (never empty) as it would be started at `place`. `asked` is the dialect that the user wants,
+/// if one was named: then only what to start is looked for.
+///
+/// # Errors
+///
+/// When a script is asked for that is not there.
+pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> Result<Recognised, ProgramError> {
+    let as_it_stands = |dialect, is_wrapped| Recognised {
+        dialect,
+        command: command.to_vec(),
+        node_options: None,
+        is_wrapped,
+        said: Vec::new(),
+        warnings: Vec::new(),
+    };
+    // Their channels have other names, which pass through package managers.
+    if let Some(dialect @ (Dialect::Haft | Dialect::ListenFds)) = asked {
+        return Ok(as_it_stands(dialect, false));
+    }
+    if plain::is_node_with_file(command) || plain::is_deno(command) {
+        return Ok(as_it_stands(Dialect::Node, false));
+    }
+    if let Some((node_options, command)) = plain::of_env(command) {
+        return Ok(Recognised { command, node_options, ..as_it_stands(Dialect::Node, false) });
+    }
+    if node::is_bun(command) {
+        return Ok(Recognised {
+            warnings: node::trouble(command).into_iter().collect(),
+            ..as_it_stands(Dialect::Node, false)
+        });
+    }
+    let mut said = Vec::new();
+    if let Some(asked) = plain::script_asked(command) {
+        match script(&asked, place)? {
+            Started::Directly(recognised) => return Ok(recognised),
+            Started::AsItStands(more) => said.extend(more),
+        }
+    }
+    if asked.is_none() && !detect::leads_to_node(command, place) {
+        return Ok(as_it_stands(Dialect::Haft, false));
+    }
+    let mut recognised = as_it_stands(Dialect::Node, true);
+    recognised.said = said;
+    recognised.warnings.extend(node::trouble(command));
+    keep_variables(&mut recognised.command);
+    Ok(recognised)
+}
+
+/// How a script of package.json is started.
+enum Started {
+    /// Without the package manager.
+    Directly(Recognised),
+    /// By it; this is to be said.
+    AsItStands(Option<String>),
+}
+
+fn script(asked: &plain::Asked<'_>, place: &Place) -> Result<Started, ProgramError> {
+    let Some(package) = Package::nearest(&place.folder)? else {
+        return Err(ProgramError::NoPackage { saying: asked.saying.clone(), folder: place.folder.clone() });
+    };
+    let Some(text) = package.script(asked.name) else {
+        // yarn and pnpm run an installed program of this name, too.
+        if package::bins(&place.folder).iter().any(|bin| bin.join(asked.name).is_file()) {
+            return Ok(Started::AsItStands(None));
+        }
+        return Err(ProgramError::NoScript {
+            saying: asked.saying.clone(),
+            name: asked.name.to_owned(),
+            known: package.known(),
+            file: package.folder.join("package.json"),
+        });
+    };
+    let around = package.around(asked.name);
+    let direct = plain::words(&text).and_then(|words| Some((plain::of_script(&words)?, words)));
+    let Some((assignments, words)) = direct.filter(|_| around.is_empty() && package.folder == place.folder) else {
+        let told = if text.contains("--permission") || text.contains("--experimental-permission") {
+            Some(format!(
+                "{}: its Node may not read haft's preload under the permission model, where another process of Node starts \
+                 it: give haft the command itself ({text})",
+                asked.saying
+            ))
+        } else {
+            let told = format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
+            (!around.is_empty()).then_some(told)
+        };
+        return Ok(Started::AsItStands(told));
+    };
+    let (assigned, words) = words.split_at(assignments);
+    let (options, assigned): (Vec<_>, Vec<_>) = assigned.iter().partition(|word| word.starts_with("NODE_OPTIONS="));
+    let inherited = package.environment(asked.name, &place.folder).into_iter().chain(package::path(place));
+    let inherited = inherited.map(|(name, value)| format!("{name}={value}"));
+    let command = std::iter::once("env".to_owned()).chain(inherited).chain(assigned.into_iter().cloned());
+    Ok(Started::Directly(Recognised {
+        dialect: Dialect::Node,
+        command: command.chain(words.iter().cloned()).chain(asked.arguments.iter().cloned()).collect(),
+        node_options: options.last().and_then(|word| Some(plain::assignment(word)?.1.to_owned())),
+        is_wrapped: false,
+        said: vec![format!("{} is run as: {text} - without a process of its own beside each worker", asked.saying)],
+        warnings: Vec::new(),
+    }))
+}
+
+/// `env -i` would take away what a worker needs: every other variable that haft has is taken away instead, by name.
+fn keep_variables(command: &mut Vec<String>) {
+    let clears = |word: &String| matches!(word.as_str(), "-" | "-i" | "--ignore-environment");
+    if command.first().is_some_and(|program| node::base_name(program) == "env") && command.get(1).is_some_and(clears) {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let unset = names
+            .filter(|name| !name.is_empty() && name != "NODE_OPTIONS" && !name.starts_with("HAFT_"))
+            .flat_map(|name| ["-u".to_owned(), name]);
+        command.splice(1..2, unset.collect::<Vec<_>>());
+    }
+}
