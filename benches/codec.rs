@@ -8,9 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use haft::addr::EndAddr;
-use haft::handover::haft::{Entry, FromMaster, FromWorker};
 use haft::node::wire::{ConnectionMessage, Delivery, Piece, Reader, Serialization, Session};
+use haft_sys::addr::EndAddr;
+use haft_worker::protocol::{Entry, FromMaster, FromWorker};
 
 fn entries(count: u64) -> impl Iterator<Item = Entry> {
     let end = |port| EndAddr::Ip((Ipv4Addr::LOCALHOST, port).into());

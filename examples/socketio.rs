@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use axum::{Router, routing::get};
-use haft::worker::{Drain, Incoming, TagLayer};
+use haft_worker::{Drain, Incoming, TagLayer};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 

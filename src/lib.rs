@@ -26,16 +26,29 @@
 //! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
 //! | [`process`] | what to run for a worker, starting it, its output, the guardian |
 //! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
-//! | [`handover`] | the two ends of haft's own channel, one type per role; the codec is pure |
-//! | [`worker`] | the library that a Rust worker uses; the built-in Socket.IO worker |
+//! | [`handover`] | what is on its way to a worker |
+//! | [`builtin`] | the built-in Socket.IO worker, on `haft-worker` |
 //! | [`admin`] | metrics, status, health; control, for those who may |
-//! | [`sys`] | the only place with unsafe code and raw system calls: thin, typed, tested |
 //! | [`commands`] | the commands beside running a master, each in a file |
 //! | `connection` | a connection on its way, and the reasons for refusing it |
-//! | [`addr`], [`log`] | addresses, named by their role; how haft speaks to its operator |
+//! | [`log`] | how haft speaks to its operator |
+//!
+//! Two crates lie below it, in folders of their own:
+//!
+//! | crate | folder | what it is for |
+//! |---|---|---|
+//! | [`haft_worker`] | `src/worker` | what a Rust worker uses; the `haft` dialect, with both ends of its channel |
+//! | [`haft_sys`] | `src/sys` | the only place with unsafe code and raw system calls: thin, typed, tested; addresses |
 
-pub mod addr;
+#[cfg(test)]
+#[global_allocator]
+static COUNTING: haft_sys::allocator::counting::Counting = haft_sys::allocator::counting::Counting;
+
+pub(crate) use haft_sys as sys;
+pub use haft_sys::addr;
+
 pub mod admin;
+pub mod builtin;
 pub mod commands;
 pub mod config;
 mod connection;
@@ -50,5 +63,3 @@ pub mod peek;
 pub mod pool;
 pub mod process;
 pub mod route;
-pub mod sys;
-pub mod worker;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use haft::config::Config;
 use haft::flags::{self, Outcome};
 use haft::process::guardian;
-use haft::{commands, master, worker};
+use haft::{builtin, commands, master};
 
 fn main() -> ExitCode {
-    if worker::process::is_wanted() {
-        return worker::process::main();
+    if builtin::process::is_wanted() {
+        return builtin::process::main();
     }
     if guardian::is_wanted() {
         return guardian::main();

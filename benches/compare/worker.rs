@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use haft::worker::Incoming;
+use haft_worker::Incoming;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;

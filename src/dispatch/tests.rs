@@ -12,7 +12,7 @@ use crate::flags::{self, Outcome};
 use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
 use crate::node::primary::NodePlan;
 use crate::node::wire::{ConnectionMessage, Serialization};
-use crate::sys::allocator::counting::allocations;
+use haft_sys::allocator::counting::allocations;
 
 mod hearing;
 mod sessions;

@@ -1,7 +1,7 @@
-//! The hand-over: the two ends of a channel between the master and a worker.
+//! What is on its way to a worker: the `haft` dialect (of `haft-worker`), and what waits for room on a channel.
 //!
-//! One type per end, so that each can send only its own messages; one folder per dialect. The codecs are pure. Nothing
-//! here chooses a worker, starts one, or reads a byte of a client's.
+//! Nothing here chooses a worker, starts one, or reads a byte of a client's.
 
-pub mod haft;
+pub use haft_worker::protocol as haft;
+
 pub mod outbox;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::MasterError;
 use crate::addr::ListenAddr;
+use crate::builtin::process;
 use crate::config::{self, Affinity, Config, DialectChoice, DispatchBy, NodeStyle, Program};
 use crate::node::preload::Preload;
 use crate::node::primary::NodePlan;
@@ -19,7 +20,6 @@ use crate::process::program::channel::NodeChannel;
 use crate::process::program::{self, Dialect, Place};
 use crate::route::{Slot, TagKey};
 use crate::sys::process::{Inherited, Passed};
-use crate::worker::process;
 
 /// A server of Node's has one listener, and so cannot have those of several addresses.
 const ONE_LISTENER: &str = "--listen: with --dispatch kernel a Node program accepts by itself, and each of its servers has \

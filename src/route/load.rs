@@ -1,6 +1,6 @@
 //! Choosing without stickiness: by load alone.
 
-use super::table::Slot;
+use super::Slot;
 
 /// Whose turn it is among slots of equal load. Starts at slot 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

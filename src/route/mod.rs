@@ -20,13 +20,12 @@ mod key;
 mod load;
 mod steer;
 mod table;
-mod tag;
 
 #[cfg(test)]
 mod tests;
 
+pub use haft_worker::protocol::{Slot, Tag, TagKey, Tagger};
 pub use key::Key;
 pub use load::{RoundRobin, least_loaded};
 pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MOST_RENDEZVOUS, Steering};
-pub use table::{MAX_SLOTS, Order, Slot, SlotCountError, Table};
-pub use tag::{Tag, TagKey, Tagger};
+pub use table::{MAX_SLOTS, Order, SlotCountError, Table};

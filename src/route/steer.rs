@@ -28,9 +28,10 @@ use self::machine::Cell::{
 pub use self::machine::Instruction;
 use self::machine::{Code, Jump, Op};
 pub use self::probes::{MARKS_IPV4, MARKS_IPV6};
+use super::Slot;
 use super::hash::{FINISH_FACTORS, FINISH_SHIFT, FX_FACTOR, FX_ROTATION};
 use super::key::{IPV4, IPV6, Key};
-use super::table::{Slot, SlotCountError, Table};
+use super::table::{SlotCountError, Table};
 use crate::config::Prefix;
 
 /// Up to so many slots the kernel chooses as hand-over does.

@@ -5,29 +5,11 @@
 //! Scores do not depend on the other slots. So a new slot takes clients from all the others evenly and moves nobody
 //! between them, and the clients of a slot that is not to be had spread evenly over the rest and come back later.
 
-use std::fmt;
 use std::iter::FusedIterator;
 
+use super::Slot;
 use super::hash::{absorb, finish};
 use super::key::Key;
-
-/// A stable place that clients stick to, from 0. Workers come and go; their slot stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u16);
-
-impl Slot {
-    /// The place of this slot in a list of all slots.
-    #[inline]
-    pub fn index(self) -> usize {
-        self.0.into()
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// How many slots a [`Table`] can have at most.
 pub const MAX_SLOTS: usize = 1024;

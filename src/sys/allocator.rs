@@ -1,6 +1,6 @@
 //! How the allocator treats memory that was needed for a moment only.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "counting"))]
 pub mod counting;
 
 /// Makes the allocator give memory back to the host when it is freed, instead of keeping it for the next time: for a
@@ -40,7 +40,7 @@ mod tests {
         const ALONE: &str = "HAFT_TEST_ALLOCATOR";
         if std::env::var_os(ALONE).is_none() {
             let me = std::env::current_exe().expect("this program");
-            let name = "sys::allocator::tests::a_large_block_is_gone_from_the_process_when_it_is_freed";
+            let name = "allocator::tests::a_large_block_is_gone_from_the_process_when_it_is_freed";
             let alone =
                 std::process::Command::new(me).args(["--exact", name, "--test-threads=1"]).env(ALONE, "1").output();
             let alone = alone.expect("a process");

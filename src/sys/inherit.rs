@@ -127,7 +127,7 @@ fn reader_is_gone(output: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::scm;
+    use crate::scm;
     use std::os::fd::{AsRawFd, IntoRawFd};
 
     /// The number of a descriptor as the one who started this program would have left it.

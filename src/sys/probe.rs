@@ -176,9 +176,9 @@ fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: l
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::accept;
-    use crate::sys::listen::Listener;
-    use crate::sys::reuseport::{self, Program};
+    use crate::accept;
+    use crate::listen::Listener;
+    use crate::reuseport::{self, Program};
 
     /// A group whose third member gets all clients, and where it can be reached.
     fn group(addr: &str) -> (Vec<Listener>, SocketAddr) {

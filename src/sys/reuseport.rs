@@ -190,7 +190,7 @@ pub fn let_nobody_in(listener: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::accept::{self, Accepted};
+    use crate::accept::{self, Accepted};
     use std::net::{TcpListener, TcpStream};
     use std::rc::Rc;
 

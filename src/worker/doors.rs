@@ -10,10 +10,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::incoming::AttachError;
-use crate::addr::EndAddr;
-use crate::sys::accept::{self, Accepted};
-use crate::sys::inherit;
-use crate::sys::poller;
+use haft_sys::accept::{self, Accepted};
+use haft_sys::addr::EndAddr;
+use haft_sys::inherit;
+use haft_sys::poller;
 
 /// What names the listeners that were inherited.
 const VARIABLE: &str = "HAFT_LISTEN_FDS";

@@ -1,5 +1,6 @@
 //! The connections that the master hands over, and those that the kernel gives to this worker.
 
+#[cfg(feature = "axum")]
 mod serve;
 
 use std::collections::VecDeque;
@@ -19,13 +20,13 @@ use super::drain::{Drain, DrainSource};
 use super::stream::Stream;
 use super::tags::{self, SETTLE, Tags};
 use super::window::Window;
-use crate::addr::EndAddr;
-use crate::handover::haft::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
-use crate::route::{Tag, Tagger};
-use crate::sys::descriptors;
-use crate::sys::inherit::{self, InheritError};
-use crate::sys::poller;
-use crate::sys::scm::Sent;
+use crate::protocol::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
+use crate::protocol::{Tag, Tagger};
+use haft_sys::addr::EndAddr;
+use haft_sys::descriptors;
+use haft_sys::inherit::{self, InheritError};
+use haft_sys::poller;
+use haft_sys::scm::Sent;
 
 /// How often the number of open connections is told to the master while it changes.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -64,6 +65,13 @@ pub enum AttachError {
 pub struct Connection {
     /// The connection, unread.
     pub stream: Stream,
+    /// Where it comes from.
+    pub peer: Peer,
+}
+
+/// Where a connection comes from. With axum, handlers have it as `ConnectInfo<Peer>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
     /// The client's address.
     pub client: EndAddr,
     /// The address that the client connected to.
@@ -121,11 +129,23 @@ impl Incoming {
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
         let tagging = tags::from_env(|name| env::var(name).ok());
         let doors = Doors::from_env()?;
-        Ok(Self { outlive: told.map(Duration::from_millis), tagging, doors, ..Self::over(channel)? })
+        Ok(Self { outlive: told.map(Duration::from_millis), doors, ..Self::over(channel, tagging)? })
     }
 
-    /// Takes over a worker's end.
-    fn over(channel: OwnedFd) -> io::Result<Self> {
+    /// Takes over a worker's end of a channel, and what session ids are tagged with, if they are: for tests, which are
+    /// the master themselves ([`crate::protocol::MasterEnd::pair`]). To be called within a tokio runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// use haft_worker::{Incoming, protocol::MasterEnd};
+    ///
+    /// let (master, channel) = MasterEnd::pair()?;
+    /// let mut incoming = Incoming::over(channel, None)?;
+    /// drop(master);
+    /// assert!(incoming.next().await?.is_none());
+    /// # Ok(()) }
+    /// ```
+    pub fn over(channel: OwnedFd, tagging: Option<(Tagger, Tag)>) -> io::Result<Self> {
         // A duplicate: it is read and written through the other.
         let readiness = poller::watch(channel.try_clone()?)?;
         Ok(Self {
@@ -140,7 +160,7 @@ impl Incoming {
             reported: Instant::now(),
             ended: false,
             drain: DrainSource::new(),
-            tagging: None,
+            tagging,
             tags: false,
             idle_from: None,
             outlive: None,
@@ -209,7 +229,7 @@ impl Incoming {
     /// closed: use [`Incoming::next`] where there is one.
     pub async fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         while let Some(connection) = self.next().await? {
-            match (connection.client.ip(), connection.stream.into_tcp()) {
+            match (connection.peer.client.ip(), connection.stream.into_tcp()) {
                 (Some(client), Some(stream)) => return Ok(Some((stream, client))),
                 _ => tracing::warn!("a connection from a Unix listener was closed: this worker serves TCP only"),
             }
@@ -339,7 +359,7 @@ impl Incoming {
             EndAddr::Unix => Stream::unix(UnixStream::from_std(descriptor.into())?, open),
         };
         let Entry { client, local, listener, .. } = entry;
-        Ok(Connection { stream, client, local, listener })
+        Ok(Connection { stream, peer: Peer { client, local, listener } })
     }
 }
 

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use serde::Deserialize;
 
 use super::drain::Drain;
-use crate::route::{Slot, Tag, TagKey, Tagger};
+use crate::protocol::{Slot, Tag, TagKey, Tagger};
 
 /// How long a worker that lingers still opens sessions, and at least lingers: a connection that was on its way when it
 /// was told so has had its turn by then.

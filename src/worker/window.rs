@@ -1,6 +1,6 @@
 //! How many connections a worker may promise to take, by the descriptors it has left.
 
-use crate::sys::descriptors;
+use haft_sys::descriptors;
 
 /// Most connections promised at once.
 const WIDEST: u64 = 1024;

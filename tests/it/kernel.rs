@@ -8,12 +8,12 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use haft::addr::{EndAddr, ListenAddr};
 use haft::config::Prefix;
 use haft::route::{MOST_RENDEZVOUS, Slot, Steering, Table};
-use haft::sys::accept::{self, Accepted};
-use haft::sys::listen::Listener;
-use haft::sys::reuseport::{self, Program};
+use haft_sys::accept::{self, Accepted};
+use haft_sys::addr::{EndAddr, ListenAddr};
+use haft_sys::listen::Listener;
+use haft_sys::reuseport::{self, Program};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 

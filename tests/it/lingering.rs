@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use haft::addr::EndAddr;
-use haft::handover::haft::{Entry, FromWorker, MasterEnd};
 use haft::route::{Slot, Tag, TagKey, Tagger};
+use haft_sys::addr::EndAddr;
+use haft_worker::protocol::{Entry, FromWorker, MasterEnd};
 use serde_json::json;
 
 use crate::harness::{Client, eventually};

@@ -8,7 +8,7 @@ use crate::addr::EndAddr;
 use crate::dispatch::link::Link;
 use crate::flags::{self, Outcome};
 use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
-use crate::sys::allocator::counting::allocations;
+use haft_sys::allocator::counting::allocations;
 
 const HANG: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);

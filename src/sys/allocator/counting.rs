@@ -3,8 +3,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-struct Counting;
+/// The system's allocator, which counts. A test program makes it its own with `#[global_allocator]`.
+#[derive(Debug)]
+pub struct Counting;
 
+#[cfg(test)]
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
@@ -46,6 +49,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+#[cfg(test)]
 #[test]
 fn each_request_is_counted() {
     let (count, mut list) = allocations(|| Vec::<u8>::with_capacity(10));

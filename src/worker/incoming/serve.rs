@@ -2,19 +2,21 @@
 
 use std::io;
 
-use super::{Connection, Incoming};
-use crate::addr::EndAddr;
-use crate::worker::stream::Stream;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 
-/// `axum::serve(incoming, app)`: the client's address is there as `ConnectInfo<EndAddr>`.
-impl axum::serve::Listener for Incoming {
+use super::{Connection, Incoming, Peer};
+use crate::stream::Stream;
+
+/// `axum::serve(incoming, app)`. For `ConnectInfo<Peer>` in handlers, serve `app.into_make_service_with_connect_info::<Peer>()`.
+impl Listener for Incoming {
     type Io = Stream;
-    type Addr = EndAddr;
+    type Addr = Peer;
 
-    /// Never yields again once the worker is to finish: shut the server down with [`crate::worker::Drain::requested_only`].
-    async fn accept(&mut self) -> (Stream, EndAddr) {
+    /// Never yields again once the worker is to finish: shut the server down with [`crate::Drain::requested_only`].
+    async fn accept(&mut self) -> (Stream, Peer) {
         match self.next().await {
-            Ok(Some(Connection { stream, client, .. })) => return (stream, client),
+            Ok(Some(Connection { stream, peer })) => return (stream, peer),
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%error, "the channel to the master failed");
@@ -25,13 +27,13 @@ impl axum::serve::Listener for Incoming {
         std::future::pending().await
     }
 
-    fn local_addr(&self) -> io::Result<EndAddr> {
+    fn local_addr(&self) -> io::Result<Peer> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "the master owns the listeners; each connection has its own"))
     }
 }
 
-impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Incoming>> for EndAddr {
-    fn connect_info(stream: axum::serve::IncomingStream<'_, Incoming>) -> Self {
+impl Connected<IncomingStream<'_, Incoming>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
         *stream.remote_addr()
     }
 }

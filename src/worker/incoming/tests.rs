@@ -6,19 +6,17 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use super::*;
-use crate::handover::haft::MasterEnd;
-use crate::sys::scm;
-use crate::worker::tags::tests::{OWN, tagger};
-use crate::worker::testing::{soon, until};
+use crate::protocol::MasterEnd;
+use crate::tags::tests::{OWN, tagger};
+use crate::testing::{soon, until};
+use haft_sys::scm;
 
 const UNIX: EndAddr = EndAddr::Unix;
 
 /// A worker that was given a key, and its master.
 fn rig() -> (MasterEnd, Incoming) {
     let (master, channel) = MasterEnd::pair().expect("pair");
-    let mut incoming = Incoming::over(channel).expect("incoming");
-    incoming.tagging = Some((tagger(), OWN));
-    (master, incoming)
+    (master, Incoming::over(channel, Some((tagger(), OWN))).expect("incoming"))
 }
 
 fn connection() -> (StdUnixStream, StdUnixStream) {
@@ -58,10 +56,10 @@ async fn what_a_master_had_sent_before_it_died_is_yielded_although_it_had_not_he
     hand_over(&mut master, 0, UNIX, UNIX, connection);
     drop(master);
 
-    let mut incoming = Incoming::over(channel).expect("incoming");
+    let mut incoming = Incoming::over(channel, None).expect("incoming");
     incoming.announced = true;
     let connection = incoming.next().await.expect("no error").expect("a connection");
-    assert_eq!(connection.listener, 3);
+    assert_eq!(connection.peer.listener, 3);
     assert!(incoming.next().await.expect("no error").is_none(), "then the end");
     assert_eq!(incoming.drain().requested().await, None, "without a time");
 }
@@ -99,7 +97,7 @@ async fn the_kind_of_a_connection_is_that_of_its_listener_whatever_a_proxy_says_
     hand_over(&mut master, 0, behind_a_proxy, UNIX, unix);
     hand_over(&mut master, 1, UNIX, EndAddr::Ip(listener.local_addr().expect("address")), tcp);
     let unix = incoming.next().await.expect("no error").expect("a connection");
-    assert_eq!((unix.client, unix.stream.into_tcp().is_some()), (behind_a_proxy, false));
+    assert_eq!((unix.peer.client, unix.stream.into_tcp().is_some()), (behind_a_proxy, false));
     let tcp = incoming.next().await.expect("no error").expect("a connection");
     assert!(tcp.stream.into_tcp().is_some());
 }

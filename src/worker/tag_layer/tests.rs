@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use hyper::body::Frame;
+use http_body::Frame;
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use super::*;
-use crate::worker::drain::DrainSource;
-use crate::worker::tags::tests::{OTHER, OWN, tagger};
-use crate::worker::testing::*;
+use crate::drain::DrainSource;
+use crate::tags::tests::{OTHER, OWN, tagger};
+use crate::testing::*;
 
 fn tags(drain: &DrainSource) -> Tags {
     Tags::new(tagger(), OWN, drain.subscribe())

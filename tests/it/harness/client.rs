@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use haft::addr::EndAddr;
 use haft::config::Prefix;
 use haft::route::{Key, Table};
+use haft_sys::addr::EndAddr;
 use socket2::{Domain, Socket, Type};
 
 use super::{DEADLINE, Haft};

@@ -4,8 +4,9 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::builtin::{App, BuiltinError, Identity};
-use super::{AttachError, Drain, Incoming, SessionGuard};
+use haft_worker::{AttachError, Drain, Incoming, SessionGuard};
+
+use super::{App, BuiltinError, Identity};
 use crate::config::{Config, Engine, Log, LogFormat};
 use crate::log;
 
@@ -91,7 +92,7 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
     tokio::task::spawn_local(linger(app.clone(), drain.clone(), drain.session()));
     while let Some(connection) = incoming.next().await? {
         // It counts as open from here on, not from its task's first turn: the word to finish may come before that.
-        tokio::task::spawn_local(app.serve_connection(connection.stream, connection.client));
+        tokio::task::spawn_local(app.serve_connection(connection.stream, connection.peer.client));
     }
     let (within, alone) = match drain.requested().await {
         Some(within) => (within, Duration::ZERO),

@@ -1,6 +1,6 @@
 use super::*;
-use crate::worker::builtin::drain::{Life, Registry};
-use crate::worker::builtin::wire::WsLife;
+use crate::builtin::drain::{Life, Registry};
+use crate::builtin::wire::WsLife;
 use socketioxide::socket::Sid;
 use std::sync::Arc;
 use tokio::time::Instant;

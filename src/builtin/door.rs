@@ -25,9 +25,9 @@ use super::posted::{self, Unread};
 use super::query::{self, param};
 use super::refusal::Refusal;
 use super::upgrade;
-use crate::addr::EndAddr;
 use crate::config::{Engine as Settings, Transport};
-use crate::worker::{Tags, Untagged};
+use haft_worker::EndAddr;
+use haft_worker::{Tags, Untagged};
 
 /// How long the body of a request that is refused may take to arrive.
 const READ_OUT: Duration = Duration::from_secs(5);

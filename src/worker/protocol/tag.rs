@@ -22,7 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::table::Slot;
+use super::Slot;
 
 /// Length of the checksum in bytes.
 const CHECKSUM: usize = 6;

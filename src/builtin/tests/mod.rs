@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
+use super::testing::*;
 use super::{App, Identity};
-use crate::addr::EndAddr;
 use crate::config::Engine as Settings;
-use crate::worker::Tags;
-use crate::worker::testing::*;
+use haft_worker::EndAddr;
+use haft_worker::Tags;
 
 pub(super) const IDENTITY: Identity = Identity { slot: 3, generation: 2, pid: 4711 };
 

@@ -1,26 +1,29 @@
-//! What a worker needs: the library for Rust programs, and the built-in Socket.IO worker.
-//!
-//! A Rust program becomes a worker in a few lines:
+//! Makes a Rust program a worker of [haft](https://crates.io/crates/haft), the sticky-session load balancer.
 //!
 //! ```no_run
+//! # #[cfg(feature = "axum")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! # let app = axum::Router::new();
-//! let incoming = haft::worker::Incoming::from_env()?;
+//! let incoming = haft_worker::Incoming::from_env()?;
 //! let drain = incoming.drain();
 //! axum::serve(incoming, app).with_graceful_shutdown(drain.clone().requested_only()).await?;
 //! drain.finished().await;
 //! # Ok(()) }
 //! ```
 //!
-//! Under `--affinity session` it also tags the sessions it opens ([`Incoming::tags`], [`TagLayer`]) and counts them
+//! Under `--affinity session` it also tags the sessions it opens ([`Incoming::tags`], `TagLayer`) and counts them
 //! ([`Drain::session`]), so that a reload costs none of them; `examples/socketio.rs` shows how.
+//!
+//! [`protocol`] has both ends of the channel, so that a worker can be tested without haft: a test is its master.
 
-pub mod builtin;
+#![forbid(unsafe_code)]
+
 mod doors;
 mod drain;
 mod incoming;
-pub mod process;
+pub mod protocol;
 mod stream;
+#[cfg(feature = "axum")]
 mod tag_layer;
 mod tags;
 mod window;
@@ -29,7 +32,9 @@ mod window;
 mod testing;
 
 pub use drain::{Drain, SessionGuard};
-pub use incoming::{AttachError, Connection, Incoming};
+pub use haft_sys::addr::EndAddr;
+pub use incoming::{AttachError, Connection, Incoming, Peer};
 pub use stream::Stream;
+#[cfg(feature = "axum")]
 pub use tag_layer::{TagLayer, TagService};
 pub use tags::{Tags, Untagged, Whose};

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::*;
+use crate::builtin::BuiltinError;
+use crate::builtin::bundle::Bundle;
 use crate::config::Transport;
-use crate::worker::builtin::BuiltinError;
-use crate::worker::builtin::bundle::Bundle;
 
 /// A folder as npm makes it.
 fn installed(version: &str) -> TempDir {
@@ -144,7 +144,7 @@ async fn a_head_that_does_not_come_is_not_waited_for_for_ever() {
     let mut said = Vec::new();
     wire.stream.read_to_end(&mut said).await.expect("read");
     assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
-    assert!(start.elapsed() >= crate::worker::builtin::HEADER_TIMEOUT);
+    assert!(start.elapsed() >= crate::builtin::HEADER_TIMEOUT);
 }
 
 #[tokio::test]

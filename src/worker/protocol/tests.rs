@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::sys::scm;
+use haft_sys::scm;
 
 fn ends() -> (MasterEnd, WorkerEnd) {
     let (master, worker) = MasterEnd::pair().expect("pair");
@@ -25,7 +25,7 @@ fn send_with(bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<Option<From
 #[test]
 fn no_frame_of_a_worker_s_brings_descriptors() {
     let null = File::open("/dev/null").expect("open");
-    let (pipe, _write) = nix::unistd::pipe().expect("pipe");
+    let (pipe, _write) = std::io::pipe().expect("pipe");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
     let (unix, _peer) = UnixStream::pair().expect("pair");

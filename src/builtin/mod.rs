@@ -39,6 +39,7 @@ mod outbox;
 mod page;
 mod pollers;
 mod posted;
+pub mod process;
 mod query;
 mod reason;
 mod refusal;
@@ -46,6 +47,9 @@ mod rooms;
 mod upgrade;
 mod wire;
 
+#[cfg(test)]
+#[path = "../worker/testing.rs"]
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -79,9 +83,9 @@ use self::engine::{Engine, Known};
 use self::heads::Watched;
 use self::outbox::Outboxes;
 use self::page::Site;
-use super::Tags;
-use crate::addr::EndAddr;
 use crate::config::Engine as Settings;
+use haft_worker::EndAddr;
+use haft_worker::Tags;
 
 /// How long a connection may take to send the head of its (next) request: Node's `server.headersTimeout`. It is also
 /// how long an idle connection is kept.

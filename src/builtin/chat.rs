@@ -38,7 +38,7 @@ use super::outbox::Outbox;
 use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
 use super::rooms::{Member, Refused, Rooms};
-use crate::addr::EndAddr;
+use haft_worker::EndAddr;
 
 /// How long changes of a room's members are gathered before the members are told: a room that many join at once would
 /// otherwise be told of each by each.

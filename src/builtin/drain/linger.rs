@@ -93,7 +93,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::worker::builtin::wire::WsLife;
+    use crate::builtin::wire::WsLife;
 
     /// Sessions that an engine knows.
     type Known = Arc<Mutex<HashSet<Sid>>>;

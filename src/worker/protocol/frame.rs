@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use crate::addr::EndAddr;
+use haft_sys::addr::EndAddr;
 
 /// The version this code speaks.
 const VERSION: u8 = 1;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
 use super::{ChannelError, FrameError};
-use crate::sys::scm::{self, Received, Sent};
+use haft_sys::scm::{self, Received, Sent};
 
 /// The worker's end of a channel.
 #[derive(Debug)]

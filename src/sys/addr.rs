@@ -7,8 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
-
 /// Where the master listens: what follows `--listen` and `--admin`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenAddr {
@@ -115,12 +113,6 @@ impl ListenAddr {
             Self::Ip(SocketAddr::V6(addr)) => format!("http://[::1]:{} (every IPv6 interface)", addr.port()),
             Self::Unix(_) => self.to_string(),
         }
-    }
-}
-
-impl Serialize for ListenAddr {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

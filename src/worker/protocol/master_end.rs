@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
 use super::{ChannelError, FrameError};
-use crate::sys::closing::{SharedFd, SharedFds};
-use crate::sys::scm::{self, Received, Sent};
+use haft_sys::closing::{SharedFd, SharedFds};
+use haft_sys::scm::{self, Received, Sent};
 
 /// The master's end of a channel, with a duplicate of the worker's receiving end.
 ///

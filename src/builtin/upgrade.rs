@@ -30,7 +30,7 @@ use super::handshake;
 use super::heartbeat::FirstPing;
 use super::reason::Reasoned;
 use super::wire::{WsGuard, WsLife, WsStream};
-use crate::addr::EndAddr;
+use haft_worker::EndAddr;
 
 /// How often the pending poll of an upgrading session is released (engine.io 6 checks every 100 ms).
 const RELEASE_EVERY: Duration = Duration::from_millis(100);

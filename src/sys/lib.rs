@@ -2,11 +2,12 @@
 //!
 //! Descriptors are borrowed in (`BorrowedFd`) and owned out (`OwnedFd`); a raw number never leaves this folder.
 //! "Not ready" is a variant, never a magic value. Nothing here knows of workers, slots or routing.
-
-#![allow(unsafe_code)]
+//!
+//! This crate is a part of haft and of haft-worker: its interface changes as they need it, in any release.
 
 pub mod accept;
 mod activation;
+pub mod addr;
 pub mod allocator;
 pub mod close_on_exec;
 pub mod closing;

@@ -10,7 +10,7 @@
 //! reloads came before it), `HAFT_WORKER` (a number that no other worker of this master has or had) and
 //! `HAFT_DRAIN_TIMEOUT` (milliseconds that it may go on when its master has died; a worker that stood still at that
 //! moment gets SIGHUP from the kernel, which it should survive). All are decimal. With `--affinity session` there is also
-//! `HAFT_TAG_KEY`, 64 hexadecimal digits, twice with a comma between if an old key is still accepted: the key that session ids are tagged with ([`crate::route::Tagger`] says how).
+//! `HAFT_TAG_KEY`, 64 hexadecimal digits, twice with a comma between if an old key is still accepted: the key that session ids are tagged with ([`Tagger`] says how).
 //! It is a secret, so it is to be cleared at the latest before the worker starts a child. With `--dispatch kernel` there
 //! is `HAFT_LISTEN_FDS`: see [below](#listeners-of-the-workers-own). The descriptor comes
 //! non-blocking and without close-on-exec. The worker should clear the variables from its environment and make the
@@ -131,6 +131,8 @@
 
 mod frame;
 mod master_end;
+mod slot;
+mod tag;
 mod worker_end;
 
 #[cfg(test)]
@@ -138,6 +140,8 @@ mod tests;
 
 pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS};
 pub use master_end::MasterEnd;
+pub use slot::Slot;
+pub use tag::{Tag, TagKey, Tagger};
 pub use worker_end::{Heard, WorkerEnd};
 
 use std::io;

@@ -1,7 +1,24 @@
 //! Sessions with tags, and a worker whose place another has taken.
 
+use haft_worker::Incoming;
+use haft_worker::protocol::MasterEnd;
+
 use super::*;
-use crate::worker::tags::tests::{OTHER, OWN, tagger, tags};
+use crate::route::{Slot, Tag, TagKey, Tagger};
+
+const OWN: Tag = Tag { slot: Slot(3), generation: 2 };
+const OTHER: Tag = Tag { slot: Slot(1), generation: 2 };
+
+fn tagger() -> Tagger {
+    Tagger::new(&TagKey::of_text("a key for tests"))
+}
+
+/// Tags of a worker that is never told anything.
+fn tags() -> Tags {
+    let (_master, channel) = MasterEnd::pair().expect("a channel");
+    let mut incoming = Incoming::over(channel, Some((tagger(), OWN))).expect("a worker");
+    incoming.tags().expect("tags")
+}
 
 async fn tagging() -> Server {
     serve_tagging(Settings::default(), Some(tags())).await
