@@ -18,6 +18,7 @@ mod hanging;
 mod listening;
 mod node;
 mod number;
+mod passed;
 mod proxies;
 mod routing;
 mod said;
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
+use crate::addr::PassedAddr;
 use crate::config::{Affinity, Config, DialectChoice, Log, Prefix, Program};
 use crate::log::without_error_numbers;
 pub use file::YamlError;
@@ -188,8 +190,13 @@ enum Message {
 /// Reading that file, looking whether the folders that are named exist and whether the token file holds a token, and
 /// counting the CPUs for `--workers auto` are all that it does; it prints nothing.
 pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
+    parse_with(args, &[])
+}
+
+/// The same, where a service manager has passed sockets.
+pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(args: I, passed: &[PassedAddr]) -> Outcome {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    match configure(&args) {
+    match configure(&args, passed) {
         Ok((config, false)) => Outcome::Run(Box::new(config)),
         Ok((config, true)) => match config.to_yaml() {
             Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(yaml))),
@@ -201,7 +208,7 @@ pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
 }
 
 /// The configuration, and whether it is only to be shown.
-fn configure(args: &[OsString]) -> Result<(Config, bool), FlagsError> {
+fn configure(args: &[OsString], passed: &[PassedAddr]) -> Result<(Config, bool), FlagsError> {
     let command = command();
     let typed = command.clone().try_get_matches_from(args)?;
     if args.last().is_some_and(|last| last == "--") && !typed.contains_id("command") {
@@ -215,7 +222,7 @@ fn configure(args: &[OsString]) -> Result<(Config, bool), FlagsError> {
     })?;
     check_heeded(&command, &flags, &said)?;
     let check = flags.configuration.check;
-    Ok((flags.resolve(&said)?, check))
+    Ok((flags.resolve(passed, &said)?, check))
 }
 
 /// The command line as if what the file says had been typed too, except where a flag beats it.
@@ -273,7 +280,7 @@ fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), Fla
 
 impl Flags {
     /// Checks what concerns more than one flag, and what is outside of haft.
-    fn resolve(self, said: &Said) -> Result<Config, FlagsError> {
+    fn resolve(self, passed: &[PassedAddr], said: &Said) -> Result<Config, FlagsError> {
         let affinity = self.routing.affinity;
         let sessions = self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, affinity, said)?;
         let program = match self.command.first() {
@@ -282,7 +289,7 @@ impl Flags {
             None => Program::BuiltIn(self.engine.resolve(said)?),
         };
         let backlog = self.listening.backlog;
-        let listen = self.listening.resolve(&program, said)?;
+        let listen = self.listening.resolve(&program, passed, said)?;
         listening::check_apart(listen.as_deref().unwrap_or_default(), self.admin.admin.as_ref(), said)?;
         let config = Config {
             listen,

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use haft::addr::PassedAddr;
 use haft::config::Config;
 use haft::flags::{self, Outcome};
 use haft::process::guardian;
@@ -18,19 +19,24 @@ fn main() -> ExitCode {
     if commands::is_wanted(&args) {
         return commands::main(&args);
     }
-    match flags::parse_from(args) {
+    let passed = match haft_sys::passed::take() {
+        Ok(passed) => passed,
+        Err(error) => return master::cannot_start(error),
+    };
+    let addrs: Vec<_> = passed.iter().map(|(addr, _)| addr.clone()).collect();
+    match flags::parse_with(args, &addrs) {
         // The exit code tells even where the text cannot be written.
         Outcome::Exit(exit) => {
             exit.print().ok();
             ExitCode::from(exit.code())
         }
-        Outcome::Run(config) => master::main(*config, reread),
+        Outcome::Run(config) => master::main(*config, passed, reread),
     }
 }
 
 /// The configuration as it is now: the flags as they were typed, and the file as it has become.
-fn reread() -> Result<Config, String> {
-    match flags::parse_from(std::env::args_os()) {
+fn reread(passed: &[PassedAddr]) -> Result<Config, String> {
+    match flags::parse_with(std::env::args_os(), passed) {
         Outcome::Run(config) => Ok(*config),
         Outcome::Exit(exit) => Err(exit.to_string()),
     }

@@ -46,6 +46,12 @@ impl Config {
                 "the kernel cannot choose a worker on a Unix socket",
             ),
             (
+                self.listen.iter().flatten().any(|listen| listen.is_passed),
+                "listen",
+                "a passed socket has one accept queue, where the kernel needs one for each worker; without the .socket unit \
+                 haft opens them itself",
+            ),
+            (
                 command.is_some_and(|command| command.node.style.message().is_some()),
                 "node-style",
                 "the kernel sends no message with a connection",

@@ -41,6 +41,12 @@ pub(super) enum FlagsError {
     #[error("{name} {listen}: only a server of a Node program has a port of its own: write {name} {}", listen.addr)]
     NoServer { name: String, listen: Listen },
 
+    #[error(
+        "{name} {arg}: the service manager has passed no socket of this name (FileDescriptorName={wanted} in the .socket \
+         unit gives it); {there}"
+    )]
+    NotPassed { name: String, arg: String, wanted: String, there: String },
+
     #[error("{} {} to {owner}", names.join(", "), if names.len() == 1 { "belongs" } else { "belong" })]
     Misplaced { names: Vec<String>, owner: Owner },
 

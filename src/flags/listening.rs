@@ -1,9 +1,10 @@
 //! Where clients connect.
 
-use crate::addr::{Listen, ListenAddr};
+use crate::addr::{Listen, ListenAddr, PassedAddr};
 use crate::config::Program;
 use crate::flags::error::FlagsError;
 use crate::flags::number::number;
+use crate::flags::passed::{self, ListenArg};
 use crate::flags::said::Said;
 
 /// listen(2) takes an `int`.
@@ -17,9 +18,10 @@ pub(super) struct Listening {
     /// Without it haft listens wherever a Node program asks to; with it one server of that program gets what comes here:
     /// the one that asks for this port, else its first one. `443=3000` names it: port 443 is for the server that asks
     /// for port 3000. `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one
-    /// address; `unix:/path` is a Unix socket.
-    #[arg(short, long, value_name = "ADDR[=PORT]", default_values_t = [Listen::default()])]
-    listen: Vec<Listen>,
+    /// address; `unix:/path` is a Unix socket; `name:web` is the socket that systemd passes by this name
+    /// (FileDescriptorName=). Each socket that is passed is listened on, whether it is named here or not.
+    #[arg(short, long, value_name = "ADDR[=PORT]", default_values_t = [ListenArg::default()])]
+    listen: Vec<ListenArg>,
 
     // The default is the kernel's own default cap since Linux 5.4: as much as it gives without being asked for more,
     // so that a crowd that reconnects at once is not met with dropped SYNs.
@@ -31,13 +33,23 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Where clients connect; nothing if that is left to what may be a Node program.
-    pub(super) fn resolve(self, program: &Program, said: &Said) -> Result<Option<Vec<Listen>>, FlagsError> {
+    /// Where clients connect; nothing if that is left to what may be a Node program. `passed`: sockets that a service
+    /// manager has passed.
+    pub(super) fn resolve(
+        self,
+        program: &Program,
+        passed: &[PassedAddr],
+        said: &Said,
+    ) -> Result<Option<Vec<Listen>>, FlagsError> {
         let may_ask = matches!(program, Program::Command(command) if command.dialect.may_be_node());
-        if let Some(named) = self.listen.iter().find(|listen| listen.server_port.is_some() && !may_ask) {
+        let has_default = !may_ask && passed.is_empty();
+        let args = (said.is_given("listen") || has_default).then_some(self.listen);
+        let listen = passed::resolve(args, passed, said)?;
+        let mut named = listen.iter().flatten().filter(|listen| listen.server_port.is_some() && !may_ask);
+        if let Some(named) = named.next() {
             return Err(FlagsError::NoServer { name: said.name("listen"), listen: named.clone() });
         }
-        Ok((said.is_given("listen") || !may_ask).then_some(self.listen))
+        Ok(listen)
     }
 }
 

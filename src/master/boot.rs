@@ -3,17 +3,20 @@
 use std::process::ExitCode;
 
 use super::{Limits, MasterError, Reread};
+use crate::addr::PassedAddr;
 use crate::config::{Config, Headroom};
 use crate::log;
 use crate::process::guardian::Guardian;
+use crate::sys::listen::Listener;
 use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals};
 
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
 
 /// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
-/// where the configuration asks for what this host cannot give. `reread` yields the configuration anew for a reload.
-pub fn main(config: Config, reread: Reread) -> ExitCode {
+/// where the configuration asks for what this host cannot give. `passed` are the sockets that a service manager has passed;
+/// `reread` yields the configuration anew for a reload.
+pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
     log::start(&config.log);
     if let Err(error) = signals::ignore_harmless() {
@@ -57,7 +60,7 @@ pub fn main(config: Config, reread: Reread) -> ExitCode {
         return fail(1, format_args!("the thread that closes connections cannot be made: {error}"));
     }
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, limits, reread, guardian.ok().flatten()));
+    let outcome = local.block_on(&runtime, super::run(config, passed, limits, reread, guardian.ok().flatten()));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {
@@ -99,6 +102,11 @@ fn code(error: &MasterError) -> u8 {
         | MasterError::GaveUp { .. }
         | MasterError::System { .. } => 1,
     }
+}
+
+/// Tells why haft cannot even look at its configuration. Yields exit code 2.
+pub fn cannot_start(error: impl std::fmt::Display) -> ExitCode {
+    fail(2, error)
 }
 
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {

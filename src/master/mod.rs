@@ -15,6 +15,7 @@ mod channels;
 mod error;
 mod farewell;
 mod finished;
+mod manager;
 mod orphans;
 mod pace;
 mod plan;
@@ -27,7 +28,7 @@ mod stopping;
 mod supervise;
 mod turns;
 
-pub use self::boot::main;
+pub use self::boot::{cannot_start, main};
 pub use self::error::MasterError;
 pub use self::reload::Reread;
 
@@ -41,6 +42,7 @@ use self::budget::Budget;
 use self::channels::Channels;
 use self::error::While;
 use self::finished::Finished;
+use self::manager::ServiceManager;
 use self::pace::Pace;
 use self::plan::Plan;
 use self::reload::Changes;
@@ -48,6 +50,7 @@ use self::setup::{listen, serve_admin, tag_key};
 use self::signals::{Signals, received};
 use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
+use crate::addr::PassedAddr;
 use crate::admin::{self, ControlRequest};
 use crate::config::Config;
 use crate::connection::Refusal;
@@ -101,6 +104,7 @@ struct Master {
     /// Since it was told to stop.
     stop: Option<Stop>,
     changes: Changes,
+    manager: ServiceManager,
     finished: Finished,
     budget: Budget,
     over_budget: bool,
@@ -138,16 +142,18 @@ pub struct Limits {
 
 /// Runs the master until it is told to stop. Must be called within a `LocalSet` of a single-threaded runtime.
 ///
-/// `limits` are those on this process's descriptors; `reread` yields the configuration anew for a reload.
+/// `passed` are the sockets that a service manager has passed, `limits` are those on this process's descriptors; `reread`
+/// yields the configuration anew for a reload.
 pub async fn run(
     config: Config,
+    passed: Vec<(PassedAddr, Listener)>,
     limits: Limits,
     reread: Reread,
     guardian: Option<Guardian>,
 ) -> Result<(), MasterError> {
     // Before anybody is told that we listen: who reads that may send a signal at once.
     let signals = Signals::listen()?;
-    let (mut master, inbox) = Master::new(config, limits, reread, guardian)?;
+    let (mut master, inbox) = Master::new(config, passed, limits, reread, guardian)?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(Refusal::Stopping);
@@ -171,6 +177,7 @@ struct Inbox {
 impl Master {
     fn new(
         config: Config,
+        passed: Vec<(PassedAddr, Listener)>,
         limits: Limits,
         reread: Reread,
         guardian: Option<Guardian>,
@@ -181,7 +188,8 @@ impl Master {
         let plan = Plan::new(&config, &tag_key)?;
         let preload = supervise::first_preload(&plan)?;
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
-        let (listeners, kernel) = listen(&config, &plan)?;
+        let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
+        let (listeners, kernel) = listen(&config, &plan, passed)?;
         let admin_file = config.admin.as_ref().map(|addr| serve_admin(addr, control, &config)).transpose()?.flatten();
         for addr in listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)) {
             tracing::info!("listening on {}", addr.url());
@@ -220,7 +228,8 @@ impl Master {
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             tag_key,
             about,
-            changes: Changes::new(config, reread),
+            changes: Changes::new(config, passed_addrs, reread),
+            manager: ServiceManager::find(),
             finished,
             reap_again: false,
             look_soon: false,
@@ -235,6 +244,8 @@ impl Master {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = rescue::looks();
+        let mut beats = tokio::time::interval(self.manager.period());
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ready = Vec::new();
         let mut ends = orphans::adopt()?;
         self.observe(Event::Tick)?;
@@ -253,6 +264,7 @@ impl Master {
                 Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
                 Some(request) = inbox.requests.recv() => self.answer(request)?,
                 _ = ends.recv() => self.reap(),
+                _ = beats.tick(), if self.manager.is_there() => self.beat(),
                 _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                 () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
                 _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,

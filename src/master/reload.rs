@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::plan::Plan;
 use super::report::unix_time;
 use super::{Master, MasterError, Phase};
+use crate::addr::PassedAddr;
 use crate::admin::{Denied, ReloadState, ReloadStatus};
 use crate::config::{Config, MAX_WORKERS, Program, Sessions};
 use crate::listen::kernel::Kernel;
@@ -13,7 +14,7 @@ use crate::pool::Event;
 use crate::route::{Slot, Steering};
 
 /// Reads the flags and the file again.
-pub type Reread = fn() -> Result<Config, String>;
+pub type Reread = fn(&[PassedAddr]) -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
@@ -29,6 +30,8 @@ const RELOADABLE: [&str; 31] = [
 pub struct Changes {
     /// In force.
     pub config: Config,
+    /// The sockets that a service manager has passed.
+    passed: Vec<PassedAddr>,
     reread: Reread,
     /// So many slots, when the reload that is under way is done.
     slots_afterwards: Option<usize>,
@@ -48,8 +51,8 @@ fn in_one_line(message: &str) -> String {
 
 impl Changes {
     /// Nothing has changed yet.
-    pub fn new(config: Config, reread: Reread) -> Self {
-        Self { config, reread, slots_afterwards: None, status: None, done: 0, failed: 0 }
+    pub fn new(config: Config, passed: Vec<PassedAddr>, reread: Reread) -> Self {
+        Self { config, passed, reread, slots_afterwards: None, status: None, done: 0, failed: 0 }
     }
 
     /// What is in force once a reload to this configuration has begun: what takes a restart stays as it is, and so does
@@ -87,6 +90,15 @@ impl Master {
     /// Reads the configuration again and starts to replace all workers. Yields what to tell the operator.
     pub(super) fn reload(&mut self) -> Result<String, Denied> {
         self.must_serve()?;
+        self.tell_reloading();
+        let outcome = self.begin_reload();
+        if !self.service.pool.is_reloading() {
+            self.tell_reload_is_over(Some("; the last reload was refused (the log says why)"));
+        }
+        outcome
+    }
+
+    fn begin_reload(&mut self) -> Result<String, Denied> {
         let pool = &self.service.pool;
         if pool.is_reloading() {
             return Err(Denied::Busy("a reload is under way: wait for its end (/status)".to_owned()));
@@ -94,7 +106,7 @@ impl Master {
         let slots = pool.wanted();
         self.budget.allows_reload(pool.worker_count(), slots).map_err(Denied::Busy)?;
         let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", in_one_line(&error)));
-        let config = (self.changes.reread)().map_err(wrong)?;
+        let config = (self.changes.reread)(&self.changes.passed).map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
         let differing = self.changes.config.differences(&config);
         let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();
@@ -134,6 +146,7 @@ impl Master {
         tracing::info!("{text}");
         self.changes.note(ReloadState::Done, text);
         self.forget_plans();
+        self.tell_reload_is_over(None);
         let Some(slots) = self.changes.slots_afterwards.take() else { return };
         match self.scale(slots) {
             Ok(text) => {
@@ -161,6 +174,7 @@ impl Master {
         );
         tracing::error!("{text}");
         self.changes.note(ReloadState::Failed, text);
+        self.tell_reload_is_over(Some("; the last reload has failed (the log says why)"));
         self.forget_plans();
     }
 
@@ -289,7 +303,7 @@ mod tests {
         *config
     }
 
-    fn reread() -> Result<Config, String> {
+    fn reread(_: &[PassedAddr]) -> Result<Config, String> {
         Err("no file".to_owned())
     }
 
@@ -310,7 +324,7 @@ mod tests {
             "--hold-timeout=1s",
             "--affinity=none",
         ]);
-        let mut changes = Changes::new(config(&["-w2"]), reread);
+        let mut changes = Changes::new(config(&["-w2"]), Vec::new(), reread);
         let differing = changes.config.differences(&new);
         changes.config = changes.taking_from(new.clone());
         let still: Vec<&str> =

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::MasterError;
 use super::error::While;
 use super::plan::Plan;
-use crate::addr::ListenAddr;
+use crate::addr::{ListenAddr, PassedAddr};
 use crate::admin::{self, AdminListener, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::listen::kernel::Kernel;
@@ -15,11 +15,18 @@ use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
 /// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
 const GUARDIAN_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Opens what `--listen` names: listeners of our own, or one for each slot.
-pub(super) fn listen(config: &Config, plan: &Plan) -> Result<(Vec<Listener>, Option<Kernel>), MasterError> {
+/// Opens what `--listen` names: listeners of our own, or one for each slot. What was `passed` is open already.
+pub(super) fn listen(
+    config: &Config,
+    plan: &Plan,
+    mut passed: Vec<(PassedAddr, Listener)>,
+) -> Result<(Vec<Listener>, Option<Kernel>), MasterError> {
     Ok(match config.dispatch {
         DispatchBy::Handover => {
-            let bind = |addr| Listener::bind(addr, config.backlog, Access::Umask);
+            let bind = |addr: &ListenAddr| match passed.iter().position(|(passed, _)| passed.addr == *addr) {
+                Some(at) => Ok(passed.swap_remove(at).1),
+                None => Listener::bind(addr, config.backlog, Access::Umask),
+            };
             (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
         }
         DispatchBy::Kernel => {

@@ -87,6 +87,7 @@ impl Master {
         }
         self.cut_reload_short();
         self.stop = Some(Stop { heard: now, event, until, told: now });
+        self.tell_stopping();
         self.phase = Phase::Flushing(now + flush);
         self.doors.close(&self.poller).doing("closing the listeners")?;
         self.end_peeking(Instant::now());
@@ -133,27 +134,45 @@ impl Master {
     fn tell_what_stop_waits_for(&mut self, now: Instant) {
         let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.told + TELL_EVERY) else { return };
         stop.told = now;
+        if self.service.pool.worker_count() > 0
+            && let Some(stop) = &self.stop
+        {
+            log::progress(&self.describe_stop(stop, now));
+        }
+    }
+
+    /// What a stop waits for, in a line.
+    pub(super) fn describe_stop(&self, stop: &Stop, now: Instant) -> String {
         let rest = stop.until.saturating_duration_since(now).as_secs_f64().ceil();
         let workers = self.service.pool.worker_count();
         let sessions: u64 = self.service.dispatch.links().map(|link| link.told_sessions()).sum();
-        let held = self.service.dispatch.held();
-        if workers > 0 {
-            log::progress(&waits_for(workers, sessions, held, rest as u64));
-        }
+        waits_for(workers, sessions, self.service.dispatch.held(), rest as u64)
     }
 }
 
 /// What a stop waits for, in words that fit a line of a terminal.
 fn waits_for(workers: usize, sessions: u64, held: usize, rest: u64) -> String {
-    let count = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let mut text = format!("stopping: {}", count(workers as u64, "worker"));
+    let mut text = format!("stopping: {}", counted(workers as u64, "worker"));
     if sessions > 0 {
-        text += &format!(", {}", count(sessions, "session"));
+        text += &format!(", {}", counted(sessions, "session"));
     }
     if held > 0 {
-        text += &format!(", {} to hand over", count(held as u64, "connection"));
+        text += &format!(", {} to hand over", counted(held as u64, "connection"));
     }
     text + &format!(", {rest} s left")
+}
+
+/// So many of them: `1 session`, `1,203 sessions`.
+pub(super) fn counted(number: u64, what: &str) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{text} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -166,7 +185,7 @@ mod tests {
         let longest = waits_for(1024, 9_999_999, 16384, 31_536_000);
         assert_eq!(
             longest,
-            "stopping: 1024 workers, 9999999 sessions, 16384 connections to hand over, 31536000 s left"
+            "stopping: 1,024 workers, 9,999,999 sessions, 16,384 connections to hand over, 31536000 s left"
         );
         assert_eq!(waits_for(2, 1, 0, 14), "stopping: 2 workers, 1 session, 14 s left");
     }

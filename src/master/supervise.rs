@@ -253,6 +253,7 @@ impl Master {
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
             self.open_doors()?;
+            self.tell_ready();
         }
         Ok(())
     }

@@ -25,6 +25,17 @@ pub struct Listen {
     pub addr: ListenAddr,
     /// The port that the server asks for (written `443=3000`).
     pub server_port: Option<u16>,
+    /// Whether a service manager has passed the socket, so that it is not to be bound.
+    pub is_passed: bool,
+}
+
+/// A listening socket that a service manager has passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedAddr {
+    /// Its name there (`FileDescriptorName=`), by which `--listen name:NAME` finds it.
+    pub name: String,
+    /// Where clients connect. An abstract Unix socket has `@` before its name.
+    pub addr: ListenAddr,
 }
 
 impl FromStr for Listen {
@@ -33,9 +44,9 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // A path may have anything in it but a port at its end.
         let named = text.rsplit_once('=').filter(|(_, port)| port.bytes().all(|it| it.is_ascii_digit()));
-        let Some((addr, port)) = named else { return Ok(Self { addr: text.parse()?, server_port: None }) };
+        let Some((addr, port)) = named else { return Ok(text.parse::<ListenAddr>()?.into()) };
         match port.parse::<u16>() {
-            Ok(port @ 1..) => Ok(Self { addr: addr.parse()?, server_port: Some(port) }),
+            Ok(port @ 1..) => Ok(Self { addr: addr.parse()?, server_port: Some(port), is_passed: false }),
             _ => Err(ListenAddrError("the port behind `=` is not a number from 1 to 65535")),
         }
     }
@@ -50,7 +61,7 @@ impl fmt::Display for Listen {
 
 impl From<ListenAddr> for Listen {
     fn from(addr: ListenAddr) -> Self {
-        Self { addr, server_port: None }
+        Self { addr, server_port: None, is_passed: false }
     }
 }
 

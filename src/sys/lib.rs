@@ -21,6 +21,7 @@ pub mod listen;
 pub mod notify;
 pub mod oom;
 pub mod orphans;
+pub mod passed;
 pub mod peek;
 pub mod pidfd;
 pub mod poller;

@@ -1,8 +1,11 @@
 //! Binding listeners, and telling in plain words why one cannot be bound.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -148,6 +151,29 @@ impl Listener {
             }
             ListenAddr::DualStack(_) | ListenAddr::Ip(_) => Self::bind_tcp(addr, backlog),
         }
+    }
+
+    /// A socket that another process has bound and that listens already. Its queue and its file, if it has one, stay as
+    /// they are.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say where it is bound, or that is neither TCP nor a Unix socket.
+    pub(super) fn adopt(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let bound = socket.local_addr()?;
+        if let Some(bound) = bound.as_socket() {
+            // As for our own: it is handed down to every connection.
+            socket.set_tcp_nodelay(true)?;
+            let is_dual = bound.is_ipv6() && bound.ip().is_unspecified() && !socket.only_v6()?;
+            let addr = if is_dual { ListenAddr::DualStack(bound.port()) } else { ListenAddr::Ip(bound) };
+            return Ok(Self::tcp(socket, &addr, bound));
+        }
+        let abstract_name = |name: &[u8]| PathBuf::from(OsString::from_vec([b"@", name].concat()));
+        let path = bound.as_pathname().map(Path::to_owned);
+        let path =
+            path.or_else(|| bound.as_abstract_namespace().map(abstract_name)).ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Self { socket: socket.into(), addr: ListenAddr::Unix(path), local: Some(EndAddr::Unix), file: None })
     }
 
     /// The address with the port that the kernel chose.

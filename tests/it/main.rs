@@ -29,6 +29,7 @@ mod library;
 mod lingering;
 mod listen_fds;
 mod listening;
+mod manager;
 mod mix;
 mod orphans;
 mod output;

@@ -1,0 +1,161 @@
+//! What haft tells the service manager that started it, such as systemd (sd_notify(3), systemd.service(5)).
+//!
+//! The loop decides what is told and when; a thread sends it, since the manager's socket may be full and its send would then
+//! block. So a watchdog message means that the loop has come round.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use super::{Master, Phase, stopping};
+use crate::pool::SlotState;
+
+/// How often the status is looked at, at least.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Watchdog messages that are sent in the time within which one must come.
+const BEATS_IN_TIME: u32 = 3;
+/// How long the manager is asked to wait for the next word while haft starts, reloads or stops: some times as long as it
+/// takes until that is sent.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// For so long after the end of the drain time workers that were killed may take to be gone.
+const AFTER_THE_END: Duration = Duration::from_secs(10);
+/// Messages that may wait for the thread. Past it they are left out: the next one says more.
+const MAX_WAITING: usize = 16;
+
+/// The service manager, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct ServiceManager {
+    thread: Option<SyncSender<String>>,
+    watchdog: Option<Duration>,
+    /// What the status line was last.
+    status: String,
+    /// What became of the last reload, if it was not done.
+    last_reload: &'static str,
+}
+
+impl ServiceManager {
+    /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
+    pub(super) fn find() -> Self {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Self::default();
+        }
+        let (sender, messages) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new().name("haft-notify".to_owned()).spawn(move || send(&messages));
+        if let Err(error) = &thread {
+            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) is told nothing: no thread can be started for it");
+        }
+        let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero());
+        Self { thread: thread.is_ok().then_some(sender), watchdog, ..Self::default() }
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_there(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    /// How often [`Master::beat`] is to be called.
+    pub(super) fn period(&self) -> Duration {
+        self.watchdog.map_or(STATUS_EVERY, |time| (time / BEATS_IN_TIME).min(STATUS_EVERY))
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        let Some(thread) = &self.thread else { return };
+        let text = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        // It is full where the manager takes nothing, and closed where there is none.
+        thread.try_send(text).ok();
+    }
+}
+
+fn send(messages: &Receiver<String>) {
+    let mut failed = false;
+    for message in messages {
+        match sd_notify::notify(&[NotifyState::Custom(&message)]) {
+            Err(error) if !failed => {
+                failed = true;
+                tracing::warn!(%error, "the service manager cannot be told how haft is (NOTIFY_SOCKET)");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Master {
+    /// A connection that comes now would be served: after the start, and after a reload.
+    pub(super) fn tell_ready(&mut self) {
+        let status = self.status_line();
+        let main = NotifyState::MainPid(std::process::id());
+        self.manager.tell(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
+        self.manager.status = status;
+    }
+
+    /// A reload is wanted. [`Master::tell_reload_is_over`] must follow.
+    pub(super) fn tell_reloading(&mut self) {
+        // Of no use without its time: the manager could not tell it from an earlier one.
+        if let Ok(time) = NotifyState::monotonic_usec_now() {
+            self.manager.tell(&[NotifyState::Reloading, time]);
+        }
+    }
+
+    /// The reload is done, or `why` it was not.
+    pub(super) fn tell_reload_is_over(&mut self, why: Option<&'static str>) {
+        self.manager.last_reload = why.unwrap_or_default();
+        if self.phase == Phase::Serving {
+            self.tell_ready();
+        }
+    }
+
+    /// haft has begun to stop.
+    pub(super) fn tell_stopping(&mut self) {
+        self.manager.tell(&[NotifyState::Stopping]);
+        self.beat();
+    }
+
+    /// To be called every [`ServiceManager::period`]: the loop goes round, and how things are.
+    pub(super) fn beat(&mut self) {
+        let status = self.status_line();
+        let mut states = Vec::new();
+        if self.manager.watchdog.is_some() {
+            states.push(NotifyState::Watchdog);
+        }
+        if self.wants_more_time() {
+            states.push(NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32));
+        }
+        if status != self.manager.status {
+            states.push(NotifyState::Status(&status));
+        }
+        if !states.is_empty() {
+            self.manager.tell(&states);
+        }
+        drop(states);
+        self.manager.status = status;
+    }
+
+    /// Whether haft is on its way to another state, within times of its own.
+    fn wants_more_time(&self) -> bool {
+        match &self.stop {
+            Some(stop) => Instant::now() < stop.until() + AFTER_THE_END,
+            None => self.phase == Phase::Starting || self.service.pool.is_reloading(),
+        }
+    }
+
+    /// How haft is, in a line for people.
+    fn status_line(&self) -> String {
+        if let Some(stop) = &self.stop {
+            return self.describe_stop(stop, Instant::now());
+        }
+        let pool = &self.service.pool;
+        let ready = self.service.dispatch.slots().filter(|slot| pool.state(*slot) == SlotState::Ready).count();
+        let links = self.service.dispatch.links().filter(|link| link.tells_sessions());
+        let sessions = links.map(|link| link.told_sessions()).reduce(|one, other| one + other);
+        let mut line = format!("{ready} of {} workers", pool.wanted());
+        if let Some(sessions) = sessions {
+            line += &format!(", {}", stopping::counted(sessions, "session"));
+        }
+        line += &format!(", generation {}", pool.newest());
+        if pool.is_reloading() {
+            line += ", reloading";
+        }
+        line + self.manager.last_reload
+    }
+}
