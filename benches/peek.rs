@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use haft::peek::request::{self, Look};
-use haft::peek::{ClientHeader, MOST_PEEKED, TrustedProxies, proxy};
-use haft::route::{Slot, Tag, TagKey, Tagger};
+use haft::peek::{ClientHeader, MOST_PEEKED, Source, TrustedProxies, ValueRoom, proxy};
+use haft::route::{Slot, Tag, TagKey, Tagger, ValueKeys};
 
 /// A handshake as Chromium sends it, behind two proxies: 20 headers.
 const HANDSHAKE: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=PVgDUNT HTTP/1.1\r\n\
@@ -74,6 +74,28 @@ fn ordinary(c: &mut Criterion) {
     });
 }
 
+/// What decides where a connection goes: the session, and values of the same request.
+fn affinity(c: &mut Criterion) {
+    let key = TagKey::of_text("a key");
+    let (tagger, keys) = (Tagger::new(&key), ValueKeys::new(&key));
+    let sid = tagger.append("lgy5fjW0yVKcPbBnAAAC", Tag { slot: Slot(2), generation: 7 });
+    let query = format!("GET /socket.io/?EIO=4&transport=polling&t=PVgDUNT&room=the+4th%20room&sid={sid} HTTP/1.1\r\n");
+    let browsers = String::from_utf8_lossy(HANDSHAKE);
+    let whole = query.clone() + browsers.split_once("\r\n").expect("a request line").1;
+    c.bench_function("affinity: session", |b| {
+        b.iter(|| request(whole.as_bytes(), false).sid().and_then(|sid| tagger.read(sid.as_bytes())).expect("a tag").1);
+    });
+    for text in ["query:room", "cookie:session", "header:accept-language", "path:1"] {
+        let source: Source = text.parse().expect("a source");
+        c.bench_function(&format!("affinity: {text}"), |b| {
+            b.iter(|| {
+                let request = request(whole.as_bytes(), source.needs_headers());
+                keys.key(source.value(&request, &mut ValueRoom::new()).expect("a value"))
+            });
+        });
+    }
+}
+
 fn proxies(c: &mut Criterion) {
     let v1 = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n";
     let v2 =
@@ -99,5 +121,5 @@ fn worst(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, ordinary, proxies, worst);
+criterion_group!(benches, ordinary, affinity, proxies, worst);
 criterion_main!(benches);

@@ -2,6 +2,7 @@
 //!
 //! [`crate::flags`] turns what was typed into a [`Config`].
 
+mod affinity;
 mod command;
 mod dispatch;
 mod drain_signal;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::addr::{Listen, ListenAddr};
+pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 pub use dispatch::{Contradiction, DispatchBy};
 pub use drain_signal::DrainSignal;
@@ -135,7 +137,7 @@ impl Config {
 
     /// Whether connections must be looked at before they can be assigned.
     pub fn peeks(&self) -> bool {
-        self.affinity == Affinity::Session
+        self.affinity.reads_requests()
             || !self.sessions.sticky_paths.is_empty()
             || self.proxies.protocol
             || self.proxies.header.is_some()
@@ -191,17 +193,6 @@ pub enum Program {
     BuiltIn(Engine),
     /// A program of the user's.
     Command(CommandLine),
-}
-
-/// What sticks to a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Affinity {
-    /// The client's address.
-    Ip,
-    /// The session that the first request of a connection names.
-    Session,
-    /// Nothing: the worker with the least in flight, then round robin.
-    None,
 }
 
 /// How many leading bits of an address are the key.
@@ -315,7 +306,6 @@ macro_rules! words {
 // A path, by which the modules of this one find it.
 use words;
 
-words!(Affinity, "ip, session or none", Ip = "ip", Session = "session", None = "none");
 words!(LogFormat, "text or json", Text = "text", Json = "json");
 words!(Transport, "polling or websocket", Polling = "polling", Websocket = "websocket");
 
@@ -329,7 +319,7 @@ mod tests {
             workers,
             worker_nofile: None,
             prefix_output: false,
-            affinity: Affinity::Ip,
+            affinity: "ip".parse().expect("an affinity"),
             prefix: Prefix { ipv4: 32, ipv6: 128 },
             sessions: Sessions::default(),
             proxies: Proxies::default(),
@@ -404,15 +394,13 @@ mod tests {
         for transport in [Transport::Polling, Transport::Websocket] {
             assert_eq!(transport.to_string().parse(), Ok(transport));
         }
-        for affinity in [Affinity::Ip, Affinity::Session, Affinity::None] {
-            assert_eq!(affinity.to_string().parse(), Ok(affinity));
-        }
         for dispatch in [DispatchBy::Handover, DispatchBy::Kernel] {
             assert_eq!(dispatch.to_string().parse(), Ok(dispatch));
         }
         for format in [LogFormat::Text, LogFormat::Json] {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
-        assert_eq!("IP".parse::<Affinity>().expect_err("case matters").to_string(), "write ip, session or none");
+        let error = "JSON".parse::<LogFormat>().expect_err("case matters");
+        assert_eq!(error.to_string(), "write text or json");
     }
 }

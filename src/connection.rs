@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use crate::addr::EndAddr;
+use crate::peek::SourceKind;
 use crate::route::{Key, Slot, Tag};
 use crate::sys::{accept, closing};
 
@@ -12,6 +13,8 @@ use crate::sys::{accept, closing};
 pub enum Goal {
     /// The client's address: its key.
     Address,
+    /// A value that the request has there: its key.
+    Value(SourceKind),
     /// The session that it names, which is with this worker, or was with one before it.
     Session(Tag),
     /// It opens a session: whoever has the fewest.
@@ -39,7 +42,7 @@ pub struct Connection {
     pub unattributed: bool,
     /// What decides where it goes.
     pub goal: Goal,
-    /// What must stick, where the address decides.
+    /// What must stick, where the address or a value decides.
     pub key: Key,
     /// When it was accepted.
     pub accepted: Instant,

@@ -42,7 +42,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::addr::PassedAddr;
-use crate::config::{Affinity, Config, DialectChoice, Log, Prefix, Program};
+use crate::config::{Config, DialectChoice, Log, Prefix, Program};
 use crate::log::without_error_numbers;
 pub use file::YamlError;
 
@@ -261,7 +261,7 @@ fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), Fla
         return refuse(&of_node, Owner::Command);
     }
     let mut of_engine = topic(engine::HEADING);
-    if flags.routing.affinity == Affinity::Session {
+    if flags.routing.affinity.has_sessions() {
         of_engine.retain(|key| key != "path");
     }
     refuse(&of_engine, Owner::Engine)?;
@@ -282,7 +282,7 @@ impl Flags {
     /// Checks what concerns more than one flag, and what is outside of haft.
     fn resolve(self, passed: &[PassedAddr], said: &Said) -> Result<Config, FlagsError> {
         let affinity = self.routing.affinity;
-        let sessions = self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, affinity, said)?;
+        let sessions = self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, &affinity, said)?;
         let program = match self.command.first() {
             Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: said.name("command") }),
             Some(_) => Program::Command(self.node.resolve(self.command)),

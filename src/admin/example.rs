@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
-    ControlCounts, DrainingWorker, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing, SlotBalance, SlotState,
-    SlotStatus, Snapshot,
+    ControlCounts, CriterionCount, DrainingWorker, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing,
+    SlotBalance, SlotState, SlotStatus, Snapshot,
 };
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
@@ -38,6 +38,12 @@ pub(super) fn snapshot() -> Snapshot {
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],
             client_ip_headers: vec![("taken", 0), ("malformed", 25)],
+            criteria: vec![CriterionCount {
+                criterion: "query:a \"room\"".to_owned(),
+                decided: 41,
+                absent: 42,
+                too_long: 43,
+            }],
         },
         rescued: 20,
         listener_repairs: vec![("shut", 28), ("steering", 0)],

@@ -4,6 +4,7 @@
 
 mod kernel;
 mod output;
+mod routing;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,9 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, no_labels};
 use super::negotiate::Format;
-use super::snapshot::{
-    ControlCounts, ReloadState, Routing, SlotBalance, SlotState, SlotStatus, Snapshot, seconds_since_1970,
-};
+use super::snapshot::{ControlCounts, ReloadState, SlotBalance, SlotState, SlotStatus, Snapshot, seconds_since_1970};
 
 /// The body of `/metrics`.
 ///
@@ -46,7 +45,7 @@ impl Collector for Scrape {
         connections(&mut families, &self.snapshot)?;
         balance(&mut families, &self.snapshot)?;
         redelivery(&mut families, &self.snapshot)?;
-        routing(&mut families, &self.snapshot.routing)?;
+        routing::routing(&mut families, &self.snapshot.routing)?;
         kernel::queues(&mut families, &self.snapshot)?;
         workers(&mut families, &self.snapshot)?;
         supervision(&mut families, &self.snapshot)?;
@@ -136,35 +135,6 @@ fn redelivery(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
             .map(|(state, count)| (vec![("state", state.into())], count)),
     )?;
     families.counter("haft_connections_returned", "Connections that a worker gave back.", [(no_labels(), now.returned)])
-}
-
-fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
-    families.counter(
-        "haft_connections_routed",
-        "What decided which worker a connection goes to.",
-        by("by", &now.routed),
-    )?;
-    families.counter(
-        "haft_connections_unattributed",
-        "Connections of trusted proxies whose clients could not be told.",
-        [(no_labels(), now.unattributed)],
-    )?;
-    families.gauge(
-        "haft_connections_peeking",
-        "Connections held whose first request has not come.",
-        [(no_labels(), now.peeking)],
-    )?;
-    families.counter(
-        "haft_peeks_given_up",
-        "Connections that were assigned, or refused, without their first request having been seen.",
-        by("reason", &now.given_up),
-    )?;
-    families.counter("haft_proxy_headers", "PROXY headers of trusted peers.", by("outcome", &now.proxy_headers))?;
-    families.counter(
-        "haft_client_ip_headers",
-        "First requests of trusted peers, by the header that tells the client's address.",
-        by("outcome", &now.client_ip_headers),
-    )
 }
 
 fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {

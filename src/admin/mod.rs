@@ -28,6 +28,7 @@ mod metrics;
 mod negotiate;
 mod pages;
 mod places;
+mod routing;
 mod server;
 mod snapshot;
 mod token;
@@ -41,9 +42,9 @@ pub use control::{Change, Control, ControlError, ControlRequest, Denied, channel
 pub use histogram::Histogram;
 pub use metrics::encode;
 pub use negotiate::Format;
+pub use routing::{CriterionCount, Routing};
 pub use server::{AdminListener, serve};
 pub use snapshot::{
-    ControlCounts, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing, SlotBalance, SlotState, SlotStatus,
-    Snapshot,
+    ControlCounts, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, SlotBalance, SlotState, SlotStatus, Snapshot,
 };
 pub use token::{TokenFile, TokenFileError};

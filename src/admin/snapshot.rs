@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 use super::histogram::Histogram;
+use super::routing::{Routing, as_map};
 
 /// Everything the admin pages know, read at one instant.
 ///
@@ -24,7 +25,7 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Where clients connect, as actually bound.
     pub listen: Vec<String>,
-    /// What sticks to a slot (`ip`, `session`, `none`).
+    /// What sticks to a slot (`ip`, `session`, `query:room,ip`, `none`).
     pub affinity: String,
     /// Who assigns connections (`handover`, `kernel`).
     pub dispatch: String,
@@ -149,27 +150,6 @@ impl SlotBalance {
     pub fn is_balanced(&self) -> bool {
         self.assigned == self.delivered + self.refused + self.moved + self.in_flight + self.held
     }
-}
-
-/// What decided where connections went, and what was learnt for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Routing {
-    /// Connections by what decided which worker they go to.
-    #[serde(serialize_with = "as_map")]
-    pub routed: Vec<(&'static str, u64)>,
-    /// Connections of trusted proxies whose clients could not be told.
-    pub unattributed: u64,
-    /// Of the connections that are held, those whose first request has not come.
-    pub peeking: u64,
-    /// Connections that were assigned, or refused, without their first request having been seen, by reason.
-    #[serde(serialize_with = "as_map")]
-    pub given_up: Vec<(&'static str, u64)>,
-    /// PROXY headers of trusted peers, by outcome.
-    #[serde(serialize_with = "as_map")]
-    pub proxy_headers: Vec<(&'static str, u64)>,
-    /// First requests of trusted peers by what the header said that tells the client's address.
-    #[serde(serialize_with = "as_map")]
-    pub client_ip_headers: Vec<(&'static str, u64)>,
 }
 
 /// A reload, as far as it has come.
@@ -332,10 +312,6 @@ fn unix_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S
 /// A clock that stands before 1970 counts as 1970.
 pub(super) fn seconds_since_1970(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
-
-fn as_map<S: Serializer, K: Serialize>(counts: &[(K, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(counts.iter().map(|(reason, count)| (reason, count)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Affinity, Config, DialectChoice, Program, UnknownWord, words};
+use super::{Config, DialectChoice, Program, UnknownWord, words};
 use crate::addr::ListenAddr;
 
 /// Who assigns a connection to a slot.
@@ -36,7 +36,7 @@ impl Config {
         };
         let takes_listeners = command.is_some_and(|command| command.dialect == DialectChoice::ListenFds);
         let by_kernel = [
-            (self.affinity != Affinity::Ip, "affinity", "the kernel knows clients by their address alone"),
+            (!self.affinity.is_address_alone(), "affinity", "the kernel knows clients by their address alone"),
             (!self.sessions.sticky_paths.is_empty(), "sticky-path", "the kernel sees no request"),
             (self.proxies.protocol, "proxy-protocol", "the kernel takes the proxy for the client"),
             (self.proxies.header.is_some(), "client-ip-header", "the kernel takes the proxy for the client"),

@@ -40,25 +40,26 @@ impl Dispatch {
 
     /// Where a connection belongs now, and why there; `None` if nobody has room for it.
     pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Place, Way)> {
-        let address = |it: &Self, way| (Place::Slot(it.by_address(connection)), way);
+        let by_key = |it: &Self, way| (Place::Slot(it.by_key(connection)), way);
         Some(match connection.goal {
             Goal::Session(tag) => match self.of_session(tag, connection.listener) {
                 Some((place, true)) => (place, Way::Session),
                 Some((place, false)) => (place, Way::LostSession),
-                None => address(self, Way::LostSession),
+                None => by_key(self, Way::LostSession),
             },
             Goal::Opening => match self.fewest_sessions(None, connection.listener, now) {
                 Some(slot) => (Place::Slot(slot), Way::Opening),
-                None => address(self, Way::Address),
+                None => by_key(self, Way::Address),
             },
             Goal::Load => (Place::Slot(self.least_loaded(None, connection.listener)?), Way::Load),
-            Goal::Address => address(self, Way::Address),
+            Goal::Address => by_key(self, Way::Address),
+            Goal::Value(kind) => by_key(self, Way::by_value(kind)),
         })
     }
 
     /// The first slot in the connection's order that takes it, or is expected to. If none does, it waits for the first
     /// one that is not bypassed.
-    fn by_address(&self, connection: &Connection) -> Slot {
+    fn by_key(&self, connection: &Connection) -> Slot {
         let own = self.table.choose(connection.key);
         if self.may_take(own, connection.listener) {
             return own;
@@ -136,7 +137,7 @@ impl Dispatch {
             _ if connection.moves >= self.table.count() => None,
             Goal::Load => self.least_loaded(Some(from), connection.listener),
             Goal::Opening if let Some(slot) = self.fewest_sessions(Some(from), connection.listener, now) => Some(slot),
-            Goal::Address | Goal::Session(_) | Goal::Opening => {
+            Goal::Address | Goal::Value(_) | Goal::Session(_) | Goal::Opening => {
                 let queues = &self.queues;
                 let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
                 let takes = |slot: &Slot| self.takes_now(*slot, connection.listener);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::admin::Histogram;
 use crate::connection::{Connection, Refusal};
+use crate::peek::SourceKind;
 use crate::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::closing;
@@ -29,11 +30,39 @@ pub enum Way {
     Opening,
     /// The worker with the least on its way.
     Load,
+    /// A parameter of the query.
+    Query,
+    /// A cookie.
+    Cookie,
+    /// A header.
+    Header,
+    /// A segment of the path.
+    Path,
 }
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Address, Self::Session, Self::LostSession, Self::Opening, Self::Load];
+    pub const ALL: [Self; 9] = [
+        Self::Address,
+        Self::Session,
+        Self::LostSession,
+        Self::Opening,
+        Self::Load,
+        Self::Query,
+        Self::Cookie,
+        Self::Header,
+        Self::Path,
+    ];
+
+    /// A value that stands there.
+    pub fn by_value(kind: SourceKind) -> Self {
+        match kind {
+            SourceKind::Query => Self::Query,
+            SourceKind::Cookie => Self::Cookie,
+            SourceKind::Header => Self::Header,
+            SourceKind::Path => Self::Path,
+        }
+    }
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -43,6 +72,10 @@ impl Way {
             Self::LostSession => "lost_session",
             Self::Opening => "opening",
             Self::Load => "load",
+            Self::Query => SourceKind::Query.word(),
+            Self::Cookie => SourceKind::Cookie.word(),
+            Self::Header => SourceKind::Header.word(),
+            Self::Path => SourceKind::Path.word(),
         }
     }
 }

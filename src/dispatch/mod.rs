@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use self::choose::Place;
 pub use self::hearing::Listening;
 use super::connection::{Connection, Goal, Refusal};
-use crate::config::{Affinity, Config, Prefix};
+use crate::config::{Config, Prefix, Rest};
 use crate::dispatch::ledger::Ledger;
 use crate::dispatch::link::{Link, LinkError, News};
 use crate::dispatch::queue::give_back_room;
@@ -36,7 +36,8 @@ const MOST_HELD: usize = 1024;
 #[derive(Debug)]
 pub struct Dispatch {
     table: Table,
-    affinity: Affinity,
+    /// What decides where nothing that sticks does.
+    rest: Rest,
     prefix: Prefix,
     round_robin: RoundRobin,
     max_in_flight: usize,
@@ -62,7 +63,7 @@ impl Dispatch {
         let table = Table::new(config.workers)?;
         Ok(Self {
             table,
-            affinity: config.affinity,
+            rest: config.affinity.rest(),
             prefix: config.prefix,
             round_robin: RoundRobin::default(),
             max_in_flight: config.max_in_flight,
@@ -79,7 +80,7 @@ impl Dispatch {
 
     /// The times and limits of another configuration, from now on.
     pub fn adopt(&mut self, config: &Config) {
-        self.affinity = config.affinity;
+        self.rest = config.affinity.rest();
         self.prefix = config.prefix;
         self.steers_anew = true;
         self.max_in_flight = config.max_in_flight;
@@ -102,7 +103,7 @@ impl Dispatch {
 
     /// As [`Dispatch::admit`], of a connection that was counted when it came.
     pub fn assign(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
-        if connection.goal == Goal::Address && self.affinity == Affinity::None {
+        if connection.goal == Goal::Address && self.rest == Rest::None {
             connection.goal = Goal::Load;
         }
         let chosen = self.choose(&connection, now);

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::link::{Link, LinkError, News};
-use crate::config::{Affinity, Config, DrainSignal};
+use crate::config::{Config, DrainSignal};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::master::MasterError;
@@ -69,7 +69,7 @@ impl Service {
             looked: now,
             hang_timeout: config.hang_timeout,
             patience: config.hold_timeout.min(MAX_PATIENCE),
-            lingers: config.affinity == Affinity::Session,
+            lingers: config.affinity.has_sessions(),
             drain_signal: config.drain_signal,
             dirty: Vec::new(),
             news: Vec::new(),
@@ -84,7 +84,7 @@ impl Service {
         self.dispatch.adopt(config);
         self.hang_timeout = config.hang_timeout;
         self.patience = config.hold_timeout.min(MAX_PATIENCE);
-        self.lingers = config.affinity == Affinity::Session;
+        self.lingers = config.affinity.has_sessions();
         self.drain_signal = config.drain_signal;
     }
 

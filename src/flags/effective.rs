@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::addr::ListenAddr;
-use crate::config::{Affinity, CommandLine, Config, DialectChoice, Engine, Program};
+use crate::config::{CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 
 /// Stands for a secret, and is too short to be one.
@@ -47,7 +47,7 @@ impl Config {
             ("workers", one(self.workers)),
             ("worker-nofile", self.worker_nofile.map_or(Node::Nothing, one)),
             ("prefix-output", one(self.prefix_output)),
-            ("affinity", one(self.affinity)),
+            ("affinity", one(&self.affinity)),
             ("ipv4-prefix", one(self.prefix.ipv4)),
             ("ipv6-prefix", one(self.prefix.ipv6)),
             ("sticky-path", many(&self.sessions.sticky_paths)),
@@ -72,12 +72,12 @@ impl Config {
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
         ];
-        if self.affinity == Affinity::Session {
-            let sessions = &self.sessions;
+        let sessions = &self.sessions;
+        if self.affinity.reads_requests() {
             entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| many(&secret.said))));
-            if matches!(self.program, Program::Command(_)) {
-                entries.push(("path", many(&sessions.paths)));
-            }
+        }
+        if self.affinity.has_sessions() && matches!(self.program, Program::Command(_)) {
+            entries.push(("path", many(&sessions.paths)));
         }
         match &self.program {
             Program::Command(command) => entries.extend(command_entries(command)),
@@ -279,7 +279,11 @@ mod tests {
     }
 
     fn configs(dir: String) -> impl Strategy<Value = Config> {
-        let affinity = prop_oneof![Just(Affinity::Ip), Just(Affinity::Session), Just(Affinity::None)];
+        let affinity = prop_oneof![
+            "ip|none|session",
+            "(session,)?(query:[a-z ]{1,9},)?cookie:[a-z.]{1,9}(,header:[a-z-]{1,9})?(,path:[1-9])?(,ip|,none)?",
+        ];
+        let affinity = affinity.prop_map(|text| text.parse::<Affinity>().expect("an affinity"));
         let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
         let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
         let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
@@ -303,11 +307,11 @@ mod tests {
                 let (affinity, prefix, (mut sessions, proxies, first)) = routing;
                 match &program {
                     Program::BuiltIn(engine) => sessions.paths = vec![engine.path.clone()],
-                    Program::Command(_) if affinity == Affinity::Session => {}
+                    Program::Command(_) if affinity.has_sessions() => {}
                     Program::Command(_) => sessions.paths = Sessions::default().paths,
                 }
-                sessions.tag_key.take_if(|_| affinity != Affinity::Session);
-                if affinity == Affinity::None {
+                sessions.tag_key.take_if(|_| !affinity.reads_requests());
+                if affinity.is_nothing() {
                     sessions.sticky_paths.clear();
                 }
                 let (workers, backlog, max_in_flight, prefix_output) = numbers;

@@ -71,7 +71,9 @@ pub(super) enum FlagsError {
     )]
     TokenForNothing { name: String },
 
-    #[error("{name}: it needs --affinity session: no session sticks without it")]
+    #[error(
+        "{name}: it needs --affinity session, query:NAME or the like: without one nothing is tagged or hashed with it"
+    )]
     NoSessions { name: String },
 
     #[error("{name}: nothing sticks with --affinity none: leave out one or the other")]

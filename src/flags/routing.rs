@@ -6,14 +6,20 @@ use crate::flags::number::number;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Routing")]
 pub(super) struct Routing {
-    /// What keeps a client on one worker: its address (ip), its Socket.IO session (session), or nothing (none)
+    /// What keeps a client on one worker: its address (ip), its Socket.IO session (session), a value of its first request
+    /// (query:NAME, cookie:NAME, header:NAME, path:N), a list of these, or nothing (none)
     ///
     /// With session, clients of one address (behind one NAT, one proxy) are spread over all workers, a client may change
     /// its address, and a session stays with its worker through a reload. haft looks at the first request of each
     /// connection without consuming it; workers tag their session ids, unmodified Node programs by a preload. With none a
     /// connection goes to the worker that has the fewest on their way to it, in turn if there are several: only for
     /// services that speak no long-polling.
-    #[arg(long, value_name = "ip|session|none", default_value = "ip")]
+    ///
+    /// query:room keeps all clients with the same ?room= on one worker, cookie:uid those with the same cookie, header:x-user
+    /// those with the same header, path:2 those of the same /doc/42. Of a list, such as session,cookie:uid,ip, the first
+    /// that is there decides; after it the address, or, with none at its end, nothing. A value that is empty or longer
+    /// than 1024 bytes is not there.
+    #[arg(long, value_name = "ip|session|KIND:NAME|none[,...]", default_value = "ip")]
     pub(super) affinity: Affinity,
 
     /// Only requests below this path stick, the others are spread by load; repeatable [default: all stick]
@@ -31,15 +37,29 @@ pub(super) struct Routing {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Affinity, Prefix};
-    use crate::flags::testing::{config, refused};
+    use crate::config::Prefix;
+    use crate::flags::testing::{Folder, config, refused};
 
     #[test]
     fn affinity_is_ip_unless_said_otherwise() {
-        assert_eq!(config(&[]).affinity, Affinity::Ip);
-        assert_eq!(config(&["--affinity", "none"]).affinity, Affinity::None);
-        assert_eq!(config(&["--affinity", "session"]).affinity, Affinity::Session);
-        assert!(refused(&["--affinity", "cookie"]).contains("write ip, session or none"));
+        let affinity = |args: &[&str]| config(args).affinity.to_string();
+        assert_eq!(affinity(&[]), "ip");
+        for given in ["none", "session", "query:room", "session,cookie:uid,ip"] {
+            assert_eq!(affinity(&["--affinity", given]), given);
+        }
+        assert!(refused(&["--affinity", "cookie"]).contains("write ip, session, none, query:NAME"));
+        assert!(refused(&["--affinity", "ip,cookie:uid"]).contains("ip decides for every client: put it last"));
+    }
+
+    #[test]
+    fn affinity_may_be_a_list_in_the_file() {
+        let folder = Folder::new();
+        let given = |value: &str| config(&["-c", &folder.yaml(&format!("affinity: {value}\n"))]).affinity.to_string();
+        assert_eq!(given("session,query:room"), "session,query:room");
+        assert_eq!(given("[session, \"cookie:uid\", ip]"), "session,cookie:uid,ip");
+        assert!(
+            refused(&["-c", &folder.yaml("affinity: [session, \"path:x\"]\n")]).contains("haft.yaml:1: affinity: ")
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `--affinity session`: how sessions are told apart.
+//! The secret behind `--affinity session` and what else a request has that sticks.
 
 use crate::admin::TokenFile;
 use crate::config::{Affinity, Sessions, TagSecret};
@@ -7,7 +7,7 @@ use crate::flags::said::Said;
 use crate::route::TagKey;
 
 /// The heading of these flags in the help, by which they are told from the others.
-pub(super) const HEADING: &str = "Sessions (with --affinity session)";
+pub(super) const HEADING: &str = "Sessions (with --affinity session and what else stands in a request)";
 
 /// Fewer characters than this are too easily tried out.
 const SHORTEST: usize = 16;
@@ -17,8 +17,8 @@ const MAX_KEYS: usize = 2;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct SessionFlags {
-    /// A secret that session ids are tagged with, 16 characters or more, or @FILE; a second one is accepted, too
-    /// [default: random]
+    /// A secret that session ids are tagged with and values are hashed with, 16 characters or more, or @FILE; a second
+    /// one is accepted in tags, too [default: random]
     ///
     /// To exchange it, give the new one first and the old one second until its sessions have ended.
     /// Give one where clients are to find their slot after haft was restarted. Of a file the first line counts; only its
@@ -33,13 +33,13 @@ impl SessionFlags {
         self,
         paths: Vec<String>,
         sticky_paths: Vec<String>,
-        affinity: Affinity,
+        affinity: &Affinity,
         said: &Said,
     ) -> Result<Sessions, FlagsError> {
-        if affinity != Affinity::Session && !self.tag_key.is_empty() {
+        if !affinity.reads_requests() && !self.tag_key.is_empty() {
             return Err(FlagsError::NoSessions { name: said.name("tag-key") });
         }
-        if affinity == Affinity::None && !sticky_paths.is_empty() {
+        if affinity.is_nothing() && !sticky_paths.is_empty() {
             return Err(FlagsError::NothingSticks { name: said.name("sticky-path") });
         }
         if self.tag_key.len() > MAX_KEYS {
@@ -94,6 +94,7 @@ mod tests {
     #[test]
     fn what_is_for_sessions_needs_them_to_stick() {
         assert!(refused(&["--tag-key=a secret of some length"]).contains("needs --affinity session"));
+        assert!(config(&["--affinity=query:room", "--tag-key=a secret of some length"]).sessions.tag_key.is_some());
         assert!(refused(&["--affinity=none", "--sticky-path=/a/"]).contains("--sticky-path: nothing sticks"));
     }
 

@@ -33,6 +33,7 @@ pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec
             return Err(format!("{name}: the list is empty: leave the key out for the default"));
         }
         _ if arg.is_positional() => program(node).map_err(|why| format!("{name}: {why}"))?,
+        Node::Many(list) if takes_list(arg) => vec![format!("--{name}={}", list.join(","))],
         Node::Many(_) if !matches!(arg.get_action(), ArgAction::Append) => {
             return Err(format!("{name}: it takes one value, not a list{}", json_hint(arg)));
         }
@@ -43,6 +44,11 @@ pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec
         Ok(_) => Ok(words),
         Err(error) => Err(format!("{name}: {}", why(&error))),
     }
+}
+
+/// Whether one value is a list with commas.
+fn takes_list(arg: &Arg) -> bool {
+    arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.ends_with("[,...]")))
 }
 
 /// JSON outside of quotes is YAML too, and comes as a mapping or a list.

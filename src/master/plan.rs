@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::MasterError;
 use crate::addr::ListenAddr;
 use crate::builtin::process;
-use crate::config::{self, Affinity, Config, DialectChoice, DispatchBy, NodeStyle, Program};
+use crate::config::{self, Config, DialectChoice, DispatchBy, NodeStyle, Program};
 use crate::node::preload::Preload;
 use crate::node::primary::NodePlan;
 use crate::node::wire::ConnectionMessage;
@@ -96,7 +96,7 @@ impl Start {
 impl Plan {
     /// Looks at what is configured (`tag_key`: what sessions are tagged with), and at package.json where a package manager is to run a script.
     pub fn new(config: &Config, tag_key: &TagKey) -> Result<Self, MasterError> {
-        let tags = config.affinity == Affinity::Session;
+        let tags = config.affinity.has_sessions();
         let tags = tags.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
         let plan = |command, environment: Vec<_>| Self {
             command,
@@ -280,7 +280,7 @@ fn runs_on_node(command: &[String]) -> bool {
 fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {
     Ok(NodePlan {
         serialization: options.serialization,
-        names_sessions: config.affinity == Affinity::Session && options.style == NodeStyle::SocketIoSticky,
+        names_sessions: config.affinity.has_sessions() && options.style == NodeStyle::SocketIoSticky,
         message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
         // Both listen on port 0 of localhost, after they have begun to wait for messages. The workers of sticky-session,
         // sticky-listen and @socket.io/sticky never listen.

@@ -111,6 +111,7 @@ impl Master {
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
+                criteria: self.peeking.counts.criteria.clone(),
             },
             rescued: ledger.rescued,
             listener_repairs: self.kernel.as_ref().map(Kernel::repairs).unwrap_or_default().by_fault(),

@@ -71,7 +71,7 @@ fn read(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 }
 
 /// RFC 9110, 5.6.2.
-fn is_token(byte: &u8) -> bool {
+pub(super) fn is_token(byte: &u8) -> bool {
     matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 

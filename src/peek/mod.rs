@@ -4,7 +4,8 @@
 //!           ┌ proxy::look ──▶ the exact length to consume, the client's address   (--proxy-protocol)
 //! bytes ────┤
 //!           └ request::look ─▶ method, path, session id, headers                  (--affinity session)
-//!                                                └ ClientHeader::client ──▶ the client's address, told by proxies
+//!                                                ├ ClientHeader::client ──▶ the client's address, told by proxies
+//!                                                └ Source::value ──▶ what else sticks    (--affinity query:NAME ...)
 //! ```
 //!
 //! Whoever peeks (recv with MSG_PEEK) calls a `look` with all that has come so far, and again with more of it while the
@@ -21,11 +22,13 @@ mod headers;
 pub(crate) mod pending;
 pub mod proxy;
 pub mod request;
+mod source;
 mod trusted;
 
 pub use forwarded::{ClientHeader, ClientHeaderError, Malformed};
 pub use headers::Headers;
 pub use request::{NotHttp, Request};
+pub use source::{MAX_VALUE, NoValue, Source, SourceError, SourceKind, ValueRoom};
 pub use trusted::{TrustedProxies, TrustedProxy, TrustedProxyError};
 
 /// Most bytes that are ever peeked: what says nothing until then is not waited for. Node takes no longer head of a request

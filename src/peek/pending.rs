@@ -4,6 +4,7 @@
 //! assigned at once; the others wait here, each at the price of one entry and nothing else. A client that sends half a
 //! line wakes the master once for what it sent (EPOLLET), never for what it did not.
 
+pub mod aim;
 pub mod hints;
 mod unnamed;
 mod verdict;
@@ -55,6 +56,8 @@ pub struct Peeking {
 impl Peeking {
     /// Nobody waits yet. `most`: how many may, whatever the configuration says.
     pub fn new(config: &Config, rules: Rules, most: usize) -> Self {
+        let mut counts = Counts::default();
+        rules.keep_books(&mut counts);
         Self {
             timeout: config.first.timeout,
             action: config.first.timeout_action,
@@ -64,7 +67,7 @@ impl Peeking {
             waiting: Waiting::new(),
             unnamed: Unnamed::default(),
             room: vec![0; MOST_PEEKED].into(),
-            counts: Counts::default(),
+            counts,
         }
     }
 
@@ -72,6 +75,7 @@ impl Peeking {
     pub fn adopt(&mut self, config: &Config, rules: Rules, most: usize) {
         // What was looked at was looked at with other eyes.
         self.waiting.progress_mut().for_each(Progress::look_anew);
+        rules.keep_books(&mut self.counts);
         (self.rules, self.wanted) = (rules, config.peeks());
         (self.timeout, self.action) = match self.wanted {
             true => (config.first.timeout, config.first.timeout_action),
@@ -154,7 +158,7 @@ impl Peeking {
     /// Takes one whose session has been named meanwhile, or that has waited for that long enough, if there is any.
     pub fn named(&mut self, now: Instant, dispatch: &Dispatch) -> Option<Outcome> {
         let connection = self.unnamed.settled(now, |key| dispatch.named(key))?;
-        self.counts.unnamed += u64::from(connection.goal == Goal::Address);
+        self.counts.unnamed += u64::from(!matches!(connection.goal, Goal::Session(_)));
         Some(self.decided(connection))
     }
 

@@ -139,6 +139,11 @@ pub fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether a path is that of Socket.IO's requests themselves, and not of something below it (the client bundle).
+pub fn is_at(path: &str, prefix: &str) -> bool {
+    path == prefix || prefix.strip_suffix('/') == Some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,6 +73,11 @@ impl Key {
         }))
     }
 
+    /// The key that is this hash, of which all bits are good.
+    pub(super) fn of_hash(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The hash itself: 64 bits that are all good.
     #[inline]
     pub fn bits(self) -> u64 {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!      session id ──▶ Tag ──▶ Slot and generation        (--affinity session, tag)
+//!       value ──▶ ValueKeys ──┐                    (--affinity query:NAME, cookie:NAME, header:NAME, path:N)
 //! address ──▶ Key ──▶ Table::order ──▶ Slot, Slot, ...   (--affinity ip)
 //!         loads of the slots ──▶ least_loaded ──▶ Slot   (--affinity none)
 //!            the kernel's packet ──▶ Steering ──▶ Slot   (--dispatch kernel)
@@ -10,13 +11,15 @@
 //! Nothing here asks a clock or the system, remembers a client, or knows whether a slot's worker is well: candidates
 //! come as an iterator and the caller takes the first that will do. Choosing allocates nothing.
 //!
-//! The same input gives the same slot in every process, on every machine and in every later run. The hash is not
-//! secret: who may choose their own address may choose their slot.
+//! The same input gives the same slot in every process, on every machine and in every later run. The hash of addresses is
+//! not secret: a client that may choose its address may choose its slot. Values that clients choose freely are hashed with
+//! a secret key ([`ValueKeys`]).
 
 #![forbid(unsafe_code)]
 
 mod hash;
 mod key;
+mod keyed;
 mod load;
 mod steer;
 mod table;
@@ -26,6 +29,7 @@ mod tests;
 
 pub use haft_worker::protocol::{Slot, Tag, TagKey, Tagger};
 pub use key::Key;
+pub use keyed::ValueKeys;
 pub use load::{RoundRobin, least_loaded};
 pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MOST_RENDEZVOUS, Steering};
 pub use table::{MAX_SLOTS, Order, SlotCountError, Table};

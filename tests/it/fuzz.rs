@@ -12,6 +12,8 @@ mod forwarded;
 mod proxy;
 #[path = "../../fuzz/checks/request.rs"]
 mod request;
+#[path = "../../fuzz/checks/source.rs"]
+mod source;
 #[path = "../../fuzz/checks/tag.rs"]
 mod tag;
 
@@ -74,6 +76,11 @@ fn any_request() {
 #[test]
 fn any_forwarding_headers() {
     run("forwarded", forwarded::check);
+}
+
+#[test]
+fn any_value_of_a_request() {
+    run("source", source::check);
 }
 
 #[test]

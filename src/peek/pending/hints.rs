@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::config::{Affinity, Config};
+use crate::config::Config;
 use crate::connection::Connection;
 use crate::peek::{ClientHeader, MOST_PEEKED, NotHttp, request};
 use crate::sys::peek::{Peeked, peek};
@@ -33,7 +33,7 @@ impl Hints {
     pub(crate) fn tls(&mut self) {
         if !std::mem::replace(&mut self.tls, true) {
             tracing::warn!(
-                "clients speak TLS, in which no session can be seen: they go by their address. Let a proxy end TLS \
+                "clients speak TLS, in which no request can be seen: they go by their address. Let a proxy end TLS \
                  before haft (and say so with --proxy-protocol or --client-ip-header), or use --affinity ip"
             );
         }
@@ -43,7 +43,7 @@ impl Hints {
     pub(crate) fn http2(&mut self) {
         if !std::mem::replace(&mut self.http2, true) {
             tracing::warn!(
-                "clients speak HTTP/2 without TLS, in which no session is looked for: they go by their address"
+                "clients speak HTTP/2 without TLS, in which nothing is looked for: they go by their address"
             );
         }
     }
@@ -92,7 +92,7 @@ impl ProxyWatch {
     /// Nothing has been seen.
     pub fn new(now: Instant, config: &Config) -> Self {
         let (candidate, suspect) = (None, None);
-        let sticks = config.affinity == Affinity::Ip;
+        let sticks = config.affinity.is_address_alone();
         let knows = config.proxies.protocol || config.proxies.header.is_some();
         Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, told: false, knows }
     }

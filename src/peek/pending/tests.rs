@@ -15,6 +15,8 @@ use crate::pool::WorkerId;
 use crate::route::{Slot, Tag, TagKey, Tagger};
 use crate::sys::poller::Ready;
 
+mod aims;
+
 struct Rig {
     peeking: Peeking,
     dispatch: Dispatch,

@@ -3,26 +3,23 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
-use percent_encoding::percent_decode_str;
-
+use super::aim::{Aim, Aims};
 use super::hints::Hints;
 use crate::addr::EndAddr;
-use crate::config::{Affinity, Config, Prefix, Proxies, Unattributed};
-use crate::connection::{Connection, Goal};
+use crate::admin::CriterionCount;
+use crate::config::{Config, Prefix, Proxies, Unattributed};
+use crate::connection::Connection;
 use crate::dispatch::Dispatch;
-use crate::node::named::{SessionKey, Whose};
+use crate::node::named::SessionKey;
 use crate::peek::{MOST_PEEKED, NotHttp, Request, proxy, request};
-use crate::route::{Key, TagKey, Tagger};
+use crate::route::{Key, TagKey};
 use crate::sys::peek::{self, Peeked};
 
 /// What is looked for, and what follows from it.
 #[derive(Debug)]
 pub struct Rules {
     proxies: Proxies,
-    /// Whether sessions stick; what their tags are made with.
-    tagger: Option<Tagger>,
-    paths: Vec<String>,
-    sticky_paths: Vec<String>,
+    aims: Aims,
     prefix: Prefix,
 }
 
@@ -94,6 +91,8 @@ pub struct Counts {
     pub unattributed: u64,
     /// Connections that bring no HTTP/1.
     pub not_http: u64,
+    /// Which criteria of `--affinity` decided, in their order.
+    pub criteria: Vec<CriterionCount>,
     /// What is worth telling the operator.
     pub hints: Hints,
 }
@@ -101,17 +100,12 @@ pub struct Counts {
 impl Rules {
     /// The rules of a configuration. `key`: what tags are made with.
     pub fn new(config: &Config, key: &TagKey) -> Self {
-        Self {
-            proxies: config.proxies.clone(),
-            tagger: (config.affinity == Affinity::Session).then(|| Tagger::new(key)),
-            paths: config.sessions.paths.clone(),
-            sticky_paths: config.sessions.sticky_paths.clone(),
-            prefix: config.prefix,
-        }
+        Self { proxies: config.proxies.clone(), aims: Aims::new(config, key), prefix: config.prefix }
     }
 
-    fn needs_request(&self) -> bool {
-        self.tagger.is_some() || !self.sticky_paths.is_empty()
+    /// Counts from now on by the criteria that there are now.
+    pub(super) fn keep_books(&self, counts: &mut Counts) {
+        self.aims.books(&mut counts.criteria);
     }
 
     /// Nothing has been seen of a connection yet.
@@ -164,7 +158,7 @@ impl Rules {
             }
             // Of the header, too, the last hop is believed only if it is trusted; behind a PROXY header that is who it names.
             let reads_header = !progress.proxy_header && self.proxies.header.is_some() && self.trusts(connection);
-            if !progress.proxy_header && !reads_header && !self.needs_request() {
+            if !progress.proxy_header && !reads_header && !self.aims.needs_request() {
                 return Verdict::Decided;
             }
             let bytes = match peek::peek(connection.as_fd(), room) {
@@ -179,16 +173,17 @@ impl Rules {
             let looked = if progress.proxy_header {
                 self.look_for_proxy_header(connection, bytes, counts)
             } else {
-                self.look_for_request(connection, bytes, seen, reads_header, counts, dispatch)
+                let needs_headers = reads_header || self.aims.begins_with_headers();
+                let view = View { bytes, seen, headers: if needs_headers { Awaited::All } else { Awaited::IfNeeded } };
+                self.look_for_request(connection, view, reads_header, counts, dispatch)
             };
             match looked {
                 Looked::More if bytes.len() >= MOST_PEEKED => {
                     counts.too_long += 1;
-                    // What its first line says holds, however long its headers are.
-                    if reads_header {
-                        connection.unattributed = true;
-                        self.look_for_request(connection, bytes, 0, false, counts, dispatch);
-                    }
+                    connection.unattributed |= reads_header;
+                    // What its first line and the headers so far say holds, however long the rest is.
+                    let view = View { bytes, seen: 0, headers: Awaited::None };
+                    self.look_for_request(connection, view, false, counts, dispatch);
                     return Verdict::Decided;
                 }
                 Looked::More => {
@@ -229,13 +224,12 @@ impl Rules {
     fn look_for_request(
         &self,
         connection: &mut Connection,
-        bytes: &[u8],
-        seen: usize,
+        view: View<'_>,
         reads_header: bool,
         counts: &mut Counts,
         dispatch: &Dispatch,
     ) -> Looked {
-        match request::look(bytes, seen, reads_header) {
+        match request::look(view.bytes, view.seen, view.headers == Awaited::All) {
             request::Look::More => Looked::More,
             request::Look::NotHttp(kind) => {
                 counts.not_http += 1;
@@ -247,12 +241,14 @@ impl Rules {
                 if reads_header {
                     self.read_header(connection, &request, counts);
                 }
-                match self.goal(&request, dispatch) {
-                    Ok(goal) => {
-                        connection.goal = goal;
-                        Looked::Decided
+                let has_headers = view.headers != Awaited::IfNeeded;
+                match self.aims.take(connection, &request, has_headers, &mut counts.criteria, dispatch) {
+                    Aim::Decided => Looked::Decided,
+                    Aim::Unnamed(key) => Looked::Unnamed(key),
+                    Aim::Headers => {
+                        let view = View { headers: Awaited::All, ..view };
+                        self.look_for_request(connection, view, reads_header, counts, dispatch)
                     }
-                    Err(key) => Looked::Unnamed(key),
                 }
             }
         }
@@ -278,35 +274,26 @@ impl Rules {
         (connection.client_is_told, connection.unattributed) = (true, false);
         connection.key = Key::of_client(&client, self.prefix);
     }
-
-    /// Where a request leads; an error is a session that a worker may be about to name.
-    fn goal(&self, request: &Request<'_>, dispatch: &Dispatch) -> Result<Goal, SessionKey> {
-        let sticks = self.sticky_paths.is_empty() || self.sticky_paths.iter().any(|path| request.is_below(path));
-        if !sticks {
-            return Ok(Goal::Load);
-        }
-        let path = self.paths.iter().find(|path| request.is_below(path));
-        let Some((tagger, path)) = self.tagger.as_ref().zip(path) else { return Ok(Goal::Address) };
-        let Some(sid) = request.sid() else {
-            let opens = request.method == "GET" && is_at(request.path, path);
-            return Ok(if opens { Goal::Opening } else { Goal::Address });
-        };
-        // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
-        let sid = percent_decode_str(sid).decode_utf8_lossy();
-        if let Some((_, tag)) = tagger.read(sid.as_bytes()) {
-            return Ok(Goal::Session(tag));
-        }
-        match dispatch.whose(&sid) {
-            Whose::Known(tag) => Ok(Goal::Session(tag)),
-            Whose::Awaited(key) => Err(key),
-            Whose::Unknown => Ok(Goal::Address),
-        }
-    }
 }
 
-/// Whether a path is that of Socket.IO's requests themselves, and not of something below it (the client bundle).
-fn is_at(path: &str, prefix: &str) -> bool {
-    path == prefix || prefix.strip_suffix('/') == Some(path)
+/// What has come of a request so far.
+#[derive(Debug, Clone, Copy)]
+struct View<'b> {
+    bytes: &'b [u8],
+    /// How many of them were looked at in vain.
+    seen: usize,
+    headers: Awaited,
+}
+
+/// Which headers are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// All, where the request line does not decide.
+    IfNeeded,
+    /// All.
+    All,
+    /// None: those that are there are all that will be looked at.
+    None,
 }
 
 /// What one look has come to.

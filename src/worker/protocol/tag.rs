@@ -67,6 +67,12 @@ impl TagKey {
         Self::new(Sha256::digest(text).into())
     }
 
+    /// A secret of its own for another purpose, made of the one that signs: what it is used for says nothing of tags.
+    pub fn derived(&self, purpose: &str) -> [u8; 32] {
+        let keyed = self.0.first().map(hmac).unwrap_or_else(|| hmac(&[0; 32]));
+        keyed.chain_update(purpose).finalize().into_bytes().into()
+    }
+
     /// Reads what [`TagKey::to_hex`] wrote.
     pub fn from_hex(text: &str) -> Option<Self> {
         text.split(BETWEEN).map(secret_from_hex).collect::<Option<Vec<_>>>().map(Self)
@@ -108,13 +114,7 @@ pub struct Tagger {
 impl Tagger {
     /// A writer and reader of tags made with `key`.
     pub fn new(key: &TagKey) -> Self {
-        let keyed = key.0.iter().map(|secret| {
-            // RFC 2104: a key shorter than the hash's block is filled with zeros.
-            let mut block = [0; 64];
-            block[..32].copy_from_slice(secret);
-            Hmac::new(&block.into())
-        });
-        Self { keyed: keyed.collect() }
+        Self { keyed: key.0.iter().map(hmac).collect() }
     }
 
     /// The engine's session id with a tag.
@@ -148,6 +148,13 @@ impl Tagger {
         let tag = Tag { slot: Slot(u16::from_be_bytes([s0, s1])), generation: u32::from_be_bytes([g0, g1, g2, g3]) };
         Some((base, tag))
     }
+}
+
+fn hmac(secret: &[u8; 32]) -> Hmac<Sha256> {
+    // RFC 2104: a key shorter than the hash's block is filled with zeros.
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(secret);
+    Hmac::new(&block.into())
 }
 
 fn checksum(keyed: &Hmac<Sha256>, base: &[u8], numbers: &[u8]) -> Hmac<Sha256> {

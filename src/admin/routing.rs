@@ -1,0 +1,44 @@
+//! What the admin pages know of where connections went. Plain data, a part of the snapshot.
+
+use serde::{Serialize, Serializer};
+
+/// What decided where connections went, and what was learnt for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Routing {
+    /// Connections by what decided which worker they go to.
+    #[serde(serialize_with = "as_map")]
+    pub routed: Vec<(&'static str, u64)>,
+    /// Connections of trusted proxies whose clients could not be told.
+    pub unattributed: u64,
+    /// Of the connections that are held, those whose first request has not come.
+    pub peeking: u64,
+    /// Connections that were assigned, or refused, without their first request having been seen, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub given_up: Vec<(&'static str, u64)>,
+    /// PROXY headers of trusted peers, by outcome.
+    #[serde(serialize_with = "as_map")]
+    pub proxy_headers: Vec<(&'static str, u64)>,
+    /// First requests of trusted peers by what the header said that tells the client's address.
+    #[serde(serialize_with = "as_map")]
+    pub client_ip_headers: Vec<(&'static str, u64)>,
+    /// First requests by how each criterion of `--affinity` fared, in its order.
+    pub criteria: Vec<CriterionCount>,
+}
+
+/// How often a criterion of `--affinity` decided where a connection goes, or could not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CriterionCount {
+    /// The criterion, as it is written in `--affinity`.
+    pub criterion: String,
+    /// First requests that it decided.
+    pub decided: u64,
+    /// Those that did not have it, so that the next one was looked for.
+    pub absent: u64,
+    /// Those whose value was longer than is taken.
+    pub too_long: u64,
+}
+
+/// Counts as an object, each under its reason.
+pub(super) fn as_map<S: Serializer, K: Serialize>(counts: &[(K, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(reason, count)| (reason, count)))
+}
