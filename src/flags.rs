@@ -66,6 +66,7 @@ Examples:
 Commands (`haft NAME --help` tells more):
   completions  print the completions for a shell
   man          print the manual page
+  why          show which slot a client goes to, and why
 
 Signals:
   HUP         read the configuration again and replace the workers, slot by slot

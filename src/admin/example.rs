@@ -38,12 +38,7 @@ pub(super) fn snapshot() -> Snapshot {
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],
             client_ip_headers: vec![("taken", 0), ("malformed", 25)],
-            criteria: vec![CriterionCount {
-                criterion: "query:a \"room\"".to_owned(),
-                decided: 41,
-                absent: 42,
-                too_long: 43,
-            }],
+            criteria: vec![criterion()],
         },
         rescued: 20,
         listener_repairs: vec![("shut", 28), ("steering", 0)],
@@ -150,4 +145,9 @@ fn balance() -> Vec<SlotBalance> {
         SlotBalance { slot: 0, assigned: 74, delivered: 70, refused: 2, moved: 1, in_flight: 1, held: 0 },
         SlotBalance { slot: 1, assigned: 23, delivered: 20, refused: 1, moved: 0, in_flight: 0, held: 2 },
     ]
+}
+
+fn criterion() -> CriterionCount {
+    let outcomes = vec![("decided", 41), ("absent", 42), ("too_long", 43)];
+    CriterionCount { criterion: "query:a \"room\"".to_owned(), outcomes }
 }

@@ -30,12 +30,9 @@ pub struct Routing {
 pub struct CriterionCount {
     /// The criterion, as it is written in `--affinity`.
     pub criterion: String,
-    /// First requests that it decided.
-    pub decided: u64,
-    /// Those that did not have it, so that the next one was looked for.
-    pub absent: u64,
-    /// Those whose value was longer than is taken.
-    pub too_long: u64,
+    /// First requests by how it fared: it decided, was absent, or was too long.
+    #[serde(flatten, serialize_with = "as_map")]
+    pub outcomes: Vec<(&'static str, u64)>,
 }
 
 /// Counts as an object, each under its reason.

@@ -8,6 +8,7 @@
 
 mod completions;
 mod man;
+mod why;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -23,6 +24,7 @@ use crate::flags;
 enum Commands {
     Completions(completions::Completions),
     Man(man::Man),
+    Why(why::Why),
 }
 
 /// Whether a command line, the program's name first, begins with a command.
@@ -48,6 +50,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     match command {
         Commands::Completions(completions) => completions.run(),
         Commands::Man(man) => man.run(),
+        Commands::Why(why) => why.run(),
     }
 }
 

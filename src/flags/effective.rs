@@ -278,12 +278,15 @@ mod tests {
         (sessions, proxies, first)
     }
 
-    fn configs(dir: String) -> impl Strategy<Value = Config> {
-        let affinity = prop_oneof![
+    fn affinity() -> impl Strategy<Value = Affinity> {
+        let text = prop_oneof![
             "ip|none|session",
             "(session,)?(query:[a-z ]{1,9},)?cookie:[a-z.]{1,9}(,header:[a-z-]{1,9})?(,path:[1-9])?(,ip|,none)?",
         ];
-        let affinity = affinity.prop_map(|text| text.parse::<Affinity>().expect("an affinity"));
+        text.prop_map(|text| text.parse().expect("an affinity"))
+    }
+
+    fn configs(dir: String) -> impl Strategy<Value = Config> {
         let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
         let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
         let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
@@ -300,7 +303,7 @@ mod tests {
             Just((Some(ListenAddr::Unix("/run/y".into())), None)),
             Just((Some(ListenAddr::DualStack(9)), None))
         ];
-        let routing = (affinity, prefix, routing(dir.clone()));
+        let routing = (affinity(), prefix, routing(dir.clone()));
         let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
         let configs = (numbers, routing, times, admin, log, program(dir), dispatch).prop_map(
             |(numbers, routing, times, admin, log, (program, listen), dispatch)| {

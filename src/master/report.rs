@@ -4,14 +4,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Master, MasterError, Phase};
 use crate::admin::{
-    Change, ControlCounts, ControlRequest, DrainingWorker, ExitStatus, Routing, SlotBalance, SlotState as Shown,
-    SlotStatus, Snapshot,
+    Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, Routing, SlotBalance,
+    SlotState as Shown, SlotStatus, Snapshot,
 };
 use crate::config::DispatchBy;
 use crate::dispatch::ledger::Way;
 use crate::dispatch::link::Link;
 use crate::listen::kernel::Kernel;
 use crate::log::{self, STDERR, STDOUT};
+use crate::peek::pending::aim;
 use crate::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;
@@ -111,7 +112,7 @@ impl Master {
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
-                criteria: self.peeking.counts.criteria.clone(),
+                criteria: self.peeking.counts.criteria.iter().map(criterion).collect(),
             },
             rescued: ledger.rescued,
             listener_repairs: self.kernel.as_ref().map(Kernel::repairs).unwrap_or_default().by_fault(),
@@ -215,4 +216,10 @@ impl Master {
 /// Now, in seconds since 1970; a clock that stands before counts as 1970.
 pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn criterion(count: &aim::CriterionCount) -> CriterionCount {
+    let aim::CriterionCount { criterion, decided, absent, too_long } = count;
+    let outcomes = vec![("decided", *decided), ("absent", *absent), ("too_long", *too_long)];
+    CriterionCount { criterion: criterion.clone(), outcomes }
 }

@@ -24,6 +24,7 @@ const IGNORANT: &[(&str, &[&str])] = &[
     ("src/peek/headers.rs", PARSER),
     ("src/peek/proxy.rs", PARSER),
     ("src/peek/request.rs", PARSER),
+    ("src/peek/source.rs", PARSER),
     ("src/peek/trusted.rs", PARSER),
     ("src/peek/pending", &["crate::master", "crate::process", "crate::builtin", "crate::admin"]),
     ("src/worker/protocol/frame.rs", &["haft_sys::scm", "Instant", "SystemTime", "libc::", "nix::", "tokio::"]),

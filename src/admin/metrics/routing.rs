@@ -37,10 +37,8 @@ pub(super) fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result
         "haft_affinity_criteria",
         "First requests by how each criterion of --affinity fared: it decided, or was absent or too long.",
         now.criteria.iter().flat_map(|count| {
-            let outcomes = [("decided", count.decided), ("absent", count.absent), ("too_long", count.too_long)];
-            outcomes.map(|(outcome, number)| {
-                (vec![("criterion", count.criterion.as_str().into()), ("outcome", outcome.into())], number)
-            })
+            let criterion = || ("criterion", count.criterion.as_str().into());
+            by("outcome", &count.outcomes).map(move |(labels, number)| ([vec![criterion()], labels].concat(), number))
         }),
     )
 }

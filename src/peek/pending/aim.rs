@@ -2,7 +2,6 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::admin::CriterionCount;
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
 use crate::connection::{Connection, Goal};
 use crate::dispatch::Dispatch;
@@ -29,6 +28,19 @@ pub(super) enum Aim {
     Headers,
     /// Decided, but that a worker may be about to name this session.
     Unnamed(SessionKey),
+}
+
+/// How often a criterion decided, or could not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CriterionCount {
+    /// The criterion, as it is written in `--affinity`.
+    pub criterion: String,
+    /// First requests that it decided.
+    pub decided: u64,
+    /// Those that did not have it.
+    pub absent: u64,
+    /// Those whose value was longer than is taken.
+    pub too_long: u64,
 }
 
 /// What one request comes to.

@@ -3,10 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
-use super::aim::{Aim, Aims};
+use super::aim::{Aim, Aims, CriterionCount};
 use super::hints::Hints;
 use crate::addr::EndAddr;
-use crate::admin::CriterionCount;
 use crate::config::{Config, Prefix, Proxies, Unattributed};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;

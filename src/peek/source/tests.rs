@@ -1,3 +1,5 @@
+//! What is found where, and what is not.
+
 use std::fmt::Write;
 
 use proptest::prelude::*;

@@ -136,18 +136,30 @@ impl Tagger {
 
     /// The engine's session id and the tag, if `sid` has one that was made with this key.
     pub fn read<'s>(&self, sid: &'s [u8]) -> Option<(&'s [u8], Tag)> {
-        let (base, tag) = sid.split_at_checked(sid.len().checked_sub(HEAD.len() + TEXT)?)?;
-        let text = tag.strip_prefix(HEAD)?;
-        let mut bytes = [0; TAG];
-        if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(TAG) {
-            return None;
-        }
-        let [s0, s1, g0, g1, g2, g3, told @ ..] = bytes;
-        let is_right = |keyed| checksum(keyed, base, &bytes[..6]).verify_truncated_left(&told).is_ok();
-        self.keyed.iter().any(is_right).then_some(())?;
-        let tag = Tag { slot: Slot(u16::from_be_bytes([s0, s1])), generation: u32::from_be_bytes([g0, g1, g2, g3]) };
-        Some((base, tag))
+        let (base, bytes) = taken_apart(sid)?;
+        let (numbers, told) = bytes.split_at(TAG - CHECKSUM);
+        let is_right = |keyed| checksum(keyed, base, numbers).verify_truncated_left(told).is_ok();
+        self.keyed.iter().any(is_right).then(|| (base, Tag::of(bytes)))
     }
+
+    /// The engine's session id and what stands in the place of a tag, if anything can: its checksum may be wrong.
+    pub fn claimed(sid: &[u8]) -> Option<(&[u8], Tag)> {
+        taken_apart(sid).map(|(base, bytes)| (base, Tag::of(bytes)))
+    }
+}
+
+impl Tag {
+    fn of([s0, s1, g0, g1, g2, g3, ..]: [u8; TAG]) -> Self {
+        Self { slot: Slot(u16::from_be_bytes([s0, s1])), generation: u32::from_be_bytes([g0, g1, g2, g3]) }
+    }
+}
+
+/// The engine's session id and the bytes of the tag.
+fn taken_apart(sid: &[u8]) -> Option<(&[u8], [u8; TAG])> {
+    let (base, tag) = sid.split_at_checked(sid.len().checked_sub(HEAD.len() + TEXT)?)?;
+    let mut bytes = [0; TAG];
+    let text = tag.strip_prefix(HEAD)?;
+    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(TAG)).then_some((base, bytes))
 }
 
 fn hmac(secret: &[u8; 32]) -> Hmac<Sha256> {
