@@ -27,7 +27,7 @@ affinity         ip
 key              d4cc26b8cab1a5bb: the first 32 bits of the address
 order            3, 1, 2, 0
 goes to          slot 3; while that is not to be had, to the next in the order
-with 5 slots     slot 3: it stays
+with 5 slots     slot 4: it moves
 ";
     assert_eq!(screen(of_address("127.0.0.1"), &["-w", "4"]), expected);
     let mapped = screen(of_address("::ffff:127.0.0.1"), &["-w", "4"]);
