@@ -1,5 +1,6 @@
 //! The `node` dialect's way of handing over: one connection a message, confirmed one by one.
 
+mod lane;
 mod sending;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use self::lane::LaneSockets;
 use crate::dispatch::link::in_flight::InFlight;
 use crate::dispatch::link::refused::Refused;
 use crate::dispatch::link::{LinkError, News};
@@ -33,6 +35,8 @@ pub(crate) struct NodeLink {
     sender: Option<Sender>,
     reader: Reader,
     session: Session,
+    /// The second socket, if the worker has asked for one.
+    lane: Option<LaneSockets>,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's name.
@@ -97,6 +101,7 @@ impl NodeLink {
             sender: None,
             reader: Reader::new(desk.serialization(), MOST_FRAME),
             session: Session::new(desk.serialization(), desk.message()),
+            lane: None,
             unanswered: Vec::new(),
             unsettled: Vec::new(),
             life: Life::Starting,
@@ -284,6 +289,15 @@ impl NodeLink {
                 Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
                 Effect::Handles { term } => self.handles_term = term,
+                Effect::LaneWanted => self.lane = open_lane(self.worker, &mut self.session),
+                Effect::LaneOpen => {
+                    self.lane.iter_mut().for_each(LaneSockets::open);
+                    tracing::debug!(worker = self.worker.0, "takes its connections from a socket of their own");
+                }
+                Effect::Took { count } => {
+                    let taken = (0..count).map_while(|_| self.session.next_taken());
+                    taken.for_each(|connection| in_flight.settled(connection, now));
+                }
                 Effect::Trouble(trouble) => desk.troubles.tell(self.worker.0, trouble),
                 Effect::SessionClosed { sid } => {
                     if let Sessions::Named(count) = &mut self.sessions {
@@ -339,6 +353,20 @@ fn closed(
     desk.closed(worker, key, session.is_leaving());
     if let Some((_, until)) = leave_at.take_if(|_| desk.has_none(worker)) {
         session.disconnect(until.saturating_duration_since(now), None);
+    }
+}
+
+/// Opens a lane and gives the worker its end. Without one, connections go over the channel.
+fn open_lane(worker: WorkerId, session: &mut Session) -> Option<LaneSockets> {
+    match LaneSockets::new() {
+        Ok(sockets) => {
+            session.offer_lane();
+            Some(sockets)
+        }
+        Err(error) => {
+            tracing::warn!(worker = worker.0, %error, "no second socket for its connections: they go over the channel");
+            None
+        }
     }
 }
 

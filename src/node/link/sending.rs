@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
+use super::lane::LaneSockets;
 use super::{Life, NodeLink, answer};
 use crate::connection::Connection;
 use crate::dispatch::link::{LinkError, Obstacle};
@@ -67,6 +68,7 @@ impl NodeLink {
                     None => None,
                     Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
                     Some(Handle::Server { server, .. }) => desk.shared_socket(server, self.slot),
+                    Some(Handle::Lane) => self.lane.as_ref().and_then(LaneSockets::theirs),
                 };
                 (bytes, descriptor)
             });
@@ -76,7 +78,10 @@ impl NodeLink {
                 Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => return Ok(Obstacle::ChannelFull),
             }
         }
-        Ok(Obstacle::None)
+        match &self.lane {
+            Some(lane) => lane.flush(&mut self.session, outbox),
+            None => Ok(Obstacle::None),
+        }
     }
 
     /// How many more connections may be sent, if at most `most` may be unacknowledged.
@@ -86,7 +91,7 @@ impl NodeLink {
 
     /// Whether something waits for the kernel.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.session.queued() > 0
+        self.session.queued() > 0 || self.session.has_on_lane()
     }
 
     /// Whether answers wait until it is settled what they are.

@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does eleven
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does twelve
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -14,7 +14,8 @@
 // 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back to.
 // 9. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
 // 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
-// 11. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
+// 11. The lane (lane.cjs). Connections come with a few bytes each, and are confirmed together.
+// 12. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -81,9 +82,15 @@ function takeOutOfOptions() {
 
 // --- What haft says -------------------------------------------------------------------------------------------------
 
+/** To be called before a connection; only the first call does something. */
+let firstConnection = () => {};
+
 /** `search` is called before each server and before the first connection. */
 function listenToHaft(search) {
-  let hasConnections = false;
+  firstConnection = () => {
+    firstConnection = () => {};
+    search();
+  };
   // Before Node's own listener, which makes the socket of the handle.
   process.prependListener('internalMessage', (message, handle) => {
     attempt(() => {
@@ -91,17 +98,19 @@ function listenToHaft(search) {
       if (message.cmd === 'NODE_HANDLE') {
         if (handle) handle[HANDED] = true;
         if (message.haft && handle) tellAddress(handle, message.haft);
-        if (!hasConnections) search();
-        hasConnections = true;
+        firstConnection();
       } else if (message.cmd === 'NODE_CLUSTER') {
         if (message.errno !== undefined) {
           search();
-          if (message.haft && message.sockname) tellPort(message.sockname, message.haft.port);
+          expected = message.haft && message.haft.server;
+          if (message.haft && message.haft.port && message.sockname) tellPort(message.sockname, message.haft.port);
           else if (message.haft && handle) tellAsked(handle, message.haft.asked);
         } else if (message.act === 'disconnect' && message.haft) {
           attempt(allWillClose);
           drain(message.haft);
         }
+      } else if (message.cmd === CMD && message.act === 'lane') {
+        if (handle) openLane(handle);
       } else if (message.cmd === CMD && message.act === 'linger') {
         linger(message.within);
       } else if (message.cmd === CMD && message.act === 'pass' && answerWith) {
@@ -110,7 +119,10 @@ function listenToHaft(search) {
     });
   });
   // And after it.
-  process.on('internalMessage', allClosed);
+  process.on('internalMessage', () => {
+    allClosed();
+    expected = undefined;
+  });
 }
 
 /** In every version of Node a net.Socket asks its handle for the peer, under TLS too. A port that nobody knows is 0. */

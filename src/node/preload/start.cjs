@@ -29,6 +29,7 @@ function start() {
       attempt(watchUpgrades);
     }));
     attempt(sayPending);
+    attempt(askForLane);
   };
   if (offer) attempt(() => awaitChannel(offer, begin));
   else begin();

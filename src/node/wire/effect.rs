@@ -91,6 +91,16 @@ pub enum Effect<'f> {
         /// The generation.
         generation: u32,
     },
+    /// The worker wants a lane: open one, then [`super::Session::offer_lane`] (haft's preload).
+    LaneWanted,
+    /// The worker reads from its lane (haft's preload).
+    LaneOpen,
+    /// The worker has taken so many connections more from its lane: [`super::Session::next_taken`] says which (haft's
+    /// preload).
+    Took {
+        /// Their number; as many are in flight on the lane.
+        count: u64,
+    },
     /// The program does something that goes round haft (haft's preload).
     Trouble(Trouble),
     /// To be forwarded as it is, where [`super::Relay::route`] says.

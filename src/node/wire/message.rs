@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::Serialization;
 use super::frame::Frame;
+use super::lane::LaneMessage;
 use super::raw::{self, Malformed, Outside, Raw};
 use super::relay::is_answer_of_02;
 use super::trouble::Trouble;
@@ -70,6 +71,8 @@ pub enum WorkerMessage<'f> {
     },
     /// haft's preload: the program does something that goes round haft.
     Trouble(Trouble),
+    /// haft's preload: of the second socket, on which connections come.
+    Lane(LaneMessage),
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -244,6 +247,7 @@ fields!(
     nsp = "nsp",
     count = "count",
     signals = "signals",
+    server = "server",
     slot = "slot",
     generation = "generation"
 );
@@ -294,6 +298,11 @@ impl<'f> Fields<'f> {
             },
             "handles" => WorkerMessage::Handles { term: self.signals?.lists("SIGTERM") },
             "trouble" => WorkerMessage::Trouble(Trouble::read(&text(self.kind)?)?),
+            "lane" => WorkerMessage::Lane(LaneMessage::Wanted),
+            "open" => WorkerMessage::Lane(LaneMessage::Open),
+            "serves" => WorkerMessage::Lane(LaneMessage::Serves { server: self.server?.count()?.try_into().ok()? }),
+            "took" => WorkerMessage::Lane(LaneMessage::Took { count: self.count?.count()? }),
+            "back" => WorkerMessage::Lane(LaneMessage::Back),
             _ => return None,
         })
     }
@@ -336,10 +345,14 @@ impl<'f> Fields<'f> {
     }
 }
 
-/// The two messages that come with every connection, as every Node writes them in JSON: they are told by their bytes.
+/// The messages that come with every connection, as every Node writes them in JSON: they are told by their bytes.
 fn usual(body: &[u8]) -> Option<WorkerMessage<'static>> {
     if body == br#"{"cmd":"NODE_HANDLE_ACK"}"# {
         return Some(WorkerMessage::HandleAck);
+    }
+    if let Some(rest) = body.strip_prefix(br#"{"cmd":"NODE_HAFT","act":"took","count":"#) {
+        let (count, rest) = digits(rest)?;
+        return (rest == b"}").then_some(WorkerMessage::Lane(LaneMessage::Took { count }));
     }
     let rest = body.strip_prefix(br#"{"cmd":"NODE_CLUSTER","ack":"#)?;
     let (ack, rest) = digits(rest)?;

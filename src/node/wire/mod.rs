@@ -31,6 +31,7 @@
 mod compose;
 mod effect;
 mod frame;
+mod lane;
 mod message;
 mod outgoing;
 mod own;

@@ -101,8 +101,9 @@ impl Voice {
         self.seq
     }
 
-    /// Answers the query with the number `ack`. A shared socket must go with it.
-    pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, out: &mut Vec<u8>) {
+    /// Answers the query with the number `ack`. A shared socket must go with it. `server`: the number that the server has
+    /// on the worker's lane.
+    pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, server: Option<u32>, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         let shared = match answer.outcome {
             Outcome::Shared(SharedKind::Listener | SharedKind::ListenerAs(_)) => Some("net.Native"),
@@ -128,10 +129,17 @@ impl Voice {
         }
         self.count(&mut message);
         // Node fails a server that is told another port than it asked for; haft's preload tells it once that is past.
-        if let Outcome::HandOver { sockname: Some(Sockname::Ip(addr)), port: Some(port) } = answer.outcome
-            && port != addr.port()
-        {
-            message.open("haft").number("port", i64::from(addr.port())).close();
+        let true_port = match answer.outcome {
+            Outcome::HandOver { sockname: Some(Sockname::Ip(addr)), port: Some(port) } => {
+                Some(addr.port()).filter(|own| *own != port)
+            }
+            _ => None,
+        };
+        if server.is_some() || true_port.is_some() {
+            message.open("haft");
+            server.map(|server| message.number("server", server.into()));
+            true_port.map(|port| message.number("port", port.into()));
+            message.close();
         }
         if let Outcome::Shared(SharedKind::ListenerAs(port)) = answer.outcome {
             message.open("haft").number("asked", port.into()).close();
@@ -194,6 +202,14 @@ impl Voice {
         if let Some(signal) = signal {
             message.text("signal", signal);
         }
+        message.close().finish();
+    }
+
+    /// Gives haft's preload its end of a lane, which must go with it.
+    pub fn lane(&self, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", "NODE_HANDLE").text("type", "net.Native").open("msg");
+        message.text("cmd", PRELOAD).text("act", "lane");
         message.close().finish();
     }
 

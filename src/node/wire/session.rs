@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::Serialization;
 use super::effect::{Effect, ReturnReason};
 use super::frame::Frame;
+use super::lane::{Lane, LaneMessage};
 use super::message::WorkerMessage;
 use super::outgoing::{Chunk, Outgoing, Split};
 use super::raw::Malformed;
@@ -82,6 +83,8 @@ pub enum Delivery<'a> {
 pub enum Handle {
     /// A connection, by its sequence number on this channel.
     Connection(u64),
+    /// The worker's end of its lane.
+    Lane,
     /// The socket of a server, which goes with the answer to a query.
     Server {
         /// Which server.
@@ -116,6 +119,7 @@ pub struct Session {
     pinging: bool,
     /// The frame that goes with each connection, in the styles that have one.
     message: Arc<[u8]>,
+    lane: Lane,
 }
 
 impl Session {
@@ -133,6 +137,7 @@ impl Session {
             leaving: false,
             pinging: false,
             message,
+            lane: Lane::default(),
         }
     }
 
@@ -187,7 +192,10 @@ impl Session {
             }
             WorkerMessage::Online => Effect::Online,
             WorkerMessage::Listening(query) => Effect::Listening(query),
-            WorkerMessage::Close { key } => Effect::Closed { key },
+            WorkerMessage::Close { key } => {
+                self.lane.closed(&key);
+                Effect::Closed { key }
+            }
             WorkerMessage::Adapter(routing) => Effect::Relay(routing),
             WorkerMessage::Ready => Effect::Ready,
             WorkerMessage::Closing => Effect::WantsReplacement,
@@ -199,6 +207,7 @@ impl Session {
             WorkerMessage::Pass { slot, generation } => Effect::Pass { slot, generation },
             WorkerMessage::Handles { term } => Effect::Handles { term },
             WorkerMessage::Trouble(trouble) => Effect::Trouble(trouble),
+            WorkerMessage::Lane(message) => self.hear_of_lane(message)?,
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
         };
@@ -212,8 +221,12 @@ impl Session {
 
     /// Answers a query. `server` is the one that was joined; a shared socket of it goes with the answer.
     pub fn answer(&mut self, query: u64, server: ServerId, answer: &Answer<'_>) {
+        let number = match answer.outcome {
+            Outcome::HandOver { .. } => self.lane.number(answer.key),
+            Outcome::Shared(_) | Outcome::Failed { .. } => None,
+        };
         let voice = &mut self.voice;
-        let write = |out: &mut Vec<u8>| voice.answer(query, answer, out);
+        let write = |out: &mut Vec<u8>| voice.answer(query, answer, number, out);
         match answer.outcome {
             Outcome::Shared(_) => {
                 let handle = Handle::Server { server, query };
@@ -226,7 +239,7 @@ impl Session {
     /// Tells a worker that its query was refused.
     pub fn refuse(&mut self, query: u64, refusal: &super::servers::Refusal) {
         let voice = &mut self.voice;
-        self.outgoing.plain(|out| voice.answer(query, &refusal.answer(), out));
+        self.outgoing.plain(|out| voice.answer(query, &refusal.answer(), None, out));
     }
 
     /// Adds a connection. Yields its sequence number: they count from 0.
@@ -236,6 +249,13 @@ impl Session {
     pub fn connection(&mut self, delivery: Delivery<'_>, told: Option<SocketAddr>) -> u64 {
         let number = self.next_connection;
         let handle = Handle::Connection(number);
+        self.next_connection += 1;
+        self.in_flight += 1;
+        if let Delivery::Server { key } = delivery
+            && self.lane.push(number, key, told)
+        {
+            return number;
+        }
         let (voice, message) = (&mut self.voice, &self.message);
         match delivery {
             Delivery::Server { key } => {
@@ -247,8 +267,6 @@ impl Session {
                 self.outgoing.with_handle(Passing { handle, seq: None }, write);
             }
         }
-        self.next_connection += 1;
-        self.in_flight += 1;
         number
     }
 
@@ -316,6 +334,59 @@ impl Session {
     }
 
     /// The oldest descriptor has arrived.
+    /// Gives the worker its end of a lane.
+    pub fn offer_lane(&mut self) {
+        let voice = &self.voice;
+        self.outgoing.with_handle(Passing { handle: Handle::Lane, seq: None }, |out| voice.lane(out));
+    }
+
+    /// What is to be sent on the lane: bytes, each with a connection. What the kernel took is told to
+    /// [`Session::sent_on_lane`].
+    pub fn on_lane(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.lane.waiting()
+    }
+
+    /// Whether there is anything of that.
+    pub fn has_on_lane(&self) -> bool {
+        self.lane.has_waiting()
+    }
+
+    /// The kernel took the first of what was to be sent on the lane.
+    pub fn sent_on_lane(&mut self) {
+        self.lane.sent();
+    }
+
+    /// The next of the connections that [`Effect::Took`] counts.
+    pub fn next_taken(&mut self) -> Option<u64> {
+        let connection = self.lane.answered().ok()?;
+        self.in_flight -= 1;
+        Some(connection)
+    }
+
+    fn hear_of_lane(&mut self, message: LaneMessage) -> Result<Effect<'static>, Violation> {
+        Ok(match message {
+            LaneMessage::Wanted if self.lane.want() => Effect::LaneWanted,
+            LaneMessage::Wanted => Effect::Nothing,
+            LaneMessage::Open => {
+                self.lane.open();
+                Effect::LaneOpen
+            }
+            LaneMessage::Serves { server } => {
+                self.lane.serves(server);
+                Effect::Nothing
+            }
+            LaneMessage::Took { count } if count > self.lane.in_flight() as u64 => {
+                return Err(Violation::NothingToAcknowledge);
+            }
+            LaneMessage::Took { count } => Effect::Took { count },
+            LaneMessage::Back => {
+                let connection = self.lane.answered()?;
+                self.in_flight -= 1;
+                Effect::Returned { connection, why: ReturnReason::NotAccepted }
+            }
+        })
+    }
+
     fn acknowledged(&mut self) -> Result<Effect<'static>, Violation> {
         let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
         Ok(match passing {
@@ -337,6 +408,8 @@ impl Session {
         let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
         Ok(match passing.handle {
             Handle::Server { server, query } => Effect::ServerReturned { server, query },
+            // It goes without.
+            Handle::Lane => Effect::Nothing,
             Handle::Connection(connection) => {
                 // If it was answered already, against all order, it is settled.
                 if passing.seq.is_some_and(|seq| self.settle(seq).is_none()) {

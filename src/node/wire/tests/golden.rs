@@ -201,50 +201,50 @@ fn the_master_s_answers() {
     let name = Sockname::Ip("[::]:3456".parse().expect("address"));
     let answer = Answer { key, data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: None } };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, out)),
+        said(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"null:3456:4:undefined:0","ack":1,"data":null,"sockname":{"address":"::","family":"IPv6","port":3456},"seq":0}"#
     );
     let name = Sockname::Ip("127.0.0.1:8080".parse().expect("address"));
     let answer =
         Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, out)),
+        said(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0,"haft":{"port":8080}}"#
     );
     let data = Some(br#"{"ticketKeys":"78b6"}"#.as_slice());
     let key = "/run/app/u.sock:-1:-1:undefined:0";
     let answer = Answer { key, data, outcome: Outcome::HandOver { sockname: None, port: None } };
     assert_eq!(
-        said(1, |voice, out| voice.answer(2, &answer, out)),
+        said(1, |voice, out| voice.answer(2, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"/run/app/u.sock:-1:-1:undefined:0","ack":2,"data":{"ticketKeys":"78b6"},"seq":1}"#
     );
     let key = "null:3456:4:undefined:0";
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Listener) };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, out)),
+        said(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0}}"#
     );
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::ListenerAs(3456)) };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, out)),
+        said(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0,"haft":{"asked":3456}}}"#
     );
     let key = "0.0.0.0:3458:udp4:-1:0";
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Udp) };
     assert_eq!(
-        said(2, |voice, out| voice.answer(4, &answer, out)),
+        said(2, |voice, out| voice.answer(4, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"dgram.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"0.0.0.0:3458:udp4:-1:0","ack":4,"data":null,"seq":2}}"#
     );
     let name = Sockname::Unix("/run/haft.sock".to_owned());
     let answer =
         Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, out)),
+        said(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"/run/haft.sock","family":"Unix","port":3000},"seq":0}"#
     );
     let answer = Answer { key: "x", data: None, outcome: Outcome::Failed { errno: 98 } };
     assert_eq!(
-        said(9, |voice, out| voice.answer(7, &answer, out)),
+        said(9, |voice, out| voice.answer(7, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"x","ack":7,"data":null,"seq":9}"#
     );
 }
@@ -360,7 +360,7 @@ fn an_advanced_message() {
     let mut reply = Vec::new();
     let name = Sockname::Ip("127.0.0.1:80".parse().expect("address"));
     let outcome = Outcome::HandOver { sockname: Some(&name), port: None };
-    Voice::new(Serialization::Advanced).answer(70, &Answer { key: "k", data: None, outcome }, &mut reply);
+    Voice::new(Serialization::Advanced).answer(70, &Answer { key: "k", data: None, outcome }, None, &mut reply);
     let expected = [
         b"\x00\x00\x00\x76\xff\x0d\x6f\x22\x03cmd\x22\x0cNODE_CLUSTER\x22\x05errno\x30\x22\x03key\x22\x01k".as_slice(),
         b"\x22\x03ack\x49\x8c\x01\x22\x04data\x30\x22\x08sockname\x6f\x22\x07address\x22\x09127.0.0.1",

@@ -1,0 +1,47 @@
+//! The sockets of a Node worker's lane.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::connection::Connection;
+use crate::dispatch::link::{LinkError, Obstacle};
+use crate::handover::outbox::Outbox;
+use crate::node::wire::Session;
+use crate::sys::scm::{self, Sent};
+
+/// Our end of a lane, and the worker's until it has said that it reads from there.
+#[derive(Debug)]
+pub(super) struct LaneSockets {
+    ours: OwnedFd,
+    theirs: Option<OwnedFd>,
+}
+
+impl LaneSockets {
+    pub(super) fn new() -> io::Result<Self> {
+        let (ours, theirs) = scm::stream_pair()?;
+        Ok(Self { ours, theirs: Some(theirs) })
+    }
+
+    pub(super) fn theirs(&self) -> Option<BorrowedFd<'_>> {
+        self.theirs.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The worker reads from the lane.
+    pub(super) fn open(&mut self) {
+        self.theirs = None;
+    }
+
+    /// Gives the kernel the connections that wait, as far as it takes them.
+    pub(super) fn flush(&self, session: &mut Session, outbox: &Outbox<Connection>) -> Result<Obstacle, LinkError> {
+        while session.has_on_lane() {
+            let records = session.on_lane().map(|(record, number)| (record, outbox.get(number).map(AsFd::as_fd)));
+            match scm::send_many(self.ours.as_fd(), records)? {
+                Ok(sent) => sent.taken().for_each(|_| session.sent_on_lane()),
+                Err(Sent::TooManyInFlight) => return Ok(Obstacle::TooManyInFlight),
+                // The worker has as many to take, and says on the channel when it has.
+                Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => break,
+            }
+        }
+        Ok(Obstacle::None)
+    }
+}

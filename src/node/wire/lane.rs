@@ -1,0 +1,199 @@
+//! The lane: a second socket to a Node worker, on which connections come with a few bytes each instead of a message of
+//! Node's own. Pure.
+//!
+//! The preload asks for it, says when it is open, and names the servers that it gets connections for (`lane.cjs`, which
+//! describes what goes over it too). What it has taken it says on Node's channel, in the order of sending, so a dead
+//! worker's channel tells all that there is to know, as without a lane.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use super::session::Violation;
+
+/// What goes with each connection: as many bytes as the preload reads at once.
+pub const RECORD: usize = 56;
+
+/// The version of a record's layout.
+const LAYOUT: u8 = 1;
+
+/// What the preload says of the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneMessage {
+    /// It wants one.
+    Wanted,
+    /// It reads from the one that it was given.
+    Open,
+    /// A server takes its connections from there.
+    Serves {
+        /// The number in the answer to the server's query.
+        server: u32,
+    },
+    /// It has taken the next connections.
+    Took {
+        /// How many.
+        count: u64,
+    },
+    /// It has not taken the next connection, and will not.
+    Back,
+}
+
+/// Who may be sent what on the lane, what waits for the kernel, and what is in flight.
+#[derive(Debug, Default)]
+pub struct Lane {
+    is_wanted: bool,
+    is_open: bool,
+    next_server: u32,
+    /// By key: the number that the worker knows the server by, and whether connections may come this way.
+    servers: BTreeMap<String, (u32, bool)>,
+    waiting: VecDeque<(u64, [u8; RECORD])>,
+    in_flight: VecDeque<u64>,
+}
+
+impl Lane {
+    /// The worker asks for a lane. `false`: it has asked before.
+    pub fn want(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_wanted, true)
+    }
+
+    /// The worker reads from the lane.
+    pub fn open(&mut self) {
+        self.is_open = self.is_wanted;
+    }
+
+    /// The worker gets a server with this key: the number to tell it, if it has asked for a lane.
+    pub fn number(&mut self, key: &str) -> Option<u32> {
+        if !self.is_wanted {
+            return None;
+        }
+        self.next_server += 1;
+        self.servers.insert(key.to_owned(), (self.next_server, false));
+        Some(self.next_server)
+    }
+
+    /// The worker can be sent connections for the server with this number, if it is one.
+    pub fn serves(&mut self, number: u32) {
+        self.servers.values_mut().filter(|(own, _)| *own == number).for_each(|(_, serves)| *serves = true);
+    }
+
+    /// The worker has closed the server with this key.
+    pub fn closed(&mut self, key: &str) {
+        self.servers.remove(key);
+    }
+
+    /// Takes a connection for a server in, if it may go this way. `told`: the client's address, where the kernel does
+    /// not know it.
+    pub fn push(&mut self, connection: u64, key: &str, told: Option<SocketAddr>) -> bool {
+        let server = self.servers.get(key).filter(|(_, serves)| self.is_open && *serves);
+        let Some((number, _)) = server else { return false };
+        self.waiting.push_back((connection, record(*number, told)));
+        true
+    }
+
+    /// What waits for the kernel: each record, with the connection that goes with it.
+    pub fn waiting(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.waiting.iter().map(|(connection, record)| (&record[..], *connection))
+    }
+
+    /// Whether anything does.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The kernel took the first record that waits.
+    pub fn sent(&mut self) {
+        self.in_flight.extend(self.waiting.pop_front().map(|(connection, _)| connection));
+    }
+
+    /// The next connection that the worker answers for.
+    ///
+    /// # Errors
+    ///
+    /// None is in flight on the lane.
+    pub fn answered(&mut self) -> Result<u64, Violation> {
+        self.in_flight.pop_front().ok_or(Violation::NothingToAcknowledge)
+    }
+
+    /// How many are in flight on the lane.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+}
+
+/// What goes with a connection. A client's address that is not told leaves the rest empty.
+fn record(server: u32, told: Option<SocketAddr>) -> [u8; RECORD] {
+    let mut record = [0; RECORD];
+    record[0] = LAYOUT;
+    record[4..8].copy_from_slice(&server.to_le_bytes());
+    if let Some(told) = told {
+        record[1] = if told.is_ipv4() { 4 } else { 6 };
+        record[2..4].copy_from_slice(&told.port().to_le_bytes());
+        let (text, mut rest) = (told.ip().to_string(), &mut record[9..]);
+        let room = rest.len();
+        // It fits: an address has at most 45 characters.
+        std::io::Write::write_all(&mut rest, text.as_bytes()).ok();
+        record[8] = (room - rest.len()) as u8;
+    }
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_lane(key: &str) -> Lane {
+        let mut lane = Lane::default();
+        assert!(lane.want() && !lane.want(), "one for each worker");
+        lane.open();
+        let number = lane.number(key).expect("a number");
+        lane.serves(number);
+        lane
+    }
+
+    #[test]
+    fn nothing_goes_this_way_before_the_worker_has_said_all_that_it_must() {
+        let mut lane = Lane::default();
+        lane.open();
+        assert_eq!(lane.number("a"), None, "nobody asked for a lane");
+        assert!(lane.want());
+        let number = lane.number("a").expect("a number");
+        lane.serves(number);
+        assert!(!lane.push(0, "a", None), "it is not open");
+        lane.open();
+        assert!(lane.push(0, "a", None) && !lane.push(1, "b", None));
+        let again = lane.number("a").expect("a server of the same name");
+        assert_ne!(again, number);
+        assert!(!lane.push(1, "a", None), "the new server has not been named");
+        lane.serves(again);
+        lane.serves(99);
+        assert!(lane.push(1, "a", None));
+        lane.closed("a");
+        assert!(!lane.push(2, "a", None));
+    }
+
+    #[test]
+    fn connections_are_answered_for_in_their_order_and_only_once_sent() {
+        let mut lane = open_lane("a");
+        assert!([5, 6, 9].into_iter().all(|connection| lane.push(connection, "a", None)));
+        assert!(matches!(lane.answered(), Err(Violation::NothingToAcknowledge)), "none was sent");
+        lane.sent();
+        lane.sent();
+        assert_eq!(
+            (lane.waiting().map(|(_, connection)| connection).collect::<Vec<_>>(), lane.in_flight()),
+            (vec![9], 2)
+        );
+        assert_eq!([lane.answered().ok(), lane.answered().ok(), lane.answered().ok()], [Some(5), Some(6), None]);
+    }
+
+    #[test]
+    fn a_record_tells_the_server_and_the_address_that_a_proxy_told() {
+        let mut lane = open_lane("a");
+        for told in ["203.0.113.7:65535", "[2001:db8:1111:2222:3333:4444:5555:6666]:1"] {
+            assert!(lane.push(0, "a", Some(told.parse().expect("an address"))));
+        }
+        let records: Vec<Vec<u8>> = lane.waiting().map(|(record, _)| record.to_vec()).collect();
+        assert_eq!(records[0][..20], *b"\x01\x04\xff\xff\x01\0\0\0\x0b203.0.113.7");
+        assert_eq!(records[1][..9], *b"\x01\x06\x01\0\x01\0\0\0\x27");
+        assert_eq!(records[1][9..48], *b"2001:db8:1111:2222:3333:4444:5555:6666\0");
+        assert!(records.iter().all(|record| record.len() == RECORD));
+    }
+}
