@@ -289,7 +289,7 @@ impl NodeLink {
                 Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
                 Effect::Idle => news.push(News::Idle),
                 Effect::Handles { term } => self.handles_term = term,
-                Effect::LaneWanted => self.lane = open_lane(self.worker, &mut self.session),
+                Effect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 Effect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);
                     tracing::debug!(worker = self.worker.0, "takes its connections from a socket of their own");
@@ -353,20 +353,6 @@ fn closed(
     desk.closed(worker, key, session.is_leaving());
     if let Some((_, until)) = leave_at.take_if(|_| desk.has_none(worker)) {
         session.disconnect(until.saturating_duration_since(now), None);
-    }
-}
-
-/// Opens a lane and gives the worker its end. Without one, connections go over the channel.
-fn open_lane(worker: WorkerId, session: &mut Session) -> Option<LaneSockets> {
-    match LaneSockets::new() {
-        Ok(sockets) => {
-            session.offer_lane();
-            Some(sockets)
-        }
-        Err(error) => {
-            tracing::warn!(worker = worker.0, %error, "no second socket for its connections: they go over the channel");
-            None
-        }
     }
 }
 

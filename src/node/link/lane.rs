@@ -1,12 +1,12 @@
 //! The sockets of a Node worker's lane.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::connection::Connection;
 use crate::dispatch::link::{LinkError, Obstacle};
 use crate::handover::outbox::Outbox;
 use crate::node::wire::Session;
+use crate::pool::WorkerId;
 use crate::sys::scm::{self, Sent};
 
 /// Our end of a lane, and the worker's until it has said that it reads from there.
@@ -17,9 +17,18 @@ pub(super) struct LaneSockets {
 }
 
 impl LaneSockets {
-    pub(super) fn new() -> io::Result<Self> {
-        let (ours, theirs) = scm::stream_pair()?;
-        Ok(Self { ours, theirs: Some(theirs) })
+    /// Opens a lane and gives the worker its end. Without one, connections go over the channel.
+    pub(super) fn offer(worker: WorkerId, session: &mut Session) -> Option<Self> {
+        match scm::stream_pair() {
+            Ok((ours, theirs)) => {
+                session.offer_lane();
+                Some(Self { ours, theirs: Some(theirs) })
+            }
+            Err(error) => {
+                tracing::warn!(worker = worker.0, %error, "no second socket for its connections: they go over the channel");
+                None
+            }
+        }
     }
 
     pub(super) fn theirs(&self) -> Option<BorrowedFd<'_>> {

@@ -192,7 +192,7 @@ mod tests {
         }
         let records: Vec<Vec<u8>> = lane.waiting().map(|(record, _)| record.to_vec()).collect();
         assert_eq!(records[0][..20], *b"\x01\x04\xff\xff\x01\0\0\0\x0b203.0.113.7");
-        assert_eq!(records[1][..9], *b"\x01\x06\x01\0\x01\0\0\0\x27");
+        assert_eq!(records[1][..9], *b"\x01\x06\x01\0\x01\0\0\0\x26");
         assert_eq!(records[1][9..48], *b"2001:db8:1111:2222:3333:4444:5555:6666\0");
         assert!(records.iter().all(|record| record.len() == RECORD));
     }

@@ -92,7 +92,8 @@ export class NodeWorker {
   }
 
   #hear(message) {
-    if (message.cmd === 'NODE_HAFT') this.said.push(message);
+    // This primary gives no lane.
+    if (message.cmd === 'NODE_HAFT' && message.act !== 'lane') this.said.push(message);
     if (message.cmd !== 'NODE_CLUSTER') return;
     const { ack, act, seq } = message;
     if (act === 'queryServer') {

@@ -32,6 +32,9 @@ fn hear(session: &mut Session, serialization: Serialization, json: &str) -> Resu
             Effect::Leaving => Effect::Leaving,
             Effect::Descriptor => Effect::Descriptor,
             Effect::Pong => Effect::Pong,
+            Effect::LaneWanted => Effect::LaneWanted,
+            Effect::LaneOpen => Effect::LaneOpen,
+            Effect::Took { count } => Effect::Took { count },
             _ => Effect::Message,
         })
     })

@@ -4,6 +4,7 @@ mod advanced;
 mod bounds;
 mod conversation;
 mod golden;
+mod lane;
 mod pairing;
 mod real_node;
 mod registry;

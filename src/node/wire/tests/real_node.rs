@@ -121,7 +121,7 @@ impl Worker {
                 }
                 Effect::Message => self.refused = true,
                 Effect::Idle => self.idle = true,
-                Effect::Online | Effect::Nothing | Effect::Pong => {}
+                Effect::Online | Effect::Nothing | Effect::Pong | Effect::LaneWanted => {}
                 other => panic!("{other:?}"),
             }
         }
