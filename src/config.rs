@@ -29,6 +29,8 @@ pub struct Config {
     /// Where clients connect, never an empty list. None: nothing was said, and the program may be a Node program, which
     /// asks for its listeners by itself; [`Config::listen_or_default`] is for one that does not.
     pub listen: Option<Vec<Listen>>,
+    /// Where clients connect if neither that nor the program says it.
+    pub default_listen: ListenAddr,
     /// Number of slots, 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// The workers' soft limit on descriptors. None: the one that haft was started with.
@@ -129,10 +131,12 @@ pub enum TooFewDescriptors {
 }
 
 impl Config {
-    /// Where clients connect if the program does not ask for listeners by itself: what was said, or 127.0.0.1:3000.
+    /// Where clients connect if the program does not ask for listeners by itself: what was said, or the default.
     pub fn listen_or_default(&self) -> Vec<ListenAddr> {
         let addr = |listen: &Listen| listen.addr.clone();
-        self.listen.as_ref().map_or_else(|| vec![ListenAddr::default()], |listen| listen.iter().map(addr).collect())
+        self.listen
+            .as_ref()
+            .map_or_else(|| vec![self.default_listen.clone()], |listen| listen.iter().map(addr).collect())
     }
 
     /// Whether connections must be looked at before they can be assigned.
@@ -211,6 +215,8 @@ pub struct Log {
     pub format: LogFormat,
     /// A `tracing_subscriber::EnvFilter` directive, such as `info` or `haft=debug`.
     pub level: String,
+    /// The file that takes the place of standard error.
+    pub file: Option<PathBuf>,
 }
 
 /// The form of a log line.
@@ -316,6 +322,7 @@ mod tests {
     fn config(workers: usize, max_in_flight: usize) -> Config {
         Config {
             listen: None,
+            default_listen: ListenAddr::default(),
             workers,
             worker_nofile: None,
             prefix_output: false,
@@ -336,7 +343,7 @@ mod tests {
             hang_kill: false,
             admin: None,
             admin_token_file: None,
-            log: Log { format: LogFormat::Text, level: "info".to_owned() },
+            log: Log { format: LogFormat::Text, level: "info".to_owned(), file: None },
             program: Program::BuiltIn(Engine::default()),
         }
     }

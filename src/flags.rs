@@ -1,8 +1,8 @@
 //! What was typed and what the YAML file says, made into a [`Config`].
 //!
 //! A flag is defined once, in the module of its topic: its name, its help, its default, its rules, its tests. A key of
-//! the file is turned into what one would type for it (`typed.rs`), so flag and key cannot differ. What is typed beats
-//! the file, the file beats the default.
+//! the file, like a variable of the environment, is turned into what one would type for it (`typed.rs`), so flag and key
+//! cannot differ. What is typed beats the environment, that beats the file, the file beats the default.
 //!
 //! To add a flag: a field in its topic, a line in `Flags::resolve`, one in `effective.rs` and one in the samples of
 //! `tests.rs`; tests fail for each that is forgotten.
@@ -10,6 +10,7 @@
 mod dispatch;
 mod effective;
 mod engine;
+mod environment;
 mod error;
 mod file;
 mod first;
@@ -42,10 +43,11 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::addr::PassedAddr;
-use crate::config::{Config, DialectChoice, Log, Prefix, Program};
+use crate::config::{Config, DialectChoice, Prefix, Program};
 use crate::log::without_error_numbers;
 pub use file::YamlError;
 
+use environment::Environment;
 use error::{FlagsError, Owner};
 use file::File;
 use said::Said;
@@ -71,6 +73,7 @@ Commands (`haft NAME --help` tells more):
 Signals:
   HUP         read the configuration again and replace the workers, slot by slot
   TTIN, TTOU  one worker more, one fewer
+  USR1        open the log file (--log-file) anew
   TERM, QUIT  finish and exit; a second one ends at once
   INT         the same; as Ctrl-C at a terminal, within a second or two";
 
@@ -126,11 +129,13 @@ struct Configuration {
     /// Take flags from a YAML file; one that is typed beats the file [default: none]
     ///
     /// Each flag is a key of the same name (`workers: 4`, `listen: [3000, "unix:/run/haft.sock"]`); COMMAND is the key
-    /// `command`, a list or a text. Paths are relative to where haft is started.
+    /// `command`, a list or a text. Paths are relative to where haft is started. Each is a variable of the environment,
+    /// too (HAFT_FLAG_WORKERS=4, HAFT_FLAG_LISTEN=3000,unix:/run/haft.sock), which beats the file and is not passed on to
+    /// workers. WEB_CONCURRENCY is the default of --workers; PORT is that of --listen, for every interface.
     #[arg(short, long, value_name = "FILE", value_parser = file_name)]
     config: Option<PathBuf>,
 
-    /// Check everything, print the effective configuration as YAML, and exit
+    /// Check everything, print the effective configuration as YAML and where each value comes from, and exit
     #[arg(long)]
     check: bool,
 
@@ -186,21 +191,25 @@ enum Message {
     Yaml(String),
 }
 
-/// Reads the command line, the program's name first, and the file that it names.
+/// Reads the command line, the program's name first, and the file that it names, as if the environment said nothing.
 ///
 /// Reading that file, looking whether the folders that are named exist and whether the token file holds a token, and
 /// counting the CPUs for `--workers auto` are all that it does; it prints nothing.
 pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
-    parse_with(args, &[])
+    parse_with([], args, &[])
 }
 
-/// The same, where a service manager has passed sockets.
-pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(args: I, passed: &[PassedAddr]) -> Outcome {
+/// The same, with the environment, and where a service manager has passed sockets.
+pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    args: I,
+    passed: &[PassedAddr],
+) -> Outcome {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    match configure(&args, passed) {
-        Ok((config, false)) => Outcome::Run(Box::new(config)),
-        Ok((config, true)) => match config.to_yaml() {
-            Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(yaml))),
+    match configure(environment, &args, passed) {
+        Ok((config, None)) => Outcome::Run(Box::new(config)),
+        Ok((config, Some(said))) => match config.to_yaml() {
+            Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(effective::with_sources(&yaml, &said)))),
             Err(error) => Outcome::Exit(Exit::wrong(error)),
         },
         Err(FlagsError::Clap(error)) => Outcome::Exit(Exit(Message::Clap(error))),
@@ -208,44 +217,50 @@ pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(args: I, passed: &[Pass
     }
 }
 
-/// The configuration, and whether it is only to be shown.
-fn configure(args: &[OsString], passed: &[PassedAddr]) -> Result<(Config, bool), FlagsError> {
+/// The configuration and, if it is only to be shown, where it comes from.
+fn configure(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    args: &[OsString],
+    passed: &[PassedAddr],
+) -> Result<(Config, Option<Said>), FlagsError> {
     let command = command();
     let typed = command.clone().try_get_matches_from(args)?;
     if args.last().is_some_and(|last| last == "--") && !typed.contains_id("command") {
         return Err(FlagsError::NothingAfterDashes);
     }
-    let file = typed.get_one::<PathBuf>("config").map(|path| File::read(path)).transpose()?;
-    let said = Said::new(&command, &typed, file);
-    let flags = Flags::from_arg_matches(&match said.file() {
-        Some(file) => command.clone().try_get_matches_from(with_file(&command, args, file, &said)?)?,
-        None => typed,
-    })?;
+    let environment = Environment::read(&command, environment)?;
+    let path = typed.get_one::<PathBuf>("config").cloned().or_else(|| environment.one("config").map(PathBuf::from));
+    let file = path.map(|path| File::read(&path)).transpose()?;
+    let said = Said::new(&command, &typed, environment, file);
+    let flags = Flags::from_arg_matches(&command.clone().try_get_matches_from(with_the_rest(&command, args, &said)?)?)?;
     check_heeded(&command, &flags, &said)?;
     let check = flags.configuration.check;
-    Ok((flags.resolve(passed, &said)?, check))
+    let config = flags.resolve(passed, &said)?;
+    Ok((config, check.then_some(said)))
 }
 
-/// The command line as if what the file says had been typed too, except where a flag beats it.
-fn with_file(command: &Command, args: &[OsString], file: &File, said: &Said) -> Result<Vec<OsString>, FlagsError> {
+/// The command line as if what the file and the environment say had been typed too, except where it is beaten.
+fn with_the_rest(command: &Command, args: &[OsString], said: &Said) -> Result<Vec<OsString>, FlagsError> {
     let (mut flags, mut program) = (Vec::new(), Vec::new());
-    for (index, (key, node)) in file.entries().enumerate() {
-        let words = typed::as_typed(command, key, node).map_err(|why| file.refuse(index, why))?;
-        match key {
-            _ if said.is_typed(key) => {}
-            "command" => program = words,
-            _ => flags.extend(words),
+    let mut take = |key: &str, words: Vec<String>| match key {
+        "command" => program = words,
+        _ => flags.extend(words),
+    };
+    if let Some(file) = said.file() {
+        for (index, (key, node)) in file.entries().enumerate() {
+            let words = typed::as_typed(command, key, node).map_err(|wrong| file.refuse(index, wrong.in_file(key)))?;
+            if !said.is_beaten_in_file(key) {
+                take(key, words);
+            }
         }
     }
+    for (key, words) in typed::of_environment(command, said)? {
+        take(&key, words);
+    }
     let (name, rest) = args.split_at(args.len().min(1));
-    let file_flags = flags.into_iter().map(OsString::from);
-    Ok(name
-        .iter()
-        .cloned()
-        .chain(file_flags)
-        .chain(rest.iter().cloned())
-        .chain(program.into_iter().map(OsString::from))
-        .collect())
+    let said_elsewhere = flags.into_iter().map(OsString::from);
+    let program = program.into_iter().map(OsString::from);
+    Ok(name.iter().cloned().chain(said_elsewhere).chain(rest.iter().cloned()).chain(program).collect())
 }
 
 /// Refuses flags that what is to run would not heed.
@@ -290,10 +305,11 @@ impl Flags {
             None => Program::BuiltIn(self.engine.resolve(said)?),
         };
         let backlog = self.listening.backlog;
-        let listen = self.listening.resolve(&program, passed, said)?;
+        let (listen, default_listen) = self.listening.resolve(&program, passed, said)?;
         listening::check_apart(listen.as_deref().unwrap_or_default(), self.admin.admin.as_ref(), said)?;
         let config = Config {
             listen,
+            default_listen,
             backlog,
             workers: self.workers.workers.resolve()?,
             worker_nofile: self.workers.worker_nofile,
@@ -314,7 +330,7 @@ impl Flags {
             hang_kill: self.hanging.hang_kill,
             admin_token_file: self.admin.token_file(said)?,
             admin: self.admin.admin,
-            log: Log { format: self.logging.log_format, level: self.logging.log_level },
+            log: self.logging.resolve(),
             program,
         };
         dispatch::check(&config, said)?;

@@ -1,9 +1,10 @@
-//! How haft speaks to its operator: one line an event on standard error, for people or as JSON.
+//! How haft speaks to its operator: one line an event on standard error or in a file, for people or as JSON.
 //!
 //! No line waits for its reader, none is forged by what it names, and a flood of one kind is told in a few. The `queue`
 //! has the outputs, `escape` what may stand in a line, `limit` how many lines there are of a kind.
 
 mod escape;
+mod file;
 mod limit;
 mod notices;
 mod progress;
@@ -20,13 +21,39 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::escape::without_error_numbers;
+pub use self::file::LogFileError;
 pub use self::progress::progress;
-pub use self::queue::{OutputQueue, STDERR, STDOUT};
+use self::queue::{LOG_FILE, STDERR};
+pub use self::queue::{OutputQueue, STDOUT};
 pub use self::writing::Target;
 use crate::config::{Log, LogFormat};
+use crate::route::Slot;
+
+const OUTPUTS: [&OutputQueue; 3] = [&STDERR, &STDOUT, &LOG_FILE];
+
+/// The queue before standard error, or before the file that takes its place: for haft's own lines and what workers write
+/// to their standard error.
+pub fn queue() -> &'static OutputQueue {
+    if file::path().is_some() { &LOG_FILE } else { &STDERR }
+}
+
+/// Opens the log file anew, where it has its name now. Says whether there is one.
+pub fn reopen() -> bool {
+    let there_is_one = file::path().is_some();
+    if there_is_one {
+        LOG_FILE.reopen();
+    }
+    there_is_one
+}
 
 /// Starts the log of this process. A level that is not a filter counts as `info`: the flags have judged it before.
-pub fn start(log: &Log) {
+///
+/// # Errors
+///
+/// When the log file cannot be opened. The log is on standard error then.
+pub fn start(log: &Log) -> Result<(), LogFileError> {
+    let opened = log.file.as_deref().map_or(Ok(()), file::use_from_now_on);
+    let for_people = file::path().is_none() && io::stderr().is_terminal();
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -34,11 +61,11 @@ pub fn start(log: &Log) {
         .with_target(false)
         // There is nowhere else to tell of them.
         .log_internal_errors(false);
-    progress::start(log.format == LogFormat::Text && io::stderr().is_terminal());
+    progress::start(log.format == LogFormat::Text && for_people);
     // Only a second start in one process fails, and then there is a log already.
     match log.format {
         LogFormat::Text => {
-            let lines = lines.with_ansi(io::stderr().is_terminal()).fmt_fields(escape::text_fields());
+            let lines = lines.with_ansi(for_people).fmt_fields(escape::text_fields());
             lines.finish().with(limit::Limiting).try_init().ok()
         }
         LogFormat::Json => {
@@ -48,6 +75,7 @@ pub fn start(log: &Log) {
         }
     };
     std::panic::set_hook(Box::new(on_panic));
+    opened
 }
 
 /// Tells of a bug in the log's own way: the standard hook would wait for the reader.
@@ -56,19 +84,22 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
     flush();
 }
 
-/// Tells why this process ends. What is yet to be written is waited for, but not for long.
+/// Tells why this process ends: on standard error, too, where the log is a file. What is yet to be written is waited for,
+/// but not for long.
 pub fn last_words(text: impl fmt::Display) {
     notices::tell_all_suppressed();
-    let text = escape::without_error_numbers(&escape::one_line(text));
-    STDERR.push(format!("{text}\n").as_bytes());
+    let line = escape::without_error_numbers(&escape::one_line(text)) + "\n";
+    STDERR.push(line.as_bytes());
+    if file::path().is_some() {
+        LOG_FILE.push(line.as_bytes());
+    }
     flush();
 }
 
 /// Waits until what this process has to say has been written, but not for long: its reader may have stalled.
 pub fn flush() {
     notices::tell_all_suppressed();
-    STDERR.flush();
-    STDOUT.flush();
+    OUTPUTS.iter().for_each(|output| output.flush());
 }
 
 /// Lines of haft's own that did not get through.
@@ -82,7 +113,17 @@ pub struct Missing {
 
 /// How many lines of haft's own did not get through until now.
 pub fn missing() -> Missing {
-    Missing { dropped: STDERR.dropped(), suppressed: limit::LIMITS.suppressed() }
+    Missing { dropped: OUTPUTS.iter().map(|output| output.dropped()).sum(), suppressed: limit::LIMITS.suppressed() }
+}
+
+/// Lines of a slot's workers that were dropped until now.
+pub fn dropped_of(slot: Slot) -> u64 {
+    OUTPUTS.iter().map(|output| output.dropped_of(slot)).sum()
+}
+
+/// How often the workers of a slot were made to wait, since they wrote too much.
+pub fn pauses_of(slot: Slot) -> u64 {
+    OUTPUTS.iter().map(|output| output.pauses_of(slot)).sum()
 }
 
 /// Where the formatter writes a line, whole.
@@ -91,8 +132,8 @@ struct Line;
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match progress::clearing() {
-            "" => STDERR.push(bytes),
-            clear => STDERR.push(&[clear.as_bytes(), bytes].concat()),
+            "" => queue().push(bytes),
+            clear => queue().push(&[clear.as_bytes(), bytes].concat()),
         }
         Ok(bytes.len())
     }

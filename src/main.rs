@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => return master::cannot_start(error),
     };
     let addrs: Vec<_> = passed.iter().map(|(addr, _)| addr.clone()).collect();
-    match flags::parse_with(args, &addrs) {
+    match flags::parse_with(std::env::vars_os(), args, &addrs) {
         // The exit code tells even where the text cannot be written.
         Outcome::Exit(exit) => {
             exit.print().ok();
@@ -34,9 +34,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The configuration as it is now: the flags as they were typed, and the file as it has become.
+/// The configuration as it is now: the flags as they were typed, the environment as it was, and the file as it has become.
 fn reread(passed: &[PassedAddr]) -> Result<Config, String> {
-    match flags::parse_with(std::env::args_os(), passed) {
+    match flags::parse_with(std::env::vars_os(), std::env::args_os(), passed) {
         Outcome::Run(config) => Ok(*config),
         Outcome::Exit(exit) => Err(exit.to_string()),
     }

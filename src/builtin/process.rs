@@ -78,7 +78,8 @@ pub fn main() -> ExitCode {
 fn work() -> Result<(), WorkerError> {
     let orders: Orders = serde_json::from_str(&env::var(VARIABLE).unwrap_or_default())?;
     let format = if orders.log_json { LogFormat::Json } else { LogFormat::Text };
-    log::start(&Log { format, level: orders.log_level.clone() });
+    // Only a file can fail to open.
+    log::start(&Log { format, level: orders.log_level.clone(), file: None }).ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(tokio::task::LocalSet::new().run_until(serve(orders)))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::addr::ListenAddr;
 use crate::config::{CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
+use crate::flags::said::Said;
 
 /// Stands for a secret, and is too short to be one.
 const NOT_SHOWN: &str = "(not shown)";
@@ -71,6 +72,7 @@ impl Config {
             ("admin-token-file", path(self.admin_token_file.as_deref())),
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
+            ("log-file", path(self.log.file.as_deref())),
         ];
         let sessions = &self.sessions;
         if self.affinity.reads_requests() {
@@ -85,6 +87,22 @@ impl Config {
         }
         entries
     }
+}
+
+/// The configuration as YAML, with where each value comes from as a comment behind its key.
+pub(super) fn with_sources(yaml: &str, said: &Said) -> String {
+    let is_key =
+        |key: &&str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let source = |line: &str| {
+        // A list's item begins with a dash, and what is in a longer text with a space.
+        let key = line.split_once(':').map(|(key, _)| key).filter(|key| !key.starts_with('-')).filter(is_key)?;
+        Some(said.source(key))
+    };
+    let lines = yaml.lines().map(|line| match source(line) {
+        Some(source) => format!("{line} # {source}\n"),
+        None => format!("{line}\n"),
+    });
+    lines.collect()
 }
 
 fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
@@ -162,7 +180,7 @@ mod tests {
         Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
         Serialization, Sessions, TagSecret, Transport, Unattributed,
     };
-    use crate::flags::testing::{Folder, config, refused, told};
+    use crate::flags::testing::{Folder, config, refused, told, without_sources};
     use crate::peek::ClientHeader;
     use crate::route::TagKey;
 
@@ -289,7 +307,8 @@ mod tests {
     fn configs(dir: String) -> impl Strategy<Value = Config> {
         let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
         let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
-        let log = (format, level).prop_map(|(format, level)| Log { format, level: level.to_owned() });
+        let file = option::of(Just(PathBuf::from("/run/haft.log")));
+        let log = (format, level, file).prop_map(|(format, level, file)| Log { format, level: level.to_owned(), file });
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
         let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
         let hanging = option::of((span(1), any::<bool>()));
@@ -321,6 +340,7 @@ mod tests {
                 let (hold_timeout, start_timeout, (drain_timeout, drain_signal), busy_poll, hanging) = times;
                 let (admin, admin_token_file) = admin;
                 Config {
+                    default_listen: ListenAddr::default(),
                     listen: listen.map(|all| all.into_iter().map(Listen::from).collect()),
                     workers,
                     worker_nofile: None,
@@ -355,7 +375,7 @@ mod tests {
         let folder = Folder::new();
         let args = ["--check", "--affinity=session", "--tag-key=a secret of some length"];
         let yaml = told(&args);
-        assert!(yaml.contains("tag-key:\n- (not shown)\n") && !yaml.contains("a secret"), "{yaml}");
+        assert!(yaml.contains("tag-key: # --tag-key\n- (not shown)\n") && !yaml.contains("a secret"), "{yaml}");
         assert!(refused(&["-c", &folder.yaml(&yaml)]).contains("or @FILE"));
     }
 
@@ -366,7 +386,7 @@ mod tests {
             let yaml = written.to_yaml().expect("YAML");
             let file = folder.yaml(&yaml);
             prop_assert_eq!(&config(&["-c", &file]), &written, "{}", yaml);
-            prop_assert_eq!(told(&["--check", "-c", &file]), yaml);
+            prop_assert_eq!(without_sources(&told(&["--check", "-c", &file])), yaml);
         });
     }
 }

@@ -35,6 +35,9 @@ pub(super) enum FlagsError {
     #[error("{}:{line}: {why}", path.display())]
     Line { path: PathBuf, line: usize, why: String },
 
+    #[error("{name}: {why}")]
+    Variable { name: String, why: String },
+
     #[error("{name} {addr}: it overlaps with {other}, which is {other_is}: choose another address or port")]
     Overlap { name: String, addr: ListenAddr, other: ListenAddr, other_is: &'static str },
 

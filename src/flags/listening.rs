@@ -2,6 +2,7 @@
 
 use crate::addr::{Listen, ListenAddr, PassedAddr};
 use crate::config::Program;
+use crate::flags::environment::PORT;
 use crate::flags::error::FlagsError;
 use crate::flags::number::number;
 use crate::flags::passed::{self, ListenArg};
@@ -33,23 +34,35 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Where clients connect; nothing if that is left to what may be a Node program. `passed`: sockets that a service
-    /// manager has passed.
+    /// Where clients connect, nothing if that is left to what may be a Node program; and where they do if nothing says it.
+    /// `passed`: sockets that a service manager has passed.
     pub(super) fn resolve(
         self,
         program: &Program,
         passed: &[PassedAddr],
         said: &Said,
-    ) -> Result<Option<Vec<Listen>>, FlagsError> {
+    ) -> Result<(Option<Vec<Listen>>, ListenAddr), FlagsError> {
+        let default = said.environment().port.as_deref().map(port).transpose()?.unwrap_or_default();
         let may_ask = matches!(program, Program::Command(command) if command.dialect.may_be_node());
         let has_default = !may_ask && passed.is_empty();
-        let args = (said.is_given("listen") || has_default).then_some(self.listen);
+        let args = said.is_given("listen").then_some(self.listen);
         let listen = passed::resolve(args, passed, said)?;
         let mut named = listen.iter().flatten().filter(|listen| listen.server_port.is_some() && !may_ask);
         if let Some(named) = named.next() {
             return Err(FlagsError::NoServer { name: said.name("listen"), listen: named.clone() });
         }
-        Ok(listen)
+        let listen =
+            listen.or_else(|| has_default.then(|| vec![Listen { addr: default.clone(), ..Listen::default() }]));
+        Ok((listen, default))
+    }
+}
+
+/// What a platform says in `PORT`: it connects from outside of this host.
+fn port(text: &str) -> Result<ListenAddr, FlagsError> {
+    let why = || format!("invalid value `{text}`: it is not a port, a number from 0 to 65535");
+    match text.parse() {
+        Ok(port) => Ok(ListenAddr::DualStack(port)),
+        Err(_) => Err(FlagsError::Variable { name: PORT.to_owned(), why: why() }),
     }
 }
 

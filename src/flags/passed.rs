@@ -99,7 +99,7 @@ mod tests {
             .iter()
             .map(|(name, addr)| PassedAddr { name: (*name).to_owned(), addr: addr.parse().expect("an address") })
             .collect();
-        match parse_with(["haft"].iter().chain(args), &passed) {
+        match parse_with([], ["haft"].iter().chain(args), &passed) {
             Outcome::Run(config) => Ok(*config),
             Outcome::Exit(exit) => Err(exit.to_string()),
         }

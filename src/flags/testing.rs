@@ -4,21 +4,42 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::config::Config;
-use crate::flags::{Outcome, parse_from};
+use crate::flags::{Outcome, parse_with};
 
 /// The configuration that comes of this command line.
 #[track_caller]
 pub(super) fn config(args: &[&str]) -> Config {
-    match parse_from(["haft"].iter().chain(args)) {
-        Outcome::Run(config) => *config,
-        Outcome::Exit(exit) => panic!("{args:?}: {exit}"),
-    }
+    config_in(&[], args)
 }
 
 /// What is said when this command line is refused, with exit code 2.
 #[track_caller]
 pub(super) fn refused(args: &[&str]) -> String {
-    match parse_from(["haft"].iter().chain(args)) {
+    refused_in(&[], args)
+}
+
+/// What is said, with exit code 0.
+#[track_caller]
+pub(super) fn told(args: &[&str]) -> String {
+    told_in(&[], args)
+}
+
+/// What `--check` shows, without where it comes from.
+pub(super) fn without_sources(yaml: &str) -> String {
+    yaml.lines().map(|line| line.rsplit_once(" # ").map_or(line, |(line, _)| line).to_owned() + "\n").collect()
+}
+
+#[track_caller]
+pub(super) fn config_in(environment: &[(&str, &str)], args: &[&str]) -> Config {
+    match outcome(environment, args) {
+        Outcome::Run(config) => *config,
+        Outcome::Exit(exit) => panic!("{args:?}: {exit}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn refused_in(environment: &[(&str, &str)], args: &[&str]) -> String {
+    match outcome(environment, args) {
         Outcome::Run(config) => panic!("{args:?}: {config:?}"),
         Outcome::Exit(exit) => {
             assert_eq!(exit.code(), 2, "{exit}");
@@ -27,13 +48,16 @@ pub(super) fn refused(args: &[&str]) -> String {
     }
 }
 
-/// What is said, with exit code 0.
 #[track_caller]
-pub(super) fn told(args: &[&str]) -> String {
-    match parse_from(["haft"].iter().chain(args)) {
+pub(super) fn told_in(environment: &[(&str, &str)], args: &[&str]) -> String {
+    match outcome(environment, args) {
         Outcome::Exit(exit) if exit.code() == 0 => exit.to_string(),
         other => panic!("{args:?}: {other:?}"),
     }
+}
+
+fn outcome(environment: &[(&str, &str)], args: &[&str]) -> Outcome {
+    parse_with(environment.iter().map(|(name, value)| (name.into(), value.into())), ["haft"].iter().chain(args), &[])
 }
 
 /// A folder for the YAML file; it and `other` in it pass for the client's and hold a token file.

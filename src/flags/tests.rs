@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::config::{Config, Program};
+use crate::flags::environment::variable;
 use crate::flags::said::key;
-use crate::flags::testing::{Folder, config, refused, told};
+use crate::flags::testing::{Folder, config, config_in, refused, told, without_sources};
 use crate::flags::{Outcome, command, parse_from};
 
 /// What is no key of the file.
@@ -57,6 +58,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("admin", "9090", "unix:/run/y"),
     ("admin-token-file", "DIR/token", "DIR/other/token"),
     ("log-format", "json", "text"),
+    ("log-file", "/run/haft.log", "/run/other.log"),
 ];
 
 fn keys() -> BTreeSet<String> {
@@ -96,7 +98,7 @@ fn the_defaults_are_these() {
         drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
-    assert_eq!(told(&["--check", "-w", "2"]), expected);
+    assert_eq!(without_sources(&told(&["--check", "-w", "2"])), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
     let node =
@@ -108,7 +110,8 @@ fn the_defaults_are_these() {
         (vec!["-l", "80"], "listen:\n- :80\n", format!("dialect: auto\n{node}")),
     ] {
         let expected = shared.replace("listen:\n- 127.0.0.1:3000\n", listeners) + "command:\n- x\n" + &rest;
-        assert_eq!(told(&[&["--check", "-w", "2"], &flags[..], &["--", "x"]].concat()), expected);
+        let shown = told(&[&["--check", "-w", "2"], &flags[..], &["--", "x"]].concat());
+        assert_eq!(without_sources(&shown), expected);
     }
 }
 
@@ -155,6 +158,7 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         "--affinity=session",
         "--sticky-path=/a/",
         "--worker-nofile=64",
+        "--log-file=/run/haft.log",
     ];
     let engine = ["--admin=9090", &token, &folder_a, &folder_b, "--cors-origin=*", "--tag-key=a secret of some length"];
     let engine = config(&[&engine[..], &told].concat());
@@ -164,7 +168,7 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
 }
 
 #[test]
-fn a_flag_and_its_key_mean_the_same_and_the_flag_beats_the_key() {
+fn a_flag_its_key_and_its_variable_mean_the_same_and_the_flag_beats_them() {
     let folder = Folder::new();
     let covered: BTreeSet<_> = SAMPLES.iter().map(|(key, _, _)| (*key).to_owned()).collect();
     let rest: BTreeSet<_> = ["command", "log-level"].map(str::to_owned).into();
@@ -177,6 +181,10 @@ fn a_flag_and_its_key_mean_the_same_and_the_flag_beats_the_key() {
         assert_eq!(config(&["-c", &file]), config(&[&typed_a]), "{key}");
         assert_eq!(config(&["-c", &file, &typed_b]), config(&[&typed_b]), "{key}");
         assert_ne!(config(&[&typed_a]), config(&[&typed_b]), "{key}");
+        let variable = (variable(key), a.trim_matches('\'').to_owned());
+        let in_it = |args: &[&str]| config_in(&[(&variable.0, &variable.1)], &[args, &program(key)[..]].concat());
+        assert_eq!(in_it(&[]), config(&[&typed_a]), "{}", variable.0);
+        assert_eq!(in_it(&[&typed_b]), config(&[&typed_b]), "{}", variable.0);
     }
 }
 

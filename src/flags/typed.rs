@@ -1,48 +1,101 @@
-//! A key of the file, turned into what one would type for it.
+//! A key of the file or a variable of the environment, turned into what one would type for it.
 //!
-//! So the file has the keys, the values and the rules of the command line, and nothing can differ between them.
+//! So both have the names, the values and the rules of the command line, and nothing can differ between them.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
+use crate::flags::environment::{WEB_CONCURRENCY, variable};
+use crate::flags::error::FlagsError;
 use crate::flags::file::Node;
-use crate::flags::said::key;
+use crate::flags::said::{Said, key};
 
-/// The keys that make sense only when typed.
+/// The keys that make sense only when typed; `config` in the environment, too.
 const ONLY_TYPED: [&str; 4] = ["config", "check", "help", "version"];
 
-/// What one would type for a value of the file; nothing if the value is empty.
-///
-/// # Errors
-///
-/// What is wrong with the key or its value, in words that follow the place.
-pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec<String>, String> {
+/// What is wrong with a key or its value.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    /// There is no such flag; the one that may be meant.
+    Unknown(Option<String>),
+    /// This, in words that follow its name.
+    Value(String),
+}
+
+impl Wrong {
+    /// In words that follow the place in the file.
+    pub(super) fn in_file(self, name: &str) -> String {
+        match self {
+            Self::Unknown(Some(near)) => format!("{name}: there is no such key, did you mean {near}?"),
+            Self::Unknown(None) => {
+                format!("{name}: there is no such key (haft --help lists the flags, each is a key)")
+            }
+            Self::Value(why) => format!("{name}: {why}"),
+        }
+    }
+
+    /// In words that follow the name of the variable.
+    fn in_environment(self) -> String {
+        match self {
+            Self::Unknown(Some(near)) => format!("there is no such flag, did you mean {}?", variable(&near)),
+            Self::Unknown(None) => "there is no such flag (haft --help lists them)".to_owned(),
+            Self::Value(why) => why,
+        }
+    }
+}
+
+/// What one would type for what the environment says, by key, except for what is typed already.
+pub(super) fn of_environment(command: &Command, said: &Said) -> Result<Vec<(String, Vec<String>)>, FlagsError> {
+    let mut all = Vec::new();
+    let mut read = |name: String, key: &str, node: &Node| -> Result<(), FlagsError> {
+        let words =
+            as_typed(command, key, node).map_err(|wrong| FlagsError::Variable { name, why: wrong.in_environment() })?;
+        if !said.is_typed(key) {
+            all.push((key.to_owned(), words));
+        }
+        Ok(())
+    };
+    for (key, node) in said.environment().entries().filter(|(key, _)| *key != "config") {
+        read(variable(key), key, node)?;
+    }
+    if let Some(number) = said.environment().web_concurrency.as_ref().filter(|_| !said.is_given("workers")) {
+        read(WEB_CONCURRENCY.to_owned(), "workers", &Node::One(number.clone()))?;
+    }
+    Ok(all)
+}
+
+/// What one would type for a value; nothing if the value is empty.
+pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec<String>, Wrong> {
     let Some(arg) = command.get_arguments().find(|arg| key(arg) == name) else {
-        return Err(unknown(command, name));
+        return Err(Wrong::Unknown(near(command, name)));
     };
     if ONLY_TYPED.contains(&name) {
-        return Err(format!("{name}: it can only be typed (--{name})"));
+        return Err(Wrong::Value(format!("it can only be typed (--{name})")));
     }
+    words(command, arg, name, node).map_err(Wrong::Value)
+}
+
+fn words(command: &Command, arg: &Arg, name: &str, node: &Node) -> Result<Vec<String>, String> {
     let words = match node {
         Node::Nothing => return Ok(Vec::new()),
         Node::Odd => {
             let hint = json_hint(arg);
-            return Err(format!("{name}: write one value, or a list of values where there may be several{hint}"));
+            return Err(format!("write one value, or a list of values where there may be several{hint}"));
         }
         Node::Many(list) if list.is_empty() => {
-            return Err(format!("{name}: the list is empty: leave the key out for the default"));
+            return Err("the list is empty: leave the key out for the default".to_owned());
         }
-        _ if arg.is_positional() => program(node).map_err(|why| format!("{name}: {why}"))?,
+        _ if arg.is_positional() => program(node)?,
         Node::Many(list) if takes_list(arg) => vec![format!("--{name}={}", list.join(","))],
         Node::Many(_) if !matches!(arg.get_action(), ArgAction::Append) => {
-            return Err(format!("{name}: it takes one value, not a list{}", json_hint(arg)));
+            return Err(format!("it takes one value, not a list{}", json_hint(arg)));
         }
         Node::Many(list) => list.iter().map(|value| format!("--{name}={value}")).collect(),
         Node::One(value) => vec![format!("--{name}={value}")],
     };
     match command.clone().try_get_matches_from(std::iter::once("haft").chain(words.iter().map(String::as_str))) {
         Ok(_) => Ok(words),
-        Err(error) => Err(format!("{name}: {}", why(&error))),
+        Err(error) => Err(why(&error)),
     }
 }
 
@@ -89,12 +142,11 @@ fn why(error: &clap::Error) -> String {
 }
 
 /// clap knows what an unknown flag may have been meant to be.
-fn unknown(command: &Command, name: &str) -> String {
-    let near = command.clone().try_get_matches_from(["haft", &format!("--{name}")]).err();
-    match near.as_ref().and_then(|error| error.get(ContextKind::SuggestedArg)) {
-        Some(ContextValue::String(flag)) if !ONLY_TYPED.contains(&flag.trim_start_matches('-')) => {
-            format!("{name}: there is no such key, did you mean {}?", flag.trim_start_matches('-'))
-        }
-        _ => format!("{name}: there is no such key (haft --help lists the flags, each is a key)"),
+fn near(command: &Command, name: &str) -> Option<String> {
+    let error = command.clone().try_get_matches_from(["haft", &format!("--{name}")]).err()?;
+    match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(flag)) => Some(flag.trim_start_matches('-').to_owned()),
+        _ => None,
     }
+    .filter(|flag| !ONLY_TYPED.contains(&flag.as_str()))
 }

@@ -8,8 +8,9 @@ use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::addr::{ListenAddr, ListenAddrError};
 use crate::admin::TokenFile;
-use crate::config::LogFormat;
+use crate::config::{Log, LogFormat};
 use crate::flags::error::FlagsError;
+use crate::flags::file_name;
 use crate::flags::said::Said;
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ pub(super) struct Admin {
     ///
     /// One line; only its owner may read it (mode 600). A change is asked for with `Authorization: Bearer <token>`. The
     /// file is read for each such request, so the token can be changed at any time.
-    #[arg(long, value_name = "PATH", value_parser = token_path)]
+    #[arg(long, value_name = "PATH", value_parser = file_name)]
     admin_token_file: Option<PathBuf>,
 }
 
@@ -40,10 +41,6 @@ fn admin_addr(text: &str) -> Result<ListenAddr, ListenAddrError> {
         ListenAddr::DualStack(port) if !text.starts_with('*') => ListenAddr::Ip((Ipv4Addr::LOCALHOST, port).into()),
         addr => addr,
     })
-}
-
-fn token_path(text: &str) -> Result<PathBuf, &'static str> {
-    if text.is_empty() { Err("the name of the file is missing") } else { Ok(text.into()) }
 }
 
 impl Admin {
@@ -66,13 +63,26 @@ impl Admin {
 pub(super) struct Logging {
     /// How haft writes its log: lines for people (text) or one JSON object a line (json)
     #[arg(long, value_name = "text|json", default_value = "text")]
-    pub(super) log_format: LogFormat,
+    log_format: LogFormat,
 
     /// The least that is logged: off, error, warn, info, debug or trace
     ///
     /// Modules may differ: `info,haft::master=debug`.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
-    pub(super) log_level: String,
+    log_level: String,
+
+    /// The file that haft appends its log to, and what workers write to their standard error [default: standard error]
+    ///
+    /// After it was renamed, SIGUSR1 has it opened anew (logrotate). It is made with mode 640 if it is not there. Why haft
+    /// does not start is told on standard error, too.
+    #[arg(long, value_name = "PATH", value_parser = file_name)]
+    log_file: Option<PathBuf>,
+}
+
+impl Logging {
+    pub(super) fn resolve(self) -> Log {
+        Log { format: self.log_format, level: self.log_level, file: self.log_file }
+    }
 }
 
 /// Why a text is no log level.

@@ -15,7 +15,6 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::escape::one_line;
-use super::queue::STDERR;
 
 /// Lines of one kind that may come at once, and how long it takes until one more may.
 const WARNINGS: (u32, Duration) = (20, Duration::from_secs(1));
@@ -168,7 +167,7 @@ impl Limits {
         drop(kinds);
         if began {
             // It may wait for lines alone.
-            STDERR.wake();
+            super::queue().wake();
         }
         admitted
     }

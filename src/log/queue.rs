@@ -11,11 +11,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::file::{self, LogFileError};
 use super::notices;
 use super::writing::{Output, Source, Target, leave_signals_to_others};
 use crate::route::Slot;
@@ -37,6 +39,9 @@ pub static STDERR: OutputQueue = OutputQueue::new(Target::Stderr);
 /// Haft's standard output.
 pub static STDOUT: OutputQueue = OutputQueue::new(Target::Stdout);
 
+/// The file that takes the place of standard error.
+pub static LOG_FILE: OutputQueue = OutputQueue::new(Target::File);
+
 /// The queue before one of haft's outputs.
 #[derive(Debug)]
 pub struct OutputQueue {
@@ -52,6 +57,8 @@ pub struct OutputQueue {
 struct State {
     /// Whether the writing thread runs.
     running: bool,
+    /// Whether the file is to be opened anew.
+    reopen: bool,
     chunks: VecDeque<(Source, Vec<u8>)>,
     /// Bytes by source, those that are being written included. A source without any is not in it.
     queued: BTreeMap<Source, usize>,
@@ -61,6 +68,17 @@ struct State {
     dropped: BTreeMap<Source, Dropped>,
     /// How often each slot's workers were made to wait.
     pauses: BTreeMap<Slot, u64>,
+}
+
+/// What an output is written to.
+type Descriptor = Box<dyn AsFd + Send>;
+
+/// What the writing thread does next.
+enum Work {
+    Write(Source, Vec<u8>),
+    /// There may be something to be told.
+    TellNotices,
+    Reopen,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -90,6 +108,7 @@ impl OutputQueue {
     const fn new(target: Target) -> Self {
         let state = State {
             running: false,
+            reopen: false,
             chunks: VecDeque::new(),
             queued: BTreeMap::new(),
             progress: None,
@@ -144,17 +163,26 @@ impl OutputQueue {
     /// Starts the writing thread with the first piece. Where no thread can be had it is tried again with the next.
     fn ensure_running(&'static self, state: &mut State) -> bool {
         if !state.running {
-            state.running = match self.target {
-                Target::Stdout => self.start(io::stdout()),
-                Target::Stderr => self.start(io::stderr()),
+            let descriptor: Option<Descriptor> = match self.target {
+                Target::Stdout => Some(Box::new(io::stdout())),
+                Target::Stderr => Some(Box::new(io::stderr())),
+                Target::File => open_file().ok(),
             };
+            state.running = descriptor.is_some_and(|descriptor| self.start(descriptor));
         }
         state.running
     }
 
-    fn start(&'static self, descriptor: impl AsFd + Send + 'static) -> bool {
+    fn start(&'static self, descriptor: Descriptor) -> bool {
         let thread = std::thread::Builder::new().name("haft-output".to_owned());
         thread.spawn(|| self.write_forever(Output::new(descriptor))).is_ok()
+    }
+
+    /// Opens the file anew, where it has its name now. Never waits: the writing thread does it, before it writes anything
+    /// that comes later.
+    pub fn reopen(&self) {
+        self.lock().reopen = true;
+        self.changed.notify_all();
     }
 
     /// Makes the writing thread look for notices from now on.
@@ -162,12 +190,25 @@ impl OutputQueue {
         self.changed.notify_all();
     }
 
-    fn write_forever(&self, mut output: Output<impl AsFd>) {
+    fn write_forever(&self, mut output: Output<Descriptor>) {
         leave_signals_to_others();
         loop {
-            let Some((source, bytes)) = self.next() else {
-                notices::tell_suppressed(Instant::now());
-                continue;
+            let (source, bytes) = match self.next() {
+                Work::Write(source, bytes) => (source, bytes),
+                Work::TellNotices => {
+                    notices::tell_suppressed(Instant::now());
+                    continue;
+                }
+                Work::Reopen => {
+                    match open_file() {
+                        Ok(file) => {
+                            output = Output::new(file);
+                            tracing::info!("the log file is opened anew");
+                        }
+                        Err(error) => tracing::error!("the log file stays the old one: {error}"),
+                    }
+                    continue;
+                }
             };
             let written = output.write(&bytes, source, || self.lock().progress = Some(Instant::now()));
             let told = self.finished(source, bytes.len(), &bytes[written..]);
@@ -178,24 +219,32 @@ impl OutputQueue {
         }
     }
 
-    /// Waits for the next piece. `None` now and then while there may be something to be told.
-    fn next(&self) -> Option<(Source, Vec<u8>)> {
+    /// Waits for what is to be done.
+    fn next(&self) -> Work {
         let mut state = self.lock();
         loop {
-            if let Some(chunk) = state.chunks.pop_front() {
-                return Some(chunk);
+            if std::mem::take(&mut state.reopen) {
+                return Work::Reopen;
             }
-            if self.target == Target::Stderr && notices::are_due_soon() {
+            if let Some((source, bytes)) = state.chunks.pop_front() {
+                return Work::Write(source, bytes);
+            }
+            if self.tells_notices() && notices::are_due_soon() {
                 let (after, timeout) =
                     self.changed.wait_timeout(state, NOTICE_INTERVAL).unwrap_or_else(PoisonError::into_inner);
                 state = after;
                 if timeout.timed_out() {
-                    return None;
+                    return Work::TellNotices;
                 }
             } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    /// The output that has haft's own lines has the notices, too.
+    fn tells_notices(&self) -> bool {
+        self.target == if file::path().is_some() { Target::File } else { Target::Stderr }
     }
 
     /// A piece is done with; `lost` of it could not be written. Yields what is to be told of lines that were dropped.
@@ -269,6 +318,11 @@ impl OutputQueue {
     }
 }
 
+fn open_file() -> Result<Descriptor, LogFileError> {
+    let file = file::open(file::path().unwrap_or(Path::new("")))?;
+    Ok(Box::new(file))
+}
+
 /// Lines in a piece of output; one that has no end counts.
 fn lines_in(bytes: &[u8]) -> u64 {
     let ends = memchr::memchr_iter(b'\n', bytes).count() as u64;
@@ -287,7 +341,7 @@ mod tests {
     fn queue() -> (&'static OutputQueue, File) {
         let (read, write) = nix::unistd::pipe().expect("pipe");
         let queue: &'static OutputQueue = Box::leak(Box::new(OutputQueue::new(Target::Stdout)));
-        queue.lock().running = queue.start(write);
+        queue.lock().running = queue.start(Box::new(write));
         (queue, read.into())
     }
 

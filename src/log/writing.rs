@@ -22,6 +22,8 @@ pub enum Target {
     Stdout,
     /// Standard error.
     Stderr,
+    /// The log file, in place of standard error.
+    File,
 }
 
 impl Target {
@@ -30,6 +32,7 @@ impl Target {
         match self {
             Self::Stdout => "standard output",
             Self::Stderr => "standard error",
+            Self::File => "the log file",
         }
     }
 }

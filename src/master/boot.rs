@@ -1,6 +1,7 @@
 //! The master as a process: limits, log, runtime, exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{Limits, MasterError, Reread};
 use crate::addr::PassedAddr;
@@ -13,12 +14,17 @@ use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
 
+/// How long container engines wait between SIGTERM and SIGKILL by default.
+const CONTAINER_STOP: Duration = Duration::from_secs(10);
+
 /// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
 /// where the configuration asks for what this host cannot give. `passed` are the sockets that a service manager has passed;
 /// `reread` yields the configuration anew for a reload.
 pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
-    log::start(&config.log);
+    if let Err(error) = log::start(&config.log) {
+        return fail(2, error);
+    }
     if let Err(error) = signals::ignore_harmless() {
         return fail(1, format_args!("signals cannot be ignored: {error}"));
     }
@@ -42,6 +48,9 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
             "RLIMIT_NOFILE is {limit}: a worker can hold no more connections than that; raise the hard limit \
              (ulimit -Hn 65536; LimitNOFILE=65536 in a systemd unit)"
         );
+    }
+    if let Some(hint) = killed_before_drained(&config) {
+        tracing::warn!("{hint}");
     }
     // Before there is any worker. Without it, the kernel tells most workers of this process's death.
     let guardian = is_guarded().then(|| Guardian::start(config.drain_timeout)).transpose();
@@ -70,6 +79,18 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
         }
         Err(error) => fail(code(&error), error),
     }
+}
+
+/// What to say where a container is likely to be killed before its workers are done.
+fn killed_before_drained(config: &Config) -> Option<String> {
+    let drain = humantime::format_duration(config.drain_timeout);
+    (std::process::id() == 1 && config.drain_timeout > CONTAINER_STOP).then(|| {
+        format!(
+            "haft is process 1 and --drain-timeout is {drain}, but container engines kill 10s after SIGTERM unless they are \
+             told otherwise: give more time (docker run --stop-timeout, stop_grace_period in compose.yaml, \
+             terminationGracePeriodSeconds in Kubernetes), or lower --drain-timeout"
+        )
+    })
 }
 
 /// Whether the workers need a guardian: with process 1 of a container, the kernel ends all others.

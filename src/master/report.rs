@@ -11,7 +11,7 @@ use crate::config::DispatchBy;
 use crate::dispatch::ledger::Way;
 use crate::dispatch::link::Link;
 use crate::listen::kernel::Kernel;
-use crate::log::{self, STDERR, STDOUT};
+use crate::log;
 use crate::peek::pending::aim;
 use crate::pool::SlotState;
 use crate::route::Slot;
@@ -207,8 +207,8 @@ impl Master {
             last_exit: history
                 .and_then(|history| history.last_exit.as_ref())
                 .map(|(description, unix_time)| ExitStatus { description: description.clone(), unix_time: *unix_time }),
-            output_lines_dropped: STDERR.dropped_of(slot) + STDOUT.dropped_of(slot),
-            output_pauses: STDERR.pauses_of(slot) + STDOUT.pauses_of(slot),
+            output_lines_dropped: log::dropped_of(slot),
+            output_pauses: log::pauses_of(slot),
         }
     }
 }

@@ -6,17 +6,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::MasterError;
 use super::error::While;
+use crate::log;
 use crate::sys::terminal::Terminal;
 
 /// A signal that asks for nothing that haft does is noted once in this time.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-/// Signals that other servers have a use for and haft has not: what is said of each.
+/// Signals that other servers have a use for and haft has not, SIGUSR1 where the log is no file: what is said of each.
 const NOTED: [(i32, &str); 3] = [
     (
         libc::SIGUSR1,
-        "SIGUSR1 does nothing: haft writes its log to standard error and has no file to open anew; rotate it where it \
-         is written (systemd, s6-log, logrotate with copytruncate)",
+        "SIGUSR1 does nothing: haft writes its log to standard error and has no file to open anew (--log-file PATH); rotate \
+         it where it is written (systemd, s6-log, logrotate with copytruncate)",
     ),
     (
         libc::SIGUSR2,
@@ -72,7 +73,7 @@ impl Signals {
 }
 
 impl Noted {
-    /// Notes the signals as they come. Never resolves; cancel safe.
+    /// Notes the signals as they come, and has the log file opened anew. Never resolves; cancel safe.
     pub(super) async fn note(&mut self) -> std::convert::Infallible {
         loop {
             let [usr1, usr2, xcpu] = &mut self.signals;
@@ -81,6 +82,9 @@ impl Noted {
                 _ = usr2.recv() => 1,
                 _ = xcpu.recv() => 2,
             };
+            if which == 0 && log::reopen() {
+                continue;
+            }
             let now = Instant::now();
             if self.last[which].is_none_or(|last| now >= last + NOTE_EVERY) {
                 self.last[which] = Some(now);

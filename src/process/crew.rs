@@ -17,7 +17,7 @@ use super::guardian::Guardian;
 use super::output::{self, Output, Relay, SharedOutput};
 use super::program::script;
 use super::remains::Remains;
-use crate::log::{OutputQueue, STDERR, STDOUT};
+use crate::log::{self, OutputQueue, STDOUT};
 use crate::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
@@ -218,7 +218,7 @@ impl Crew {
         let relay = |to: &'static OutputQueue, output| Relay { slot, to, prefix: prefix.clone(), output };
         let mut relays = Vec::new();
         if let Some(pipe) = child.stderr.take() {
-            relays.push(tokio::task::spawn_local(relay(&STDERR, output.clone()).run(pipe)));
+            relays.push(tokio::task::spawn_local(relay(log::queue(), output.clone()).run(pipe)));
         }
         if let Some(pipe) = child.stdout.take() {
             // Standard output is never held back: it is a program's product, not its complaint.
@@ -250,7 +250,7 @@ impl Crew {
         for (alike, slot, bytes) in std::mem::take(&mut self.pending) {
             if !self.shown.contains(&alike) {
                 self.remember(alike);
-                STDERR.push_output(slot, &bytes);
+                log::queue().push_output(slot, &bytes);
             }
         }
     }
@@ -259,7 +259,7 @@ impl Crew {
         let Some(member) = self.members.get(&worker) else { return };
         let held = member.output.borrow_mut().release();
         if let Some(bytes) = held.filter(|bytes| !bytes.is_empty()) {
-            STDERR.push_output(member.slot, &bytes);
+            log::queue().push_output(member.slot, &bytes);
         }
     }
 

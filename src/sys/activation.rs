@@ -20,7 +20,7 @@ use super::descriptors::set_soft_limit;
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 /// What haft itself may have been told, by a service manager or as another one's worker, and is not for the program.
-pub(super) const NOT_PASSED_ON: [&str; 14] = [
+const NOT_PASSED_ON: [&str; 14] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
@@ -36,6 +36,16 @@ pub(super) const NOT_PASSED_ON: [&str; 14] = [
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",
 ];
+/// The variables of haft's own flags begin like this.
+const OWN_FLAGS: &[u8] = b"HAFT_FLAG_";
+
+/// The names in this process's environment that a program does not get.
+pub(super) fn not_passed_on() -> impl Iterator<Item = OsString> {
+    env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| NOT_PASSED_ON.iter().any(|it| name == it) || name.as_bytes().starts_with(OWN_FLAGS))
+}
+
 /// Digits of the greatest process number, and the end of the text.
 const ROOM: usize = 11;
 
@@ -156,7 +166,8 @@ impl Activation {
         let names = passed.iter().map(|passed| passed.name.as_str()).collect::<Vec<_>>().join(":");
         let told = [("LISTEN_FDS", passed.len().to_string()), ("LISTEN_FDNAMES", names)];
         let said = || environment.iter().chain(&told);
-        let is_said = |name: &OsString| NOT_PASSED_ON.iter().any(|it| name == it) || said().any(|(it, _)| name == it);
+        let kept_back: Vec<_> = not_passed_on().collect();
+        let is_said = |name: &OsString| kept_back.contains(name) || said().any(|(it, _)| name == it);
         let inherited = env::vars_os().filter(|(name, _)| !is_said(name));
         let mut variables = Vec::new();
         for (name, value) in inherited {

@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
 
-use super::activation::{Activation, NOT_PASSED_ON};
+use super::activation::{Activation, not_passed_on};
 pub use super::activation::{Passed, Reserved};
 use super::closing;
 use super::descriptors::set_soft_limit;
@@ -81,7 +81,7 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
             (Vec::new(), Some(Activation::new(launch.command, launch.environment, passed)?))
         }
     };
-    NOT_PASSED_ON.iter().for_each(|name| _ = command.env_remove(name));
+    not_passed_on().for_each(|name| _ = command.env_remove(name));
     for (name, value) in launch.environment {
         command.env(name, value);
     }

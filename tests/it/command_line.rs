@@ -195,7 +195,11 @@ fn what_check_prints_is_a_file_that_comes_to_the_same() {
     let typed = check(&["-w", "3", "-l", "[::1]:0", "-l", "unix:/tmp/x", "--hold-timeout", "7s", "--", "node", "a b"]);
     assert!(typed.contains("workers: 3") && typed.contains("unix:/tmp/x"), "{typed}");
     fs::write(&file, &typed).expect("write");
-    assert_eq!(check(&["-c", file.to_str().expect("a path")]), typed);
+    let again = check(&["-c", file.to_str().expect("a path")]);
+    // Behind each key is where it comes from, which is the file now.
+    let values = |yaml: &str| yaml.lines().map(|line| line.split(" # ").next().map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(values(&again), values(&typed));
+    assert!(typed.contains("workers: 3 # --workers\n") && again.contains("haft.yaml:5\n"), "{again}");
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn as_process_1_too() {
     let launcher = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/process1.py");
     let haft = setup(LEAVES_MANY, &[]).under(&["python3", "-S", "-E", launcher]).start_all();
     let master = children(haft.pid())[0];
+    haft.log().line_with("haft is process 1 and --drain-timeout is 25s, but container engines kill 10s after SIGTERM");
     takes_their_ends(haft, master);
 }
 
