@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::addr::{Listen, ListenAddr};
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
-pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
+pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization, SharedRooms};
 pub use dispatch::{Contradiction, DispatchBy};
 pub use drain_signal::DrainSignal;
 pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret, Unattributed};

@@ -28,6 +28,7 @@
 //! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
 //! | [`handover`] | what is on its way to a worker |
 //! | [`builtin`] | the built-in Socket.IO worker, on `haft-worker` |
+//! | [`rooms`] | the relay between workers, by which broadcasts of Socket.IO reach the clients of all |
 //! | [`admin`] | metrics, status, health; control, for those who may |
 //! | [`commands`] | the commands beside running a master, each in a file |
 //! | `connection` | a connection on its way, and the reasons for refusing it |
@@ -62,4 +63,5 @@ pub mod node;
 pub mod peek;
 pub mod pool;
 pub mod process;
+pub mod rooms;
 pub mod route;

@@ -6,6 +6,7 @@ use super::{
     ControlCounts, CriterionCount, DrainingWorker, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing,
     SlotBalance, SlotState, SlotStatus, Snapshot,
 };
+use crate::rooms::Totals;
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
 pub(super) fn snapshot() -> Snapshot {
@@ -58,6 +59,13 @@ pub(super) fn snapshot() -> Snapshot {
         hang_kills: 17,
         node_messages: 18,
         node_messages_dropped: 19,
+        rooms: Totals {
+            members: 41,
+            messages: 42,
+            deliveries: 43,
+            bytes: 44,
+            dropped: [("unread", 45), ("left", 0)].into(),
+        },
         node_listens_refused: 20,
         node_names_forgotten: 21,
         log_lines_dropped: 32,

@@ -4,6 +4,7 @@
 
 mod kernel;
 mod output;
+mod rooms;
 mod routing;
 
 use std::borrow::Cow;
@@ -50,6 +51,7 @@ impl Collector for Scrape {
         workers(&mut families, &self.snapshot)?;
         supervision(&mut families, &self.snapshot)?;
         node(&mut families, &self.snapshot)?;
+        rooms::totals(&mut families, &self.snapshot.rooms)?;
         control(&mut families, &self.snapshot.control)?;
         output::lines(&mut families, &self.snapshot)?;
         process(&mut families, &self.snapshot)

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::histogram::Histogram;
 use super::routing::{Routing, as_map};
+use crate::rooms::Totals;
 
 /// Everything the admin pages know, read at one instant.
 ///
@@ -82,6 +83,8 @@ pub struct Snapshot {
     pub node_messages: u64,
     /// Messages between Node workers that were dropped, because they were too long or too many.
     pub node_messages_dropped: u64,
+    /// What was sent between workers for the clients of each other (rooms).
+    pub rooms: Totals,
     /// What Node workers wanted to listen on and may not, or was too much.
     pub node_listens_refused: u64,
     /// How often a name that a Node worker told was not remembered, because it has too many.

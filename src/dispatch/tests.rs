@@ -278,6 +278,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
         listens: false,
         wait_ready: false,
         relay_messages: false,
+        rooms: false,
         names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,

@@ -116,7 +116,11 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
     }
     if command.dialect.may_be_node() {
         let node = &command.node;
-        entries.extend([("relay-messages", one(node.relay_messages)), ("no-preload", one(!node.preload))]);
+        entries.extend([
+            ("relay-messages", one(node.relay_messages)),
+            ("no-preload", one(!node.preload)),
+            ("rooms", one(node.rooms)),
+        ]);
     }
     entries
 }
@@ -178,7 +182,7 @@ mod tests {
     use crate::addr::{Listen, ListenAddr};
     use crate::config::{
         Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
-        Serialization, Sessions, TagSecret, Transport, Unattributed,
+        Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, refused, told, without_sources};
     use crate::peek::ClientHeader;
@@ -240,10 +244,18 @@ mod tests {
         ];
         let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
         let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
-        let switches = (any::<bool>(), any::<bool>(), any::<bool>());
-        (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, relay_messages, preload))| {
-            NodeOptions { style, serialization, wait_ready, relay_messages, preload }
-        })
+        let rooms = prop_oneof![Just(SharedRooms::Auto), Just(SharedRooms::Off)];
+        let switches = (any::<bool>(), any::<bool>(), any::<bool>(), rooms);
+        (style, serialization, switches).prop_map(
+            |(style, serialization, (wait_ready, relay_messages, preload, rooms))| NodeOptions {
+                style,
+                serialization,
+                wait_ready,
+                relay_messages,
+                preload,
+                rooms,
+            },
+        )
     }
 
     fn command() -> impl Strategy<Value = Program> {

@@ -1,6 +1,6 @@
 //! How haft speaks to the program that each worker runs, above all to one that was written for Node's `cluster`.
 
-use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization};
+use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization, SharedRooms};
 use crate::flags::SWITCH;
 
 /// The heading of these flags in the help, by which they are told from the others.
@@ -53,7 +53,16 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     relay_messages: bool,
 
-    /// Give Node programs no preload: no tags, a proxy's address as the client's, and sessions that are cut off
+    /// Whether what a Node program sends by Socket.IO to a room, or to everybody, reaches the clients of all workers (auto) or
+    /// those of the same worker alone (off)
+    ///
+    /// auto: where the program's Socket.IO (4.0 or later) would use the adapter that knows of its own process only, haft's
+    /// preload gives it one that knows of all workers. A program that sets an adapter keeps it.
+    #[arg(long, value_name = "auto|off", default_value = "auto")]
+    rooms: SharedRooms,
+
+    /// Give Node programs no preload: no tags, a proxy's address as the client's, rooms of each worker's own, and sessions
+    /// that are cut off
     ///
     /// The preload is a small file that Node loads before the program (--require). It tags session ids, lets
     /// socket.remoteAddress be the client's, ends the sessions of a worker that goes one by one instead of all at the end,
@@ -73,6 +82,7 @@ impl NodeFlags {
                 wait_ready: self.wait_ready,
                 relay_messages: self.relay_messages,
                 preload: !self.no_preload,
+                rooms: self.rooms,
             },
         }
     }
@@ -102,6 +112,7 @@ mod tests {
                 wait_ready: false,
                 relay_messages: false,
                 preload: true,
+                rooms: SharedRooms::Auto,
             },
         };
         assert_eq!(command(&[]), expected);
@@ -150,6 +161,13 @@ mod tests {
         assert_eq!(serialization("json"), Serialization::Json);
         assert_eq!(serialization("advanced"), Serialization::Advanced);
         assert!(refused(&["--node-serialization", "v8", "--", "x"]).contains("write json or advanced"));
+    }
+
+    #[test]
+    fn rooms_can_be_each_worker_s_own() {
+        let rooms = |text: &str| command(&["--rooms", text]).node.rooms;
+        assert_eq!((rooms("auto"), rooms("off")), (SharedRooms::Auto, SharedRooms::Off));
+        assert!(refused(&["--rooms", "on", "--", "x"]).contains("write auto or off"));
     }
 
     #[test]

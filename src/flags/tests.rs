@@ -45,6 +45,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("wait-ready", "true", "false"),
     ("relay-messages", "true", "false"),
     ("no-preload", "true", "false"),
+    ("rooms", "off", "auto"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
     ("transports", "polling", "websocket"),
@@ -101,8 +102,7 @@ fn the_defaults_are_these() {
     assert_eq!(without_sources(&told(&["--check", "-w", "2"])), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
-    let node =
-        "node-style: auto\nnode-serialization: json\nwait-ready: false\nrelay-messages: false\nno-preload: false\n";
+    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\nrelay-messages: false\nno-preload: false\nrooms: auto\n";
     for (flags, listeners, rest) in [
         (vec!["--dialect=haft"], "listen:\n- 127.0.0.1:3000\n", "dialect: haft\n".to_owned()),
         (vec!["--dialect=node"], "", format!("dialect: node\n{node}")),
@@ -252,7 +252,7 @@ fn engine_keys() -> BTreeSet<&'static str> {
 }
 
 fn node_keys() -> BTreeSet<&'static str> {
-    "dialect node-style node-serialization wait-ready relay-messages no-preload".split_whitespace().collect()
+    "dialect node-style node-serialization wait-ready relay-messages no-preload rooms".split_whitespace().collect()
 }
 
 /// Whether a flag is refused with these arguments after it.

@@ -150,7 +150,7 @@ impl Plan {
         }
         let on_node = runs_on_node(&self.command);
         self.preload = options.preload && on_node;
-        self.node = Some(NodePlan { tells_ports: self.preload, ..node });
+        self.node = Some(NodePlan { tells_ports: self.preload, rooms: node.rooms && self.preload, ..node });
         if !on_node && config.peeks() {
             tracing::warn!("{}: {NOT_ON_NODE}", self.command[0]);
         }
@@ -262,6 +262,9 @@ impl Plan {
         let options = match preload {
             Some(preload) => {
                 environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
+                if self.node.as_ref().is_some_and(|node| node.rooms) {
+                    environment.push(("HAFT_ROOMS", "1".to_owned()));
+                }
                 Some(preload.node_options(&own.command, own.node_options.as_deref()))
             }
             None => own.node_options,
@@ -287,6 +290,7 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
         relay_messages: options.relay_messages,
+        rooms: options.rooms == config::SharedRooms::Auto,
         start_timeout: config.start_timeout,
         server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),
         backlog: config.backlog,

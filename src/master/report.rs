@@ -128,6 +128,7 @@ impl Master {
             hang_kills: ledger.hang_kills,
             node_messages: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.messages),
             node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.dropped),
+            rooms: self.service.dispatch.node.as_ref().map(crate::node::primary::NodeDesk::rooms).unwrap_or_default(),
             node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.refused),
             node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.forgotten()),
             log_lines_dropped: log.dropped,

@@ -1,6 +1,7 @@
 //! The `node` dialect's way of handing over: one connection a message, confirmed one by one.
 
 mod lane;
+mod rooms;
 mod sending;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use self::lane::LaneSockets;
+use self::rooms::Rooms;
 use crate::dispatch::link::in_flight::InFlight;
 use crate::dispatch::link::refused::Refused;
 use crate::dispatch::link::{LinkError, News};
@@ -39,6 +41,8 @@ pub(crate) struct NodeLink {
     lane: Option<LaneSockets>,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
+    /// Its link for rooms.
+    rooms: Rooms,
     /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's name.
     unsettled: Vec<(String, u64)>,
     life: Life,
@@ -103,6 +107,7 @@ impl NodeLink {
             session: Session::new(desk.serialization(), desk.message()),
             lane: None,
             unanswered: Vec::new(),
+            rooms: Rooms::Unasked,
             unsettled: Vec::new(),
             life: Life::Starting,
             refused: None,
@@ -299,6 +304,8 @@ impl NodeLink {
                     taken.for_each(|connection| in_flight.settled(connection, now));
                 }
                 Effect::Trouble(trouble) => desk.troubles.tell(self.worker.0, trouble),
+                Effect::Rooms => self.rooms.ask(self.worker, desk),
+                Effect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
                 Effect::SessionClosed { sid } => {
                     if let Sessions::Named(count) = &mut self.sessions {
                         *count = count.saturating_sub(1);

@@ -4,6 +4,7 @@ mod bounds;
 mod groups;
 mod messages;
 mod opening;
+mod rooms;
 mod serving;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use self::messages::Mail;
 use self::opening::RESERVED_PORT;
+use self::rooms::SharedRooms;
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::listen::kernel::{Group, Kernel, Opener};
@@ -53,6 +55,8 @@ pub struct NodePlan {
     pub wait_ready: bool,
     /// Whether messages to the primary go to all other workers.
     pub relay_messages: bool,
+    /// Whether what Socket.IO sends to many reaches the clients of all workers.
+    pub rooms: bool,
     /// How long a worker may take to be ready.
     pub start_timeout: Duration,
     /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
@@ -123,6 +127,8 @@ pub struct NodeDesk {
     pub dropped: u64,
     /// What the program does that goes round haft.
     pub troubles: Troubles,
+    /// The relay between workers, if they share rooms.
+    rooms: Option<SharedRooms>,
 }
 
 impl NodeDesk {
@@ -176,6 +182,7 @@ impl NodeDesk {
             messages: 0,
             dropped: 0,
             troubles: Troubles::default(),
+            rooms: plan.rooms.then(SharedRooms::default),
             plan,
         }
     }
@@ -267,6 +274,7 @@ impl NodeDesk {
     /// A worker of this slot is started.
     pub fn started(&mut self, worker: WorkerId, slot: Slot) {
         self.servers.started(worker, slot);
+        self.rooms.iter_mut().for_each(|rooms| rooms.started(slot));
     }
 
     /// A worker has ended: why the last that it wanted to listen on could not be had, if so.

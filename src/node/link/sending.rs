@@ -62,6 +62,7 @@ impl NodeLink {
     /// Gives the kernel what waits, as far as it takes it.
     pub(crate) fn flush(&mut self, outbox: &Outbox<Connection>, desk: &NodeDesk) -> Result<Obstacle, LinkError> {
         self.answer_settled(desk);
+        self.rooms.give(&mut self.session);
         while self.session.queued() > 0 {
             let messages = self.session.chunks().map(|(bytes, handle)| {
                 let descriptor = match handle {
@@ -69,6 +70,7 @@ impl NodeLink {
                     Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
                     Some(Handle::Server { server, .. }) => desk.shared_socket(server, self.slot),
                     Some(Handle::Lane) => self.lane.as_ref().and_then(LaneSockets::theirs),
+                    Some(Handle::Rooms) => self.rooms.socket(),
                 };
                 (bytes, descriptor)
             });

@@ -114,4 +114,5 @@ function cleanEnvironment() {
   takeOutOfOptions();
   delete env.HAFT_NODE_CHANNEL;
   delete env.HAFT_TAG_KEY;
+  delete env.HAFT_ROOMS;
 }

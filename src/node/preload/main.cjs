@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does twelve
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does thirteen
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -16,6 +16,7 @@
 // 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
 // 11. The lane (lane.cjs). Connections come with a few bytes each, and are confirmed together.
 // 12. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
+// 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to everybody reaches the clients of all workers.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -96,7 +97,7 @@ function listenToHaft(search) {
     attempt(() => {
       if (!message) return;
       if (message.cmd === 'NODE_HANDLE') {
-        if (handle) handle[HANDED] = true;
+        if (handle && (message.msg || {}).cmd !== CMD) handle[HANDED] = true;
         if (message.haft && handle) tellAddress(handle, message.haft);
         firstConnection();
       } else if (message.cmd === 'NODE_CLUSTER') {
@@ -113,6 +114,8 @@ function listenToHaft(search) {
         if (handle) openLane(handle);
       } else if (message.cmd === CMD && message.act === 'linger') {
         linger(message.within);
+      } else if (message.cmd === CMD && message.act === 'rooms' && handle) {
+        takeLink(handle);
       } else if (message.cmd === CMD && message.act === 'pass' && answerWith) {
         answerWith(message).catch(complain);
       }
@@ -320,6 +323,7 @@ function watchModules(tags) {
     enginesOf(exported).forEach((engine) => hook(engine, tags));
     const recovery = tags && recoveryOf(exported);
     if (recovery) hookRecovery(recovery, tags);
+    if (sharesRooms) lookForRooms(exported);
   });
   prototype.load = function (...args) {
     const result = load.apply(this, args);

@@ -70,7 +70,9 @@ function hookRecovery({ prototype }, tags) {
     const here = restore.call(this, pid, offset);
     if (here) return here;
     const elsewhere = attempt(() => ask(tags, { nsp: this.nsp.name, pid, offset, hops: 0 }));
-    return elsewhere || here;
+    if (!elsewhere) return here;
+    const goOn = attempt(() => followPackets(this, offset));
+    return elsewhere.then((session) => attempt(() => goOn && goOn(session)) || session);
   };
   wrappers.add(restoring);
   Object.defineProperty(prototype, 'restoreSession', { value: restoring, writable: true, configurable: true });
@@ -95,9 +97,14 @@ function override(prototype, name, before) {
 /** What takes the messages of other workers, once there can be any. */
 let answerWith;
 
-/** Sends a message to the worker of a tag, or to the one that has its place now. */
+/**
+ * Sends a message to the worker of a tag, or to the one that has its place now. Where workers share rooms it goes by their
+ * link: behind the packets that were sent before it.
+ */
 function pass({ slot, generation }, message) {
-  say({ act: 'pass', slot, generation, ...message });
+  const [member] = [...peers].find(([, peer]) => peer.slot === slot && peer.generation === generation) || [];
+  if (member) sendBody(member, packBody({ type: PASS, message }));
+  else say({ act: 'pass', slot, generation, ...message });
 }
 
 /** The worker that may keep a client; nothing if none but this can. */

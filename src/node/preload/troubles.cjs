@@ -47,5 +47,7 @@ function watchForking(settle = () => {}) {
 
 /** A request of Engine.IO's, where none was seen to be loaded: it is a part of the program's own file. */
 function seeRequest({ url }) {
-  if (tagging && !sawEngine && typeof url === 'string' && url.includes('EIO=')) tellTrouble('bundled');
+  if (typeof url !== 'string' || !url.includes('EIO=') || sawEngine) return;
+  if (tagging) tellTrouble('bundled');
+  if (sharesRooms && !isOnlyWorker && !sawServer) tellTrouble('rooms-bundled');
 }

@@ -103,6 +103,13 @@ pub enum Effect<'f> {
     },
     /// The program does something that goes round haft (haft's preload).
     Trouble(Trouble),
+    /// The program wants a link for rooms: [`super::Session::rooms`] (haft's preload).
+    Rooms,
+    /// The worker has its link for rooms, or could not receive it: our copy is of no use any more.
+    RoomsSettled {
+        /// It has it.
+        has_it: bool,
+    },
     /// To be forwarded as it is, where [`super::Relay::route`] says.
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.

@@ -73,6 +73,8 @@ pub enum WorkerMessage<'f> {
     Trouble(Trouble),
     /// haft's preload: of the second socket, on which connections come.
     Lane(LaneMessage),
+    /// haft's preload: the program has a Socket.IO whose broadcasts are to reach the clients of all workers.
+    Rooms,
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -297,6 +299,7 @@ impl<'f> Fields<'f> {
                 generation: self.generation?.count()?.try_into().ok()?,
             },
             "handles" => WorkerMessage::Handles { term: self.signals?.lists("SIGTERM") },
+            "rooms" => WorkerMessage::Rooms,
             "trouble" => WorkerMessage::Trouble(Trouble::read(&text(self.kind)?)?),
             "lane" => WorkerMessage::Lane(LaneMessage::Wanted),
             "open" => WorkerMessage::Lane(LaneMessage::Open),

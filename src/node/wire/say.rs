@@ -150,6 +150,14 @@ impl Voice {
         message.finish();
     }
 
+    /// Gives the worker's link for rooms to haft's preload. The link must go with it.
+    pub fn rooms(&self, out: &mut Vec<u8>) {
+        let mut message = Composer::begin(self.serialization, out);
+        message.text("cmd", "NODE_HANDLE").text("type", "net.Native").open("msg");
+        message.text("cmd", PRELOAD).text("act", "rooms").close();
+        message.finish();
+    }
+
     /// Gives a connection to the server `key`, and tells what a proxy said of the client's address. The connection must
     /// go with it.
     pub fn connection(&mut self, key: &str, told: Option<SocketAddr>, out: &mut Vec<u8>) {

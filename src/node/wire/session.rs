@@ -94,6 +94,8 @@ pub enum Handle {
         /// The query's number.
         query: u64,
     },
+    /// The worker's link for rooms.
+    Rooms,
 }
 
 /// What is sent with a connection, and not yet answered.
@@ -210,6 +212,7 @@ impl Session {
             WorkerMessage::Handles { term } => Effect::Handles { term },
             WorkerMessage::Trouble(trouble) => Effect::Trouble(trouble),
             WorkerMessage::Lane(message) => self.hear_of_lane(message)?,
+            WorkerMessage::Rooms => Effect::Rooms,
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
         };
@@ -242,6 +245,12 @@ impl Session {
     pub fn refuse(&mut self, query: u64, refusal: &super::servers::Refusal) {
         let voice = &mut self.voice;
         self.outgoing.plain(|out| voice.answer(query, &refusal.answer(), None, out));
+    }
+
+    /// Gives the worker its link for rooms, which must go with [`Handle::Rooms`].
+    pub fn rooms(&mut self) {
+        let voice = &self.voice;
+        self.outgoing.with_handle(Passing { handle: Handle::Rooms, seq: None }, |out| voice.rooms(out));
     }
 
     /// Adds a connection. Yields its sequence number: they count from 0.
@@ -343,6 +352,7 @@ impl Session {
                 self.in_flight -= 1;
                 Effect::Taken { connection }
             }
+            Passing { handle: Handle::Rooms, .. } => Effect::RoomsSettled { has_it: true },
             // `accepted` follows.
             Passing { .. } => Effect::Nothing,
         })
@@ -359,6 +369,7 @@ impl Session {
             Handle::Server { server, query } => Effect::ServerReturned { server, query },
             // It goes without.
             Handle::Lane => Effect::Nothing,
+            Handle::Rooms => Effect::RoomsSettled { has_it: false },
             Handle::Connection(connection) => {
                 // If it was answered already, against all order, it is settled.
                 if passing.seq.is_some_and(|seq| self.settle(seq).is_none()) {

@@ -13,13 +13,25 @@ pub enum Trouble {
     Primary,
     /// The program starts processes of its own (`child_process.fork`). Many do, and serve nevertheless.
     Fork,
-    /// A Socket.IO that is in the program's own file.
+    /// A Socket.IO that is in the program's own file, where sessions are to be tagged.
     Bundled,
+    /// The same, where rooms are to be shared.
+    BundledRooms,
+    /// A Socket.IO that is too old to share rooms.
+    OldRooms,
 }
 
 impl Trouble {
-    const ALL: [Self; 6] =
-        [Self::Exclusive, Self::ReusePort, Self::BoundSocket, Self::Primary, Self::Fork, Self::Bundled];
+    const ALL: [Self; 8] = [
+        Self::Exclusive,
+        Self::ReusePort,
+        Self::BoundSocket,
+        Self::Primary,
+        Self::Fork,
+        Self::Bundled,
+        Self::BundledRooms,
+        Self::OldRooms,
+    ];
 
     /// Reads what the preload has sent.
     pub fn read(name: &str) -> Option<Self> {
@@ -34,6 +46,8 @@ impl Trouble {
             Self::Primary => "primary",
             Self::Fork => "fork",
             Self::Bundled => "bundled",
+            Self::BundledRooms => "rooms-bundled",
+            Self::OldRooms => "rooms-old",
         }
     }
 
@@ -64,6 +78,15 @@ impl Trouble {
                 "the program's Socket.IO is in a file of its own making (a bundle of esbuild, webpack or Next): haft \
                  cannot tag its sessions, so --affinity session does not find them again. Leave socket.io out of the \
                  bundle (esbuild: --external:socket.io; Next: serverExternalPackages), or use --affinity ip"
+            }
+            Self::BundledRooms => {
+                "the program's Socket.IO is in a file of its own making (a bundle of esbuild, webpack or Next): what it \
+                 sends to a room or to everybody reaches the clients of the same worker alone. Leave socket.io out of the \
+                 bundle (esbuild: --external:socket.io; Next: serverExternalPackages), or give it an adapter"
+            }
+            Self::OldRooms => {
+                "the program's Socket.IO is too old to share rooms: what it sends to a room or to everybody reaches the \
+                 clients of the same worker alone. Install socket.io 4 (npm install socket.io@4), or give it an adapter"
             }
         }
     }

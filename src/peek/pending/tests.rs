@@ -76,6 +76,7 @@ impl Rig {
             listens: true,
             wait_ready: false,
             relay_messages: false,
+            rooms: false,
             start_timeout: Duration::from_secs(30),
             backlog: 1,
             server_ports: Vec::new(),

@@ -142,7 +142,7 @@ impl Worker {
         while let Some((bytes, handle)) = self.session.next() {
             let descriptor = handle.map(|handle| match handle {
                 Handle::Connection(number) => self.outbox.get(number).expect("in flight").as_fd(),
-                Handle::Server { .. } | Handle::Lane => panic!("only connections are sent"),
+                Handle::Server { .. } | Handle::Lane | Handle::Rooms => panic!("only connections are sent"),
             });
             self.alone += usize::from(descriptor.is_some() && bytes.len() == 1);
             match scm::send(self.channel.as_fd(), bytes, descriptor.into_iter()).expect("send") {

@@ -1,0 +1,50 @@
+//! The rooms that Node workers share.
+
+use std::os::fd::OwnedFd;
+
+use super::NodeDesk;
+use crate::rooms::{Rooms, RoomsError, Totals};
+use crate::route::Slot;
+
+/// The relay, and what was said of it.
+#[derive(Debug, Default)]
+pub(super) struct SharedRooms {
+    rooms: Rooms,
+    /// There has been more than one slot.
+    are_several: bool,
+    /// A program has a Socket.IO.
+    are_used: bool,
+    told: bool,
+}
+
+impl SharedRooms {
+    /// A worker of this slot is started.
+    pub(super) fn started(&mut self, slot: Slot) {
+        self.are_several |= slot.0 > 0;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if self.are_several && self.are_used && !std::mem::replace(&mut self.told, true) {
+            tracing::info!(
+                "rooms are shared: what the program sends by Socket.IO to a room or to everybody reaches the clients of \
+                 all workers (--rooms off: those of the same worker)"
+            );
+        }
+    }
+}
+
+impl NodeDesk {
+    /// A link for a worker's preload; none if workers share no rooms.
+    pub fn attach_to_rooms(&mut self) -> Option<Result<OwnedFd, RoomsError>> {
+        let shared = self.rooms.as_mut()?;
+        shared.are_used = true;
+        shared.tell();
+        Some(shared.rooms.attach())
+    }
+
+    /// What was sent between workers so far.
+    pub fn rooms(&self) -> Totals {
+        self.rooms.as_ref().map(|shared| shared.rooms.totals()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,82 @@
+//! What the relay has done, to be read while it goes on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a message did not arrive somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// Too much waited for a member that does not read.
+    Unread,
+    /// The member that it was for has left.
+    Left,
+    /// Its sender could not send it: too much waited, or it was too long.
+    Unsent,
+}
+
+impl Dropped {
+    const ALL: [Self; 3] = [Self::Unread, Self::Left, Self::Unsent];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unread => "unread",
+            Self::Left => "left",
+            Self::Unsent => "unsent",
+        }
+    }
+}
+
+/// The relay's counters.
+#[derive(Debug, Default)]
+pub struct Counts {
+    members: AtomicU64,
+    messages: AtomicU64,
+    deliveries: AtomicU64,
+    bytes: AtomicU64,
+    dropped: [AtomicU64; Dropped::ALL.len()],
+}
+
+/// Their values at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Members that are there now.
+    pub members: u64,
+    /// Messages that members have sent.
+    pub messages: u64,
+    /// Messages put down for a member: one that goes to three counts three times.
+    pub deliveries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What did not arrive, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// The values now.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            members: self.members.load(Relaxed),
+            messages: self.messages.load(Relaxed),
+            deliveries: self.deliveries.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            dropped: Dropped::ALL.map(|why| (why.name(), self.dropped[why as usize].load(Relaxed))).into(),
+        }
+    }
+
+    pub(super) fn set_members(&self, members: usize) {
+        self.members.store(members as u64, Relaxed);
+    }
+
+    pub(super) fn message(&self) {
+        self.messages.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn delivery(&self, bytes: usize) {
+        self.deliveries.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn dropped(&self, why: Dropped, count: u64) {
+        self.dropped[why as usize].fetch_add(count, Relaxed);
+    }
+}

@@ -1,0 +1,195 @@
+//! What goes over a member's socket, in either direction. Pure.
+//!
+//! ```text
+//! | length: 4 | kind: 1 | member: 8 | body: length - 9 |
+//! ```
+//!
+//! Numbers are big-endian. `length` counts what follows it. To the relay, `member` says whom a message is for: 0 is all
+//! others. From the relay it says whom it is from, or who has come or gone. The body is opaque.
+//!
+//! | kind | to the relay | from the relay |
+//! |---|---|---|
+//! | 0 | | WELCOME: `member` is the reader's own number; the body is one byte, the version (1) |
+//! | 1 | READY: the member reads; the body is told to the others | JOINED: a member has come, with its body of READY |
+//! | 2 | MESSAGE | MESSAGE |
+//! | 3 | LOST: `member` is how many messages could not be sent | LEFT: a member has gone |
+//!
+//! A member that says READY is told of all that are there, and all that are there of it. Messages for it are kept from the
+//! beginning.
+
+use bytes::{Bytes, BytesMut};
+
+/// The version in WELCOME.
+pub const VERSION: u8 = 1;
+/// Length of what stands before a body.
+pub const HEADER: usize = 13;
+/// Longest frame, in bytes: 64 MiB.
+pub const MAX_FRAME: usize = 64 << 20;
+/// Stands for all others.
+pub const ALL: u64 = 0;
+
+/// How much room there is for what comes next.
+const ROOM: usize = 64 << 10;
+
+/// What a frame is; the names are those of the table above, of the direction in which it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// To a member alone.
+    Welcome,
+    /// READY, or JOINED.
+    Ready,
+    /// A message.
+    Message,
+    /// LOST, or LEFT.
+    Lost,
+}
+
+impl Kind {
+    fn read(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Welcome,
+            1 => Self::Ready,
+            2 => Self::Message,
+            3 => Self::Lost,
+            _ => return None,
+        })
+    }
+}
+
+/// What cannot be a frame: nothing behind it can be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// No frame is so short, or so long.
+    #[error("a frame of {0} bytes")]
+    Length(u32),
+    /// There is no such kind.
+    #[error("a frame of the unknown kind {0}")]
+    Kind(u8),
+}
+
+/// One frame, with its header.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: Kind,
+    /// Whom it names.
+    pub member: u64,
+    whole: BytesMut,
+}
+
+impl Frame {
+    /// What stands behind the header.
+    pub fn body(&self) -> &[u8] {
+        &self.whole[HEADER..]
+    }
+
+    /// The same frame, naming another member.
+    pub fn naming(mut self, member: u64) -> Bytes {
+        self.whole[5..HEADER].copy_from_slice(&member.to_be_bytes());
+        self.whole.freeze()
+    }
+}
+
+/// A frame as it is sent. The body must be shorter than [`MAX_FRAME`] by a header.
+pub fn write(kind: Kind, member: u64, body: &[u8]) -> Bytes {
+    let mut whole = BytesMut::with_capacity(HEADER + body.len());
+    whole.extend_from_slice(&((HEADER - 4 + body.len()) as u32).to_be_bytes());
+    whole.extend_from_slice(&[kind as u8]);
+    whole.extend_from_slice(&member.to_be_bytes());
+    whole.extend_from_slice(body);
+    whole.freeze()
+}
+
+/// From bytes to frames.
+#[derive(Debug, Default)]
+pub struct Reader {
+    bytes: BytesMut,
+}
+
+impl Reader {
+    /// Where to put what is read next; there is room.
+    pub fn room(&mut self) -> &mut BytesMut {
+        // A length that is only claimed takes none.
+        self.bytes.reserve(ROOM);
+        &mut self.bytes
+    }
+
+    /// The next frame, if it is whole.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn take(&mut self) -> Result<Option<Frame>, Malformed> {
+        let Some((length, rest)) = self.bytes.split_first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length);
+        let whole = length as usize + 4;
+        if !(HEADER..=MAX_FRAME).contains(&whole) {
+            return Err(Malformed::Length(length));
+        }
+        let Some((kind, rest)) = rest.split_first() else { return Ok(None) };
+        let kind = Kind::read(*kind).ok_or(Malformed::Kind(*kind))?;
+        let Some((member, _)) = rest.split_first_chunk::<8>() else { return Ok(None) };
+        let member = u64::from_be_bytes(*member);
+        Ok((self.bytes.len() >= whole).then(|| Frame { kind, member, whole: self.bytes.split_to(whole) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frames(bytes: &[u8], piece: usize) -> Result<Vec<(Kind, u64, Vec<u8>)>, Malformed> {
+        let (mut reader, mut frames) = (Reader::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            reader.room().extend_from_slice(piece);
+            while let Some(frame) = reader.take()? {
+                frames.push((frame.kind, frame.member, frame.body().to_vec()));
+            }
+        }
+        Ok(frames)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_do_not_depend_on_the_pieces(
+            said in prop::collection::vec((0..4u8, any::<u64>(), prop::collection::vec(any::<u8>(), 0..50)), 0..20),
+            piece in 1..80usize,
+        ) {
+            let said: Vec<_> =
+                said.into_iter().map(|(kind, member, body)| (Kind::read(kind).expect("a kind"), member, body)).collect();
+            let bytes: Vec<u8> =
+                said.iter().flat_map(|(kind, member, body)| write(*kind, *member, body).to_vec()).collect();
+            prop_assert_eq!(frames(&bytes, piece), Ok(said));
+        }
+
+        #[test]
+        fn any_bytes_give_frames_or_an_error(bytes in prop::collection::vec(0..5u8, 0..300), piece in 1..70usize) {
+            let _ = frames(&bytes, piece);
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_an_error_at_once() {
+        assert_eq!(frames(&[0, 0, 0, 8], 1), Err(Malformed::Length(8)));
+        assert_eq!(frames(&[0xff; 4], 1), Err(Malformed::Length(u32::MAX)));
+        assert_eq!(frames(&[0, 0, 0, 9, 4], 1), Err(Malformed::Kind(4)));
+    }
+
+    #[test]
+    fn a_frame_can_name_another_member() {
+        let mut reader = Reader::default();
+        reader.room().extend_from_slice(&write(Kind::Message, ALL, b"hello"));
+        let frame = reader.take().expect("a frame").expect("whole");
+        assert_eq!(frame.naming(7), write(Kind::Message, 7, b"hello"));
+    }
+
+    /// However long a frame says it is, only what has come takes room.
+    #[test]
+    fn a_claimed_length_takes_no_memory() {
+        let mut reader = Reader::default();
+        reader.room().extend_from_slice(&((MAX_FRAME - 4) as u32).to_be_bytes());
+        assert_eq!(reader.take(), Ok(None));
+        assert!(reader.room().capacity() < 4 * ROOM);
+    }
+}

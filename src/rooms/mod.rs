@@ -1,0 +1,26 @@
+//! Rooms: what Socket.IO sends to many clients reaches those of every worker.
+//!
+//! Workers are members. Each has a stream socket to a relay, which passes messages on from one member to another, or to
+//! all others. The relay has a thread of its own, so that however much is sent, the master's loop accepts and hands over
+//! as if nothing were. What a message says is the members' own business: [`frame`] is all that the relay reads.
+//!
+//! # What must hold
+//!
+//! 1. What one member sends arrives in its order, and everything arrives at each member that lives and reads.
+//! 2. A member that does not read loses only what is sent to it, once [`relay::MAX_QUEUED`] bytes wait for it. That is
+//!    counted by reason ([`Counts`]), and nobody else waits.
+//! 3. Who is there is told in the order of the messages: nothing of a member comes before it has joined, or after it has
+//!    left. Its end is known as soon as the kernel closes its socket.
+//! 4. Any bytes of a member's give frames, or end that member.
+
+mod counts;
+pub mod frame;
+mod member;
+mod relay;
+mod thread;
+
+pub use counts::{Counts, Dropped, Totals};
+pub use thread::{Rooms, RoomsError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! The relay's thread, and what the master has of it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nix::sys::signal::SigSet;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::counts::{Counts, Totals};
+use super::relay::{Relay, serve};
+use crate::sys::scm;
+
+/// The rooms cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {source}")]
+pub struct RoomsError {
+    doing: &'static str,
+    source: io::Error,
+}
+
+/// The rooms of one master. Their thread begins with the first member, and ends when this is dropped.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    thread: Option<UnboundedSender<OwnedFd>>,
+    counts: Arc<Counts>,
+}
+
+impl Rooms {
+    /// The end of a new member's socket: whoever holds it is that member, until the last copy is closed. Close-on-exec and
+    /// non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no socket, or no thread.
+    pub fn attach(&mut self) -> Result<OwnedFd, RoomsError> {
+        let (ours, theirs) = scm::stream_pair().map_err(while_doing("making a socket pair"))?;
+        let thread = match &self.thread {
+            Some(thread) => thread,
+            None => self.thread.insert(begin(Arc::clone(&self.counts))?),
+        };
+        let gone = |_| while_doing("reaching the thread of the rooms")(io::ErrorKind::BrokenPipe.into());
+        thread.send(ours).map_err(gone)?;
+        Ok(theirs)
+    }
+
+    /// What the relay has done so far.
+    pub fn totals(&self) -> Totals {
+        self.counts.totals()
+    }
+}
+
+fn while_doing(doing: &'static str) -> impl Fn(io::Error) -> RoomsError {
+    move |source| RoomsError { doing, source }
+}
+
+fn begin(counts: Arc<Counts>) -> Result<UnboundedSender<OwnedFd>, RoomsError> {
+    let failed = while_doing("beginning the thread of the rooms");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(&failed)?;
+    let mut host = [0; 4];
+    getrandom::fill(&mut host).map_err(|error| failed(io::Error::other(error)))?;
+    // 21 bits, so that JavaScript tells all members' numbers apart.
+    let host = (u32::from_be_bytes(host) >> 11).max(1);
+    let (sender, members) = mpsc::unbounded_channel();
+    let run = move || {
+        // Signals go to the thread that waits for them.
+        SigSet::all().thread_block().ok();
+        LocalSet::new().block_on(&runtime, relay(members, Rc::new(RefCell::new(Relay::new(host, counts)))));
+    };
+    std::thread::Builder::new().name("haft-rooms".to_owned()).spawn(run).map_err(&failed)?;
+    Ok(sender)
+}
+
+async fn relay(mut members: UnboundedReceiver<OwnedFd>, relay: Rc<RefCell<Relay>>) {
+    while let Some(socket) = members.recv().await {
+        match tokio::net::UnixStream::from_std(UnixStream::from(socket)) {
+            Ok(stream) => drop(spawn_local(serve(Rc::clone(&relay), stream))),
+            Err(error) => {
+                tracing::error!(%error, "a worker's link for rooms cannot be watched: it hears no broadcasts")
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+// Clients on all workers of a Socket.IO program that knows of one process only.
+
+import assert from 'node:assert/strict';
+
+import { homes } from './home.mjs';
+import { program as file } from './node-haft.mjs';
+import { inTurns, until } from './wait.mjs';
+
+export const SERVER = file('node-rooms-server.cjs');
+export const MODULE = file('node-rooms-server.mjs');
+
+/** haft with the program, on these flags; `options` are those of its Server. */
+export function chat(place, { workers = 3, affinity = 'session', flags = [], node = 'node', server = SERVER, options = {}, env = [] } = {}) {
+  const command = env.length > 0 ? ['env', ...env, node] : [node];
+  return place.haft('-w', `${workers}`, '--affinity', affinity, ...flags, '--', ...command, server, JSON.stringify(options));
+}
+
+/** Clients of every worker, with `pid` of theirs. */
+export async function gather(place, url, { count = 9, workers = 3, ...options } = {}) {
+  const clients = await inTurns(homes(count), 6, async (home) => {
+    const client = place.client(url, home, { transports: ['websocket'], ...options });
+    await client.connected();
+    return Object.assign(client, await client.hello());
+  });
+  assert.equal(new Set(clients.map(({ pid }) => pid)).size, workers, 'every worker has clients');
+  return clients;
+}
+
+/** One client of each worker. */
+export function one(clients) {
+  return [...new Map(clients.map((client) => [client.pid, client])).values()];
+}
+
+/** Has the client's worker run a line, and gives what it yields. */
+export async function run(client, code, args) {
+  const [{ value, error, responses }] = await client.ask('run', code, args);
+  if (error) throw Object.assign(new Error(error), { responses });
+  return value;
+}
+
+/** What each of the clients has heard of an event, from now on. */
+export function hearing(clients, event) {
+  const heard = clients.map(() => []);
+  clients.forEach(({ socket }, at) => socket.on(event, (...args) => heard[at].push(args)));
+  return heard;
+}
+
+/**
+ * Has a word said to everybody by `client`'s worker, and waits until all `clients` have heard it: what was sent before it
+ * has come by then, since order is kept.
+ */
+export async function settled(clients, client = clients[0]) {
+  const word = `word ${Math.random()}`;
+  const heard = hearing(clients, word);
+  await run(client, 'nsp.emit(args)', word);
+  await until('all to hear it', () => heard.every((words) => words.length > 0));
+}
+
+/** How many workers share rooms. */
+export function members(haft, count) {
+  return until(`${count} workers that share rooms`, async () => (await haft.total('haft_rooms_members')) === count);
+}
