@@ -46,6 +46,8 @@ pub enum Front {
     Primary { style: &'static str },
     /// A proxy before workers that listen on ports of their own.
     Proxy(Proxy),
+    /// A proxy before haft, with these flags: it tells haft the clients' addresses.
+    Before { proxy: Proxy, flags: &'static [&'static str] },
     /// The kernel: the workers share an address (SO_REUSEPORT).
     ReusePort,
     /// Nobody, since there is one worker only.
@@ -77,6 +79,15 @@ const AWAKE: Front = haft(&["--busy-poll", "500us"], "plain");
 /// Master and workers put nobody off a CPU when they wake (SCHED_BATCH, sched(7)).
 const BATCH: Front = Front::Haft { behind: &["chrt", "--batch", "0"], flags: &[], style: "plain" };
 const KERNEL: Front = haft(&["--dispatch", "kernel", "--affinity", "ip"], "plain");
+const SESSION: Front = haft(&["--affinity", "session"], "plain");
+/// Over Node's own channel, as its own primary does.
+const CHANNEL: Front = haft(&["--no-preload"], "plain");
+const BEHIND_NGINX: Front = Front::Before {
+    proxy: Proxy::NginxForwarded,
+    flags: &["--client-ip-header", "X-Forwarded-For", "--trusted-proxy", "127.0.0.1"],
+};
+const BEHIND_HAPROXY: Front =
+    Front::Before { proxy: Proxy::HaproxyHeader, flags: &["--proxy-protocol", "--trusted-proxy", "127.0.0.1"] };
 const MESSAGE: Front = haft(&["--node-style", "classic"], "classic");
 
 pub const ALL: &[Contender] = &[
@@ -89,10 +100,13 @@ pub const ALL: &[Contender] = &[
     contender("minimal-nginx-stream", "nginx stream, hash", Worker::Minimal, Front::Proxy(Proxy::NginxStream)),
     contender("minimal-nginx-http", "nginx http, ip_hash", Worker::Minimal, Front::Proxy(Proxy::NginxHttp)),
     contender("builtin-haft", "haft, hand-over", Worker::BuiltIn, HANDOVER),
+    contender("builtin-haft-session", "haft, --affinity session", Worker::BuiltIn, SESSION),
     contender("builtin-haft-kernel", "haft, kernel dispatch", Worker::BuiltIn, KERNEL),
     contender("node-haft", "haft, hand-over", Worker::Node, HANDOVER),
     contender("node-haft-awake", "haft, --busy-poll 500us", Worker::Node, AWAKE),
     contender("node-haft-batch", "haft, behind chrt --batch 0", Worker::Node, BATCH),
+    contender("node-haft-session", "haft, --affinity session", Worker::Node, SESSION),
+    contender("node-haft-channel", "haft, --no-preload", Worker::Node, CHANNEL),
     contender("node-haft-kernel", "haft, kernel dispatch", Worker::Node, KERNEL),
     contender("node-haft-message", "haft, --node-style classic", Worker::Node, MESSAGE),
     contender(
@@ -109,6 +123,9 @@ pub const ALL: &[Contender] = &[
         Worker::Node,
         Front::Primary { style: "socket.io-sticky-2" },
     ),
+    contender("node-nginx-haft", "nginx http, before haft --client-ip-header", Worker::Node, BEHIND_NGINX),
+    contender("node-haproxy-haft", "HAProxy tcp, before haft --proxy-protocol", Worker::Node, BEHIND_HAPROXY),
+    contender("node-haproxy-cookie", "HAProxy http, cookie", Worker::Node, Front::Proxy(Proxy::HaproxyCookie)),
     contender("node-haproxy", "HAProxy tcp, balance source", Worker::Node, Front::Proxy(Proxy::Haproxy)),
     contender("node-nginx-stream", "nginx stream, hash", Worker::Node, Front::Proxy(Proxy::NginxStream)),
     contender("node-nginx-http", "nginx http, ip_hash", Worker::Node, Front::Proxy(Proxy::NginxHttp)),
@@ -196,6 +213,11 @@ impl Contender {
                     backends.push(self.backend(programs, folder.path(), slot, entry)?);
                 }
             }
+            Front::Before { flags, .. } => {
+                target = Target(vec![free_port()?]);
+                let mut haft = self.haft(programs, &[], flags, "plain", target.0[0], workers);
+                backends.push(Program::start(folder.path(), "haft.log", &mut haft)?);
+            }
             Front::Proxy(_) | Front::Clients => {
                 target.0.clear();
                 for slot in 0..workers {
@@ -207,7 +229,7 @@ impl Contender {
         let mut front = self.command(programs, folder.path(), entry, &target.0, workers)?;
         let mut front =
             front.as_mut().map(|command| Program::start(folder.path(), "front.log", command)).transpose()?;
-        if matches!(self.front, Front::Proxy(_)) {
+        if matches!(self.front, Front::Proxy(_) | Front::Before { .. }) {
             target = Target(vec![entry]);
         }
         let mut ended = None;
@@ -220,7 +242,7 @@ impl Contender {
             let said: String = front.iter().chain(&backends).map(Program::output).collect();
             return match (self.front, ended) {
                 // clap's code and words for a flag that it does not know.
-                (Front::Haft { .. }, Some(2)) if said.contains("unexpected argument") => {
+                (Front::Haft { .. } | Front::Before { .. }, Some(2)) if said.contains("unexpected argument") => {
                     Err(Unstarted::NotAvailable(first_line(&said)))
                 }
                 (_, Some(code)) => Err(format!("it ended with {code}: {}", said.trim()).into()),
@@ -236,6 +258,11 @@ impl Contender {
         let (balancer, workers) = match self.front {
             Front::Proxy(_) => ([root, below].concat(), backends.iter().map(Program::pid).collect()),
             Front::Haft { .. } | Front::Primary { .. } => (root, below),
+            Front::Before { .. } => {
+                let masters: Vec<_> = backends.iter().map(Program::pid).collect();
+                let workers = masters.iter().flat_map(|pid| descendants(*pid)).collect();
+                ([root, below, masters].concat(), workers)
+            }
             _ => (Vec::new(), backends.iter().map(Program::pid).collect::<Vec<_>>()),
         };
         let by_workers = self.front == KERNEL || balancer.is_empty();
@@ -259,6 +286,29 @@ impl Contender {
         Program::start(folder, &format!("worker{slot}.log"), &mut command)
     }
 
+    /// haft on this address, which starts the workers.
+    fn haft(
+        &self,
+        programs: &Programs,
+        behind: &[&str],
+        flags: &[&str],
+        style: &str,
+        entry: SocketAddr,
+        workers: usize,
+    ) -> Command {
+        let haft = programs.haft.as_os_str();
+        let mut words = behind.iter().map(OsStr::new).chain([haft]);
+        let mut command = Command::new(words.next().unwrap_or(haft));
+        command.args(words).args(["-w", &workers.to_string(), "-l", &entry.to_string(), "--drain-timeout", "1s"]);
+        command.args(flags);
+        match self.worker {
+            Worker::Minimal => command.arg("--").arg(&programs.this).args(["worker", "haft"]),
+            Worker::BuiltIn => &mut command,
+            Worker::Node => command.args(["--", "node"]).arg(&programs.styles).arg(style),
+        };
+        command
+    }
+
     /// What is started in front of the workers, or starts them.
     fn command(
         &self,
@@ -270,24 +320,13 @@ impl Contender {
     ) -> Outcome<Option<Command>> {
         let count = workers.to_string();
         Ok(Some(match self.front {
-            Front::Haft { behind, flags, style } => {
-                let haft = programs.haft.as_os_str();
-                let mut words = behind.iter().map(OsStr::new).chain([haft]);
-                let mut command = Command::new(words.next().unwrap_or(haft));
-                command.args(words).args(["-w", &count, "-l", &entry.to_string(), "--drain-timeout", "1s"]).args(flags);
-                match self.worker {
-                    Worker::Minimal => command.arg("--").arg(&programs.this).args(["worker", "haft"]),
-                    Worker::BuiltIn => &mut command,
-                    Worker::Node => command.args(["--", "node"]).arg(&programs.styles).arg(style),
-                };
-                command
-            }
+            Front::Haft { behind, flags, style } => self.haft(programs, behind, flags, style, entry, workers),
             Front::Primary { style } => {
                 let mut command = Command::new("node");
                 command.arg(&programs.styles).args([style, &count, &entry.port().to_string()]);
                 command
             }
-            Front::Proxy(proxy) => proxy::command(proxy, folder, entry, backends)?,
+            Front::Proxy(proxy) | Front::Before { proxy, .. } => proxy::command(proxy, folder, entry, backends)?,
             Front::ReusePort | Front::Alone | Front::Clients => return Ok(None),
         }))
     }

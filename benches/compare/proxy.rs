@@ -16,7 +16,13 @@ use crate::contender::QUEUE;
 pub enum Proxy {
     NginxStream,
     NginxHttp,
+    /// It tells the client's address in a header.
+    NginxForwarded,
     Haproxy,
+    /// It tells the client's address in a PROXY header.
+    HaproxyHeader,
+    /// It reads HTTP, and knows the worker by a cookie.
+    HaproxyCookie,
 }
 
 /// Descriptors that a proxy needs besides those of connections.
@@ -36,11 +42,27 @@ pub fn command(proxy: Proxy, folder: &Path, entry: SocketAddr, backends: &[Socke
     let text = match proxy {
         Proxy::NginxStream => nginx(folder, &stream(entry, backends)?)?,
         Proxy::NginxHttp => nginx(folder, &http(folder, entry, backends)?)?,
-        Proxy::Haproxy => haproxy(entry, backends)?,
+        Proxy::NginxForwarded => {
+            let told = "      proxy_set_header X-Forwarded-For $remote_addr;\n";
+            nginx(
+                folder,
+                &http(folder, entry, backends)?.replacen(
+                    "      proxy_set_header",
+                    &format!("{told}      proxy_set_header"),
+                    1,
+                ),
+            )?
+        }
+        Proxy::Haproxy => haproxy(entry, backends, "tcp", "balance source", |_| String::new())?,
+        Proxy::HaproxyHeader => haproxy(entry, backends, "tcp", "balance source", |_| " send-proxy".to_owned())?,
+        Proxy::HaproxyCookie => {
+            let cookie = "balance roundrobin\n  option http-server-close\n  cookie server insert indirect nocache";
+            haproxy(entry, backends, "http", cookie, |slot| format!(" cookie w{slot}"))?
+        }
     };
     fs::write(&config, text)?;
     let mut command;
-    if proxy == Proxy::Haproxy {
+    if matches!(proxy, Proxy::Haproxy | Proxy::HaproxyHeader | Proxy::HaproxyCookie) {
         command = Command::new("haproxy");
         command.args(["-db", "-f"]).arg(config);
     } else {
@@ -91,14 +113,20 @@ fn http(folder: &Path, entry: SocketAddr, backends: &[SocketAddr]) -> Outcome<St
     Ok(text)
 }
 
-fn haproxy(entry: SocketAddr, backends: &[SocketAddr]) -> Outcome<String> {
+fn haproxy(
+    entry: SocketAddr,
+    backends: &[SocketAddr],
+    mode: &str,
+    how: &str,
+    more: impl Fn(usize) -> String,
+) -> Outcome<String> {
     let mut text = format!(
-        "global\n  maxconn {}\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 120s\n  timeout server 120s\n\
-         listen bench\n  bind {entry} backlog {QUEUE}\n  balance source\n",
+        "global\n  maxconn {}\ndefaults\n  mode {mode}\n  timeout connect 10s\n  timeout client 120s\n  timeout server 120s\n\
+         listen bench\n  bind {entry} backlog {QUEUE}\n  {how}\n",
         capacity()?
     );
     for (slot, backend) in backends.iter().enumerate() {
-        writeln!(text, "  server w{slot} {backend}")?;
+        writeln!(text, "  server w{slot} {backend}{}", more(slot))?;
     }
     Ok(text)
 }
