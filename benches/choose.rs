@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use haft::config::Prefix;
+use haft::route::Prefix;
 use haft::route::{Key, RoundRobin, Slot, Table, least_loaded};
 
 const WHOLE: Prefix = Prefix { ipv4: 32, ipv6: 128 };

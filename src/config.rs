@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::addr::{Listen, ListenAddr};
+use crate::route::Prefix;
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization, SharedRooms};
 pub use dispatch::{Contradiction, DispatchBy};
@@ -197,15 +198,6 @@ pub enum Program {
     BuiltIn(Engine),
     /// A program of the user's.
     Command(CommandLine),
-}
-
-/// How many leading bits of an address are the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prefix {
-    /// Of an IPv4 address, 0 to 32.
-    pub ipv4: u8,
-    /// Of an IPv6 address, 0 to 128.
-    pub ipv6: u8,
 }
 
 /// How haft writes its log.

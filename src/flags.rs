@@ -43,8 +43,9 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::addr::PassedAddr;
-use crate::config::{Config, DialectChoice, Prefix, Program};
+use crate::config::{Config, DialectChoice, Program};
 use crate::log::without_error_numbers;
+use crate::route::Prefix;
 pub use file::YamlError;
 
 use environment::Environment;

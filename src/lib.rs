@@ -20,18 +20,20 @@
 //! | [`flags`], [`config`] | what was typed and what the file says; the validated configuration that comes of it |
 //! | [`master`] | the only loop that waits: it joins the rest, supervises, reloads and stops |
 //! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
-//! | [`peek`] | pure: what the first bytes of a connection say about its client; and what waits for its first request |
+//! | [`peek`] | pure: what the first bytes of a connection say about its client |
+//! | `pending` | the connections whose first request is waited for |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
 //! | `dispatch` | queues, choosing, the links to the workers, the ledger; its simulation. No process, no clock |
 //! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
 //! | [`process`] | what to run for a worker, starting it, its output, the guardian |
 //! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
-//! | [`handover`] | what is on its way to a worker |
+//! | [`handover`] | what all channels have in common: the connections in flight, the ledger, errors |
 //! | [`builtin`] | the built-in Socket.IO worker, on `haft-worker` |
 //! | [`rooms`] | the relay between workers, by which broadcasts of Socket.IO reach the clients of all |
 //! | [`admin`] | metrics, status, health; control, for those who may |
 //! | [`commands`] | the commands beside running a master, each in a file |
 //! | `connection` | a connection on its way, and the reasons for refusing it |
+//! | [`ids`], [`histogram`] | the numbers by which all else is called; a histogram of durations |
 //! | [`log`] | how haft speaks to its operator |
 //!
 //! Two crates lie below it, in folders of their own:
@@ -56,11 +58,14 @@ mod connection;
 mod dispatch;
 pub mod flags;
 pub mod handover;
+pub mod histogram;
+pub mod ids;
 mod listen;
 pub mod log;
 pub mod master;
 pub mod node;
 pub mod peek;
+mod pending;
 pub mod pool;
 pub mod process;
 pub mod rooms;

@@ -6,7 +6,7 @@ use haft::node::wire::{
     ConnectionMessage, Decision, Delivery, Effect, Piece, Reader, Relay, Serialization, ServerId, Servers, Session,
     Sockname, Violation,
 };
-use haft::pool::WorkerId;
+use haft::ids::WorkerId;
 
 /// Longest frame that is kept: short, so that longer ones come about.
 const MOST_FRAME: usize = 4096;

@@ -3,9 +3,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
-    ControlCounts, CriterionCount, DrainingWorker, ExitStatus, Histogram, ReloadState, ReloadStatus, Routing,
-    SlotBalance, SlotState, SlotStatus, Snapshot,
+    ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing, SlotBalance,
+    SlotState, SlotStatus, Snapshot,
 };
+use crate::histogram::Histogram;
 use crate::rooms::Totals;
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.

@@ -23,7 +23,6 @@ mod audit;
 mod control;
 mod families;
 mod guard;
-mod histogram;
 mod metrics;
 mod negotiate;
 mod pages;
@@ -39,7 +38,6 @@ mod example;
 mod exposition;
 
 pub use control::{Change, Control, ControlError, ControlRequest, Denied, channel};
-pub use histogram::Histogram;
 pub use metrics::encode;
 pub use negotiate::Format;
 pub use routing::{CriterionCount, Routing};

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-use super::histogram::Histogram;
 use super::routing::{Routing, as_map};
+use crate::histogram::Histogram;
 use crate::rooms::Totals;
 
 /// Everything the admin pages know, read at one instant.

@@ -1,3 +1,5 @@
+//! `haft completions`.
+
 use std::process::ExitCode;
 
 use clap_complete::Shell;

@@ -1,3 +1,5 @@
+//! `haft man`.
+
 use std::process::ExitCode;
 
 /// Print the manual page, haft(1), as roff

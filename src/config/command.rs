@@ -4,11 +4,30 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{UnknownWord, words};
-pub use crate::node::wire::Serialization;
 
 /// Longest text of [`NodeStyle::Json`], in bytes. It goes with every connection, and must leave room in the 64 KiB that
 /// Node reads at a time.
 const LONGEST_MESSAGE: usize = 4096;
+
+/// How messages are written: `--node-serialization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serialization {
+    /// A line of JSON. Buffers between workers do not survive it.
+    #[default]
+    Json,
+    /// A length and a value in V8's own format.
+    Advanced,
+}
+
+impl Serialization {
+    /// Its name, also in Node's environment variable `NODE_CHANNEL_SERIALIZATION_MODE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Advanced => "advanced",
+        }
+    }
+}
 
 /// A command line that each worker runs.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,9 @@
 //! What the queues of the slots get where the kernel assigns: those whom the master took out of the kernel's queues.
 
 use super::{Connection, Dispatch, Link, Place, Refusal};
-use crate::dispatch::ledger::Way;
-use crate::pool::{Standing, WorkerId};
+use crate::handover::ledger::Way;
+use crate::ids::WorkerId;
+use crate::pool::Standing;
 use crate::route::{Slot, Steering};
 
 impl Dispatch {

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use super::{Dispatch, MOST_HELD};
 use crate::connection::{Connection, Goal, Refusal};
-use crate::dispatch::ledger::Way;
 use crate::dispatch::link::Link;
+use crate::handover::ledger::Way;
+use crate::ids::WorkerId;
 use crate::node::named::{SessionKey, Whose};
 use crate::node::primary::NodeDesk;
-use crate::pool::{Standing, WorkerId};
+use crate::pool::Standing;
 use crate::route::{Slot, Tag, least_loaded};
 
 /// Where a connection waits.

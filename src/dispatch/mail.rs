@@ -2,9 +2,10 @@
 
 use super::Dispatch;
 use crate::dispatch::link::Link;
+use crate::ids::WorkerId;
 use crate::node::primary::{Mail, NodeDesk};
 use crate::node::wire::To;
-use crate::pool::{Standing, WorkerId};
+use crate::pool::Standing;
 use crate::route::Tag;
 
 impl Dispatch {

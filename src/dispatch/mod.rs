@@ -8,7 +8,6 @@ mod by_kernel;
 mod choose;
 mod expiry;
 mod hearing;
-pub mod ledger;
 pub mod link;
 mod mail;
 mod queue;
@@ -21,12 +20,16 @@ use std::time::{Duration, Instant};
 use self::choose::Place;
 pub use self::hearing::Listening;
 use super::connection::{Connection, Goal, Refusal};
-use crate::config::{Config, Prefix, Rest};
-use crate::dispatch::ledger::Ledger;
-use crate::dispatch::link::{Link, LinkError, News};
+use crate::config::{Config, Rest};
+use crate::dispatch::link::Link;
 use crate::dispatch::queue::give_back_room;
+use crate::handover::channel::News;
+use crate::handover::error::LinkError;
+use crate::handover::ledger::Ledger;
+use crate::ids::WorkerId;
 use crate::node::primary::NodeDesk;
-use crate::pool::{Standing, WorkerId};
+use crate::pool::Standing;
+use crate::route::Prefix;
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table};
 
 /// Most connections that wait for one slot.

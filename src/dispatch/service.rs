@@ -9,14 +9,16 @@ mod lingering;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::link::{Link, LinkError, News};
+use super::link::Link;
 use crate::config::{Config, DrainSignal};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
-use crate::master::MasterError;
+use crate::handover::channel::News;
+use crate::handover::error::LinkError;
+use crate::ids::WorkerId;
 use crate::node::primary::NodeDesk;
-use crate::pool::{Action, Event, Policy, Pool, Standing, Time, WorkerId};
-use crate::route::Slot;
+use crate::pool::{Action, Event, Policy, Pool, Standing, Time};
+use crate::route::{Slot, SlotCountError};
 
 /// A master that looks at the time less often than this was kept from it (stopped, or without a CPU): what others did
 /// not do meanwhile says nothing of them.
@@ -61,7 +63,7 @@ pub struct Service {
 
 impl Service {
     /// Empty slots, as configured; the first [`Event::Tick`] fills them.
-    pub fn new(config: &Config, now: Instant) -> Result<Self, MasterError> {
+    pub fn new(config: &Config, now: Instant) -> Result<Self, SlotCountError> {
         Ok(Self {
             pool: Pool::new(config.workers, policy(config)),
             dispatch: Dispatch::new(config)?,

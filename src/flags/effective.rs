@@ -181,11 +181,12 @@ mod tests {
     use super::*;
     use crate::addr::{Listen, ListenAddr};
     use crate::config::{
-        Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Prefix, Proxies,
+        Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Proxies,
         Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, refused, told, without_sources};
     use crate::peek::ClientHeader;
+    use crate::route::Prefix;
     use crate::route::TagKey;
 
     fn listen() -> impl Strategy<Value = Vec<ListenAddr>> {

@@ -37,8 +37,8 @@ pub(super) struct Routing {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Prefix;
     use crate::flags::testing::{Folder, config, refused};
+    use crate::route::Prefix;
 
     #[test]
     fn affinity_is_ip_unless_said_otherwise() {

@@ -1,7 +1,12 @@
-//! What is on its way to a worker: the `haft` dialect (of `haft-worker`), and what waits for room on a channel.
+//! What the channels to all workers have in common, whatever their dialect: what is in flight on them, the ledger, what
+//! they tell, why one failed. The `haft` dialect itself is `haft-worker`'s.
 //!
 //! Nothing here chooses a worker, starts one, or reads a byte of a client's.
 
 pub use haft_worker::protocol as haft;
 
+pub(crate) mod channel;
+pub(crate) mod error;
+pub(crate) mod in_flight;
+pub(crate) mod ledger;
 pub mod outbox;

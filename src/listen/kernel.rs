@@ -20,17 +20,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::integrity::Integrity;
 pub use self::integrity::Repairs;
-use self::queue::Queue;
+pub use self::queue::Queue;
 use crate::addr::ListenAddr;
 use crate::config::Config;
-use crate::dispatch::service::Service;
-use crate::master::MasterError;
-use crate::pool::WorkerId;
-use crate::route::{Slot, Steering};
+use crate::route::{Slot, SlotCountError, Steering};
 use crate::sys::accept;
 use crate::sys::listen::{ListenError, Listener};
 use crate::sys::poller::Poller;
@@ -165,12 +162,25 @@ impl Place {
     }
 }
 
+/// Why the kernel cannot be left to choose.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// No numbers can be kept free for the listeners that workers take over.
+    #[error("opening /dev/null: {0}")]
+    Reserve(io::Error),
+    /// Too many slots.
+    #[error(transparent)]
+    Slots(#[from] SlotCountError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
 impl Kernel {
     /// Binds what `listen` names. `passed`: the workers take the listeners over under fixed numbers.
-    pub fn new(config: &Config, listen: &[ListenAddr], passed: bool) -> Result<Self, MasterError> {
+    pub fn new(config: &Config, listen: &[ListenAddr], passed: bool) -> Result<Self, KernelError> {
         // Before anything else is opened.
-        let reserved = passed.then(|| Reserved::new(listen.len())).transpose();
-        let reserved = reserved.map_err(|source| MasterError::System { doing: "opening /dev/null", source })?;
+        let reserved = passed.then(|| Reserved::new(listen.len())).transpose().map_err(KernelError::Reserve)?;
         let opener = Rc::new(Opener(RefCell::new(Steering::new(config.workers, config.prefix)?)));
         let mut kernel = Self {
             opener,
@@ -336,48 +346,14 @@ impl Kernel {
         }
     }
 
-    /// Looks at all queues. `may_accept`: there are descriptors for it. Yields the workers that are to say something.
-    pub fn look(
-        &mut self,
-        service: &Service,
-        config: &Config,
-        may_accept: bool,
-        poller: &Poller,
-        now: Instant,
-    ) -> Vec<WorkerId> {
-        let mut asked = Vec::new();
-        for (number, watched) in &mut self.groups {
-            for (queue, (slot, listener)) in watched.queues.iter_mut().zip(watched.group.slots()) {
-                let place = Place { number: *number, slot };
-                let length = accept::waiting(listener.as_fd()).unwrap_or(0);
-                queue.note(length, now);
-                match service.served_by(place.number, slot) {
-                    Some(worker) => {
-                        queue.unserved_since = None;
-                        queue.set_open(false, listener, place, poller);
-                        if length > 0 && config.hang_timeout.is_some() {
-                            asked.push(worker);
-                            let mut links = service.dispatch.links();
-                            if let Some(link) = links.find(|link| link.worker == worker && !link.is_awaited()) {
-                                queue.report_standing(config, link, now);
-                            }
-                        }
-                    }
-                    None => {
-                        let since = *queue.unserved_since.get_or_insert(now);
-                        let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
-                        // Where we steer past it, only what came before waits there; else more may come.
-                        let is_due = match watched.steering.is_open(slot) {
-                            false => length > 0,
-                            true => is_late && (length > 0 || queue.open),
-                        };
-                        let rescue = may_accept && is_due && service.can_empty(slot, place.number);
-                        queue.set_open(rescue, listener, place, poller);
-                    }
-                }
-            }
-        }
-        asked
+    /// All accept queues, each with its listener, and whether clients are steered to it.
+    pub fn queues(&mut self) -> impl Iterator<Item = (Place, &mut Queue, &Listener, bool)> {
+        self.groups.iter_mut().flat_map(|(number, watched)| {
+            let (steering, queues) = (&watched.steering, watched.queues.iter_mut());
+            queues.zip(watched.group.slots()).map(|(queue, (slot, listener))| {
+                (Place { number: *number, slot }, queue, listener, steering.is_open(slot))
+            })
+        })
     }
 }
 

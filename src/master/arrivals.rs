@@ -8,7 +8,7 @@ use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::dispatch::service::Service;
 use crate::listen::listeners::Arrival;
-use crate::peek::pending::Outcome;
+use crate::pending::Outcome;
 use crate::sys::closing;
 use crate::sys::poller::Ready;
 

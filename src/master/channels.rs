@@ -10,7 +10,7 @@ use std::io;
 use super::FIRST_WORKER_TOKEN;
 use crate::dispatch::link::Link;
 use crate::dispatch::{Dispatch, Listening};
-use crate::pool::WorkerId;
+use crate::ids::WorkerId;
 use crate::sys::poller::{Interest, Poller, Ready, Set};
 
 /// The token of the set of those who are listened to lazily.

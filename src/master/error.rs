@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::listen::kernel::KernelError;
 use crate::node::preload::PreloadError;
 use crate::process::crew::StartError;
 use crate::process::program::ProgramError;
@@ -68,5 +69,15 @@ pub(super) trait While<T> {
 impl<T> While<T> for io::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, MasterError> {
         self.map_err(|source| MasterError::System { doing, source })
+    }
+}
+
+impl From<KernelError> for MasterError {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Reserve(source) => Self::System { doing: "opening /dev/null", source },
+            KernelError::Slots(error) => error.into(),
+            KernelError::Listen(error) => error.into(),
+        }
     }
 }

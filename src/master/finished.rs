@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use super::{Master, MasterError};
 use crate::addr::ListenAddr;
 use crate::config::DrainSignal;
-use crate::pool::{Event, WorkerId};
+use crate::ids::WorkerId;
+use crate::pool::Event;
 use crate::sys::process::connections_held;
 
 /// How often the kernel is asked.

@@ -9,7 +9,7 @@ use crate::addr::PassedAddr;
 use crate::admin::{Denied, ReloadState, ReloadStatus};
 use crate::config::{Config, MAX_WORKERS, Program, Sessions};
 use crate::listen::kernel::Kernel;
-use crate::peek::pending::Rules;
+use crate::pending::Rules;
 use crate::pool::Event;
 use crate::route::{Slot, Steering};
 

@@ -8,11 +8,11 @@ use crate::admin::{
     SlotState as Shown, SlotStatus, Snapshot,
 };
 use crate::config::DispatchBy;
-use crate::dispatch::ledger::Way;
 use crate::dispatch::link::Link;
+use crate::handover::ledger::Way;
 use crate::listen::kernel::Kernel;
 use crate::log;
-use crate::peek::pending::aim;
+use crate::pending::aim;
 use crate::pool::SlotState;
 use crate::route::Slot;
 use crate::sys::descriptors;

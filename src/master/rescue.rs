@@ -8,14 +8,16 @@ use nix::sys::signal::Signal;
 use super::error::While;
 use super::{Master, MasterError};
 use crate::addr::EndAddr;
-use crate::config::DispatchBy;
+use crate::config::{Config, DispatchBy};
 use crate::connection::Connection;
 use crate::dispatch::link::Link;
+use crate::dispatch::service::Service;
+use crate::ids::WorkerId;
 use crate::listen::kernel::{Kernel, LOOK, Place};
-use crate::pool::WorkerId;
 use crate::sys::accept::{self, Accepted};
 use crate::sys::closing;
 use crate::sys::listen::Listener;
+use crate::sys::poller::Poller;
 
 /// Most connections taken from one listener a turn.
 const MOST_A_TURN: usize = 64;
@@ -53,8 +55,7 @@ impl Master {
         let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
         let lost = kernel.inspect(&self.poller, now, regroup);
         lost.into_iter().for_each(|slot| self.service.lost_listener(slot, now));
-        let asked = kernel.look(&self.service, &self.changes.config, may_accept, &self.poller, now);
-        for worker in asked {
+        for worker in look(kernel, &self.service, &self.changes.config, (may_accept, &self.poller), now) {
             self.service.ping(worker, now);
         }
         self.tell_late(now);
@@ -221,6 +222,61 @@ pub(super) fn looks() -> tokio::time::Interval {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks
+}
+
+/// Looks at all queues: what a worker serves is left to it, and what no worker serves is accepted from here, if there
+/// are descriptors for it (`may_accept`). Yields the workers that are to say something.
+fn look(
+    kernel: &mut Kernel,
+    service: &Service,
+    config: &Config,
+    (may_accept, poller): (bool, &Poller),
+    now: Instant,
+) -> Vec<WorkerId> {
+    let mut asked = Vec::new();
+    for (place, queue, listener, is_steered_to) in kernel.queues() {
+        let length = accept::waiting(listener.as_fd()).unwrap_or(0);
+        queue.note(length, now);
+        let Some(worker) = service.served_by(place.number, place.slot) else {
+            let since = *queue.unserved_since.get_or_insert(now);
+            let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
+            // Where we steer past it, only what came before waits there; else more may come.
+            let is_due = match is_steered_to {
+                false => length > 0,
+                true => is_late && (length > 0 || queue.open),
+            };
+            let rescue = may_accept && is_due && service.can_empty(place.slot, place.number);
+            queue.set_open(rescue, listener, place, poller);
+            continue;
+        };
+        queue.unserved_since = None;
+        queue.set_open(false, listener, place, poller);
+        if length > 0 && config.hang_timeout.is_some() {
+            asked.push(worker);
+            let link = service.dispatch.links().find(|link| link.worker == worker && !link.is_awaited());
+            if let Some((link, waiting)) = link.and_then(|link| Some((link, queue.is_stuck(config.hang_timeout, now)?)))
+            {
+                report_stuck(link, waiting);
+            }
+        }
+    }
+    asked
+}
+
+/// A worker, which answers if it can be asked, takes nothing: its program may not know that it is to accept by itself.
+fn report_stuck(link: &Link, waiting: usize) {
+    let why = match link.takes_connections() {
+        true => "it answers and takes none: does its program accept from HAFT_LISTEN_FDS, as --dispatch kernel needs?",
+        false => {
+            "it takes none. If it has taken others before, it is busy, or stopped; else: does its program take \
+             descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may have to be told so (Puma: \
+             --bind-to-activated-sockets only), to be given the very address of --listen, or to be started by a shell \
+             with exec"
+        }
+    };
+    tracing::warn!(
+        slot = %link.slot, worker = link.worker.0, waiting, "clients wait at the worker's own listener; {why}"
+    );
 }
 
 /// Takes those who wait at a listener, at most so many.

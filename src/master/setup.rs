@@ -8,7 +8,7 @@ use super::plan::Plan;
 use crate::addr::{ListenAddr, PassedAddr};
 use crate::admin::{self, AdminListener, TokenFile};
 use crate::config::{Config, DispatchBy};
-use crate::listen::kernel::Kernel;
+use crate::listen::kernel::{Kernel, KernelError};
 use crate::route::TagKey;
 use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
 
@@ -33,7 +33,7 @@ pub(super) fn listen(
             let until = Instant::now() + GUARDIAN_PATIENCE;
             let kernel = loop {
                 match Kernel::new(config, &plan.listen, plan.passes_listeners()) {
-                    Err(MasterError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
+                    Err(KernelError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
                         std::thread::sleep(GUARDIAN_PATIENCE / 100);
                     }
                     outcome => break outcome?,

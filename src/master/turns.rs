@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::error::While;
 use super::{Master, MasterError, channels, pace};
 use crate::listen::kernel::FIRST_GROUP_TOKEN;
-use crate::peek::pending as peeking;
+use crate::pending as peeking;
 use crate::sys::poller::Ready;
 
 /// How long, in milliseconds, the next event is waited for where one has just come.

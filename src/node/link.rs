@@ -11,13 +11,14 @@ use nix::sys::signal::Signal;
 
 use self::lane::LaneSockets;
 use self::rooms::Rooms;
-use crate::dispatch::link::in_flight::InFlight;
-use crate::dispatch::link::refused::Refused;
-use crate::dispatch::link::{LinkError, News};
+use crate::handover::channel::News;
+use crate::handover::error::LinkError;
 use crate::handover::haft::ChannelError;
+use crate::handover::in_flight::InFlight;
+use crate::ids::WorkerId;
 use crate::node::primary::NodeDesk;
+use crate::node::refused::Refused;
 use crate::node::wire::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
-use crate::pool::WorkerId;
 use crate::route::{Slot, Tag};
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;

@@ -5,4 +5,5 @@ pub(crate) mod link;
 pub(crate) mod named;
 pub mod preload;
 pub(crate) mod primary;
+pub(crate) mod refused;
 pub mod wire;

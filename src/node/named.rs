@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::pool::WorkerId;
+use crate::ids::WorkerId;
 use crate::route::Tag;
 
 /// Most sessions that are remembered: 16 MiB and a bit.

@@ -19,12 +19,12 @@ use self::opening::RESERVED_PORT;
 use self::rooms::SharedRooms;
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
+use crate::ids::WorkerId;
 use crate::listen::kernel::{Group, Kernel, Opener};
 use crate::node::wire::{
     Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers,
     Sockname, Spec, Troubles,
 };
-use crate::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::listen::{self, Access, ListenError, Listener};
 use crate::sys::rights::Sender;

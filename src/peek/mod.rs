@@ -19,7 +19,6 @@
 
 mod forwarded;
 mod headers;
-pub(crate) mod pending;
 pub mod proxy;
 pub mod request;
 mod source;

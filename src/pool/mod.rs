@@ -16,6 +16,7 @@ use std::time::Duration;
 use self::place::Place;
 pub use self::seen::{About, SlotState, Standing};
 use self::worker::{Deadline, State, Worker};
+use crate::ids::WorkerId;
 use crate::route::Slot;
 
 /// Time since the master started. Never goes back.
@@ -26,10 +27,6 @@ pub const MOST_FAILED_STARTS: u32 = 5;
 
 /// How long workers have to finish after [`Event::Interrupt`]. They are told half of it.
 pub const INTERRUPT_TIME: Duration = Duration::from_secs(2);
-
-/// A worker's number, which no other worker of this master has or had. Counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(pub u64);
 
 /// What governs the pool.
 #[derive(Debug, Clone, Copy)]

@@ -3,9 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addr::EndAddr;
-use crate::config::Prefix;
 
 use super::hash::absorb;
+
+/// How many leading bits of an address are the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// Of an IPv4 address, 0 to 32.
+    pub ipv4: u8,
+    /// Of an IPv6 address, 0 to 128.
+    pub ipv6: u8,
+}
 
 /// What must stick, hashed: connections of equal key go to the same slot.
 ///

@@ -28,7 +28,7 @@ mod table;
 mod tests;
 
 pub use haft_worker::protocol::{Slot, Tag, TagKey, Tagger};
-pub use key::Key;
+pub use key::{Key, Prefix};
 pub use keyed::ValueKeys;
 pub use load::{RoundRobin, least_loaded};
 pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MOST_RENDEZVOUS, Steering};

@@ -28,11 +28,10 @@ use self::machine::Cell::{
 pub use self::machine::Instruction;
 use self::machine::{Code, Jump, Op};
 pub use self::probes::{MARKS_IPV4, MARKS_IPV6};
-use super::Slot;
 use super::hash::{FINISH_FACTORS, FINISH_SHIFT, FX_FACTOR, FX_ROTATION};
 use super::key::{IPV4, IPV6, Key};
 use super::table::{SlotCountError, Table};
-use crate::config::Prefix;
+use super::{Prefix, Slot};
 
 /// Up to so many slots the kernel chooses as hand-over does.
 pub const MOST_RENDEZVOUS: usize = 32;
@@ -74,7 +73,7 @@ impl Steering {
     /// The slot of the client with this address, as the kernel chooses it.
     ///
     /// ```
-    /// use haft::{config::Prefix, route::{Key, Steering, Table}};
+    /// use haft::route::{Key, Prefix, Steering, Table};
     ///
     /// let (ip, prefix) = ("192.0.2.7".parse()?, Prefix { ipv4: 32, ipv6: 64 });
     /// let steered = Steering::new(4, prefix)?.slot_of(ip);

@@ -52,7 +52,7 @@ impl Table {
     /// on. Every step looks at all slots once: taking the first few is what this is made for.
     ///
     /// ```
-    /// use haft::{config::Prefix, route::{Key, Slot, Table}};
+    /// use haft::route::{Key, Prefix, Slot, Table};
     ///
     /// let key = Key::of_ip("192.0.2.7".parse()?, Prefix { ipv4: 32, ipv6: 64 });
     /// let table = Table::new(4)?;

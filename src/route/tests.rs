@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
+use super::Prefix;
 use super::*;
-use crate::config::Prefix;
 
 const CLIENTS: usize = 60_000;
 pub(super) const WHOLE: Prefix = Prefix { ipv4: 32, ipv6: 128 };

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use haft::config::Prefix;
+use haft::route::Prefix;
 use haft::route::{MOST_RENDEZVOUS, Slot, Steering, Table};
 use haft_sys::accept::{self, Accepted};
 use haft_sys::addr::{EndAddr, ListenAddr};

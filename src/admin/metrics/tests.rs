@@ -189,7 +189,7 @@ fn a_master_without_slots_and_without_traffic_still_gives_a_page() {
         delivered: Vec::new(),
         refused: Vec::new(),
         in_flight: 0,
-        hand_over: super::super::Histogram::new(),
+        hand_over: crate::histogram::Histogram::new(),
         slots: Vec::new(),
         ..example::snapshot()
     };

@@ -6,8 +6,8 @@ use crate::addr::EndAddr;
 use crate::config::{Config, Criterion, DispatchBy, Rest};
 use crate::connection::Goal;
 use crate::node::named::Whose;
-use crate::peek::pending::aim::{Aims, Found};
 use crate::peek::{MOST_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
+use crate::pending::aim::{Aims, Found};
 use crate::route::{Key, MOST_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
 
 /// A client.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::in_flight::give_back;
 use super::{Connection, End, Ledger, Link, LinkError, NodeDesk};
 use crate::config::DrainSignal;
+use crate::handover::in_flight::give_back;
 
 impl Link {
     /// The signal by which its program learns that it is to finish. `interrupted`: it is to be over soon (Ctrl-C).

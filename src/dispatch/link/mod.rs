@@ -1,12 +1,9 @@
 //! One worker as the master's hand-over sees it: its channel, and the connections in flight to it.
 
 mod ending;
-mod error;
 mod haft;
-pub mod in_flight;
 mod listen_fds;
 pub mod opening;
-pub mod refused;
 mod sessions;
 mod silence;
 mod taking;
@@ -17,51 +14,26 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-pub use self::error::LinkError;
 use self::haft::HaftLink;
-use self::in_flight::InFlight;
 use self::listen_fds::ListenFdsLink;
 use self::opening::Opening;
-use self::refused::Refused;
 use self::sessions::Lingering;
 use self::taking::Taking;
-use super::ledger::Ledger;
 use crate::connection::Connection;
 use crate::dispatch::Listening;
+use crate::handover::channel::{News, Obstacle};
+use crate::handover::error::LinkError;
 use crate::handover::haft::MasterEnd;
+use crate::handover::in_flight::InFlight;
+use crate::handover::ledger::Ledger;
 use crate::handover::outbox::Outbox;
+use crate::ids::WorkerId;
 use crate::node::link::{Life, NodeLink};
 use crate::node::primary::{Mail, NodeDesk};
-use crate::pool::WorkerId;
+use crate::node::refused::Refused;
 use crate::route::Slot;
 use crate::sys::notify::NotifySocket;
 use crate::sys::poller::Interest;
-
-/// What stands in the way of sending more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Nothing: all was sent, or the worker has no room and will say when it has.
-    None,
-    /// The channel is full: wait until it is writable.
-    ChannelFull,
-    /// Too many descriptors are in flight on this host: try again after a while.
-    TooManyInFlight,
-    /// The worker gave connections back: it gets no more for a while, since it would give those back too.
-    Resting,
-}
-
-/// What a worker told, as far as others must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// It is ready.
-    Ready,
-    /// It finishes of its own will.
-    Leaving,
-    /// It closed its end of the channel.
-    Left,
-    /// It lingered, and has no session left.
-    Idle,
-}
 
 /// The dialect's own part of a link.
 #[derive(Debug)]

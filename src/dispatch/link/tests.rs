@@ -7,12 +7,12 @@ use std::os::unix::net::UnixStream;
 
 use socket2::SockRef;
 
-use super::in_flight::REST;
 use super::*;
 use crate::addr::EndAddr;
-use crate::config::Prefix;
 use crate::handover::haft::{Entry, FromWorker, Heard, WorkerEnd};
+use crate::handover::in_flight::REST;
 use crate::route::Key;
+use crate::route::Prefix;
 use crate::sys::scm::Sent;
 
 /// What receiving yields when there is no more.

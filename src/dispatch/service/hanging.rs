@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::Service;
-use crate::pool::{Event, Standing, WorkerId};
+use crate::ids::WorkerId;
+use crate::pool::{Event, Standing};
 
 impl Service {
     pub(super) fn look_for_hung(&mut self, now: Instant) {

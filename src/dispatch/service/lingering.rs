@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{NodeDesk, Service};
-use crate::pool::{Event, INTERRUPT_TIME, WorkerId};
+use crate::ids::WorkerId;
+use crate::pool::{Event, INTERRUPT_TIME};
 
 /// A worker that goes on with its sessions, and ends them when it is told to finish, has this part of its time left for
 /// that. From then on none of their connections can be given to it, so it is no longer than a program needs that ends

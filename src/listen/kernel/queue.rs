@@ -1,16 +1,14 @@
 //! An accept queue, as far as it can be seen from outside.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Place;
-use crate::config::Config;
-use crate::dispatch::link::Link;
 use crate::sys::listen::Listener;
 use crate::sys::poller::{Interest, Poller};
 
 /// What is known of a listener's accept queue.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Queue {
+pub struct Queue {
     /// Since when no worker has served it.
     pub unserved_since: Option<Instant>,
     /// How many waited when it was last looked at.
@@ -34,28 +32,11 @@ impl Queue {
         self.length = length;
     }
 
-    /// Says once that a worker, which answers if it can be asked, takes nothing: its program may not know that it is to
-    /// accept by itself.
-    pub fn report_standing(&mut self, config: &Config, link: &Link, now: Instant) {
+    /// How many have waited for `hang_timeout` without any of them having been taken, once.
+    pub fn is_stuck(&mut self, hang_timeout: Option<Duration>, now: Instant) -> Option<usize> {
         let stands = self.standing_since.map(|since| now.saturating_duration_since(since));
-        if stands < config.hang_timeout || std::mem::replace(&mut self.reported, true) {
-            return;
-        }
-        let why = match link.takes_connections() {
-            true => {
-                "it answers and takes none: does its program accept from HAFT_LISTEN_FDS, as --dispatch kernel needs?"
-            }
-            false => {
-                "it takes none. If it has taken others before, it is busy, or stopped; else: does its program take \
-                 descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may have to be told so (Puma: \
-                 --bind-to-activated-sockets only), to be given the very address of --listen, or to be started by a shell \
-                 with exec"
-            }
-        };
-        tracing::warn!(
-            slot = %link.slot, worker = link.worker.0, waiting = self.length,
-            "clients wait at the worker's own listener; {why}"
-        );
+        let is_news = stands >= hang_timeout && !std::mem::replace(&mut self.reported, true);
+        is_news.then_some(self.length)
     }
 
     /// Starts or stops to wait for connections.

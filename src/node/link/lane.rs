@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::connection::Connection;
-use crate::dispatch::link::{LinkError, Obstacle};
+use crate::handover::channel::Obstacle;
+use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
+use crate::ids::WorkerId;
 use crate::node::wire::Session;
-use crate::pool::WorkerId;
 use crate::sys::scm::{self, Sent};
 
 /// Our end of a lane, and the worker's until it has said that it reads from there.

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::ids::WorkerId;
 use crate::node::primary::NodeDesk;
 use crate::node::wire::Session;
-use crate::pool::WorkerId;
 
 /// How often it is sent to a worker that has no descriptor left.
 const MAX_TRIES: u32 = 3;

@@ -6,10 +6,12 @@ use std::os::fd::AsFd;
 use super::lane::LaneSockets;
 use super::{Life, NodeLink, answer};
 use crate::connection::Connection;
-use crate::dispatch::link::{LinkError, Obstacle};
+use crate::handover::channel::Obstacle;
+use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
 use crate::node::primary::NodeDesk;
 use crate::node::wire::{Delivery, Handle, ServerId};
+use crate::node::wire::{FrameError, Split};
 use crate::sys::scm::{self, Sent};
 
 impl NodeLink {
@@ -113,5 +115,17 @@ impl NodeLink {
                 Some(Err(refusal)) => self.session.refuse(query, &refusal),
             }
         }
+    }
+}
+
+impl From<FrameError> for LinkError {
+    fn from(error: FrameError) -> Self {
+        Self::Node(error.to_string())
+    }
+}
+
+impl From<Split> for LinkError {
+    fn from(error: Split) -> Self {
+        Self::Split(error.to_string())
     }
 }

@@ -17,7 +17,7 @@
 //! worker that sends none of those is below 10 MiB.
 
 use super::NodeDesk;
-use crate::pool::WorkerId;
+use crate::ids::WorkerId;
 
 impl NodeDesk {
     /// How often a name that a worker told was not remembered (a session's, a namespace's), because it has too many.

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use super::NodeDesk;
+use crate::ids::WorkerId;
 use crate::listen::kernel::Group;
 use crate::node::wire::ServerId;
-use crate::pool::WorkerId;
 use crate::route::Slot;
 
 impl NodeDesk {

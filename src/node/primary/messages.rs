@@ -1,9 +1,9 @@
 //! What programs tell haft and each other: messages for other workers, and which sessions are theirs.
 
 use super::NodeDesk;
+use crate::ids::WorkerId;
 use crate::node::named::NamedSessions;
 use crate::node::wire::{Library, Notice, Routing, To};
-use crate::pool::WorkerId;
 use crate::route::Tag;
 
 /// A message on its way to other workers.

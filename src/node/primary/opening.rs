@@ -4,8 +4,8 @@ use std::io;
 
 use super::{NodeDesk, Opened};
 use crate::addr::ListenAddr;
+use crate::ids::WorkerId;
 use crate::node::wire::{Query, Refusal};
-use crate::pool::WorkerId;
 use crate::sys::listen::{Access, ListenError, Listener};
 use crate::sys::rights::{Rights, Sender};
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::opening::RESERVED_PORT;
 use super::{NodeDesk, Opened};
+use crate::ids::WorkerId;
 use crate::node::wire::{Query, Refusal, ServerId, Spec};
-use crate::pool::WorkerId;
 use crate::sys::listen::Access;
 use crate::sys::rights::Sender;
 

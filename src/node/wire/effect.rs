@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::message::{Query, Routing};
-use super::servers::ServerId;
+use super::own::ServerId;
 use super::trouble::Trouble;
 
 /// Why a connection came back.

@@ -6,11 +6,13 @@ use super::Serialization;
 use super::frame::Frame;
 use super::lane::LaneMessage;
 use super::raw::{self, Malformed, Outside, Raw};
-use super::relay::is_answer_of_02;
 use super::trouble::Trouble;
 
 /// What the messages of `@socket.io/cluster-adapter` are marked with.
 pub(super) const ADAPTER: &str = "_sio_adapter";
+
+/// Types of 0.2 that are answers and name whom they are for by `data.workerId`.
+const ANSWERS_OF_02: [u64; 2] = [9, 11];
 
 /// What the messages between haft and its preload are marked with. Node takes it for a message of its own, so that no
 /// program sees it.
@@ -376,4 +378,9 @@ fn text(value: Option<Raw<'_>>) -> Option<Cow<'_, str>> {
 
 fn is_true(value: Option<Raw<'_>>) -> bool {
     value.is_some_and(|value| value.is_true())
+}
+
+/// Whether a message of 0.2 names the worker that it is for in its data.
+pub(super) fn is_answer_of_02(kind: u64) -> bool {
+    ANSWERS_OF_02.contains(&kind)
 }

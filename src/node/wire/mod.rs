@@ -53,33 +53,15 @@ pub use effect::{Effect, ReturnReason};
 pub use frame::{Frame, FrameError, Frames, MOST_FRAME, Piece, Reader};
 pub use message::{AddressType, Query, Routing};
 pub use outgoing::Split;
-pub use own::Own;
+pub use own::{Own, ServerId};
 pub use raw::{Malformed, Raw};
 pub use relay::{Notice, Relay, To};
 pub use say::{Answer, Outcome, SharedKind, Sockname};
-pub use servers::{Decision, Left, Refusal, ServerId, Servers};
+pub use servers::{Decision, Left, Refusal, Servers};
 pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session, Violation};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
 pub use trouble::{Trouble, Troubles};
 pub use unheard::Library;
 
-/// How messages are written: `--node-serialization`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Serialization {
-    /// A line of JSON. Buffers between workers do not survive it.
-    #[default]
-    Json,
-    /// A length and a value in V8's own format.
-    Advanced,
-}
-
-impl Serialization {
-    /// Its name, also in Node's environment variable `NODE_CHANNEL_SERIALIZATION_MODE`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Advanced => "advanced",
-        }
-    }
-}
+pub use crate::config::Serialization;

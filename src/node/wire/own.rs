@@ -6,7 +6,15 @@
 use std::collections::BTreeMap;
 
 use super::say::Sockname;
-use super::servers::ServerId;
+
+/// A server's number. No other has or had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub(super) u64);
+
+impl ServerId {
+    /// The server that haft's own listeners (`--listen`) serve, if they name no other.
+    pub const OWN: Self = Self(0);
+}
 
 /// How a server came to be served from `--listen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Serialization;
 use super::compose::Composer;
-use super::message::Routing;
-use crate::pool::WorkerId;
+use super::message::{Routing, is_answer_of_02};
+use crate::ids::WorkerId;
 
 /// Most namespaces of one worker that are remembered. Answers to others go to everybody, who ignore them.
 const MOST_NAMESPACES: usize = 10_000;
@@ -23,8 +23,6 @@ const MOST_NAMED: usize = 1 << 20;
 const ANSWERS: [u64; 4] = [8, 10, 11, 12];
 /// Type of 0.3: the adapter of a namespace was closed.
 const ADAPTER_CLOSE: u64 = 13;
-/// Types of 0.2 that are answers and name whom they are for by `data.workerId`.
-const ANSWERS_OF_02: [u64; 2] = [9, 11];
 /// Type of 0.2: a worker has ended.
 const WORKER_EXIT_OF_02: i64 = 3;
 
@@ -68,11 +66,6 @@ struct Member {
     /// Bytes of its ids and of the names of its namespaces.
     named: usize,
     uids: BTreeSet<Box<str>>,
-}
-
-/// Whether a message of 0.2 names the worker that it is for in its data.
-pub fn is_answer_of_02(kind: u64) -> bool {
-    ANSWERS_OF_02.contains(&kind)
 }
 
 impl Relay {

@@ -23,10 +23,10 @@ use std::path::PathBuf;
 
 use self::server::{Server, Source, key};
 use super::message::{AddressType, Query};
-use super::own::{Fit, Own};
+use super::own::{Fit, Own, ServerId};
 use super::say::{Answer, Outcome, SharedKind, Sockname};
 use super::spec::{self, Spec};
-use crate::pool::WorkerId;
+use crate::ids::WorkerId;
 use crate::route::Slot;
 
 /// Most servers at a time, over all workers: a program has a few.
@@ -43,15 +43,6 @@ pub(super) const MOST_DATA_IN_ALL: usize = 1 << 20;
 /// A listener that a worker accepts from cannot be taken back.
 const TAKEN: &str = "with --dispatch kernel another server has the listener of --listen already; \
     name the one that it is for: --listen ADDR=PORT";
-
-/// A server's number. No other has or had it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerId(pub(super) u64);
-
-impl ServerId {
-    /// The server that haft's own listeners (`--listen`) serve, if they name no other.
-    pub const OWN: Self = Self(0);
-}
 
 /// What is to be done about a query.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,10 +21,10 @@ use super::frame::Frame;
 use super::lane::{Lane, LaneMessage};
 use super::message::WorkerMessage;
 use super::outgoing::{Chunk, Outgoing, Split};
+use super::own::ServerId;
 use super::raw::Malformed;
 use super::relay::Notice;
 use super::say::{Answer, Outcome, Voice};
-use super::servers::ServerId;
 
 /// Bytes that may wait for a worker before messages of other workers for it are dropped: 32 MiB.
 ///

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use haft::config::Prefix;
+use haft::route::Prefix;
 use haft::route::{Key, Table};
 use haft_sys::addr::EndAddr;
 use socket2::{Domain, Socket, Type};

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::admin::SlotBalance;
-use crate::dispatch::ledger::Way;
-use crate::dispatch::link::Obstacle;
+use crate::handover::channel::Obstacle;
+use crate::handover::ledger::Way;
 use crate::pool::SlotState;
 
 /// What becomes of a client.

@@ -2,7 +2,7 @@
 
 use super::server::{Server, Source};
 use super::{Decision, Fit, Query, Refusal, ServerId, Servers, SharedKind, key, refuse};
-use crate::pool::WorkerId;
+use crate::ids::WorkerId;
 
 /// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
 /// its lib/net.js).

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::ids::WorkerId;
 use crate::node::wire::message::{AddressType, Query};
 use crate::node::wire::own::Fit;
 use crate::node::wire::say::{SharedKind, Sockname};
 use crate::node::wire::spec::{self, Spec};
-use crate::pool::WorkerId;
 use crate::route::Slot;
 
 #[derive(Debug)]

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use super::{body_of, read, tcp, with_frame};
+use crate::ids::WorkerId;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::servers::{MOST_ADDRESS, MOST_DATA, MOST_DATA_IN_ALL, MOST_SERVERS, MOST_SERVERS_OF_ONE};
 use crate::node::wire::{
     AddressType, Answer, Decision, MOST_SOCKETS, Outcome, Own, Query, Serialization, ServerId, Servers, Session,
     SharedKind, Sockname, Violation,
 };
-use crate::pool::WorkerId;
 
 fn servers(own: Option<&str>) -> Servers {
     let own = own.map(|own| (Sockname::Ip(own.parse().expect("address")), None));

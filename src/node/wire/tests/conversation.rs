@@ -7,12 +7,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{body_of, with_frame};
+use crate::ids::WorkerId;
 use crate::node::wire::{
     Answer, Delivery, Effect, Handle, MOST_FRAME, MOST_QUEUED, Outcome, Refusal, ReturnReason, ServerId, Session,
     SharedKind, Violation,
 };
 use crate::node::wire::{Decision, Serialization, Servers};
-use crate::pool::WorkerId;
 
 const KEY: &str = "null:3000:4:undefined";
 

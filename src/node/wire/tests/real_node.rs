@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::body_of;
 use crate::handover::outbox::Outbox;
+use crate::ids::WorkerId;
 use crate::node::preload::Preload;
 use crate::node::wire::{
     ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, Own, Piece, Reader, Serialization, Servers,
     Session, Sockname,
 };
-use crate::pool::WorkerId;
 use crate::sys::scm::{self, Sent};
 
 /// Answers each connection with its client's port, by whichever way it came, and leaves when it is told to.

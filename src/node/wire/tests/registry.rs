@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::{read, tcp};
+use crate::ids::WorkerId;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::{
     AddressType, Answer, Decision, Left, Outcome, Own, Query, Serialization, ServerId, Servers, SharedKind, Sockname,
     Spec,
 };
-use crate::pool::WorkerId;
 use crate::route::Slot;
 
 mod sharing;

@@ -26,12 +26,9 @@ pub enum LinkError {
     /// A Node worker said what cannot be.
     #[error("broke Node's cluster protocol: {0}")]
     Node(String),
-    /// What a Node worker wrote cannot be cut into messages.
-    #[error("broke Node's cluster protocol: {0}")]
-    NodeFrame(#[from] crate::node::wire::FrameError),
     /// A message with a descriptor was cut in two.
     #[error("cannot be sent to any more: {0}")]
-    Split(#[from] crate::node::wire::Split),
+    Split(String),
     /// Nothing can be sent to it.
     #[error("takes nothing any more: {0}")]
     Send(#[from] io::Error),

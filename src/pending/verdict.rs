@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use super::aim::{Aim, Aims, CriterionCount};
 use super::hints::Hints;
 use crate::addr::EndAddr;
-use crate::config::{Config, Prefix, Proxies, Unattributed};
+use crate::config::{Config, Proxies, Unattributed};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::node::named::SessionKey;
 use crate::peek::{MOST_PEEKED, NotHttp, Request, proxy, request};
-use crate::route::{Key, TagKey};
+use crate::route::{Key, Prefix, TagKey};
 use crate::sys::peek::{self, Peeked};
 
 /// What is looked for, and what follows from it.

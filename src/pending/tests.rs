@@ -9,9 +9,9 @@ use crate::addr::EndAddr;
 use crate::config::Config;
 use crate::dispatch::link::Link;
 use crate::flags::{self, Outcome as Parsed};
+use crate::ids::WorkerId;
 use crate::node::primary::{NodeDesk, NodePlan};
 use crate::node::wire::Serialization;
-use crate::pool::WorkerId;
 use crate::route::{Slot, Tag, TagKey, Tagger};
 use crate::sys::poller::Ready;
 

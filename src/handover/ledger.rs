@@ -6,10 +6,10 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::admin::Histogram;
 use crate::connection::{Connection, Refusal};
+use crate::histogram::Histogram;
+use crate::ids::WorkerId;
 use crate::peek::SourceKind;
-use crate::pool::WorkerId;
 use crate::route::Slot;
 use crate::sys::closing;
 

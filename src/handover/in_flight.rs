@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Ledger};
+use super::ledger::Ledger;
+use crate::connection::Connection;
 use crate::handover::outbox::{Outbox, Violation};
-use crate::pool::WorkerId;
+use crate::ids::WorkerId;
 use crate::route::Slot;
 
 /// How long a worker is left alone after it has given connections back.
