@@ -43,7 +43,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::addr::PassedAddr;
-use crate::config::{Config, DialectChoice, Program};
+use crate::config::{Admin, Config, DialectChoice, Program};
 use crate::log::without_error_numbers;
 use crate::route::Prefix;
 pub use file::YamlError;
@@ -68,7 +68,16 @@ Examples:
 
 Commands (`haft NAME --help` tells more):
   completions  print the completions for a shell
+  drain        give a slot no new connections
+  health       say whether a running haft is healthy
   man          print the manual page
+  metrics      print the metrics of a running haft
+  reload       replace the workers by new ones, with the configuration read again
+  restart      give a slot, or all, a new worker
+  scale        change the number of workers
+  status       show a running haft: slots, workers, connections
+  stop         end a running haft in an orderly way
+  undrain      give a drained slot connections again
   why          show which slot a client goes to, and why
 
 Signals:
@@ -117,7 +126,7 @@ struct Flags {
     #[command(flatten)]
     engine: engine::EngineFlags,
     #[command(flatten)]
-    admin: watching::Admin,
+    admin: watching::AdminFlags,
     #[command(flatten)]
     logging: watching::Logging,
     #[command(flatten)]
@@ -307,7 +316,11 @@ impl Flags {
         };
         let backlog = self.listening.backlog;
         let (listen, default_listen) = self.listening.resolve(&program, passed, said)?;
-        listening::check_apart(listen.as_deref().unwrap_or_default(), self.admin.admin.as_ref(), said)?;
+        listening::check_apart(
+            listen.as_deref().unwrap_or_default(),
+            self.admin.admin.as_ref().and_then(Admin::addr),
+            said,
+        )?;
         let config = Config {
             listen,
             default_listen,
@@ -330,7 +343,8 @@ impl Flags {
             hang_timeout: self.hanging.resolve(said)?,
             hang_kill: self.hanging.hang_kill,
             admin_token_file: self.admin.token_file(said)?,
-            admin: self.admin.admin,
+            admin: self.admin.admin.unwrap_or_default(),
+            name: self.admin.name,
             log: self.logging.resolve(),
             program,
         };

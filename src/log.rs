@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use self::escape::without_error_numbers;
+pub use self::escape::{escaped, without_error_numbers};
 pub use self::file::LogFileError;
 pub use self::progress::progress;
 use self::queue::{LOG_FILE, STDERR};

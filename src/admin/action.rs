@@ -19,10 +19,13 @@ pub(super) enum Action {
     Scale,
     Drain,
     Undrain,
+    Restart,
+    Stop,
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 4] = [Self::Reload, Self::Scale, Self::Drain, Self::Undrain];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Reload, Self::Scale, Self::Drain, Self::Undrain, Self::Restart, Self::Stop];
 
     pub(super) fn from_path(path: &str) -> Option<Self> {
         let name = path.strip_prefix('/')?;
@@ -36,6 +39,8 @@ impl Action {
             Self::Scale => "scale",
             Self::Drain => "drain",
             Self::Undrain => "undrain",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
         }
     }
 
@@ -46,6 +51,8 @@ impl Action {
             Self::Scale => "POST /scale?workers=N",
             Self::Drain => "POST /drain?slot=K",
             Self::Undrain => "POST /undrain?slot=K",
+            Self::Restart => "POST /restart[?slot=K]",
+            Self::Stop => "POST /stop",
         }
     }
 
@@ -55,13 +62,15 @@ impl Action {
             Self::Scale => "changes the number of slots",
             Self::Drain => "gives a slot no new connections",
             Self::Undrain => "gives a drained slot connections again",
+            Self::Restart => "gives a slot, or each, a new worker of the same version",
+            Self::Stop => "ends haft, as SIGTERM does",
         }
     }
 
     /// What has been done by the time of the answer: a part of it, or all.
     const fn success(self) -> StatusCode {
         match self {
-            Self::Reload | Self::Scale => StatusCode::ACCEPTED,
+            Self::Reload | Self::Scale | Self::Restart | Self::Stop => StatusCode::ACCEPTED,
             Self::Drain | Self::Undrain => StatusCode::OK,
         }
     }
@@ -87,6 +96,11 @@ impl Action {
             Self::Scale => parameters.number("workers", 1, MAX_WORKERS).map(|workers| Change::Scale { workers }),
             Self::Drain => parameters.number("slot", 0, MAX_WORKERS - 1).map(|slot| Change::Drain { slot }),
             Self::Undrain => parameters.number("slot", 0, MAX_WORKERS - 1).map(|slot| Change::Undrain { slot }),
+            Self::Restart if parameters.text.is_empty() => Ok(Change::Restart { slot: None }),
+            Self::Restart => {
+                parameters.number("slot", 0, MAX_WORKERS - 1).map(|slot| Change::Restart { slot: Some(slot) })
+            }
+            Self::Stop => parameters.none().map(|()| Change::Stop),
         }
     }
 
@@ -188,6 +202,9 @@ mod tests {
             ("/scale", Some("&workers=004&"), Change::Scale { workers: 4 }),
             ("/drain", Some("slot=0"), Change::Drain { slot: 0 }),
             ("/undrain", Some("slot=1023"), Change::Undrain { slot: 1023 }),
+            ("/restart", None, Change::Restart { slot: None }),
+            ("/restart", Some("slot=7"), Change::Restart { slot: Some(7) }),
+            ("/stop", None, Change::Stop),
         ] {
             let action = Action::from_path(path).expect(path);
             assert_eq!(action.change(query), Ok(change), "{path} {query:?}");
@@ -211,6 +228,8 @@ mod tests {
             ("/scale", Some("workers=2&slot=1"), "there is a parameter that this path does not have"),
             ("/scale", Some("Workers=2"), "there is a parameter that this path does not have"),
             ("/drain", Some("slot=1024"), "slot is not a number from 0 to 1023: write POST /drain?slot=K"),
+            ("/restart", Some("slot="), "slot is not a number from 0 to 1023: write POST /restart[?slot=K]"),
+            ("/stop", Some("now"), "that this path does not have: write POST /stop"),
             ("/undrain", Some("x=1"), "that this path does not have: write POST /undrain?slot=K"),
         ] {
             let error = Action::from_path(path).expect(path).change(query).expect_err(path).to_string();

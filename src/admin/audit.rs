@@ -135,7 +135,10 @@ mod tests {
             audit.refused(&caller, Action::Scale, &Refusal::NoToken.into(), Instant::now());
         }
         let counts = audit.counts();
-        assert_eq!(counts.requests, [("reload", 0), ("scale", 0), ("drain", 1), ("undrain", 0)]);
+        assert_eq!(
+            counts.requests,
+            [("reload", 0), ("scale", 0), ("drain", 1), ("undrain", 0), ("restart", 0), ("stop", 0)]
+        );
         assert_eq!(counts.refused.iter().map(|(_, count)| count).sum::<u64>(), u64::from(LINES) + 2);
         assert!(counts.refused.contains(&("no_token", u64::from(LINES) + 2)), "{counts:?}");
     }

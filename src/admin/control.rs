@@ -33,6 +33,13 @@ pub enum Change {
         /// From 1 to [`crate::config::MAX_WORKERS`].
         workers: usize,
     },
+    /// Give slots new workers of the same version, one slot after another.
+    Restart {
+        /// The only slot that is to get one, as in [`Change::Drain`]. None: each.
+        slot: Option<usize>,
+    },
+    /// End, as SIGTERM ends it.
+    Stop,
     /// Give a slot no new connections.
     Drain {
         /// The slot's number, below [`crate::config::MAX_WORKERS`]; there need not be such a slot.

@@ -17,6 +17,7 @@ pub(super) fn snapshot() -> Snapshot {
     }
     Snapshot {
         version: "1.2.3".to_owned(),
+        name: "example-3000".to_owned(),
         pid: 4711,
         started: UNIX_EPOCH + Duration::from_millis(1_700_000_000_250),
         uptime: Duration::from_millis(3_600_500),
@@ -87,6 +88,7 @@ fn ready_slot() -> SlotStatus {
         slot: 0,
         state: SlotState::Ready,
         drained: false,
+        restarting: true,
         hung: false,
         listens_on_nothing: false,
         draining_workers: 3,
@@ -113,6 +115,7 @@ fn gone_slot() -> SlotStatus {
         slot: 1,
         state: SlotState::Gone,
         drained: true,
+        restarting: false,
         hung: false,
         listens_on_nothing: false,
         draining_workers: 0,

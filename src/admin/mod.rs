@@ -13,6 +13,8 @@
 //! | `POST /reload` | replaces the workers, slot by slot |
 //! | `POST /scale?workers=N` | changes the number of slots |
 //! | `POST /drain?slot=K`, `/undrain?slot=K` | gives a slot no new connections, or some again |
+//! | `POST /restart?slot=K` | gives a slot, or without `slot` each, a new worker of the same version |
+//! | `POST /stop` | ends haft as SIGTERM does |
 //!
 //! Reading is for everybody who can connect; changing only for those whom `guard` lets pass. A change is the master's to
 //! make: nothing here touches its state. This folder never binds a socket, never reads `/proc`, and never answers with
@@ -30,6 +32,7 @@ mod places;
 mod routing;
 mod server;
 mod snapshot;
+pub mod socket;
 mod token;
 
 #[cfg(test)]

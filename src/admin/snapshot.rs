@@ -16,6 +16,8 @@ use crate::rooms::Totals;
 pub struct Snapshot {
     /// haft's version.
     pub version: String,
+    /// What this haft is called.
+    pub name: String,
     /// The master's process id.
     pub pid: u32,
     /// When the master started, read from the clock once: it must not change from one snapshot to the next.
@@ -201,6 +203,8 @@ pub struct SlotStatus {
     pub state: SlotState,
     /// Whether the operator has drained it: it gets no new connections.
     pub drained: bool,
+    /// Whether it is to get a new worker, or is getting it, because somebody has asked for that.
+    pub restarting: bool,
     /// Whether its worker counts as hung: new connections go to other slots.
     pub hung: bool,
     /// Whether its worker, a Node program, has closed all of its servers: new connections go to other slots.

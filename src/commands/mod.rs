@@ -1,4 +1,6 @@
-//! The commands beside running a master: `haft man` and the like. Each has a file.
+//! The commands beside running a master: `haft status`, `haft man` and the like. Each has a file, or shares one with its
+//! kind. One that needs a running master finds it ([`target`]) and asks it ([`client`]); it runs in a process of its own, and
+//! may wait.
 //!
 //! A command is the first word of the command line; `haft` alone, or with flags first, runs a master. What a worker runs
 //! stands behind `--`, so a command is never taken for a program.
@@ -6,8 +8,15 @@
 //! To add a command: a file with its arguments (`clap::Args`) and its `run`, and a line in [`Commands`] and in
 //! [`main`].
 
+mod change;
+mod client;
 mod completions;
 mod man;
+mod pages;
+mod status;
+mod table;
+mod target;
+mod view;
 mod why;
 
 use std::ffi::{OsStr, OsString};
@@ -17,14 +26,24 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use self::target::TargetError;
 use crate::flags;
 
 #[derive(Debug, Parser)]
 #[command(name = "haft", disable_help_subcommand = true)]
 enum Commands {
     Completions(completions::Completions),
+    Drain(change::Drain),
+    Health(pages::Health),
     Man(man::Man),
     Why(why::Why),
+    Metrics(pages::Metrics),
+    Reload(change::Reload),
+    Restart(change::Restart),
+    Scale(change::Scale),
+    Status(status::StatusCommand),
+    Stop(change::Stop),
+    Undrain(change::Undrain),
 }
 
 /// Whether a command line, the program's name first, begins with a command.
@@ -49,8 +68,17 @@ pub fn main(args: &[OsString]) -> ExitCode {
     };
     match command {
         Commands::Completions(completions) => completions.run(),
+        Commands::Drain(drain) => drain.run(),
+        Commands::Health(health) => health.run(),
         Commands::Man(man) => man.run(),
         Commands::Why(why) => why.run(),
+        Commands::Metrics(metrics) => metrics.run(),
+        Commands::Reload(reload) => reload.run(),
+        Commands::Restart(restart) => restart.run(),
+        Commands::Scale(scale) => scale.run(),
+        Commands::Status(status) => status.run(),
+        Commands::Stop(stop) => stop.run(),
+        Commands::Undrain(undrain) => undrain.run(),
     }
 }
 
@@ -64,6 +92,20 @@ fn explain(error: clap::Error, args: &[OsString]) -> clap::Error {
     let (name, line) = (words.first().map_or("", |name| name), words.join(" "));
     let message = format!("haft has no command {name:?}. To run a program, write `--` before it: haft -- {line}\n");
     clap::Error::raw(ErrorKind::InvalidSubcommand, message).with_cmd(&flags::command())
+}
+
+/// Writes what a running haft said. The exit code is 2 if it is not known which one was meant, 1 if it did not answer.
+fn report(said: Result<String, TargetError>) -> ExitCode {
+    match said {
+        Ok(text) => print(text.as_bytes()),
+        Err(error) => {
+            eprintln!("haft: {}", error.to_string().trim_end());
+            match error {
+                TargetError::Several(_) | TargetError::Unknown { .. } | TargetError::NoAddress => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
 }
 
 /// Writes to standard output. A reader that has had enough (`haft man | head`) is no failure.

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::addr::ListenAddr;
-use crate::config::{CommandLine, Config, DialectChoice, Engine, Program};
+use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Program};
 use crate::flags::file::{self, Node, YamlError};
 use crate::flags::said::Said;
 
@@ -68,7 +67,8 @@ impl Config {
             ("drain-signal", one(self.drain_signal)),
             ("hang-timeout", span(self.hang_timeout.unwrap_or_default())),
             ("hang-kill", one(self.hang_kill)),
-            ("admin", self.admin.as_ref().map_or(Node::Nothing, admin)),
+            ("name", self.name.as_ref().map_or(Node::Nothing, one)),
+            ("admin", if self.admin == Admin::Default { Node::Nothing } else { one(&self.admin) }),
             ("admin-token-file", path(self.admin_token_file.as_deref())),
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
@@ -144,14 +144,6 @@ fn one(value: impl ToString) -> Node {
     Node::One(value.to_string())
 }
 
-/// The admin listener's address, which without a host would be the loopback.
-fn admin(addr: &ListenAddr) -> Node {
-    match addr {
-        ListenAddr::DualStack(port) => one(format!("*:{port}")),
-        addr => one(addr),
-    }
-}
-
 /// A list; an empty one is as if the key were not there.
 fn many<T: ToString>(values: &[T]) -> Node {
     if values.is_empty() { Node::Nothing } else { Node::Many(values.iter().map(T::to_string).collect()) }
@@ -181,7 +173,7 @@ mod tests {
     use super::*;
     use crate::addr::{Listen, ListenAddr};
     use crate::config::{
-        Affinity, DispatchBy, FirstRequest, Log, LogFormat, NodeOptions, NodeStyle, PeekTimeoutAction, Proxies,
+        Affinity, DispatchBy, FirstRequest, Log, LogFormat, Name, NodeOptions, NodeStyle, PeekTimeoutAction, Proxies,
         Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, refused, told, without_sources};
@@ -328,12 +320,13 @@ mod tests {
         let signal = "auto|none|HUP|INT|QUIT|USR1|USR2|TERM|WINCH".prop_map(|text| text.parse().expect("a signal"));
         let times = (span(0), span(1), (span(0), signal), span(0), hanging);
         let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
-        let tcp = token.prop_map(|token| (Some(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
+        let tcp = token.prop_map(|token| (Admin::At(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
         let admin = prop_oneof![
             tcp,
-            Just((None, None)),
-            Just((Some(ListenAddr::Unix("/run/y".into())), None)),
-            Just((Some(ListenAddr::DualStack(9)), None))
+            Just((Admin::Default, None)),
+            Just((Admin::Off, None)),
+            Just((Admin::At(ListenAddr::Unix("/run/y".into())), None)),
+            Just((Admin::At(ListenAddr::DualStack(9)), None))
         ];
         let routing = (affinity(), prefix, routing(dir.clone()));
         let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
@@ -373,6 +366,7 @@ mod tests {
                     drain_signal,
                     hang_timeout: hanging.map(|(time, _)| time),
                     hang_kill: hanging.is_some_and(|(_, kill)| kill),
+                    name: (workers % 2 == 0).then(|| Name::of("api")),
                     admin,
                     admin_token_file,
                     log,

@@ -56,6 +56,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("cors-origin", "'*'", "https://example.org"),
     ("static", "/", "/tmp"),
     ("client-dist", "DIR", "DIR/other"),
+    ("name", "api", "chat"),
     ("admin", "9090", "unix:/run/y"),
     ("admin-token-file", "DIR/token", "DIR/other/token"),
     ("log-format", "json", "text"),
@@ -160,7 +161,15 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         "--worker-nofile=64",
         "--log-file=/run/haft.log",
     ];
-    let engine = ["--admin=9090", &token, &folder_a, &folder_b, "--cors-origin=*", "--tag-key=a secret of some length"];
+    let engine = [
+        "--name=api",
+        "--admin=9090",
+        &token,
+        &folder_a,
+        &folder_b,
+        "--cors-origin=*",
+        "--tag-key=a secret of some length",
+    ];
     let engine = config(&[&engine[..], &told].concat());
     let command = config(&["--", "x"]);
     let both: BTreeSet<_> = keys_of(&engine).union(&keys_of(&command)).cloned().collect();

@@ -1,31 +1,34 @@
 //! How haft is watched: the admin listener and the log.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
-use crate::addr::{ListenAddr, ListenAddrError};
 use crate::admin::TokenFile;
-use crate::config::{Log, LogFormat};
+use crate::config::{Admin, Log, LogFormat, Name};
 use crate::flags::error::FlagsError;
 use crate::flags::file_name;
 use crate::flags::said::Said;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Admin")]
-pub(super) struct Admin {
-    /// Where to serve /metrics, /status, /healthz and /readyz, and to take /reload, /scale, /drain and /undrain
-    /// [default: off]
+pub(super) struct AdminFlags {
+    /// Where to serve metrics and status and take control: an address, or off
+    /// [default: a Unix socket that `haft status` and the like find]
     ///
-    /// Written like --listen, but a port alone is one of the loopback: `9090` is `127.0.0.1:9090`. For every interface
-    /// write `0.0.0.0:9090`, `[::]:9090` or `*:9090`. `unix:/path` may be opened by its owner only. Everybody who can
-    /// connect may read. What changes something is a POST (`/scale?workers=4`,
-    /// `/drain?slot=0`), from root or haft's own user on a Unix socket, or with the token on TCP: curl -X POST
-    /// --unix-socket /path http://localhost/reload
-    #[arg(long, value_name = "ADDR", value_parser = admin_addr)]
-    pub(super) admin: Option<ListenAddr>,
+    /// The default is `$RUNTIME_DIRECTORY/haft.sock`, else `NAME.sock` in `$XDG_RUNTIME_DIR/haft`, in `/run/haft` or in
+    /// `/tmp/haft-UID`, the first of these folders that haft may write to. `unix:/path` is another place for it, and a TCP
+    /// address is beside it: a port alone, `9090`, is one of the loopback; for every interface write `0.0.0.0:9090`,
+    /// `[::]:9090` or `*:9090`. `off` is no listener at all. A Unix socket may be opened by its owner only; all who can
+    /// connect may read. What changes something is a POST (`/scale?workers=4`, `/drain?slot=0`), from root or haft's own
+    /// user on a Unix socket, or with the token on TCP.
+    #[arg(long, value_name = "ADDR|off")]
+    pub(super) admin: Option<Admin>,
+
+    /// What this haft is called by `haft status` and the like [default: the program and the port]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<Name>,
 
     /// The file with the token that opens control on a TCP admin listener [default: control is off on TCP]
     ///
@@ -35,20 +38,12 @@ pub(super) struct Admin {
     admin_token_file: Option<PathBuf>,
 }
 
-/// As [`ListenAddr`], but without a host it is the loopback.
-fn admin_addr(text: &str) -> Result<ListenAddr, ListenAddrError> {
-    Ok(match text.parse()? {
-        ListenAddr::DualStack(port) if !text.starts_with('*') => ListenAddr::Ip((Ipv4Addr::LOCALHOST, port).into()),
-        addr => addr,
-    })
-}
-
-impl Admin {
+impl AdminFlags {
     /// The token file, found to be one that serves.
     pub(super) fn token_file(&self, said: &Said) -> Result<Option<PathBuf>, FlagsError> {
         let Some(path) = &self.admin_token_file else { return Ok(None) };
         let name = said.name("admin-token-file");
-        if matches!(self.admin, None | Some(ListenAddr::Unix(_))) {
+        if self.admin.as_ref().and_then(Admin::tcp).is_none() {
             return Err(FlagsError::TokenForNothing { name });
         }
         match TokenFile::new(path).check() {
@@ -106,7 +101,7 @@ fn level(text: &str) -> Result<String, LevelError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::LogFormat;
+    use crate::config::{Admin, LogFormat};
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
@@ -114,19 +109,28 @@ mod tests {
     use crate::flags::testing::{Folder, config, refused};
 
     #[test]
-    fn admin_is_off_unless_it_has_an_address() {
-        assert_eq!(config(&[]).admin, None);
-        let admin = |text| config(&["--admin", text]).admin.map(|addr| addr.to_string());
-        assert_eq!(admin("127.0.0.1:9090"), Some("127.0.0.1:9090".to_owned()));
-        for port in ["9090", ":9090", "localhost:9090"] {
-            assert_eq!(admin(port), Some("127.0.0.1:9090".to_owned()), "{port}");
+    fn admin_is_at_a_default_place_unless_it_is_off_or_has_an_address() {
+        assert_eq!(config(&[]).admin, Admin::Default);
+        assert_eq!(config(&["--admin", "off"]).admin, Admin::Off);
+        let admin = |text| config(&["--admin", text]).admin.to_string();
+        for port in ["9090", ":9090", "localhost:9090", "127.0.0.1:9090"] {
+            assert_eq!(admin(port), "127.0.0.1:9090", "{port}");
         }
-        for every in ["0.0.0.0:9090", "[::]:9090"] {
-            assert_eq!(admin(every), Some(every.to_owned()));
+        for every in ["0.0.0.0:9090", "[::]:9090", "*:9090"] {
+            assert_eq!(admin(every), every);
         }
-        assert_eq!(config(&["--admin", "*:9090"]).admin, Some(crate::addr::ListenAddr::DualStack(9090)));
-        assert_eq!(admin("unix:/run/haft.sock"), Some("unix:/run/haft.sock".to_owned()));
-        assert!(refused(&["--admin", "off"]).contains("the port is not a number"));
+        assert_eq!(admin("unix:/run/haft.sock"), "unix:/run/haft.sock");
+        assert!(refused(&["--admin", "on"]).contains("the port is not a number"));
+        for (admin, has_socket) in [("off", false), ("unix:/x", false), ("9090", true)] {
+            assert_eq!(config(&["--admin", admin]).admin.has_default_socket(), has_socket, "{admin}");
+        }
+    }
+
+    #[test]
+    fn a_haft_may_have_a_name() {
+        assert_eq!(config(&[]).name, None);
+        assert_eq!(config(&["--name", "api"]).name.expect("a name").as_str(), "api");
+        assert!(refused(&["--name", "../api"]).contains("write up to 64 letters"));
     }
 
     #[test]

@@ -23,6 +23,17 @@ fn is_unsafe(letter: char) -> bool {
             | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A text of any origin, safe to be shown on a terminal.
+pub fn escaped(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, letter| {
+        match is_unsafe(letter) {
+            true => safe.extend(letter.escape_default()),
+            false => safe.push(letter),
+        }
+        safe
+    })
+}
+
 /// Passes text on, its unsafe characters as in a Rust string (`\n`, `\u{1b}`), and not more than [`MAX_VALUE`] bytes.
 struct Escaping<W> {
     to: W,

@@ -8,6 +8,7 @@
 //! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look. Where
 //! the kernel assigns (`kernel`), the doors are shut, and only queues that nobody serves are taken from (`rescue`).
 
+mod admin_pages;
 mod arrivals;
 mod boot;
 mod budget;
@@ -46,7 +47,7 @@ use self::manager::ServiceManager;
 use self::pace::Pace;
 use self::plan::Plan;
 use self::reload::Changes;
-use self::setup::{listen, serve_admin, tag_key};
+use self::setup::{listen, tag_key};
 use self::signals::{Signals, received};
 use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
@@ -127,8 +128,8 @@ struct Master {
     reap_again: bool,
     /// The kernel's queues are to be looked at without waiting for their time.
     look_soon: bool,
-    /// The admin listener's file, if it is a Unix socket.
-    _admin_file: Option<SocketFile>,
+    /// The files of admin listeners that are Unix sockets.
+    _admin_files: Vec<SocketFile>,
 }
 
 /// The soft limit on this process's descriptors (RLIMIT_NOFILE).
@@ -190,12 +191,14 @@ impl Master {
         tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
         let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
         let (listeners, kernel) = listen(&config, &plan, passed)?;
-        let admin_file = config.admin.as_ref().map(|addr| serve_admin(addr, control, &config)).transpose()?.flatten();
-        for addr in listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)) {
+        let bound: Vec<_> = listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)).collect();
+        for addr in &bound {
             tracing::info!("listening on {}", addr.url());
             finished.note(addr);
         }
-        let about = report::About::new(limits.now);
+        let name = admin::socket::name(&config, bound.iter().copied());
+        let admin_files = admin_pages::serve(&config, &name, &control)?;
+        let about = report::About::new(name, limits.now);
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
@@ -233,7 +236,7 @@ impl Master {
             finished,
             reap_again: false,
             look_soon: false,
-            _admin_file: admin_file,
+            _admin_files: admin_files,
         };
         master.guard_listeners();
         master.recommend_kernel();

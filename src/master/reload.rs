@@ -74,6 +74,7 @@ impl Changes {
             sessions: Sessions { tag_key: old.sessions.tag_key, ..new.sessions },
             dispatch: old.dispatch,
             admin: old.admin,
+            name: old.name,
             admin_token_file: old.admin_token_file,
             log: old.log,
             program,
@@ -225,6 +226,28 @@ impl Master {
         self.budget.lose(grown as u64);
         self.guard_listeners();
         Ok(())
+    }
+
+    /// Gives one slot, or each, a new worker of the same version: one slot at a time.
+    pub(super) fn restart(&mut self, slot: Option<usize>) -> Result<String, Denied> {
+        self.must_serve()?;
+        let slots = match slot {
+            Some(slot) => vec![self.known(slot)?],
+            None => self.service.dispatch.slots().collect(),
+        };
+        let pool = &self.service.pool;
+        if pool.is_reloading() {
+            return Err(Denied::Busy("a reload is under way, which gives every slot a new worker".to_owned()));
+        }
+        self.budget.allows_reload(pool.worker_count(), pool.wanted()).map_err(Denied::Busy)?;
+        for slot in &slots {
+            self.service.observe(Event::Renew(*slot), Instant::now());
+        }
+        self.count_workers();
+        Ok(match slots[..] {
+            [slot] => format!("slot {slot} gets a new worker, and keeps the old one until that is ready"),
+            _ => format!("{} slots get new workers, one slot after another", slots.len()),
+        })
     }
 
     /// Takes a slot out: no new client comes to it.

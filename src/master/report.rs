@@ -7,7 +7,7 @@ use crate::admin::{
     Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, Routing, SlotBalance,
     SlotState as Shown, SlotStatus, Snapshot,
 };
-use crate::config::DispatchBy;
+use crate::config::{DispatchBy, Name};
 use crate::dispatch::link::Link;
 use crate::handover::ledger::Way;
 use crate::listen::kernel::Kernel;
@@ -24,13 +24,15 @@ const UNSEEN: &str = "the kernel gives connections to the workers without haft's
 /// What does not change while the master lives.
 #[derive(Debug)]
 pub struct About {
+    /// What this haft is called.
+    name: Name,
     pub(super) descriptor_limit: u64,
     started: (SystemTime, Instant),
 }
 
 impl About {
-    pub(super) fn new(descriptor_limit: u64) -> Self {
-        Self { descriptor_limit, started: (SystemTime::now(), Instant::now()) }
+    pub(super) fn new(name: Name, descriptor_limit: u64) -> Self {
+        Self { name, descriptor_limit, started: (SystemTime::now(), Instant::now()) }
     }
 }
 
@@ -46,6 +48,8 @@ impl Master {
                 let outcome = match change {
                     Change::Reload => self.reload(),
                     Change::Scale { workers } => self.scale(workers),
+                    Change::Restart { slot } => self.restart(slot),
+                    Change::Stop => self.stop_as_asked()?,
                     Change::Drain { slot } => self.drain(slot),
                     Change::Undrain { slot } => self.undrain(slot),
                 };
@@ -82,6 +86,7 @@ impl Master {
         let log = log::missing();
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.about.name.to_string(),
             pid: std::process::id(),
             started,
             uptime: since.elapsed(),
@@ -186,6 +191,7 @@ impl Master {
                 SlotState::Gone => Shown::Gone,
             },
             drained: pool.is_drained(slot),
+            restarting: pool.is_renewing(slot),
             hung: worker.is_some_and(|worker| worker.hung),
             listens_on_nothing: self.listens_on_nothing(slot),
             draining_workers: pool.leaving(slot),

@@ -1,4 +1,4 @@
-//! What the master opens before it serves: listeners, the secret of tags, the admin pages.
+//! What the master opens before it serves: listeners, the secret of tags.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,10 @@ use super::MasterError;
 use super::error::While;
 use super::plan::Plan;
 use crate::addr::{ListenAddr, PassedAddr};
-use crate::admin::{self, AdminListener, TokenFile};
 use crate::config::{Config, DispatchBy};
 use crate::listen::kernel::{Kernel, KernelError};
 use crate::route::TagKey;
-use crate::sys::listen::{Access, ListenError, Listener, SocketFile};
+use crate::sys::listen::{Access, ListenError, Listener};
 
 /// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
 const GUARDIAN_PATIENCE: Duration = Duration::from_millis(1500);
@@ -52,21 +51,4 @@ pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
     Ok(TagKey::new(bytes))
-}
-
-/// Serves metrics, status and control beside the master.
-pub(super) fn serve_admin(
-    addr: &ListenAddr,
-    control: admin::Control,
-    config: &Config,
-) -> Result<Option<SocketFile>, MasterError> {
-    let listener = Listener::bind(addr, 128, Access::OwnerOnly).map_err(MasterError::Admin)?;
-    tracing::info!("metrics and status on {}", listener.addr().url());
-    let is_unix = matches!(listener.addr(), ListenAddr::Unix(_));
-    let (socket, file) = listener.into_parts();
-    let listener =
-        if is_unix { AdminListener::from_unix(socket.into()) } else { AdminListener::from_tcp(socket.into()) };
-    let token_file = config.admin_token_file.clone().map(TokenFile::new);
-    tokio::task::spawn_local(admin::serve(listener.doing("preparing the admin listener")?, control, token_file));
-    Ok(file)
 }

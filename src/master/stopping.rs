@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::error::While;
 use super::{Master, MasterError, Phase};
+use crate::admin::Denied;
 use crate::log;
 use crate::pool::{Event, INTERRUPT_TIME};
 
@@ -98,6 +99,16 @@ impl Master {
         // From here on, since the other one may have come while all this was done.
         self.stop.iter_mut().for_each(|stop| stop.heard = Instant::now());
         Ok(())
+    }
+
+    /// The operator wants an end, and has asked at an admin listener.
+    pub(super) fn stop_as_asked(&mut self) -> Result<Result<String, Denied>, MasterError> {
+        if self.stop.is_some() {
+            return Ok(Err(Denied::Busy("haft is stopping already".to_owned())));
+        }
+        self.stop("control", Haste::Paced)?;
+        let within = humantime::format_duration(self.changes.config.drain_timeout);
+        Ok(Ok(format!("haft stops: the workers finish within {within}")))
     }
 
     /// Takes all that wait at a listener, as many turns as that takes.

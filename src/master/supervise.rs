@@ -156,6 +156,9 @@ impl Master {
             }
             Action::Reloaded { generation } => self.reloaded(generation),
             Action::ReloadFailed { slot, generation } => self.reload_failed(slot, generation),
+            Action::RenewalFailed(slot) => {
+                tracing::error!(%slot, "the slot's new worker did not become ready: the slot keeps its old one");
+            }
             Action::GiveUp(_) => return Err(self.give_up()),
             Action::Finished => self.supervisor.finished = true,
             // The service tells the worker.

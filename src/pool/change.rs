@@ -1,7 +1,7 @@
 //! What the operator may want of a pool that runs: new workers in place of the old ones, more or fewer slots, a slot
 //! left alone.
 
-use super::worker::Deadline;
+use super::worker::{Deadline, State};
 use super::{Action, INTERRUPT_TIME, Place, Pool, Time, WorkerId};
 use crate::route::Slot;
 
@@ -65,11 +65,18 @@ impl Pool {
         self.places.get(slot.index()).is_some_and(|place| place.drained)
     }
 
+    /// Whether the slot is to get a new worker, or is getting it.
+    pub fn is_renewing(&self, slot: Slot) -> bool {
+        self.places.iter().take(self.wanted).nth(slot.index()).is_some_and(|place| place.to_renew)
+    }
+
     /// Starts a reload, unless one is under way.
     pub(super) fn reload(&mut self) {
         if !self.stopping && self.reloading.is_none() {
             self.newest += 1;
             self.reloading = Some(self.newest);
+            // Every slot gets a new worker now.
+            self.places.iter_mut().for_each(|place| place.to_renew = false);
         }
     }
 
@@ -143,13 +150,47 @@ impl Pool {
         }
     }
 
-    /// The newcomer of a slot will not be ready: the reload ends here, and the old workers stay.
-    pub(super) fn stop_reload(&mut self, at: usize, actions: &mut Vec<Action>) {
-        if let Some(worker) = self.places[at].newcomer.take().and_then(|id| self.workers.get_mut(&id)) {
-            worker.retired = true;
+    /// Wants a new worker in place of a slot's.
+    pub(super) fn renew(&mut self, slot: Slot) {
+        let wanted = self.wanted;
+        if let Some(place) = self.places.iter_mut().take(wanted).nth(slot.index()) {
+            place.to_renew = true;
         }
-        if let Some(generation) = self.reloading.take() {
-            actions.push(Action::ReloadFailed { slot: Slot(at as u16), generation });
+    }
+
+    /// Starts the new worker of the next slot that is to get one, unless another slot is about to get its own.
+    pub(super) fn advance_renewal(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.reloading.is_some() || self.places.iter().any(|place| place.newcomer.is_some()) {
+            return;
+        }
+        for at in 0..self.wanted {
+            if !self.places[at].to_renew {
+                continue;
+            }
+            let is_ready = |id| self.workers.get(&id).is_some_and(|worker| matches!(worker.state, State::Ready { .. }));
+            if self.places[at].incumbent.is_some_and(is_ready) {
+                let id = self.start(at, self.places[at].generation, now, actions);
+                self.places[at].newcomer = Some(id);
+                return;
+            }
+            // What fills it next is new already.
+            self.places[at].to_renew = false;
+        }
+    }
+
+    /// The newcomer of a slot will not be ready. The slot keeps its old worker, and a reload ends here.
+    pub(super) fn lose_newcomer(&mut self, at: usize, actions: &mut Vec<Action>) {
+        let place = &mut self.places[at];
+        place.to_renew = false;
+        let newcomer = place.newcomer.take().and_then(|id| self.workers.get_mut(&id));
+        let generation = newcomer.map(|worker| {
+            worker.retired = true;
+            worker.generation
+        });
+        let slot = Slot(at as u16);
+        match self.reloading.take_if(|reloading| generation == Some(*reloading)) {
+            Some(generation) => actions.push(Action::ReloadFailed { slot, generation }),
+            None => actions.push(Action::RenewalFailed(slot)),
         }
     }
 }

@@ -62,6 +62,9 @@ pub enum Event {
     Recovered(WorkerId),
     /// The operator wants new workers in place of the old ones, slot by slot. Without effect while that is under way.
     Reload,
+    /// A new worker is wanted in place of this slot's, of the same generation. Slots are renewed one after another, and
+    /// wait for a reload that is under way.
+    Renew(Slot),
     /// The operator wants so many slots, at least 1.
     Scale(usize),
     /// The operator wants no new client in this slot.
@@ -117,6 +120,8 @@ pub enum Action {
         /// The generation that will not be.
         generation: u32,
     },
+    /// The slot was to get a new worker, which did not become ready: it keeps its old one.
+    RenewalFailed(Slot),
     /// The pool was told to stop, and no worker is left.
     Finished,
 }
@@ -191,6 +196,7 @@ impl Pool {
                 self.set_hung(id, false);
             }
             Event::Reload => self.reload(),
+            Event::Renew(slot) => self.renew(slot),
             Event::Scale(slots) => self.scale(slots, now, actions),
             Event::Drain(slot) => self.set_drained(slot, true),
             Event::Undrain(slot) => self.set_drained(slot, false),
@@ -273,7 +279,7 @@ impl Pool {
         if place.incumbent == Some(id) {
             place.lose(worker.served.then(|| now.saturating_sub(worker.started)), now);
         } else if place.newcomer == Some(id) {
-            self.stop_reload(at, actions);
+            self.lose_newcomer(at, actions);
         }
     }
 
@@ -322,6 +328,7 @@ impl Pool {
             return;
         }
         self.advance_reload(now, actions);
+        self.advance_renewal(now, actions);
         for at in 0..self.wanted {
             if self.places[at].is_vacant(now) {
                 let id = self.start(at, self.places[at].generation, now, actions);

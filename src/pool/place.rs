@@ -17,6 +17,8 @@ pub(super) struct Place {
     pub incumbent: Option<WorkerId>,
     /// Who is to take over, once ready.
     pub newcomer: Option<WorkerId>,
+    /// Its worker is to be replaced by a new one of the same generation.
+    pub to_renew: bool,
     /// Of the worker that fills it next.
     pub generation: u32,
     /// Deaths in a row without a good life between them.
@@ -56,7 +58,7 @@ impl Place {
     /// A newcomer has taken over: what became of those before it is not held against it.
     pub fn take_over(&mut self, newcomer: WorkerId, generation: u32) {
         self.fill(newcomer);
-        (self.generation, self.deaths) = (generation, 0);
+        (self.generation, self.deaths, self.to_renew) = (generation, 0, false);
     }
 
     /// A place as new, which remembers only what is counted.

@@ -127,7 +127,7 @@ impl Pool {
     pub fn most_workers(&self) -> usize {
         let expects = |place: &&Place| match self.reloading {
             Some(generation) => place.generation < generation && place.newcomer.is_none(),
-            None => place.incumbent.is_none(),
+            None => place.incumbent.is_none() || (place.to_renew && place.newcomer.is_none()),
         };
         self.workers.len() + self.places.iter().take(self.wanted).filter(expects).count()
     }

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::rights::Rights;
 use super::unix_socket;
-pub use super::unix_socket::SocketFile;
+pub use super::unix_socket::{SocketFile, remove_stale_in};
 use crate::addr::{EndAddr, ListenAddr};
 
 /// Why an address cannot be listened on, and what to do about it.

@@ -20,6 +20,9 @@ use super::listen::{Access, ListenError};
 use super::rights::Rights;
 use crate::addr::ListenAddr;
 
+/// Files of a folder that are looked at for stale sockets.
+const MAX_LOOKED_AT: usize = 1024;
+
 /// Permission bits of a file that everybody may do everything with, less what the umask takes away.
 const EVERYBODY: u32 = 0o777;
 
@@ -53,6 +56,25 @@ pub(super) fn bind(
     let (socket, place, identity) =
         bound.map_err(|source| ListenError::AnotherUser { addr: addr.clone(), source })??;
     Ok((socket, SocketFile { place, identity, rights: rights.clone() }))
+}
+
+/// Removes the sockets in a folder that nobody listens on any more. Yields how many.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub fn remove_stale_in(folder: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(folder)?.take(MAX_LOOKED_AT) {
+        let path = entry?.path();
+        let before =
+            path.symlink_metadata().is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
+        if before {
+            Place::of(&path)?.remove_stale(&ListenAddr::Unix(path.clone())).ok();
+            removed += usize::from(!path.exists());
+        }
+    }
+    Ok(removed)
 }
 
 /// bind(2) gives the file the mode of the socket's own inode, less the umask.

@@ -10,6 +10,7 @@ mod busy_poll;
 mod circles;
 mod closing;
 mod command_line;
+mod commands;
 mod death;
 mod drained;
 mod environment;

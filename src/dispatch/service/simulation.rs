@@ -239,13 +239,14 @@ impl World {
     fn operate(&mut self) {
         let slots = self.service.pool.wanted();
         let slot = Slot(self.dice.below(slots as u64) as u16);
-        let event = match self.dice.below(8) {
+        let event = match self.dice.below(9) {
             0..=2 => {
                 self.laws.reload();
                 Event::Reload
             }
             3..=4 => Event::Scale(1 + self.dice.below(5) as usize),
             5 => Event::Drain(slot),
+            6 => Event::Renew(slot),
             _ => Event::Undrain(slot),
         };
         self.laws.wanted(event);

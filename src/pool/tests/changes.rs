@@ -177,3 +177,49 @@ fn a_hung_worker_is_passed_over_until_it_recovers_or_killed_if_that_is_wanted() 
     assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
     assert_eq!(rig.event(Event::Hung(WorkerId(1))), [], "it goes anyway");
 }
+
+#[test]
+fn slots_are_renewed_one_after_another_and_each_keeps_its_worker_until_the_new_one_can_serve() {
+    let mut rig = Rig::ready(3);
+    assert_eq!(rig.event(Event::Renew(Slot(2))), [start_of(2, 4, 0)]);
+    assert_eq!(rig.event(Event::Renew(Slot(0))), [], "one at a time");
+    assert_eq!(rig.event(Event::Renew(Slot(9))), [], "there is no such slot");
+    assert!(rig.pool.is_renewing(Slot(0)) && rig.pool.is_renewing(Slot(2)) && !rig.pool.is_renewing(Slot(1)));
+    assert_eq!(rig.pool.most_workers(), 5);
+    assert_eq!((0..3).filter_map(|slot| rig.serving(slot)).count(), 3);
+    assert_eq!(rig.event(Event::Ready(WorkerId(4))), [drain(3), start_of(0, 5, 0)]);
+    assert_eq!(rig.event(Event::Ready(WorkerId(5))), [drain(1)]);
+    assert!((0..3).all(|slot| !rig.pool.is_renewing(Slot(slot))));
+    assert_eq!(rig.pool.respawned(Slot(0)), 0, "nothing died");
+    assert_eq!(rig.pool.newest(), 0, "it is no reload");
+}
+
+#[test]
+fn a_new_worker_that_does_not_become_ready_leaves_the_old_one_where_it_is() {
+    let mut rig = Rig::ready(2);
+    assert_eq!(rig.event(Event::Renew(Slot(0))), [start_of(0, 3, 0)]);
+    rig.event(Event::Renew(Slot(1)));
+    assert_eq!(rig.event(Event::Exited(WorkerId(3))), [Action::RenewalFailed(Slot(0)), start_of(1, 4, 0)]);
+    assert_eq!(rig.serving(0), Some(WorkerId(1)));
+    let late = rig.pass(POLICY.start_timeout);
+    let failed = Action::RenewalFailed(Slot(1));
+    assert!(late.contains(&failed) && late.contains(&Action::Kill(WorkerId(4))), "{late:?}");
+    assert!(!rig.pool.is_renewing(Slot(0)) && !rig.pool.is_renewing(Slot(1)));
+}
+
+#[test]
+fn a_reload_waits_for_the_new_worker_of_a_slot_and_renews_all_the_others() {
+    let mut rig = Rig::ready(2);
+    rig.event(Event::Renew(Slot(0)));
+    rig.event(Event::Renew(Slot(1)));
+    assert_eq!(rig.event(Event::Reload), []);
+    assert_eq!(rig.event(Event::Exited(WorkerId(3))), [Action::RenewalFailed(Slot(0)), start_of(0, 4, 1)]);
+    assert!(rig.pool.is_reloading(), "the old generation's failure is not the new one's");
+    assert_eq!(rig.event(Event::Ready(WorkerId(4))), [drain(1), start_of(1, 5, 1)]);
+    assert_eq!(rig.event(Event::Ready(WorkerId(5))), [drain(2), Action::Reloaded { generation: 1 }]);
+    // A slot without a worker gets a new one anyway.
+    rig.event(Event::Exited(WorkerId(4)));
+    assert_eq!(rig.event(Event::Renew(Slot(0))), []);
+    assert!(!rig.pool.is_renewing(Slot(0)));
+    assert_eq!(rig.pass(millis(100)), [start_of(0, 6, 1)]);
+}

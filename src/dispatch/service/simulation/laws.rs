@@ -27,7 +27,7 @@ impl Totals {
     /// A simulation in which something never happens proves nothing of it.
     pub fn must_cover_everything(&self) {
         let never: Vec<_> = self.0.iter().filter(|(_, count)| **count == 0).collect();
-        assert!(never.is_empty() && self.0.len() == 18, "never: {never:?}, of {self:?}");
+        assert!(never.is_empty() && self.0.len() == 19, "never: {never:?}, of {self:?}");
     }
 }
 
@@ -117,6 +117,7 @@ impl Laws {
         match action {
             Action::Reloaded { .. } => self.totals.add("reloads done", 1),
             Action::ReloadFailed { .. } => self.totals.add("reloads failed", 1),
+            Action::RenewalFailed(_) => self.totals.add("renewals failed", 1),
             Action::Start { worker, generation, .. } => {
                 assert!(worker.0 > self.youngest, "a number is used twice");
                 assert!(!self.stopping && !self.given_up, "nobody is wanted any more");

@@ -1,0 +1,214 @@
+//! Where the control socket is that nobody had to name: in which folder, under which name. A command that looks for a
+//! running haft looks in the same places.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use crate::addr::ListenAddr;
+use crate::config::{Config, Name, Program};
+
+/// What follows a name.
+const SUFFIX: &str = ".sock";
+/// What the socket is called in a folder that is this haft's alone.
+const ALONE: &str = "haft";
+/// What runs a program, and is not what it is called after.
+const RUNNERS: &[&str] = &[
+    "node",
+    "nodejs",
+    "deno",
+    "bun",
+    "bunx",
+    "npm",
+    "npx",
+    "yarn",
+    "pnpm",
+    "corepack",
+    "tsx",
+    "ts-node",
+    "nodemon",
+    "python",
+    "python3",
+    "ruby",
+    "bundle",
+    "sh",
+    "bash",
+    "env",
+    "cross-env",
+    "dotenv",
+    "exec",
+    "run",
+    "start",
+];
+
+/// A folder where a control socket may be, and how it is called there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The mode with which haft makes the folder. None: it is there, or it is not haft's to make.
+    pub make: Option<u32>,
+    /// Whether the folder is this haft's alone: then the socket is `haft.sock`, whatever the haft is called.
+    pub fixed: bool,
+}
+
+/// What decides where control sockets are.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// `$RUNTIME_DIRECTORY`: what systemd has made for a service (systemd.exec(5)). It may hold several, parted by colons.
+    pub runtime_directory: Option<OsString>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub xdg_runtime_dir: Option<OsString>,
+    /// The user.
+    pub uid: u32,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn own() -> Self {
+        Self {
+            runtime_directory: env::var_os("RUNTIME_DIRECTORY"),
+            xdg_runtime_dir: env::var_os("XDG_RUNTIME_DIR"),
+            uid: geteuid().as_raw(),
+        }
+    }
+
+    /// Where a master puts its socket, the best place first.
+    pub fn places(&self) -> Vec<Place> {
+        let service =
+            self.runtime_directory.iter().flat_map(env::split_paths).filter(|path| path.is_absolute()).take(1);
+        let service = service.map(|folder| Place { folder, make: None, fixed: true });
+        let own = |folder: PathBuf, mode| Place { folder, make: Some(mode), fixed: false };
+        let session = self.xdg_runtime_dir.iter().map(PathBuf::from).filter(|path| path.is_absolute());
+        let session = session.map(|folder| own(folder.join("haft"), 0o700));
+        let others = [own("/run/haft".into(), 0o755), own(format!("/tmp/haft-{}", self.uid).into(), 0o700)];
+        service.chain(session).chain(others).collect()
+    }
+
+    /// The folders where a command looks for sockets; [`is_named_like_one`] says which files there are to be tried.
+    pub fn searched(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = self.places().into_iter().map(|place| place.folder).collect();
+        let listed = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Services: RuntimeDirectory=NAME, and RuntimeDirectory=haft/INSTANCE.
+        folders.extend(listed("/run").chain(listed("/run/haft")).filter(|path| path.is_dir()));
+        if self.uid == 0 {
+            folders.extend(listed("/run/user").map(|folder| folder.join("haft")));
+        }
+        folders.dedup();
+        folders
+    }
+}
+
+impl Place {
+    /// The names that a socket may have here, the best first: the next ones are for a haft that has the name of another.
+    pub fn sockets(&self, name: &Name) -> impl Iterator<Item = PathBuf> {
+        let stem = if self.fixed { ALONE } else { name.as_str() };
+        let number = |number: u32| if number == 1 { String::new() } else { format!("-{number}") };
+        (1..=9).map(move |at| self.folder.join(format!("{stem}{}{SUFFIX}", number(at))))
+    }
+}
+
+/// Whether a file is called as a control socket is in this folder: where other things may be, too, only one name counts.
+pub fn is_named_like_one(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_ours = folder == "haft" || folder.starts_with("haft-");
+    name.ends_with(SUFFIX) && (is_ours || name.trim_end_matches(SUFFIX).starts_with(ALONE))
+}
+
+/// What a haft is called if nothing was said: its program, and the first port that it listens on.
+pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>) -> Name {
+    if let Some(name) = &config.name {
+        return name.clone();
+    }
+    let program = match &config.program {
+        Program::BuiltIn(_) => ALONE,
+        Program::Command(command) => program(&command.argv),
+    };
+    let port = bound.find_map(|addr| match addr {
+        ListenAddr::DualStack(port) => Some(*port),
+        ListenAddr::Ip(addr) => Some(addr.port()),
+        ListenAddr::Unix(_) => None,
+    });
+    Name::of(&port.map_or_else(|| program.to_owned(), |port| format!("{program}-{port}")))
+}
+
+/// What a command runs in the end, as far as its words tell.
+fn program(command: &[String]) -> &str {
+    let mut named = command.iter().filter(|word| !word.starts_with('-') && !word.contains('=')).map(|word| stem(word));
+    let found = named.find(|stem| !stem.is_empty() && !RUNNERS.contains(stem));
+    found.or_else(|| command.first().map(|word| stem(word))).unwrap_or(ALONE)
+}
+
+/// A path's last part, without the ending of a script.
+fn stem(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match name.rsplit_once('.') {
+        Some((stem, ending)) if ["js", "mjs", "cjs", "ts", "mts", "cts", "py", "rb", "sh"].contains(&ending) => stem,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::{self, Outcome};
+
+    fn surroundings(runtime: Option<&str>, xdg: Option<&str>, uid: u32) -> Surroundings {
+        Surroundings { runtime_directory: runtime.map(OsString::from), xdg_runtime_dir: xdg.map(OsString::from), uid }
+    }
+
+    fn first(surroundings: &Surroundings) -> Vec<String> {
+        let sockets = surroundings.places();
+        sockets.iter().map(|place| place.sockets(&Name::of("api")).next().expect("one").display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_service_s_folder_comes_first_then_the_user_s_then_the_host_s() {
+        assert_eq!(
+            first(&surroundings(Some("/run/chat:/run/other"), Some("/run/user/7"), 7)),
+            ["/run/chat/haft.sock", "/run/user/7/haft/api.sock", "/run/haft/api.sock", "/tmp/haft-7/api.sock"]
+        );
+        let relative = first(&surroundings(Some("relative"), Some("too"), 0));
+        assert_eq!(relative, ["/run/haft/api.sock", "/tmp/haft-0/api.sock"]);
+        let place = &surroundings(None, None, 7).places()[0];
+        let names: Vec<_> = place.sockets(&Name::of("api")).map(|path| path.display().to_string()).collect();
+        assert_eq!((names[1].as_str(), names.len()), ("/run/haft/api-2.sock", 9));
+    }
+
+    #[test]
+    fn a_command_looks_wherever_a_master_puts_its_socket() {
+        for surroundings in [surroundings(Some("/run/chat"), Some("/run/user/7"), 7), surroundings(None, None, 0)] {
+            let searched = surroundings.searched();
+            for place in surroundings.places() {
+                assert!(searched.contains(&place.folder), "{place:?}");
+                assert!(place.sockets(&Name::of("api")).all(|socket| is_named_like_one(&socket)), "{place:?}");
+            }
+        }
+        for other in ["/run/docker.sock", "/run/dbus/system_bus_socket", "/run/haft/api.sock.old"] {
+            assert!(!is_named_like_one(Path::new(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_haft_is_called_after_its_program_and_port() {
+        for (words, name) in [
+            ("haft", "haft-3000"),
+            ("haft -l 80 -l 81", "haft-80"),
+            ("haft -l unix:/x", "haft"),
+            ("haft -- node --inspect server.js x", "server"),
+            ("haft -l 80 -- node ./dist/main.mjs", "main-80"),
+            ("haft -- npm run chat", "chat"),
+            ("haft -- npm start", "npm"),
+            ("haft -- /usr/bin/python3 worker.py", "worker"),
+            ("haft -- A=1 ./my app", "my"),
+            ("haft --name x -l 80", "x"),
+        ] {
+            let Outcome::Run(config) = flags::parse_from(words.split(' ')) else { panic!("{words}") };
+            let bound: Vec<_> = config.listen.iter().flatten().map(|listen| listen.addr.clone()).collect();
+            assert_eq!(super::name(&config, bound.iter()).as_str(), name, "{words}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Which haft a command is about: the only one that runs, or the one that is named.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::client::{Client, ClientError};
+use super::table::{Table, age};
+use super::view::Status;
+use crate::addr::ListenAddr;
+use crate::admin::socket::{Surroundings, is_named_like_one};
+use crate::config::Admin;
+use crate::log::escaped;
+
+/// How long one of several masters is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// More sockets than anybody has: what it bounds is a mistake.
+const MAX_SOCKETS: usize = 256;
+
+/// Which haft is meant.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// Which haft, by its name; not needed where only one runs (`haft status` lists them)
+    #[arg(short, long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// The address of its admin listener, as given to its own --admin [default: looked for]
+    #[arg(short, long, value_name = "ADDR")]
+    admin: Option<Admin>,
+
+    /// The file with the token that opens control on TCP [default: none]
+    #[arg(long, value_name = "PATH")]
+    admin_token_file: Option<PathBuf>,
+}
+
+/// A running haft.
+#[derive(Debug)]
+pub struct Found {
+    /// How to ask it.
+    pub client: Client,
+    /// What it said when it was found.
+    pub status: Status,
+}
+
+/// Why it is not known which haft is meant.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// None runs.
+    #[error(
+        "no haft runs here that this user may ask: start one (`haft --help`), or name its admin listener (--admin ADDR)"
+    )]
+    None,
+    /// Others' run.
+    #[error(
+        "no haft runs here that this user may ask, but there are control sockets of another user ({}): run this command \
+         as root or as that user", .0.display()
+    )]
+    Foreign(PathBuf),
+    /// None has this name.
+    #[error("no haft here is called {name}; these run:\n\n{list}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that run.
+        list: String,
+    },
+    /// Several run.
+    #[error("several run here; say which one with --name:\n\n{0}")]
+    Several(String),
+    /// `--admin off`.
+    #[error("--admin: give the address of an admin listener, such as unix:/run/haft.sock or 9090")]
+    NoAddress,
+    /// The one that was named does not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No event loop, or an answer that is none.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Target {
+    /// Finds the haft that is meant.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it is not known which.
+    pub fn find(&self) -> Result<Found, TargetError> {
+        if let Some(admin) = &self.admin {
+            let addr = admin.addr().ok_or(TargetError::NoAddress)?;
+            return ask(self.client(addr.clone())?);
+        }
+        let (mut found, mut foreign) = (Vec::new(), None);
+        for path in sockets() {
+            match self.client(ListenAddr::Unix(path.clone())).map(|client| ask(client.with_patience(PATIENCE)))? {
+                Ok(it) => found.push(it),
+                Err(TargetError::Client(ClientError::NotPermitted(_))) => foreign = Some(path),
+                // What is left of one that was killed, or another program's.
+                Err(_) => {}
+            }
+        }
+        // A socket that can be reached in two ways is one.
+        found.sort_by_key(|it: &Found| it.status.pid);
+        found.dedup_by_key(|it| it.status.pid);
+        choose(found, self.name.as_deref(), foreign)
+    }
+
+    /// A client for this address, with what this command line says.
+    fn client(&self, addr: ListenAddr) -> Result<Client, TargetError> {
+        Client::new(addr, self.admin_token_file.clone())
+            .map_err(|error| TargetError::Other(format!("the event loop cannot be made: {error}")))
+    }
+}
+
+fn choose(found: Vec<Found>, name: Option<&str>, foreign: Option<PathBuf>) -> Result<Found, TargetError> {
+    let list = || list(&found);
+    let meant = |it: &Found| name.is_none_or(|name| it.status.name == name || is_called(it.client.addr(), name));
+    match (found.iter().filter(|it| meant(it)).count(), name) {
+        (1, _) => found.into_iter().find(meant).ok_or(TargetError::None),
+        (0, Some(name)) if !found.is_empty() => Err(TargetError::Unknown { name: name.to_owned(), list: list() }),
+        (0, _) => Err(foreign.map_or(TargetError::None, TargetError::Foreign)),
+        _ => Err(TargetError::Several(list())),
+    }
+}
+
+/// Whether its socket has this name: of two hafts with one name, the second one's has a number.
+fn is_called(addr: &ListenAddr, name: &str) -> bool {
+    matches!(addr, ListenAddr::Unix(path) if path.file_stem().is_some_and(|stem| stem == name))
+}
+
+fn list(found: &[Found]) -> String {
+    let mut table = Table::new(&["NAME", "PID", "UP", "SLOTS", "LISTENING ON", "CONTROL SOCKET"]);
+    for Found { client, status } in found {
+        table.row([
+            // What `--name` takes.
+            match client.addr() {
+                ListenAddr::Unix(path) if found.iter().filter(|it| it.status.name == status.name).count() > 1 => {
+                    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+                }
+                _ => escaped(&status.name),
+            },
+            status.pid.to_string(),
+            age(status.uptime_seconds),
+            status.slots.len().to_string(),
+            escaped(&status.listen.join(" ")),
+            escaped(&client.addr().to_string()),
+        ]);
+    }
+    table.to_string()
+}
+
+fn ask(client: Client) -> Result<Found, TargetError> {
+    let status = Status::of(&client)?;
+    Ok(Found { client, status })
+}
+
+/// The files that may be control sockets.
+fn sockets() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in Surroundings::own().searched() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // It may still be that a socket in it can be opened.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                found.push(folder.join("haft.sock"));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        found.extend(entries.flatten().map(|entry| entry.path()).filter(|path| is_named_like_one(path)));
+    }
+    found.sort();
+    found.dedup();
+    found.truncate(MAX_SOCKETS);
+    found
+}

@@ -1,0 +1,129 @@
+//! What a running haft says of itself, as far as commands need it: `/status`, read back.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::client::{Client, ClientError};
+use super::target::TargetError;
+
+/// A master as it was at one instant. What an older one does not say is as if it was nothing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub version: String,
+    pub name: String,
+    pub pid: u32,
+    pub uptime_seconds: f64,
+    pub listen: Vec<String>,
+    pub affinity: String,
+    pub dispatch: String,
+    pub note: Option<String>,
+    pub stopping: bool,
+    pub accepted: u64,
+    pub refused: BTreeMap<String, u64>,
+    pub in_flight: u64,
+    pub held: u64,
+    pub generation: u64,
+    pub reload: Option<Reload>,
+    pub slots: Vec<Slot>,
+    pub draining: Vec<Draining>,
+    pub balance: Vec<Balance>,
+}
+
+/// A reload, as far as it has come.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Reload {
+    pub state: String,
+    pub description: String,
+    pub unix_time: u64,
+}
+
+/// A slot and the worker that fills it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Slot {
+    pub slot: usize,
+    pub state: String,
+    pub drained: bool,
+    pub restarting: bool,
+    pub hung: bool,
+    pub listens_on_nothing: bool,
+    pub generation: u64,
+    pub worker: u64,
+    pub pid: Option<u32>,
+    pub uptime_seconds: f64,
+    pub in_flight: u64,
+    pub held: u64,
+    pub delivered: u64,
+    pub open: Option<u64>,
+    pub sessions: Option<u64>,
+    pub respawned: u64,
+    pub last_exit: Option<Exit>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Exit {
+    pub description: String,
+    pub unix_time: u64,
+}
+
+/// A worker that finishes what it has.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Draining {
+    pub slot: usize,
+    pub worker: u64,
+    pub pid: Option<u32>,
+    pub generation: u64,
+    pub uptime_seconds: f64,
+    pub in_flight: u64,
+    pub held: u64,
+    pub open: Option<u64>,
+    pub sessions: Option<u64>,
+}
+
+/// The books of a slot.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Balance {
+    pub delivered: u64,
+}
+
+impl Status {
+    /// Asks for it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no answer, or it is no status.
+    pub fn of(client: &Client) -> Result<Self, TargetError> {
+        let answer = client.get("/status")?;
+        let wrong = |why: String| ClientError::Other { addr: client.addr().clone(), why };
+        if !answer.status.is_success() {
+            return Err(wrong(answer.body.trim_end().to_owned()).into());
+        }
+        let read = serde_json::from_str(&answer.body);
+        Ok(read.map_err(|error| wrong(format!("this is no haft's admin listener: {error}")))?)
+    }
+
+    /// Connections that workers have acknowledged.
+    pub fn delivered(&self) -> u64 {
+        self.balance.iter().map(|slot| slot.delivered).sum()
+    }
+}
+
+impl Slot {
+    /// What its state is called, with all that keeps clients away.
+    pub fn condition(&self) -> String {
+        let also = [
+            (self.hung, ", hung"),
+            (self.drained, ", drained"),
+            (self.restarting, ", restarting"),
+            (self.listens_on_nothing, ", no server"),
+        ];
+        also.iter().filter(|(is_so, _)| *is_so).fold(self.state.clone(), |text, (_, word)| text + word)
+    }
+}
