@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Audit;
+use super::figures::{self, Source};
 use super::snapshot::Snapshot;
 
 /// How many requests may wait for the master; the next one waits for its place.
@@ -16,8 +17,8 @@ const QUEUE: usize = 32;
 /// changed, since the asker was told that the master is late.
 #[derive(Debug)]
 pub enum ControlRequest {
-    /// The state of this instant.
-    Snapshot(oneshot::Sender<Snapshot>),
+    /// The state of this instant, and where more is to be had of the workers.
+    Snapshot(oneshot::Sender<(Snapshot, Vec<Source>)>),
     /// To change something, asked by somebody who may. Answered at once, not when the change is complete, with one line
     /// for the operator.
     Change(Change, oneshot::Sender<Result<String, Denied>>),
@@ -95,8 +96,24 @@ impl Control {
     ///
     /// [`ControlError::Stopped`] if the master's loop is gone. Waits without bound for a loop that is there.
     pub async fn snapshot(&self) -> Result<Snapshot, ControlError> {
-        let snapshot = self.ask(ControlRequest::Snapshot).await?;
-        Ok(Snapshot { control: self.audit.counts(), ..snapshot })
+        Ok(self.ask_for_snapshot().await?.0)
+    }
+
+    /// The same, with what workers tell of themselves and what their processes use: read beside the master's loop, a
+    /// moment later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::snapshot`].
+    pub async fn figures(&self) -> Result<Snapshot, ControlError> {
+        let (snapshot, sources) = self.ask_for_snapshot().await?;
+        let bare = snapshot.clone();
+        Ok(tokio::task::spawn_blocking(move || figures::fill(snapshot, sources)).await.unwrap_or(bare))
+    }
+
+    async fn ask_for_snapshot(&self) -> Result<(Snapshot, Vec<Source>), ControlError> {
+        let (snapshot, sources) = self.ask(ControlRequest::Snapshot).await?;
+        Ok((Snapshot { control: self.audit.counts(), ..snapshot }, sources))
     }
 
     /// Asks for a change, for somebody who has been found to be allowed to.
@@ -125,7 +142,7 @@ mod tests {
         let (control, mut requests) = channel();
         let (asked, ()) = tokio::join!(control.snapshot(), async {
             let Some(ControlRequest::Snapshot(reply)) = requests.recv().await else { panic!("no request") };
-            reply.send(example::snapshot()).expect("the asker waits");
+            reply.send((example::snapshot(), Vec::new())).expect("the asker waits");
         });
         assert_eq!(asked, Ok(Snapshot { control: Audit::default().counts(), ..example::snapshot() }));
         let denied = Denied::Busy("a reload is under way".to_owned());

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::figures::{ProcessFigures, Told};
 use super::{
     ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing, SlotBalance,
     SlotState, SlotStatus, Snapshot,
 };
 use crate::histogram::Histogram;
 use crate::rooms::Totals;
+
+use haft_worker::protocol::scoreboard::Field;
 
 /// 100 accepted = 70 + 20 delivered + 3 + 2 refused + 5 in flight.
 pub(super) fn snapshot() -> Snapshot {
@@ -47,6 +50,7 @@ pub(super) fn snapshot() -> Snapshot {
         listener_repairs: vec![("shut", 28), ("steering", 0)],
         accept_errors: vec![("emfile", 1), ("aborted", 9)],
         hand_over,
+        process: Some(process(3)),
         descriptors_open: 31,
         descriptors_limit: 65_536,
         generation: 2,
@@ -102,6 +106,8 @@ fn ready_slot() -> SlotStatus {
         accept_queue: Some(27),
         open: Some(11),
         sessions: Some(26),
+        process: Some(process(4)),
+        told: Some(told()),
         respawned: 0,
         deaths_by_reason: Vec::new(),
         last_exit: None,
@@ -129,6 +135,8 @@ fn gone_slot() -> SlotStatus {
         accept_queue: None,
         open: None,
         sessions: None,
+        process: None,
+        told: None,
         respawned: 3,
         deaths_by_reason: vec![("signal SIGKILL".to_owned(), 2), ("a \"quoted\"\nline\\".to_owned(), 1)],
         last_exit: Some(ExitStatus { description: "signal SIGKILL".to_owned(), unix_time: 1_700_003_000 }),
@@ -162,4 +170,19 @@ fn balance() -> Vec<SlotBalance> {
 fn criterion() -> CriterionCount {
     let outcomes = vec![("decided", 41), ("absent", 42), ("too_long", 43)];
     CriterionCount { criterion: "query:a \"room\"".to_owned(), outcomes }
+}
+
+fn process(number: u64) -> ProcessFigures {
+    ProcessFigures {
+        resident_bytes: number << 20,
+        cpu: Duration::from_millis(number * 500),
+        threads: number,
+        descriptors: Some(number * 10),
+    }
+}
+
+/// Every figure, and each another: 100, 101 ...
+fn told() -> Told {
+    let figures = (100..).zip(Field::ALL).map(|(figure, field)| (field.name(), figure)).collect();
+    Told { age: Duration::from_millis(500), figures }
 }

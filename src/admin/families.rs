@@ -47,6 +47,22 @@ impl<'a> Families<'a> {
         }
     }
 
+    /// `name` without `_total`.
+    pub(super) fn seconds_counter<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, f64)>,
+    ) -> fmt::Result {
+        let kind = MetricType::Counter;
+        match self.format {
+            Format::Text => self.family(&format!("{name}_total"), help, kind, samples, gauge_sample),
+            Format::OpenMetrics => self.family(name, help, kind, samples, |sample, seconds| {
+                sample.encode_counter::<NoLabelSet, _, f64>(&seconds, None)
+            }),
+        }
+    }
+
     pub(super) fn gauge<'l, N: EncodeGaugeValue>(
         &mut self,
         name: &str,

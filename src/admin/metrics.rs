@@ -6,6 +6,7 @@ mod kernel;
 mod output;
 mod rooms;
 mod routing;
+mod scoreboard;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -54,6 +55,7 @@ impl Collector for Scrape {
         rooms::totals(&mut families, &self.snapshot.rooms)?;
         control(&mut families, &self.snapshot.control)?;
         output::lines(&mut families, &self.snapshot)?;
+        scoreboard::figures(&mut families, &self.snapshot)?;
         process(&mut families, &self.snapshot)
     }
 }

@@ -24,6 +24,7 @@ mod action;
 mod audit;
 mod control;
 mod families;
+pub mod figures;
 mod guard;
 mod metrics;
 mod negotiate;

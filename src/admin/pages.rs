@@ -51,6 +51,11 @@ impl Page {
         }
     }
 
+    /// Whether it tells of the workers' processes.
+    pub(super) const fn needs_figures(self) -> bool {
+        matches!(self, Self::Metrics | Self::Status)
+    }
+
     const fn about(self) -> &'static str {
         match self {
             Self::Metrics => "counters and gauges, for Prometheus",

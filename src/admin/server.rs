@@ -230,7 +230,10 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller) -> Res
     Ok(match pages::wanted(request.method(), request.uri().path(), has_body) {
         Wanted::Already(answer) => answer,
         Wanted::Page(page) => {
-            let now = in_time(desk, desk.control.snapshot()).await;
+            let now = match page.needs_figures() {
+                true => in_time(desk, desk.control.figures()).await,
+                false => in_time(desk, desk.control.snapshot()).await,
+            };
             pages::render(page, request.headers(), now)
         }
         Wanted::Change(action) => change(desk, action, &request, caller).await,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use super::figures::{ProcessFigures, Told};
 use super::routing::{Routing, as_map};
 use crate::histogram::Histogram;
 use crate::rooms::Totals;
@@ -65,6 +66,8 @@ pub struct Snapshot {
     pub accept_errors: Vec<(&'static str, u64)>,
     /// From accept to acknowledgement, of every delivered connection.
     pub hand_over: Histogram,
+    /// What the master's own process uses. [`super::Control::figures`] fills it.
+    pub process: Option<ProcessFigures>,
     /// Descriptors that the master has open.
     pub descriptors_open: u64,
     /// Descriptors that the master may have open (the soft RLIMIT_NOFILE).
@@ -232,6 +235,10 @@ pub struct SlotStatus {
     pub open: Option<u64>,
     /// Sessions that the worker has, as far as they are known, if sessions stick.
     pub sessions: Option<u64>,
+    /// What the worker's process uses. [`super::Control::figures`] fills it.
+    pub process: Option<ProcessFigures>,
+    /// What the slot's workers tell of themselves (docs/scoreboard.md). [`super::Control::figures`] fills it.
+    pub told: Option<Told>,
     /// How often a worker of this slot was replaced because it had ended by itself.
     pub respawned: u64,
     /// Ends of this slot's workers, by reason.
@@ -308,7 +315,7 @@ impl SlotState {
     }
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
 

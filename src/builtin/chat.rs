@@ -30,15 +30,18 @@ use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use socketioxide::extract::{AckSender, Extension, MaybeHttpExtension, SocketRef, TryData};
+use socketioxide::socket::DisconnectReason;
 use socketioxide::{BroadcastError, SocketIo};
 
 use super::Identity;
+use super::counted;
 use super::drain::{Registry, lock};
 use super::outbox::Outbox;
 use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
 use super::rooms::{Member, Refused, Rooms};
 use haft_worker::EndAddr;
+use haft_worker::scoreboard::{Field, Scoreboard};
 
 /// How long changes of a room's members are gathered before the members are told: a room that many join at once would
 /// otherwise be told of each by each.
@@ -55,6 +58,7 @@ struct Chat {
     changed: Mutex<HashSet<String>>,
     guests: AtomicU64,
     messages: AtomicU64,
+    scoreboard: Scoreboard,
 }
 
 /// One client in the chat. Locked before the rooms where both are.
@@ -66,7 +70,8 @@ struct Seat {
 }
 
 /// Puts the application on the engine.
-pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>) {
+pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>, scoreboard: Scoreboard) {
+    let echoing = scoreboard.clone();
     let chat = Arc::new(Chat {
         io: io.clone(),
         identity,
@@ -76,6 +81,7 @@ pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>)
         changed: Mutex::default(),
         guests: AtomicU64::new(0),
         messages: AtomicU64::new(0),
+        scoreboard,
     });
     io.ns(
         "/",
@@ -86,7 +92,10 @@ pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>)
             async move { welcome(&socket, client, outbox, chat) }
         },
     );
-    io.ns("/echo", async |socket: SocketRef| socket.on("echo", echo));
+    io.ns("/echo", async move |socket: SocketRef| {
+        socket.extensions.insert(echoing.clone());
+        socket.on("echo", echo);
+    });
 }
 
 #[derive(Serialize)]
@@ -107,6 +116,7 @@ fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<Outbo
         version: env!("CARGO_PKG_VERSION"),
     };
     let member = Mutex::new(Member::named(name));
+    socket.extensions.insert(chat.scoreboard.clone());
     socket.extensions.insert(Arc::new(Seat { chat, member, outbox }));
     socket.on("join", join);
     socket.on("leave", leave);
@@ -183,6 +193,7 @@ struct Delivered {
 }
 
 async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryData<Say>, ack: AckSender) {
+    seat.chat.scoreboard.add(Field::MessagesIn, 1);
     let Ok(Say { room, text }) = data else { return misread(ack, "message takes {room: text, text: text}") };
     let may = {
         let member = lock(&seat.member);
@@ -195,6 +206,7 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
             let said = Said { room: &room, id, from: &from, text: &text };
             seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &said);
             let missed = missed(socket.to(room.clone()).emit("message", &said).await);
+            seat.chat.scoreboard.add(Field::MessagesOut, members.saturating_sub(1 + missed) as u64);
             Ok(Delivered { ok: true, room, id, members, missed })
         }
         Err(refused) => Err(refused),
@@ -202,7 +214,8 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
     answer(ack, delivered);
 }
 
-async fn gone(Extension(seat): Seated) {
+async fn gone(reason: DisconnectReason, Extension(seat): Seated) {
+    seat.chat.scoreboard.add(counted::ended(reason), 1);
     let left = {
         let mut member = lock(&seat.member);
         lock(&seat.chat.rooms).gone(&mut member)
@@ -213,9 +226,16 @@ async fn gone(Extension(seat): Seated) {
     }
 }
 
-async fn echo(socket: SocketRef, TryData(args): TryData<Args>, ack: AckSender) {
+async fn echo(
+    socket: SocketRef,
+    Extension(scoreboard): Extension<Scoreboard>,
+    TryData(args): TryData<Args>,
+    ack: AckSender,
+) {
+    scoreboard.add(Field::MessagesIn, 1);
     let Ok(args) = args else { return misread(ack, "echo takes anything that can be read") };
     told(ack.send(&args));
+    scoreboard.add(Field::MessagesOut, 1);
     told(socket.emit("echo", &args));
 }
 

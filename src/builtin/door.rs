@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Collected};
 use hyper::body::{Body as _, Incoming};
 use socketioxide::socket::Sid;
 
+use super::counted;
 use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
@@ -27,6 +28,7 @@ use super::refusal::Refusal;
 use super::upgrade;
 use crate::config::{Engine as Settings, Transport};
 use haft_worker::EndAddr;
+use haft_worker::scoreboard::Field;
 use haft_worker::{Tags, Untagged};
 
 /// How long the body of a request that is refused may take to arrive.
@@ -107,6 +109,9 @@ impl Door {
         let judged = self.judge(&request, upgrade);
         // A WebSocket is judged first by what it is for, as in engine.io and ws.
         let handshake = if upgrade && judged.is_ok() { handshake::judge(&request) } else { Ok(None) };
+        if let Err(refusal) = judged {
+            self.outboxes.scoreboard.add(counted::refused(refusal), 1);
+        }
         let mut response = match judged {
             Err(refusal) if upgrade => refusal.of_upgrade(),
             Err(refusal) => {
@@ -116,7 +121,10 @@ impl Door {
             }
             Ok(_) if let Err(bad) = handshake => bad.response(),
             Ok(Wish::Nothing) => upgrade::farewell_to(self, &conn, client, request),
-            Ok(Wish::Open | Wish::OpenWebsocket) if !self.registry.opens_sessions(&conn) => closing_down(),
+            Ok(Wish::Open | Wish::OpenWebsocket) if !self.registry.opens_sessions(&conn) => {
+                self.outboxes.scoreboard.add(Field::RefusedOther, 1);
+                closing_down()
+            }
             Ok(Wish::Open) => self.open(&conn, client, request).await,
             Ok(Wish::OpenWebsocket) => upgrade::open(self, &conn, client, request),
             Ok(Wish::Upgrade(sid)) => upgrade::probe(self, &conn, client, request, self.gate(&conn, sid)),
@@ -304,6 +312,7 @@ impl Door {
 
     fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
         let (response, refusal) = tidy(response);
+        refusal.iter().for_each(|refusal| self.outboxes.scoreboard.add(counted::refused(*refusal), 1));
         if refusal == Some(Refusal::UnknownSid) {
             conn.forget(sid);
         }

@@ -28,6 +28,7 @@ mod budget;
 mod bundle;
 mod chat;
 mod client_frames;
+mod counted;
 mod door;
 mod drain;
 mod engine;
@@ -86,6 +87,7 @@ use self::page::Site;
 use crate::config::Engine as Settings;
 use haft_worker::EndAddr;
 use haft_worker::Tags;
+use haft_worker::scoreboard::Scoreboard;
 
 /// How long a connection may take to send the head of its (next) request: Node's `server.headersTimeout`. It is also
 /// how long an idle connection is kept.
@@ -142,11 +144,17 @@ pub struct App {
 
 impl App {
     /// Builds the application. The client bundle is looked for from the current folder upwards. With `tags`, sessions
-    /// that begin over polling are tagged.
+    /// that begin over polling are tagged. `scoreboard`: where
+    /// sessions and messages are counted.
     ///
     /// # Errors
     /// A folder is missing or an origin is malformed: see [`BuiltinError`].
-    pub fn new(settings: &Settings, identity: Identity, tags: Option<Tags>) -> Result<Self, BuiltinError> {
+    pub fn new(
+        settings: &Settings,
+        identity: Identity,
+        tags: Option<Tags>,
+        scoreboard: Scoreboard,
+    ) -> Result<Self, BuiltinError> {
         if settings.transports.is_empty() {
             return Err(BuiltinError::NoTransport);
         }
@@ -159,8 +167,9 @@ impl App {
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
         let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX));
-        chat::put_on(&io, identity, Arc::clone(&registry));
-        let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget));
+        counted::begin(&scoreboard);
+        chat::put_on(&io, identity, Arc::clone(&registry), scoreboard.clone());
+        let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget), scoreboard);
         let door = Door::new(outboxes, engine.clone(), Arc::clone(&registry), settings, tags);
         let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),

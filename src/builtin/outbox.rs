@@ -11,10 +11,12 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
+use haft_worker::scoreboard::Scoreboard;
 use socketioxide::socket::Sid;
 use tokio::sync::watch;
 
 use super::budget::{Budget, Excess, Hold};
+use super::counted::Counted;
 use super::door::SEPARATOR;
 use super::drain::lock;
 use super::engine::Engine;
@@ -27,18 +29,20 @@ const SHORT: usize = 8;
 pub(super) struct Outboxes {
     engine: Engine,
     pub(super) budget: Arc<Budget>,
+    pub(super) scoreboard: Scoreboard,
     of: Mutex<HashMap<Sid, Weak<Outbox>>>,
 }
 
 impl Outboxes {
     /// For the sessions of this engine.
-    pub(super) fn new(engine: Engine, budget: Arc<Budget>) -> Arc<Self> {
-        Arc::new(Self { engine, budget, of: Mutex::default() })
+    pub(super) fn new(engine: Engine, budget: Arc<Budget>, scoreboard: Scoreboard) -> Arc<Self> {
+        Arc::new(Self { engine, budget, scoreboard, of: Mutex::default() })
     }
 
     /// Gives a new session its outbox.
     pub(super) fn enter(&self, sid: Sid, outbox: &Arc<Outbox>) {
         if outbox.sid.set(sid).is_ok() {
+            outbox.counted.set(Counted::new(&self.scoreboard, false)).ok();
             lock(&self.of).insert(sid, Arc::downgrade(outbox));
         }
     }
@@ -53,6 +57,7 @@ impl Outboxes {
 /// One session that began over polling.
 pub(super) struct Outbox {
     sid: OnceLock<Sid>,
+    counted: OnceLock<Counted>,
     all: Arc<Outboxes>,
     settled: watch::Sender<bool>,
     polls: AtomicUsize,
@@ -84,6 +89,7 @@ impl Outbox {
         let waiting = Waiting { kept: Vec::new(), kept_bytes: 0, owed: 0, hold: all.budget.hold() };
         Self {
             sid: OnceLock::new(),
+            counted: OnceLock::new(),
             all: Arc::clone(all),
             settled: watch::Sender::new(false),
             polls: AtomicUsize::new(0),
@@ -189,6 +195,7 @@ impl Outbox {
     /// Notes that it is on a WebSocket now. Returns what was kept, as frames.
     pub(super) fn moves(&self) -> BytesMut {
         self.moved.store(true, Ordering::Release);
+        self.counted.get().iter().for_each(|counted| counted.moves());
         lock(&self.waiting).owed = 0;
         let mut frames = BytesMut::new();
         for packet in self.take().iter().flat_map(|kept| kept.split(|byte| *byte == SEPARATOR)) {

@@ -89,7 +89,7 @@ async fn serve(orders: Orders) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
     let tags = incoming.tags();
-    let app = App::new(&orders.engine, identity(), tags)?;
+    let app = App::new(&orders.engine, identity(), tags, incoming.scoreboard())?;
     tokio::task::spawn_local(linger(app.clone(), drain.clone(), drain.session()));
     while let Some(connection) = incoming.next().await? {
         // It counts as open from here on, not from its task's first turn: the word to finish may come before that.

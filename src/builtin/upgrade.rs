@@ -24,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tungstenite::handshake::derive_accept_key;
 
 use super::bounded::Bounded;
+use super::counted::Counted;
 use super::door::{Door, without_luggage};
 use super::drain::{Conn, Gate, Probing};
 use super::handshake;
@@ -54,7 +55,9 @@ type Socket = Reasoned<TokioIo<Upgraded>>;
 pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
     let door = door.clone();
     let max_payload = door.max_payload as u64;
-    accept(max_payload, conn, client, request, move |io, guard, request| async move {
+    accept(max_payload, conn, client, request, move |io, guard, mut request| async move {
+        // The engine keeps it as long as the session.
+        request.extensions_mut().insert(Arc::new(Counted::new(&door.outboxes.scoreboard, true)));
         let stream = WsStream::new(bounded(&door, io, &guard, BytesMut::new()), guard, Bytes::new(), 0);
         door.engine.adopt(FirstPing::new(stream, door.ping_interval), request);
     })

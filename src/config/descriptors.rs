@@ -5,8 +5,8 @@ use std::fmt;
 use super::Config;
 
 /// Descriptors the master holds for one worker: both ends of the channel, the pidfd, the pipes of its standard output
-/// and error, and one for the process that serves if it is another.
-pub(crate) const DESCRIPTORS_PER_WORKER: u64 = 6;
+/// and error, its page of the scoreboard, and one for the process that serves if it is another.
+pub(crate) const DESCRIPTORS_PER_WORKER: u64 = 7;
 
 /// Descriptors the master holds for itself: standard streams, the event loop, signals, the spare one for accepting
 /// when there are none left, the admin listener and those who ask there.
@@ -60,7 +60,7 @@ pub enum TooFewDescriptors {
 impl Config {
     /// Compares the limit on open descriptors of the master (RLIMIT_NOFILE, after it was raised) with what it needs.
     ///
-    /// A worker costs the master 6 descriptors and, for each connection on its way to it, the copy that is kept until
+    /// A worker costs the master 7 descriptors and, for each connection on its way to it, the copy that is kept until
     /// the worker has acknowledged. The least is one such copy for each worker; `max_in_flight` of them is the most.
     ///
     /// # Errors
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn the_limit_on_descriptors_is_compared_with_the_least_and_the_most() {
-        // 32 for the master and 1 listener; a worker costs 6 and its copies.
-        let (least, full) = (33 + 10 * 7, 33 + 10 * (6 + 64));
+        // 32 for the master and 1 listener; a worker costs 7 and its copies.
+        let (least, full) = (33 + 10 * 8, 33 + 10 * (7 + 64));
         let config = config(10, 64);
         assert_eq!(config.check_descriptors(full), Ok(Headroom::Ample));
         assert_eq!(config.check_descriptors(u64::MAX), Ok(Headroom::Ample));
@@ -121,11 +121,11 @@ mod tests {
     #[test]
     fn too_few_descriptors_are_refused_with_the_number_of_workers_that_fit() {
         let message = config(1000, 64).check_descriptors(1024).expect_err("too few").to_string();
-        for part in ["--workers 1000", "RLIMIT_NOFILE is 1024", "at most 141 workers", "ulimit -n 7033"] {
+        for part in ["--workers 1000", "RLIMIT_NOFILE is 1024", "at most 123 workers", "ulimit -n 8033"] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(config(141, 64).check_descriptors(1024).is_ok());
-        assert!(config(142, 64).check_descriptors(1024).is_err());
+        assert!(config(123, 64).check_descriptors(1024).is_ok());
+        assert!(config(124, 64).check_descriptors(1024).is_err());
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
     fn a_low_limit_is_told_with_its_cure() {
         let headroom = config(16, 64).check_descriptors(1024).expect("it works");
         let text = headroom.to_string();
-        for part in ["RLIMIT_NOFILE is 1024", "1153", "--max-in-flight"] {
+        for part in ["RLIMIT_NOFILE is 1024", "1169", "--max-in-flight"] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -19,6 +19,7 @@ use crate::process::crew::Order;
 use crate::process::program::channel::NodeChannel;
 use crate::process::program::{self, Dialect, Place};
 use crate::route::{Slot, TagKey};
+use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Passed};
 
 /// A server of Node's has one listener, and so cannot have those of several addresses.
@@ -209,7 +210,7 @@ impl Plan {
         &self,
         slot: Slot,
         number: (WorkerId, u32, usize),
-        reach: Reach<'_>,
+        (reach, page): (Reach<'_>, Option<&Page>),
         preload: Option<&Preload>,
     ) -> Start {
         let (worker, generation, slots) = number;
@@ -222,6 +223,8 @@ impl Plan {
             // As pm2 has it, whose own, inherited from there, would be the same in all workers.
             ("NODE_APP_INSTANCE", slot.to_string()),
         ]);
+        // A page without a name is one that no worker would take for its own.
+        environment.extend(page.and_then(|page| Some(("HAFT_SCOREBOARD", page.name().ok()?))));
         let (channel, listeners) = match reach {
             Reach::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
             Reach::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),

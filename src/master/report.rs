@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Master, MasterError, Phase};
+use crate::admin::figures::Source;
 use crate::admin::{
     Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, Routing, SlotBalance,
     SlotState as Shown, SlotStatus, Snapshot,
@@ -41,7 +42,7 @@ impl Master {
     pub(super) fn answer(&mut self, request: ControlRequest) -> Result<(), MasterError> {
         match request {
             // Whoever asked may be gone.
-            ControlRequest::Snapshot(reply) => drop(reply.send(self.snapshot())),
+            ControlRequest::Snapshot(reply) => drop(reply.send((self.snapshot(), self.sources()))),
             // Who was told that the master is late must not have his wish done after all.
             ControlRequest::Change(_, reply) if reply.is_closed() => {}
             ControlRequest::Change(change, reply) => {
@@ -123,6 +124,7 @@ impl Master {
             listener_repairs: self.kernel.as_ref().map(Kernel::repairs).unwrap_or_default().by_fault(),
             accept_errors: vec![("aborted", ledger.aborted), ("no_descriptor", ledger.exhausted)],
             hand_over: ledger.hand_over().clone(),
+            process: None,
             descriptors_open: descriptors::open_count().unwrap_or(0),
             descriptors_limit: self.about.descriptor_limit,
             generation: self.service.pool.newest(),
@@ -143,6 +145,21 @@ impl Master {
             draining: self.draining(),
             balance,
         }
+    }
+
+    /// Where more is to be had of each slot's worker.
+    fn sources(&self) -> Vec<Source> {
+        let (supervisor, pool) = (&self.supervisor, &self.service.pool);
+        let source = |(at, slot): (usize, Slot)| {
+            let worker = pool.worker(slot, self.service.time(Instant::now())).map(|worker| worker.id);
+            Source {
+                slot: at,
+                pid: worker.and_then(|worker| supervisor.crew.serving_pid(worker)),
+                page: worker.and_then(|worker| supervisor.crew.page(worker)).cloned(),
+                before: supervisor.history.get(&slot).map(|history| history.told.clone()).unwrap_or_default(),
+            }
+        };
+        self.service.dispatch.slots().enumerate().map(source).collect()
     }
 
     /// Connections that wait for a worker, or for their first request.
@@ -205,6 +222,8 @@ impl Master {
             accept_queue: self.kernel.as_ref().map(|kernel| kernel.waiting(slot) as u64),
             open: link.and_then(|link| link.open()).map(u64::from),
             sessions: link.filter(|link| link.tells_sessions()).map(Link::told_sessions),
+            process: None,
+            told: None,
             respawned: pool.respawned(slot),
             deaths_by_reason: history
                 .into_iter()

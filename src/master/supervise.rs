@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::plan::{Plan, Reach};
 use super::report::unix_time;
 use super::{Master, MasterError, Phase, While, farewell};
+use crate::admin::figures;
 use crate::config::Config;
 use crate::dispatch::link::Link;
 use crate::dispatch::service::Effect;
@@ -28,8 +29,10 @@ use crate::sys::code;
 use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
+use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Passed, own_listeners};
 use crate::sys::scm;
+use haft_worker::protocol::scoreboard::{Figures, PAGE};
 
 /// What a program did that ended without an error.
 const RETURNED: &str = ". Exit code 0: the program ended by itself, where it should listen and go on. Its standard input \
@@ -70,6 +73,8 @@ pub struct History {
     pub deaths: BTreeMap<String, u64>,
     /// The last death, and when (seconds since 1970).
     pub last_exit: Option<(String, u64)>,
+    /// What they have counted of themselves.
+    pub told: Figures,
 }
 
 impl Supervisor {
@@ -125,6 +130,14 @@ fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadE
         Ok(()) => {}
     }
     Ok(())
+}
+
+/// A page in which a worker of this plan tells how it is. Without one it tells nothing.
+fn scoreboard_page(plan: &Plan) -> Option<Page> {
+    if plan.passes_listeners() {
+        return None;
+    }
+    Page::new(PAGE).inspect_err(|error| tracing::debug!(%error, "a worker has no page of the scoreboard")).ok()
 }
 
 impl Master {
@@ -197,7 +210,8 @@ impl Master {
             ensure_for(plan, preload)?;
         }
         let preload = preload.as_ref().filter(|_| plan.preload);
-        let start = |reach| plan.start(slot, number, reach, preload);
+        let page = scoreboard_page(plan);
+        let start = |reach| plan.start(slot, number, (reach, page.as_ref()), preload);
         let own: Vec<BorrowedFd<'_>> = self.kernel.iter().flat_map(|kernel| kernel.own_listeners(slot)).collect();
         let (mut link, pid) = match (plan.dialect(), &self.service.dispatch.node) {
             (Dialect::ListenFds, _) => {
@@ -216,7 +230,7 @@ impl Master {
                 };
                 let start = start(Reach::Node(&channel));
                 // The preload keeps its connections, and ends it in time.
-                let inherited = channel.inherited();
+                let inherited: Vec<_> = channel.inherited().into_iter().chain(page.as_ref().map(AsFd::as_fd)).collect();
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), preload.is_some());
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::node(worker, slot, end, desk), pid)
@@ -224,12 +238,14 @@ impl Master {
             (_, None) => {
                 let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
                 let start = start(Reach::Channel(channel.as_fd(), &own));
-                let inherited = [&[channel.as_fd()], &own[..]].concat();
+                let mut inherited = [&[channel.as_fd()], &own[..]].concat();
+                inherited.extend(page.as_ref().map(AsFd::as_fd));
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), false);
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::haft(worker, slot, end), pid)
             }
         };
+        crew.keep_page(worker, page);
         tracing::debug!(%slot, worker = worker.0, pid, generation, "started a worker");
         link.generation = generation;
         link.set_pid(pid);
@@ -274,7 +290,6 @@ impl Master {
         // Others' ends may have been hidden by its.
         self.reap();
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
-        let wrote = self.supervisor.crew.ended(worker, was_ready);
         if !leaving && crew::was_killed(&exit.status) && self.supervisor.oom.killed_since_last() {
             description += " (out of memory)";
         }
@@ -287,7 +302,7 @@ impl Master {
             let cut_off = farewell::cut_off(link, &self.finished, &exit.status);
             self.supervisor.cut_off += cut_off.filter(|_| leaving).unwrap_or(0);
             self.channels.forget(link, &self.poller).ok();
-            self.note_death(slot, description.clone());
+            self.note_death(worker, slot, description.clone());
             match (leaving, was_ready) {
                 (true, _) => {
                     let left = farewell::describe(&exit.status, cut_off);
@@ -301,6 +316,7 @@ impl Master {
                 }
             }
         }
+        let wrote = self.supervisor.crew.ended(worker, was_ready);
         self.supervisor.last_words = (end, wrote);
         self.supervisor.returned = exit.status.as_ref().is_ok_and(ExitStatus::success);
         self.end_if_it_cannot_listen(worker)?;
@@ -329,8 +345,10 @@ impl Master {
         }
     }
 
-    fn note_death(&mut self, slot: Slot, description: String) {
+    fn note_death(&mut self, worker: WorkerId, slot: Slot, description: String) {
+        let told = self.supervisor.crew.page(worker).and_then(|page| figures::read(page));
         let history = self.supervisor.history.entry(slot).or_default();
+        told.iter().for_each(|told| history.told.add_counters(told));
         *history.deaths.entry(description.clone()).or_default() += 1;
         history.last_exit = Some((description, unix_time()));
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -20,6 +21,7 @@ use super::remains::Remains;
 use crate::ids::WorkerId;
 use crate::log::{self, OutputQueue, STDOUT};
 use crate::route::Slot;
+use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
 use crate::sys::{pidfd, poller};
 
@@ -81,6 +83,10 @@ struct Member {
     told: bool,
     /// Whether its process may still be there.
     is_there: Rc<Cell<bool>>,
+    /// Its page of the scoreboard.
+    page: Option<Arc<Page>>,
+    /// The process that serves, if it is another than the first.
+    serving: Option<u32>,
 }
 
 /// What is to be started for a worker.
@@ -168,7 +174,10 @@ impl Crew {
         }
         let relays = self.relays(&mut child, slot, &output);
         let is_there = Rc::new(Cell::new(true));
-        self.members.insert(worker, Member { pid, slot, by_signal, output, told: false, is_there: is_there.clone() });
+        self.members.insert(
+            worker,
+            Member { page: None, serving: None, pid, slot, by_signal, output, told: false, is_there: is_there.clone() },
+        );
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
@@ -184,8 +193,9 @@ impl Crew {
 
     /// The process that serves is this one. If it is not the worker's first, what started it is to end with it: a worker
     /// of which only a wrapper is left (nodemon waits for a change of a file then) does nothing any more.
-    pub fn serves(&self, worker: WorkerId, pid: u32) {
-        let Some(member) = self.members.get(&worker).filter(|member| member.pid != pid) else { return };
+    pub fn serves(&mut self, worker: WorkerId, pid: u32) {
+        let Some(member) = self.members.get_mut(&worker).filter(|member| member.pid != pid) else { return };
+        member.serving = Some(pid);
         // Without it, on a kernel before 5.3, such a worker is found when it is next spoken to.
         let Ok(watched) = pidfd::open(pid).and_then(poller::watch) else { return };
         let (leader, is_there) = (member.pid, member.is_there.clone());
@@ -303,6 +313,23 @@ impl Crew {
         self.members.get(&worker).map(|member| member.pid)
     }
 
+    /// The process that serves for the worker.
+    pub fn serving_pid(&self, worker: WorkerId) -> Option<u32> {
+        self.members.get(&worker).map(|member| member.serving.unwrap_or(member.pid))
+    }
+
+    /// Keeps the page in which the worker tells how it is.
+    pub fn keep_page(&mut self, worker: WorkerId, page: Option<Page>) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.page = page.map(Arc::new);
+        }
+    }
+
+    /// The page in which the worker tells how it is.
+    pub fn page(&self, worker: WorkerId) -> Option<&Arc<Page>> {
+        self.members.get(&worker)?.page.as_ref()
+    }
+
     /// Whether a process is one of these.
     pub fn has(&self, pid: u32) -> bool {
         self.members.values().any(|member| member.pid == pid)
@@ -368,7 +395,16 @@ mod tests {
             let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
             output.borrow_mut().write(text.as_bytes());
             let is_there = Rc::new(Cell::new(true));
-            let member = Member { pid: 0, slot: Slot(0), by_signal: false, output, told: false, is_there };
+            let member = Member {
+                pid: 0,
+                slot: Slot(0),
+                by_signal: false,
+                output,
+                told: false,
+                is_there,
+                page: None,
+                serving: None,
+            };
             crew.members.insert(worker, member);
             crew.ended(worker, false);
             crew.pending.len()

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::stat::SFlag;
 
 static TAKING: Mutex<()> = Mutex::new(());
 
@@ -29,6 +30,9 @@ pub enum InheritError {
     /// Not inherited, or taken before.
     #[error("descriptor {0} was not inherited, or was taken before")]
     NotInherited(RawFd),
+    /// A socket, a pipe, a folder.
+    #[error("descriptor {0} is no file")]
+    NotAFile(RawFd),
     /// A socket that does not listen.
     #[error("descriptor {0} is a socket that does not listen")]
     NotAListener(RawFd),
@@ -51,6 +55,15 @@ pub fn take_listener(text: &str) -> Result<OwnedFd, InheritError> {
     take(text, |socket, number| match getsockopt(socket, sockopt::AcceptConn) {
         Ok(true) => Ok(()),
         Ok(false) => Err(InheritError::NotAListener(number)),
+        Err(errno) => Err(InheritError::NotASocket(number, errno)),
+    })
+}
+
+/// As [`take_seqpacket`], but for a regular file, or a page of memory.
+pub fn take_file(text: &str) -> Result<OwnedFd, InheritError> {
+    take(text, |file, number| match nix::sys::stat::fstat(file) {
+        Ok(stat) if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG => Ok(()),
+        Ok(_) => Err(InheritError::NotAFile(number)),
         Err(errno) => Err(InheritError::NotASocket(number, errno)),
     })
 }

@@ -1,6 +1,7 @@
 //! Learning that the worker is to linger or to finish, and when it has; telling when no session is left.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ pub struct Drain {
     linger: watch::Receiver<Option<Linger>>,
     open: watch::Receiver<usize>,
     sessions: Arc<watch::Sender<usize>>,
+    /// Whether a session was ever counted.
+    counted: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,7 @@ pub(super) struct DrainSource {
     linger: watch::Sender<Option<Linger>>,
     open: Arc<watch::Sender<usize>>,
     sessions: Arc<watch::Sender<usize>>,
+    counted: Arc<AtomicBool>,
 }
 
 /// Counts one as long as it lives.
@@ -79,7 +83,7 @@ impl DrainSource {
     pub(super) fn new() -> Self {
         let zero = || Arc::new(watch::Sender::new(0));
         let (deadline, linger) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { deadline, linger, open: zero(), sessions: zero() }
+        Self { deadline, linger, open: zero(), sessions: zero(), counted: Arc::default() }
     }
 
     pub(super) fn subscribe(&self) -> Drain {
@@ -88,6 +92,7 @@ impl DrainSource {
             linger: self.linger.subscribe(),
             open: self.open.subscribe(),
             sessions: Arc::clone(&self.sessions),
+            counted: Arc::clone(&self.counted),
         }
     }
 
@@ -161,8 +166,24 @@ impl Drain {
         *self.linger.borrow()
     }
 
+    /// How many connections are open.
+    pub(super) fn open_connections(&self) -> usize {
+        *self.open.borrow()
+    }
+
+    /// Whether a session was ever counted.
+    pub(super) fn counts_sessions(&self) -> bool {
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// How many sessions are counted now.
+    pub(super) fn sessions(&self) -> usize {
+        *self.sessions.borrow()
+    }
+
     /// Counts a session that has begun, until what this returns is dropped.
     pub fn session(&self) -> SessionGuard {
+        self.counted.store(true, Ordering::Relaxed);
         SessionGuard(Arc::new(Counted::one_of(&self.sessions)))
     }
 

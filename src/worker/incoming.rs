@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::doors::{Arrival, Doors};
 use super::drain::{Drain, DrainSource};
+use super::scoreboard::{Field, Scoreboard};
 use super::stream::Stream;
 use super::tags::{self, SETTLE, Tags};
 use super::window::Window;
@@ -111,6 +112,7 @@ pub struct Incoming {
     idle_from: Option<Instant>,
     /// How long this process may outlive its master, if it was told.
     outlive: Option<Duration>,
+    scoreboard: Scoreboard,
 }
 
 impl Incoming {
@@ -129,7 +131,9 @@ impl Incoming {
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
         let tagging = tags::from_env(|name| env::var(name).ok());
         let doors = Doors::from_env()?;
-        Ok(Self { outlive: told.map(Duration::from_millis), doors, ..Self::over(channel, tagging)? })
+        let incoming = Self { outlive: told.map(Duration::from_millis), doors, ..Self::over(channel, tagging)? };
+        incoming.scoreboard.keep_written(incoming.drain());
+        Ok(incoming)
     }
 
     /// Takes over a worker's end of a channel, and what session ids are tagged with, if they are: for tests, which are
@@ -164,6 +168,7 @@ impl Incoming {
             tags: false,
             idle_from: None,
             outlive: None,
+            scoreboard: Scoreboard::default(),
         })
     }
 
@@ -179,6 +184,11 @@ impl Incoming {
         let (tagger, own) = self.tagging.clone().filter(|_| !self.announced)?;
         self.tags = true;
         Some(Tags::new(tagger, own, self.drain()))
+    }
+
+    /// What haft is told of how this worker is.
+    pub fn scoreboard(&self) -> Scoreboard {
+        self.scoreboard.clone()
     }
 
     /// A handle that tells when to finish.
@@ -353,10 +363,11 @@ impl Incoming {
 
     fn connection(&self, descriptor: OwnedFd, entry: Entry) -> io::Result<Connection> {
         let open = self.drain.opened();
+        self.scoreboard.add(Field::Connections, 1);
         // The client's address may have come from a proxy: it says nothing of what kind of socket this is.
         let stream = match entry.local {
-            EndAddr::Ip(_) => Stream::tcp(TcpStream::from_std(descriptor.into())?, open),
-            EndAddr::Unix => Stream::unix(UnixStream::from_std(descriptor.into())?, open),
+            EndAddr::Ip(_) => Stream::tcp(TcpStream::from_std(descriptor.into())?, open, self.scoreboard.clone()),
+            EndAddr::Unix => Stream::unix(UnixStream::from_std(descriptor.into())?, open, self.scoreboard.clone()),
         };
         let Entry { client, local, listener, .. } = entry;
         Ok(Connection { stream, peer: Peer { client, local, listener } })

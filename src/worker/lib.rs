@@ -22,6 +22,7 @@ mod doors;
 mod drain;
 mod incoming;
 pub mod protocol;
+pub mod scoreboard;
 mod stream;
 #[cfg(feature = "axum")]
 mod tag_layer;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::drain::OpenGuard;
+use super::scoreboard::{Field, Scoreboard};
 
 /// A client's connection, TCP or Unix, which [`super::Drain::finished`] waits for.
 ///
@@ -22,6 +23,7 @@ pub struct Stream {
     /// Its client was told that it has ended.
     ended: bool,
     _open: OpenGuard,
+    scoreboard: Scoreboard,
 }
 
 #[derive(Debug)]
@@ -31,12 +33,12 @@ enum Kind {
 }
 
 impl Stream {
-    pub(super) fn tcp(stream: TcpStream, open: OpenGuard) -> Self {
-        Self { kind: Some(Kind::Tcp(stream)), ended: false, _open: open }
+    pub(super) fn tcp(stream: TcpStream, open: OpenGuard, scoreboard: Scoreboard) -> Self {
+        Self { kind: Some(Kind::Tcp(stream)), ended: false, _open: open, scoreboard }
     }
 
-    pub(super) fn unix(stream: UnixStream, open: OpenGuard) -> Self {
-        Self { kind: Some(Kind::Unix(stream)), ended: false, _open: open }
+    pub(super) fn unix(stream: UnixStream, open: OpenGuard, scoreboard: Scoreboard) -> Self {
+        Self { kind: Some(Kind::Unix(stream)), ended: false, _open: open, scoreboard }
     }
 
     /// The TCP stream itself, which is then no longer counted; `None` for a Unix connection.
@@ -45,6 +47,13 @@ impl Stream {
             Kind::Tcp(stream) => Some(stream),
             Kind::Unix(_) => None,
         }
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.scoreboard.add(Field::BytesOut, count as u64);
+        }
+        written
     }
 
     fn kind(&mut self) -> &mut Kind {
@@ -69,19 +78,24 @@ impl Drop for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut().kind() {
+        let (stream, before) = (self.get_mut(), buf.filled().len());
+        let read = match stream.kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        };
+        stream.scoreboard.add(Field::BytesIn, (buf.filled().len() - before) as u64);
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut().kind() {
+        let stream = self.get_mut();
+        let written = match stream.kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        stream.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -89,10 +103,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut().kind() {
+        let stream = self.get_mut();
+        let written = match stream.kind() {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-        }
+        };
+        stream.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

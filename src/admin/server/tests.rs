@@ -39,7 +39,7 @@ fn master(snapshot: Snapshot) -> Control {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                ControlRequest::Snapshot(reply) => drop(reply.send(snapshot.clone())),
+                ControlRequest::Snapshot(reply) => drop(reply.send((snapshot.clone(), Vec::new()))),
                 ControlRequest::Change(change, reply) => drop(reply.send(changed(change))),
             }
         }

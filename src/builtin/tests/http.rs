@@ -78,7 +78,7 @@ async fn without_a_bundle_the_answer_says_what_to_install_and_finds_it_once_it_i
 
 #[test]
 fn folders_that_are_missing_are_named() {
-    let refused = |settings| App::new(&settings, IDENTITY, None).err().expect("refused");
+    let refused = |settings| App::new(&settings, IDENTITY, None, Default::default()).err().expect("refused");
     let gone = Path::new("/does/not/exist");
     let error = refused(Settings { static_dir: Some(gone.into()), ..Settings::default() });
     assert!(matches!(error, BuiltinError::StaticDir { .. }));

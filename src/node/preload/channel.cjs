@@ -115,4 +115,5 @@ function cleanEnvironment() {
   delete env.HAFT_NODE_CHANNEL;
   delete env.HAFT_TAG_KEY;
   delete env.HAFT_ROOMS;
+  delete env.HAFT_SCOREBOARD;
 }

@@ -1,4 +1,4 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does thirteen
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does fourteen
 // things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
@@ -17,6 +17,7 @@
 // 11. The lane (lane.cjs). Connections come with a few bytes each, and are confirmed together.
 // 12. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
 // 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to everybody reaches the clients of all workers.
+// 14. Figures (figures.cjs). A page of memory tells haft how the process is.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -247,6 +248,7 @@ function later(work, pause = PAUSE) {
 function meet(engine) {
   if (known.has(engine)) return;
   known.add(engine);
+  attempt(() => countSessions(engine));
   if (tagging && !saidTags) {
     saidTags = true;
     say({ act: 'tags' });

@@ -20,6 +20,7 @@ function start() {
   const search = attempt(() => watchModules(tags)) || (() => {});
   attempt(watchListening);
   const begin = () => {
+    attempt(tellFigures);
     attempt(cleanEnvironment);
     attempt(outliveMaster);
     attempt(watchSignals);

@@ -15,6 +15,7 @@ function tellTrouble(type) {
 function watchListening() {
   const net = require('net');
   wrap(net.Server.prototype, 'listen', (server, [options]) => {
+    noteServer(server);
     if (options === null || typeof options !== 'object') return;
     if (options.exclusive) tellTrouble('exclusive');
     if (options.reusePort) tellTrouble('reuse-port');

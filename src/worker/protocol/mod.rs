@@ -131,6 +131,7 @@
 
 mod frame;
 mod master_end;
+pub mod scoreboard;
 mod slot;
 mod tag;
 mod worker_end;

@@ -1,0 +1,94 @@
+//! What a process uses of this host, as `/proc` tells it (proc_pid_stat(5)).
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory that are resident, shared ones counted.
+    pub resident_bytes: u64,
+    /// Time on a CPU since it began, in user and kernel mode.
+    pub cpu: Duration,
+    /// Its threads.
+    pub threads: u64,
+    /// Its open descriptors. None: it is another user's, and this process may not look.
+    pub descriptors: Option<u64>,
+}
+
+/// What a process uses now; `None` if it has ended. It reads two files of `/proc`; before Linux 6.2 one of them is as
+/// long as the process has descriptors.
+///
+/// # Errors
+///
+/// If `/proc` is not mounted, or hides other users' processes.
+pub fn of(pid: u32) -> io::Result<Option<Usage>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let usage = parse(&stat, ticks_a_second(), page_size()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Some(Usage { descriptors: descriptors(pid), ..usage }))
+}
+
+fn descriptors(pid: u32) -> Option<u64> {
+    let folder = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&folder).ok()?;
+    match fs::metadata(&folder).ok()?.size() {
+        0 => Some(entries.count() as u64),
+        count => Some(count),
+    }
+}
+
+/// Behind the name, which may hold anything, the third field of the file is the first.
+fn parse(stat: &str, ticks_a_second: u64, page_size: u64) -> Option<Usage> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
+    let ticks = number(14)?.checked_add(number(15)?)?;
+    Some(Usage {
+        resident_bytes: number(24)?.checked_mul(page_size)?,
+        cpu: Duration::from_secs(ticks / ticks_a_second)
+            + Duration::from_secs(1) * (ticks % ticks_a_second) as u32 / ticks_a_second as u32,
+        threads: number(20)?,
+        descriptors: None,
+    })
+}
+
+fn ticks_a_second() -> u64 {
+    sysconf(libc::_SC_CLK_TCK).unwrap_or(100)
+}
+
+fn page_size() -> u64 {
+    sysconf(libc::_SC_PAGESIZE).unwrap_or(4096)
+}
+
+fn sysconf(name: libc::c_int) -> Option<u64> {
+    // SAFETY: it takes a number and yields one.
+    u64::try_from(unsafe { libc::sysconf(name) }).ok().filter(|value| *value > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_proc_is_read_whatever_the_program_is_called() {
+        let line = "4711 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 75 0 0 20 0 12 0 100 1000000 250 18446744073709551615";
+        let usage = parse(line, 100, 4096).expect("a line");
+        assert_eq!((usage.resident_bytes, usage.cpu, usage.threads), (250 * 4096, Duration::from_millis(2250), 12));
+        for wrong in ["", "1 (x) S", "1 (x", "1 (x) S 1 2 3 4 5 6 7 8 9 10 x 75 0 0 20 0 12 0 1 1 1"] {
+            assert_eq!(parse(wrong, 100, 4096), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn this_process_uses_something_and_one_that_is_gone_nothing() {
+        let usage = of(std::process::id()).expect("/proc").expect("it lives");
+        assert!(usage.resident_bytes > 100_000 && usage.threads > 0 && usage.descriptors > Some(2), "{usage:?}");
+        // No process has such a number (proc(5): pid_max is at most 2^22).
+        assert_eq!(of(5_000_000).expect("/proc"), None);
+    }
+}
