@@ -153,7 +153,7 @@ fn wrong_flags() {
 #[test]
 fn more_workers_than_descriptors_allow() {
     let setup = Setup::new(&["-w", "1000"]).after("ulimit -n 256");
-    fails(setup, 2, &["--workers 1000", "RLIMIT_NOFILE is 256", "at most 31 workers", "ulimit -n 7033"]);
+    fails(setup, 2, &["--workers 1000", "RLIMIT_NOFILE is 256", "at most 27 workers", "ulimit -n 8033"]);
 }
 
 #[test]

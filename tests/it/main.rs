@@ -16,6 +16,7 @@ mod drained;
 mod environment;
 mod exhaustion;
 mod exits;
+mod figures;
 mod fuzz;
 mod guardian;
 mod hang;

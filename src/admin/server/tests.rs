@@ -272,7 +272,7 @@ async fn each_answer_is_one_instant() {
             let mut snapshot = example::snapshot();
             let more = count.fetch_add(1, Ordering::Relaxed) + 1;
             (snapshot.accepted, snapshot.delivered[0]) = (snapshot.accepted + more, snapshot.delivered[0] + more);
-            reply.send(snapshot).expect("the asker waits");
+            reply.send((snapshot, Vec::new())).expect("the asker waits");
         }
     });
     let server = Server::start(Limits::DEFAULT, control);
@@ -331,7 +331,9 @@ async fn a_client_that_never_closes_is_cut_once_it_was_answered() {
 }
 
 /// The next request, and how it is answered.
-async fn next(requests: &mut Receiver<ControlRequest>) -> tokio::sync::oneshot::Sender<Snapshot> {
+async fn next(
+    requests: &mut Receiver<ControlRequest>,
+) -> tokio::sync::oneshot::Sender<(Snapshot, Vec<super::super::figures::Source>)> {
     match reached(requests.recv()).await {
         Some(ControlRequest::Snapshot(reply)) => reply,
         other => panic!("{other:?}"),
@@ -354,7 +356,7 @@ async fn a_client_that_closes_its_writing_end_is_answered() {
     stream.shutdown().await.expect("shutdown");
     let reply = next(&mut requests).await;
     let_others_run().await;
-    reply.send(example::snapshot()).expect("the end of input is not the end of the request");
+    reply.send((example::snapshot(), Vec::new())).expect("the end of input is not the end of the request");
     let mut text = String::new();
     reached(stream.read_to_string(&mut text)).await.expect("read");
     assert!(text.contains(" 200 ") && text.ends_with("\r\n\r\nok\n"), "{text}");
@@ -373,9 +375,9 @@ async fn more_clients_than_allowed_wait_and_are_served_when_others_have_left() {
     let (first, second) = (next(&mut requests).await, next(&mut requests).await);
     let_others_run().await;
     assert!(requests.try_recv().is_err(), "three at once");
-    first.send(example::snapshot()).expect("the first waits");
-    next(&mut requests).await.send(example::snapshot()).expect("the third waits");
-    second.send(example::snapshot()).expect("the second waits");
+    first.send((example::snapshot(), Vec::new())).expect("the first waits");
+    next(&mut requests).await.send((example::snapshot(), Vec::new())).expect("the third waits");
+    second.send((example::snapshot(), Vec::new())).expect("the second waits");
     for client in clients {
         assert_eq!(reached(client).await.expect("a client"), Some(200));
     }

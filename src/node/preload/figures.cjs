@@ -10,7 +10,7 @@ const FIGURES = [
   'refusedOther', 'uncaught',
 ];
 /** Bytes that are written, and milliseconds from one writing to the next, and of the event loop's samples. */
-const RECORD = 512;
+const PAGE_RECORD = 512;
 const WRITE_EVERY = 1000;
 const SAMPLE_EVERY = 20;
 /** Why Engine.IO ends a session, in its own words. */
@@ -105,7 +105,7 @@ function tellFigures() {
   const { setInterval } = require('timers');
   const delay = monitorEventLoopDelay({ resolution: SAMPLE_EVERY });
   delay.enable();
-  const record = Buffer.alloc(RECORD);
+  const record = Buffer.alloc(PAGE_RECORD);
   record.write('haftsb01', 0, 'latin1');
   let sequence = 0;
   let failed = false;
@@ -133,9 +133,9 @@ function tellFigures() {
     put(8, sequence);
     put(16, Date.now());
     FIGURES.forEach((name, at) => put(32 + 8 * at, figures[name]));
-    put(RECORD - 8, sequence);
+    put(PAGE_RECORD - 8, sequence);
     try {
-      page.fs.writeSync(page.fd, record, 0, RECORD, 0);
+      page.fs.writeSync(page.fd, record, 0, PAGE_RECORD, 0);
     } catch {
       failed = true; // the program has closed it
     }
