@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A worker of haft's in Python, standard library only:  haft -w 4 -- python3 examples/worker.py
 
-Written from the description of the wire in src/worker/protocol/mod.rs, whose words it uses. It answers each HTTP request
+Written from docs/protocol.md, whose words it uses. It answers each HTTP request
 with who served it and keeps connections open: one process, one thread, many clients.
 """
 

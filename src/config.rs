@@ -41,8 +41,8 @@ pub struct Config {
     pub workers: usize,
     /// The workers' soft limit on descriptors. None: the one that haft was started with.
     pub worker_nofile: Option<u64>,
-    /// Whether each line that a worker writes is marked with its slot (`[w0]`).
-    pub prefix_output: bool,
+    /// Whether each line that a worker writes is marked with its slot (`[w0]`); [`Config::marks_output`] has the default.
+    pub prefix_output: Option<bool>,
     /// What sticks to a slot.
     pub affinity: Affinity,
     /// How much of an address is the key.
@@ -86,6 +86,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether each line that a worker writes is marked with its slot: where there are several, unless told otherwise.
+    pub fn marks_output(&self) -> bool {
+        self.prefix_output.unwrap_or(self.workers > 1)
+    }
+
     /// Where clients connect if the program does not ask for listeners by itself: what was said, or the default.
     pub fn listen_or_default(&self) -> Vec<ListenAddr> {
         let addr = |listen: &Listen| listen.addr.clone();
@@ -229,9 +234,9 @@ mod tests {
             default_listen: ListenAddr::default(),
             workers,
             worker_nofile: None,
-            prefix_output: false,
+            prefix_output: None,
             affinity: "ip".parse().expect("an affinity"),
-            prefix: Prefix { ipv4: 32, ipv6: 128 },
+            prefix: Prefix::default(),
             sessions: Sessions::default(),
             proxies: Proxies::default(),
             first: FirstRequest::default(),

@@ -89,14 +89,14 @@ Signals:
 
 /// Hands each connection to the worker that its client sticks to
 ///
-/// A sticky-session TCP load balancer for one host: it accepts, chooses a worker by the client's address, hands it the
-/// raw socket, and is out of the way.
+/// A sticky-session TCP load balancer for one host: it accepts each connection, chooses a worker by the client's address,
+/// and hands the socket itself to that worker.
 #[derive(Debug, clap::Parser)]
 #[command(name = "haft", version, override_usage = "haft [FLAGS] [-- COMMAND [ARGS]...]\n       haft NAME [ARGS]...", after_help = EXAMPLES)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 struct Flags {
-    /// A Node program, or any program that speaks haft's hand-over protocol or takes a listener over (--dialect
-    /// listen-fds), with its arguments: what each worker runs
+    /// What each worker runs, with its arguments: a Node program, or a program that speaks haft's hand-over protocol or
+    /// inherits a listener (--dialect listen-fds)
     /// [default: the built-in Socket.IO worker]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -136,12 +136,12 @@ struct Flags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Configuration")]
 struct Configuration {
-    /// Take flags from a YAML file; one that is typed beats the file [default: none]
+    /// Read flags from a YAML file; a flag on the command line beats the file [default: none]
     ///
     /// Each flag is a key of the same name (`workers: 4`, `listen: [3000, "unix:/run/haft.sock"]`); COMMAND is the key
-    /// `command`, a list or a text. Paths are relative to where haft is started. Each is a variable of the environment,
-    /// too (HAFT_FLAG_WORKERS=4, HAFT_FLAG_LISTEN=3000,unix:/run/haft.sock), which beats the file and is not passed on to
-    /// workers. WEB_CONCURRENCY is the default of --workers; PORT is that of --listen, for every interface.
+    /// `command`, a list or a text. Paths are relative to haft's working directory. Each flag is also an environment
+    /// variable (HAFT_FLAG_WORKERS=4, HAFT_FLAG_LISTEN=3000,unix:/run/haft.sock), which beats the file and is not passed on
+    /// to workers. WEB_CONCURRENCY is the default of --workers; PORT is that of --listen, for every interface.
     #[arg(short, long, value_name = "FILE", value_parser = file_name)]
     config: Option<PathBuf>,
 
@@ -161,18 +161,17 @@ struct Configuration {
 /// What stands for the value of a switch, by which switches are told from other flags.
 const SWITCH: &str = "BOOL";
 
-/// All flags. Each switch is `--flag` for true, may be said as `--flag=false`, and is false if it is not given: so it can
-/// be beaten when the file says true.
+/// All flags. A switch is `--flag` for true and may be written `--flag=false`, which beats a file that says true. It is
+/// false by default, unless its help says another default.
 pub(crate) fn command() -> Command {
-    Flags::command().mut_args(|arg| match arg.get_value_names() {
-        Some([name]) if name == SWITCH => arg
-            .required(false)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_value("false")
-            .default_missing_value("true")
-            .hide_possible_values(true),
-        _ => arg,
+    Flags::command().mut_args(|arg| {
+        if !matches!(arg.get_value_names(), Some([name]) if name == SWITCH) {
+            return arg;
+        }
+        let says_default = arg.get_help().is_some_and(|help| help.to_string().contains("[default: "));
+        let arg = arg.required(false).num_args(0..=1).require_equals(true).default_missing_value("true");
+        let arg = arg.hide_possible_values(true);
+        if says_default { arg } else { arg.default_value("false") }
     })
 }
 

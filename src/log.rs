@@ -16,7 +16,8 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format;
+use tracing_subscriber::fmt::format::{Writer, format};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -28,6 +29,7 @@ pub use self::queue::{OutputQueue, STDOUT};
 pub use self::writing::Target;
 use crate::config::{Log, LogFormat};
 use crate::route::Slot;
+use crate::sys::local_time;
 
 const OUTPUTS: [&OutputQueue; 3] = [&STDERR, &STDOUT, &LOG_FILE];
 
@@ -65,8 +67,12 @@ pub fn start(log: &Log) -> Result<(), LogFileError> {
     // Only a second start in one process fails, and then there is a log already.
     match log.format {
         LogFormat::Text => {
-            let lines = lines.with_ansi(for_people).fmt_fields(escape::text_fields());
-            lines.finish().with(limit::Limiting).try_init().ok()
+            let lines = lines.with_ansi(for_people && STDERR.is_colourful()).fmt_fields(escape::text_fields());
+            if for_people {
+                lines.with_timer(TimeOfDay).finish().with(limit::Limiting).try_init().ok()
+            } else {
+                lines.finish().with(limit::Limiting).try_init().ok()
+            }
         }
         LogFormat::Json => {
             let json = format().json().flatten_event(true).with_target(false);
@@ -76,6 +82,16 @@ pub fn start(log: &Log) -> Result<(), LogFileError> {
     };
     std::panic::set_hook(Box::new(on_panic));
     opened
+}
+
+/// The hour, minute and second where haft is: at a terminal the day is known.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        let (hour, minute, second) = local_time::now().ok_or(fmt::Error)?;
+        write!(line, "{hour:02}:{minute:02}:{second:02}")
+    }
 }
 
 /// Tells of a bug in the log's own way: the standard hook would wait for the reader.

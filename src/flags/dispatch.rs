@@ -7,11 +7,11 @@ use crate::flags::said::Said;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Routing")]
 pub(super) struct DispatchFlags {
-    /// Who gives each connection to its worker: haft (handover), or the kernel, by the client's address (kernel)
+    /// What assigns connections to workers: haft (handover), or the kernel, by the client's address (kernel)
     ///
-    /// With kernel each worker has a listener of its own, to which the kernel steers its clients: haft does nothing for a
-    /// connection. It is for the built-in worker, Node, and --dialect listen-fds; for --affinity ip and for TCP. Up to 32
-    /// workers a client's worker is the same as with handover.
+    /// With kernel each worker has its own listener, and the kernel steers its clients to it: haft does no work for a
+    /// connection. It works with the built-in worker, Node programs and --dialect listen-fds, with --affinity ip, on TCP.
+    /// Up to 32 workers, each client has the same worker as with handover.
     #[arg(long, value_name = "handover|kernel", default_value = "handover")]
     pub(super) dispatch: DispatchBy,
 }

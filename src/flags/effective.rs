@@ -46,7 +46,7 @@ impl Config {
             ("backlog", one(self.backlog)),
             ("workers", one(self.workers)),
             ("worker-nofile", self.worker_nofile.map_or(Node::Nothing, one)),
-            ("prefix-output", one(self.prefix_output)),
+            ("prefix-output", self.prefix_output.map_or(Node::Nothing, one)),
             ("affinity", one(&self.affinity)),
             ("ipv4-prefix", one(self.prefix.ipv4)),
             ("ipv6-prefix", one(self.prefix.ipv6)),
@@ -315,7 +315,7 @@ mod tests {
         let file = option::of(Just(PathBuf::from("/run/haft.log")));
         let log = (format, level, file).prop_map(|(format, level, file)| Log { format, level: level.to_owned(), file });
         let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
-        let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, any::<bool>());
+        let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, option::of(any::<bool>()));
         let hanging = option::of((span(1), any::<bool>()));
         let signal = "auto|none|HUP|INT|QUIT|USR1|USR2|TERM|WINCH".prop_map(|text| text.parse().expect("a signal"));
         let times = (span(0), span(1), (span(0), signal), span(0), hanging);

@@ -21,16 +21,15 @@ const LARGEST_MESSAGE: u64 = 1 << 30;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct EngineFlags {
-    /// Where Socket.IO's requests go; also for a COMMAND with --affinity session, and then repeatable, where a program has
-    /// several servers
+    /// The path of Socket.IO's requests; for a COMMAND with --affinity session it is repeatable
     #[arg(long, value_name = "PATH", default_value = "/socket.io/", value_parser = request_path)]
     pub(super) path: Vec<String>,
 
-    /// Do not serve the client bundle (socket.io.js and its kin) below PATH
+    /// Do not serve the client bundle (socket.io.js and its variants) below PATH
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     no_serve_client: bool,
 
-    /// Which transports a client may use: polling, websocket, or both
+    /// The transports that clients may use: polling, websocket, or both
     #[arg(long, value_name = "LIST", default_value = "polling,websocket", value_delimiter = ',')]
     transports: Vec<Transport>,
 
@@ -50,16 +49,16 @@ pub(super) struct EngineFlags {
     #[arg(long, value_name = "BYTES", default_value = "1000000", value_parser = number::<1, LARGEST_MESSAGE, u64>)]
     max_payload: u64,
 
-    /// Site that may call from a browser, such as https://example.org; repeatable; * is every site. Where sites are named,
-    /// WebSockets of all others but the own one are refused [default: none]
+    /// A site whose pages may call, such as https://example.org, or * for every site; repeatable. Once a site is named,
+    /// WebSockets from other sites are refused [default: none]
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors_origin: Vec<String>,
 
-    /// Folder to serve at / instead of the chat page; links out of it are not followed [default: none]
+    /// The folder to serve at / instead of the chat page; symbolic links out of it are not followed [default: none]
     #[arg(long = "static", value_name = "DIR", value_parser = folder)]
     static_dir: Option<PathBuf>,
 
-    /// The dist folder of npm's socket.io-client [default: looked for in node_modules]
+    /// The dist folder of npm's socket.io-client [default: searched in node_modules]
     #[arg(long, value_name = "DIR", value_parser = folder)]
     client_dist: Option<PathBuf>,
 }

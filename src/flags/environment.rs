@@ -112,8 +112,8 @@ mod tests {
         assert_eq!(config_in(&env, &[]), config(&["-l8080", "-lunix:/run/x", "--", "node", "server.js"]));
         assert_eq!(config_in(&env[..1], &["--", "other"]), config(&["--", "other"]));
         let env = [("HAFT_FLAG_PREFIX_OUTPUT", "true")];
-        assert!(config_in(&env, &[]).prefix_output);
-        assert!(!config_in(&env, &["--prefix-output=false"]).prefix_output);
+        assert!(config_in(&env, &[]).marks_output());
+        assert!(!config_in(&env, &["--prefix-output=false"]).marks_output());
     }
 
     #[test]

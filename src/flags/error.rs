@@ -17,7 +17,7 @@ pub(super) enum FlagsError {
     #[error("{0}")]
     Clap(clap::Error),
 
-    #[error("nothing follows `--`: name a program after it, or leave it out for the built-in Socket.IO worker")]
+    #[error("there is no program after `--`: name one, or leave out `--` for the built-in Socket.IO worker")]
     NothingAfterDashes,
 
     #[error("{name} begins with an empty word: name a program")]
@@ -74,21 +74,21 @@ pub(super) enum FlagsError {
     )]
     TokenForNothing { name: String },
 
-    #[error(
-        "{name}: it needs --affinity session, query:NAME or the like: without one nothing is tagged or hashed with it"
-    )]
+    #[error("{name}: it needs --affinity session, query:NAME or the like, which tag or hash with it")]
     NoSessions { name: String },
 
-    #[error("{name}: nothing sticks with --affinity none: leave out one or the other")]
+    #[error("{name}: it has no effect with --affinity none: leave out one or the other")]
     NothingSticks { name: String },
 
     #[error("{name}: give {least} characters or more, such as `openssl rand -hex 32` makes, or @FILE")]
     ShortSecret { name: String, least: usize },
 
-    #[error("{name}: say whom to believe, such as --trusted-proxy 10.0.0.0/8 (anybody could tell a false address)")]
+    #[error(
+        "{name}: name the proxies, such as --trusted-proxy 10.0.0.0/8 (otherwise any client could forge its address)"
+    )]
     NobodyTrusted { name: String },
 
-    #[error("{name}: nothing is asked of it: add --proxy-protocol or --client-ip-header, or leave it out")]
+    #[error("{name}: it has no effect alone: add --proxy-protocol or --client-ip-header, or leave it out")]
     TrustedForNothing { name: String },
 
     #[error("{kill}: {never} is 0, so no worker counts as hung: leave out one or the other")]

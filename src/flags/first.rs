@@ -13,12 +13,13 @@ pub(super) struct FirstFlags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::positive)]
     peek_timeout: Duration,
 
-    /// What becomes of a connection after that: it goes to a worker by its address (hand-over), or is closed (close)
+    /// What haft does with a connection after --peek-timeout: assign it by the client's address (hand-over) or close it
+    /// (close)
     #[arg(long, value_name = "hand-over|close", default_value = "hand-over")]
     peek_timeout_action: PeekTimeoutAction,
 
-    /// Most connections whose first request is waited for at once; past it the one that has waited longest is treated as
-    /// if its time were over
+    /// Maximum number of connections waiting for their first request; past it, the one that has waited longest is treated
+    /// as timed out
     #[arg(long, value_name = "N", default_value = "16384", value_parser = number::<1, 1_000_000, usize>)]
     max_peeking: usize,
 }

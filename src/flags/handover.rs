@@ -9,14 +9,14 @@ use crate::flags::time;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Hand-over")]
 pub(super) struct HandOver {
-    /// Most connections sent to one worker that it has not yet taken
+    /// Maximum number of connections sent to one worker and not yet acknowledged
     #[arg(long, value_name = "N", default_value = "64", value_parser = number::<1, 65536, usize>)]
     pub(super) max_in_flight: usize,
 
-    /// For how long after a connection haft looks for the next one without sleeping (200us, say); 0: not at all
+    /// How long haft polls for the next connection without sleeping, such as 200us; 0 is off
     ///
-    /// A connection that comes within that time is not delayed by waking haft up, which takes long on virtual machines. The
-    /// price: haft keeps a CPU busy for so long after each.
+    /// A connection that arrives within that time does not wait for haft to wake up, which is slow on virtual machines. The
+    /// price: haft keeps a CPU busy for this long after each connection.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time::span_or_off)]
     pub(super) busy_poll: Duration,
 }
@@ -24,28 +24,28 @@ pub(super) struct HandOver {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Timeouts")]
 pub(super) struct Timeouts {
-    /// How long a connection waits for its own worker to start, before it goes to another
+    /// How long a connection waits for its own worker before it goes to another
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time::span)]
     pub(super) hold_timeout: Duration,
 
-    /// How long a worker may take until it is ready
+    /// How long a worker may take to become ready
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::positive)]
     pub(super) start_timeout: Duration,
 
     // Less than the 30 s that Kubernetes waits between SIGTERM and SIGKILL unless told otherwise.
-    /// How long workers may take to finish what they have, once haft is told to stop or has replaced them
+    /// How long workers may take to finish their connections when haft stops or has replaced them
     ///
-    /// SIGTERM, SIGQUIT and SIGINT tell haft to stop; a second one ends it at once. Ctrl-C at a terminal does not wait for so
-    /// long.
+    /// SIGTERM, SIGQUIT and SIGINT stop haft; a second one ends it at once. After Ctrl-C at a terminal the time is two
+    /// seconds.
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = time::span)]
     pub(super) drain_timeout: Duration,
 
-    /// The signal by which a program learns that it is to finish: NAME (TERM, say), none, or auto
+    /// The signal that tells a program to finish: NAME (such as TERM), none, or auto
     ///
-    /// A program gets it at once when haft stops; in a reload, a scale or when it leaves otherwise, it gets it when its
+    /// A program gets it at once when haft stops. When only its worker is replaced or removed, it gets it when its
     /// connections have ended or a fifth of --drain-timeout is left. auto: SIGTERM for a Node program that handles it and
-    /// for one that takes its listeners over (SIGINT instead for Ctrl-C), no signal for others. When --drain-timeout is
-    /// over, every program gets SIGTERM, and SIGKILL two seconds later.
+    /// for a program with --dialect listen-fds (after Ctrl-C: SIGINT), no signal for others. When --drain-timeout is over,
+    /// every program gets SIGTERM, and SIGKILL two seconds later.
     #[arg(long, value_name = "NAME|none|auto", default_value = "auto")]
     pub(super) drain_signal: DrainSignal,
 }

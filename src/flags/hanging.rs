@@ -10,12 +10,12 @@ use crate::flags::time;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Timeouts")]
 pub(super) struct Hanging {
-    /// A worker that acknowledges nothing for this long while it has connections to take counts as hung: it is reported
-    /// and new clients go to the next slot; 0 is never
+    /// How long a worker may leave its connections unacknowledged before it counts as hung and its new clients go to the
+    /// next slot; 0 is never
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::span_or_off)]
     hang_timeout: Duration,
 
-    /// Kill a hung worker and replace it; what it had not taken is served by others
+    /// Kill a hung worker and replace it; other workers serve the connections that it had not acknowledged
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     pub(super) hang_kill: bool,
 }

@@ -14,21 +14,21 @@ const MOST_WAITING: u64 = i32::MAX as u64;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
 pub(super) struct Listening {
-    /// Where clients connect, unless a Node program is to choose; may be given several times
+    /// Where clients connect; repeatable
     ///
-    /// Without it haft listens wherever a Node program asks to; with it one server of that program gets what comes here:
-    /// the one that asks for this port, else its first one. `443=3000` names it: port 443 is for the server that asks
-    /// for port 3000. `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one
-    /// address; `unix:/path` is a Unix socket; `name:web` is the socket that systemd passes by this name
-    /// (FileDescriptorName=). Each socket that is passed is listened on, whether it is named here or not.
+    /// `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one address; `unix:/path`
+    /// is a Unix socket; `name:web` is the socket that systemd passes by this name (FileDescriptorName=). haft listens on
+    /// each socket that is passed, whether it is named here or not. Without this flag, a Node program listens where it
+    /// asks to. With it, one of the program's servers gets these connections: the one that asks for the same port,
+    /// otherwise its first one. `443=3000` names it: port 443 belongs to the server that asks for port 3000.
     #[arg(short, long, value_name = "ADDR[=PORT]", default_values_t = [ListenArg::default()])]
     listen: Vec<ListenArg>,
 
     // The default is the kernel's own default cap since Linux 5.4: as much as it gives without being asked for more,
     // so that a crowd that reconnects at once is not met with dropped SYNs.
-    /// Connections that may wait in the kernel's queue, per listener
+    /// Maximum number of connections in the kernel's accept queue, for each listener
     ///
-    /// The kernel gives at most net.core.somaxconn.
+    /// The kernel caps it at net.core.somaxconn.
     #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<1, MOST_WAITING, u32>)]
     pub(super) backlog: u32,
 }

@@ -15,58 +15,56 @@ pub(super) const WAIT_READY: &str = "wait-ready";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct NodeFlags {
-    /// What COMMAND speaks: Node's cluster protocol (node), haft's own (haft), nothing (listen-fds), or whichever it looks
-    /// like (auto)
+    /// The protocol that COMMAND speaks: that of Node's cluster (node), haft's own (haft), none (listen-fds), or detect it
+    /// (auto)
     ///
     /// auto is node when COMMAND runs Node, as `node server.js` and `npm start` do, and haft otherwise. listen-fds is for a
-    /// program that takes a listener over as from systemd (LISTEN_FDS, descriptor 3), with --dispatch kernel.
+    /// program that inherits a listener as from systemd (LISTEN_FDS, descriptor 3); it needs --dispatch kernel.
     #[arg(long, value_name = "auto|haft|node|listen-fds", default_value = "auto")]
     pub(super) dialect: DialectChoice,
 
     /// How a Node program gets its connections: auto, cluster, classic, sticky-session, sticky-cluster, sticky-listen,
     /// socket.io-sticky, or JSON
     ///
-    /// cluster: at the servers that it listens with, as under Node's own cluster. The others are for a program that
-    /// waits for a message with each socket: `"sticky-session:connection"` (classic), that of the npm package
+    /// cluster: through the servers that it listens with, as under Node's own cluster. The others are for a program that
+    /// expects a message with each socket: `"sticky-session:connection"` (classic), that of the npm package
     /// sticky-session, sticky-cluster, sticky-listen or @socket.io/sticky, or any other, written as JSON
-    /// (`'"my:connection"'`). auto is cluster, and tells what to try when a program has no server.
+    /// (`'"my:connection"'`). auto is cluster; if the program has no server, the log says what to try.
     #[arg(long, value_name = "STYLE|JSON", default_value = "auto")]
     node_style: NodeStyle,
 
-    /// How messages are written on a Node program's channel: json, or advanced, which keeps binary data
+    /// The encoding of messages to and from a Node program: json, or advanced, which keeps binary data
     ///
-    /// It is `serialization` of Node's cluster.setupPrimary. Socket.IO's cluster adapter needs advanced to send binary
+    /// This is `serialization` of Node's cluster.setupPrimary. Socket.IO's cluster adapter needs advanced to send binary
     /// data from worker to worker.
     #[arg(long, value_name = "json|advanced", default_value = "json")]
     node_serialization: Serialization,
 
-    /// A Node worker is ready only when it has sent "ready" with process.send, as for pm2; one with listen-fds when it has
-    /// sent READY=1 with sd_notify
+    /// A Node worker is ready only after process.send("ready"), as with pm2; a listen-fds worker only after READY=1
+    /// (sd_notify)
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     wait_ready: bool,
 
-    /// Pass each message that a Node program sends to its primary (process.send) on to all other workers, as primaries of
-    /// chats and caches usually do
+    /// Pass each message that a Node program sends to its primary (process.send) to all other workers
     ///
-    /// Without it such messages are counted, and the first one is told of. What @socket.io/cluster-adapter sends is always
-    /// passed on.
+    /// Primaries of chats and caches usually do that. Without this flag haft counts such messages and logs the first one.
+    /// Messages of @socket.io/cluster-adapter are always passed on.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     relay_messages: bool,
 
-    /// Whether what a Node program sends by Socket.IO to a room, or to everybody, reaches the clients of all workers (auto) or
-    /// those of the same worker alone (off)
+    /// Whether messages of a Node program's Socket.IO to a room, or to every client, reach the clients of all workers
+    /// (auto) or of the same worker only (off)
     ///
-    /// auto: where the program's Socket.IO (4.0 or later) would use the adapter that knows of its own process only, haft's
-    /// preload gives it one that knows of all workers. A program that sets an adapter keeps it.
+    /// auto: if the program's Socket.IO (4.0 or later) would use the adapter that knows its own process only, haft's preload
+    /// gives it one that knows all workers. A program that sets an adapter keeps it.
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     rooms: SharedRooms,
 
-    /// Give Node programs no preload: no tags, a proxy's address as the client's, rooms of each worker's own, and sessions
-    /// that are cut off
+    /// Do not load haft's preload into Node programs
     ///
-    /// The preload is a small file that Node loads before the program (--require). It tags session ids, lets
-    /// socket.remoteAddress be the client's, ends the sessions of a worker that goes one by one instead of all at the end,
-    /// and keeps a worker's connections for up to --drain-timeout when haft itself is killed.
+    /// The preload is a small file that Node loads before the program (--require). It tags session ids, makes
+    /// socket.remoteAddress the client's address behind a proxy, shares rooms, ends the sessions of a leaving worker one by
+    /// one instead of all at once, and keeps a worker's connections for up to --drain-timeout when haft itself is killed.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     no_preload: bool,
 }

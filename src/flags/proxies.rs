@@ -11,27 +11,28 @@ use crate::peek::{ClientHeader, TrustedProxies, TrustedProxy};
 pub(super) struct ProxyFlags {
     /// Trusted peers begin each connection with a PROXY header (version 1 or 2)
     ///
-    /// nginx: `proxy_protocol on` in a stream server; HAProxy: `send-proxy` or `send-proxy-v2`. The header is consumed,
-    /// and the address in it is the client's.
+    /// nginx: `proxy_protocol on` in a stream server; HAProxy: `send-proxy` or `send-proxy-v2`. haft consumes the header
+    /// and takes the address in it as the client's.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     proxy_protocol: bool,
 
-    /// The header of the first request in which trusted peers tell the client's address: x-forwarded-for, x-real-ip,
-    /// forwarded, or another name [default: none]
+    /// The request header in which trusted peers send the client's address: x-forwarded-for, x-real-ip, forwarded, or
+    /// another name [default: none]
     ///
-    /// Of a list the right-most address counts that is not a trusted proxy itself.
+    /// In a list, the right-most address that is not itself a trusted proxy counts.
     #[arg(long, value_name = "NAME")]
     client_ip_header: Option<ClientHeader>,
 
-    /// Whom to believe: an address or a network (10.0.0.0/8, ::1), or `unix` for peers on a Unix socket; repeatable
-    /// [default: nobody]
+    /// Peers that may name the client: an address or a network (10.0.0.0/8, ::1), or `unix` for peers on a Unix socket;
+    /// repeatable [default: none]
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<TrustedProxy>,
 
-    /// What becomes of a connection of a trusted peer whose client cannot be told: it is served (serve), or closed (close)
+    /// What haft does with a connection from a trusted peer that does not name its client: serve it (serve) or close it
+    /// (close)
     ///
-    /// Its header is malformed, further back than 16 KiB, or does not come within --peek-timeout, or what comes is no
-    /// HTTP/1. Such a client is never taken for the proxy: a program is told the address 0.0.0.0 or ::.
+    /// The header is malformed, starts after 16 KiB or does not arrive within --peek-timeout, or the connection is not
+    /// HTTP/1. Such a client is never taken for the proxy: the program sees the address 0.0.0.0 or ::.
     #[arg(long, value_name = "serve|close", default_value = "serve")]
     unattributed: Unattributed,
 }
@@ -59,9 +60,9 @@ mod tests {
 
     #[test]
     fn who_is_believed_must_be_said() {
-        assert!(refused(&["--proxy-protocol"]).contains("--proxy-protocol: say whom to believe"));
-        assert!(refused(&["--client-ip-header=x-real-ip"]).contains("--client-ip-header: say whom to believe"));
-        assert!(refused(&["--trusted-proxy=::1"]).contains("--trusted-proxy: nothing is asked of it"));
+        assert!(refused(&["--proxy-protocol"]).contains("--proxy-protocol: name the proxies"));
+        assert!(refused(&["--client-ip-header=x-real-ip"]).contains("--client-ip-header: name the proxies"));
+        assert!(refused(&["--trusted-proxy=::1"]).contains("--trusted-proxy: it has no effect alone"));
         assert!(refused(&["--proxy-protocol", "--trusted-proxy=10.0.0.0/33"]).contains("--trusted-proxy"));
         let given = config(&["--proxy-protocol", "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=unix"]).proxies;
         assert!(given.protocol && given.header.is_none());

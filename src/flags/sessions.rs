@@ -17,12 +17,12 @@ const MAX_KEYS: usize = 2;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct SessionFlags {
-    /// A secret that session ids are tagged with and values are hashed with, 16 characters or more, or @FILE; a second
-    /// one is accepted in tags, too [default: random]
+    /// The secret for session tags and hashed values, 16 characters or more, or @FILE; a second one is accepted in tags
+    /// [default: random]
     ///
-    /// To exchange it, give the new one first and the old one second until its sessions have ended.
-    /// Give one where clients are to find their slot after haft was restarted. Of a file the first line counts; only its
-    /// owner may read it (mode 600), and it is better than the secret itself, which every list of processes shows.
+    /// With a fixed secret, clients find their slot again after haft has been restarted. To change it, give the new one
+    /// first and the old one second until the old sessions have ended. Prefer a file (its first line, mode 600): the list
+    /// of processes shows what is typed.
     #[arg(long, value_name = "SECRET")]
     tag_key: Vec<String>,
 }
@@ -95,7 +95,7 @@ mod tests {
     fn what_is_for_sessions_needs_them_to_stick() {
         assert!(refused(&["--tag-key=a secret of some length"]).contains("needs --affinity session"));
         assert!(config(&["--affinity=query:room", "--tag-key=a secret of some length"]).sessions.tag_key.is_some());
-        assert!(refused(&["--affinity=none", "--sticky-path=/a/"]).contains("--sticky-path: nothing sticks"));
+        assert!(refused(&["--affinity=none", "--sticky-path=/a/"]).contains("--sticky-path: it has no effect"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("unattributed", "close", "serve"),
     ("max-peeking", "1", "2"),
     ("ipv4-prefix", "24", "16"),
-    ("ipv6-prefix", "64", "48"),
+    ("ipv6-prefix", "128", "48"),
     ("dispatch", "kernel", "handover"),
     ("max-in-flight", "1", "2"),
     ("busy-poll", "1ms", "0"),
@@ -95,8 +95,8 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 
 #[test]
 fn the_defaults_are_these() {
-    let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\nprefix-output: false\naffinity: ip\n\
-        ipv4-prefix: 32\nipv6-prefix: 128\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
+    let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\naffinity: ip\n\
+        ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
@@ -160,6 +160,7 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         "--sticky-path=/a/",
         "--worker-nofile=64",
         "--log-file=/run/haft.log",
+        "--prefix-output",
     ];
     let engine = [
         "--name=api",
@@ -215,7 +216,7 @@ fn a_command_is_a_list_or_a_text_and_what_is_typed_beats_it() {
     let file = folder.yaml("log-level: debug\ncommand: [a b, '', \"c\\\"d\"]");
     assert_eq!(words(&["--config", &file]), ["a b", "", "c\"d"]);
     assert_eq!(config(&["--config", &file]).log.level, "debug");
-    assert!(refused(&["--"]).contains("nothing follows `--`"));
+    assert!(refused(&["--"]).contains("there is no program after `--`"));
     assert!(refused(&["--", ""]).contains("COMMAND begins with an empty word: name a program"));
     let file = folder.yaml("\ncommand: ['']");
     assert!(refused(&["-c", &file]).contains("haft.yaml:2: command begins with an empty word"));

@@ -18,22 +18,22 @@ pub(super) struct AdminFlags {
     /// [default: a Unix socket that `haft status` and the like find]
     ///
     /// The default is `$RUNTIME_DIRECTORY/haft.sock`, else `NAME.sock` in `$XDG_RUNTIME_DIR/haft`, in `/run/haft` or in
-    /// `/tmp/haft-UID`, the first of these folders that haft may write to. `unix:/path` is another place for it, and a TCP
-    /// address is beside it: a port alone, `9090`, is one of the loopback; for every interface write `0.0.0.0:9090`,
-    /// `[::]:9090` or `*:9090`. `off` is no listener at all. A Unix socket may be opened by its owner only; all who can
-    /// connect may read. What changes something is a POST (`/scale?workers=4`, `/drain?slot=0`), from root or haft's own
-    /// user on a Unix socket, or with the token on TCP.
+    /// `/tmp/haft-UID`, the first of these folders that haft may write to. `unix:/path` is another place for it. A TCP
+    /// address is served beside it: a port alone, `9090`, is on the loopback; for every interface write `0.0.0.0:9090`,
+    /// `[::]:9090` or `*:9090`. With `off` there is no listener at all. A Unix socket may be opened by its owner only. Every
+    /// client that can connect may read. Changes are POST requests (`/scale?workers=4`, `/drain?slot=0`): on a Unix socket
+    /// from root or haft's own user, on TCP with the token.
     #[arg(long, value_name = "ADDR|off")]
     pub(super) admin: Option<Admin>,
 
-    /// What this haft is called by `haft status` and the like [default: the program and the port]
+    /// The name of this haft for `haft status` and the like [default: the program and the port]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<Name>,
 
     /// The file with the token that opens control on a TCP admin listener [default: control is off on TCP]
     ///
-    /// One line; only its owner may read it (mode 600). A change is asked for with `Authorization: Bearer <token>`. The
-    /// file is read for each such request, so the token can be changed at any time.
+    /// One line; only its owner may read it (mode 600). Requests send `Authorization: Bearer <token>`. haft reads the file
+    /// for each of them, so the token can be changed at any time.
     #[arg(long, value_name = "PATH", value_parser = file_name)]
     admin_token_file: Option<PathBuf>,
 }
@@ -56,11 +56,11 @@ impl AdminFlags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Logging")]
 pub(super) struct Logging {
-    /// How haft writes its log: lines for people (text) or one JSON object a line (json)
+    /// The format of haft's log: text, or json with one object a line
     #[arg(long, value_name = "text|json", default_value = "text")]
     log_format: LogFormat,
 
-    /// The least that is logged: off, error, warn, info, debug or trace
+    /// The lowest level that is logged: off, error, warn, info, debug or trace
     ///
     /// Modules may differ: `info,haft::master=debug`.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]

@@ -10,23 +10,23 @@ use crate::flags::number::{NumberError, number};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Workers")]
 pub(super) struct Workers {
-    /// How many workers; auto is one for each CPU that haft may use
+    /// Number of workers; auto is one for each CPU that haft may use
     ///
     /// auto counts the CPUs of the affinity mask (taskset, cpusets), but no more than the CPU quota of the cgroup
     /// allows, rounded down.
     #[arg(short, long, value_name = "N|auto", default_value = "auto")]
     pub(super) workers: Count,
 
-    /// How many descriptors (connections, files) a worker may have [default: as many as haft was started with]
+    /// Maximum number of descriptors (connections, files) of a worker [default: as many as haft was started with]
     ///
-    /// It is the soft limit, RLIMIT_NOFILE, and can be raised up to the hard one. Node programs and the built-in worker
-    /// raise theirs to that by themselves.
+    /// This is the soft limit, RLIMIT_NOFILE; it can be raised up to the hard limit. Node programs and the built-in worker
+    /// raise theirs by themselves.
     #[arg(long, value_name = "N", value_parser = number::<64, { 1 << 30 }, u64>)]
     pub(super) worker_nofile: Option<u64>,
 
-    /// Put [w0], [w1] and so on before each line that a worker writes
+    /// Put [w0], [w1] and so on before each line that a worker writes [default: on if there are several workers]
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
-    pub(super) prefix_output: bool,
+    pub(super) prefix_output: Option<bool>,
 }
 
 /// What was said of the number of workers.
@@ -106,10 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn the_output_is_marked_on_demand() {
-        assert!(!config(&[]).prefix_output);
-        assert!(config(&["--prefix-output"]).prefix_output);
-        assert!(!config(&["--prefix-output=false"]).prefix_output);
+    fn the_output_of_several_workers_is_marked_unless_the_flag_says_otherwise() {
+        let marks = |args: &[&str]| config(args).marks_output();
+        assert!(!marks(&["-w", "1"]));
+        assert!(marks(&["-w", "2"]));
+        assert!(marks(&["-w", "1", "--prefix-output"]));
+        assert!(!marks(&["-w", "2", "--prefix-output=false"]));
         assert!(refused(&["--prefix-output=yes"]).contains("possible values: true, false"));
     }
 }

@@ -105,6 +105,11 @@ impl State {
 }
 
 impl OutputQueue {
+    /// Whether text for people may have colours there.
+    pub fn is_colourful(&self) -> bool {
+        self.target.is_colourful()
+    }
+
     const fn new(target: Target) -> Self {
         let state = State {
             running: false,

@@ -1,5 +1,6 @@
 //! Writing to one of haft's outputs, in a thread that may wait for its reader.
 
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -34,6 +35,17 @@ impl Target {
             Self::Stderr => "standard error",
             Self::File => "the log file",
         }
+    }
+
+    /// Whether text may have colours there: on a terminal, unless NO_COLOR (no-color.org) or TERM says otherwise.
+    pub fn is_colourful(self) -> bool {
+        let is_terminal = match self {
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::Stderr => io::stderr().is_terminal(),
+            Self::File => false,
+        };
+        let variable = |name| std::env::var_os(name).unwrap_or_default();
+        is_terminal && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
     }
 }
 

@@ -188,7 +188,15 @@ impl Master {
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         let preload = supervise::first_preload(&plan)?;
-        tracing::info!(pid = std::process::id(), workers = config.workers, "haft {}", env!("CARGO_PKG_VERSION"));
+        tracing::info!(
+            pid = std::process::id(),
+            workers = config.workers,
+            program = %plan.shown,
+            affinity = %config.affinity,
+            dispatch = %config.dispatch,
+            "haft {}",
+            env!("CARGO_PKG_VERSION")
+        );
         let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
         let (listeners, kernel) = listen(&config, &plan, passed)?;
         let bound: Vec<_> = listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)).collect();
@@ -239,7 +247,6 @@ impl Master {
             _admin_files: admin_files,
         };
         master.guard_listeners();
-        master.recommend_kernel();
         Ok((master, Inbox { exits, found, requests }))
     }
 

@@ -40,6 +40,8 @@ const NOT_ON_NODE: &str = "haft gives its preload to Node alone: sessions get no
 #[derive(Debug)]
 pub struct Plan {
     command: Vec<String>,
+    /// What the workers run, in words for the log.
+    pub shown: String,
     environment: Vec<(&'static str, String)>,
     drain_timeout: Duration,
     dialect: Dialect,
@@ -101,6 +103,7 @@ impl Plan {
         let tags = tags.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
         let plan = |command, environment: Vec<_>| Self {
             command,
+            shown: "the built-in Socket.IO worker".to_owned(),
             environment: environment.into_iter().chain(tags.clone()).collect(),
             drain_timeout: config.drain_timeout,
             dialect: Dialect::Haft,
@@ -129,9 +132,8 @@ impl Plan {
         };
         let place = Place::here().map_err(|source| MasterError::System { doing: "looking where haft is", source })?;
         let recognised = program::recognise(&command.argv, &place, asked)?;
-        recognised.said.iter().for_each(|line| tracing::info!("{line}"));
         recognised.warnings.iter().for_each(|line| tracing::warn!("{line}"));
-        let mut plan = plan(recognised.command, Vec::new());
+        let mut plan = Self { shown: recognised.shown, ..plan(recognised.command, Vec::new()) };
         (plan.dialect, plan.wait_ready) = (recognised.dialect, command.node.wait_ready);
         if recognised.dialect == Dialect::Node {
             plan.node_options = recognised.node_options;

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::error::While;
 use super::{Master, MasterError};
 use crate::addr::EndAddr;
-use crate::config::{Config, DispatchBy};
+use crate::config::Config;
 use crate::connection::Connection;
 use crate::dispatch::link::Link;
 use crate::dispatch::service::Service;
@@ -199,21 +199,6 @@ impl Master {
             }
         }
         Ok(())
-    }
-
-    /// Says, once, that there is a better way, where there is.
-    pub(super) fn recommend_kernel(&self) {
-        let config = &self.changes.config;
-        let by_message = self.service.dispatch.node.as_ref().is_some_and(|desk| desk.is_by_message());
-        let is_command = matches!(config.program, crate::config::Program::Command(_));
-        let as_kernel = crate::config::Config { dispatch: DispatchBy::Kernel, ..config.clone() };
-        let is_better = config.dispatch == DispatchBy::Handover && is_command && !by_message && config.workers > 1;
-        if is_better && as_kernel.contradiction().is_none() {
-            tracing::info!(
-                "consider --dispatch kernel: the kernel chooses the worker, the same one for each client, and haft does \
-                 nothing for a connection"
-            );
-        }
     }
 }
 

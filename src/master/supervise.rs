@@ -85,7 +85,7 @@ impl Supervisor {
         preload: Option<Preload>,
         (descriptors, guardian): (u64, Option<Guardian>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Crew::new(config.prefix_output, descriptors, guardian);
+        let (crew, exits) = Crew::new(config.marks_output(), descriptors, guardian);
         let supervisor = Self {
             crew,
             plans: BTreeMap::from([(0, plan)]),

@@ -127,6 +127,13 @@ pub struct Crew {
     pub guardian: Option<Guardian>,
 }
 
+/// What stands before each line of a slot's worker.
+fn mark(slot: Slot, colourful: bool) -> String {
+    // The six colours that are legible on black and on white, as ECMA-48 numbers them (SGR 31 to 36).
+    let colour = 31 + slot.index() % 6;
+    if colourful { format!("\x1b[{colour}m[w{slot}]\x1b[0m ") } else { format!("[w{slot}] ") }
+}
+
 impl Crew {
     /// Nobody yet; ends of processes will come out of the receiver. `descriptors`: the soft limit on them for workers.
     pub fn new(
@@ -224,8 +231,12 @@ impl Crew {
     }
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
-        let prefix = self.prefix_output.then(|| format!("[w{slot}] "));
-        let relay = |to: &'static OutputQueue, output| Relay { slot, to, prefix: prefix.clone(), output };
+        let relay = |to: &'static OutputQueue, output| Relay {
+            slot,
+            to,
+            prefix: self.prefix_output.then(|| mark(slot, to.is_colourful())),
+            output,
+        };
         let mut relays = Vec::new();
         if let Some(pipe) = child.stderr.take() {
             relays.push(tokio::task::spawn_local(relay(log::queue(), output.clone()).run(pipe)));

@@ -49,14 +49,14 @@ pub struct Place {
 pub struct Recognised {
     /// What to speak with it.
     pub dialect: Dialect,
-    /// What to start; never empty. What was typed, unless `said` says otherwise.
+    /// What to start; never empty.
     pub command: Vec<String>,
     /// NODE_OPTIONS that the command's own words set.
     pub node_options: Option<String>,
     /// The process that is started may not be the one that serves: Node must not find its channel by itself.
     pub is_wrapped: bool,
-    /// What was decided; for the log.
-    pub said: Vec<String>,
+    /// What the workers run, in words for the log.
+    pub shown: String,
     /// What will probably go wrong, and the cure; for the log.
     pub warnings: Vec<String>,
 }
@@ -124,7 +124,7 @@ pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> R
         command: command.to_vec(),
         node_options: None,
         is_wrapped,
-        said: Vec::new(),
+        shown: command.join(" "),
         warnings: Vec::new(),
     };
     // Their channels have other names, which pass through package managers.
@@ -143,18 +143,18 @@ pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> R
             ..as_it_stands(Dialect::Node, false)
         });
     }
-    let mut said = Vec::new();
+    let mut warnings = Vec::new();
     if let Some(asked) = plain::script_asked(command) {
         match script(&asked, place)? {
             Started::Directly(recognised) => return Ok(recognised),
-            Started::AsItStands(more) => said.extend(more),
+            Started::AsItStands(more) => warnings.extend(more),
         }
     }
     if asked.is_none() && !detect::leads_to_node(command, place) {
         return Ok(as_it_stands(Dialect::Haft, false));
     }
     let mut recognised = as_it_stands(Dialect::Node, true);
-    recognised.said = said;
+    recognised.warnings = warnings;
     recognised.warnings.extend(node::trouble(command));
     keep_variables(&mut recognised.command);
     Ok(recognised)
@@ -164,7 +164,7 @@ pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> R
 enum Started {
     /// Without the package manager.
     Directly(Recognised),
-    /// By it; this is to be said.
+    /// By it; with a warning.
     AsItStands(Option<String>),
 }
 
@@ -209,7 +209,7 @@ fn script(asked: &plain::Asked<'_>, place: &Place) -> Result<Started, ProgramErr
         command: command.chain(words.iter().cloned()).chain(asked.arguments.iter().cloned()).collect(),
         node_options: options.last().and_then(|word| Some(plain::assignment(word)?.1.to_owned())),
         is_wrapped: false,
-        said: vec![format!("{} is run as: {text} - without a process of its own beside each worker", asked.saying)],
+        shown: format!("{text} ({})", asked.saying),
         warnings: Vec::new(),
     }))
 }

@@ -15,6 +15,13 @@ pub struct Prefix {
     pub ipv6: u8,
 }
 
+impl Default for Prefix {
+    /// The whole of an IPv4 address. Of an IPv6 address the network: a host changes the rest by itself (RFC 8981).
+    fn default() -> Self {
+        Self { ipv4: 32, ipv6: 64 }
+    }
+}
+
 /// What must stick, hashed: connections of equal key go to the same slot.
 ///
 /// All 64 bits are good. Different IPv4 addresses never share a key; other inputs share one by chance, in one of 2^64

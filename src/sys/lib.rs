@@ -18,6 +18,7 @@ pub mod folder;
 pub mod inherit;
 pub mod input;
 pub mod listen;
+pub mod local_time;
 pub mod notify;
 pub mod oom;
 pub mod orphans;

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 
 import { who } from './lib/app.mjs';
 import { Home } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 

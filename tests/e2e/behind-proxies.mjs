@@ -1,16 +1,13 @@
 // Real proxies in front of haft: the application sees the client's address, and that address decides who serves.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 
 import { who } from './lib/app.mjs';
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
 import { fetchText } from './lib/fetch.mjs';
-import { Haft } from './lib/haft.mjs';
+import { file } from './lib/files.mjs';
 import { Home } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
-import { beside as besideOthers, program } from './lib/program.mjs';
+import { beside, program } from './lib/program.mjs';
 import { haproxy, nginx } from './lib/proxies.mjs';
 import { Raw } from './lib/raw.mjs';
 import { Final, until } from './lib/wait.mjs';
@@ -26,7 +23,7 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
   program(`${name} sees clients through nginx and HAProxy`, async (place) => {
     const [forwardedFor, realIp, forwarded, proxied] = await Promise.all(
       [header('x-forwarded-for'), header('x-real-ip'), header('forwarded'), ['--proxy-protocol', ...TRUSTED]].map((flags) => {
-        return beside(place, '-w', '3', ...flags, ...command);
+        return place.haft('-w', '3', ...flags, ...command);
       }),
     );
     const ways = {
@@ -69,8 +66,8 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
   });
 
   program(`${name} sees clients of IPv6, and behind two proxies`, async (place) => {
-    const proxied = await beside(place, '-w', '2', '--proxy-protocol', ...TRUSTED, ...command);
-    const listed = await beside(place, '-w', '2', ...header('x-forwarded-for'), ...command);
+    const proxied = await place.haft('-w', '2', '--proxy-protocol', ...TRUSTED, ...command);
+    const listed = await place.haft('-w', '2', ...header('x-forwarded-for'), ...command);
     const inner = await nginx(place, {
       http: { inner: `proxy_pass ${listed.url}; ${CLOSE} proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;` },
     });
@@ -165,14 +162,13 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
   });
 }
 
-let hafts = 0;
 /** More than haft looks at when it suspects a proxy. */
 const MORE = 60;
 
-besideOthers('a haft that was not told of its proxy says once which flags to use', async (place) => {
+beside('a haft that was not told of its proxy says once which flags to use', async (place) => {
   let isOver = false;
   place.atEnd(() => (isOver = true));
-  const [forwarded, proxied] = [await beside(place, '-w', '2'), await beside(place, '-w', '2')];
+  const [forwarded, proxied] = [await place.haft('-w', '2'), await place.haft('-w', '2')];
   const { http } = await nginx(place, {
     http: { http: `proxy_pass ${forwarded.url}; ${CLOSE} proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;` },
   });
@@ -203,15 +199,6 @@ besideOthers('a haft that was not told of its proxy says once which flags to use
     await haft.stop();
   }
 });
-
-/** A haft that shares the folder of the test with others. */
-async function beside(place, ...flags) {
-  const folder = join(place.folder, `haft-${hafts++}`);
-  mkdirSync(folder);
-  const haft = new Haft({ folder, child: (...command) => place.child(...command) }, flags);
-  await haft.ready();
-  return haft;
-}
 
 /** What became of what proxies told: `{ taken, absent, malformed }` of PROXY headers or of others. */
 async function told(haft, kind) {

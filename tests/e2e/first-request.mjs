@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { whoAnswers } from './lib/app.mjs';
+import { file } from './lib/files.mjs';
 import { connect, exchange, metric, peeking, random, resident, single, ticks } from './lib/first-pieces.mjs';
 import { fetchText } from './lib/fetch.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
 

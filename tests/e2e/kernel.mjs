@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 
 import { whoAnswers } from './lib/app.mjs';
 import { assertAllServed } from './lib/crowd.mjs';
+import { file } from './lib/files.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';

@@ -3,7 +3,7 @@
 import { dirname } from 'node:path';
 
 import { assertAllServed } from './lib/crowd.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { program } from './lib/program.mjs';
 
 const KERNEL = ['-w', '4', '--dispatch', 'kernel', '--dialect', 'listen-fds'];

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 
 import { echoes, who } from './lib/app.mjs';
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
+import { file } from './lib/files.mjs';
 import { alive } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { beside } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
 

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
 
+import { file } from './lib/files.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
 

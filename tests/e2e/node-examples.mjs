@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 
+import { example } from './lib/files.mjs';
 import { homes } from './lib/home.mjs';
-import { example } from './lib/node-haft.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
 

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { file } from './lib/files.mjs';
 import { Haft } from './lib/haft.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { request } from './lib/node-requests.mjs';
 import { freePorts } from './lib/ports.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
 /** A program, and the line of its own that explains why it fails. */
@@ -20,7 +20,7 @@ const FAILING = [
 ];
 
 for (const [name, text, explanation] of FAILING) {
-  program(`${name}: the program's own words once, then the end`, async (place) => {
+  beside(`${name}: the program's own words once, then the end`, async (place) => {
     writeFileSync(join(place.folder, 'failing.cjs'), text);
     const { child } = new Haft(place, ['-w', '2', '--', 'node', 'failing.cjs']);
     await child.heard(/worker exited before it was ready \(5 times\): giving up/);
@@ -30,7 +30,7 @@ for (const [name, text, explanation] of FAILING) {
   });
 }
 
-program('a program that binds its port by itself is told of', async (place) => {
+beside('a program that binds its port by itself is told of', async (place) => {
   const text = 'require("net").createServer().listen({ port: 0, host: "127.0.0.1", exclusive: true });';
   writeFileSync(join(place.folder, 'exclusive.cjs'), text);
   const { child } = new Haft(place, ['-w', '1', '--start-timeout', '2s', '--', 'node', 'exclusive.cjs']);
@@ -38,7 +38,7 @@ program('a program that binds its port by itself is told of', async (place) => {
   await child.heard(/not ready within --start-timeout: it listens by itself on 127\.0\.0\.1:\d+/);
 });
 
-program('--prefix-output tells which worker has written a line', async (place) => {
+beside('--prefix-output tells which worker has written a line', async (place) => {
   const server = [file('node-server.mjs'), 'http:127.0.0.1:0'];
   const haft = await place.haft('-w', '3', '--prefix-output', '--', 'node', ...server);
   const said = await haft.child.heard(/^\[w(\d)\] server 0 at /, 3);
@@ -50,7 +50,7 @@ for (const [name, command] of [
   ['--inspect=PORT', (port) => ['node', `--inspect=127.0.0.1:${port}`]],
   ['NODE_OPTIONS', (port) => ['env', `NODE_OPTIONS=--inspect=127.0.0.1:${port}`, 'node']],
 ]) {
-  program(`each worker has an inspector: ${name}`, async (place) => {
+  beside(`each worker has an inspector: ${name}`, async (place) => {
     const port = await freePorts(3);
     const haft = await place.haft('-w', '3', '--', ...command(port), file('node-server.mjs'), 'http:127.0.0.1:0');
     const told = await haft.child.heard(/^Debugger listening on ws:\/\/127\.0\.0\.1:(\d+)\//, 3);
@@ -64,7 +64,7 @@ for (const [name, command] of [
   });
 }
 
-program('the environment passes through, and ids of workers only increase', async (place) => {
+beside('the environment passes through, and ids of workers only increase', async (place) => {
   writeFileSync(
     join(place.folder, 'worker.cjs'),
     `const { worker, isWorker } = require("node:cluster");

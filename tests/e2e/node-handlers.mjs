@@ -6,10 +6,10 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
 
+import { file } from './lib/files.mjs';
 import { alive } from './lib/haft.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { until, within } from './lib/wait.mjs';
 
 const KINDS = ['work', 'once', 'careful', 'terminus', 'http-terminator', 'fastify'];
@@ -20,7 +20,7 @@ for (const { name, path } of [versions[0], newest]) {
   for (const kind of KINDS) {
     // Fastify 5 needs Node 20.
     if (kind === 'fastify' && name === 'Node 18') continue;
-    program(`${name}, ${kind}: its handler runs in a reload, where workers become fewer, and at a stop`, async (place) => {
+    beside(`${name}, ${kind}: its handler runs in a reload, where workers become fewer, and at a stop`, async (place) => {
       const handlers = await Handlers.start(place, path, kind, '-w', '2', '--drain-timeout', '30s');
       const all = (slots) => slots;
       await handlers.end(all, () => handlers.haft.post('/reload'));
@@ -33,7 +33,7 @@ for (const { name, path } of [versions[0], newest]) {
 
 // One that only does its work and exits takes its requests with it.
 for (const kind of KINDS.filter((kind) => kind !== 'work')) {
-  program(`${kind}: at a stop the signal comes at once, and a request that lasts is answered`, async (place) => {
+  beside(`${kind}: at a stop the signal comes at once, and a request that lasts is answered`, async (place) => {
     const handlers = await Handlers.start(place, newest.path, kind, '-w', '1', '--drain-timeout', '60s');
     const [old] = handlers.haft.workers;
     const held = handlers.ask('/held');
@@ -48,7 +48,7 @@ for (const kind of KINDS.filter((kind) => kind !== 'work')) {
   });
 }
 
-program('in a reload the signal comes when a fifth of the time is left, if requests last as long', async (place) => {
+beside('in a reload the signal comes when a fifth of the time is left, if requests last as long', async (place) => {
   const handlers = await Handlers.start(place, newest.path, 'once', '-w', '1', '--drain-timeout', '20s');
   const [old] = handlers.haft.workers;
   const held = handlers.ask('/held');
@@ -65,7 +65,7 @@ program('in a reload the signal comes when a fifth of the time is left, if reque
   await handlers.haft.stop();
 });
 
-program('with --drain-signal none no signal comes before the time is over, and nothing waits for one', async (place) => {
+beside('with --drain-signal none no signal comes before the time is over, and nothing waits for one', async (place) => {
   const handlers = await Handlers.start(place, newest.path, 'work', '-w', '1', '--drain-timeout', '60s', '--drain-signal', 'none');
   const [old] = handlers.haft.workers;
   await handlers.haft.post('/reload');
@@ -75,7 +75,7 @@ program('with --drain-signal none no signal comes before the time is over, and n
   await handlers.haft.stop();
 });
 
-program('with --drain-signal INT its handler for that runs', async (place) => {
+beside('with --drain-signal INT its handler for that runs', async (place) => {
   const script = join(place.folder, 'int.cjs');
   const note = join(place.folder, 'note');
   writeFileSync(script, `

@@ -7,8 +7,9 @@ import http from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
 
+import { file } from './lib/files.mjs';
+import { OwnListeners } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
-import { OwnListeners, program as file } from './lib/node-haft.mjs';
 import { answer, request, to } from './lib/node-requests.mjs';
 import { freePort } from './lib/ports.mjs';
 import { versions } from './lib/node-versions.mjs';

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { file } from './lib/files.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { ask, ledgers, random } from './lib/node-ledger.mjs';
 import { to } from './lib/node-requests.mjs';
 import { program } from './lib/program.mjs';

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 
+import { file } from './lib/files.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { to } from './lib/node-requests.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 
 import { WebSocket } from 'ws';
 
+import { file } from './lib/files.mjs';
 import { alive } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { beside } from './lib/program.mjs';
 import { inTurns, until, within } from './lib/wait.mjs';

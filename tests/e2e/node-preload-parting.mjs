@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 import { WebSocket } from 'ws';
 
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { NodeWorker } from './lib/node-worker.mjs';
 import { beside } from './lib/program.mjs';

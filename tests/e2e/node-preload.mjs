@@ -9,8 +9,8 @@ import { test } from 'node:test';
 
 import selfsigned from 'selfsigned';
 
+import { file } from './lib/files.mjs';
 import { Home } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { ENVIRONMENT, NodeWorker, PRELOAD } from './lib/node-worker.mjs';
 import { tagged } from './lib/preload-tag.mjs';

@@ -7,10 +7,10 @@ import { createSocket } from 'node:dgram';
 import net from 'node:net';
 import { join } from 'node:path';
 
-import { Haft } from './lib/haft.mjs';
-import { OwnListeners, packages } from './lib/node-haft.mjs';
+import { packages } from './lib/files.mjs';
+import { Haft, OwnListeners } from './lib/haft.mjs';
 import { versions } from './lib/node-versions.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { until, within } from './lib/wait.mjs';
 
 /** Nothing here may wait for it. */
@@ -27,7 +27,7 @@ const EXPRESS = `
   setInterval(() => {}, 1000);`;
 
 for (const { name, path } of versions) {
-  program(`${name}: Express 5 whose port is in use: one start, and the reason`, async (place) => {
+  beside(`${name}: Express 5 whose port is in use: one start, and the reason`, async (place) => {
     const port = await held(place);
     write(place, EXPRESS, port);
     const { child } = new OwnListeners(place, ['-w', '2', ...PATIENT, '--', path, 'main.cjs']);
@@ -37,7 +37,7 @@ for (const { name, path } of versions) {
   });
 }
 
-program('Express 5 whose port is in use after a reload: the reload has failed, and the old workers stay', async (place) => {
+beside('Express 5 whose port is in use after a reload: the reload has failed, and the old workers stay', async (place) => {
   write(place, EXPRESS, 0);
   const haft = new OwnListeners(place, ['-w', '2', ...PATIENT, '--', 'node', 'main.cjs']);
   await haft.ready();
@@ -53,7 +53,7 @@ program('Express 5 whose port is in use after a reload: the reload has failed, a
   await haft.stop();
 });
 
-program('a program that is refused all and lives: giving up says what it was refused', async (place) => {
+beside('a program that is refused all and lives: giving up says what it was refused', async (place) => {
   const taken = createSocket('udp4');
   place.atEnd(() => new Promise((resolve) => taken.close(resolve)));
   await new Promise((resolve) => taken.bind(0, '127.0.0.1', resolve));
@@ -67,7 +67,7 @@ program('a program that is refused all and lives: giving up says what it was ref
   assert.match(last, /5 times.*was refused: 127\.0\.0\.1, port \d+: .*in use/);
 });
 
-program('a program that waits a second and tries again, or another port, is left alone', async (place) => {
+beside('a program that waits a second and tries again, or another port, is left alone', async (place) => {
   const port = await held(place);
   write(place, `
     const server = require('node:net').createServer();
@@ -82,7 +82,7 @@ program('a program that waits a second and tries again, or another port, is left
   await haft.stop();
 });
 
-program('a program that takes its connections by message may be refused its own port', async (place) => {
+beside('a program that takes its connections by message may be refused its own port', async (place) => {
   const port = await held(place);
   write(place, `
     const port = Number(require('node:fs').readFileSync('port', 'utf8'));
@@ -94,7 +94,7 @@ program('a program that takes its connections by message may be refused its own 
   await haft.stop();
 });
 
-program('a program that only returns: giving up says that it is to go on, and how its standard input is', async (place) => {
+beside('a program that only returns: giving up says that it is to go on, and how its standard input is', async (place) => {
   write(place, 'console.log("done"); process.exit();', 0);
   const { child } = new Haft(place, ['-w', '1', '--', 'node', 'main.cjs']);
   assert.deepEqual(await within(60_000, 'the end', child.exited), { code: 1, signal: null });

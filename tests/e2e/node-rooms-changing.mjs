@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { Home, homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { chat, gather, hearing, members, one, run, settled } from './lib/node-rooms.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';

@@ -9,8 +9,9 @@ import tls from 'node:tls';
 import selfsigned from 'selfsigned';
 
 import { echoes, who } from './lib/app.mjs';
+import { file } from './lib/files.mjs';
+import { OwnListeners } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
-import { OwnListeners, program as file } from './lib/node-haft.mjs';
 import { answer, request, secure, to } from './lib/node-requests.mjs';
 import { freePort } from './lib/ports.mjs';
 import { versions } from './lib/node-versions.mjs';

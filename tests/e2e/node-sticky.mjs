@@ -2,7 +2,7 @@
 // under Node's own cluster must fail, or a success here would show nothing.
 
 import { assertAllServed, assertMostUnknown, crowd, failures } from './lib/crowd.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 
 import { assertAllStuck, crowd, workers } from './lib/crowd.mjs';
 import { fetchText } from './lib/fetch.mjs';
+import { file } from './lib/files.mjs';
 import { Haft } from './lib/haft.mjs';
 import { homes, opened } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 
 const SERVER = file('node-style-server.cjs');
 
@@ -24,22 +24,22 @@ const STYLES = [
 ];
 
 for (const [name, style] of STYLES) {
-  program(`${name}, as --node-style ${style}`, (place) => stuck(place, '--node-style', style, '--', 'node', SERVER, name));
+  beside(`${name}, as --node-style ${style}`, (place) => stuck(place, '--node-style', style, '--', 'node', SERVER, name));
 }
 
 // Both have a server of their own, so that haft can do without messages.
 for (const name of ['classic', 'sticky-cluster']) {
-  program(`${name}, without --node-style`, (place) => stuck(place, '--', 'node', SERVER, name));
+  beside(`${name}, without --node-style`, (place) => stuck(place, '--', 'node', SERVER, name));
 }
 
-program('a program that says when it is ready is not sent anything before', async (place) => {
+beside('a program that says when it is ready is not sent anything before', async (place) => {
   const late = file('node-late-server.mjs');
   const haft = await place.haft('-w', '4', '--wait-ready', '--node-style', 'classic', '--', 'node', late);
   await haft.child.heard(/takes connections$/, 4);
   await serves(place, haft);
 });
 
-program('a program that is slow to start loses none of those who came before it was ready', async (place) => {
+beside('a program that is slow to start loses none of those who came before it was ready', async (place) => {
   const slow = file('node-slow-server.mjs');
   const haft = new Haft(place, ['-w', '2', '--node-style', 'classic', '--hold-timeout', '30s', '--', 'node', slow, '2500']);
   const [[, address]] = await haft.child.heard(/\blistening on http:\/\/(\S+:\d+)/);
@@ -63,7 +63,7 @@ program('a program that is slow to start loses none of those who came before it 
   await haft.stop();
 });
 
-program('a program without a server is told which style to try', async (place) => {
+beside('a program without a server is told which style to try', async (place) => {
   const { child } = new Haft(place, ['-w', '2', '--start-timeout', '3s', '--', 'node', SERVER, 'sticky-session']);
   await child.heard(/--node-style/);
 });

@@ -6,10 +6,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { copy } from './lib/files.mjs';
 import { Haft } from './lib/haft.mjs';
-import { copy } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 
 const BIN = fileURLToPath(new URL('node_modules/.bin', import.meta.url));
 const newest = versions.at(-1).path;
@@ -37,7 +37,7 @@ const TROUBLES = {
 
 for (const [name, [text, node, told]] of Object.entries(TROUBLES)) {
   for (const wrapped of [false, true]) {
-    program(`${name}${wrapped ? ', below a shell,' : ''} is told`, async (place) => {
+    beside(`${name}${wrapped ? ', below a shell,' : ''} is told`, async (place) => {
       writeFileSync(join(place.folder, 'program.js'), text);
       writeFileSync(join(place.folder, 'serve.js'), 'setInterval(() => {}, 1000);');
       const command = wrapped ? ['sh', '-c', `${node} program.js; true`] : [node, 'program.js'];
@@ -49,7 +49,7 @@ for (const [name, [text, node, told]] of Object.entries(TROUBLES)) {
   }
 }
 
-program('a Socket.IO in a bundle is told with --affinity session, and only there', async (place) => {
+beside('a Socket.IO in a bundle is told with --affinity session, and only there', async (place) => {
   copy(place, 'node-server.mjs', 'node-app.cjs');
   execFileSync(join(BIN, 'esbuild'), ['node-server.mjs', '--bundle', '--platform=node', '--format=esm', '--outfile=bundle.mjs', '--log-level=error',
     '--banner:js=import { createRequire } from "node:module"; const require = createRequire(import.meta.url);'], { cwd: place.folder });
@@ -78,12 +78,12 @@ for (const { name, path } of versions.filter(({ name }) => !name.includes('18'))
     ['sh', (file) => ['sh', '-c', `${path} ${flag} --allow-fs-read=${file} ${file}; true`]],
     ['NODE_OPTIONS', (file) => [path, file]],
   ]) {
-    program(`${name}: a program under the permission model, started by ${how}`, async (place) => {
+    beside(`${name}: a program under the permission model, started by ${how}`, async (place) => {
       const file = join(place.folder, 'program.js');
       writeFileSync(file, server);
       const inherited = how === 'NODE_OPTIONS' ? [`NODE_OPTIONS=${flag} --allow-fs-read=${file}`] : [`PATH=${BIN}:${process.env.PATH}`];
-      const child = (...words) => place.child('env', ...inherited, ...words);
-      const haft = new Haft({ folder: place.folder, child }, ['-w', '1', '--affinity', 'session', '--', ...command(file)]);
+      const flags = ['-w', '1', '--affinity', 'session', '--', ...command(file)];
+      const haft = new Haft(place, flags, { under: ['env', ...inherited] });
       await haft.ready();
       assert.equal(await (await fetch(haft.url)).text(), 'served');
       await haft.stop();

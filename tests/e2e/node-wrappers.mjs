@@ -7,11 +7,11 @@ import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { assertAllStuck, crowd, failures } from './lib/crowd.mjs';
+import { copy } from './lib/files.mjs';
 import { Haft } from './lib/haft.mjs';
 import { opened } from './lib/home.mjs';
-import { copy } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
 const BIN = fileURLToPath(new URL('node_modules/.bin', import.meta.url));
@@ -60,7 +60,7 @@ const COMMANDS = [
 
 for (const [command, isDirect] of COMMANDS) {
   const words = typeof command === 'string' ? command.split(' ') : command;
-  program(`haft -- ${words.join(' ')}`, async (place) => {
+  beside(`haft -- ${words.join(' ')}`, async (place) => {
     project(place);
     const haft = await start(place, process.execPath, '-w', '2', '--', ...words);
     const all = await crowd(place, haft.url, { addresses: 4, each: 2 });
@@ -80,7 +80,7 @@ const ON_EACH = ['yarn nested', 'sh start.sh', 'sh cluster.sh', 'nodemon -q node
 for (const { name, path } of versions) {
   const commands = Number(name.match(/\d+/)[0]) >= 22 ? [...ON_EACH, 'node --run piped'] : ON_EACH;
   for (const command of commands) {
-    program(`${name}: haft -- ${command}`, async (place) => {
+    beside(`${name}: haft -- ${command}`, async (place) => {
       project(place);
       const haft = await start(place, path, '--affinity', 'session', '-w', '2', '--', ...command.split(' '));
       const { members } = await crowd(place, haft.url, { addresses: 4, each: 2 });
@@ -93,7 +93,7 @@ for (const { name, path } of versions) {
 }
 
 for (const command of ['npm run nested', 'nodemon -q node-server.mjs http:127.0.0.1:0', 'sh then.sh']) {
-  program(`a worker below "${command}" is replaced when the program dies, and at a reload`, async (place) => {
+  beside(`a worker below "${command}" is replaced when the program dies, and at a reload`, async (place) => {
     project(place);
     const haft = await start(place, process.execPath, '-w', '2', '--', ...command.split(' '));
     const victim = await page(haft);
@@ -116,7 +116,7 @@ for (const command of ['npm run nested', 'nodemon -q node-server.mjs http:127.0.
   });
 }
 
-program('what the program starts has nothing of haft\'s', async (place) => {
+beside('what the program starts has nothing of haft\'s', async (place) => {
   project(place);
   const haft = await start(place, process.execPath, '-w', '1', '--affinity', 'session', '--', 'sh', '-c', 'node children.mjs; true');
   await haft.child.heard(/child done/);
@@ -128,7 +128,7 @@ program('what the program starts has nothing of haft\'s', async (place) => {
   await haft.stop();
 });
 
-program('a wrapper that closes every descriptor is told', async (place) => {
+beside('a wrapper that closes every descriptor is told', async (place) => {
   project(place);
   const close = 'import subprocess; subprocess.call(["node", "node-server.mjs", "http:127.0.0.1:0"])';
   const flags = ['-w', '1', '--dialect', 'node', '--start-timeout', '4s', '--', 'python3', '-c', close];
@@ -137,14 +137,14 @@ program('a wrapper that closes every descriptor is told', async (place) => {
   await child.end('SIGKILL');
 });
 
-program('--no-preload below a wrapper is told', async (place) => {
+beside('--no-preload below a wrapper is told', async (place) => {
   project(place);
   const { child } = new Haft(place, ['-w', '1', '--no-preload', '--', 'npm', 'run', 'nested']);
   await child.heard(/npm: with --no-preload the first process of Node that it starts keeps the channel: .*haft -- node FILE/);
   await child.end();
 });
 
-program('a script that is not there is named, with those that are', async (place) => {
+beside('a script that is not there is named, with those that are', async (place) => {
   project(place);
   const { child } = new Haft(place, ['--', 'npm', 'run', 'sreve']);
   const { code } = await child.exited;
@@ -156,8 +156,7 @@ program('a script that is not there is named, with those that are', async (place
 async function start(place, node, ...flags) {
   // There is a node among the installed programs, too.
   const path = [dirname(node), BIN, process.env.PATH].join(delimiter);
-  const child = (binary, ...args) => place.child('env', `PATH=${path}`, binary, ...args);
-  const haft = new Haft({ folder: place.folder, child }, flags);
+  const haft = new Haft(place, flags, { under: ['env', `PATH=${path}`] });
   await haft.ready();
   return haft;
 }

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 
+import { file } from './lib/files.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { ask } from './lib/node-ledger.mjs';
 import { to } from './lib/node-requests.mjs';
 import { program } from './lib/program.mjs';

@@ -3,24 +3,24 @@
 
 import assert from 'node:assert/strict';
 
+import { file } from './lib/files.mjs';
 import { Home } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
-import { program } from './lib/program.mjs';
+import { beside } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
 const CLIENTS = 6;
 const ROUNDS = 4;
 
 for (const { name, path } of versions) {
-  program(`${name}: ${CLIENTS} of ${CLIENTS} clients of one address are recovered, again and again`, (place) => {
+  beside(`${name}: ${CLIENTS} of ${CLIENTS} clients of one address are recovered, again and again`, (place) => {
     return recovered(place, { transports: ['websocket'] }, path);
   });
 }
 
-program('clients that poll', (place) => recovered(place, { transports: ['polling'] }, 'node'));
+beside('clients that poll', (place) => recovered(place, { transports: ['polling'] }, 'node'));
 
-program('messages as structured clones', (place) => {
+beside('messages as structured clones', (place) => {
   return recovered(place, {}, '--node-serialization', 'advanced', '--', 'node');
 });
 
@@ -57,7 +57,7 @@ async function recovered(place, options, ...node) {
   await haft.stop();
 }
 
-program('what is said while a client is away reaches it in the other worker that it comes back to', async (place) => {
+beside('what is said while a client is away reaches it in the other worker that it comes back to', async (place) => {
   const haft = await place.haft('-w', '2', '--affinity', 'session', '--', 'node', file('recovery-server.cjs'));
   const clients = await come(place, haft, { reconnection: false });
   {
@@ -82,7 +82,7 @@ program('what is said while a client is away reaches it in the other worker that
   await haft.stop();
 });
 
-program('what no worker has is not waited for, and a client comes in all the same', async (place) => {
+beside('what no worker has is not waited for, and a client comes in all the same', async (place) => {
   const haft = await place.haft('-w', '2', '--affinity', 'session', '--', 'node', file('recovery-server.cjs'));
   const clients = await come(place, haft, {});
   const { slots } = await haft.status();
@@ -118,7 +118,7 @@ function back(clients, connects) {
   return until('all to be back', () => clients.every(({ client }) => client.connects === connects && client.socket.connected));
 }
 
-program('a replaced worker that goes on with its sessions gives those that come back to the new ones', async (place) => {
+beside('a replaced worker that goes on with its sessions gives those that come back to the new ones', async (place) => {
   const flags = ['--affinity', 'session', '--drain-timeout', '600s'];
   const haft = await place.haft('-w', '2', ...flags, '--', 'node', file('recovery-server.cjs'));
   const clients = await come(place, haft, {});

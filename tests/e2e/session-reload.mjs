@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 
 import { echoes } from './lib/app.mjs';
 import { Exchange, Route } from './lib/exchange.mjs';
+import { file } from './lib/files.mjs';
 import { Home } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { request, to } from './lib/node-requests.mjs';
 import { tagOf } from './lib/preload-tag.mjs';
 import { program } from './lib/program.mjs';

@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 
 import { who } from './lib/app.mjs';
+import { file } from './lib/files.mjs';
 import { Home } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { tagOf } from './lib/preload-tag.mjs';
 import { program } from './lib/program.mjs';

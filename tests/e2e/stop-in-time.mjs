@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { answer, request, to } from './lib/node-requests.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';

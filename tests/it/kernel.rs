@@ -141,6 +141,30 @@ fn a_dual_stack_listener_knows_ipv4_clients_by_their_ipv4_address() {
 }
 
 #[test]
+fn with_the_default_prefix_the_addresses_of_one_ipv6_network_share_a_slot() {
+    let tried = in_a_network_of_ipv6(|| {
+        for slots in [2, 7, 16, MOST_RENDEZVOUS + 1] {
+            let group = Group::new("[::1]:0", slots, Prefix::default());
+            let used: BTreeSet<usize> = documentation(100)
+                .zip(1..)
+                .flat_map(|(of_network, n)| {
+                    let IpAddr::V6(network) = of_network else { panic!("an IPv4 address") };
+                    let hosts = [0, 1, n, u128::from(u64::MAX) - n]
+                        .map(|host| IpAddr::from(Ipv6Addr::from_bits(network.to_bits() >> 64 << 64 | host)));
+                    let used = group.assert_as_the_model(Ipv6Addr::LOCALHOST.into(), hosts);
+                    assert_eq!(used.len(), 1, "{slots} slots, {network}: {used:?}");
+                    used
+                })
+                .collect();
+            assert!(used.len() > 1, "{slots} slots: {used:?}");
+        }
+    });
+    if let Err(why) = tried {
+        println!("skipped: the IPv6 sources need a network of their own, which cannot be had here: {why}");
+    }
+}
+
+#[test]
 fn as_much_of_an_address_counts_as_the_prefix_says() {
     for ipv4 in [8, 12, 17, 24, 31, 0] {
         let group = Group::new("127.0.0.1:0", 7, Prefix { ipv4, ipv6: 64 });

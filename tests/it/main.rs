@@ -12,6 +12,7 @@ mod closing;
 mod command_line;
 mod commands;
 mod death;
+mod docs;
 mod drained;
 mod environment;
 mod exhaustion;

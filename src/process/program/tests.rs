@@ -94,7 +94,11 @@ fn a_plain_start_of_node_is_direct() {
     ] {
         let seen = at(&place, line);
         assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Node, false), "{line}");
-        assert_eq!((seen.command, seen.said, seen.warnings), (words(line), vec![], vec![]), "{line}");
+        assert_eq!(
+            (seen.command, seen.shown.as_str(), seen.warnings),
+            (words(line), words(line).join(" ").as_str(), vec![]),
+            "{line}"
+        );
     }
 }
 
@@ -204,7 +208,11 @@ fn what_is_not_node_speaks_our_own_dialect() {
     ] {
         let seen = at(&place, line);
         assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Haft, false), "{line}");
-        assert_eq!((seen.command, seen.said, seen.warnings), (words(line), vec![], vec![]), "{line}");
+        assert_eq!(
+            (seen.command, seen.shown.as_str(), seen.warnings),
+            (words(line), words(line).join(" ").as_str(), vec![]),
+            "{line}"
+        );
     }
 }
 
@@ -225,7 +233,8 @@ fn a_script_that_is_plainly_node_is_direct_with_what_its_package_manager_would_a
         let seen = at(&place, line);
         assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Node, false), "{line}");
         assert!(seen.command.ends_with(&words(runs)), "{line}: {:?}", seen.command);
-        assert!(seen.said[0].contains("is run as: "), "{line}: {:?}", seen.said);
+        let (program, _) = seen.shown.split_once(" (").expect("what was typed");
+        assert!(program.ends_with("node server.js"), "{line}: {}", seen.shown);
         let bin = format!("PATH={}/node_modules/.bin:", app.display());
         assert!(seen.command.iter().any(|word| word.starts_with(&bin)), "{line}: {:?}", seen.command);
         for entry in [
@@ -252,7 +261,7 @@ fn what_a_package_manager_does_besides_is_not_left_out() {
     let (_folder, mut place) = project();
     let seen = at(&place, "npm run early");
     assert_eq!((seen.is_wrapped, seen.command), (true, words("npm run early")));
-    assert_eq!(seen.said, ["npm run early runs its preearly and postearly with each start of a worker"]);
+    assert_eq!(seen.warnings, ["npm run early runs its preearly and postearly with each start of a worker"]);
     // A script runs in its package's folder.
     place.folder.push("sub");
     assert!(at(&place, "npm start").is_wrapped);

@@ -8,15 +8,17 @@ import { inTurns } from './wait.mjs';
 
 /** How many clients do the same thing at the same time. */
 const AT_ONCE = 40;
+/** How many there are: CLIENTS sets another number. */
+const CLIENTS = Number(process.env.CLIENTS ?? 240);
 
 /**
- * 240 clients: 4 from each of 60 addresses. Half of them, and half of each address, upgrade from polling to WebSocket;
+ * Many clients, as many from each of 60 addresses. Half of them, and half of each address, upgrade from polling to WebSocket;
  * with `pollingOnly` none does. First all of them arrive, then, with all sessions open, all of them talk.
  *
  * Gives `{ url, homes, members }`; a member has `home`, `client`, `upgrades`, and either `worker` (`{ slot, pid }`, the same
  * from its first to its last message) or `failure` (the first thing that went wrong, as text).
  */
-export async function crowd(place, url, { addresses = 60, each = 4, pollingOnly = false, options = {} } = {}) {
+export async function crowd(place, url, { addresses = 60, each = Math.ceil(CLIENTS / 60), pollingOnly = false, options = {} } = {}) {
   const sources = homes(addresses);
   const members = Array.from({ length: addresses * each }, (_, i) => ({
     home: sources[i % addresses],

@@ -13,13 +13,19 @@ import { until, within } from './wait.mjs';
 const BINARY = process.env.HAFT ?? fileURLToPath(new URL('../../../target/release/haft', import.meta.url));
 
 export class Haft {
-  /** Starts it; `flags` replace those that every test needs, and add to them. A short drain keeps the tests short. */
-  constructor(place, flags) {
+  /**
+   * Starts it; `flags` replace those that every test needs, and add to them. A short drain keeps the tests short.
+   * `under`: the words that run it, such as `env A=1`. `listens`: whether it has a listener without being told of one.
+   */
+  constructor(place, flags, { under = [], listens = true } = {}) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release makes it`);
-    this.admin = join(place.folder, 'admin.sock');
-    const defaults = { '-l': '127.0.0.1:0', '--drain-timeout': '5s', '--admin': `unix:${this.admin}` };
+    this.admin = join(place.folder, `admin-${place.children.length}.sock`);
+    const listen = listens ? { '-l': '127.0.0.1:0' } : {};
+    const defaults = { ...listen, '--drain-timeout': '5s', '--admin': `unix:${this.admin}` };
     const missing = Object.entries(defaults).filter(([flag]) => !flags.includes(flag));
-    this.child = place.child(BINARY, ...missing.flat(), ...flags);
+    // Tests compare what programs write as it is.
+    const marks = flags.some((flag) => flag.startsWith('--prefix-output')) ? [] : ['--prefix-output=false'];
+    this.child = place.child(...under, BINARY, ...missing.flat(), ...marks, ...flags);
     /** Every worker that was ever seen in the status. */
     this.workers = new Set();
   }
@@ -129,6 +135,27 @@ export class Haft {
     assert.deepEqual(how, { code: 0, signal: null }, 'it ends by itself, with exit code 0');
     assert.ok(!existsSync(this.admin), 'no socket file is left');
     await until('the end of all workers', () => [...this.workers].every((pid) => !alive(pid)));
+  }
+}
+
+/** haft without `-l`: it opens what a Node program asks for. */
+export class OwnListeners extends Haft {
+  constructor(place, flags) {
+    super(place, flags, { listens: false });
+  }
+
+  /** Waits until all workers are ready, and gives what each server of the program has said of its address. */
+  async ready(servers = 1) {
+    await until('a 200 from /readyz', async () => (await this.get('/readyz')).status === 200);
+    const { slots } = await this.status();
+    const addresses = [];
+    for (let index = 0; index < servers; index++) {
+      const said = await this.child.heard(new RegExp(`server ${index} at (\\S+)$`), slots.length);
+      const unique = [...new Set(said.map(([, address]) => address))];
+      if (unique.length > 1) throw new Error(`server ${index} has one address in every worker, not ${unique}`);
+      addresses.push(unique[0]);
+    }
+    return addresses;
   }
 }
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { homes } from './home.mjs';
-import { program as file } from './node-haft.mjs';
+import { file } from './files.mjs';
 import { inTurns, until } from './wait.mjs';
 
 export const SERVER = file('node-rooms-server.cjs');

@@ -59,6 +59,8 @@ async function run(body, place) {
 const lanes = { free: AT_ONCE, queue: [] };
 
 async function inLane(work) {
+  // The hook runs while the program's file is still read: what stands below may not be there yet.
+  await new Promise((resolve) => setImmediate(resolve));
   if (lanes.free === 0) await new Promise((resolve) => lanes.queue.push(resolve));
   else lanes.free--;
   try {

@@ -24,6 +24,8 @@ pub struct Setup {
     flags: Vec<String>,
     command: Vec<String>,
     user: Option<u32>,
+    /// Whether it is started in its folder.
+    is_inside: bool,
 }
 
 /// A running haft. Ended with its workers when this is dropped.
@@ -45,7 +47,14 @@ impl Setup {
         }
         let admin = format!("unix:{}", display(&folder.path().join("admin.sock")));
         flags.extend(["--admin".to_owned(), admin]);
-        Self { folder, wrapper: Vec::new(), flags, command: Vec::new(), user: None }.mode("plain")
+        Self { folder, wrapper: Vec::new(), flags, command: Vec::new(), user: None, is_inside: false }.mode("plain")
+    }
+
+    /// With just what one types after `haft`, in the test's own folder, which `furnish` fills; it yields the words.
+    pub fn typed(furnish: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let flags = furnish(folder.path());
+        Self { folder, wrapper: Vec::new(), flags, command: Vec::new(), user: None, is_inside: true }
     }
 
     /// With nothing but what this file says, where `{dir}` is the test's own folder. It must name `{dir}/admin.sock`.
@@ -137,6 +146,9 @@ impl Setup {
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         if let Some(user) = self.user {
             command.uid(user);
+        }
+        if self.is_inside {
+            command.current_dir(self.folder.path());
         }
         let mut child = command.spawn().expect("haft");
         let log = log(&mut child);
