@@ -65,6 +65,7 @@ declare -A more=(
     [page]="chromium=chromium"
     [library]="rust_examples"
     [behind-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy"
+    [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
     [listen-fds]="gunicorn=gunicorn uvicorn=uvicorn+python3-socketio"
 )
 declare -A alone=([memory]=1 [reload]=1 [first-request]=1)

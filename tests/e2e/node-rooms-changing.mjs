@@ -104,6 +104,7 @@ program('a worker that does not read loses its own alone, and that is counted', 
   const dropped = await haft.counts('haft_rooms_dropped_total', 'reason');
   assert.ok(dropped.unread > 0 && dropped.unread < count, JSON.stringify(dropped));
   process.kill(stopped.pid, 'SIGCONT');
+  await until('it to hear the rest', () => numbers(stopped).length === count - dropped.unread);
   await settled(clients, first);
   assert.deepEqual(numbers(stopped), Array.from({ length: count - dropped.unread }, (_, n) => n), 'it hears what was not dropped');
   await haft.stop();

@@ -1,16 +1,17 @@
-// What node-rooms-server.cjs and node-rooms-server.mjs do.
+// What node-rooms-server.cjs and the like do: a client can have them run any line of Socket.IO's.
 
 const AsyncFunction = (async () => {}).constructor;
 
+/** The program of a server of its own, and of a second one in the same process. */
 exports.serve = (createServer, Server) => {
-  const options = JSON.parse(process.argv[2] || '{}');
   const server = createServer();
-  const io = new Server(server, options);
-  const chats = [io, io.of('/other'), io.of(/^\/dynamic-\d+$/)];
-  // Another server of the same process: its clients are others.
-  const second = new Server(server, { path: '/second/' });
+  const io = new Server(server, JSON.parse(process.argv[2] || '{}'));
+  exports.serveOn(server, io, new Server(server, { path: '/second/' }));
+  server.listen(0, '127.0.0.1');
+};
 
-  for (const chat of [...chats, second]) {
+exports.serveOn = (server, io, ...others) => {
+  for (const chat of [io, io.of('/other'), io.of(/^\/dynamic-\d+$/), ...others]) {
     chat.on('connection', (socket) => {
       socket.data.name = socket.handshake.auth.name;
       socket.emit('hello', { pid: process.pid, sid: socket.id, recovered: socket.recovered });
@@ -28,7 +29,8 @@ exports.serve = (createServer, Server) => {
     nsp.on('ask', (...args) => args.pop()({ pid: process.pid, payload: args[0] }));
     nsp.on('tell', (payload) => nsp.local.emit('told', { pid: process.pid, payload }));
     nsp.on('silent', () => {});
-    nsp.on('throws', () => { throw new Error('of the program'); });
+    nsp.on('throws', () => {
+      throw new Error('of the program');
+    });
   }
-  server.listen(0, '127.0.0.1');
 };

@@ -1,0 +1,50 @@
+// A Redis and a PostgreSQL for one test, on free ports of the loopback; they end with it.
+
+import { spawnSync } from 'node:child_process';
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { freePort } from './ports.mjs';
+
+/** PostgreSQL runs as no superuser. */
+const NOBODY = 65534;
+
+/** A running redis-server: its URL, and its child process. `port`: where one was before. */
+export async function redis(place, port) {
+  const at = port ?? await freePort();
+  const child = place.child('redis-server', '--port', `${at}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no');
+  await child.heard(/Ready to accept connections/);
+  return { url: `redis://127.0.0.1:${at}`, port: at, child };
+}
+
+/** A running PostgreSQL with an empty database: its URL. */
+export async function postgres(place) {
+  const folder = mkdtempSync(join(tmpdir(), 'haft-postgres-'));
+  let child;
+  place.atEnd(async () => {
+    // It waits for no client.
+    if (child && !child.how) await child.end('SIGINT');
+    rmSync(folder, { recursive: true, force: true });
+  });
+  let as = [];
+  if (process.getuid() === 0) {
+    chownSync(folder, NOBODY, NOBODY);
+    as = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
+  }
+  const [data, port] = [join(folder, 'data'), await freePort()];
+  const [command, ...args] = [...as, program('initdb'), '-D', data, '-U', 'haft', '--auth=trust', '--no-sync'];
+  const made = spawnSync(command, args, { cwd: folder, encoding: 'utf8' });
+  if (made.status !== 0) throw new Error(`initdb: ${made.error ?? made.stderr}`);
+  const flags = ['-D', data, '-p', `${port}`, '-h', '127.0.0.1', '-k', folder, '-c', 'fsync=off'];
+  child = place.child(...as, program('postgres'), ...flags);
+  await child.heard(/database system is ready to accept connections/);
+  return { url: `postgres://haft@127.0.0.1:${port}/postgres`, child };
+}
+
+/** Debian keeps PostgreSQL's programs in a folder for each version. */
+function program(name) {
+  const versions = '/usr/lib/postgresql';
+  const found = existsSync(versions) ? readdirSync(versions).map((version) => join(versions, version, 'bin', name)) : [];
+  return found.find((path) => existsSync(path)) ?? name;
+}
