@@ -15,7 +15,7 @@ use crate::addr::EndAddr;
 pub enum Accepted {
     /// A connection, non-blocking (libuv never sets that on a descriptor it is given) and close-on-exec.
     Connection(OwnedFd, EndAddr),
-    /// Nobody waits.
+/// No connection waits.
     Empty,
     /// One connection went away before it was taken; the next call may succeed.
     Aborted(io::Error),
@@ -31,7 +31,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Accepted> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     loop {
-        // SAFETY: `storage` has room for any address and `len` says how much.
+        // SAFETY: `storage` has room for any address and `len` is its size.
         let accepted = unsafe {
             libc::accept4(
                 listener.as_raw_fd(),
@@ -41,7 +41,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Accepted> {
             )
         };
         if accepted >= 0 {
-            // SAFETY: accept4 returned a new descriptor that nobody else owns, and filled the zeroed storage.
+            // SAFETY: accept4 returned a new descriptor that nothing else owns, and filled the zeroed storage.
             let (descriptor, storage) = unsafe { (OwnedFd::from_raw_fd(accepted), storage.assume_init()) };
             return Ok(Accepted::Connection(descriptor, end_addr(&storage)));
         }
@@ -60,20 +60,20 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Accepted> {
 
 /// How many connections wait in a TCP listener's accept queue; `None` for another kind of socket.
 ///
-/// tcp(7): of a listening socket TCP_INFO tells the queue's length as `tcpi_unacked`. It costs a fifth of an accept4 that
-/// finds nobody.
+/// tcp(7): for a listening socket TCP_INFO reports the queue's length as `tcpi_unacked`. It costs a fifth of an accept4
+/// that finds none.
 pub fn waiting(listener: BorrowedFd<'_>) -> Option<usize> {
     // SAFETY: tcp_info is plain data; all zero is a value of it.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: `info` has room for what `len` says.
+// SAFETY: `info` has room for `len` bytes.
     let asked = unsafe {
         libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
     };
     (asked == 0).then_some(info.tcpi_unacked as usize)
 }
 
-/// Whether somebody waits at a listener, of any kind.
+/// Whether a connection waits at a listener, of any kind.
 pub fn somebody_waits(listener: BorrowedFd<'_>) -> bool {
     let mut asked = [PollFd::new(listener, PollFlags::POLLIN)];
     // It fails for want of memory only: then nothing is known, and looking again will tell.
@@ -84,7 +84,7 @@ pub fn somebody_waits(listener: BorrowedFd<'_>) -> bool {
 pub fn local_addr(connection: BorrowedFd<'_>) -> io::Result<EndAddr> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: `storage` has room for any address and `len` says how much; it was zeroed, so it is initialised.
+// SAFETY: `storage` has room for any address and `len` is its size; it was zeroed, so it is initialised.
     unsafe {
         if libc::getsockname(connection.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut len) != 0 {
             return Err(io::Error::last_os_error());
@@ -97,7 +97,7 @@ fn end_addr(storage: &libc::sockaddr_storage) -> EndAddr {
     let at: *const libc::sockaddr_storage = storage;
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
-            // SAFETY: the family says that the storage holds a sockaddr_in, which is smaller and no stricter aligned.
+            // SAFETY: the family shows that the storage holds a sockaddr_in, which is smaller and no stricter aligned.
             let addr = unsafe { &*at.cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(u32::from_be(addr.sin_addr.s_addr));
             EndAddr::Ip(SocketAddr::new(IpAddr::V4(ip), u16::from_be(addr.sin_port)))
@@ -115,14 +115,14 @@ fn end_addr(storage: &libc::sockaddr_storage) -> EndAddr {
 
 /// Closes a connection with a reset instead of an orderly end, so that the client learns at once that it was refused.
 ///
-/// Best effort: SO_LINGER does not exist on a Unix socket, whose close is seen at once anyway.
+/// Best effort: SO_LINGER does not exist on a Unix socket, whose peer sees the close at once anyway.
 pub fn reset(connection: OwnedFd) {
     socket2::SockRef::from(&connection).set_linger(Some(std::time::Duration::ZERO)).ok();
     // A worker that had it, and has it still, may have asked for another end meanwhile.
     closing::close(connection);
 }
 
-/// As [`reset`], at once, of a TCP connection that no other process has: then nobody can keep its close waiting.
+/// As [`reset`], at once, of a TCP connection that no other process holds, so its close cannot be delayed.
 pub fn reset_unshared(connection: OwnedFd) {
     socket2::Socket::from(connection).set_linger(Some(std::time::Duration::ZERO)).ok();
 }

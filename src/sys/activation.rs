@@ -1,9 +1,9 @@
 //! Starting a program that takes its listeners over as systemd passes them (sd_listen_fds(3)): descriptors from 3 on,
-//! `LISTEN_FDS`, `LISTEN_FDNAMES`, and `LISTEN_PID`, which is the number of the process that the program will be and so is
-//! known only in the child.
+//! `LISTEN_FDS`, `LISTEN_FDNAMES`, and `LISTEN_PID`, which is the number of the process that the program will be and so
+//! is known only in the child.
 //!
-//! Between fork and exec nothing may be allocated. So all is made before the fork, with room for the number, and the child
-//! only moves the descriptors, writes the digits and becomes the program.
+//! Between fork and exec nothing may be allocated. So all is made before the fork, with room for the number, and the
+//! child only moves the descriptors, writes the digits and becomes the program.
 
 use std::env;
 use std::ffi::{CString, OsString};
@@ -19,7 +19,7 @@ use super::descriptors::set_soft_limit;
 
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
-/// What haft itself may have been told, by a service manager or as another one's worker, and is not for the program.
+/// Variables meant for haft itself, from a service manager or another haft, and not for the program.
 const NOT_PASSED_ON: [&str; 14] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
@@ -58,11 +58,11 @@ pub struct Passed<'a> {
     pub name: String,
 }
 
-/// The numbers of descriptors that a program expects its listeners under, kept from being given to anything else in this
-/// process. What was there before it stays.
+/// The numbers of descriptors that a program expects its listeners under, kept from being given to anything else in
+/// this process. What was there before it stays.
 ///
-/// The child's own descriptors that std makes for a moment, such as the pipe that tells of a failed exec, would otherwise
-/// be lost to the listeners.
+/// The child's own descriptors that std makes for a moment, such as the pipe that tells of a failed exec, would
+/// otherwise be lost to the listeners.
 #[derive(Debug)]
 pub struct Reserved(#[expect(dead_code, reason = "held, never used")] Vec<OwnedFd>);
 
@@ -93,8 +93,8 @@ pub(super) struct Activation {
     copies: Vec<RawFd>,
 }
 
-/// Texts as execve(2) wants them: pointers, with a null at the end. They are owned by these pointers alone, so that neither
-/// moving this nor anything else makes the pointers stale.
+/// Texts as execve(2) wants them: pointers, with a null at the end. They are owned by these pointers alone, so that
+/// neither moving this nor anything else makes the pointers stale.
 struct Texts {
     pointers: Vec<*mut c_char>,
     /// So many from the front on are owned.
@@ -102,7 +102,7 @@ struct Texts {
 }
 
 impl Texts {
-    /// `last`: somebody else's, who lives as long.
+/// `last`: another owner's, which lives as long.
     fn new(texts: Vec<CString>, last: Option<*mut c_char>) -> Self {
         let owned = texts.len();
         let pointers = texts.into_iter().map(CString::into_raw).chain(last).chain([ptr::null_mut()]);
@@ -117,7 +117,7 @@ impl Texts {
 impl Drop for Texts {
     fn drop(&mut self) {
         for text in self.pointers.drain(..self.owned) {
-            // SAFETY: `new` has it from `CString::into_raw`, and nobody has changed it.
+// SAFETY: `new` has it from `CString::into_raw`, and nothing has changed it.
             drop(unsafe { CString::from_raw(text) });
         }
     }
@@ -137,7 +137,7 @@ impl PidText {
     }
 
     fn set(&mut self, pid: libc::pid_t) {
-        // SAFETY: it is there until this is dropped, and nobody reads it meanwhile.
+// SAFETY: it is there until this is dropped, and nothing reads it meanwhile.
         let text = unsafe { &mut *self.0 };
         // It has room for any number, and what is behind the digits is zero.
         write!(&mut text[Self::NAME.len()..], "{pid}").ok();
@@ -153,8 +153,8 @@ impl Drop for PidText {
 
 // SAFETY: all pointers lead to what the value itself owns, wherever it is.
 unsafe impl Send for Activation {}
-// SAFETY: nothing can be done with a shared reference to it: all is private, and the only method that follows the pointers
-// wants it exclusively.
+// SAFETY: nothing can be done with a shared reference to it: all is private, and the only method that follows the
+// pointers wants it exclusively.
 unsafe impl Sync for Activation {}
 
 impl Activation {
@@ -189,8 +189,8 @@ impl Activation {
         })
     }
 
-    /// Becomes the program, with this soft limit on descriptors. To be called in the child, after fork; allocates nothing,
-    /// and returns only if it fails.
+    /// Becomes the program, with this soft limit on descriptors. To be called in the child, after fork; allocates
+    /// nothing, and returns only if it fails.
     pub(super) fn become_it(&mut self, descriptors: u64) -> io::Error {
         let end = FIRST + self.listeners.len() as RawFd;
         // A listener may be where another one belongs: all are moved out of the way first.

@@ -127,7 +127,7 @@ impl ListenAddr {
     }
 }
 
-/// One end of a connection as the kernel told it at accept.
+/// One end of a connection as accept4 reported it.
 ///
 /// An IPv4-mapped IPv6 address is held as the IPv4 address that it is, so that a client has one name whichever
 /// listener took it.
@@ -191,7 +191,7 @@ impl ListenAddr {
 
     /// Whether a connection to one of the two could also be meant for the other, so that they cannot both be bound.
     ///
-    /// Port 0 means a port that nobody has, so it never overlaps.
+/// Port 0 means any free port, so it never overlaps.
     pub fn overlaps(&self, other: &Self) -> bool {
         let (Some(mine), Some(theirs)) = (self.port(), other.port()) else {
             return self.port() == other.port() && self == other;

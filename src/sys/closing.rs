@@ -1,14 +1,15 @@
 //! Closing descriptors of what other processes have, too, beside the master's loop.
 //!
 //! close(2) of the last copy of a TCP socket with SO_LINGER sleeps until its data is acknowledged or the time is over,
-//! O_NONBLOCK or not (socket(7), inet_release in the kernel). A worker may set SO_LINGER on what it was given, may close
-//! its own copy at any moment, and may send descriptors that we never asked for; so which copy is the last, and whether
-//! its close sleeps, is not to be known beforehand. Therefore what others may have is closed by a thread of its own.
+//! O_NONBLOCK or not (socket(7), inet_release in the kernel). A worker may set SO_LINGER on what it was given, may
+//! close its own copy at any moment, and may send descriptors that we never asked for; so which copy is the last, and
+//! whether its close sleeps, is not to be known beforehand. Therefore what others may have is closed by a thread of its
+//! own.
 //!
-//! That thread does not sleep long either: a signal ends the wait in close(2), and the kernel then sends what is left as
-//! it does after every close without SO_LINGER. A timer of the thread's own sends it one. Once a signal waits, all other
-//! sockets of the same close_range(2) are closed without a wait. So what waits to be closed stays little, however many
-//! sockets a worker has prepared.
+//! That thread does not sleep long either: a signal ends the wait in close(2), and the kernel then sends what is left
+//! as it does after every close without SO_LINGER. A timer of the thread's own sends it one. Once a signal waits, all
+//! other sockets of the same close_range(2) are closed without a wait. So what waits to be closed stays little, however
+//! many sockets a worker has prepared.
 //!
 //! While a child is on its way from fork to exec it has a copy of everything, and is waited for: nothing is closed
 //! meanwhile ([`hold`]), or else the child's copy could be the last one, and its exec sleep.
@@ -96,7 +97,7 @@ impl Drop for Hold {
 pub struct SharedFd(Option<OwnedFd>);
 
 impl SharedFd {
-    /// Another owner, who must not wait either.
+/// Another owner, which must not wait either.
     pub fn into_owned(mut self) -> OwnedFd {
         // It is taken only by functions that consume the value.
         self.0.take().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
@@ -161,7 +162,7 @@ struct Closer {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<OwnedFd>,
-    /// The thread waits to be told.
+/// The thread waits for a signal to go on.
     idle: bool,
     /// The thread is in a system call that closes.
     closing: bool,
@@ -292,8 +293,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Instant;
 
-    /// Clients that read nothing. Their connections end with them for good: another test's child, on its way from fork to
-    /// exec, may have copies of both ends, and sleep until then.
+    /// Clients that read nothing. Their connections end with them for good: another test's child, on its way from fork
+    /// to exec, may have copies of both ends, and sleep until then.
     struct Clients(Vec<TcpStream>);
 
     impl Drop for Clients {
@@ -303,8 +304,8 @@ mod tests {
             nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
             let length = size_of::<libc::sockaddr>() as libc::socklen_t;
             for client in &self.0 {
-                // SAFETY: an open socket, and an address of that length. connect(2) so dissolves the connection, whatever
-                // copies of it there are.
+                // SAFETY: an open socket, and an address of that length. connect(2) so dissolves the connection,
+                // whatever copies of it there are.
                 unsafe { libc::connect(client.as_raw_fd(), &raw const nowhere, length) };
             }
         }

@@ -25,15 +25,15 @@ pub fn limit() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
-/// Sets the soft limit on descriptors, as far as the hard limit allows. Allocates nothing, so that it can be called between
-/// fork and exec.
+/// Sets the soft limit on descriptors, as far as the hard limit allows. Allocates nothing, so that it can be called
+/// between fork and exec.
 pub(super) fn set_soft_limit(soft: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
 }
 
-/// The same open file under a number of `at_least` or more, close-on-exec; the old number is free again. Where the limit
-/// on descriptors allows no such number it is asked for a smaller one, down to a quarter.
+/// The same open file under a number of `at_least` or more, close-on-exec; the old number is free again. Where the
+/// limit on descriptors allows no such number it is asked for a smaller one, down to a quarter.
 pub fn move_up(descriptor: OwnedFd, at_least: RawFd) -> io::Result<OwnedFd> {
     let mut least = at_least;
     loop {
@@ -76,8 +76,8 @@ pub(super) fn close_some(descriptors: &mut Vec<OwnedFd>) {
     }
 }
 
-/// Closes the last of the descriptors with those before it that are its neighbours, by `close_range`; if it refuses, the
-/// last alone.
+/// Closes the last of the descriptors with those before it that are its neighbours, by `close_range`; if it refuses,
+/// the last alone.
 fn close_neighbours(descriptors: &mut Vec<OwnedFd>, close_range: impl FnOnce(&[OwnedFd]) -> io::Result<()>) {
     let Some(last) = descriptors.last().map(AsRawFd::as_raw_fd) else { return };
     // Each number is there once, since each is owned.
@@ -97,7 +97,7 @@ fn close_neighbours(descriptors: &mut Vec<OwnedFd>, close_range: impl FnOnce(&[O
     }
 }
 
-/// Closes neighbours, whose owner must then forget them. An error: none was closed.
+/// Closes a range of descriptors, whose owner must then forget them. After an error none was closed.
 fn close_range(neighbours: &[OwnedFd]) -> io::Result<()> {
     let (Some(first), Some(last)) = (neighbours.first(), neighbours.last()) else { return Ok(()) };
     let (first, last) = (first.as_raw_fd() as libc::c_uint, last.as_raw_fd() as libc::c_uint);

@@ -1,4 +1,4 @@
-//! Starting this program once more as a process that is nobody's child.
+//! Starting this program once more as a process without a parent that waits for it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::setsid;
 
-/// Starts this program as a process that is nobody's child, in a session of its own, without standard streams, with no
+/// Starts this program as a detached process, in a session of its own, without standard streams, with no
 /// environment but the number of the one descriptor that it inherits.
 pub fn start(name: &str, variable: &str, inherited: BorrowedFd<'_>) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");

@@ -24,10 +24,10 @@ pub const PRELOAD: &str = "haft-preload.cjs";
 /// The socket of a listen-fds program.
 pub const NOTIFY: &str = "notify";
 
-/// A new folder, as long as this lives. Nobody but this user and root can write there, or put another in its place; others
+/// A new folder, as long as this lives. Only this user and root can write there or replace it; others
 /// can reach what is in it if they know its name.
 ///
-/// It is locked: systemd-tmpfiles(8) takes nothing away in a folder that somebody else has a lock on, however old it is,
+/// It is locked: systemd-tmpfiles(8) removes nothing from a folder that another process has locked, however old it is,
 /// and the next haft knows by it that its maker lives.
 #[derive(Debug)]
 pub struct PrivateFolder {
@@ -51,7 +51,7 @@ impl PrivateFolder {
             // mkdir(2) follows no link at the end of the path, and fails where anything is.
             match DirBuilder::new().mode(0o711).create(&path).and_then(|()| File::open(&path)) {
                 Ok(lock) => {
-                    // Where there are no locks nobody heeds them.
+                    // A file system without locks: nothing checks them.
                     lock.lock_shared().ok();
                     let made = Self { path, _lock: lock };
                     // A haft in another pid namespace may have taken it for one that was left, until it was locked.
@@ -85,7 +85,8 @@ impl Drop for PrivateFolder {
 
 /// Where such folders may be made, the best first: `$XDG_RUNTIME_DIR`, and the folder for temporary files.
 ///
-/// Root's own runtime folder is usually closed to others, and root's workers may be another user's: then it is of no use.
+/// Root's own runtime folder is usually closed to others, and root's workers may be another user's: then it is of no
+/// use.
 pub fn places() -> Vec<PathBuf> {
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let open_to_others = |folder: &PathBuf| {
@@ -111,7 +112,7 @@ pub fn remove_stale(place: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Whose folder this is, by its name.
+/// The process that owns this folder, by its name.
 fn maker(name: &OsStr) -> Option<u32> {
     let (pid, random) = name.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
     let is_random = random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit());

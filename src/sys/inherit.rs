@@ -86,9 +86,9 @@ fn take(
     if flags & FdFlag::FD_CLOEXEC.bits() != 0 {
         return Err(InheritError::NotInherited(number));
     }
-    // SAFETY: it is open, and not close-on-exec. So it was here when this program began, since whatever Rust's libraries
-    // open is close-on-exec; and it was not taken before, since from the next line on it is close-on-exec, too. So nobody
-    // owns it.
+    // SAFETY: it is open, and not close-on-exec. So it was here when this program began, since whatever Rust's
+    // libraries open is close-on-exec; and it was not taken before, since from the next line on it is close-on-exec,
+    // too. So nobody owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let made = fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
         .and_then(|_| fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
@@ -99,9 +99,9 @@ fn take(
 /// Makes this process outlive its master: undoes the wish of [`super::process::launch`] to get SIGTERM when the master
 /// dies, and does not let SIGHUP end it.
 ///
-/// A worker is a process group of its own. When its master dies while it is stopped (SIGSTOP), the kernel sends the group,
-/// now orphaned, SIGHUP and SIGCONT (credentials(7), setpgid(2)): it would be ended when it could go on. A program that
-/// has said what SIGHUP is to do keeps that.
+/// A worker is a process group of its own. When its master dies while it is stopped (SIGSTOP), the kernel sends the
+/// group, now orphaned, SIGHUP and SIGCONT (credentials(7), setpgid(2)): it would be ended when it could go on. A
+/// program that has set a disposition for SIGHUP keeps it.
 pub fn outlive_parent() {
     // It can only fail for an unknown signal.
     prctl::set_pdeathsig(None).ok();
@@ -143,7 +143,7 @@ mod tests {
     use crate::scm;
     use std::os::fd::{AsRawFd, IntoRawFd};
 
-    /// The number of a descriptor as the one who started this program would have left it.
+/// The number of a descriptor as the parent of this program would have left it.
     fn inherited(descriptor: OwnedFd) -> String {
         fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::empty())).expect("a flag");
         descriptor.into_raw_fd().to_string()

@@ -1,4 +1,4 @@
-//! A standard input that stays open and never says anything.
+//! A standard input that stays open and never has anything to read.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -57,7 +57,7 @@ pub enum ListenError {
     /// One listener for each slot cannot share a Unix socket: SO_REUSEPORT is for TCP and UDP (socket(7)).
     #[error("{0}: the kernel cannot choose a worker on a Unix socket; use a port, or --dispatch handover")]
     Undivided(ListenAddr),
-    /// Who else listens there would be among those whom the kernel chooses from.
+/// The kernel would also choose among other processes' listeners there.
     #[error(
         "{0}: another process listens there, too (`ss -ltnp` shows it), so it cannot be known where the kernel would put \
          more listeners; stop it"
@@ -87,14 +87,14 @@ pub enum ListenError {
     },
 }
 
-/// Who may connect to a Unix listener.
+/// The users that may connect to a Unix listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// As the umask says.
+/// As the umask allows.
     Umask,
     /// This user only (mode 0600).
     OwnerOnly,
-    /// As the umask says, and these permission bits for everybody.
+/// As the umask allows, and these permission bits for all users.
     And(u32),
 }
 
@@ -136,7 +136,7 @@ impl Listener {
     /// Binds and listens.
     ///
     /// `backlog` is the length of the accept queue, which the kernel caps at net.core.somaxconn. Port 0 takes a free
-    /// port, which [`Listener::addr`] then tells.
+/// port, which [`Listener::addr`] then returns.
     pub fn bind(addr: &ListenAddr, backlog: u32, access: Access) -> Result<Self, ListenError> {
         Self::bind_as(addr, backlog, access, &Rights::Own)
     }
@@ -191,7 +191,7 @@ impl Listener {
         (self.socket, self.file)
     }
 
-    /// A listening TCP socket that was bound to `bound` for those who asked for `asked`.
+/// A listening TCP socket that was bound to `bound` for the requested address `asked`.
     pub(super) fn tcp(socket: Socket, asked: &ListenAddr, bound: SocketAddr) -> Self {
         let (addr, local) = match asked {
             ListenAddr::DualStack(_) => (ListenAddr::DualStack(bound.port()), None),
@@ -236,7 +236,7 @@ pub(super) fn at_candidates<T>(
     Err(tcp_error(addr, last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into())))
 }
 
-/// A TCP socket that is to be bound to `candidate` for those who asked for `asked`.
+/// A TCP socket that is to be bound to `candidate` for the requested address `asked`.
 pub(super) fn tcp_socket(asked: &ListenAddr, candidate: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(candidate), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -255,7 +255,7 @@ pub(super) fn bound_to(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// A bound UDP socket that nobody reads from here.
+/// A bound UDP socket that haft itself does not read.
 pub fn udp(addr: SocketAddr, ipv6_only: bool, reuse_address: bool) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! The socket on which a program says how it is (sd_notify(3)).
+//! The socket on which a program reports its state (sd_notify(3)).
 
 use std::fs;
 use std::io::{self, IoSliceMut};
@@ -19,20 +19,21 @@ use super::unix_socket::bind_for_everybody;
 /// Longest message: sd_notify(3) names no bound, systemd reads as much.
 const LONGEST: usize = 4096;
 
-/// What a program said of itself.
+/// What a program reported of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
     /// `READY=1`.
     Ready,
     /// `STOPPING=1`: it finishes.
     Stopping,
-    /// Something else, or what a stranger said.
+/// Anything else, or a message of an unrelated process.
     Other,
 }
 
 /// A datagram socket in a folder of its own, as long as this lives.
 ///
-/// It is a file, as systemd's is: not every program knows the names that are none (Ruby's sd_notify takes any for a path).
+/// It is a file, as systemd's is: not every program knows the names that are none (Ruby's sd_notify takes any for a
+/// path).
 #[derive(Debug)]
 pub struct NotifySocket {
     /// What programs have sent and was not read goes with it.
@@ -52,7 +53,7 @@ impl NotifySocket {
         let path = folder.path().join(NOTIFY);
         let made = Self { socket: socket.into(), name: path.to_string_lossy().into_owned(), _folder: folder };
         let addr = UnixAddr::new(&path)?;
-        // The program may run as another user. Whose word counts is told by the sender's process group.
+// The program may run as another user. The sender's process group decides whether a message counts.
         bind_for_everybody(&made.socket, || bind(made.socket.as_fd().as_raw_fd(), &addr))?;
         Ok(made)
     }
@@ -62,8 +63,8 @@ impl NotifySocket {
         &self.name
     }
 
-    /// The next message, if there is one. Only what the process group `leader` says counts: any process of this host may
-    /// send something here.
+    /// The next message, if there is one. Only messages of the process group `leader` count: any process of this host
+    /// may send something here.
     pub fn receive(&self, leader: u32) -> io::Result<Option<Said>> {
         let mut text = [0; LONGEST];
         let mut part = [IoSliceMut::new(&mut text)];
@@ -77,7 +78,7 @@ impl NotifySocket {
                 for one in message.cmsgs().into_iter().flatten() {
                     match one {
                         ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
-                        // SAFETY: the kernel has just made them, and nobody else has seen their numbers.
+// SAFETY: the kernel has just made them, and nothing else has seen their numbers.
                         ControlMessageOwned::ScmRights(numbers) => descriptors
                             .0
                             .extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) })),
@@ -102,7 +103,7 @@ impl AsFd for NotifySocket {
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        // Nobody can be told, and what is left is empty.
+// The error can go nowhere, and what is left is empty.
         fs::remove_file(&self.name).ok();
     }
 }

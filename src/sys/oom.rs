@@ -1,8 +1,8 @@
 //! Whether the kernel has killed for want of memory in this process's control group.
 //!
-//! The kernel counts such a kill before it sends the signal (mm/oom_kill.c, `__oom_kill_process`), so who sees a child
-//! dead of SIGKILL finds the count grown already. It counts there whatever ran out: the group's own limit, that of a
-//! group above, or the host's memory.
+//! The kernel counts such a kill before it sends the signal (mm/oom_kill.c, `__oom_kill_process`), so a parent that
+//! sees a child dead of SIGKILL finds the count grown already. It counts there whatever ran out: the group's own limit,
+//! that of a group above, or the host's memory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a counted kill may wait for its death to be seen, where several were counted together.
 const TOGETHER: Duration = Duration::from_secs(2);
 
-/// Watches the count of kills. Workers are in the same control group as their master unless somebody moves them.
+/// Watches the count of kills. Workers are in the same control group as their master unless they are moved.
 #[derive(Debug)]
 pub struct OomWatch {
     /// Kept open, so that it can be read when no descriptor is left. None where the count cannot be known: in the root
@@ -41,12 +41,14 @@ impl OomWatch {
         Self { file, kills: Kills { seen, spare: 0, since: Instant::now() } }
     }
 
-    /// Whether the kernel has killed for want of memory since the last call that said so. Ask once for each child that
-    /// died by SIGKILL which nobody here sent.
+    /// Whether the kernel has killed for want of memory since the last call that returned true. Ask once for each child
+    /// that
+/// died by a SIGKILL that haft did not send.
     ///
     /// Of several kills that are counted together each answers one call, if that comes soon. False where it cannot be
-    /// known. A kill of another process of the group (a worker's own child) is taken for the next such death: the kernel
-    /// does not tell whom it killed.
+    /// known. A kill of another process of the group (a worker's own child) is taken for the next such death: the
+    /// kernel
+/// does not name the process it killed.
     pub fn killed_since_last(&mut self) -> bool {
         match self.file.as_ref().and_then(count) {
             Some(count) => self.kills.take(count, Instant::now()),
@@ -88,8 +90,8 @@ fn count(file: &File) -> Option<u64> {
     oom_kill(std::str::from_utf8(&bytes[..length]).ok()?)
 }
 
-/// The count in `memory.events` (Documentation/admin-guide/cgroup-v2.rst) or `memory.oom_control` (cgroup-v1/memory.rst,
-/// Linux 4.13): lines of a word and a number.
+/// The count in `memory.events` (Documentation/admin-guide/cgroup-v2.rst) or `memory.oom_control`
+/// (cgroup-v1/memory.rst, Linux 4.13): lines of a word and a number.
 fn oom_kill(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }

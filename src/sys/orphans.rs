@@ -1,4 +1,4 @@
-//! Processes whose parent has ended: where they go, and taking their ends.
+//! Processes whose parent has ended: adopting them and reaping them.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -20,7 +20,7 @@ pub fn adopt() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// Takes the ends of children (wait(2)), or else they stay as zombies. `is_own`: somebody else waits for this one, and
+/// Reaps children (wait(2)), which would stay zombies otherwise. `is_own`: other code waits for this one, and
 /// must find its exit status.
 pub fn reap(is_own: impl Fn(u32) -> bool) -> Reaped {
     let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
@@ -34,7 +34,7 @@ pub fn reap(is_own: impl Fn(u32) -> bool) -> Reaped {
         match pid {
             None => return Reaped::All,
             Some(pid) if is_own(pid.as_raw().unsigned_abs()) => return Reaped::OwnFirst,
-            // Nobody else waits for it, so it is there still.
+// Nothing else waits for it, so it is still there.
             Some(pid) => _ = waitid(Id::Pid(pid), ended),
         }
     }

@@ -14,7 +14,7 @@ use crate::addr::PassedAddr;
 
 /// The number of the first one (`SD_LISTEN_FDS_START`), and the descriptors of the standard streams before it.
 const FIRST: usize = 3;
-/// What systemd calls a socket whose name is not known.
+/// systemd's name for a socket without one.
 const UNNAMED: &str = "unknown";
 
 /// Why a passed descriptor cannot be a listener.

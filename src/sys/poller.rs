@@ -33,13 +33,13 @@ impl AsFd for Set {
 /// What a descriptor waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
-    /// Only that the peer is gone, which the kernel tells in any case (EPOLLHUP, EPOLLERR).
+/// Only that the peer is gone, which the kernel always reports (EPOLLHUP, EPOLLERR).
     HangUp,
     /// Something to read, or to accept.
     Readable,
     /// Something to read, or room to write.
     ReadableOrWritable,
-    /// More to read than was told last (EPOLLET), or the peer's end: what is left unread is not told again.
+/// More to read than was reported last (EPOLLET), or the peer's end: unread data is not reported again.
     MoreToRead,
 }
 
@@ -107,10 +107,11 @@ impl Set {
         Ok(self.epoll.delete(descriptor)?)
     }
 
-    /// Puts what is ready in place of what `ready` held, and says whether there is anything. Blocks the whole thread up to
+/// Replaces the content of `ready` by what is ready, and returns whether there is anything. Blocks the whole thread up
+/// to
     /// `patience_ms` milliseconds for it.
     ///
-    /// Descriptors are level-triggered unless said otherwise: what was not taken is there again.
+/// Descriptors are level-triggered unless stated otherwise: what was not taken is reported again.
     pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<Looked> {
         ready.clear();
         match self.epoll.wait(&mut self.events, EpollTimeout::from(patience_ms)) {
@@ -159,12 +160,12 @@ impl Poller {
         self.set().remove(descriptor)
     }
 
-    /// Looks at the set ([`Set::look`]), and says whether anything is ready. Only when nothing is left must
+    /// Looks at the set ([`Set::look`]), and returns whether anything is ready. Only when nothing is left must
     /// [`Poller::wait`] really wait.
     pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
         let looked = self.set.get_mut().look(patience_ms, ready)?;
         if looked == Looked::Nothing {
-            // What tokio knew is not so any more. It is told by the error alone, which is no news for us. After a signal
+            // Clear tokio's cached readiness: try_io only does so on WouldBlock. After a signal
             // it may be so still.
             self.set.try_io(tokio::io::Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into())).ok();
         }
@@ -188,8 +189,8 @@ impl Poller {
 /// Lets tokio wait for something to read from, or to accept at, a descriptor that is not a stream of bytes. It must be
 /// non-blocking.
 ///
-/// Only for that: who waits for room, too, is woken each time that the peer has read something, though it has nothing to
-/// write ([`room`]).
+/// Only for that: a socket that waits for room wakes each time that the peer has read something, though it has nothing
+/// to write ([`room`]).
 pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     watch_for(descriptor, tokio::io::Interest::READABLE)
 }
@@ -232,7 +233,7 @@ mod tests {
         poller.set().change(&right, 7, Interest::ReadableOrWritable).expect("change");
         poller.wait(&mut ready).await.expect("wait");
         assert_eq!(ready, [Ready { token: 7, readable: false, writable: true, ended: false }]);
-        // Of one whose words are not waited for, only the end is heard.
+        // A channel that is polled lazily reports only its end.
         poller.set().change(&right, 7, Interest::HangUp).expect("change");
         left.write_all(b"x").expect("write");
         assert!(!poller.look(0, &mut ready).expect("look"), "{ready:?}");

@@ -1,9 +1,9 @@
 //! Which listener of a group the kernel gives a connection to, without the connection coming into being.
 //!
-//! A probe is a connection from this host to itself whose packets have a time to live of 1. For the moment of the trial the
-//! listeners take only packets that have more (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT): the one that the kernel chooses drops
-//! the probe and counts that (SO_MEMINFO). On the loopback this happens within connect(2), so the answer is there at once.
-//! No listener's queue sees anything, and no program accepts anything.
+//! A probe is a connection from this host to itself whose packets have a time to live of 1. For the moment of the trial
+//! the listeners take only packets that have more (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT): the one that the kernel chooses
+//! drops the probe and counts that (SO_MEMINFO). On the loopback this happens within connect(2), so the answer is there
+//! at once. No listener's queue sees anything, and no program accepts anything.
 
 use std::io;
 use std::mem;
@@ -28,11 +28,11 @@ pub enum Landed {
     At(usize),
     /// At a socket that is none of them: it was connected.
     Elsewhere,
-    /// Nobody knows: it did not arrive (a packet filter may drop it), or several listeners dropped packets just then.
+/// Unknown: it did not arrive (a packet filter may drop it), or several listeners dropped packets just then.
     Unknown,
 }
 
-/// What a probe tells the program that steers it, beside where it comes from.
+/// What a probe carries for the steering program, beside its source address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
     /// Its source address (IPv4 only): any of this host's if there is none.
@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// Says whether a connection came into being. It is reset.
+/// Returns whether a connection came into being. It is reset.
     fn connect(&self, mark: Mark) -> io::Result<bool> {
         let socket = Socket::new(Domain::for_address(self.to), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -139,7 +139,7 @@ pub fn lock(socket: BorrowedFd<'_>) -> io::Result<()> {
 fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut numbers = [0_u32; DROPS + 1];
     let mut len = mem::size_of_val(&numbers) as libc::socklen_t;
-    // SAFETY: `numbers` has room for what `len` says, and any bits are a value of it.
+    // SAFETY: `numbers` has room for `len` bytes, and any bits are a value of it.
     let asked = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -159,7 +159,7 @@ fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
 fn state(socket: BorrowedFd<'_>) -> io::Result<u8> {
     let mut state = 0_u8;
     let mut len = 1;
-    // SAFETY: `state` has room for the one byte that `len` says.
+    // SAFETY: `state` has room for one byte, which is `len`.
     let asked = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len)
     };
@@ -168,7 +168,7 @@ fn state(socket: BorrowedFd<'_>) -> io::Result<u8> {
 
 fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let len = mem::size_of_val(&value) as libc::socklen_t;
-    // SAFETY: `value` is as long as `len` says, and is read only.
+    // SAFETY: `value` is `len` bytes long, and is only read.
     let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(probe(2), Landed::At(0), "{addr}");
             let waiting: usize = members.iter().filter_map(|member| accept::waiting(member.as_fd())).sum();
             assert_eq!(waiting, 0, "{addr}");
-            // Somebody else's.
+// Another process's.
             let stranger = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("socket");
             stranger.set_reuse_port(true).expect("option");
             if to.is_ipv6() || addr == "127.0.0.1:0" {

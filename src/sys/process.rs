@@ -23,7 +23,7 @@ use super::descriptors::set_soft_limit;
 pub struct Launch<'a> {
     /// Program and arguments; never empty.
     pub command: &'a [String],
-    /// Added to the environment that haft itself has, less what that says of haft alone (`NOTIFY_SOCKET` and the like).
+    /// Added to the environment that haft itself has, less what concerns haft alone (`NOTIFY_SOCKET` and the like).
     pub environment: &'a [(&'a str, String)],
     /// Its soft limit on descriptors (RLIMIT_NOFILE), if the hard one allows.
     pub descriptors: u64,
@@ -33,16 +33,16 @@ pub struct Launch<'a> {
     pub pipe_stdout: bool,
     /// Whether it ends by itself, in its own time, when its master has died; otherwise SIGTERM comes then.
     pub outlives_master: bool,
-    /// Who ends it when this process has died. Nobody: the kernel, by SIGTERM.
+/// What ends it when this process has died. `None`: the kernel, by SIGTERM.
     pub registration: Option<Registration<'a>>,
 }
 
-/// What a process tells a guardian of itself before it becomes its program, so that the guardian knows of it for certain.
+/// What a process reports to the guardian before it becomes its program, so that the guardian knows of every process.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration<'a> {
     /// A socket to the guardian.
     pub socket: BorrowedFd<'a>,
-    /// The message; the process id follows it (4 bytes, little-endian). The second byte, if it is not 0, says that the
+    /// The message; the process id follows it (4 bytes, little-endian). The second byte, if it is not 0, means that the
     /// guardian sends SIGTERM at once when this process dies: the kernel does not, then.
     pub head: [u8; 2],
 }
@@ -56,12 +56,13 @@ pub enum Inherited<'a> {
     Listeners(&'a [Passed<'a>]),
 }
 
-/// Starts a process in a process group of its own, with an stdin that stays open and silent and stderr coming through a pipe.
+/// Starts a process in a process group of its own, with an stdin that stays open and silent and stderr coming through a
+/// pipe.
 ///
-/// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach
-/// what a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
-/// inherited. SIGTERM comes to the child when the calling thread ends without having ended it, unless the guardian sends it
-/// or [`Launch::outlives_master`]: no orphan is left for good by a master that was killed.
+/// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach what
+/// a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
+/// inherited. SIGTERM comes to the child when the calling thread ends without having ended it, unless the guardian
+/// sends it or [`Launch::outlives_master`]: no orphan is left for good by a master that was killed.
 ///
 /// An error is that of fork or exec: ENOENT and EACCES concern the program's path.
 pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
@@ -93,7 +94,8 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
         let is_guarded = registration.is_some_and(register);
         prctl::set_pdeathsig((!is_guarded && !outlives_master).then_some(Signal::SIGTERM))?;
         if getppid() != master {
-            // The master died before the request above: its death will not be told any more. Nor has it a use for this.
+            // The master died before the request above: its death will not be signalled any more, and nothing needs
+            // this process.
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         same.iter().try_for_each(|descriptor| keep_open(*descriptor))?;
@@ -108,8 +110,8 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Tells the guardian of this process. Says whether the guardian sends SIGTERM in place of the kernel. Between fork and exec:
-/// it makes system calls only.
+/// Registers this process with the guardian. Returns whether the guardian sends SIGTERM in place of the kernel. Between
+/// fork and exec: it makes system calls only.
 fn register((socket, [kind, by_signal]): (RawFd, [u8; 2])) -> bool {
     let [a, b, c, d] = getpid().as_raw().to_le_bytes();
     let sent = send(socket, &[kind, by_signal, a, b, c, d], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
@@ -136,16 +138,16 @@ pub fn signal_group(leader: u32, signal: Signal) {
 /// How many TCP connections whose address at our end `is_meant` the processes of a group still hold, counted up to
 /// `most`. To ask for one alone is cheapest.
 ///
-/// Whatever is not closed counts, half-closed connections too: who has said all may still wait for the answer. One that
-/// several processes hold counts once; listeners do not. By the address at our end, clients of a listener are told from
+/// All that are not closed count, half-closed ones too: the client may still wait for the answer. One that
+/// several processes hold counts once; listeners do not. The address at our end tells clients of a listener from
 /// what a program connects to itself, such as its database.
 ///
 /// It reads one file in `/proc` for each process of this host (proc_pid_stat(5), proc_pid_fd(5)) and, only if the group
-/// holds any socket, the kernel's table of all TCP connections (proc_pid_net(5)): milliseconds, more on a host with very
-/// many, where it is not for a thread that must not wait. The table may miss one while others close, so only two answers
-/// of 0, one after the other, are to be trusted.
+/// holds any socket, the kernel's table of all TCP connections (proc_pid_net(5)): milliseconds, more on a host with
+/// very many, where it is not for a thread that must not wait. The table may miss one while others close, so only two
+/// answers of 0, one after the other, are to be trusted.
 ///
-/// An error (EACCES: a process has changed its user) tells nothing about connections.
+/// An error (EACCES: a process has changed its user) gives no information about connections.
 pub fn connections_held(leader: u32, most: usize, is_meant: impl Fn(SocketAddr) -> bool) -> io::Result<usize> {
     let mut sockets = BTreeSet::new();
     for entry in fs::read_dir("/proc")? {
@@ -172,8 +174,8 @@ pub fn connections_held(leader: u32, most: usize, is_meant: impl Fn(SocketAddr) 
     Ok(held)
 }
 
-/// Where the processes of a group listen on TCP, on sockets that this process does not have. For what has failed: it reads
-/// as much as [`connections_held`].
+/// Where the processes of a group listen on TCP, on sockets that this process does not have. For what has failed: it
+/// reads as much as [`connections_held`].
 pub fn own_listeners(leader: u32) -> io::Result<BTreeSet<SocketAddr>> {
     let (mut theirs, mut ours) = (BTreeSet::new(), BTreeSet::new());
     for entry in fs::read_dir("/proc")? {

@@ -1,20 +1,21 @@
 //! A group of listeners on one address, among which a program in the kernel chooses (SO_REUSEPORT, socket(7)).
 //!
-//! # Who else may be in it
+//! # Other processes in the group
 //!
 //! The kernel lets any process of the same user join a group, and the program returns a place in it, so it matters that
 //! all members are ours and stay where they are:
 //!
-//! * The first member is bound **without** SO_REUSEPORT, which fails where anybody listens, a group of somebody else's
+//! * The first member is bound **without** SO_REUSEPORT, which fails where any process listens, another user's group
 //!   too, as it does for a listener of its own. Only then it gets the option, which the kernel looks at anew for each
 //!   socket that is bound after it (`inet_csk_bind_conflict`).
-//! * Who joins later comes behind our members, where the program never points.
-//! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must not
-//!   be closed before all are: the caller keeps them all.
-//! * The program is changed by the first member, which no worker is given. The others are locked (SO_LOCK_FILTER), so that
-//!   who has one cannot attach another program. Who has one can still detach the program (SO_DETACH_REUSEPORT_BPF heeds no
-//!   lock), move members by shutdown(2), or join with a socket that is not locked: see [`probe`].
-//! * More members can [`join`] as long as nobody else has ([`alone`]): behind a stranger their places would not be known.
+//! * A listener that joins later comes after our members, which the program never selects.
+//! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must
+//!   not be closed before all are: the caller keeps them all.
+//! * The program is changed by the first member, which no worker is given. The others are locked (SO_LOCK_FILTER), so
+//!   that who has one cannot attach another program. Who has one can still detach the program (SO_DETACH_REUSEPORT_BPF
+//!   heeds no lock), move members by shutdown(2), or join with a socket that is not locked: see [`probe`].
+//! * More members can [`join`] as long as nobody else has ([`alone`]): behind a foreign listener their indexes would
+//!   not be known.
 
 use std::io;
 use std::net::SocketAddr;
@@ -74,10 +75,10 @@ impl Program {
     }
 }
 
-/// Binds so many listeners (at least 1) to one address, each with an accept queue of `backlog`, and lets `program` choose
-/// among them. They are in the order of their places.
+/// Binds so many listeners (at least 1) to one address, each with an accept queue of `backlog`, and lets `program`
+/// choose among them. They are in the order of their places.
 ///
-/// Port 0 takes a free port, the same for all, which [`Listener::addr`] then tells.
+/// Port 0 takes a free port, the same for all, which [`Listener::addr`] then returns.
 ///
 /// # Errors
 /// As [`Listener::bind`], and where the kernel does not take the program.
@@ -91,7 +92,7 @@ pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) 
         first.bind(&candidate.into())?;
         let bound = bound_to(&first)?;
         first.set_reuse_port(true)?;
-        // Not an error of the address: told apart below.
+// Not an error of the address: distinguished below.
         if let Err(source) = program.attach(&first) {
             return Ok((Err(source), bound));
         }
@@ -104,7 +105,7 @@ pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) 
 }
 
 /// Binds so many more listeners of a group of which `members` are all. They come behind those, in the order of their
-/// places, if nobody else is in the group before and after: see [`alone`].
+/// indexes, if the group holds no foreign listener before and after: see [`alone`].
 ///
 /// # Errors
 /// As [`Listener::bind`].
@@ -162,7 +163,7 @@ pub fn listen_again(listener: &Listener, backlog: u32) -> io::Result<()> {
     if at.map(|at| at.port()) == port { Ok(()) } else { Err(io::ErrorKind::AddrNotAvailable.into()) }
 }
 
-/// A further member of the group at `bound`, which was bound for those who asked for `asked`.
+/// A further member of the group at `bound`, which was bound for the requested address `asked`.
 fn member(asked: &ListenAddr, bound: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let member = tcp_socket(asked, bound)?;
     member.set_reuse_port(true)?;
@@ -172,15 +173,17 @@ fn member(asked: &ListenAddr, bound: SocketAddr, backlog: i32) -> io::Result<Soc
     Ok(member)
 }
 
-/// Sets the length of the accept queue anew. Who else has the listener may have set it by listen(2), which changes
-/// nothing else of one that listens.
+/// Sets the length of the accept queue again. Another holder of the listener may have set it by listen(2), which
+/// changes nothing else of one that listens.
 pub fn set_backlog(listener: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     SockRef::from(&listener).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
 }
 
-/// Lets nobody new into the accept queue: who is in it stays, whoever comes is not answered until the listener is closed.
+/// Admits no new connection to the accept queue: queued ones stay, new ones are not answered until the listener is
+/// closed.
 ///
-/// A filter that keeps nothing of any packet (socket(7), SO_ATTACH_FILTER). Connections that were made before have none.
+/// A filter that keeps nothing of any packet (socket(7), SO_ATTACH_FILTER). Connections that were made before have
+/// none.
 pub fn let_nobody_in(listener: BorrowedFd<'_>) -> io::Result<()> {
     // Return 0: as many bytes of each packet are kept.
     const NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);

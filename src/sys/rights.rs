@@ -1,6 +1,7 @@
-//! Acting with a worker's rights: a worker that has given up root must not have root do for it what it may not do itself.
+//! Acting with a worker's rights: a worker that has given up root must not have root do for it what it may not do
+//! itself.
 //!
-//! Who a worker is, the kernel says (SCM_CREDENTIALS, unix(7)), with each message and as of the moment of its sending.
+//! The kernel names a worker's user (SCM_CREDENTIALS, unix(7)) with each message, as of the moment it was sent.
 //! What is done for it is done on a thread of its own that has that user's file-system identity, its groups and no
 //! capabilities: credentials are a thread's (credentials(7)), so no other thread is affected, and nothing has to be
 //! undone. The thread keeps its real user, so that the worker can neither signal nor trace it.
@@ -13,7 +14,7 @@ use std::thread;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
 
-/// Who sent a message, as the kernel tells it: its real user and group.
+/// The sender of a message as the kernel reports it: its real user and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sender {
     /// Its process; 0 if it is not in our pid namespace.
@@ -24,7 +25,7 @@ pub struct Sender {
     pub gid: u32,
 }
 
-/// Whose rights something is done with.
+/// The user whose rights apply to an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rights {
     /// This process's own.
@@ -80,7 +81,7 @@ impl Rights {
     /// EPERM: this process may not act as another user (it has no CAP_SETUID and CAP_SETGID). Nothing was done then.
     pub fn act<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
         let Self::Of(user) = self else { return Ok(act()) };
-        // The kernel makes a process whose thread changes its user one that cannot be looked into, as a whole.
+        // A thread that changes its user makes the kernel clear the whole process's dumpable flag.
         let dumpable = prctl::get_dumpable().unwrap_or(true);
         let done = thread::scope(|scope| {
             let acting = thread::Builder::new().name("haft-as-worker".to_owned());
@@ -102,7 +103,7 @@ impl User {
         if unsafe { libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()) } == -1 {
             return Err(io::Error::last_os_error());
         }
-        // They tell nothing of success: a second call, with what is no number, tells what holds now.
+        // They do not report success: a second call, with an invalid id, returns the current one.
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         setfsgid(gid);
         setfsuid(uid);

@@ -51,7 +51,8 @@ pub enum Sent {
 
 /// Sends `bytes` and copies of `descriptors` in one message, without waiting and without SIGPIPE.
 ///
-/// At most [`MAX_DESCRIPTORS`], and as many as the iterator promises; `bytes` must not be empty. EPIPE and ECONNRESET tell that the peer is gone.
+/// At most [`MAX_DESCRIPTORS`], and as many as the iterator promises; `bytes` must not be empty. EPIPE and ECONNRESET
+/// tell that the peer is gone.
 pub fn send<'a>(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -71,7 +72,8 @@ pub fn send<'a>(
         let len = (count * mem::size_of::<RawFd>()) as libc::c_uint;
         message.msg_control = control.0.as_mut_ptr().cast();
         // SAFETY: the control buffer has room for MAX_DESCRIPTORS and is aligned, so CMSG_FIRSTHDR is inside it with
-        // `count` numbers behind it; `take` keeps an iterator that yields more than it promised from writing behind them.
+        // `count` numbers behind it; `take` keeps an iterator that yields more than it promised from writing behind
+        // them.
         let written = unsafe {
             message.msg_controllen = libc::CMSG_SPACE(len) as usize;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -83,7 +85,7 @@ pub fn send<'a>(
             let numbers = descriptors.take(count).map(|descriptor| descriptor.as_raw_fd());
             numbers.enumerate().map(|(at, number)| ptr::write_unaligned(data.add(at), number)).count()
         };
-        // Or else the kernel would be told to send what nobody has written.
+// Otherwise the kernel would send uninitialised bytes.
         if written < count {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -129,7 +131,7 @@ impl SentMany {
 }
 
 /// Sends messages one after the other in one system call (sendmmsg(2)), each with one descriptor or none, as [`send`]
-/// would. At most [`MANY`] are looked at. What stopped it after the first, the next call tells.
+/// would. At most [`MANY`] are looked at. The next call reports what stopped it after the first.
 ///
 /// # Errors
 ///
@@ -152,8 +154,8 @@ pub fn send_many<'a>(
             message.msg_control = controls[count].0.as_mut_ptr().cast();
             message.msg_controllen = ONE_LEN;
             let len = mem::size_of::<RawFd>() as libc::c_uint;
-            // SAFETY: the control buffer has room for one descriptor and is aligned, so the header is inside it with one
-            // number behind it.
+            // SAFETY: the control buffer has room for one descriptor and is aligned, so the header is inside it with
+            // one number behind it.
             unsafe {
                 let header = libc::CMSG_FIRSTHDR(&raw const *message);
                 header.write(mem::zeroed());
@@ -184,8 +186,8 @@ pub fn send_many<'a>(
 /// Whether sendmmsg(2) is to be asked: not any more once it was refused (ENOSYS; EPERM by a seccomp profile).
 static HAS_SENDMMSG: AtomicBool = AtomicBool::new(true);
 
-/// Sends what the headers point at, in one system call or, where that is refused, one by one. Yields how many were sent; an
-/// error is that of the first.
+/// Sends what the headers point at, in one system call or, where that is refused, one by one. Yields how many were
+/// sent; an error is that of the first.
 ///
 /// # Safety
 ///
@@ -251,7 +253,7 @@ pub enum Received {
     Empty,
 }
 
-/// From now on the kernel tells with each message that is received here who sent it: see [`receive_from`].
+/// From now on the kernel names the sender of each message that is received here: see [`receive_from`].
 pub fn ask_for_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(setsockopt(&socket, sockopt::PassCred, &true)?)
 }
@@ -261,7 +263,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<
     Ok(receive_from(socket, buffer, descriptors)?.0)
 }
 
-/// As [`receive`], and who sent it, if [`ask_for_senders`] was called before it was sent. On a stream the bytes of two
+/// As [`receive`], with the sender, if [`ask_for_senders`] was called before it was sent. On a stream the bytes of two
 /// senders never come in one message.
 pub fn receive_from(
     socket: BorrowedFd<'_>,
@@ -299,11 +301,11 @@ pub fn receive_from(
     Ok((received, sender))
 }
 
-/// Moves every descriptor of a received message's control part into `descriptors`; yields who sent it, if that is told.
+/// Moves every descriptor of a received message's control part into `descriptors`; returns the sender, if it is named.
 fn take_control(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) -> Option<Sender> {
     let mut sender = None;
     // SAFETY: the kernel has filled the control buffer; CMSG_FIRSTHDR/NXTHDR stay inside it. Each number in SCM_RIGHTS
-    // is a new descriptor of this process that nobody else owns. What SCM_CREDENTIALS holds is checked to be a whole
+    // is a new descriptor of this process that nothing else owns. What SCM_CREDENTIALS holds is checked to be a whole
     // ucred, which is numbers alone.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);

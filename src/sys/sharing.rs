@@ -1,4 +1,4 @@
-//! Who listens at the same address besides ourselves.
+//! Other processes that listen at the same address.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,8 +17,8 @@ pub struct Listening(Vec<(String, u64)>);
 impl Listening {
     /// Those that listen now.
     ///
-    /// From `/proc/thread-self/net/tcp` and `tcp6` (proc_net_tcp in the kernel's documentation), in which they come first:
-    /// the others, which may be very many, are not read.
+    /// From `/proc/thread-self/net/tcp` and `tcp6` (proc_net_tcp in the kernel's documentation), in which they come
+    /// first: the others, which may be very many, are not read.
     pub fn now() -> io::Result<Self> {
         let mut all = Vec::new();
         for table in ["tcp", "tcp6"] {
@@ -45,7 +45,7 @@ impl Listening {
     }
 }
 
-/// Adds those who listen. The two tables' addresses differ in their length.
+/// Adds listening sockets. The two tables' addresses differ in their length.
 fn read(table: impl BufRead, name: &str, all: &mut Vec<(String, u64)>) -> io::Result<()> {
     for line in table.lines().skip(1) {
         let line = line?;

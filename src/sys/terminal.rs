@@ -18,14 +18,15 @@ impl Terminal {
         Self { binds: is_there() && !ignores_hangup(&status) }
     }
 
-    /// Whether the terminal stops processes in the background that write to it (`stty tostop`), by SIGTTOU. One that handles
-    /// that signal, for whatever else, would be made to try again for ever.
+    /// Whether the terminal stops processes in the background that write to it (`stty tostop`), by SIGTTOU. One that
+    /// handles that signal, for whatever else, would be made to try again for ever.
     pub fn stops_writers() -> bool {
         tcgetattr(io::stderr()).is_ok_and(|terminal| terminal.local_flags.contains(LocalFlags::TOSTOP))
     }
 
-    /// Whether there was a terminal that this process is to end with, and it has been closed: that is what a SIGHUP says
-    /// then, and otherwise it is sent by somebody who means something else.
+    /// Whether there was a terminal that this process is to end with, and it has been closed: that is what a SIGHUP
+    /// means
+/// then; otherwise another process sent it for another purpose.
     pub fn is_gone(&self) -> bool {
         self.binds && !is_there()
     }
@@ -36,7 +37,7 @@ fn is_there() -> bool {
     opens(File::open("/dev/tty"))
 }
 
-/// Where there is no descriptor to open it with, that says nothing of the terminal.
+/// A failure to open it for lack of descriptors gives no information about the terminal.
 fn opens(outcome: io::Result<File>) -> bool {
     outcome
         .map_or_else(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)), |_| true)

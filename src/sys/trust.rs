@@ -20,7 +20,7 @@ pub enum Untrusted {
     Owner {
         /// The file.
         what: String,
-        /// Whose it is.
+/// Its owner.
         uid: u32,
         /// This user.
         own: u32,
@@ -35,7 +35,7 @@ pub enum Untrusted {
     },
 }
 
-/// Checks a file that says what haft is to do. Its group may write to it if that is this process's own.
+/// Checks a file that haft takes instructions from. Its group may write to it if that is this process's own.
 ///
 /// # Errors
 ///
@@ -55,9 +55,9 @@ pub fn check_file_owner(path: &Path, metadata: &Metadata) -> Result<(), Untruste
     check_owner(path, metadata, 0)
 }
 
-/// Checks that nobody but this user and root can put anything else in the place of what is in a folder: the whole way to
-/// it, as it really is (without links), and itself. In a folder that all may write to, such as `/tmp`, what is ours stays
-/// ours if it has the sticky bit.
+/// Checks that only this user and root can replace what is in a folder: the whole way to it, as it really is (without
+/// links), and itself. In a folder that all may write to, such as `/tmp`, what is ours stays ours if it has the sticky
+/// bit.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Unix listeners and their files: made, replaced and removed with the rights of whoever asked for them, and never by a
-//! path that somebody else could have changed in between.
+//! path that another process could have changed in between.
 //!
-//! The file gets its mode from the socket before bind(2), so there is nothing to change afterwards. What is looked at and
-//! removed is named relative to a descriptor of its folder, without following a link.
+//! The file gets its mode from the socket before bind(2), so there is nothing to change afterwards. What is looked at
+//! and removed is named relative to a descriptor of its folder, without following a link.
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,11 +23,11 @@ use crate::addr::ListenAddr;
 /// Files of a folder that are looked at for stale sockets.
 const MAX_LOOKED_AT: usize = 1024;
 
-/// Permission bits of a file that everybody may do everything with, less what the umask takes away.
+/// Permission bits of a file that all users may read, write and execute, less the umask.
 const EVERYBODY: u32 = 0o777;
 
-/// Binds and listens at a path, with these rights. What is bound there already is replaced if it is a socket that nobody
-/// listens on any more.
+/// Binds and listens at a path, with these rights. What is bound there already is replaced if it is a socket that no
+/// process listens on any more.
 pub(super) fn bind(
     addr: &ListenAddr,
     path: &Path,
@@ -49,7 +49,7 @@ pub(super) fn bind(
             bound => bound.map_err(other)?,
         }
         let identity = place.socket().map_err(other)?;
-        // Nobody can connect before this.
+// No client can connect before this.
         socket.listen(backlog).map_err(other)?;
         Ok((socket.into(), place, identity))
     });
@@ -110,7 +110,7 @@ impl Drop for NoUmask {
     }
 }
 
-/// Gives a socket that is bound next a file that everybody may read and write.
+/// Makes the file of the socket that is bound next readable and writable for all users.
 pub(super) fn bind_for_everybody<T>(socket: impl AsFd, bind: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
     let _umask = NoUmask::for_now();
     fchmod(socket, Mode::from_bits_truncate(0o666))?;
@@ -154,7 +154,7 @@ impl Place {
         if is_socket(&found) { Ok(identity(&found)) } else { Err(Errno::ENOTSOCK.into()) }
     }
 
-    /// Removes a socket that nobody listens on any more; anything else that is there is left alone.
+/// Removes a socket that no process listens on any more; anything else is left alone.
     fn remove_stale(&self, addr: &ListenAddr) -> Result<(), ListenError> {
         let other = |source: io::Error| ListenError::Path { addr: addr.clone(), source };
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

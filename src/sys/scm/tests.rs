@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::iter;
 use std::os::fd::AsFd;
 
-/// A pipe whose reading end tells by what it yields which one it is.
+/// A pipe whose content identifies it.
 fn marked_pipe(mark: u8) -> OwnedFd {
     let (read, write) = nix::unistd::pipe().expect("pipe");
     File::from(write).write_all(&[mark]).expect("mark");
@@ -119,7 +119,7 @@ fn the_kernel_tells_who_sent_what_and_descriptors_come_all_the_same() {
         gid: nix::unistd::getgid().as_raw(),
     };
     assert_eq!(sender, Some(own));
-    // Not asked for: not told.
+// Not requested, so not reported.
     send(right.as_fd(), b"x", iter::empty()).expect("send");
     assert_eq!(receive_from(left.as_fd(), &mut [0; 1], &mut received).expect("receive").1, None);
 }
