@@ -38,7 +38,7 @@ pub struct Connection {
     pub local: EndAddr,
     /// Whether that address was learnt from a proxy, and is not the peer's own.
     pub client_is_told: bool,
-    /// Whether a trusted proxy should have told the client, and has not.
+    /// Whether a trusted proxy should have stated the client, and has not.
     pub unattributed: bool,
     /// What decides where it goes.
     pub goal: Goal,
@@ -50,7 +50,7 @@ pub struct Connection {
     pub held_since: Instant,
     /// How often it was passed on to another slot.
     pub moves: usize,
-    /// The slot in whose books it stands, once it is assigned to one.
+    /// The slot that accounts for it, once it is assigned to one.
     pub(crate) assigned: Option<Slot>,
 }
 
@@ -125,12 +125,12 @@ impl Connection {
         self.descriptor.take()
     }
 
-    /// Nobody can take it: it is reset, so that the client learns at once. The caller counts the reason.
+    /// No worker can take it: it is reset, so that the client learns at once. The caller counts the reason.
     pub fn refuse(mut self) {
         self.descriptor.take().into_iter().for_each(accept::reset);
     }
 
-    /// As [`Connection::refuse`], of one that was never sent to any worker, and whose descriptor is needed at once.
+    /// As [`Connection::refuse`], for one that was never sent to a worker and whose descriptor is needed at once.
     pub fn refuse_unsent(mut self) {
         match self.client {
             EndAddr::Ip(_) => self.descriptor.take().into_iter().for_each(accept::reset_unshared),

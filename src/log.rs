@@ -1,6 +1,6 @@
 //! How haft speaks to its operator: one line an event on standard error or in a file, for people or as JSON.
 //!
-//! No line waits for its reader, none is forged by what it names, and a flood of one kind is told in a few. The `queue`
+//! No line waits for its reader, none is forged by what it names, and a flood of one kind becomes a few. The `queue`
 //! has the outputs, `escape` what may stand in a line, `limit` how many lines there are of a kind.
 
 mod escape;
@@ -33,13 +33,13 @@ use crate::sys::local_time;
 
 const OUTPUTS: [&OutputQueue; 3] = [&STDERR, &STDOUT, &LOG_FILE];
 
-/// The queue before standard error, or before the file that takes its place: for haft's own lines and what workers write
-/// to their standard error.
+/// The queue before standard error, or before the file that takes its place: for haft's own lines and what workers
+/// write to their standard error.
 pub fn queue() -> &'static OutputQueue {
     if file::path().is_some() { &LOG_FILE } else { &STDERR }
 }
 
-/// Opens the log file anew, where it has its name now. Says whether there is one.
+/// Opens the log file again under its name. Returns whether there is one.
 pub fn reopen() -> bool {
     let there_is_one = file::path().is_some();
     if there_is_one {
@@ -94,14 +94,14 @@ impl FormatTime for TimeOfDay {
     }
 }
 
-/// Tells of a bug in the log's own way: the standard hook would wait for the reader.
+/// Logs a panic through the queue: the standard hook would block on a slow reader.
 fn on_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!("this is a bug in haft: {panic}");
     flush();
 }
 
-/// Tells why this process ends: on standard error, too, where the log is a file. What is yet to be written is waited for,
-/// but not for long.
+/// Reports why this process ends: on standard error, too, where the log is a file. What is yet to be written is waited
+/// for, but not for long.
 pub fn last_words(text: impl fmt::Display) {
     notices::tell_all_suppressed();
     let line = escape::without_error_numbers(&escape::one_line(text)) + "\n";

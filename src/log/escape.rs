@@ -46,7 +46,7 @@ impl<W: Write> Escaping<W> {
         Self { to, left: MAX_VALUE, cut: 0 }
     }
 
-    /// Says how much was left out, if anything was.
+    /// States how much was left out, if anything was.
     fn finish(mut self) -> fmt::Result {
         if self.cut > 0 { write!(self.to, "... ({} bytes more)", self.cut) } else { Ok(()) }
     }
@@ -81,7 +81,7 @@ pub(super) fn one_line(text: impl fmt::Display) -> String {
     line
 }
 
-/// A text for people, without the numbers that Rust puts behind what the system said: ` (os error 2)`.
+/// A text for people, without the numbers that Rust appends to the system's errors: ` (os error 2)`.
 pub fn without_error_numbers(text: &str) -> String {
     const MARK: &str = " (os error ";
     let mut plain = String::with_capacity(text.len());

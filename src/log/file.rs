@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Its owner writes, its group reads: workers' lines may hold what is not for everybody.
+/// Its owner writes, its group reads: workers' lines may hold secrets.
 const MODE: u32 = 0o640;
 
 static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -37,7 +37,7 @@ pub(super) fn use_from_now_on(path: &Path) -> Result<(), LogFileError> {
 
 /// Opens the file where it has its name now, at its end.
 pub(super) fn open(path: &Path) -> Result<File, LogFileError> {
-    // A pipe that nobody reads from would otherwise keep this waiting.
+    // Opening a pipe without a reader would block otherwise.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let opened = OpenOptions::new().append(true).create(true).mode(MODE).custom_flags(flags).open(path);
     opened.map_err(|source| LogFileError { path: path.to_owned(), source })

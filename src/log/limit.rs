@@ -2,7 +2,7 @@
 //! them written, and then how many there were.
 //!
 //! A kind is the place in the code that logs, together with the slot or worker that the line names: one worker's flood
-//! does not suppress what is to be said of another. Lines of level debug and trace are not limited: they were asked for.
+//! does not suppress lines about another. Lines of level debug and trace are not limited: the operator requested them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,11 +20,11 @@ use super::escape::one_line;
 const WARNINGS: (u32, Duration) = (20, Duration::from_secs(1));
 /// The same for level info.
 const INFOS: (u32, Duration) = (200, Duration::from_millis(50));
-/// A flood is told of when it has been over for so long ...
+/// A flood is reported when it has been over for so long ...
 const CALM: Duration = Duration::from_secs(1);
 /// ... and as often as this while it lasts.
 const WHILE_IT_LASTS: Duration = Duration::from_secs(10);
-/// Most kinds that are told apart by slot or worker.
+/// Maximum number of kinds that are distinguished by slot or worker.
 const MAX_KINDS: usize = 1024;
 
 /// The limits of this process's log.
@@ -41,7 +41,7 @@ struct Kinds {
     kinds: BTreeMap<Kind, Bucket>,
     /// Lines that were suppressed.
     total: u64,
-    /// Kinds with lines that were suppressed and not told of.
+    /// Kinds with suppressed lines that were not reported.
     pending: usize,
 }
 
@@ -123,7 +123,7 @@ impl Kinds {
         false
     }
 
-    /// Takes the floods that are to be told of now.
+    /// Takes the floods that are to be reported now.
     fn due(&mut self, now: Instant, all: bool) -> Vec<Suppressed> {
         let is_due = |flood: &mut Flood| {
             let since = |instant| now.saturating_duration_since(instant);
@@ -145,12 +145,12 @@ impl Limits {
         self.lock().total
     }
 
-    /// Whether there are lines that were suppressed and not told of.
+    /// Whether there are suppressed lines that were not reported.
     pub(super) fn has_pending(&self) -> bool {
         self.lock().pending > 0
     }
 
-    /// Takes what is to be told of now; at the end, everything.
+    /// Takes what is to be reported now; at the end, everything.
     pub(super) fn due(&self, now: Instant, all: bool) -> Vec<Suppressed> {
         self.lock().due(now, all)
     }
@@ -221,7 +221,7 @@ pub(super) struct Limiting;
 impl<S: Subscriber> Layer<S> for Limiting {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // What tells of lines that are missing keeps to limits of its own.
+        // Reports of missing lines have limits of their own.
         *metadata.level() > Level::INFO || metadata.target() == super::notices::TARGET || LIMITS.admit(event)
     }
 }

@@ -10,17 +10,17 @@ use super::writing::{Source, Target};
 /// The target of these lines.
 pub(super) const TARGET: &str = "haft::log";
 
-/// Whether there may be something to be told soon.
+/// Whether a notice may be due soon.
 pub(super) fn are_due_soon() -> bool {
     LIMITS.has_pending()
 }
 
-/// Tells how many lines were suppressed, of floods that are over or last long.
+/// Reports how many lines were suppressed, for floods that are over or last long.
 pub(super) fn tell_suppressed(now: Instant) {
     LIMITS.due(now, false).iter().for_each(tell);
 }
 
-/// Tells of all of them: the process ends.
+/// Reports all of them: the process ends.
 pub(super) fn tell_all_suppressed() {
     LIMITS.due(Instant::now(), true).iter().for_each(tell);
 }
@@ -34,7 +34,7 @@ fn tell(Suppressed { level, count, example }: &Suppressed) {
     }
 }
 
-/// Tells of lines that were dropped, now that there is room again.
+/// Reports lines that were dropped, now that there is room again.
 pub(super) fn tell_dropped(output: Target, source: Source, lines: u64) {
     let output = output.name();
     match source {

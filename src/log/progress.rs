@@ -1,4 +1,4 @@
-//! What is under way, told again and again: on a terminal in one line that is written over, elsewhere as lines of the log.
+//! Progress, reported repeatedly: on a terminal in one line that is written over, elsewhere as lines of the log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,12 +12,12 @@ static SHOWN: AtomicBool = AtomicBool::new(false);
 /// Clears the terminal's line from the cursor on (ECMA-48, EL).
 const CLEAR: &str = "\x1b[K";
 
-/// Says whether standard error is a terminal that lines for people go to.
+/// Returns whether standard error is a terminal that text lines go to.
 pub(super) fn start(in_place: bool) {
     IN_PLACE.store(in_place, Ordering::Relaxed);
 }
 
-/// Tells how far things have come, in place of what was told before. Short: a line of a terminal must hold it.
+/// Replaces the progress shown before. The text must fit a line of the terminal.
 pub fn progress(text: &str) {
     if !IN_PLACE.load(Ordering::Relaxed) {
         tracing::info!("{text}");
@@ -28,7 +28,7 @@ pub fn progress(text: &str) {
     STDERR.push(format!("{CLEAR}{text}\r").as_bytes());
 }
 
-/// What a line of the log must begin with, so that nothing is left of what was told before.
+/// What a line of the log must begin with, so that nothing is left of the progress shown before.
 pub(super) fn clearing() -> &'static str {
     if SHOWN.swap(false, Ordering::Relaxed) { CLEAR } else { "" }
 }

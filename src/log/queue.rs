@@ -49,7 +49,7 @@ pub struct OutputQueue {
     state: Mutex<State>,
     /// Something is to be written, or nothing is left to be.
     changed: Condvar,
-    /// For those who wait for room.
+    /// For threads that wait for room.
     room: Notify,
 }
 
@@ -64,7 +64,7 @@ struct State {
     queued: BTreeMap<Source, usize>,
     /// When the reader last took something, or the queue began to fill.
     progress: Option<Instant>,
-    /// Lines of each source that were dropped: in all, and those that nobody has been told of.
+    /// Dropped lines of each source: in all, and those not yet reported.
     dropped: BTreeMap<Source, Dropped>,
     /// How often each slot's workers were made to wait.
     pauses: BTreeMap<Slot, u64>,
@@ -76,7 +76,7 @@ type Descriptor = Box<dyn AsFd + Send>;
 /// What the writing thread does next.
 enum Work {
     Write(Source, Vec<u8>),
-    /// There may be something to be told.
+    /// There may be something to report.
     TellNotices,
     Reopen,
 }
@@ -183,8 +183,8 @@ impl OutputQueue {
         thread.spawn(|| self.write_forever(Output::new(descriptor))).is_ok()
     }
 
-    /// Opens the file anew, where it has its name now. Never waits: the writing thread does it, before it writes anything
-    /// that comes later.
+    /// Opens the file anew, where it has its name now. Never waits: the writing thread does it, before it writes
+    /// anything that comes later.
     pub fn reopen(&self) {
         self.lock().reopen = true;
         self.changed.notify_all();
@@ -252,7 +252,7 @@ impl OutputQueue {
         self.target == if file::path().is_some() { Target::File } else { Target::Stderr }
     }
 
-    /// A piece is done with; `lost` of it could not be written. Yields what is to be told of lines that were dropped.
+    /// A piece is done with; `lost` of it could not be written. Returns what is to be reported of dropped lines.
     fn finished(&self, source: Source, len: usize, lost: &[u8]) -> Vec<(Source, u64)> {
         let mut state = self.lock();
         let left = state.queued(source).saturating_sub(len);
@@ -394,7 +394,7 @@ mod tests {
         queue.pass(SLOT, b"last\n").await;
         let (read, _reader) = slow.join().expect("the reader");
         assert_eq!((read.len(), queue.dropped_of(SLOT)), (100 * piece.len() + 5, 0));
-        // Nobody reads from here on.
+        // Nothing reads from here on.
         while queue.dropped_of(SLOT) < 10_000 {
             queue.pass(SLOT, &piece).await;
         }

@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 
 use super::{Headers, TrustedProxies};
 
-/// The header that tells the client's address: what follows `--client-ip-header`.
+/// The header that holds the client's address: the value of `--client-ip-header`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientHeader {
-    /// `x-forwarded-for`: a list of addresses, each proxy adds at its end whom it was talking to.
+    /// `x-forwarded-for`: a list of addresses, each proxy appends the address of its own peer.
     XForwardedFor,
     /// `x-real-ip`: the address. Read like `x-forwarded-for`.
     XRealIp,
@@ -41,17 +41,17 @@ const X_REAL_IP: &str = "x-real-ip";
 const FORWARDED: &str = "forwarded";
 
 impl ClientHeader {
-    /// The client's address, port 0 if it is not told; None if there is no such header, or no entry in it.
+    /// The client's address, port 0 if it is not given; None if there is no such header, or no entry in it.
     ///
-    /// To be asked only about requests whose peer is a trusted proxy. Of all entries, in the order of the lines and in
-    /// the order within a line, the right-most one counts that is not itself a trusted proxy's, since it is the one that
-    /// a trusted proxy has written; if all are, the left-most. What is further left was sent by the client and is not
-    /// even looked at. An IPv4-mapped IPv6 address is the IPv4 address.
+    /// Only for requests whose peer is a trusted proxy. Of all entries, in the order of the lines and in
+    /// the order within a line, the right-most one counts that is not itself a trusted proxy's, since it is the one
+    /// that a trusted proxy has written; if all are, the left-most. What is further left was sent by the client and is
+    /// not even looked at. An IPv4-mapped IPv6 address is the IPv4 address.
     ///
     /// # Errors
     ///
-    /// When an entry that is no address (also `unknown` and hidden names such as `_gate`), or a line that is no header, is
-    /// further right than any address that could count.
+    /// When an entry that is no address (also `unknown` and hidden names such as `_gate`), or a line that is no header,
+    /// is further right than any address that could count.
     pub fn client(&self, headers: Headers<'_>, trusted: &TrustedProxies) -> Result<Option<SocketAddr>, Malformed> {
         let mut left_most = None;
         for value in headers.values(self.name()).rev() {
@@ -163,7 +163,8 @@ fn split_first(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((&text[..at], &text[at + 1..]))
 }
 
-/// What is in front of the closing quotation mark, escapes left as they are (no address has one), and what is behind it.
+/// What is in front of the closing quotation mark, escapes left as they are (no address has one), and what is behind
+/// it.
 fn unquote(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut escaped = false;
     let end = text.iter().position(|byte| {
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
     use crate::peek::request::{self, Look};
 
-    /// What `header` tells about the client of a request with these header lines, when 10.0.0.0/8 and fd00::/8 are
+    /// The client that `header` names in a request with these header lines, when 10.0.0.0/8 and fd00::/8 are
     /// trusted.
     fn client(header: &str, lines: &[&str]) -> Result<Option<String>, Malformed> {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect(net)).into_iter().collect();
@@ -209,7 +210,7 @@ mod tests {
         header.client(request.headers, &trusted).map(|client| client.map(|client| client.to_string()))
     }
 
-    /// Whom the only line of a list tells of; None: it is malformed.
+    /// The client that the only line of a list names; None: it is malformed.
     fn of_list(list: &str) -> Option<String> {
         client("x-forwarded-for", &[&format!("X-Forwarded-For: {list}")]).ok().flatten()
     }
@@ -309,7 +310,7 @@ mod tests {
             ("for=192.0.2.43,for=\"[2001:db8:cafe::17]\",for=unknown", None),
             ("for=_hidden, for=_SEVKISEK", None),
             ("for=192.0.2.43, for=10.0.0.1", Some("192.0.2.43:0")),
-            // Whatever else is said, in whatever order; quoted text may hold anything.
+            // Other parameters in any order; quoted text may hold anything.
             ("by=\"a,b;c=\\\"d\\\\\" ; for=192.0.2.7:80 ; host=x;", Some("192.0.2.7:80")),
             ("for=192.0.2.7;by=\"a,\\\"b\"", Some("192.0.2.7:0")),
             ("proto=https;FOR=\"192.0.2.7:_p\"", Some("192.0.2.7:0")),

@@ -29,7 +29,7 @@ impl<'b> Headers<'b> {
         None
     }
 
-/// The headers whose lines have arrived so far. `bytes`: what follows the request line.
+    /// The headers whose lines have arrived so far. `bytes`: what follows the request line.
     pub(super) fn so_far(bytes: &'b [u8]) -> Self {
         let end = memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
         Self::complete(bytes, 0).unwrap_or(Self(&bytes[..end]))

@@ -4,7 +4,7 @@
 //!           ┌ proxy::look ──▶ the exact length to consume, the client's address   (--proxy-protocol)
 //! bytes ────┤
 //!           └ request::look ─▶ method, path, session id, headers                  (--affinity session)
-//!                                                ├ ClientHeader::client ──▶ the client's address, told by proxies
+//!                                                ├ ClientHeader::client ──▶ the client's address, as proxies state it
 //!                                                └ Source::value ──▶ what else sticks    (--affinity query:NAME ...)
 //! ```
 //!
@@ -30,6 +30,6 @@ pub use request::{NotHttp, Request};
 pub use source::{MAX_VALUE, NoValue, Source, SourceError, SourceKind, ValueRoom};
 pub use trusted::{TrustedProxies, TrustedProxy, TrustedProxyError};
 
-/// Most bytes that are ever peeked: what says nothing until then is not waited for. Node takes no longer head of a request
-/// (`http.maxHeaderSize`).
+/// Maximum number of bytes that are ever peeked: haft does not wait for what comes later. Node takes no longer head of
+/// a request (`http.maxHeaderSize`).
 pub const MOST_PEEKED: usize = 16 << 10;

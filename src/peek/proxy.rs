@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: who the client is, told by a proxy ahead of the client's own bytes.
+//! The PROXY protocol, versions 1 and 2: the client's address, sent by a proxy ahead of the client's own bytes.
 //!
-//! From haproxy's `doc/proxy-protocol.txt`. A header's length is told to the byte, since exactly that much has to be consumed;
-//! that of a broken one, too, where its end can be told.
+//! From haproxy's `doc/proxy-protocol.txt`. The parser returns a header's exact length, since exactly that much has to
+//! be consumed; that of a broken one, too, where its end can be found.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::{self, FromStr};
@@ -28,21 +28,21 @@ pub enum Look {
     Absent,
     /// It begins as a header does and is none: broken, of a version that there is not, or longer than version 1 allows.
     Malformed {
-        /// Its exact length in bytes: the client's own bytes begin there. None: of version 1 there is no end of a line in
-        /// [`MOST_PEEKED`] bytes.
+        /// Its exact length in bytes: the client's own bytes begin there. None: of version 1 there is no end of a line
+        /// in [`MOST_PEEKED`] bytes.
         len: Option<usize>,
     },
-    /// A header, as far as it tells something.
+    /// A header, with what it states.
     Header(Header),
 }
 
 /// A PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Its exact length in bytes: so many are to be consumed, the next one is the client's. The last of them need not have
-    /// come.
+    /// Its exact length in bytes: so many are to be consumed, the next one is the client's. The last of them need not
+    /// have come.
     pub len: usize,
-    /// Whose connection it is. None: the proxy's own (LOCAL), or one whose ends are not told as TCP addresses (UNKNOWN,
+    /// The client. None: the proxy's own connection (LOCAL), or one without TCP addresses (UNKNOWN,
     /// UNSPEC, datagrams, Unix sockets); then those of the connection itself count.
     pub ends: Option<Ends>,
 }
@@ -95,7 +95,7 @@ fn look_v1(rest: &[u8]) -> Look {
     }
 }
 
-/// What a line of version 1 tells, if it is right.
+/// The content of a line of version 1, if it is valid.
 fn words(line: &[u8]) -> Option<Option<Ends>> {
     let mut words = line.split(|byte| *byte == b' ');
     let family = words.next()?;
@@ -126,8 +126,8 @@ fn port(word: &[u8]) -> Option<u16> {
     str::from_utf8(word).ok().filter(|_| plain)?.parse().ok()
 }
 
-/// Version 2, behind its signature: version and command, family and protocol, length, then so many bytes. What follows the
-/// addresses (TLVs) is skipped.
+/// Version 2, behind its signature: version and command, family and protocol, length, then so many bytes. What follows
+/// the addresses (TLVs) is skipped.
 fn look_v2(rest: &[u8]) -> Look {
     let Some((fixed, rest)) = rest.split_first_chunk::<{ V2_FIXED - V2.len() }>() else { return Look::More };
     let [command, family, length @ ..] = *fixed;
@@ -179,8 +179,8 @@ mod tests {
         Look::Header(Header { len, ends })
     }
 
-    /// Looked at as it comes in byte by byte, `bytes` give `answer` from the byte on that is number `decided`, and before
-    /// that nothing.
+    /// Looked at as it comes in byte by byte, `bytes` give `answer` from the byte on that is number `decided`, and
+    /// before that nothing.
     fn comes_in(bytes: &[u8], decided: usize, answer: Look) {
         for end in 0..=bytes.len() {
             let expected = if end < decided { Look::More } else { answer };
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// A header of version 2: command and family, the length it says, its body.
+    /// A header of version 2: command and family, the stated length, the body.
     fn v2(command: u8, family: u8, length: u16, body: &[u8]) -> Vec<u8> {
         [V2, &[command, family], &length.to_be_bytes(), body].concat()
     }
@@ -295,7 +295,7 @@ mod tests {
             (0x21, 0x21, tcp6.clone(), Some(("[2001:db8::1]:4711", "[::1]:3000"))),
             (0x21, 0x21, [&tcp6[..], &tlvs].concat(), Some(("[2001:db8::1]:4711", "[::1]:3000"))),
             (0x21, 0x21, mapped, Some(("192.0.2.7:1", "[::1]:2"))),
-            // The proxy's own connection, whatever else is told; nothing at all need be.
+            // The proxy's own connection, whatever else the header holds; it need hold nothing.
             (0x20, 0x00, vec![], None),
             (0x20, 0x11, tcp4.to_vec(), None),
             (0x20, 0xff, tlvs.to_vec(), None),

@@ -23,7 +23,7 @@ pub enum NotHttp {
     Tls,
     /// HTTP/2 without TLS (RFC 9113, 3.4). No other request has the method PRI (11.6).
     Http2,
-    /// A PROXY header that nobody asked for.
+    /// An unexpected PROXY header.
     ProxyHeader,
     /// Something else.
     Other,
@@ -47,12 +47,12 @@ const MOST_METHOD: usize = 32;
 pub struct Request<'b> {
     /// The method, as it was sent.
     pub method: &'b str,
-    /// The path without the query, as it was sent; of a target with scheme and host, what follows these. Not a path when
-    /// the target is none (`*`; host and port of CONNECT).
+    /// The path without the query, as it was sent; of a target with scheme and host, what follows these. Not a path
+    /// when the target is none (`*`; host and port of CONNECT).
     pub path: &'b str,
     /// What follows the question mark.
     pub query: Option<&'b str>,
-    /// All headers if they were asked for; otherwise those whose lines happen to be there.
+    /// All headers if they were requested; otherwise those whose lines have arrived.
     pub headers: Headers<'b>,
 }
 
@@ -60,9 +60,9 @@ pub struct Request<'b> {
 ///
 /// `seen`: of these, how many an earlier call with the same `needs_headers` was given, which answered [`Look::More`]; 0
 /// if there was none. The answer is the same with 0, it only takes longer. `needs_headers`: whether to wait for all
-/// headers, or for the request line only. Who has waited for headers in vain can still ask for the line.
+/// headers, or for the request line only. After waiting for headers in vain, a caller can still parse the line alone.
 ///
-/// A request is one whatever its headers are: that they cannot be read is told when they are.
+/// A request is one whatever its headers are: an unreadable header is an error when it is read.
 pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> Look<'_> {
     if let Some((_, kind)) = SIGNATURES.into_iter().find(|(signature, _)| bytes.starts_with(signature)) {
         return Look::NotHttp(kind);
@@ -115,11 +115,11 @@ fn split(target: &str) -> (&str, Option<&str>) {
 }
 
 impl<'b> Request<'b> {
-    /// The session id: the value of the query's first `sid`, as it was sent. None if it is empty, which is how Engine.IO
-    /// takes it.
+    /// The session id: the value of the query's first `sid`, as it was sent. None if it is empty, which is how
+    /// Engine.IO takes it.
     ///
-    /// Escapes are left as they are. A tag has none, and an id with one cannot pass for tagged: the tag's checksum is over
-    /// the id without.
+    /// Escapes are left as they are. A tag has none, and an id with one cannot pass for tagged: the tag's checksum is
+    /// over the id without.
     pub fn sid(&self) -> Option<&'b str> {
         self.query?.split('&').find_map(|pair| pair.strip_prefix("sid=")).filter(|sid| !sid.is_empty())
     }
@@ -148,8 +148,8 @@ pub fn is_at(path: &str, prefix: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Looked at as it comes in byte by byte, `bytes` are nothing before the byte that is number `decided`, and from then
-    /// on always the same; whatever was looked at before.
+    /// Looked at as it comes in byte by byte, `bytes` are nothing before the byte that is number `decided`, and from
+    /// then on always the same; whatever was looked at before.
     fn comes_in(bytes: &[u8], needs_headers: bool, decided: usize) -> Look<'_> {
         let answer = look(&bytes[..decided], 0, needs_headers);
         for end in 0..=bytes.len() {

@@ -1,4 +1,4 @@
-//! Whose word about a client's address counts.
+//! The peers that may state a client's address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use crate::addr::EndAddr;
 /// One entry: what follows `--trusted-proxy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrustedProxy {
-    /// All addresses that begin as `ip` does, in as many bits as `prefix` says (written `10.0.0.0/8`; `::1` is one
+    /// All addresses that begin as `ip` does, in the first `prefix` bits (written `10.0.0.0/8`; `::1` is one
     /// address). Never an IPv4-mapped IPv6 address: that is an IPv4 address.
     Net {
         /// The first address: the bits behind the prefix are zero.
@@ -90,7 +90,7 @@ impl Serialize for TrustedProxy {
     }
 }
 
-/// All whose word about a client's address counts. By default nobody's does.
+/// The trusted peers: those that may state a client's address. By default there are none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrustedProxies(Vec<TrustedProxy>);
 
@@ -122,7 +122,7 @@ impl TrustedProxies {
         self.0.iter()
     }
 
-    /// Whether nobody's word counts.
+    /// Whether no peer is trusted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

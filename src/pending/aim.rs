@@ -39,7 +39,7 @@ pub struct CriterionCount {
     pub decided: u64,
     /// Those that did not have it.
     pub absent: u64,
-    /// Those whose value was longer than is taken.
+    /// Those whose value was too long.
     pub too_long: u64,
 }
 
@@ -120,7 +120,7 @@ impl Aims {
         found.awaited.map_or(Aim::Decided, Aim::Unnamed)
     }
 
-    /// Where a request leads, by itself alone; none if headers that may decide are still to come. `whose`: whose a session
+    /// Where a request leads by itself; none if headers that may decide are still to come. `whose`: the owner of a session
     /// without a tag is.
     pub fn find(&self, request: &Request<'_>, has_headers: bool, whose: impl Fn(&str) -> Whose) -> Option<Found> {
         let outcomes = [Err(NoValue::Absent); MAX_CRITERIA];

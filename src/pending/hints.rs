@@ -1,4 +1,4 @@
-//! What the operator should know and may not: each is told once.
+//! Hints for the operator, each logged once.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ const SAMPLES: u32 = 50;
 /// What a message calls the other way of telling it.
 const PROXY_HEADER: &str = "PROXY headers";
 
-/// What was told already.
+/// What was logged already.
 #[derive(Debug, Default)]
 pub struct Hints {
     tls: bool,
@@ -67,7 +67,7 @@ impl Hints {
     }
 }
 
-/// Finds out whether all clients come through one proxy that haft was not told of.
+/// Detects that all clients come through one proxy that haft does not know of.
 #[derive(Debug)]
 pub struct ProxyWatch {
     since: Instant,
@@ -77,14 +77,14 @@ pub struct ProxyWatch {
     candidate: Option<IpAddr>,
     /// By how many it leads.
     lead: u64,
-    /// Whose connections are looked at, and how many still.
+    /// The address whose connections are examined, and how many are still to be.
     suspect: Option<IpAddr>,
     samples: u32,
     /// Whether the clients' addresses decide where they go.
     sticks: bool,
-    /// Whether it was told.
+    /// Whether it was logged.
     told: bool,
-    /// Whether haft was told of proxies, so that nothing is to be found out.
+    /// Whether proxies are configured, so that there is nothing to detect.
     knows: bool,
 }
 
@@ -97,7 +97,7 @@ impl ProxyWatch {
         Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, told: false, knows }
     }
 
-    /// Another configuration from now on. What was told is not told again.
+    /// Applies another configuration. What was logged is not logged again.
     pub fn adopt(&mut self, now: Instant, config: &Config) {
         *self = Self { told: self.told, ..Self::new(now, config) };
     }

@@ -1,4 +1,4 @@
-//! Connections whose first bytes must be seen before they can be assigned: what waits for them, for how long.
+//! Connections whose first bytes must be seen before they can be assigned, and how long they wait for them.
 //!
 //! Nothing is consumed but a PROXY header. Most clients have sent their request by the time they are accepted, and are
 //! assigned at once; the others wait here, each at the price of one entry and nothing else. A client that sends half a
@@ -43,10 +43,10 @@ pub struct Peeking {
     wanted: bool,
     timeout: Duration,
     action: PeekTimeoutAction,
-    /// How many may wait by the configuration, and how many whatever it says.
+    /// The configured limit on waiting connections, and the limit that overrides it.
     most: (usize, usize),
     waiting: Waiting,
-    /// Those that have been looked at, and whose session is still to be named.
+    /// Connections whose request was read, and whose session has no owner yet.
     unnamed: Unnamed,
     room: Box<[u8]>,
     /// What was seen.
@@ -54,7 +54,7 @@ pub struct Peeking {
 }
 
 impl Peeking {
-    /// Nobody waits yet. `most`: how many may, whatever the configuration says.
+    /// Nothing waits yet. `most`: the limit that overrides the configured one.
     pub fn new(config: &Config, rules: Rules, most: usize) -> Self {
         let mut counts = Counts::default();
         rules.keep_books(&mut counts);
@@ -71,7 +71,7 @@ impl Peeking {
         }
     }
 
-    /// Another configuration from now on; those who wait already are judged by it.
+    /// Applies another configuration, also to connections that wait already.
     pub fn adopt(&mut self, config: &Config, rules: Rules, most: usize) {
         // What was looked at was looked at with other eyes.
         self.waiting.progress_mut().for_each(Progress::look_anew);
@@ -79,13 +79,13 @@ impl Peeking {
         (self.rules, self.wanted) = (rules, config.peeks());
         (self.timeout, self.action) = match self.wanted {
             true => (config.first.timeout, config.first.timeout_action),
-            // Their time is over, and nobody is refused for it.
+            // They have timed out already, so none is refused early.
             false => (Duration::ZERO, PeekTimeoutAction::HandOver),
         };
         self.most = (config.first.most, most);
     }
 
-    /// So many may wait from now on, whatever the configuration says.
+    /// Sets the limit that overrides the configured one.
     pub fn limit(&mut self, most: usize) {
         self.most.1 = most;
     }
@@ -130,7 +130,8 @@ impl Peeking {
         Some(self.give_up(oldest, &progress))
     }
 
-    /// Looks again at a connection for which the poller had news; half a request whose client has ended is not waited for.
+    /// Peeks again at a connection that the poller reported. A partial request of a client that has closed is not waited
+    /// for.
     pub fn look(&mut self, news: Ready, dispatch: &Dispatch, poller: &Poller, now: Instant) -> Option<Outcome> {
         let key = news.token.checked_sub(FIRST_TOKEN)?;
         let (connection, progress) = self.waiting.get_mut(key)?;
@@ -155,14 +156,14 @@ impl Peeking {
         Some(self.decided(connection))
     }
 
-    /// Takes one whose session has been named meanwhile, or that has waited for that long enough, if there is any.
+    /// Takes a connection whose session has got an owner, or that has waited for one long enough, if there is any.
     pub fn named(&mut self, now: Instant, dispatch: &Dispatch) -> Option<Outcome> {
         let connection = self.unnamed.settled(now, |key| dispatch.named(key))?;
         self.counts.unnamed += u64::from(!matches!(connection.goal, Goal::Session(_)));
         Some(self.decided(connection))
     }
 
-    /// Takes one whose time is over, if there is any.
+    /// Takes a connection that has timed out, if there is any.
     pub fn expired(&mut self, now: Instant, poller: &Poller) -> Option<Outcome> {
         let oldest = self.waiting.oldest()?;
         if now.saturating_duration_since(oldest.accepted) < self.timeout {

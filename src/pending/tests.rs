@@ -99,7 +99,7 @@ impl Rig {
     }
 }
 
-/// Where it goes, from whom; the connection must still have exactly `unread` to read.
+/// Its destination and client; the connection must still have exactly `unread` to read.
 fn assigned(outcome: Option<Outcome>, unread: &[u8]) -> (Goal, String) {
     let Some(Outcome::Assign(connection)) = outcome else { panic!("{outcome:?}") };
     let mut reader = UnixStream::from(connection.as_fd().try_clone_to_owned().expect("a copy"));
@@ -242,7 +242,7 @@ async fn what_is_no_http_or_too_long_or_over_goes_by_its_address() {
     assert_eq!(rig.peeking.len(), 0);
 }
 
-/// A trusted proxy, and what comes from it of which its client cannot be told.
+/// A trusted proxy, and first bytes from it that do not state the client.
 #[tokio::test]
 async fn whose_client_is_not_told_is_never_taken_for_the_proxy() {
     let header = ["--client-ip-header=x-forwarded-for", "--trusted-proxy=127.0.0.9"];
@@ -264,7 +264,7 @@ async fn whose_client_is_not_told_is_never_taken_for_the_proxy() {
             }
             assert_eq!(rig.peeking.counts.unattributed, 1, "{sent:.40}");
         }
-        // Nor is one that says nothing in time, nor in half a request.
+        // Nor is one that sends nothing in time, or only half a request.
         for sent in ["", "GET / HT"] {
             let mut rig = Rig::new(&[&header[..], &["--unattributed", action, "--peek-timeout=2s"]].concat());
             let (_client, outcome) = rig.arrive(sent.as_bytes());

@@ -1,6 +1,6 @@
-//! Connections whose session nobody has named yet.
+//! Connections whose session has no owner yet.
 //!
-//! Workers with @socket.io/sticky name a session when they have told their client its id already. A client that is back
+//! Workers with @socket.io/sticky name a session after they have sent its id to the client. A client that is back
 //! at once may be quicker than that word; by its address it would meet a worker that does not know its session.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use crate::route::Tag;
 /// How long a name is waited for, at least: what a worker does next may take its turn on a busy CPU. Sessions that have
 /// ended pay this, and made-up ones, so it is short.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Most that wait at once. Names come within a moment, so few do, unless somebody makes ids up.
+/// Maximum number that wait at once. Names arrive within milliseconds, so few do, unless clients forge ids.
 const MOST: usize = 256;
 
 /// Those that wait, in the order in which they came.
@@ -36,7 +36,7 @@ impl Unnamed {
         None
     }
 
-    /// Takes one whose session has been named, which goes there, or whose time is over.
+    /// Takes a connection whose session has got an owner, with that owner, or one that has timed out.
     pub(super) fn settled(&mut self, now: Instant, named: impl Fn(SessionKey) -> Option<Tag>) -> Option<Connection> {
         let at = self
             .waiting

@@ -70,23 +70,23 @@ pub struct Counts {
     pub proxy_absent: u64,
     /// Trusted peers that began with a broken one.
     pub proxy_malformed: u64,
-    /// Requests whose client's address a header told.
+    /// Requests whose client's address came from a header.
     pub header_taken: u64,
     /// Requests of trusted peers without that header.
     pub header_absent: u64,
-    /// Requests of trusted peers with a header that tells no address.
+    /// Requests of trusted peers with a header that holds no address.
     pub header_malformed: u64,
     /// Connections that were not waited for any longer since too many did.
     pub crowded: u64,
     /// Connections whose request did not come in time.
     pub timed_out: u64,
-    /// Connections whose request was longer than is looked at.
+    /// Connections whose request was longer than haft peeks.
     pub too_long: u64,
     /// Connections that ended before their request was there.
     pub over: u64,
     /// Connections whose session no worker has named in time.
     pub unnamed: u64,
-    /// Connections of trusted peers whose clients they did not tell.
+    /// Connections of trusted peers that did not state their client.
     pub unattributed: u64,
     /// Connections that bring no HTTP/1.
     pub not_http: u64,
@@ -118,7 +118,7 @@ impl Rules {
         connection.unattributed |= awaited && !connection.client_is_told && self.trusts(connection);
     }
 
-    /// Whether a connection may be served: one whose client was not told is served as an unknown client's, never as the
+    /// Whether a connection may be served: one without a stated client is served as an unknown client's, never as the
     /// proxy's own.
     pub(super) fn may_serve(&self, connection: &mut Connection, counts: &mut Counts) -> bool {
         if !connection.unattributed {
@@ -155,7 +155,8 @@ impl Rules {
                 }
                 Peeked::Bytes(_) => {}
             }
-            // Of the header, too, the last hop is believed only if it is trusted; behind a PROXY header that is who it names.
+            // Of the header, too, the last hop is believed only if it is trusted; behind a PROXY header that is the
+            // address it names.
             let reads_header = !progress.proxy_header && self.proxies.header.is_some() && self.trusts(connection);
             if !progress.proxy_header && !reads_header && !self.aims.needs_request() {
                 return Verdict::Decided;

@@ -1,14 +1,14 @@
-//! Those who wait, in the order in which they came: each is found by its key and taken out from wherever it stands, at
+//! Waiting entries in order of arrival: each is found by its key and removed from any position, at
 //! the same cost however many there are.
 
 use super::verdict::Progress;
 use crate::connection::Connection;
 
-/// Room that is kept when nobody waits.
+/// Capacity that is kept when nothing waits.
 const KEPT: usize = 64;
 /// No neighbour.
 const NOBODY: u32 = u32::MAX;
-/// How many bits of a key tell the place; above them is a number that tells those of one place apart.
+/// How many bits of a key are the index; the bits above count the index's successive uses.
 const PLACE_BITS: u32 = 32;
 /// So that a key stays below the tokens of others.
 const SERIALS: u32 = (1 << 30) - 1;
@@ -18,12 +18,12 @@ struct Entry {
     /// Nothing: the place is free.
     content: Option<(Connection, Progress)>,
     serial: u32,
-    /// Who came before, or the next free place.
+    /// The previous entry, or the next free index.
     older: u32,
     newer: u32,
 }
 
-/// Those who wait.
+/// The waiting entries.
 #[derive(Debug)]
 pub(super) struct Waiting {
     entries: Vec<Entry>,
@@ -55,7 +55,7 @@ impl Waiting {
         entry.content.as_ref().map(|(connection, _)| connection)
     }
 
-    /// Adds one under the key that [`Waiting::next`] told.
+    /// Adds one under the key that [`Waiting::next`] returned.
     pub(super) fn push(&mut self, connection: Connection, progress: Progress) {
         let place = if self.free == NOBODY { self.entries.len() as u32 } else { self.free };
         let entry =

@@ -79,7 +79,7 @@ struct Member {
     /// Nothing but a signal makes it end.
     by_signal: bool,
     output: SharedOutput,
-    /// It was told to end, with all that it had started.
+    /// It was sent SIGTERM, with everything it had started.
     told: bool,
     /// Whether its process may still be there.
     is_there: Rc<Cell<bool>>,
@@ -118,8 +118,8 @@ pub struct Crew {
     anyone_spoke: bool,
     /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
     speaker: Option<WorkerId>,
-    /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's turns
-    /// out to be another.
+    /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's
+    /// turns out to be another.
     pending: Vec<(String, Slot, Vec<u8>)>,
     /// What dead ones have left behind.
     pub remains: Remains,
@@ -135,7 +135,7 @@ fn mark(slot: Slot, colourful: bool) -> String {
 }
 
 impl Crew {
-    /// Nobody yet; ends of processes will come out of the receiver. `descriptors`: the soft limit on them for workers.
+    /// No process yet; the receiver reports ends of processes. `descriptors`: the soft limit on them for workers.
     pub fn new(
         prefix_output: bool,
         descriptors: u64,
@@ -159,7 +159,8 @@ impl Crew {
         )
     }
 
-    /// Starts a worker. A program of [`Inherited::Listeners`] ends at a signal alone. Must be called within a `LocalSet`.
+    /// Starts a worker. A program of [`Inherited::Listeners`] ends at a signal alone. Must be called within a
+    /// `LocalSet`.
     pub fn start(&mut self, worker: WorkerId, slot: Slot, order: &Order<'_>) -> Result<u32, StartError> {
         let Order { command, environment, inherited, outlives_master, .. } = *order;
         let descriptors = order.descriptors.unwrap_or(self.descriptors);
@@ -198,8 +199,8 @@ impl Crew {
         Ok(pid)
     }
 
-    /// The process that serves is this one. If it is not the worker's first, what started it is to end with it: a worker
-    /// of which only a wrapper is left (nodemon waits for a change of a file then) does nothing any more.
+    /// The process that serves is this one. If it is not the worker's first, what started it is to end with it: a
+    /// worker of which only a wrapper is left (nodemon waits for a change of a file then) does nothing any more.
     pub fn serves(&mut self, worker: WorkerId, pid: u32) {
         let Some(member) = self.members.get_mut(&worker).filter(|member| member.pid != pid) else { return };
         member.serving = Some(pid);
@@ -219,7 +220,7 @@ impl Crew {
         });
     }
 
-    /// Starts another guardian if the last one has been ended. Says whether it did.
+    /// Starts another guardian if the last one was ended. Returns whether it did.
     pub fn keep_guarded(&mut self) -> bool {
         let Some(guardian) = self.guardian.as_mut().filter(|guardian| guardian.is_gone()) else { return false };
         let workers = self.members.values().map(|member| (member.pid, member.by_signal));
@@ -285,7 +286,7 @@ impl Crew {
     }
 
     /// The worker's process has ended. If it never was ready, what it wrote is shown unless the same was shown before.
-    /// Says whether it wrote anything.
+    /// Returns whether it wrote anything.
     pub fn ended(&mut self, worker: WorkerId, was_ready: bool) -> bool {
         let Some(member) = self.members.get(&worker) else { return false };
         let tail = member.output.borrow().tail().collect::<Vec<_>>().join("\n");
@@ -354,7 +355,7 @@ impl Crew {
         }
     }
 
-    /// Kills everybody.
+    /// Kills all processes.
     pub fn kill_all(&mut self) {
         self.members.values().for_each(|member| signal_group(member.pid, Signal::SIGKILL));
         self.speaker = None;

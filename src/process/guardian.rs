@@ -1,17 +1,17 @@
 //! The guardian: a small process beside the master that outlives it, however the master dies, and ends the workers that
 //! do not end by themselves then.
 //!
-//! The kernel's own way (PR_SET_PDEATHSIG) is no certain one: a program that changes its user loses it, what a shell has
-//! started never had it, and a program that stands still does not heed it. Such an orphan would keep its listeners, and
-//! the next master could not bind.
+//! The kernel's own way (PR_SET_PDEATHSIG) is no certain one: a program that changes its user loses it, what a shell
+//! has started never had it, and a program that stands still does not heed it. Such an orphan would keep its listeners,
+//! and the next master could not bind.
 //!
-//! The guardian is started before any worker, with the master's rights, and is nobody's child, so it is no worker and is
-//! waited for by nobody. It learns of each worker from the worker's own process, before that becomes the program: no
+//! The guardian is started before any worker, with the master's rights, and detached, so it is no worker and is
+//! not waited for. It learns of each worker from the worker's own process, before that becomes the program: no
 //! worker is unknown to it. When the master dies (its end of the socket closes), then
 //!
 //! 1. workers that take listeners over get SIGTERM at once; those of a dialect end by themselves;
-//! 2. it lets go of the listeners that workers have taken over as soon as no worker holds them; after [`LISTENER_GRACE`] it
-//!    shuts them, which frees the ports whoever still holds them;
+//! 2. it lets go of the listeners that workers have taken over as soon as no worker holds them; after
+//!    [`LISTENER_GRACE`] it shuts them, which frees the ports whoever still holds them;
 //! 3. with the drain time SIGTERM goes to those that are left, and two seconds later SIGKILL.
 //!
 //! It holds copies of those listeners as long as the master holds its own, and no longer.
@@ -31,22 +31,22 @@ use crate::sys::{detached, scm};
 
 /// Where the guardian finds its end of the socket, by number.
 const VARIABLE: &str = "HAFT_GUARDIAN";
-/// How long workers have to close their listeners before these are shut. What waits in them they can still accept, and a
-/// program whose listener is shut under it may fail of that, with the connections that it has.
+/// How long workers have to close their listeners before these are shut. What waits in them they can still accept, and
+/// a program whose listener is shut under it may fail of that, with the connections that it has.
 pub const LISTENER_GRACE: Duration = Duration::from_secs(1);
 /// How long workers have between SIGTERM and SIGKILL, when the drain time is over.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long the master waits for the guardian's end.
 const END_GRACE: Duration = Duration::from_secs(1);
 
-/// First byte of a message: a worker is about to be its program. A byte that says whether it is told by a signal, then
+/// First byte of a message: a worker is about to become its program. A byte that is not 0 if it gets a signal, then
 /// its process id (4 bytes, little-endian).
 const WORKER: u8 = b'W';
 /// The drain time in milliseconds (8 bytes, little-endian).
 const DRAIN_TIME: u8 = b'T';
 /// Listeners, as descriptors.
 const LISTENERS: u8 = b'L';
-/// All listeners so far are nobody's concern any more.
+/// Forget all listeners so far.
 const NO_LISTENERS: u8 = b'X';
 /// All is over, and the guardian has nothing left to do.
 const DONE: u8 = b'D';
@@ -75,7 +75,7 @@ impl Guardian {
         Ok(guardian)
     }
 
-    /// What a worker's process tells the guardian. `by_signal`: nothing but a signal makes its program end.
+    /// A worker process's registration. `by_signal`: only a signal makes its program end.
     pub fn registration(&self, by_signal: bool) -> Registration<'_> {
         Registration { socket: self.socket.as_fd(), head: [WORKER, by_signal.into()] }
     }
@@ -87,15 +87,15 @@ impl Guardian {
         self.send(&[&[DRAIN_TIME], &millis.to_le_bytes()[..]].concat(), &[]);
     }
 
-    /// Whether it has to be replaced: somebody has ended it, or it stands still.
+    /// Whether it has to be replaced: it was killed or stopped.
     pub fn is_gone(&self) -> bool {
         // Nothing ever comes from it but its end.
         let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         self.failed || poll(&mut polled, PollTimeout::ZERO) == Ok(1)
     }
 
-    /// Another one, that knows of these workers: process ids, and whether nothing but a signal makes them end. It is yet to
-    /// be given the listeners.
+    /// Another one, that knows of these workers: process ids, and whether nothing but a signal makes them end. It is
+    /// yet to be given the listeners.
     pub fn replace(&mut self, workers: impl Iterator<Item = (u32, bool)>) -> io::Result<()> {
         *self = Self::start(self.drain_time)?;
         for (pid, by_signal) in workers {

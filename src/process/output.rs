@@ -23,9 +23,9 @@ const BURST: u32 = 1 << 20;
 const REMINDER: Duration = Duration::from_secs(60);
 /// How long the rest of a line is waited for.
 const REST_OF_LINE: Duration = Duration::from_millis(50);
-/// Bytes that are kept of a line that is to be told.
+/// Bytes that are kept of a line for the report.
 const TAIL_LINE: usize = 1024;
-/// Lines that are kept to be told when the worker is given up.
+/// Lines that are kept for the report when haft gives up on the worker.
 const TAIL_LINES: usize = 12;
 
 /// The output of one worker's life.
@@ -125,7 +125,7 @@ pub fn likeness(text: &str) -> String {
 /// How a worker's output is passed on.
 #[derive(Debug)]
 pub struct Relay {
-    /// Whose it is.
+    /// The worker that writes it.
     pub slot: Slot,
     /// Where it goes.
     pub to: &'static OutputQueue,
@@ -333,7 +333,7 @@ mod tests {
         }
         let most = u64::from(BURST) + 10 * u64::from(BYTES_PER_SECOND);
         assert!(read <= most + 8192 && read > most / 2, "{read}");
-        // Who writes less is not slowed down.
+        // A worker that writes less is not slowed down.
         let mut pace = Pace::new(start);
         assert!((0..1000).all(|n| pace.read(8000, start + Duration::from_millis(n)).is_zero()));
     }

@@ -1,7 +1,7 @@
 //! What dead workers have left behind: processes that they had started, in their process groups.
 //!
-//! They cannot finish for a worker that is gone, and may hold its connections, or its port. So they are told to end with
-//! it, unless that was told to the whole group before, and are killed when the time for finishing is over.
+//! They cannot finish for a worker that is gone, and may hold its connections, or its port. So they get SIGTERM with
+//! it, unless the whole group got it before, and are killed when the drain time is over.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use crate::sys::process::signal_group;
 pub struct Remains(Vec<(u32, Instant)>);
 
 impl Remains {
-    /// The leader of a group has ended. What it has left is killed after `within`; `tell`: it was not told to end before.
+    /// The leader of a group has ended. What it has left is killed after `within`; `tell`: send it SIGTERM first.
     pub fn add(&mut self, leader: u32, tell: bool, within: Duration, now: Instant) {
-        // Without anybody in it the number may be another group's.
+        // The number of an empty group may be another group's.
         if has_child_in_group(leader) {
             if tell {
                 signal_group(leader, Signal::SIGTERM);

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use fxhash::FxHasher64;
 
-/// What FxHash does with a word, for those who cannot call it: `hash = (hash.rotate_left(FX_ROTATION) ^ word) *
+/// What FxHash does with a word, for code that cannot call it: `hash = (hash.rotate_left(FX_ROTATION) ^ word) *
 /// FX_FACTOR`, from 0 (fxhash 0.2, `add_to_hash`).
 pub(super) const FX_ROTATION: u32 = 5;
 pub(super) const FX_FACTOR: u64 = 0x517c_c1b7_2722_0a95;

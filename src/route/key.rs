@@ -36,11 +36,11 @@ pub(super) const IPV6: u64 = 6;
 const BYTES: u64 = 8;
 
 impl Key {
-    /// The key of clients that nothing tells apart: those of a Unix socket, and all of an address family of which the
+    /// The key of indistinguishable clients: those of a Unix socket, and all of an address family of which the
     /// prefix is 0.
     pub const ANYONE: Self = Self(0);
 
-    /// The key of the client at `peer`: the first bits of its address, as many as `prefix` says. Ports do not count.
+    /// The key of the client at `peer`: the first `prefix` bits of its address. Ports do not count.
     #[inline]
     pub fn of_client(peer: &EndAddr, prefix: Prefix) -> Self {
         match peer {
@@ -49,7 +49,7 @@ impl Key {
         }
     }
 
-    /// The key of an address: its first bits, as many as `prefix` says (more than there are: all of them). An
+    /// The key of an address: its first `prefix` bits (more than there are: all of them). An
     /// IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2) is the IPv4 address.
     #[inline]
     pub fn of_ip(ip: IpAddr, prefix: Prefix) -> Self {

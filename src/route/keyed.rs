@@ -1,7 +1,7 @@
 //! A hash with a secret key, for values that clients choose.
 //!
-//! Whoever may choose a value and knows the hash can find values that all lead to one slot. With a key that only haft has
-//! the best that can be done is to try.
+//! Whoever may choose a value and knows the hash can find values that all lead to one slot. With a key that only haft
+//! has the best that can be done is to try.
 
 use std::fmt;
 
@@ -27,8 +27,8 @@ impl ValueKeys {
         Self(Hmac::new(&block.into()))
     }
 
-    /// What must stick of a client with this value: the first 8 bytes of its HMAC-SHA256. The same value is the same key
-    /// wherever in the request it stands.
+    /// What must stick of a client with this value: the first 8 bytes of its HMAC-SHA256. The same value is the same
+    /// key wherever in the request it stands.
     pub fn key(&self, value: &[u8]) -> Key {
         let bytes = self.0.clone().chain_update(value).finalize().into_bytes();
         Key::of_hash(u64::from_be_bytes(std::array::from_fn(|index| bytes[index])))
@@ -69,7 +69,8 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "ValueKeys(secret)");
     }
 
-    /// Values that all lead to one slot with one key are spread with another, so knowing them elsewhere helps nobody.
+    /// Values that all lead to one slot with one key are spread with another, so an attacker who knows them gains
+    /// nothing elsewhere.
     #[test]
     fn values_that_were_found_for_one_key_are_spread_with_another() {
         const SLOTS: usize = 8;

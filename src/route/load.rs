@@ -2,7 +2,7 @@
 
 use super::Slot;
 
-/// Whose turn it is among slots of equal load. Starts at slot 0.
+/// The next of the slots of equal load. Starts at slot 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RoundRobin {
     next: u16,

@@ -1,4 +1,4 @@
-//! The choice of a slot as a program for the kernel (`--dispatch kernel`), and the model that says what it chooses.
+//! The choice of a slot as a program for the kernel (`--dispatch kernel`), and the model that predicts its choice.
 //!
 //! A group of listeners with SO_REUSEPORT asks a program in classic BPF which of them gets a new client
 //! (socket(7), SO_ATTACH_REUSEPORT_CBPF). That machine has 32-bit arithmetic, no loop, 16 words of memory and at most
@@ -7,14 +7,14 @@
 //!
 //! * Up to [`MOST_RENDEZVOUS`] slots the program chooses **the very slot that hand-over chooses** ([`Table::choose`]):
 //!   the same key, the same scores, the same winner.
-//! * Beyond that there is no room for a score for each slot. The program takes the low half of the key modulo the number
-//!   of slots, which spreads clients as evenly, but with another number of slots nearly everybody moves.
+//! * Beyond that there is no room for a score for each slot. The program takes the low half of the key modulo the
+//!   number of slots, which spreads clients as evenly, but with another number of slots nearly every client moves.
 //!
-//! A slot that is bypassed is steered past: its clients, and nobody else, go to other slots.
+//! A bypassed slot is skipped: its clients, and no others, go to other slots.
 //!
-//! The program looks at the source address alone. An IPv4 client of a dual-stack listener comes as an IPv4 packet, so the
-//! packet's own version says what to read. An IPv6 packet from an IPv4-mapped address never gets so far: the kernel drops
-//! it (`ip6_rcv_core`).
+//! The program looks at the source address alone. An IPv4 client of a dual-stack listener comes as an IPv4 packet, so
+//! the packet's own version decides what to read. An IPv6 packet from an IPv4-mapped address never gets so far: the
+//! kernel drops it (`ip6_rcv_core`).
 
 mod machine;
 mod probes;
@@ -53,7 +53,7 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Spreads clients over the slots 0 to `slots` - 1 by as much of their address as `prefix` says.
+    /// Spreads clients over the slots 0 to `slots` - 1 by the first `prefix` bits of their address.
     ///
     /// # Errors
     /// When there cannot be so many slots.
@@ -277,8 +277,8 @@ fn finish_key(code: &mut Code) {
     fold(code, Some(FINISH_FACTORS[1]), KeyLow);
 }
 
-/// Scores each of the slots for the key, and leaves the best one in the accumulator: the first of those with the highest
-/// score.
+/// Scores each of the slots for the key, and leaves the best one in the accumulator: the first of those with the
+/// highest score.
 fn rendezvous(code: &mut Code, slots: &[Slot], seeds: &[u64]) {
     for (at, slot) in slots.iter().enumerate() {
         let (slot, seed) = (u32::from(slot.0), &seeds[slot.index()]);
@@ -296,7 +296,7 @@ fn rendezvous(code: &mut Code, slots: &[Slot], seeds: &[u64]) {
         code.load_index(BestHigh);
         let better = code.jump_if_over_index();
         let worse = code.jump_unless_index();
-        // As good so far: the lower halves decide, which nobody has computed until now.
+        // As good so far: the lower halves decide, which have not been computed until now.
         fold_index(code);
         lower_half(code, BestLow);
         code.store(Score);
@@ -341,8 +341,8 @@ fn finish(code: &mut Code) {
     high_of_product(code, second);
 }
 
-/// The lower word of `hash ^ (hash >> FINISH_SHIFT)`, whose upper word is the accumulator and stays what it is. The lower
-/// word of `hash` is that of `Low`, times `factor` if there is one.
+/// The lower word of `hash ^ (hash >> FINISH_SHIFT)`, whose upper word is the accumulator and stays what it is. The
+/// lower word of `hash` is that of `Low`, times `factor` if there is one.
 fn fold(code: &mut Code, factor: Option<u64>, into: Cell) {
     fold_index(code);
     code.load(Low);
@@ -359,8 +359,8 @@ fn fold_index(code: &mut Code) {
     code.copy_to_index();
 }
 
-/// The upper word of `High:Low` times `factor`, modulo 2^64, by digits of 16 bits: what of the digits' products comes to
-/// the upper word never leaves 32 bits on the way, since (2^16 - 1)^2 + (2^16 - 1) does not.
+/// The upper word of `High:Low` times `factor`, modulo 2^64, by digits of 16 bits: what of the digits' products comes
+/// to the upper word never leaves 32 bits on the way, since (2^16 - 1)^2 + (2^16 - 1) does not.
 fn high_of_product(code: &mut Code, factor: u64) {
     const DIGIT: u32 = 0xffff;
     let (low_digit, high_digit) = (low(factor) & DIGIT, low(factor) >> 16);

@@ -2,7 +2,7 @@
 //! rates", IEEE/ACM Transactions on Networking 6(1), 1998): each slot has a score for each key, and a key belongs to
 //! the slot with the highest.
 //!
-//! Scores do not depend on the other slots. So a new slot takes clients from all the others evenly and moves nobody
+//! Scores do not depend on the other slots. So a new slot takes clients from all the others evenly and moves no client
 //! between them, and the clients of a slot that is not to be had spread evenly over the rest and come back later.
 
 use std::iter::FusedIterator;
@@ -25,7 +25,7 @@ pub struct SlotCountError(usize);
 /// The slots that keys are spread over: 0 to N - 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// What tells the slots apart: a hash of the slot's number. Never empty, at most `MAX_SLOTS`.
+    /// What distinguishes the slots: a hash of the slot's number. Never empty, at most `MAX_SLOTS`.
     seeds: Box<[u64]>,
 }
 
@@ -66,7 +66,7 @@ impl Table {
         Order { seeds: &self.seeds, key, last: None }
     }
 
-    /// What tells the slots apart, by slot number.
+    /// What distinguishes the slots, by slot number.
     pub(super) fn seeds(&self) -> &[u64] {
         &self.seeds
     }

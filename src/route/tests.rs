@@ -1,5 +1,5 @@
-//! The promises of routing, over generated clients: load is even, nobody moves without need, and a choice is the same
-//! in every process.
+//! The promises of routing, over generated clients: load is even, no client moves without need, and a choice is the
+//! same in every process.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -149,7 +149,7 @@ fn an_order_names_each_of_1024_slots_once_and_then_ends() {
 }
 
 proptest! {
-    /// So whatever slots are out, the others stay in the order they were in: a client whose slot is there stays.
+    /// So whatever slots are out, the others keep their order: a client whose slot is in stays.
     #[test]
     fn a_new_slot_leaves_the_order_of_the_others_as_it_was(name: [u8; 16], slots in 1..=64_usize) {
         let key = Key::of_bytes(&name);

@@ -15,7 +15,7 @@ use crate::addr::EndAddr;
 pub enum Accepted {
     /// A connection, non-blocking (libuv never sets that on a descriptor it is given) and close-on-exec.
     Connection(OwnedFd, EndAddr),
-/// No connection waits.
+    /// No connection waits.
     Empty,
     /// One connection went away before it was taken; the next call may succeed.
     Aborted(io::Error),
@@ -66,7 +66,7 @@ pub fn waiting(listener: BorrowedFd<'_>) -> Option<usize> {
     // SAFETY: tcp_info is plain data; all zero is a value of it.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
-// SAFETY: `info` has room for `len` bytes.
+    // SAFETY: `info` has room for `len` bytes.
     let asked = unsafe {
         libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
     };
@@ -84,7 +84,7 @@ pub fn somebody_waits(listener: BorrowedFd<'_>) -> bool {
 pub fn local_addr(connection: BorrowedFd<'_>) -> io::Result<EndAddr> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut len = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-// SAFETY: `storage` has room for any address and `len` is its size; it was zeroed, so it is initialised.
+    // SAFETY: `storage` has room for any address and `len` is its size; it was zeroed, so it is initialised.
     unsafe {
         if libc::getsockname(connection.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut len) != 0 {
             return Err(io::Error::last_os_error());

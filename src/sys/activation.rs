@@ -102,7 +102,7 @@ struct Texts {
 }
 
 impl Texts {
-/// `last`: another owner's, which lives as long.
+    /// `last`: another owner's, which lives as long.
     fn new(texts: Vec<CString>, last: Option<*mut c_char>) -> Self {
         let owned = texts.len();
         let pointers = texts.into_iter().map(CString::into_raw).chain(last).chain([ptr::null_mut()]);
@@ -117,7 +117,7 @@ impl Texts {
 impl Drop for Texts {
     fn drop(&mut self) {
         for text in self.pointers.drain(..self.owned) {
-// SAFETY: `new` has it from `CString::into_raw`, and nothing has changed it.
+            // SAFETY: `new` has it from `CString::into_raw`, and nothing has changed it.
             drop(unsafe { CString::from_raw(text) });
         }
     }
@@ -137,7 +137,7 @@ impl PidText {
     }
 
     fn set(&mut self, pid: libc::pid_t) {
-// SAFETY: it is there until this is dropped, and nothing reads it meanwhile.
+        // SAFETY: it is there until this is dropped, and nothing reads it meanwhile.
         let text = unsafe { &mut *self.0 };
         // It has room for any number, and what is behind the digits is zero.
         write!(&mut text[Self::NAME.len()..], "{pid}").ok();

@@ -191,7 +191,7 @@ impl ListenAddr {
 
     /// Whether a connection to one of the two could also be meant for the other, so that they cannot both be bound.
     ///
-/// Port 0 means any free port, so it never overlaps.
+    /// Port 0 means any free port, so it never overlaps.
     pub fn overlaps(&self, other: &Self) -> bool {
         let (Some(mine), Some(theirs)) = (self.port(), other.port()) else {
             return self.port() == other.port() && self == other;

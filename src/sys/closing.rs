@@ -97,7 +97,7 @@ impl Drop for Hold {
 pub struct SharedFd(Option<OwnedFd>);
 
 impl SharedFd {
-/// Another owner, which must not wait either.
+    /// Another owner, which must not wait either.
     pub fn into_owned(mut self) -> OwnedFd {
         // It is taken only by functions that consume the value.
         self.0.take().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
@@ -162,7 +162,7 @@ struct Closer {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<OwnedFd>,
-/// The thread waits for a signal to go on.
+    /// The thread waits for a signal to go on.
     idle: bool,
     /// The thread is in a system call that closes.
     closing: bool,

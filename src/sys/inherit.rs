@@ -143,7 +143,7 @@ mod tests {
     use crate::scm;
     use std::os::fd::{AsRawFd, IntoRawFd};
 
-/// The number of a descriptor as the parent of this program would have left it.
+    /// The number of a descriptor as the parent of this program would have left it.
     fn inherited(descriptor: OwnedFd) -> String {
         fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::empty())).expect("a flag");
         descriptor.into_raw_fd().to_string()

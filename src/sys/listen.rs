@@ -57,7 +57,7 @@ pub enum ListenError {
     /// One listener for each slot cannot share a Unix socket: SO_REUSEPORT is for TCP and UDP (socket(7)).
     #[error("{0}: the kernel cannot choose a worker on a Unix socket; use a port, or --dispatch handover")]
     Undivided(ListenAddr),
-/// The kernel would also choose among other processes' listeners there.
+    /// The kernel would also choose among other processes' listeners there.
     #[error(
         "{0}: another process listens there, too (`ss -ltnp` shows it), so it cannot be known where the kernel would put \
          more listeners; stop it"
@@ -90,11 +90,11 @@ pub enum ListenError {
 /// The users that may connect to a Unix listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-/// As the umask allows.
+    /// As the umask allows.
     Umask,
     /// This user only (mode 0600).
     OwnerOnly,
-/// As the umask allows, and these permission bits for all users.
+    /// As the umask allows, and these permission bits for all users.
     And(u32),
 }
 
@@ -136,7 +136,7 @@ impl Listener {
     /// Binds and listens.
     ///
     /// `backlog` is the length of the accept queue, which the kernel caps at net.core.somaxconn. Port 0 takes a free
-/// port, which [`Listener::addr`] then returns.
+    /// port, which [`Listener::addr`] then returns.
     pub fn bind(addr: &ListenAddr, backlog: u32, access: Access) -> Result<Self, ListenError> {
         Self::bind_as(addr, backlog, access, &Rights::Own)
     }
@@ -191,7 +191,7 @@ impl Listener {
         (self.socket, self.file)
     }
 
-/// A listening TCP socket that was bound to `bound` for the requested address `asked`.
+    /// A listening TCP socket that was bound to `bound` for the requested address `asked`.
     pub(super) fn tcp(socket: Socket, asked: &ListenAddr, bound: SocketAddr) -> Self {
         let (addr, local) = match asked {
             ListenAddr::DualStack(_) => (ListenAddr::DualStack(bound.port()), None),

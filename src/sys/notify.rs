@@ -26,7 +26,7 @@ pub enum Said {
     Ready,
     /// `STOPPING=1`: it finishes.
     Stopping,
-/// Anything else, or a message of an unrelated process.
+    /// Anything else, or a message of an unrelated process.
     Other,
 }
 
@@ -53,7 +53,7 @@ impl NotifySocket {
         let path = folder.path().join(NOTIFY);
         let made = Self { socket: socket.into(), name: path.to_string_lossy().into_owned(), _folder: folder };
         let addr = UnixAddr::new(&path)?;
-// The program may run as another user. The sender's process group decides whether a message counts.
+        // The program may run as another user. The sender's process group decides whether a message counts.
         bind_for_everybody(&made.socket, || bind(made.socket.as_fd().as_raw_fd(), &addr))?;
         Ok(made)
     }
@@ -78,7 +78,7 @@ impl NotifySocket {
                 for one in message.cmsgs().into_iter().flatten() {
                     match one {
                         ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
-// SAFETY: the kernel has just made them, and nothing else has seen their numbers.
+                        // SAFETY: the kernel has just made them, and nothing else has seen their numbers.
                         ControlMessageOwned::ScmRights(numbers) => descriptors
                             .0
                             .extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) })),
@@ -103,7 +103,7 @@ impl AsFd for NotifySocket {
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-// The error can go nowhere, and what is left is empty.
+        // The error can go nowhere, and what is left is empty.
         fs::remove_file(&self.name).ok();
     }
 }

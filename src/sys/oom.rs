@@ -43,12 +43,12 @@ impl OomWatch {
 
     /// Whether the kernel has killed for want of memory since the last call that returned true. Ask once for each child
     /// that
-/// died by a SIGKILL that haft did not send.
+    /// died by a SIGKILL that haft did not send.
     ///
     /// Of several kills that are counted together each answers one call, if that comes soon. False where it cannot be
     /// known. A kill of another process of the group (a worker's own child) is taken for the next such death: the
     /// kernel
-/// does not name the process it killed.
+    /// does not name the process it killed.
     pub fn killed_since_last(&mut self) -> bool {
         match self.file.as_ref().and_then(count) {
             Some(count) => self.kills.take(count, Instant::now()),

@@ -34,7 +34,7 @@ pub fn reap(is_own: impl Fn(u32) -> bool) -> Reaped {
         match pid {
             None => return Reaped::All,
             Some(pid) if is_own(pid.as_raw().unsigned_abs()) => return Reaped::OwnFirst,
-// Nothing else waits for it, so it is still there.
+            // Nothing else waits for it, so it is still there.
             Some(pid) => _ = waitid(Id::Pid(pid), ended),
         }
     }

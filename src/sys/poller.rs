@@ -33,13 +33,13 @@ impl AsFd for Set {
 /// What a descriptor waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
-/// Only that the peer is gone, which the kernel always reports (EPOLLHUP, EPOLLERR).
+    /// Only that the peer is gone, which the kernel always reports (EPOLLHUP, EPOLLERR).
     HangUp,
     /// Something to read, or to accept.
     Readable,
     /// Something to read, or room to write.
     ReadableOrWritable,
-/// More to read than was reported last (EPOLLET), or the peer's end: unread data is not reported again.
+    /// More to read than was reported last (EPOLLET), or the peer's end: unread data is not reported again.
     MoreToRead,
 }
 
@@ -107,11 +107,11 @@ impl Set {
         Ok(self.epoll.delete(descriptor)?)
     }
 
-/// Replaces the content of `ready` by what is ready, and returns whether there is anything. Blocks the whole thread up
-/// to
+    /// Replaces the content of `ready` by what is ready, and returns whether there is anything. Blocks the whole thread up
+    /// to
     /// `patience_ms` milliseconds for it.
     ///
-/// Descriptors are level-triggered unless stated otherwise: what was not taken is reported again.
+    /// Descriptors are level-triggered unless stated otherwise: what was not taken is reported again.
     pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<Looked> {
         ready.clear();
         match self.epoll.wait(&mut self.events, EpollTimeout::from(patience_ms)) {

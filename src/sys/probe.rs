@@ -28,7 +28,7 @@ pub enum Landed {
     At(usize),
     /// At a socket that is none of them: it was connected.
     Elsewhere,
-/// Unknown: it did not arrive (a packet filter may drop it), or several listeners dropped packets just then.
+    /// Unknown: it did not arrive (a packet filter may drop it), or several listeners dropped packets just then.
     Unknown,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
         })
     }
 
-/// Returns whether a connection came into being. It is reset.
+    /// Returns whether a connection came into being. It is reset.
     fn connect(&self, mark: Mark) -> io::Result<bool> {
         let socket = Socket::new(Domain::for_address(self.to), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(probe(2), Landed::At(0), "{addr}");
             let waiting: usize = members.iter().filter_map(|member| accept::waiting(member.as_fd())).sum();
             assert_eq!(waiting, 0, "{addr}");
-// Another process's.
+            // Another process's.
             let stranger = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("socket");
             stranger.set_reuse_port(true).expect("option");
             if to.is_ipv6() || addr == "127.0.0.1:0" {

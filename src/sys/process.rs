@@ -33,7 +33,7 @@ pub struct Launch<'a> {
     pub pipe_stdout: bool,
     /// Whether it ends by itself, in its own time, when its master has died; otherwise SIGTERM comes then.
     pub outlives_master: bool,
-/// What ends it when this process has died. `None`: the kernel, by SIGTERM.
+    /// What ends it when this process has died. `None`: the kernel, by SIGTERM.
     pub registration: Option<Registration<'a>>,
 }
 

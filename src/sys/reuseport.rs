@@ -92,7 +92,7 @@ pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) 
         first.bind(&candidate.into())?;
         let bound = bound_to(&first)?;
         first.set_reuse_port(true)?;
-// Not an error of the address: distinguished below.
+        // Not an error of the address: distinguished below.
         if let Err(source) = program.attach(&first) {
             return Ok((Err(source), bound));
         }

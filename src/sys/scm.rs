@@ -85,7 +85,7 @@ pub fn send<'a>(
             let numbers = descriptors.take(count).map(|descriptor| descriptor.as_raw_fd());
             numbers.enumerate().map(|(at, number)| ptr::write_unaligned(data.add(at), number)).count()
         };
-// Otherwise the kernel would send uninitialised bytes.
+        // Otherwise the kernel would send uninitialised bytes.
         if written < count {
             return Err(io::ErrorKind::InvalidInput.into());
         }

@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-/// How a shell that ignores no signals ends when it signals itself.
+    /// How a shell that ignores no signals ends when it signals itself.
     fn sent_itself(number: i32, program_starts: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> ExitStatus {
         use std::os::unix::process::CommandExt;
         let mut shell = Command::new("python3");

@@ -26,7 +26,7 @@ impl Terminal {
 
     /// Whether there was a terminal that this process is to end with, and it has been closed: that is what a SIGHUP
     /// means
-/// then; otherwise another process sent it for another purpose.
+    /// then; otherwise another process sent it for another purpose.
     pub fn is_gone(&self) -> bool {
         self.binds && !is_there()
     }

@@ -20,7 +20,7 @@ pub enum Untrusted {
     Owner {
         /// The file.
         what: String,
-/// Its owner.
+        /// Its owner.
         uid: u32,
         /// This user.
         own: u32,

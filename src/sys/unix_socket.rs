@@ -49,7 +49,7 @@ pub(super) fn bind(
             bound => bound.map_err(other)?,
         }
         let identity = place.socket().map_err(other)?;
-// No client can connect before this.
+        // No client can connect before this.
         socket.listen(backlog).map_err(other)?;
         Ok((socket.into(), place, identity))
     });
@@ -154,7 +154,7 @@ impl Place {
         if is_socket(&found) { Ok(identity(&found)) } else { Err(Errno::ENOTSOCK.into()) }
     }
 
-/// Removes a socket that no process listens on any more; anything else is left alone.
+    /// Removes a socket that no process listens on any more; anything else is left alone.
     fn remove_stale(&self, addr: &ListenAddr) -> Result<(), ListenError> {
         let other = |source: io::Error| ListenError::Path { addr: addr.clone(), source };
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

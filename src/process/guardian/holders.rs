@@ -1,4 +1,4 @@
-//! Who still holds a listener.
+//! Processes that still hold a listener.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::stat::fstat;
 
-/// Listeners, as the kernel tells them apart.
+/// Listeners, by the kernel's inode.
 #[derive(Debug, Default)]
 pub(super) struct Inodes(BTreeSet<u64>);
 
@@ -17,8 +17,8 @@ impl Inodes {
         Self(listeners.iter().filter_map(|listener| Some(fstat(listener).ok()?.st_ino)).collect())
     }
 
-    /// Whether another process than this one holds one of them, as far as can be seen. `counts`: a process that may not be
-    /// looked at is taken for one that does.
+    /// Whether another process than this one holds one of them, as far as can be seen. `counts`: a process that may not
+    /// be looked at is taken for one that does.
     pub(super) fn are_held(&self, counts: impl Fn(i32) -> bool) -> bool {
         let own = std::process::id() as i32;
         // Without /proc there is nothing to see.

@@ -55,13 +55,13 @@ struct Guarded {
 
 #[derive(Debug)]
 struct Worker {
-    /// Since when it runs, by which it is told from a later process of the same number.
+    /// Its start time, which distinguishes it from a later process with the same id.
     started: u64,
     by_signal: bool,
 }
 
 impl Guarded {
-    /// Takes in what is told until the master says that all is over (`false`), or has died.
+    /// Receives messages until the master announces the end (`false`), or has died.
     fn watch(&mut self, socket: &OwnedFd) -> bool {
         let (mut buffer, mut descriptors) = ([0; 64], Vec::new());
         loop {
@@ -82,7 +82,7 @@ impl Guarded {
         }
     }
 
-    /// Says whether all is over.
+    /// Returns whether the master has announced the end.
     fn take_in(&mut self, message: &[u8], descriptors: Vec<OwnedFd>) -> bool {
         match message {
             [WORKER, by_signal, pid @ ..] => {

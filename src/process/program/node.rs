@@ -29,7 +29,7 @@ pub fn is_shell(program: &str) -> bool {
     matches!(base_name(program), "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh")
 }
 
-/// What the first line of a file says.
+/// The interpreter that the first line of a file names.
 pub enum Script {
     /// An interpreter and its argument, as words.
     Interpreted(Vec<String>),

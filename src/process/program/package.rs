@@ -72,7 +72,7 @@ impl Package {
         })
     }
 
-    /// The text of a script. npm knows one without being told: `start` is `node server.js` if there is such a file.
+    /// The text of a script. npm has one default: `start` is `node server.js` if there is such a file.
     pub fn script(&self, name: &str) -> Option<String> {
         let implied = || {
             let there = name == "start" && self.folder.join("server.js").is_file();

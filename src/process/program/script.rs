@@ -1,4 +1,4 @@
-//! Scripts that somebody names instead of the program that runs them.
+//! Scripts named instead of the program that runs them.
 
 use std::path::Path;
 

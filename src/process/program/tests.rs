@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::inspect::PerWorker;
 use super::*;
 
-/// A project with installed programs, and a `node` that tells how it was started.
+/// A project with installed programs, and a `node` that reports how it was started.
 fn project() -> (TempDir, Place) {
     let folder = TempDir::new().expect("temporary folder");
     let at = |name: &str| folder.path().join(name);
@@ -333,7 +333,7 @@ fn each_worker_has_a_port_for_its_inspector() {
         let PerWorker { command, node_options } = inspect::for_slot(&words(line), None, 2, false);
         assert_eq!((command, node_options), (words(expected), None), "{line}");
     }
-    // Where only a shell sees the option, NODE_OPTIONS says which port a bare --inspect means.
+    // Where only a shell sees the option, NODE_OPTIONS sets the port of a bare --inspect.
     for (options, expected) in [
         (None, "--inspect-port=9231"),
         (Some("--foo"), "--foo --inspect-port=9231"),

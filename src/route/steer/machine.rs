@@ -1,7 +1,7 @@
 //! The kernel's machine for classic BPF: its instructions, and putting a program together.
 //!
-//! It has an accumulator, an index register and 16 words of memory (the kernel's Documentation/networking/filter.rst). The
-//! codes are those of `linux/bpf_common.h` and `linux/filter.h`, which no kernel will ever change.
+//! It has an accumulator, an index register and 16 words of memory (the kernel's Documentation/networking/filter.rst).
+//! The codes are those of `linux/bpf_common.h` and `linux/filter.h`, which no kernel will ever change.
 
 use std::ops::Range;
 
@@ -77,7 +77,7 @@ pub(super) enum Cell {
     BestSlot,
 }
 
-/// A jump whose end is not known yet.
+/// A jump whose target is not known yet.
 #[derive(Debug)]
 #[must_use = "a jump must land"]
 pub(super) struct Jump {

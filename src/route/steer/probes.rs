@@ -13,7 +13,7 @@ pub const MARKS_IPV6: u32 = 1 << 6;
 /// Where in the first word of an IPv6 header that ends.
 const IPV6_CLASS: u32 = 22;
 
-/// Returns what a packet that has one hop to live says.
+/// Returns the mark of a packet whose time to live is 1.
 pub(super) fn go_where_they_say(code: &mut Code) {
     code.load_byte(0);
     code.with(Op::And, VERSION);

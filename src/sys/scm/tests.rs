@@ -119,7 +119,7 @@ fn the_kernel_tells_who_sent_what_and_descriptors_come_all_the_same() {
         gid: nix::unistd::getgid().as_raw(),
     };
     assert_eq!(sender, Some(own));
-// Not requested, so not reported.
+    // Not requested, so not reported.
     send(right.as_fd(), b"x", iter::empty()).expect("send");
     assert_eq!(receive_from(left.as_fd(), &mut [0; 1], &mut received).expect("receive").1, None);
 }
