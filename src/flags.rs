@@ -275,7 +275,7 @@ fn with_the_rest(command: &Command, args: &[OsString], said: &Said) -> Result<Ve
 /// Refuses flags that what is to run would not heed.
 fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), FlagsError> {
     let topic = |heading| -> Vec<String> {
-        command.get_arguments().filter(|arg| arg.get_help_heading() == Some(heading)).map(said::key).collect()
+        command.get_arguments().filter(|arg| arg.get_help_heading() == Some(heading)).map(file::key).collect()
     };
     let refuse = |keys: &[String], owner| {
         let names: Vec<_> = keys.iter().filter(|key| said.is_given(key)).map(|key| said.name(key)).collect();

@@ -290,7 +290,8 @@ impl Service {
         self.looked = now;
         if absence > ABSENCE {
             // What hung before hangs until it acknowledges something.
-            self.dispatch.links_mut().filter(|link| !link.is_hung).for_each(|link| link.forgive(now));
+            let links = self.dispatch.links_mut().filter(|link| !self.pool.is_hung(link.worker));
+            links.for_each(|link| link.forgive(now));
         }
         for worker in self.dispatch.ready_by_silence(now) {
             self.observe(Event::Ready(worker), now);

@@ -10,7 +10,7 @@ use clap::{ArgAction, Command};
 
 use crate::flags::error::FlagsError;
 use crate::flags::file::Node;
-use crate::flags::said::key;
+use crate::flags::file::key;
 
 /// How the variables of flags begin. Workers do not get them (`sys`).
 const PREFIX: &str = "HAFT_FLAG_";

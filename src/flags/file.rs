@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use clap::Arg;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
@@ -234,6 +235,11 @@ impl<'de> Visitor<'de> for StopAt {
         }
         Ok(())
     }
+}
+
+/// A flag's key in the file: its long name, or for the positional COMMAND its own.
+pub(super) fn key(arg: &Arg) -> String {
+    arg.get_long().unwrap_or(arg.get_id().as_str()).to_owned()
 }
 
 #[cfg(test)]

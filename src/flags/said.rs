@@ -6,7 +6,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::flags::environment::{Environment, PORT, WEB_CONCURRENCY, variable};
-use crate::flags::file::File;
+use crate::flags::file::{File, key};
 
 /// What was given, by the keys of the flags.
 #[derive(Debug)]
@@ -76,9 +76,4 @@ impl Said {
 
 fn typed_name(key: &str) -> String {
     if key == "command" { "COMMAND".to_owned() } else { format!("--{key}") }
-}
-
-/// A flag's key in the file: its long name, or for the positional COMMAND its own.
-pub(super) fn key(arg: &Arg) -> String {
-    arg.get_long().unwrap_or(arg.get_id().as_str()).to_owned()
 }

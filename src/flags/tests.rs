@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::{Config, Program};
 use crate::flags::environment::variable;
-use crate::flags::said::key;
+use crate::flags::file::key;
 use crate::flags::testing::{Folder, config, config_in, refused, told, without_sources};
 use crate::flags::{Outcome, command, parse_from};
 

@@ -8,7 +8,8 @@ use clap::{Arg, ArgAction, Command};
 use crate::flags::environment::{WEB_CONCURRENCY, variable};
 use crate::flags::error::FlagsError;
 use crate::flags::file::Node;
-use crate::flags::said::{Said, key};
+use crate::flags::file::key;
+use crate::flags::said::Said;
 
 /// The keys that make sense only when typed; `config` in the environment, too.
 const ONLY_TYPED: [&str; 4] = ["config", "check", "help", "version"];

@@ -7,48 +7,22 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::addr::EndAddr;
+use super::accept::{self, Arrival, MOST_A_TURN, NO_DESCRIPTOR, Turn};
 use crate::config::Config;
-use crate::sys::accept::{self, Accepted};
+use crate::sys::accept::somebody_waits;
 use crate::sys::listen::Listener;
 use crate::sys::poller::{Interest, Poller};
 
-/// Most connections taken from one listener a turn, so that workers' words and other listeners are not kept waiting.
-const MOST_A_TURN: usize = 64;
 /// How long the listeners are left alone when there is no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// A connection as it comes out of a listener.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The connection itself.
-    pub descriptor: OwnedFd,
-    /// Which listener took it.
-    pub listener: u32,
-    /// The client's address.
-    pub client: EndAddr,
-    /// The address at our end.
-    pub local: EndAddr,
-}
-
-/// What one turn at a listener brought, beside the connections.
-#[derive(Debug, Default)]
-pub struct Turn {
-    /// Connections that went away before they were taken.
-    pub aborted: u64,
-    /// Whether there was no descriptor left.
-    pub exhausted: bool,
-}
 
 /// The listeners, and whether they are open.
 #[derive(Debug)]
 pub struct Doors {
     listeners: BTreeMap<u32, Listener>,
-    /// The number of the next one: a number is not used again, however many a program opens and closes.
-    next: u32,
     spare: Option<File>,
     hold_timeout: Duration,
     open: bool,
@@ -60,9 +34,8 @@ impl Doors {
     /// Closed doors: nobody is taken before [`Doors::open`].
     pub fn new(listeners: Vec<Listener>, hold_timeout: Duration) -> io::Result<Self> {
         let spare = Some(File::open("/dev/null")?);
-        let listeners: BTreeMap<u32, Listener> = (0..).zip(listeners).collect();
-        let next = listeners.len() as u32;
-        Ok(Self { listeners, next, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
+        let listeners = (0..).zip(listeners).collect();
+        Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
     }
 
     /// The times of another configuration, from now on.
@@ -75,19 +48,13 @@ impl Doors {
         self.listeners.iter().map(|(number, listener)| (*number, listener))
     }
 
-    /// Adds a listener; its number is the next one.
-    pub fn add(&mut self, listener: Listener, poller: &Poller) -> io::Result<()> {
+    /// Adds a listener under a number that no other listener has or had.
+    pub fn add(&mut self, number: u32, listener: Listener, poller: &Poller) -> io::Result<()> {
         if self.open {
-            poller.add(&listener, self.next.into(), Interest::Readable)?;
+            poller.add(&listener, number.into(), Interest::Readable)?;
         }
-        self.listeners.insert(self.next, listener);
-        self.next += 1;
+        self.listeners.insert(number, listener);
         Ok(())
-    }
-
-    /// Leaves a number out, which belongs to a listener of another kind.
-    pub fn skip(&mut self) {
-        self.next += 1;
     }
 
     /// Closes a listener; its number is not used again.
@@ -132,40 +99,15 @@ impl Doors {
     }
 
     /// Takes what waits at a listener, at most `most`, and gives each connection to `take`.
-    pub fn accept(
-        &mut self,
-        token: u64,
-        most: usize,
-        poller: &Poller,
-        mut take: impl FnMut(Arrival),
-    ) -> io::Result<Turn> {
-        let mut turn = Turn::default();
-        let Ok(number) = u32::try_from(token) else { return Ok(turn) };
-        let Some(listener) = self.listeners.get(&number) else {
-            return Ok(turn);
-        };
-        // Asking how many wait is cheaper than an accept that finds nobody. One at least, since a readable listener may
-        // have an error to tell.
-        let waiting = accept::waiting(listener.as_fd()).map_or(usize::MAX, |waiting| waiting.max(1));
-        for _ in 0..waiting.min(most).min(MOST_A_TURN) {
-            match accept::accept(listener.as_fd())? {
-                Accepted::Connection(descriptor, client) => {
-                    let local = match listener.local() {
-                        Some(local) => local,
-                        // It cannot fail on an open socket; the listener's port is the best other answer.
-                        None => accept::local_addr(descriptor.as_fd()).unwrap_or(EndAddr::Unix),
-                    };
-                    self.starved_since = None;
-                    take(Arrival { descriptor, listener: number, client, local });
-                }
-                Accepted::Empty => break,
-                Accepted::Aborted(_) => turn.aborted += 1,
-                Accepted::Exhausted(error) => {
-                    turn.exhausted = true;
-                    self.pause(poller, &error)?;
-                    break;
-                }
-            }
+    pub fn accept(&mut self, token: u64, most: usize, poller: &Poller, take: impl FnMut(Arrival)) -> io::Result<Turn> {
+        let known = u32::try_from(token).ok().and_then(|number| Some((number, self.listeners.get(&number)?)));
+        let Some((number, listener)) = known else { return Ok(Turn::default()) };
+        let turn = accept::take(listener, number, most, take)?;
+        if turn.taken > 0 {
+            self.starved_since = None;
+        }
+        if let Some(error) = &turn.exhausted {
+            self.pause(poller, error)?;
         }
         Ok(turn)
     }
@@ -173,7 +115,7 @@ impl Doors {
     fn pause(&mut self, poller: &Poller, error: &io::Error) -> io::Result<()> {
         let now = Instant::now();
         if self.starved_since.is_none() {
-            tracing::warn!(%error, "no descriptor left to accept with: clients wait in the kernel's queue");
+            tracing::warn!(%error, "{NO_DESCRIPTOR}");
             self.starved_since = Some(now);
         }
         self.paused_until = Some(now + PAUSE);
@@ -196,7 +138,7 @@ impl Doors {
             self.refuse_waiting(&mut refuse)?;
         }
         // Without anybody who waits the shortage is over; those who meet the next one have a hold time of their own.
-        if !self.listeners().any(|(_, listener)| accept::somebody_waits(listener.as_fd())) {
+        if !self.listeners().any(|(_, listener)| somebody_waits(listener.as_fd())) {
             self.starved_since = None;
         }
         self.open(poller)
@@ -206,10 +148,9 @@ impl Doors {
         for (number, listener) in &self.listeners {
             for _ in 0..MOST_A_TURN {
                 self.spare = None;
-                let accepted = accept::accept(listener.as_fd())?;
-                let Accepted::Connection(descriptor, client) = accepted else { break };
-                let local = listener.local().unwrap_or(EndAddr::Unix);
-                refuse(Arrival { descriptor, listener: *number, client, local });
+                if accept::take(listener, *number, 1, &mut *refuse)?.taken == 0 {
+                    break;
+                }
                 self.spare = File::open("/dev/null").ok();
             }
             self.spare = self.spare.take().or_else(|| File::open("/dev/null").ok());
@@ -234,8 +175,7 @@ mod tests {
         let mut doors = Doors::new(vec![listener()], Duration::from_secs(1)).expect("doors");
         doors.open(&poller).expect("open");
         // So many came and went.
-        doors.next = 1 << 16;
-        doors.add(listener(), &poller).expect("add");
+        doors.add(1 << 16, listener(), &poller).expect("add");
         let numbers: Vec<u32> = doors.listeners().map(|(number, _)| number).collect();
         assert_eq!(numbers, [0, 1 << 16]);
         doors.remove(1 << 16, &poller).expect("remove");

@@ -2,5 +2,6 @@
 //!
 //! Nothing here chooses a worker for a connection.
 
+pub mod accept;
 pub mod kernel;
 pub mod listeners;

@@ -7,7 +7,7 @@ use super::{Master, MasterError};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::dispatch::service::Service;
-use crate::listen::listeners::Arrival;
+use crate::listen::accept::{Arrival, Turn};
 use crate::pending::Outcome;
 use crate::sys::closing;
 use crate::sys::poller::Ready;
@@ -31,9 +31,14 @@ impl Master {
             }
         });
         let turn = turn.doing("accepting connections")?;
-        self.service.dispatch.ledger.aborted += turn.aborted;
-        self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted);
+        self.count(&turn);
         Ok(())
+    }
+
+    /// Counts what else one turn at a listener brought.
+    pub(super) fn count(&mut self, turn: &Turn) {
+        self.service.dispatch.ledger.aborted += turn.aborted;
+        self.service.dispatch.ledger.exhausted += u64::from(turn.exhausted.is_some());
     }
 
     /// Looks again at a connection of which more has come.

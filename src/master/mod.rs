@@ -213,8 +213,7 @@ impl Master {
             None => NodeDesk::new(node, &listeners),
             Some(kernel) => NodeDesk::over_kernel(node, kernel),
         });
-        let mut doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
-        kernel.iter().flat_map(Kernel::own).for_each(|_| doors.skip());
+        let doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
         let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian));
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).doing("making an epoll set")?;
@@ -310,12 +309,11 @@ impl Master {
             tracing::info!("listening on {}", opened.addr().url());
             self.finished.note(opened.addr());
             match (opened, &mut self.kernel) {
-                (Opened::Door(listener), _) => {
-                    self.doors.add(listener, &self.poller).doing("waiting for connections")?;
+                (Opened::Door(number, listener), _) => {
+                    self.doors.add(number, listener, &self.poller).doing("waiting for connections")?;
                 }
                 (Opened::Group(number, group), kernel) => {
                     kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
-                    self.doors.skip();
                     groups_changed = true;
                 }
             }

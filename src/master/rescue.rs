@@ -5,30 +5,18 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
+use super::arrivals::connection;
 use super::error::While;
 use super::{Master, MasterError};
-use crate::addr::EndAddr;
 use crate::config::Config;
-use crate::connection::Connection;
 use crate::dispatch::link::Link;
 use crate::dispatch::service::Service;
 use crate::ids::WorkerId;
+use crate::listen::accept::{self, NO_DESCRIPTOR};
 use crate::listen::kernel::{Kernel, LOOK, Place};
-use crate::sys::accept::{self, Accepted};
+use crate::sys::accept::waiting as queued;
 use crate::sys::closing;
-use crate::sys::listen::Listener;
 use crate::sys::poller::Poller;
-
-/// Most connections taken from one listener a turn.
-const MOST_A_TURN: usize = 64;
-
-/// What one turn at a listener brought.
-#[derive(Debug, Default)]
-struct Taken {
-    arrivals: Vec<Connection>,
-    aborted: u64,
-    exhausted: bool,
-}
 
 impl Master {
     /// Whether queues are to be looked at from time to time.
@@ -129,16 +117,17 @@ impl Master {
             kernel.shut(place, &self.poller);
             return Ok(());
         }
-        let taken = take(listener, place, most.min(MOST_A_TURN), |client| dispatch.key(client), now);
-        let taken = taken.doing("accepting connections")?;
-        if taken.exhausted {
+        let service = &mut self.service;
+        let turn = accept::take(listener, place.number, most, |arrival| {
+            service.rescue(connection(&service.dispatch, arrival, now), place.slot);
+        });
+        let turn = turn.doing("accepting connections")?;
+        if let Some(error) = &turn.exhausted {
+            tracing::warn!(%error, "{NO_DESCRIPTOR}");
             // They wait where they are; the next look tries again.
             kernel.shut(place, &self.poller);
         }
-        let service = &mut self.service;
-        service.dispatch.ledger.aborted += taken.aborted;
-        service.dispatch.ledger.exhausted += u64::from(taken.exhausted);
-        taken.arrivals.into_iter().for_each(|connection| service.rescue(connection, place.slot));
+        self.count(&turn);
         Ok(())
     }
 
@@ -156,7 +145,7 @@ impl Master {
 
     /// Whether nobody waits in a queue for a worker to accept.
     pub(super) fn queues_are_empty(&self) -> bool {
-        let mut waiting = self.kernel.iter().flat_map(Kernel::places).map(|(_, it)| accept::waiting(it.as_fd()));
+        let mut waiting = self.kernel.iter().flat_map(Kernel::places).map(|(_, it)| queued(it.as_fd()));
         waiting.all(|waiting| waiting.unwrap_or(0) == 0)
     }
 
@@ -186,14 +175,15 @@ impl Master {
         for (place, listener) in kernel.places().filter(|_| may_accept) {
             loop {
                 let now = Instant::now();
-                let dispatch = &self.service.dispatch;
-                let taken = take(listener, place, MOST_A_TURN, |client| dispatch.key(client), now);
-                let taken = taken.doing("accepting connections")?;
-                let is_last = taken.arrivals.is_empty() && taken.aborted == 0;
-                self.service.dispatch.ledger.aborted += taken.aborted;
-                taken.arrivals.into_iter().for_each(|connection| self.service.admit_to(connection, place.slot));
+                let service = &mut self.service;
+                let turn = accept::take(listener, place.number, usize::MAX, |arrival| {
+                    service.admit_to(connection(&service.dispatch, arrival, now), place.slot);
+                });
+                let turn = turn.doing("accepting connections")?;
+                let is_last = turn.taken == 0 && turn.aborted == 0;
+                self.count(&turn);
                 self.service.send(now);
-                if is_last || taken.exhausted {
+                if is_last || turn.exhausted.is_some() {
                     break;
                 }
             }
@@ -220,7 +210,7 @@ fn look(
 ) -> Vec<WorkerId> {
     let mut asked = Vec::new();
     for (place, queue, listener, is_steered_to) in kernel.queues() {
-        let length = accept::waiting(listener.as_fd()).unwrap_or(0);
+        let length = queued(listener.as_fd()).unwrap_or(0);
         queue.note(length, now);
         let Some(worker) = service.served_by(place.number, place.slot) else {
             let since = *queue.unserved_since.get_or_insert(now);
@@ -262,40 +252,4 @@ fn report_stuck(link: &Link, waiting: usize) {
     tracing::warn!(
         slot = %link.slot, worker = link.worker.0, waiting, "clients wait at the worker's own listener; {why}"
     );
-}
-
-/// Takes those who wait at a listener, at most so many.
-fn take(
-    listener: &Listener,
-    place: Place,
-    most: usize,
-    key: impl Fn(&EndAddr) -> crate::route::Key,
-    now: Instant,
-) -> std::io::Result<Taken> {
-    let mut taken = Taken::default();
-    let waiting = accept::waiting(listener.as_fd()).unwrap_or(most);
-    for _ in 0..waiting.min(most) {
-        let accepted = match accept::accept(listener.as_fd()) {
-            Err(error) if taken.arrivals.is_empty() => return Err(error),
-            // It will be told again, when nobody has to be let go of.
-            Err(_) => break,
-            Ok(accepted) => accepted,
-        };
-        match accepted {
-            Accepted::Connection(descriptor, client) => {
-                let local = listener.local().or_else(|| accept::local_addr(descriptor.as_fd()).ok());
-                let ends = (client, local.unwrap_or(EndAddr::Unix));
-                let key = key(&client);
-                taken.arrivals.push(Connection::new(descriptor, place.number, ends, key, now));
-            }
-            Accepted::Empty => break,
-            Accepted::Aborted(_) => taken.aborted += 1,
-            Accepted::Exhausted(error) => {
-                tracing::warn!(%error, "no descriptor left to accept with: clients wait in the kernel's queue");
-                taken.exhausted = true;
-                break;
-            }
-        }
-    }
-    Ok(taken)
 }

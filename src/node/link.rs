@@ -3,6 +3,7 @@
 mod lane;
 mod rooms;
 mod sending;
+mod told;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use self::lane::LaneSockets;
 use self::rooms::Rooms;
+pub(crate) use self::told::Told;
 use crate::handover::channel::News;
 use crate::handover::error::LinkError;
 use crate::handover::haft::ChannelError;
@@ -19,7 +21,7 @@ use crate::ids::WorkerId;
 use crate::node::primary::NodeDesk;
 use crate::node::refused::Refused;
 use crate::node::wire::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
-use crate::route::{Slot, Tag};
+use crate::route::Slot;
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
 use crate::sys::scm::{self, Received};
@@ -51,25 +53,12 @@ pub(crate) struct NodeLink {
     refused: Option<Refused>,
     /// When the worker last said something.
     heard: Option<Instant>,
-    /// How its sessions are told apart.
-    sessions: Sessions,
+    /// What is known of its sessions and signals.
+    told: Told,
     /// The program has sent descriptors.
     sends_descriptors: bool,
-    /// Whether its program handles SIGTERM itself.
-    handles_term: bool,
     /// When it is asked to leave if it has not closed its servers before, and when it is to have finished.
     leave_at: Option<(Instant, Instant)>,
-}
-
-/// How a worker's sessions are told apart, and how many it has as far as it said.
-#[derive(Debug, Clone, Copy)]
-enum Sessions {
-    /// Not at all.
-    Unknown,
-    /// It tells which are its own (@socket.io/sticky).
-    Named(u64),
-    /// It tags them.
-    Tagged(u64),
 }
 
 /// How far the program has come.
@@ -113,9 +102,8 @@ impl NodeLink {
             life: Life::Starting,
             refused: None,
             heard: None,
-            sessions: if desk.names_sessions() { Sessions::Named(0) } else { Sessions::Unknown },
+            told: Told::new(desk.names_sessions()),
             sends_descriptors: false,
-            handles_term: false,
             leave_at: None,
         }
     }
@@ -125,8 +113,9 @@ impl NodeLink {
         self.sender.and_then(|sender| u32::try_from(sender.pid).ok()).filter(|pid| *pid > 0)
     }
 
-    pub(crate) fn handles_term(&self) -> bool {
-        self.handles_term
+    /// What is known of its sessions and signals.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
     }
 
     /// As [`NodeLink::drain`], once the program has closed all its servers, and then at the latest.
@@ -138,26 +127,6 @@ impl NodeLink {
     pub(crate) fn drain_if_due(&mut self, now: Instant) {
         if let Some((_, until)) = self.leave_at.take_if(|(at, _)| now >= *at) {
             self.drain(until.saturating_duration_since(now), None);
-        }
-    }
-
-    pub(crate) fn names_sessions(&self) -> bool {
-        matches!(self.sessions, Sessions::Named(_))
-    }
-
-    pub(crate) fn tells_sessions(&self) -> bool {
-        !matches!(self.sessions, Sessions::Unknown)
-    }
-
-    /// Whether it can be told to go on with its sessions, and says when none is left.
-    pub(crate) fn tags(&self) -> bool {
-        matches!(self.sessions, Sessions::Tagged(_))
-    }
-
-    pub(crate) fn sessions(&self) -> u64 {
-        match self.sessions {
-            Sessions::Unknown => 0,
-            Sessions::Named(count) | Sessions::Tagged(count) => count,
         }
     }
 
@@ -291,10 +260,7 @@ impl NodeLink {
             };
             match self.session.hear(&frame)? {
                 Effect::Nothing => {}
-                Effect::Tags => self.sessions = Sessions::Tagged(0),
-                Effect::Sessions { count } => self.sessions = Sessions::Tagged(count),
-                Effect::Idle => news.push(News::Idle),
-                Effect::Handles { term } => self.handles_term = term,
+                Effect::Preload(message) => self.told.hear(message, frame.whole(), self.worker, desk, news),
                 Effect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 Effect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);
@@ -304,15 +270,9 @@ impl NodeLink {
                     let taken = (0..count).map_while(|_| self.session.next_taken());
                     taken.for_each(|connection| in_flight.settled(connection, now));
                 }
-                Effect::Trouble(trouble) => desk.troubles.tell(self.worker.0, trouble),
                 Effect::Rooms => self.rooms.ask(self.worker, desk),
                 Effect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
-                Effect::SessionClosed { sid } => {
-                    if let Sessions::Named(count) = &mut self.sessions {
-                        *count = count.saturating_sub(1);
-                        desk.session_closed(self.worker, &sid);
-                    }
-                }
+                Effect::SessionClosed { sid } => self.told.closed(&sid, self.worker, desk),
                 Effect::Online => self.life = Life::Online,
                 Effect::Ask(query) => {
                     self.life.ask();
@@ -327,10 +287,7 @@ impl NodeLink {
                     become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
                 Effect::SessionOpened { sid } => {
-                    if let Sessions::Named(count) = &mut self.sessions {
-                        *count += 1;
-                        desk.session_opened(self.worker, &sid);
-                    }
+                    self.told.opened(&sid, self.worker, desk);
                     become_ready(&mut self.life, !desk.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(&mut self.life, true, news),
@@ -339,7 +296,6 @@ impl NodeLink {
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
                 Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
-                Effect::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, frame.whole()),
                 Effect::Relay(routing) => desk.relay(self.worker, &routing, frame.whole()),
                 Effect::Descriptor => desk.unheard(self.worker, &[]),
                 Effect::Message => desk.unheard(self.worker, frame.whole()),

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use crate::sys::folder::{self, PrivateFolder};
 
 /// The script that runs inside unmodified programs ([`Preload`]): it shows them the addresses of
-/// [`Session::connection`], tags the sessions of their Engine.IO, says [`Effect::Tags`], [`Effect::Sessions`] and
-/// [`Effect::Idle`], ends sessions one by one after [`Session::disconnect`], and keeps connections when the master has
+/// [`Session::connection`], tags the sessions of their Engine.IO, says [`PreloadMessage::Tags`], [`PreloadMessage::Sessions`] and
+/// [`PreloadMessage::Idle`], ends sessions one by one after [`Session::disconnect`], and keeps connections when the master has
 /// died. Files of their own, so that they can be read as what they are; a test puts them together as this does.
 ///
 /// [`Session::connection`]: super::wire::Session::connection
 /// [`Session::disconnect`]: super::wire::Session::disconnect
-/// [`Effect::Tags`]: super::wire::Effect::Tags
-/// [`Effect::Sessions`]: super::wire::Effect::Sessions
-/// [`Effect::Idle`]: super::wire::Effect::Idle
+/// [`PreloadMessage::Tags`]: super::wire::PreloadMessage::Tags
+/// [`PreloadMessage::Sessions`]: super::wire::PreloadMessage::Sessions
+/// [`PreloadMessage::Idle`]: super::wire::PreloadMessage::Idle
 pub const PRELOAD: &str = concat!(
     include_str!("preload/main.cjs"),
     "\n",

@@ -67,11 +67,11 @@ pub struct NodePlan {
     pub backlog: u32,
 }
 
-/// What was opened for a server.
+/// What was opened for a server, with the listener's number.
 #[derive(Debug)]
 pub enum Opened {
     /// A listener of which connections are handed over.
-    Door(Listener),
+    Door(u32, Listener),
     /// Listeners for each worker to accept from.
     Group(u32, Rc<Group>),
 }
@@ -92,7 +92,7 @@ pub struct NodeDesk {
     /// With `--dispatch kernel`: what opens listeners, and those of each server.
     opener: Option<Rc<Opener>>,
     groups: BTreeMap<ServerId, Rc<Group>>,
-    /// What was opened and is nobody's concern yet; their numbers follow those before.
+    /// What was opened and is nobody's concern yet.
     fresh: Vec<Opened>,
     /// Listeners that were closed by the last worker that had them.
     closing: Vec<u32>,
@@ -380,7 +380,7 @@ impl NodeDesk {
         self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));
     }
 
-    /// What was opened since the last call, in the order of their numbers.
+    /// What was opened since the last call.
     pub fn take_fresh(&mut self) -> Vec<Opened> {
         std::mem::take(&mut self.fresh)
     }
@@ -407,7 +407,7 @@ impl Opened {
     /// Where clients connect.
     pub fn addr(&self) -> &ListenAddr {
         match self {
-            Self::Door(listener) => listener.addr(),
+            Self::Door(_, listener) => listener.addr(),
             Self::Group(_, group) => group.addr(),
         }
     }

@@ -96,6 +96,11 @@ impl Pool {
         })
     }
 
+    /// Whether the worker takes connections, and acknowledges nothing though it has some to take.
+    pub fn is_hung(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.state == State::Ready { hung: true })
+    }
+
     /// Whether a hung worker is killed.
     pub fn kills_hung(&self) -> bool {
         self.policy.hang_kill

@@ -8,7 +8,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
-use super::relay::MAX_QUEUED;
+/// Bytes that may wait for a member before messages for it are dropped: 32 MiB. One more may always be added, so that the
+/// longest fits.
+pub(super) const MAX_QUEUED: usize = 32 << 20;
 
 /// Frames up to this length are copied together, so that a short one does not hold on to what it was read with.
 const SHORT: usize = 16 << 10;

@@ -14,9 +14,6 @@ use super::counts::{Counts, Dropped};
 use super::frame::{self, ALL, Frame, Kind, Malformed, Reader};
 use super::member::Member;
 
-/// Bytes that may wait for a member before messages for it are dropped: 32 MiB. One more may always be added, so that the
-/// longest fits.
-pub(super) const MAX_QUEUED: usize = 32 << 20;
 /// Longest body of READY.
 const MAX_TOLD: usize = 1024;
 

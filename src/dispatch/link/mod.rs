@@ -66,8 +66,6 @@ pub struct Link {
     silent_since: Option<Instant>,
     /// Since when a ping has not been answered.
     pinged_since: Option<Instant>,
-    /// Whether it counts as hung.
-    pub is_hung: bool,
     ended: bool,
     /// It was told to finish, or does so of its own will.
     finishes: bool,
@@ -120,7 +118,6 @@ impl Link {
             rests_until: None,
             silent_since: None,
             pinged_since: None,
-            is_hung: false,
             ended: false,
             finishes: false,
             lingers: None,
@@ -344,9 +341,9 @@ impl Link {
         let heard = match (&mut self.end, desk) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
             (End::Node(end), Some(desk)) => {
-                let before = end.sessions();
+                let before = end.told().sessions();
                 let heard = end.receive(&mut in_flight, desk, news, now);
-                self.opening.told(end.sessions().saturating_sub(before), now);
+                self.opening.told(end.told().sessions().saturating_sub(before), now);
                 heard
             }
             (End::Node(_), None) => Ok(true),

@@ -17,14 +17,14 @@ pub(super) struct Lingering {
 impl Link {
     /// Whether the worker names its sessions one by one, by messages.
     pub fn names_sessions(&self) -> bool {
-        matches!(&self.end, End::Node(end) if end.names_sessions())
+        matches!(&self.end, End::Node(end) if end.told().names_sessions())
     }
 
     /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
     pub fn tells_sessions(&self) -> bool {
         match &self.end {
             End::Haft(end) => end.tags(),
-            End::Node(end) => end.tells_sessions(),
+            End::Node(end) => end.told().tells_sessions(),
             End::ListenFds(_) => false,
         }
     }
@@ -45,7 +45,7 @@ impl Link {
     pub fn ends_sessions(&self) -> bool {
         match &self.end {
             End::Haft(_) => true,
-            End::Node(end) => end.tags(),
+            End::Node(end) => end.told().tags(),
             End::ListenFds(_) => false,
         }
     }
@@ -54,7 +54,7 @@ impl Link {
     pub fn told_sessions(&self) -> u64 {
         match &self.end {
             End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
-            End::Node(end) => end.sessions(),
+            End::Node(end) => end.told().sessions(),
             End::ListenFds(_) => 0,
         }
     }
@@ -74,7 +74,7 @@ impl Link {
         self.lingers = Some(Lingering { until, within });
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) if end.tags() => end.linger(until.saturating_duration_since(now)),
+            End::Node(end) if end.told().tags() => end.linger(until.saturating_duration_since(now)),
             // It is seen from the names that it tells.
             End::Node(_) => {}
             // It never can.

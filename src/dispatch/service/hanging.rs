@@ -9,8 +9,9 @@ use crate::pool::{Event, Standing};
 impl Service {
     pub(super) fn look_for_hung(&mut self, now: Instant) {
         let Some(most) = self.hang_timeout else { return };
-        let suspects = self.dispatch.links().filter(|link| !link.is_hung && link.silence(now) >= most);
-        for worker in suspects.map(|link| link.worker).collect::<Vec<_>>() {
+        let suspects = self.dispatch.links().filter(|link| link.silence(now) >= most).map(|link| link.worker);
+        let suspects = suspects.filter(|worker| !self.pool.is_hung(*worker)).collect::<Vec<_>>();
+        for worker in suspects {
             // It may have spoken, and we have not listened yet.
             self.hear(worker, now);
             let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
@@ -19,7 +20,6 @@ impl Service {
                 // It goes anyway, or is left alone.
                 continue;
             }
-            link.is_hung = true;
             let kill = self.pool.kills_hung();
             self.dispatch.ledger.hung += 1;
             self.dispatch.ledger.hang_kills += u64::from(kill);
@@ -36,12 +36,12 @@ impl Service {
     }
 
     pub(super) fn look_for_recovery(&mut self, worker: WorkerId, now: Instant) {
+        if !self.pool.is_hung(worker) {
+            return;
+        }
         // It may have been found hung by another configuration.
         let most = self.hang_timeout.unwrap_or(Duration::MAX);
-        let Some(link) = self.dispatch.link(worker).filter(|link| link.is_hung && link.silence(now) < most) else {
-            return;
-        };
-        link.is_hung = false;
+        let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) < most) else { return };
         tracing::info!(slot = %link.slot, worker = worker.0, "the worker acknowledges again");
         self.observe(Event::Recovered(worker), now);
     }

@@ -35,10 +35,10 @@ impl NodeDesk {
             if !rights.is_own() && !sender.shares_our_paths().map_err(refused)? {
                 return Err(refused(io::Error::other("it has another root folder, or other mounts")));
             }
-            return Listener::bind_as(addr, backlog, access, &rights).map(Opened::Door);
+            return Listener::bind_as(addr, backlog, access, &rights).map(|listener| Opened::Door(self.next, listener));
         }
         match &self.opener {
-            None => Listener::bind(addr, backlog, access).map(Opened::Door),
+            None => Listener::bind(addr, backlog, access).map(|listener| Opened::Door(self.next, listener)),
             Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }
     }

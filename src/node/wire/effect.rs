@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::message::{Query, Routing};
 use super::own::ServerId;
-use super::trouble::Trouble;
+use super::preload_message::PreloadMessage;
 
 /// Why a connection came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,29 +68,8 @@ pub enum Effect<'f> {
         /// The session's id.
         sid: Cow<'f, str>,
     },
-    /// haft's preload is in the process, and the program's Engine.IO tags its sessions: [`super::Session::linger`] means
-    /// something to it.
-    Tags,
-    /// The process has as many Engine.IO sessions (haft's preload).
-    Sessions {
-        /// Their number.
-        count: u64,
-    },
-    /// No session is left, after [`super::Session::linger`] (haft's preload).
-    Idle,
-    /// Whether the program handles SIGTERM itself now (haft's preload).
-    Handles {
-        /// It does.
-        term: bool,
-    },
-    /// To be forwarded as it is to the worker of this slot and generation, or else to the one that fills the slot
-    /// (haft's preload).
-    Pass {
-        /// The slot.
-        slot: u16,
-        /// The generation.
-        generation: u32,
-    },
+    /// haft's preload says something of the process.
+    Preload(PreloadMessage),
     /// The worker wants a lane: open one, then [`super::Session::offer_lane`] (haft's preload).
     LaneWanted,
     /// The worker reads from its lane (haft's preload).
@@ -101,8 +80,6 @@ pub enum Effect<'f> {
         /// Their number; as many are in flight on the lane.
         count: u64,
     },
-    /// The program does something that goes round haft (haft's preload).
-    Trouble(Trouble),
     /// The program wants a link for rooms: [`super::Session::rooms`] (haft's preload).
     Rooms,
     /// The worker has its link for rooms, or could not receive it: our copy is of no use any more.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use super::session::Violation;
+use super::violation::Violation;
 
 /// What goes with each connection: as many bytes as the preload reads at once.
 pub const RECORD: usize = 56;

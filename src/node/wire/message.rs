@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::Serialization;
 use super::frame::Frame;
 use super::lane::LaneMessage;
+use super::preload_message::PreloadMessage;
 use super::raw::{self, Malformed, Outside, Raw};
 use super::trouble::Trouble;
 
@@ -50,29 +51,8 @@ pub enum WorkerMessage<'f> {
     HandleNack,
     /// A descriptor of the worker's. It must be acknowledged, or the worker sends nothing any more.
     Handle,
-    /// haft's preload: the program's Engine.IO tags its sessions, and the worker understands `linger`.
-    Tags,
-    /// haft's preload: how many Engine.IO sessions the process has.
-    Sessions {
-        /// Their number.
-        count: u64,
-    },
-    /// haft's preload, after `linger`: no session is left.
-    Idle,
-    /// haft's preload: which signals the program handles itself now.
-    Handles {
-        /// SIGTERM is among them. No other one matters: SIGINT, as Ctrl-C, is sent whether it is handled or not.
-        term: bool,
-    },
-    /// haft's preload: to be passed on, as it is, to the worker of this slot and generation.
-    Pass {
-        /// The slot.
-        slot: u16,
-        /// The generation.
-        generation: u32,
-    },
-    /// haft's preload: the program does something that goes round haft.
-    Trouble(Trouble),
+    /// haft's preload says something of the process.
+    Preload(PreloadMessage),
     /// haft's preload: of the second socket, on which connections come.
     Lane(LaneMessage),
     /// haft's preload: the program has a Socket.IO whose broadcasts are to reach the clients of all workers.
@@ -293,16 +273,16 @@ impl<'f> Fields<'f> {
     /// A message of our own script in the program's process; `None` if it is none that is known.
     fn preload(self) -> Option<WorkerMessage<'f>> {
         Some(match text(self.act)?.as_ref() {
-            "tags" => WorkerMessage::Tags,
-            "sessions" => WorkerMessage::Sessions { count: self.count?.count()? },
-            "idle" => WorkerMessage::Idle,
-            "pass" => WorkerMessage::Pass {
+            "tags" => WorkerMessage::Preload(PreloadMessage::Tags),
+            "sessions" => WorkerMessage::Preload(PreloadMessage::Sessions { count: self.count?.count()? }),
+            "idle" => WorkerMessage::Preload(PreloadMessage::Idle),
+            "pass" => WorkerMessage::Preload(PreloadMessage::Pass {
                 slot: self.slot?.count()?.try_into().ok()?,
                 generation: self.generation?.count()?.try_into().ok()?,
-            },
-            "handles" => WorkerMessage::Handles { term: self.signals?.lists("SIGTERM") },
+            }),
+            "handles" => WorkerMessage::Preload(PreloadMessage::Handles { term: self.signals?.lists("SIGTERM") }),
+            "trouble" => WorkerMessage::Preload(PreloadMessage::Trouble(Trouble::read(&text(self.kind)?)?)),
             "rooms" => WorkerMessage::Rooms,
-            "trouble" => WorkerMessage::Trouble(Trouble::read(&text(self.kind)?)?),
             "lane" => WorkerMessage::Lane(LaneMessage::Wanted),
             "open" => WorkerMessage::Lane(LaneMessage::Open),
             "serves" => WorkerMessage::Lane(LaneMessage::Serves { server: self.server?.count()?.try_into().ok()? }),

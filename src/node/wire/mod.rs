@@ -35,6 +35,7 @@ mod lane;
 mod message;
 mod outgoing;
 mod own;
+mod preload_message;
 mod raw;
 mod relay;
 mod say;
@@ -45,6 +46,7 @@ mod style;
 mod trouble;
 mod unheard;
 mod v8;
+mod violation;
 
 #[cfg(test)]
 mod tests;
@@ -54,14 +56,16 @@ pub use frame::{Frame, FrameError, Frames, MOST_FRAME, Piece, Reader};
 pub use message::{AddressType, Query, Routing};
 pub use outgoing::Split;
 pub use own::{Own, ServerId};
+pub use preload_message::PreloadMessage;
 pub use raw::{Malformed, Raw};
 pub use relay::{Notice, Relay, To};
 pub use say::{Answer, Outcome, SharedKind, Sockname};
 pub use servers::{Decision, Left, Refusal, Servers};
-pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session, Violation};
+pub use session::{Delivery, Handle, MOST_QUEUED, MOST_SOCKETS, Session};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
 pub use trouble::{Trouble, Troubles};
 pub use unheard::Library;
+pub use violation::Violation;
 
 pub use crate::config::Serialization;

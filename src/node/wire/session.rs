@@ -22,9 +22,9 @@ use super::lane::{Lane, LaneMessage};
 use super::message::WorkerMessage;
 use super::outgoing::{Chunk, Outgoing, Split};
 use super::own::ServerId;
-use super::raw::Malformed;
 use super::relay::Notice;
 use super::say::{Answer, Outcome, Voice};
+use super::violation::Violation;
 
 /// Bytes that may wait for a worker before messages of other workers for it are dropped: 32 MiB.
 ///
@@ -36,37 +36,6 @@ const MOST_UNREAD: usize = super::frame::MOST_FRAME + MOST_QUEUED + (1 << 20);
 
 /// Sockets of servers that a worker may have asked for and not acknowledged: it can have 128 servers.
 pub const MOST_SOCKETS: usize = 1024;
-
-/// What a worker said that cannot be: it is not to be trusted any further.
-#[derive(Debug, thiserror::Error)]
-pub enum Violation {
-    /// No message.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// It acknowledged a descriptor, or the lack of one, when none was on its way.
-    #[error("acknowledged a descriptor that was never sent")]
-    NothingToAcknowledge,
-    /// It answered what was not asked.
-    #[error("answered message {ack}, but only those below {said} were sent")]
-    AnsweredUnsaid {
-        /// What it named.
-        ack: u64,
-        /// What is true.
-        said: u64,
-    },
-    /// It gets sockets of servers and does not acknowledge them.
-    #[error("does not acknowledge the sockets that it asked for ({sockets} of them)")]
-    DoesNotAcknowledge {
-        /// How many.
-        sockets: usize,
-    },
-    /// It asks and asks and does not read the answers.
-    #[error("does not read its messages ({queued} bytes wait)")]
-    DoesNotRead {
-        /// What waits for it.
-        queued: usize,
-    },
-}
 
 /// How a connection is given to the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,12 +174,7 @@ impl Session {
             WorkerMessage::Closing => Effect::WantsReplacement,
             WorkerMessage::SessionOpened { sid } => Effect::SessionOpened { sid },
             WorkerMessage::SessionClosed { sid } => Effect::SessionClosed { sid },
-            WorkerMessage::Tags => Effect::Tags,
-            WorkerMessage::Sessions { count } => Effect::Sessions { count },
-            WorkerMessage::Idle => Effect::Idle,
-            WorkerMessage::Pass { slot, generation } => Effect::Pass { slot, generation },
-            WorkerMessage::Handles { term } => Effect::Handles { term },
-            WorkerMessage::Trouble(trouble) => Effect::Trouble(trouble),
+            WorkerMessage::Preload(message) => Effect::Preload(message),
             WorkerMessage::Lane(message) => self.hear_of_lane(message)?,
             WorkerMessage::Rooms => Effect::Rooms,
             WorkerMessage::Internal => Effect::Nothing,
@@ -288,8 +252,9 @@ impl Session {
         self.outgoing.plain(|out| voice.disconnect(within, signal, out));
     }
 
-    /// Tells a worker that said [`Effect::Tags`] that it gets no new session, and is to say when the last one has
-    /// ended: [`Effect::Idle`]. Connections may still be given to it. In the last of `within` it ends what is left.
+    /// Tells a worker that said [`super::PreloadMessage::Tags`] that it gets no new session, and is to say when the last
+    /// one has ended: [`super::PreloadMessage::Idle`]. Connections may still be given to it. In the last of `within` it
+    /// ends what is left.
     pub fn linger(&mut self, within: Duration) {
         let voice = &self.voice;
         self.outgoing.plain(|out| voice.linger(within, out));

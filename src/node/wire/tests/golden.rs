@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{body_of, framed, read, tcp};
+use crate::node::wire::PreloadMessage;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::say::Voice;
 use crate::node::wire::{
@@ -44,21 +45,24 @@ fn a_worker_s_short_messages() {
         (r#"{"cmd":"NODE_SOCKET_GET_COUNT","key":"k"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_CLUSTER","act":"somethingNew","seq":1}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_CLUSTER","act":"queryServer"}"#, WorkerMessage::Internal),
-        (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Tags),
-        (r#"{"cmd":"NODE_HAFT","act":"sessions","count":17}"#, WorkerMessage::Sessions { count: 17 }),
+        (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Preload(PreloadMessage::Tags)),
+        (
+            r#"{"cmd":"NODE_HAFT","act":"sessions","count":17}"#,
+            WorkerMessage::Preload(PreloadMessage::Sessions { count: 17 }),
+        ),
         (r#"{"cmd":"NODE_HAFT","act":"sessions","count":-1}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
-        (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
+        (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Preload(PreloadMessage::Idle)),
         (
             r#"{"cmd":"NODE_HAFT","act":"pass","slot":3,"generation":70000,"what":"restore"}"#,
-            WorkerMessage::Pass { slot: 3, generation: 70000 },
+            WorkerMessage::Preload(PreloadMessage::Pass { slot: 3, generation: 70000 }),
         ),
         (r#"{"cmd":"NODE_HAFT","act":"pass","slot":65536,"generation":0}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"pass","slot":3}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"somethingNew","count":1}"#, WorkerMessage::Internal),
         (
             r#"{"cmd":"NODE_HAFT","act":"handles","signals":["SIGTERM","SIGINT"]}"#,
-            WorkerMessage::Handles { term: true },
+            WorkerMessage::Preload(PreloadMessage::Handles { term: true }),
         ),
         (r#"{"cmd":"NODE_HAFT"}"#, WorkerMessage::Internal),
         (r#""ready""#, WorkerMessage::Ready),
@@ -340,9 +344,12 @@ fn an_advanced_connection_whose_client_a_proxy_told() {
         b"\x00\x00\x00\x2c\xff\x0d\x6f\x22\x03cmd\x22\x09NODE_HAFT\x22\x03act\x22\x06linger\x22\x06withinIx\x7b\x03"
     );
     for (json, message) in [
-        (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Tags),
-        (r#"{"cmd":"NODE_HAFT","act":"sessions","count":300}"#, WorkerMessage::Sessions { count: 300 }),
-        (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Idle),
+        (r#"{"cmd":"NODE_HAFT","act":"tags"}"#, WorkerMessage::Preload(PreloadMessage::Tags)),
+        (
+            r#"{"cmd":"NODE_HAFT","act":"sessions","count":300}"#,
+            WorkerMessage::Preload(PreloadMessage::Sessions { count: 300 }),
+        ),
+        (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Preload(PreloadMessage::Idle)),
     ] {
         assert_eq!(read(Serialization::Advanced, &body_of(Serialization::Advanced, json)), message, "{json}");
     }

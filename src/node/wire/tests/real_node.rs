@@ -11,6 +11,7 @@ use super::body_of;
 use crate::handover::outbox::Outbox;
 use crate::ids::WorkerId;
 use crate::node::preload::Preload;
+use crate::node::wire::PreloadMessage;
 use crate::node::wire::{
     ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, Own, Piece, Reader, Serialization, Servers,
     Session, Sockname,
@@ -120,7 +121,7 @@ impl Worker {
                     self.closed += usize::from(self.servers.closed(WORKER, &key).is_some());
                 }
                 Effect::Message => self.refused = true,
-                Effect::Idle => self.idle = true,
+                Effect::Preload(PreloadMessage::Idle) => self.idle = true,
                 Effect::Online | Effect::Nothing | Effect::Pong | Effect::LaneWanted => {}
                 other => panic!("{other:?}"),
             }

@@ -1,0 +1,95 @@
+//! What a Node worker has told of its process: its sessions, and the signals that its program handles.
+
+use crate::handover::channel::News;
+use crate::ids::WorkerId;
+use crate::node::primary::NodeDesk;
+use crate::node::wire::PreloadMessage;
+use crate::route::{Slot, Tag};
+
+/// What a worker has told of its process.
+#[derive(Debug)]
+pub(crate) struct Told {
+    sessions: Sessions,
+    handles_term: bool,
+}
+
+/// How a worker's sessions are told apart, and how many it has as far as it said.
+#[derive(Debug, Clone, Copy)]
+enum Sessions {
+    /// Not at all.
+    Unknown,
+    /// It tells which are its own (@socket.io/sticky).
+    Named(u64),
+    /// It tags them.
+    Tagged(u64),
+}
+
+impl Told {
+    /// Nothing has been told. `names`: the worker tells which sessions are its own.
+    pub(super) fn new(names: bool) -> Self {
+        Self { sessions: if names { Sessions::Named(0) } else { Sessions::Unknown }, handles_term: false }
+    }
+
+    /// haft's preload says something; `whole` is its frame.
+    pub(super) fn hear(
+        &mut self,
+        message: PreloadMessage,
+        whole: &[u8],
+        worker: WorkerId,
+        desk: &mut NodeDesk,
+        news: &mut Vec<News>,
+    ) {
+        match message {
+            PreloadMessage::Tags => self.sessions = Sessions::Tagged(0),
+            PreloadMessage::Sessions { count } => self.sessions = Sessions::Tagged(count),
+            PreloadMessage::Idle => news.push(News::Idle),
+            PreloadMessage::Handles { term } => self.handles_term = term,
+            PreloadMessage::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, whole),
+            PreloadMessage::Trouble(trouble) => desk.troubles.tell(worker.0, trouble),
+        }
+    }
+
+    /// The worker has this session (@socket.io/sticky).
+    pub(super) fn opened(&mut self, sid: &str, worker: WorkerId, desk: &mut NodeDesk) {
+        if let Sessions::Named(count) = &mut self.sessions {
+            *count += 1;
+            desk.session_opened(worker, sid);
+        }
+    }
+
+    /// The session has ended (@socket.io/sticky).
+    pub(super) fn closed(&mut self, sid: &str, worker: WorkerId, desk: &mut NodeDesk) {
+        if let Sessions::Named(count) = &mut self.sessions {
+            *count = count.saturating_sub(1);
+            desk.session_closed(worker, sid);
+        }
+    }
+
+    /// Whether the program handles SIGTERM itself.
+    pub(crate) fn handles_term(&self) -> bool {
+        self.handles_term
+    }
+
+    /// Whether the worker tells which sessions are its own.
+    pub(crate) fn names_sessions(&self) -> bool {
+        matches!(self.sessions, Sessions::Named(_))
+    }
+
+    /// Whether the worker tells how many sessions it has.
+    pub(crate) fn tells_sessions(&self) -> bool {
+        !matches!(self.sessions, Sessions::Unknown)
+    }
+
+    /// Whether the worker can be told to go on with its sessions, and says when none is left.
+    pub(crate) fn tags(&self) -> bool {
+        matches!(self.sessions, Sessions::Tagged(_))
+    }
+
+    /// How many sessions the worker has, as far as it said.
+    pub(crate) fn sessions(&self) -> u64 {
+        match self.sessions {
+            Sessions::Unknown => 0,
+            Sessions::Named(count) | Sessions::Tagged(count) => count,
+        }
+    }
+}

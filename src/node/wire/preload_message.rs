@@ -1,0 +1,31 @@
+//! What haft's preload says of the process that it is in.
+
+use super::trouble::Trouble;
+
+/// One message of the preload, to the master or to be passed on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PreloadMessage {
+    /// The program's Engine.IO tags its sessions, and [`super::Session::linger`] means something to the process.
+    Tags,
+    /// How many Engine.IO sessions the process has.
+    Sessions {
+        /// Their number.
+        count: u64,
+    },
+    /// No session is left, after [`super::Session::linger`].
+    Idle,
+    /// Which signals the program handles itself now.
+    Handles {
+        /// SIGTERM is among them. No other one matters: SIGINT, as Ctrl-C, is sent whether it is handled or not.
+        term: bool,
+    },
+    /// To be forwarded as it is to the worker of this slot and generation, or else to the one that fills the slot.
+    Pass {
+        /// The slot.
+        slot: u16,
+        /// The generation.
+        generation: u32,
+    },
+    /// The program does something that goes round haft.
+    Trouble(Trouble),
+}
