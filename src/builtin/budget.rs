@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::drain::lock;
+use super::wire::lock;
 
 /// What one connection may hold, in messages of the greatest size.
 const MESSAGES_EACH: usize = 4;

@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::drain::lock;
+use super::wire::lock;
 use super::{BuiltinError, page};
 
 /// The files that Socket.IO's own server serves.

@@ -35,11 +35,12 @@ use socketioxide::{BroadcastError, SocketIo};
 
 use super::Identity;
 use super::counted;
-use super::drain::{Registry, lock};
+use super::drain::Registry;
 use super::outbox::Outbox;
 use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
 use super::rooms::{Member, Refused, Rooms};
+use super::wire::lock;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::{Field, Scoreboard};
 

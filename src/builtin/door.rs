@@ -4,6 +4,8 @@
 //! It also does what must be known on both sides of the door: it answers polls of a session that is to end, releases
 //! polls of a session that is about to upgrade, and ends a session whose poll was abandoned.
 
+mod upgrade;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +23,10 @@ use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
 use super::heartbeat::settle;
-use super::outbox::{Outbox, Outboxes};
+use super::outbox::{Outbox, Outboxes, SEPARATOR};
 use super::posted::{self, Unread};
 use super::query::{self, param};
 use super::refusal::Refusal;
-use super::upgrade;
 use crate::config::{Engine as Settings, Transport};
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::Field;
@@ -33,9 +34,6 @@ use haft_worker::{Tags, Untagged};
 
 /// How long the body of a request that is refused may take to arrive.
 const READ_OUT: Duration = Duration::from_secs(5);
-
-/// Separates the packets of a payload (Engine.IO protocol 4).
-pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,14 +7,14 @@
 mod linger;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use socketioxide::socket::Sid;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::wire::WsLife;
+use super::wire::{WsLife, lock};
 
 /// How long a client that was told to close may take before its connection is closed under it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -22,11 +22,6 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How many sessions one connection may name before dead ones are looked for (a reverse proxy that keeps its
 /// connections open carries many).
 const SWEEP_FROM: usize = 64;
-
-/// Locks even if a holder panicked: what these mutexes guard is valid after every statement.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// How far the whole process is in ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

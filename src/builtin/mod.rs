@@ -45,7 +45,6 @@ mod query;
 mod reason;
 mod refusal;
 mod rooms;
-mod upgrade;
 mod wire;
 
 #[cfg(test)]

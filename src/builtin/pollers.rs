@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use super::drain::lock;
 use super::outbox::Outbox;
+use super::wire::lock;
 
 /// What a packet is more than its data: the event's name, and what Socket.IO puts around it.
 const AROUND: usize = 64;

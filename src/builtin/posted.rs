@@ -15,9 +15,8 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::budget::{Budget, Excess};
-use super::door::SEPARATOR;
 use super::engine::Engine;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, SEPARATOR};
 
 /// How long a whole request may take to arrive (Node's `server.requestTimeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);

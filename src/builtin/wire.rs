@@ -7,14 +7,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-
-use super::drain::lock;
 
 /// An Engine.IO close packet (`1`) in a text frame as a client would send it, with a zero mask (RFC 6455, 5.2).
 const CLOSE_PACKET: &[u8] = b"\x81\x81\0\0\0\x001";
@@ -22,6 +20,11 @@ const CLOSE_PACKET: &[u8] = b"\x81\x81\0\0\0\x001";
 const OPEN: u8 = 0;
 const ENDING: u8 = 1;
 const ABORTED: u8 = 2;
+
+/// Locks even if a holder panicked: what these mutexes guard is valid after every statement.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The life of one WebSocket, as seen by those who may end it.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::listen::{Access, ListenError};
+use super::listen::error::{Access, ListenError};
 use super::rights::Rights;
 use crate::addr::ListenAddr;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::incoming::AttachError;
+use super::attach_error::AttachError;
 use haft_sys::accept::{self, Accepted};
 use haft_sys::addr::EndAddr;
 use haft_sys::inherit;

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use super::attach_error::AttachError;
 use super::doors::{Arrival, Doors};
 use super::drain::{Drain, DrainSource};
 use super::scoreboard::{Field, Scoreboard};
@@ -25,7 +26,7 @@ use crate::protocol::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
 use crate::protocol::{Tag, Tagger};
 use haft_sys::addr::EndAddr;
 use haft_sys::descriptors;
-use haft_sys::inherit::{self, InheritError};
+use haft_sys::inherit;
 use haft_sys::poller;
 use haft_sys::scm::Sent;
 
@@ -33,33 +34,6 @@ use haft_sys::scm::Sent;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often a worker that is out of descriptors looks whether some are free again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// Why a program cannot be a worker.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// It was not started by haft.
-    #[error("this program was not started by haft (HAFT_CHANNEL_FD is not set): run it as `haft -- PROGRAM`")]
-    NotUnderHaft,
-    /// The variable does not name a channel of this process.
-    #[error("HAFT_CHANNEL_FD={value} is not a channel of haft's: {source}")]
-    NotAChannel {
-        /// What the variable holds.
-        value: String,
-        /// What is wrong with it.
-        source: InheritError,
-    },
-    /// The variable does not name listeners of this process.
-    #[error("HAFT_LISTEN_FDS={value} are not listeners of haft's: {source}")]
-    NotAListener {
-        /// What the variable holds.
-        value: String,
-        /// What is wrong with one of them.
-        source: InheritError,
-    },
-    /// The channel cannot be waited for.
-    #[error("the channel to the master cannot be used: {0}")]
-    Channel(#[from] io::Error),
-}
 
 /// A client's connection with its addresses.
 #[derive(Debug)]

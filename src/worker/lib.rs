@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attach_error;
 mod doors;
 mod drain;
 mod incoming;
@@ -32,9 +33,10 @@ mod window;
 #[cfg(test)]
 mod testing;
 
+pub use attach_error::AttachError;
 pub use drain::{Drain, SessionGuard};
 pub use haft_sys::addr::EndAddr;
-pub use incoming::{AttachError, Connection, Incoming, Peer};
+pub use incoming::{Connection, Incoming, Peer};
 pub use stream::Stream;
 #[cfg(feature = "axum")]
 pub use tag_layer::{TagLayer, TagService};

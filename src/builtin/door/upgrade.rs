@@ -23,14 +23,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tungstenite::handshake::derive_accept_key;
 
-use super::bounded::Bounded;
-use super::counted::Counted;
-use super::door::{Door, without_luggage};
-use super::drain::{Conn, Gate, Probing};
-use super::handshake;
-use super::heartbeat::FirstPing;
-use super::reason::Reasoned;
-use super::wire::{WsGuard, WsLife, WsStream};
+use crate::builtin::bounded::Bounded;
+use crate::builtin::counted::Counted;
+use crate::builtin::door::{Door, without_luggage};
+use crate::builtin::drain::{Conn, Gate, Probing};
+use crate::builtin::handshake;
+use crate::builtin::heartbeat::FirstPing;
+use crate::builtin::reason::Reasoned;
+use crate::builtin::wire::{WsGuard, WsLife, WsStream};
 use haft_worker::EndAddr;
 
 /// How often the pending poll of an upgrading session is released (engine.io 6 checks every 100 ms).
@@ -52,7 +52,12 @@ const CLOSE: &[u8] = b"\x88\x00";
 type Socket = Reasoned<TokioIo<Upgraded>>;
 
 /// Accepts a WebSocket that is a session of its own.
-pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+pub(in crate::builtin) fn open(
+    door: &Door,
+    conn: &Conn,
+    client: EndAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let door = door.clone();
     let max_payload = door.max_payload as u64;
     accept(max_payload, conn, client, request, move |io, guard, mut request| async move {
@@ -64,7 +69,7 @@ pub(super) fn open(door: &Door, conn: &Conn, client: EndAddr, request: Request<I
 }
 
 /// Accepts a WebSocket to which the polling session behind `gate` may move.
-pub(super) fn probe(
+pub(in crate::builtin) fn probe(
     door: &Door,
     conn: &Conn,
     client: EndAddr,
@@ -107,7 +112,12 @@ pub(super) fn probe(
 }
 
 /// Accepts a WebSocket that can lead to nothing, and closes it.
-pub(super) fn farewell_to(door: &Door, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
+pub(in crate::builtin) fn farewell_to(
+    door: &Door,
+    conn: &Conn,
+    client: EndAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let max_payload = door.max_payload as u64;
     accept(max_payload, conn, client, request, |io, guard, _| async move {
         farewell(io).await;
