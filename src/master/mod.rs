@@ -5,20 +5,19 @@
 //! a client's.
 //!
 //! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
-//! free of processes; `supervise` and `reload` do in the world what it decides, `turns` and `pace` say when to look. Where
+//! free of processes; `supervise` and `reload` do in the world what it decides, `batching` says when to look. Where
 //! the kernel assigns (`kernel`), the doors are shut, and only queues that nobody serves are taken from (`rescue`).
 
 mod admin_pages;
 mod arrivals;
+mod batching;
 mod boot;
 mod budget;
-mod channels;
 mod error;
 mod farewell;
 mod finished;
 mod manager;
 mod orphans;
-mod pace;
 mod plan;
 mod reload;
 mod report;
@@ -27,7 +26,6 @@ mod setup;
 mod signals;
 mod stopping;
 mod supervise;
-mod turns;
 
 pub use self::boot::{cannot_start, main};
 pub use self::error::MasterError;
@@ -39,12 +37,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use self::arrivals::connection;
+use self::batching::Batching;
 use self::budget::Budget;
-use self::channels::Channels;
 use self::error::While;
 use self::finished::Finished;
 use self::manager::ServiceManager;
-use self::pace::Pace;
 use self::plan::Plan;
 use self::reload::Changes;
 use self::setup::{listen, tag_key};
@@ -74,7 +71,7 @@ use crate::sys::signals::is_in_foreground;
 const TICK: Duration = Duration::from_millis(50);
 /// Descriptors that the master needs for itself and for starting workers.
 const DESCRIPTOR_RESERVE: u64 = 64;
-/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are [`channels::TOKEN`] and listeners.
+/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are [`batching::channels::TOKEN`] and listeners.
 const FIRST_WORKER_TOKEN: u64 = (1 << 32) + 1;
 
 /// How far the master's life has come.
@@ -93,7 +90,7 @@ enum Phase {
 /// The master's state.
 struct Master {
     poller: Poller,
-    channels: Channels,
+    batching: Batching,
     doors: Doors,
     /// With `--dispatch kernel`, until the master stops.
     kernel: Option<Kernel>,
@@ -111,13 +108,6 @@ struct Master {
     over_budget: bool,
     /// Accepting may go on once what waits to be closed is closed.
     awaits_closing: bool,
-    /// Some workers are listened to from time to time only (`turns`).
-    busy: bool,
-    /// When the last connection came, and how fast they come.
-    last_accept: Instant,
-    pace: Pace,
-    /// Until when there is no sleeping between turns (`--busy-poll`).
-    awake_until: Instant,
     /// Connections whose first request must be seen before they can be assigned.
     peeking: Peeking,
     proxy_watch: ProxyWatch,
@@ -218,7 +208,7 @@ impl Master {
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).doing("making an epoll set")?;
         let mut master = Self {
-            channels: Channels::new(&poller).doing("making an epoll set")?,
+            batching: Batching::new(&poller).doing("making an epoll set")?,
             poller,
             doors,
             kernel,
@@ -230,10 +220,6 @@ impl Master {
             budget,
             over_budget: false,
             awaits_closing: false,
-            busy: false,
-            last_accept: Instant::now(),
-            awake_until: Instant::now(),
-            pace: Pace::new(Instant::now()),
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             tag_key,
@@ -265,7 +251,7 @@ impl Master {
                     self.turns(&mut ready)?;
                 }
                 // Workers that are not waited for are to be heard soon: let the others have their turn only.
-                () = tokio::task::yield_now(), if self.busy => {
+                () = tokio::task::yield_now(), if self.batching.busy => {
                     ready.clear();
                     self.turns(&mut ready)?;
                 }
@@ -352,7 +338,7 @@ impl Master {
         }
         // No event tells that they are closed.
         self.awaits_closing = self.over_budget && closing > 0;
-        self.busy |= self.awaits_closing;
+        self.batching.busy |= self.awaits_closing;
         Ok(())
     }
 

@@ -152,7 +152,7 @@ impl Master {
                 Effect::Act(action) => self.act(action)?,
             }
         }
-        let channels = self.channels.refresh(&mut self.service.dispatch, &self.poller, self.busy);
+        let channels = self.batching.channels.refresh(&mut self.service.dispatch, &self.poller, self.batching.busy);
         channels.doing("waiting for a worker")?;
         self.refresh_doors()
     }
@@ -301,7 +301,7 @@ impl Master {
             }
             let cut_off = farewell::cut_off(link, &self.finished, &exit.status);
             self.supervisor.cut_off += cut_off.filter(|_| leaving).unwrap_or(0);
-            self.channels.forget(link, &self.poller).ok();
+            self.batching.channels.forget(link, &self.poller).ok();
             self.note_death(worker, slot, description.clone());
             match (leaving, was_ready) {
                 (true, _) => {

@@ -5,9 +5,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::ppoll;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
 use tokio::io::unix::AsyncFd;
 
 /// A set that can be looked at, or be waited for as a member of another set.
@@ -123,6 +126,18 @@ impl Set {
             Err(Errno::EINTR) => Ok(Looked::Interrupted),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+/// Looks for nothing for so long, so that events gather; a signal ends it sooner. Blocks the whole thread.
+///
+/// # Errors
+///
+/// Those of ppoll(2), but for EINTR.
+pub fn gather(pause: Duration) -> io::Result<()> {
+    match ppoll(&mut [], Some(TimeSpec::from_duration(pause)), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

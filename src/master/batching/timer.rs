@@ -26,12 +26,12 @@ pub fn unnoticed(busy: Duration) -> Duration {
 
 /// The mean time between connections, the latest counting most.
 #[derive(Debug)]
-pub struct Pace {
+pub struct BatchTimer {
     last: Instant,
     gap: Duration,
 }
 
-impl Pace {
+impl BatchTimer {
     /// No connection has come for a long time.
     pub fn new(now: Instant) -> Self {
         Self { last: now, gap: LONGEST_GAP }
@@ -60,34 +60,34 @@ mod tests {
     use super::*;
 
     /// The pause after `turns` turns of `count` connections each, `gap` after one another.
-    fn pause(pace: &mut Pace, turns: u32, count: u64, gap: Duration) -> Option<Duration> {
+    fn pause(timer: &mut BatchTimer, turns: u32, count: u64, gap: Duration) -> Option<Duration> {
         for _ in 0..turns {
-            pace.came(count, pace.last + gap);
+            timer.came(count, timer.last + gap);
         }
-        pace.pause(Duration::ZERO)
+        timer.pause(Duration::ZERO)
     }
 
     #[test]
     fn who_comes_alone_is_not_delayed() {
-        let mut pace = Pace::new(Instant::now());
-        assert_eq!(pace.pause(Duration::ZERO), None);
-        assert_eq!(pause(&mut pace, 100, 1, Duration::from_secs(1)), None);
-        assert_eq!(pause(&mut pace, 100, 1, Duration::from_micros(100)), None);
+        let mut timer = BatchTimer::new(Instant::now());
+        assert_eq!(timer.pause(Duration::ZERO), None);
+        assert_eq!(pause(&mut timer, 100, 1, Duration::from_secs(1)), None);
+        assert_eq!(pause(&mut timer, 100, 1, Duration::from_micros(100)), None);
     }
 
     #[test]
     fn the_faster_they_come_the_shorter_is_the_pause() {
-        let mut pace = Pace::new(Instant::now());
-        let pauses = [60, 15, 10, 5].map(|gap| pause(&mut pace, 100, 1, Duration::from_micros(gap)));
+        let mut timer = BatchTimer::new(Instant::now());
+        let pauses = [60, 15, 10, 5].map(|gap| pause(&mut timer, 100, 1, Duration::from_micros(gap)));
         let micros = pauses.map(|pause| pause.map_or(0, |pause| pause.as_micros()));
         assert_eq!(micros, [140, 140, 120, 60]);
     }
 
     #[test]
     fn while_all_are_busy_a_longer_pause_gathers_as_many() {
-        let mut pace = Pace::new(Instant::now());
-        pause(&mut pace, 100, 1, Duration::from_micros(90));
-        let pauses = [0, 170, 400, 5000].map(|busy| pace.pause(Duration::from_micros(busy)));
+        let mut timer = BatchTimer::new(Instant::now());
+        pause(&mut timer, 100, 1, Duration::from_micros(90));
+        let pauses = [0, 170, 400, 5000].map(|busy| timer.pause(Duration::from_micros(busy)));
         let micros = pauses.map(|pause| pause.map_or(0, |pause| pause.as_micros()));
         assert_eq!(micros, [0, 0, 400, 1080]);
         let pauses = [0, 140, 400, 5000].map(|busy| unnoticed(Duration::from_micros(busy)).as_micros());
@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn many_at_once_count_as_many_and_a_silence_ends_it() {
-        let mut pace = Pace::new(Instant::now());
-        assert_eq!(pause(&mut pace, 100, 4, Duration::from_micros(40)), Some(Duration::from_micros(120)));
-        assert_eq!(pause(&mut pace, 2, 1, Duration::from_millis(50)), None);
+        let mut timer = BatchTimer::new(Instant::now());
+        assert_eq!(pause(&mut timer, 100, 4, Duration::from_micros(40)), Some(Duration::from_micros(120)));
+        assert_eq!(pause(&mut timer, 2, 1, Duration::from_millis(50)), None);
         // Nothing at all is no news, and more than can be is survived.
-        pace.came(0, pace.last + Duration::from_secs(1));
-        pace.came(u64::MAX, pace.last);
-        assert!(pace.pause(Duration::MAX).is_some_and(|pause| pause <= LONGEST_UNNOTICED));
+        timer.came(0, timer.last + Duration::from_secs(1));
+        timer.came(u64::MAX, timer.last);
+        assert!(timer.pause(Duration::MAX).is_some_and(|pause| pause <= LONGEST_UNNOTICED));
     }
 }

@@ -7,20 +7,20 @@
 
 use std::io;
 
-use super::FIRST_WORKER_TOKEN;
 use crate::dispatch::link::Link;
 use crate::dispatch::{Dispatch, Listening};
 use crate::ids::WorkerId;
+use crate::master::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN};
 use crate::sys::poller::{Interest, Poller, Ready, Set};
 
 /// The token of the set of those who are listened to lazily.
-pub(super) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
+pub(in crate::master) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
 /// Most workers that are heard at one look; the others are heard at the next.
 const MOST_EVENTS: usize = 256;
 
 /// Who is listened to lazily. All others are in the poller's own set.
 #[derive(Debug)]
-pub(super) struct Channels {
+pub(in crate::master) struct Channels {
     lazy: Set,
     waited_for: bool,
     ready: Vec<Ready>,
@@ -28,14 +28,19 @@ pub(super) struct Channels {
 
 impl Channels {
     /// Nobody is listened to yet.
-    pub(super) fn new(poller: &Poller) -> io::Result<Self> {
+    pub(in crate::master) fn new(poller: &Poller) -> io::Result<Self> {
         let lazy = Set::new(MOST_EVENTS)?;
         poller.add(&lazy, TOKEN, Interest::Readable)?;
         Ok(Self { lazy, waited_for: true, ready: Vec::new() })
     }
 
     /// Listens to each worker as it now must be. `busy`: those that can be heard lazily are not waited for.
-    pub(super) fn refresh(&mut self, dispatch: &mut Dispatch, poller: &Poller, busy: bool) -> io::Result<()> {
+    pub(in crate::master) fn refresh(
+        &mut self,
+        dispatch: &mut Dispatch,
+        poller: &Poller,
+        busy: bool,
+    ) -> io::Result<()> {
         if self.waited_for == busy {
             let interest = if busy { Interest::HangUp } else { Interest::Readable };
             poller.set().change(&self.lazy, TOKEN, interest)?;
@@ -66,19 +71,19 @@ impl Channels {
     }
 
     /// Listens to this worker no more.
-    pub(super) fn forget(&self, link: &mut Link, poller: &Poller) -> io::Result<()> {
+    pub(in crate::master) fn forget(&self, link: &mut Link, poller: &Poller) -> io::Result<()> {
         self.listen(link, None, poller)
     }
 
     /// Those who are listened to lazily and have said something.
-    pub(super) fn look(&mut self) -> io::Result<impl Iterator<Item = WorkerId>> {
+    pub(in crate::master) fn look(&mut self) -> io::Result<impl Iterator<Item = WorkerId>> {
         self.lazy.look(0, &mut self.ready)?;
         Ok(self.ready.drain(..).filter_map(|event| worker_of(event.token)))
     }
 }
 
 /// The worker that an event of this token is about, if it is about one.
-pub(super) fn worker_of(token: u64) -> Option<WorkerId> {
-    let workers = FIRST_WORKER_TOKEN..super::FIRST_GROUP_TOKEN;
+pub(in crate::master) fn worker_of(token: u64) -> Option<WorkerId> {
+    let workers = FIRST_WORKER_TOKEN..FIRST_GROUP_TOKEN;
     workers.contains(&token).then(|| WorkerId(token - FIRST_WORKER_TOKEN))
 }
