@@ -4,6 +4,7 @@ mod bounds;
 mod groups;
 mod messages;
 mod opening;
+mod plan;
 mod rooms;
 mod serving;
 
@@ -16,14 +17,14 @@ use std::time::{Duration, Instant};
 
 pub use self::messages::Mail;
 use self::opening::RESERVED_PORT;
+pub use self::plan::NodePlan;
 use self::rooms::SharedRooms;
 use super::named::NamedSessions;
 use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
 use crate::listen::kernel::{Group, Kernel, Opener};
 use crate::node::wire::{
-    Answer, ConnectionMessage, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers,
-    Sockname, Spec, Troubles,
+    Answer, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers, Sockname, Spec, Troubles,
 };
 use crate::route::Slot;
 use crate::sys::listen::{self, Access, ListenError, Listener};
@@ -38,34 +39,6 @@ const READ: usize = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(2);
 /// The same for a program that is expected to listen.
 const LONG_SILENCE: Duration = Duration::from_secs(15);
-
-/// How Node workers are to be treated.
-#[derive(Debug, Clone)]
-pub struct NodePlan {
-    /// How messages are written.
-    pub serialization: Serialization,
-    /// Whether sessions stick, and programs of this style tell which are their own.
-    pub names_sessions: bool,
-    /// The message that comes with each connection, in the styles that have one.
-    pub message: Option<ConnectionMessage>,
-    /// Whether programs that take their connections by message listen on a server all the same, once they wait for
-    /// messages.
-    pub listens: bool,
-    /// Whether a worker is ready only when its program says so.
-    pub wait_ready: bool,
-    /// Whether messages to the primary go to all other workers.
-    pub relay_messages: bool,
-    /// Whether what Socket.IO sends to many reaches the clients of all workers.
-    pub rooms: bool,
-    /// How long a worker may take to be ready.
-    pub start_timeout: Duration,
-    /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
-    pub server_ports: Vec<Option<u16>>,
-    /// Whether programs have haft's preload, which tells them the port that they asked for.
-    pub tells_ports: bool,
-    /// Length of the accept queue where the program does not say.
-    pub backlog: u32,
-}
 
 /// What was opened for a server, with the listener's number.
 #[derive(Debug)]
