@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::control::{Change, ControlError, Denied};
+use super::answer::{Answer, answer, plain};
+use super::change::{Change, ControlError, Denied};
 use super::negotiate;
-use super::pages::{Answer, answer, plain};
 use crate::config::MAX_WORKERS;
 
 /// The only method: GET must change nothing (RFC 9110, section 9.2.1).

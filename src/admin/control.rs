@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Audit;
+use super::change::{Change, ControlError, Denied};
 use super::figures::{self, Source};
 use super::snapshot::Snapshot;
 
@@ -22,57 +23,6 @@ pub enum ControlRequest {
     /// To change something, asked by somebody who may. Answered at once, not when the change is complete, with one line
     /// for the operator.
     Change(Change, oneshot::Sender<Result<String, Denied>>),
-}
-
-/// What an operator can change while haft runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Replace every worker by a new one, slot by slot.
-    Reload,
-    /// Have another number of slots.
-    Scale {
-        /// From 1 to [`crate::config::MAX_WORKERS`].
-        workers: usize,
-    },
-    /// Give slots new workers of the same version, one slot after another.
-    Restart {
-        /// The only slot that is to get one, as in [`Change::Drain`]. None: each.
-        slot: Option<usize>,
-    },
-    /// End, as SIGTERM ends it.
-    Stop,
-    /// Give a slot no new connections.
-    Drain {
-        /// The slot's number, below [`crate::config::MAX_WORKERS`]; there need not be such a slot.
-        slot: usize,
-    },
-    /// Give a drained slot connections again.
-    Undrain {
-        /// As in [`Change::Drain`].
-        slot: usize,
-    },
-}
-
-/// Why the master did not change anything. Each text names the thing and the cure.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// Not now (HTTP: 409 Conflict).
-    #[error("{0}")]
-    Busy(String),
-    /// Never as it was asked (HTTP: 400 Bad Request).
-    #[error("{0}")]
-    Impossible(String),
-}
-
-/// Why the master gave no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ControlError {
-    /// Its loop has ended, or ended with the request unanswered.
-    #[error("the master has stopped")]
-    Stopped,
-    /// Its loop is there and did not answer within the time allowed.
-    #[error("the master did not answer in time")]
-    Late,
 }
 
 /// A handle to the master's loop, for those who want something of it. Cheap to clone.

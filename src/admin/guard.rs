@@ -12,7 +12,7 @@ use http::uri::Authority;
 use http::{StatusCode, Uri};
 
 use super::action;
-use super::pages::Answer;
+use super::answer::Answer;
 use super::token::TokenFile;
 
 /// Who asks, as the kernel tells it.

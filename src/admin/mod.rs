@@ -21,7 +21,9 @@
 //! more than the snapshot holds.
 
 mod action;
+mod answer;
 mod audit;
+mod change;
 mod control;
 mod families;
 pub mod figures;
@@ -41,7 +43,8 @@ mod example;
 #[cfg(test)]
 mod exposition;
 
-pub use control::{Change, Control, ControlError, ControlRequest, Denied, channel};
+pub use change::{Change, ControlError, Denied};
+pub use control::{Control, ControlRequest, channel};
 pub use metrics::encode;
 pub use negotiate::Format;
 pub use routing::{CriterionCount, Routing};

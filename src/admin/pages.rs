@@ -8,15 +8,12 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
 use super::action::Action;
-use super::control::ControlError;
+use super::answer::{Answer, PLAIN, answer, plain};
+use super::change::ControlError;
 use super::metrics;
 use super::negotiate::Format;
 use super::snapshot::{SlotStatus, Snapshot};
 
-/// The answer to a request, whole.
-pub(super) type Answer = Response<Full<Bytes>>;
-
-const PLAIN: &str = "text/plain; charset=utf-8";
 /// All that a page may be asked with.
 const METHODS: &str = "GET, HEAD";
 
@@ -172,21 +169,4 @@ fn list() -> String {
     let pages = Page::ALL.map(|page| (page.path(), page.about()));
     let actions = Action::ALL.map(|action| (action.usage(), action.about()));
     pages.into_iter().chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()
-}
-
-pub(super) fn plain(status: StatusCode, text: String) -> Answer {
-    answer(status, PLAIN, text.into())
-}
-
-pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    const FIXED: [(HeaderName, &str); 2] =
-        [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")];
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    for (name, value) in FIXED {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    answer
 }

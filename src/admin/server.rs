@@ -19,10 +19,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::action::{self, Action};
+use super::answer::Answer;
 use super::audit::{Audit, Closed};
-use super::control::{Control, ControlError};
+use super::change::ControlError;
+use super::control::Control;
 use super::guard::{Caller, Guard};
-use super::pages::{self, Answer, Wanted};
+use super::pages::{self, Wanted};
 use super::places::{Places, Progress, Stage};
 use super::token::TokenFile;
 

@@ -6,9 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Circles that are known. The list may only become shorter: one that is gone must leave it.
-const KNOWN: &[&[&str]] = &[&["admin::action", "admin::audit", "admin::control", "admin::guard", "admin::pages"]];
-
 /// The arrows of a graph: who uses whom.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
@@ -164,13 +161,10 @@ fn circles(arrows: &Arrows) -> BTreeSet<Vec<String>> {
 
 #[test]
 fn files_use_each_other_in_one_direction() {
-    let found = circles(&Modules::read().arrows());
-    let known: BTreeSet<Vec<String>> =
-        KNOWN.iter().map(|set| set.iter().map(|name| (*name).to_owned()).collect()).collect();
-    let new: Vec<_> = found.difference(&known).collect();
-    assert!(new.is_empty(), "files that reach each other by `use`: {new:#?}");
-    let gone: Vec<_> = known.difference(&found).collect();
-    assert!(gone.is_empty(), "circles that are gone: take them off the list of known ones: {gone:#?}");
+    let arrows = Modules::read().arrows();
+    assert!(arrows.len() > 100, "the files were found: {}", arrows.len());
+    let found = circles(&arrows);
+    assert!(found.is_empty(), "files that reach each other by `use`: {found:#?}");
 }
 
 #[test]
