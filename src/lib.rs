@@ -15,26 +15,29 @@
 //!
 //! # The house
 //!
+//! A place uses only what stands below it in this table; no file reaches itself again by `use`. A test keeps both.
+//!
 //! | place | what it is for |
 //! |---|---|
-//! | [`flags`], [`config`] | what was typed and what the file says; the validated configuration that comes of it |
-//! | [`master`] | the only loop that waits: it joins the rest, supervises, reloads and stops |
-//! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
-//! | [`peek`] | pure: what the first bytes of a connection say about its client |
-//! | `pending` | the connections whose first request is waited for |
-//! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
-//! | `dispatch` | queues, choosing, the links to the workers, the ledger; its simulation. No process, no clock |
-//! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
-//! | [`process`] | what to run for a worker, starting it, its output, the guardian |
-//! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
-//! | [`handover`] | what all channels have in common: the connections in flight, the ledger, errors |
-//! | [`builtin`] | the built-in Socket.IO worker, on `haft-worker` |
-//! | [`rooms`] | the relay between workers, by which broadcasts of Socket.IO reach the clients of all |
-//! | [`admin`] | metrics, status, health; control, for those who may |
 //! | [`commands`] | the commands beside running a master, each in a file |
-//! | `connection` | a connection on its way, and the reasons for refusing it |
-//! | [`ids`], [`histogram`] | the numbers by which all else is called; a histogram of durations |
+//! | [`master`] | the only loop that waits: it joins the rest, supervises, reloads and stops |
+//! | `pending` | the connections whose first request is waited for |
+//! | `dispatch` | queues, choosing, the links to the workers; its simulation. No process, no clock |
+//! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
+//! | [`flags`] | what was typed, what the environment and the file say |
+//! | [`builtin`] | the built-in Socket.IO worker, on `haft-worker` |
+//! | [`admin`] | metrics, status, health; control, for those who may |
+//! | [`handover`] | what all channels have in common: the connections in flight, the ledger, errors |
+//! | [`process`] | what to run for a worker, starting it, its output, the guardian |
+//! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
+//! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
 //! | [`log`] | how haft speaks to its operator |
+//! | [`config`] | the validated configuration |
+//! | `connection` | a connection on its way, and the reasons for refusing it |
+//! | [`peek`] | pure: what the first bytes of a connection say about its client |
+//! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
+//! | [`rooms`] | the relay between workers, by which broadcasts of Socket.IO reach the clients of all |
+//! | [`ids`], [`histogram`] | the numbers by which all else is called; a histogram of durations |
 //!
 //! Two crates lie below it, in folders of their own:
 //!

@@ -3,22 +3,17 @@
 //! Nothing here waits. What cannot be sent now is held in the queue of its slot, bounded in number and time; after that
 //! it goes to the next ready slot in its order, and when there is none it is refused.
 
-mod balance;
-mod by_kernel;
 mod choose;
-mod expiry;
-mod hearing;
 pub mod link;
-mod mail;
 mod queue;
-mod rehome;
 pub mod service;
+mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use self::choose::Place;
-pub use self::hearing::Listening;
+pub use self::upkeep::Listening;
 use super::connection::{Connection, Goal, Refusal};
 use crate::config::{Config, Rest};
 use crate::dispatch::link::Link;

@@ -5,7 +5,6 @@ mod haft;
 mod listen_fds;
 pub mod opening;
 mod sessions;
-mod silence;
 mod taking;
 
 use std::collections::VecDeque;

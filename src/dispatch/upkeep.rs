@@ -1,0 +1,209 @@
+//! What is done for the queues and the links as time passes: what waits too long or in the wrong place goes elsewhere, the
+//! messages of Node workers to each other are delivered, and it is said which channels to listen to. And the books of
+//! each slot: `assigned = delivered + refused + moved + in flight + held` holds at every moment.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{Connection, Dispatch, Goal, Link, NodeDesk, Refusal};
+use crate::admin::SlotBalance;
+use crate::ids::WorkerId;
+use crate::node::primary::Mail;
+use crate::node::wire::To;
+use crate::pool::Standing;
+use crate::route::{Slot, Tag};
+use crate::sys::poller::Interest;
+
+/// How a worker's channel is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// What it is waited for with.
+    pub interest: Interest,
+    /// It is enough to hear the worker after a moment, where much else is to be done: nobody waits for its words.
+    pub lazily: bool,
+}
+
+impl Dispatch {
+    /// Passes on what has waited too long. Yields the slots that have got something.
+    pub fn expire(&mut self, now: Instant) -> Vec<Slot> {
+        let mut grown = Vec::new();
+        let mut expired = Vec::new();
+        for (slot, queue) in (0..).map(Slot).zip(&mut self.queues) {
+            let hold_timeout = self.hold_timeout;
+            let too_long = |held: &Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+            if queue.iter().any(too_long) {
+                for connection in std::mem::take(queue) {
+                    if too_long(&connection) { expired.push((slot, connection)) } else { queue.push_back(connection) }
+                }
+            }
+        }
+        for (slot, connection) in expired {
+            grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
+        }
+        grown.extend(self.expire_own(now));
+        grown
+    }
+
+    /// Refuses what no worker will take before the master has stopped. `workers_come`: slots without a worker get one.
+    /// Yields the slots that have got something.
+    pub fn refuse_hopeless(&mut self, workers_come: bool, now: Instant) -> Vec<Slot> {
+        let mut homeless = Vec::new();
+        let node = self.node.as_ref();
+        for link in self.links.values_mut().filter(|link| !link.own.is_empty()) {
+            let (ended, worker) = (link.has_ended(), link.worker);
+            let takes = |it: &Connection| !ended && node.is_none_or(|desk| desk.takes(worker, it.listener));
+            for connection in std::mem::take(&mut link.own) {
+                if takes(&connection) { link.own.push_back(connection) } else { homeless.push(connection) }
+            }
+        }
+        let mut grown = Vec::new();
+        for mut connection in homeless {
+            connection.goal = Goal::Address;
+            grown.extend(self.requeue(connection, now));
+        }
+        let takes = |it: &Self, listener: u32| {
+            let takes = |slot: Slot| match it.standing(slot) {
+                Standing::Expected => workers_come && it.may_take(slot, listener),
+                Standing::Serving(_) | Standing::Bypassed => it.may_take(slot, listener),
+            };
+            it.slots().any(takes)
+        };
+        for slot in self.all_slots().filter(|slot| !self.queues[slot.index()].is_empty()).collect::<Vec<_>>() {
+            for connection in std::mem::take(&mut self.queues[slot.index()]) {
+                match takes(self, connection.listener) {
+                    true => self.queues[slot.index()].push_back(connection),
+                    false => self.ledger.refuse(connection, Refusal::Stopping),
+                }
+            }
+        }
+        grown
+    }
+
+    /// Takes connections from workers that do not fill their slots and have not taken them in time: another worker does
+    /// not know their sessions, but can say so.
+    fn expire_own(&mut self, now: Instant) -> Vec<Slot> {
+        let hold_timeout = self.hold_timeout;
+        let too_long = |held: &mut Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+        let mut expired = Vec::new();
+        for link in self.links.values_mut() {
+            while let Some(mut connection) = link.own.pop_front_if(too_long) {
+                connection.goal = Goal::Address;
+                expired.push(connection);
+            }
+        }
+        expired.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
+    }
+
+    /// Moves connections to slots that take them, where workers have opened or closed servers since the last call. Yields
+    /// the slots to be sent to.
+    pub fn rehome(&mut self, now: Instant) -> Vec<Slot> {
+        if !self.node.as_mut().is_some_and(NodeDesk::take_changed) {
+            return Vec::new();
+        }
+        self.steers_anew = true;
+        let serving: Vec<_> = self.slots().filter_map(|slot| self.serving(slot)).collect();
+        if let Some(desk) = &mut self.node {
+            desk.compare(&serving, now);
+        }
+        for slot in self.all_slots() {
+            let misplaced = |held: &Connection| {
+                let may_take = |slot: Slot| self.may_take(slot, held.listener);
+                !may_take(slot) && self.table.slots().any(may_take)
+            };
+            if self.queues[slot.index()].iter().any(misplaced) {
+                let waiting = std::mem::take(&mut self.queues[slot.index()]);
+                for connection in waiting {
+                    self.requeue(connection, now);
+                }
+            }
+        }
+        self.all_slots().filter(|slot| self.held_for(*slot) > 0).collect()
+    }
+
+    /// Does what time changes of the servers of Node programs. `patience`: for how long a port stays open that no worker
+    /// asks for.
+    pub fn tick_servers(&mut self, patience: Duration, now: Instant) {
+        let expected: Vec<Slot> = self.slots().filter(|it| self.standings[it.index()] == Standing::Expected).collect();
+        if let Some(desk) = &mut self.node {
+            desk.tick(now, patience, |desk, listener| expected.iter().any(|slot| desk.is_expected(*slot, listener)));
+        }
+    }
+
+    /// Gives each message to the workers that it is for. What no worker gets is counted.
+    pub(super) fn deliver_mail(&mut self) {
+        for mail in self.node.as_mut().map(NodeDesk::take_mail).unwrap_or_default() {
+            let named = if let Mail::Pass(tag, _) = &mail { self.named_by(*tag) } else { None };
+            let is_lost = matches!(mail, Mail::Pass(..)) && named.is_none();
+            self.node.iter_mut().for_each(|desk| desk.dropped += u64::from(is_lost));
+            for link in self.links.values_mut() {
+                let is_for = match &mail {
+                    Mail::Message(To::One(worker), _) => link.worker == *worker,
+                    Mail::Message(To::AllBut(worker), _) => link.worker != *worker,
+                    Mail::Message(To::Nobody, _) => false,
+                    Mail::Pass(..) => named == Some(link.worker),
+                    Mail::Notice(_) => true,
+                };
+                if is_for && !link.mail(&mail) {
+                    self.node.iter_mut().for_each(|desk| desk.dropped += 1);
+                }
+            }
+        }
+    }
+
+    /// The worker of a tag, or else the one that fills its slot.
+    fn named_by(&self, tag: Tag) -> Option<WorkerId> {
+        let of_tag = |link: &&Link| link.slot == tag.slot && link.generation == tag.generation && !link.has_ended();
+        let own = self.links.values().rfind(of_tag).map(|link| link.worker);
+        own.or_else(|| match self.standings.get(tag.slot.index())? {
+            Standing::Serving(worker) => Some(*worker),
+            Standing::Expected | Standing::Bypassed => None,
+        })
+    }
+
+    /// All links, each with how its channel is to be listened to, if at all.
+    pub fn listenings(&mut self) -> impl Iterator<Item = (&mut Link, Option<Listening>)> {
+        let (queues, most) = (&self.queues, self.max_in_flight);
+        self.links.values_mut().map(move |link| {
+            let wanted = link.wanted_interest().map(|interest| {
+                let ample = link.has_ample_room(most) && queues[link.slot.index()].is_empty();
+                Listening { interest, lazily: ample && interest == Interest::Readable }
+            });
+            (link, wanted)
+        })
+    }
+
+    /// Whether a worker that is listened to lazily has something to acknowledge.
+    pub fn is_owed_words(&self) -> bool {
+        self.links.values().any(|link| link.in_flight() > 0 && link.listening.is_some_and(|it| it.lazily))
+    }
+
+    /// For how long, at least, every slot's worker has connections to take that were sent to it before: whoever comes
+    /// meanwhile would wait behind them.
+    pub fn busy_for(&self) -> Duration {
+        let links = self.slots().map(|slot| self.links.get(&self.serving(slot)?));
+        links.map(|link| link.map_or(Duration::ZERO, Link::busy_for)).min().unwrap_or_default()
+    }
+
+    /// The books of all slots there ever were. What is on its way or waits is counted where it is, over all workers of the
+    /// slot, those that only finish what they have too.
+    pub fn balances(&self) -> Vec<SlotBalance> {
+        let books = self.ledger.by_slot().zip(&self.queues).enumerate();
+        let mut balances: Vec<SlotBalance> = books
+            .map(|(slot, (book, queue))| SlotBalance {
+                slot,
+                assigned: book.assigned,
+                delivered: book.delivered,
+                refused: book.refused,
+                moved: book.moved,
+                in_flight: 0,
+                held: VecDeque::len(queue) as u64,
+            })
+            .collect();
+        for link in self.links.values() {
+            let balance = &mut balances[link.slot.index()];
+            balance.in_flight += link.in_flight() as u64;
+            balance.held += link.own.len() as u64;
+        }
+        balances
+    }
+}
