@@ -1,14 +1,14 @@
 //! The answer to a request.
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
 /// The answer to a request, whole.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 pub(super) fn plain(status: StatusCode, text: String) -> Answer {
     answer(status, PLAIN, text.into())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::figures::{ProcessFigures, Told};
+use super::usage::{ProcessFigures, Told};
 use super::{
     ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing, SlotBalance,
     SlotState, SlotStatus, Snapshot,

@@ -1,16 +1,13 @@
 //! What workers tell of themselves, and what `/proc` tells of their processes. It is read when somebody asks, in a thread of
 //! its own: the master's loop waits for none of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-
-use super::snapshot::{Snapshot, seconds};
+use super::snapshot::Snapshot;
+use super::usage::{ProcessFigures, Told};
 use crate::sys::page::Page;
-use crate::sys::usage::{self, Usage};
-use haft_worker::protocol::scoreboard::{Field, Figures, RECORD};
+use crate::sys::usage;
+use haft_worker::protocol::scoreboard::{Figures, RECORD};
 
 /// How often a page is read again that is being written at that moment.
 const TRIES: usize = 3;
@@ -26,55 +23,6 @@ pub struct Source {
     pub page: Option<Arc<Page>>,
     /// The counters of the slot's former workers.
     pub before: Figures,
-}
-
-/// What a process uses of this host.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ProcessFigures {
-    /// Bytes of memory that are resident, shared ones counted.
-    pub resident_bytes: u64,
-    /// Time on a CPU since it began.
-    #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
-    pub cpu: Duration,
-    /// Its threads.
-    pub threads: u64,
-    /// Its open descriptors, if haft may look.
-    pub descriptors: Option<u64>,
-}
-
-impl From<Usage> for ProcessFigures {
-    fn from(usage: Usage) -> Self {
-        let Usage { resident_bytes, cpu, threads, descriptors } = usage;
-        Self { resident_bytes, cpu, threads, descriptors }
-    }
-}
-
-/// What a slot's workers have told: the counters of all that there were, the rest of the one that is there now.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Told {
-    /// Seconds since it was told.
-    #[serde(rename = "age_seconds", serialize_with = "seconds")]
-    pub age: Duration,
-    /// The figures by their names.
-    #[serde(flatten)]
-    pub figures: BTreeMap<&'static str, u64>,
-}
-
-impl Told {
-    /// A figure, if it is known.
-    pub fn get(&self, field: Field) -> Option<u64> {
-        self.figures.get(field.name()).copied()
-    }
-
-    fn new(now: Option<Figures>, before: Figures) -> Option<Self> {
-        let written = now.as_ref().map(|figures| figures.written);
-        let mut all = now.unwrap_or_default();
-        all.add_counters(&before);
-        let figures: BTreeMap<_, _> = all.known().map(|(field, figure)| (field.name(), figure)).collect();
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let age = written.map_or(Duration::ZERO, |written| clock.saturating_sub(Duration::from_millis(written)));
-        (!figures.is_empty()).then_some(Self { age, figures })
-    }
 }
 
 /// Reads a worker's page.
@@ -100,6 +48,10 @@ fn look(pid: u32) -> Option<ProcessFigures> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use haft_worker::protocol::scoreboard::Field;
+
     use super::super::example;
     use super::*;
     use haft_worker::protocol::scoreboard::PAGE;

@@ -37,6 +37,7 @@ mod server;
 mod snapshot;
 pub mod socket;
 mod token;
+mod usage;
 
 #[cfg(test)]
 mod example;

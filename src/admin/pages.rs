@@ -2,13 +2,11 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
 
 use super::action::Action;
-use super::answer::{Answer, PLAIN, answer, plain};
+use super::answer::{Answer, answer, plain};
 use super::change::ControlError;
 use super::metrics;
 use super::negotiate::Format;

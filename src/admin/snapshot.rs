@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-use super::figures::{ProcessFigures, Told};
 use super::routing::{Routing, as_map};
+use super::usage::{ProcessFigures, Told, seconds};
 use crate::histogram::Histogram;
 use crate::rooms::Totals;
 
@@ -313,10 +313,6 @@ impl SlotState {
             Self::Gone => "gone",
         }
     }
-}
-
-pub(super) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 fn unix_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

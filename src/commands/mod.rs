@@ -16,6 +16,7 @@ mod pages;
 mod status;
 mod table;
 mod target;
+mod target_error;
 mod view;
 mod why;
 

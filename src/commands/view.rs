@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
-use super::target::TargetError;
+use super::target_error::TargetError;
 
 /// A master as it was at one instant. What an older one does not say is as if it was nothing.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::super::families::{Families, Labels, no_labels};
-use super::super::figures::ProcessFigures;
 use super::super::snapshot::{SlotStatus, Snapshot};
+use super::super::usage::ProcessFigures;
 use super::slot_label;
 use haft_worker::protocol::scoreboard::Field;
 
