@@ -64,7 +64,10 @@ fn all() -> BTreeMap<Typed, String> {
                 None => lines.push((number, line.to_owned())),
             }
         }
-        let spans = document.code_spans().into_iter().filter(|(_, span)| span.starts_with("haft "));
+        let spans = document
+            .code_spans()
+            .into_iter()
+            .filter(|(_, span)| span.starts_with("haft ") && !span.starts_with("haft NAME"));
         lines.extend(spans.map(|(number, span)| (number, span.replace("\\|", "|"))));
         for (number, line) in lines {
             for words in simple_commands(&line) {

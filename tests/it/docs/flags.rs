@@ -5,8 +5,8 @@ use std::process::Command;
 
 use super::documents;
 
-/// Flags of other programs that the documents speak of.
-const FOREIGN: &[&str] = &["allow-fs-read", "init", "inspect", "locked", "permission"];
+/// Flags of other programs, and of haft's commands, that the documents speak of.
+const FOREIGN: &[&str] = &["json", "live", "wait", "allow-fs-read", "init", "inspect", "locked", "permission"];
 
 /// A flag of the help: how it is written, and its default.
 struct Known {
