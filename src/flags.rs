@@ -69,6 +69,7 @@ Examples:
 Commands (`haft NAME --help` tells more):
   completions  print the completions for a shell
   drain        give a slot no new connections
+  front        write the configuration of a proxy before several hosts
   health       say whether a running haft is healthy
   man          print the manual page
   metrics      print the metrics of a running haft

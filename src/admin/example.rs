@@ -44,6 +44,7 @@ pub(super) fn snapshot() -> Snapshot {
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],
             client_ip_headers: vec![("taken", 0), ("malformed", 25)],
+            other_hosts: 44,
             criteria: vec![criterion()],
         },
         rescued: 20,

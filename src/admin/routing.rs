@@ -21,6 +21,8 @@ pub struct Routing {
     /// First requests of trusted peers by what the header said that tells the client's address.
     #[serde(serialize_with = "as_map")]
     pub client_ip_headers: Vec<(&'static str, u64)>,
+    /// Connections whose session belongs to another host (`--host-id`).
+    pub other_hosts: u64,
     /// First requests by how each criterion of `--affinity` fared, in its order.
     pub criteria: Vec<CriterionCount>,
 }

@@ -138,7 +138,7 @@ impl Door {
     /// whether it has another worker's, which stays, and is no session's name here.
     fn untag<B>(&self, request: &mut Request<B>) -> bool {
         match self.tags.as_ref().map(|tags| tags.untagged(request.uri())) {
-            Some(Untagged::Another(_)) => return true,
+            Some(Untagged::Another(_) | Untagged::OtherHost(_)) => return true,
             Some(Untagged::Ours(uri)) => *request.uri_mut() = uri,
             Some(Untagged::AsItWas) | None => {}
         }

@@ -11,6 +11,7 @@
 mod change;
 mod client;
 mod completions;
+mod front;
 mod man;
 mod pages;
 mod status;
@@ -35,6 +36,7 @@ use crate::flags;
 enum Commands {
     Completions(completions::Completions),
     Drain(change::Drain),
+    Front(front::Front),
     Health(pages::Health),
     Man(man::Man),
     Why(why::Why),
@@ -70,6 +72,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     match command {
         Commands::Completions(completions) => completions.run(),
         Commands::Drain(drain) => drain.run(),
+        Commands::Front(front) => front.run(),
         Commands::Health(health) => health.run(),
         Commands::Man(man) => man.run(),
         Commands::Why(why) => why.run(),

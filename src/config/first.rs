@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{UnknownWord, words};
 use crate::peek::{ClientHeader, TrustedProxies};
-use crate::route::TagKey;
+use crate::route::{HostId, TagKey};
 
 /// How sessions are told apart, if they stick.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Sessions {
     pub sticky_paths: Vec<String>,
     /// What tags are made with. None: random, for as long as the master lives.
     pub tag_key: Option<TagSecret>,
+    /// This host's name in tags, among several.
+    pub host_id: Option<HostId>,
 }
 
 /// A secret for tags, and what was typed for it.
@@ -79,7 +81,7 @@ words!(PeekTimeoutAction, "hand-over or close", HandOver = "hand-over", Close = 
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { paths: vec!["/socket.io/".to_owned()], sticky_paths: Vec::new(), tag_key: None }
+        Self { paths: vec!["/socket.io/".to_owned()], sticky_paths: Vec::new(), tag_key: None, host_id: None }
     }
 }
 

@@ -78,6 +78,9 @@ impl Config {
         if self.affinity.reads_requests() {
             entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| many(&secret.said))));
         }
+        if self.affinity.has_sessions() {
+            entries.push(("host-id", sessions.host_id.map_or(Node::Nothing, one)));
+        }
         if self.affinity.has_sessions() && matches!(self.program, Program::Command(_)) {
             entries.push(("path", many(&sessions.paths)));
         }
@@ -280,8 +283,9 @@ mod tests {
         // One in a file: another is not given back.
         let secret =
             option::of(Just(TagSecret { key: TagKey::of_text("secret"), said: vec![format!("@{dir}/token")] }));
-        let sessions = (prop::collection::vec(path(), 1..3), prop::collection::vec(path(), 0..3), secret)
-            .prop_map(|(paths, sticky_paths, tag_key)| Sessions { paths, sticky_paths, tag_key });
+        let sessions = (prop::collection::vec(path(), 1..3), prop::collection::vec(path(), 0..3), secret).prop_map(
+            |(paths, sticky_paths, tag_key)| Sessions { paths, sticky_paths, tag_key, host_id: "b7".parse().ok() },
+        );
         let header =
             option::of(prop_oneof![Just("x-forwarded-for"), Just("forwarded"), Just("x-real-ip"), Just("x-me")]);
         let trusted = subsequence(vec!["10.0.0.0/8", "::1", "unix", "2001:db8::/32"], 1..=4);
@@ -339,6 +343,7 @@ mod tests {
                     Program::Command(_) => sessions.paths = Sessions::default().paths,
                 }
                 sessions.tag_key.take_if(|_| !affinity.reads_requests());
+                sessions.host_id.take_if(|_| !affinity.has_sessions() || sessions.tag_key.is_none());
                 if affinity.is_nothing() {
                     sessions.sticky_paths.clear();
                 }

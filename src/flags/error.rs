@@ -77,6 +77,12 @@ pub(super) enum FlagsError {
     #[error("{name}: it needs --affinity session, query:NAME or the like, which tag or hash with it")]
     NoSessions { name: String },
 
+    #[error("{name}: it is for session ids: add --affinity session, or leave it out")]
+    HostWithoutSessions { name: String },
+
+    #[error("{name}: give --tag-key, too, the same one on every host: by it a host knows the sessions of the others")]
+    HostWithoutKey { name: String },
+
     #[error("{name}: it has no effect with --affinity none: leave out one or the other")]
     NothingSticks { name: String },
 

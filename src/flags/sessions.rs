@@ -4,7 +4,7 @@ use crate::admin::TokenFile;
 use crate::config::{Affinity, Sessions, TagSecret};
 use crate::flags::error::FlagsError;
 use crate::flags::said::Said;
-use crate::route::TagKey;
+use crate::route::{HostId, TagKey};
 
 /// The heading of these flags in the help, by which they are told from the others.
 pub(super) const HEADING: &str = "Sessions (with --affinity session and what else stands in a request)";
@@ -25,6 +25,13 @@ pub(super) struct SessionFlags {
     /// of processes shows what is typed.
     #[arg(long, value_name = "SECRET")]
     tag_key: Vec<String>,
+
+    /// This host's name in session ids, one or two letters or digits, so that a proxy before several hosts can route by
+    /// them [default: none]
+    ///
+    /// Each host has another name and all have the same --tag-key. `haft front` writes the proxy's configuration.
+    #[arg(long, value_name = "ID")]
+    host_id: Option<HostId>,
 }
 
 impl SessionFlags {
@@ -39,6 +46,12 @@ impl SessionFlags {
         if !affinity.reads_requests() && !self.tag_key.is_empty() {
             return Err(FlagsError::NoSessions { name: said.name("tag-key") });
         }
+        if self.host_id.is_some() && !affinity.has_sessions() {
+            return Err(FlagsError::HostWithoutSessions { name: said.name("host-id") });
+        }
+        if self.host_id.is_some() && self.tag_key.is_empty() {
+            return Err(FlagsError::HostWithoutKey { name: said.name("host-id") });
+        }
         if affinity.is_nothing() && !sticky_paths.is_empty() {
             return Err(FlagsError::NothingSticks { name: said.name("sticky-path") });
         }
@@ -48,7 +61,7 @@ impl SessionFlags {
         let keys = self.tag_key.iter().map(|text| secret(text, said)).collect::<Result<Vec<_>, _>>()?;
         let key = keys.into_iter().reduce(TagKey::and);
         let tag_key = key.map(|key| TagSecret { said: self.tag_key, key });
-        Ok(Sessions { paths, sticky_paths, tag_key })
+        Ok(Sessions { paths, sticky_paths, tag_key, host_id: self.host_id })
     }
 }
 
@@ -89,6 +102,18 @@ mod tests {
         assert_eq!(key(&[&format!("--tag-key=@{path}")]), Some(TagKey::of_text(text.trim())));
         assert!(refused(&["--affinity=session", "--tag-key=short"]).contains("--tag-key: give 16 characters or more"));
         assert!(refused(&["--affinity=session", "--tag-key=@/nowhere"]).contains("--tag-key /nowhere: No such file"));
+    }
+
+    #[test]
+    fn a_host_has_a_name_where_sessions_stick_and_all_hosts_have_one_key() {
+        let key = "--tag-key=a secret of some length";
+        let given = config(&["--affinity=session,cookie:uid", key, "--host-id=A"]).sessions.host_id;
+        assert_eq!(given.map(|host| host.to_string()).as_deref(), Some("0A"));
+        assert_eq!(config(&[]).sessions.host_id, None);
+        assert!(refused(&["--host-id=A"]).contains("--host-id: it is for session ids: add --affinity session"));
+        let message = refused(&["--affinity=session", "--host-id=A"]);
+        assert!(message.contains("--host-id: give --tag-key, too, the same one on every host"), "{message}");
+        assert!(refused(&["--affinity=session", key, "--host-id=a-"]).contains("write one or two letters or digits"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("affinity", "none", "session"),
     ("sticky-path", "/a/", "/b/"),
     ("tag-key", "a secret of some length", "another secret of some length"),
+    ("host-id", "A", "b7"),
     ("proxy-protocol", "true", "false"),
     ("client-ip-header", "forwarded", "x-real-ip"),
     ("trusted-proxy", "10.0.0.0/8", "::1"),
@@ -72,6 +73,7 @@ fn company(key: &str) -> &'static [&'static str] {
     match key {
         "admin-token-file" => &["--admin=9090"],
         "tag-key" => &["--affinity=session"],
+        "host-id" => &["--affinity=session", "--tag-key=a secret of some length"],
         "proxy-protocol" => &["--trusted-proxy=::2", "--client-ip-header=x-me"],
         "client-ip-header" => &["--trusted-proxy=::2", "--proxy-protocol"],
         "trusted-proxy" => &["--proxy-protocol"],

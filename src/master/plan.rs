@@ -99,12 +99,13 @@ impl Start {
 impl Plan {
     /// Looks at what is configured (`tag_key`: what sessions are tagged with), and at package.json where a package manager is to run a script.
     pub fn new(config: &Config, tag_key: &TagKey) -> Result<Self, MasterError> {
-        let tags = config.affinity.has_sessions();
-        let tags = tags.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
+        let sticks = config.affinity.has_sessions();
+        let tags = sticks.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
+        let host = config.sessions.host_id.map(|host| ("HAFT_HOST_ID", host.to_string()));
         let plan = |command, environment: Vec<_>| Self {
             command,
             shown: "the built-in Socket.IO worker".to_owned(),
-            environment: environment.into_iter().chain(tags.clone()).collect(),
+            environment: environment.into_iter().chain(tags.clone()).chain(host.clone()).collect(),
             drain_timeout: config.drain_timeout,
             dialect: Dialect::Haft,
             wait_ready: false,

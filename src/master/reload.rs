@@ -71,7 +71,7 @@ impl Changes {
             backlog: old.backlog,
             workers: old.workers,
             prefix_output: old.prefix_output,
-            sessions: Sessions { tag_key: old.sessions.tag_key, ..new.sessions },
+            sessions: Sessions { tag_key: old.sessions.tag_key, host_id: old.sessions.host_id, ..new.sessions },
             dispatch: old.dispatch,
             admin: old.admin,
             name: old.name,

@@ -118,6 +118,7 @@ impl Master {
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
+                other_hosts: self.peeking.counts.other_hosts,
                 criteria: self.peeking.counts.criteria.iter().map(criterion).collect(),
             },
             rescued: ledger.rescued,

@@ -2,12 +2,13 @@
 
 use percent_encoding::percent_decode_str;
 
+use super::verdict::Counts;
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
 use crate::connection::{Connection, Goal};
 use crate::dispatch::Dispatch;
 use crate::node::named::{SessionKey, Whose};
 use crate::peek::{NoValue, Request, ValueRoom, request};
-use crate::route::{Key, Tag, TagKey, Tagger, ValueKeys};
+use crate::route::{HostId, Key, Reading, Tag, TagKey, Tagger, ValueKeys};
 
 /// What decides, by the request alone.
 #[derive(Debug)]
@@ -56,9 +57,16 @@ pub struct Found {
     opens: bool,
     /// Its session has no tag, and a worker may be about to name it.
     awaited: Option<SessionKey>,
+    /// Its session belongs to this other host.
+    elsewhere: Option<HostId>,
 }
 
 impl Found {
+    /// The other host that its session belongs to.
+    pub fn elsewhere(&self) -> Option<HostId> {
+        self.elsewhere
+    }
+
     /// How each criterion fared that was looked at, in their order: only the last one may have decided.
     pub fn outcomes(&self) -> &[Result<Goal, NoValue>] {
         &self.outcomes[..self.looked_at]
@@ -70,7 +78,7 @@ impl Aims {
     pub fn new(config: &Config, key: &TagKey) -> Self {
         Self {
             affinity: config.affinity.clone(),
-            tagger: Tagger::new(key),
+            tagger: Tagger::new(key).on(config.sessions.host_id.unwrap_or_default()),
             keys: ValueKeys::new(key),
             paths: config.sessions.paths.clone(),
             sticky_paths: config.sessions.sticky_paths.clone(),
@@ -103,17 +111,21 @@ impl Aims {
         connection: &mut Connection,
         request: &Request<'_>,
         has_headers: bool,
-        counts: &mut [CriterionCount],
+        counts: &mut Counts,
         dispatch: &Dispatch,
     ) -> Aim {
         let Some(found) = self.find(request, has_headers, |sid| dispatch.whose(sid)) else { return Aim::Headers };
         // Only now: what waits for headers is looked at again.
-        for (count, outcome) in counts.iter_mut().zip(found.outcomes()) {
+        for (count, outcome) in counts.criteria.iter_mut().zip(found.outcomes()) {
             *match outcome {
                 Ok(_) => &mut count.decided,
                 Err(NoValue::Absent) => &mut count.absent,
                 Err(NoValue::TooLong) => &mut count.too_long,
             } += 1;
+        }
+        if let Some(host) = found.elsewhere {
+            counts.other_hosts += 1;
+            counts.hints.other_host(host);
         }
         connection.goal = found.goal;
         connection.key = found.key.unwrap_or(connection.key);
@@ -124,7 +136,15 @@ impl Aims {
     /// without a tag is.
     pub fn find(&self, request: &Request<'_>, has_headers: bool, whose: impl Fn(&str) -> Whose) -> Option<Found> {
         let outcomes = [Err(NoValue::Absent); MAX_CRITERIA];
-        let mut found = Found { goal: Goal::Address, key: None, outcomes, looked_at: 0, opens: false, awaited: None };
+        let mut found = Found {
+            goal: Goal::Address,
+            key: None,
+            outcomes,
+            looked_at: 0,
+            opens: false,
+            awaited: None,
+            elsewhere: None,
+        };
         if !self.sticky_paths.is_empty() && !self.sticky_paths.iter().any(|path| request.is_below(path)) {
             found.goal = Goal::Load;
             return Some(found);
@@ -164,8 +184,13 @@ impl Aims {
         };
         // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.
         let sid = percent_decode_str(sid).decode_utf8_lossy();
-        if let Some((_, tag)) = self.tagger.read(sid.as_bytes()) {
-            return Some(tag);
+        match self.tagger.reading(sid.as_bytes()) {
+            Reading::Here(_, tag) => return Some(tag),
+            Reading::Elsewhere(host) => {
+                found.elsewhere = Some(host);
+                return None;
+            }
+            Reading::Untagged => {}
         }
         match whose(&sid) {
             Whose::Known(tag) => Some(tag),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::peek::{ClientHeader, MOST_PEEKED, NotHttp, request};
+use crate::route::HostId;
 use crate::sys::peek::{Peeked, peek};
 
 /// For so long clients are counted before their addresses are judged.
@@ -26,6 +27,7 @@ pub struct Hints {
     http2: bool,
     proxy_header: bool,
     other: bool,
+    other_host: bool,
 }
 
 impl Hints {
@@ -56,6 +58,17 @@ impl Hints {
                 false => "give --proxy-protocol and --trusted-proxy",
             };
             tracing::warn!("a connection begins with a PROXY header, which workers do not understand: {cure}");
+        }
+    }
+
+    /// A client's session belongs to another host.
+    pub(crate) fn other_host(&mut self, host: HostId) {
+        if !std::mem::replace(&mut self.other_host, true) {
+            tracing::warn!(
+                "a client came here with a session of host {host}: the proxy in front does not route by the host's name in \
+                 session ids, or that host is down. Its requests get 400 and the client comes anew (`haft front` writes a \
+                 configuration that routes)"
+            );
         }
     }
 

@@ -90,6 +90,8 @@ pub struct Counts {
     pub unattributed: u64,
     /// Connections that bring no HTTP/1.
     pub not_http: u64,
+    /// Connections whose session belongs to another host.
+    pub other_hosts: u64,
     /// Which criteria of `--affinity` decided, in their order.
     pub criteria: Vec<CriterionCount>,
     /// What is worth telling the operator.
@@ -242,7 +244,7 @@ impl Rules {
                     self.read_header(connection, &request, counts);
                 }
                 let has_headers = view.headers != Awaited::IfNeeded;
-                match self.aims.take(connection, &request, has_headers, &mut counts.criteria, dispatch) {
+                match self.aims.take(connection, &request, has_headers, counts, dispatch) {
                     Aim::Decided => Looked::Decided,
                     Aim::Unnamed(key) => Looked::Unnamed(key),
                     Aim::Headers => {

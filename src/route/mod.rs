@@ -27,7 +27,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use haft_worker::protocol::{Slot, Tag, TagKey, Tagger};
+pub use haft_worker::protocol::{HostId, Reading, Slot, Tag, TagKey, Tagger};
 pub use key::{Key, Prefix};
 pub use keyed::ValueKeys;
 pub use load::{RoundRobin, least_loaded};

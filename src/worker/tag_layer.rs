@@ -25,7 +25,7 @@ const OPEN_PACKET_MAX_LEN: u64 = 16 * 1024;
 /// answer to a handshake over polling, and takes it out of the requests that bring it back, a WebSocket's upgrade
 /// included: the engine never sees it. (A session that begins as a WebSocket needs none, for its id never comes back.)
 ///
-/// A request for the session of another worker, which only a proxy brings that uses one connection for many clients, is
+/// A request for the session of another worker or host, which only a proxy brings that uses one connection for many clients, is
 /// answered as an engine answers it that does not know the session, and the connection is closed. A worker that lingers
 /// ([`super::Drain`]) opens no sessions any more, but for those that were on their way: 503, and the client asks again on
 /// a new connection, which goes to another worker.
@@ -116,7 +116,7 @@ where
 /// Says what becomes of a request below the engine's path, and takes this worker's tag out of it.
 fn judge<B>(tags: &Tags, request: &mut Request<B>) -> Fate {
     match tags.untagged(request.uri()) {
-        Untagged::Another(_) => return Fate::Refused(unknown_session()),
+        Untagged::Another(_) | Untagged::OtherHost(_) => return Fate::Refused(unknown_session()),
         Untagged::Ours(uri) => *request.uri_mut() = uri,
         Untagged::AsItWas => {}
     }

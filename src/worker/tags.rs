@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use serde::Deserialize;
 
 use super::drain::Drain;
-use crate::protocol::{Slot, Tag, TagKey, Tagger};
+use crate::protocol::{HostId, Reading, Slot, Tag, TagKey, Tagger};
 
 /// How long a worker that lingers still opens sessions, and at least lingers: a connection that was on its way when it
 /// was told so has had its turn by then.
@@ -35,6 +35,8 @@ pub enum Whose<'s> {
     Ours(&'s str),
     /// Another worker's.
     Another(Tag),
+    /// Another host's.
+    OtherHost(HostId),
 }
 
 /// What became of a request's address.
@@ -46,6 +48,8 @@ pub enum Untagged {
     Ours(Uri),
     /// It has the tag of another worker.
     Another(Tag),
+    /// It has the tag of another host.
+    OtherHost(HostId),
 }
 
 impl Tags {
@@ -60,11 +64,12 @@ impl Tags {
 
     /// Whose the session id is.
     pub fn whose<'s>(&self, sid: &'s str) -> Whose<'s> {
-        match self.tagger.read(sid.as_bytes()) {
-            None => Whose::Untagged,
+        match self.tagger.reading(sid.as_bytes()) {
+            Reading::Untagged => Whose::Untagged,
             // What precedes the tag is text, since the whole is.
-            Some((base, tag)) if tag == self.own => sid.get(..base.len()).map_or(Whose::Untagged, Whose::Ours),
-            Some((_, tag)) => Whose::Another(tag),
+            Reading::Here(base, tag) if tag == self.own => sid.get(..base.len()).map_or(Whose::Untagged, Whose::Ours),
+            Reading::Here(_, tag) => Whose::Another(tag),
+            Reading::Elsewhere(host) => Whose::OtherHost(host),
         }
     }
 
@@ -75,6 +80,7 @@ impl Tags {
         match self.whose(sid) {
             Whose::Untagged => Untagged::AsItWas,
             Whose::Another(tag) => Untagged::Another(tag),
+            Whose::OtherHost(host) => Untagged::OtherHost(host),
             // A part of what is an address makes an address.
             Whose::Ours(base) => without(uri, sid, base).map_or(Untagged::AsItWas, Untagged::Ours),
         }
@@ -109,7 +115,7 @@ impl fmt::Debug for Tags {
     }
 }
 
-/// What a worker is told about tags in its environment: `HAFT_TAG_KEY`, and who it is.
+/// What a worker is told about tags in its environment: `HAFT_TAG_KEY`, and who and where it is.
 pub(super) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Option<(Tagger, Tag)> {
     let key = variable("HAFT_TAG_KEY")?;
     let Some(key) = TagKey::from_hex(&key) else {
@@ -125,7 +131,12 @@ pub(super) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Option<(Tag
         tracing::warn!("HAFT_SLOT or HAFT_GENERATION is not set to a number: sessions are not tagged");
         return None;
     };
-    Some((Tagger::new(&key), Tag { slot: Slot(slot), generation }))
+    let host = variable("HAFT_HOST_ID").map(|host| host.parse::<HostId>());
+    let host = host.transpose().unwrap_or_else(|error| {
+        tracing::warn!("HAFT_HOST_ID is no host's name: {error}");
+        None
+    });
+    Some((Tagger::new(&key).on(host.unwrap_or_default()), Tag { slot: Slot(slot), generation }))
 }
 
 /// The first session id of a query, escaped as it came; none if it is empty.
@@ -239,6 +250,12 @@ pub(super) mod tests {
             })
         };
         let (tagger, own) = env(Some(key), "3", "2").expect("tags");
+        let on_a = from_env(|name| match name {
+            "HAFT_TAG_KEY" => Some(key.to_owned()),
+            "HAFT_HOST_ID" => Some("0A".to_owned()),
+            _ => Some("1".to_owned()),
+        });
+        assert!(on_a.expect("tags").0.append("x", OWN).starts_with("x10A"));
         assert_eq!((tagger.append("x", own), own), (self::tagger().append("x", OWN), OWN));
         for (key, slot, generation) in
             [(None, "3", "2"), (Some("ab"), "3", "2"), (Some(key), "65536", "2"), (Some(key), "3", "x")]

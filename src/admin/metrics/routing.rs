@@ -34,6 +34,11 @@ pub(super) fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result
         by("outcome", &now.client_ip_headers),
     )?;
     families.counter(
+        "haft_sessions_of_other_hosts",
+        "Connections whose session belongs to another host, by the name in its id.",
+        [(no_labels(), now.other_hosts)],
+    )?;
+    families.counter(
         "haft_affinity_criteria",
         "First requests by how each criterion of --affinity fared: it decided, or was absent or too long.",
         now.criteria.iter().flat_map(|count| {

@@ -44,6 +44,7 @@ fn every_promised_family_is_there_with_its_type_and_labels() {
         ("haft_peeks_given_up_total", "counter", &["reason"]),
         ("haft_proxy_headers_total", "counter", &["outcome"]),
         ("haft_client_ip_headers_total", "counter", &["outcome"]),
+        ("haft_sessions_of_other_hosts_total", "counter", &[]),
         ("haft_affinity_criteria_total", "counter", &["criterion", "outcome"]),
         ("haft_worker_sessions", "gauge", &["slot"]),
         ("haft_handover_seconds", "histogram", &[]),

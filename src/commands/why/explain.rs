@@ -8,7 +8,7 @@ use crate::connection::Goal;
 use crate::node::named::Whose;
 use crate::peek::{MOST_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
 use crate::pending::aim::{Aims, Found};
-use crate::route::{Key, MOST_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
+use crate::route::{HostId, Key, MOST_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
 
 /// A client.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ pub(super) struct Explanation {
 pub(super) struct Session {
     /// The id without its tag.
     pub(super) base: String,
-    /// What the tag says.
-    pub(super) tag: Option<Tag>,
+    /// What the tag says: host and worker.
+    pub(super) tag: Option<(HostId, Tag)>,
     /// Whether it was made with the key; none if there is no key to tell by.
     pub(super) is_valid: Option<bool>,
 }
@@ -141,6 +141,10 @@ impl Explanation {
         let found = Aims::new(config, key).find(&request, true, |_| Whose::Unknown)?;
         for (criterion, outcome) in config.affinity.criteria().iter().zip(found.outcomes()) {
             self.criteria.push((criterion.to_string(), fate(criterion, outcome.err(), &request)));
+        }
+        if let Some(host) = found.elsewhere() {
+            self.notes
+                .push(format!("its session belongs to host {host}: whichever worker it comes to here answers 400"));
         }
         if found.goal == Goal::Load {
             self.notes.push("its path is below no --sticky-path".to_owned());
@@ -242,10 +246,10 @@ fn name(kind: NotHttp) -> &'static str {
 
 impl Session {
     fn of(sid: &str, secret: Option<&TagKey>) -> Self {
-        let Some((base, tag)) = Tagger::claimed(sid.as_bytes()) else {
+        let Some((base, host, tag)) = Tagger::claimed(sid.as_bytes()) else {
             return Self { base: sid.to_owned(), tag: None, is_valid: None };
         };
         let is_valid = secret.map(|key| Tagger::new(key).read(sid.as_bytes()).is_some());
-        Self { base: String::from_utf8_lossy(base).into_owned(), tag: Some(tag), is_valid }
+        Self { base: String::from_utf8_lossy(base).into_owned(), tag: Some((host, tag)), is_valid }
     }
 }

@@ -67,8 +67,9 @@ impl Explanation {
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         row(f, "session", &self.base)?;
-        let Some(tag) = self.tag else { return row(f, "  tag", "none") };
-        row(f, "  tag", format_args!("slot {}, generation {}", tag.slot, tag.generation))?;
+        let Some((host, tag)) = self.tag else { return row(f, "  tag", "none") };
+        let host = if host.is_some() { &format!("host {host}, ") } else { "" };
+        row(f, "  tag", format_args!("{host}slot {}, generation {}", tag.slot, tag.generation))?;
         row(
             f,
             "  checksum",

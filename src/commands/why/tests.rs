@@ -70,6 +70,10 @@ if it is gone    the slot's present worker, which answers 400: the client comes 
     );
     let forged = screen(of(&sid.replace("lgy", "abc")), &flags);
     assert!(forged.contains("  checksum       wrong: made with another key, or by hand; it is ignored\n"), "{forged}");
+    let of_b = Tagger::new(&key).on("B".parse().expect("a name")).append("x", Tag { slot: Slot(2), generation: 7 });
+    let elsewhere = screen(of(&of_b), &["-w", "4", "--affinity=session", KEY, "--host-id=A"]);
+    assert!(elsewhere.contains("  tag            host 0B, slot 2, generation 7\n"), "{elsewhere}");
+    assert!(elsewhere.contains("its session belongs to host 0B"), "{elsewhere}");
     assert!(screen(of("lgy5fjW0yVKcPbBnAAAC"), &flags).contains("  tag            none\n"));
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("protocol.md")]
 
 mod frame;
+mod host;
 mod master_end;
 pub mod scoreboard;
 mod slot;
@@ -11,9 +12,10 @@ mod worker_end;
 mod tests;
 
 pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS};
+pub use host::{HostId, HostIdError};
 pub use master_end::MasterEnd;
 pub use slot::Slot;
-pub use tag::{Tag, TagKey, Tagger};
+pub use tag::{Reading, Tag, TagKey, Tagger};
 pub use worker_end::{Heard, WorkerEnd};
 
 use std::io;

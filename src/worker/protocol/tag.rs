@@ -5,7 +5,7 @@
 //! ```text
 //! lgy5fjW0yVKcPbBnAAAC 1 00 AAIAAAAHaaeY3mVb
 //! │                    │ │  └ base64url of 12 bytes: slot (2), generation (4), checksum (6); numbers big-endian
-//! │                    │ └ the host's name, as it is written: `00` where it has none
+//! │                    │ └ the host's name in plain text, so that any front can route by it: `00` where it has none
 //! │                    └ the version of this layout
 //! └ the engine's id
 //! ```
@@ -22,7 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::Slot;
+use super::{HostId, Slot};
 
 /// Length of the checksum in bytes.
 const CHECKSUM: usize = 6;
@@ -30,8 +30,9 @@ const CHECKSUM: usize = 6;
 const TAG: usize = 2 + 4 + CHECKSUM;
 /// Length of a tag's text: 12 bytes need no padding.
 const TEXT: usize = TAG / 3 * 4;
-/// What stands before that text: the version of the layout, and the name of a host without one.
-const HEAD: &[u8; 3] = b"100";
+/// What stands before that text: the version of the layout, and the host's name.
+const HEAD: usize = 1 + 2;
+const VERSION: u8 = b'1';
 
 /// The worker that a session is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,12 +110,29 @@ impl fmt::Debug for TagKey {
 pub struct Tagger {
     /// HMAC with a secret taken in already; the first one signs.
     keyed: Vec<Hmac<Sha256>>,
+    host: HostId,
+}
+
+/// What a session id is, to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading<'s> {
+    /// It has no tag that was made with this key.
+    Untagged,
+    /// The engine's session id, and its worker on this host. A tag or a host without a name counts as of this host.
+    Here(&'s [u8], Tag),
+    /// It belongs to another host.
+    Elsewhere(HostId),
 }
 
 impl Tagger {
-    /// A writer and reader of tags made with `key`.
+    /// A writer and reader of tags made with `key`, on a host without a name.
     pub fn new(key: &TagKey) -> Self {
-        Self { keyed: key.0.iter().map(hmac).collect() }
+        Self { keyed: key.0.iter().map(hmac).collect(), host: HostId::NONE }
+    }
+
+    /// The same on this host, whose name its tags have.
+    pub fn on(self, host: HostId) -> Self {
+        Self { host, ..self }
     }
 
     /// The engine's session id with a tag.
@@ -124,27 +142,40 @@ impl Tagger {
         bytes[2..6].copy_from_slice(&tag.generation.to_be_bytes());
         // A key has a secret.
         if let Some(keyed) = self.keyed.first() {
-            let checksum = checksum(keyed, base.as_bytes(), &bytes[..6]).finalize().into_bytes();
+            let checksum = checksum(keyed, base.as_bytes(), self.host, &bytes[..6]).finalize().into_bytes();
             bytes[6..].copy_from_slice(&checksum[..CHECKSUM]);
         }
-        let mut sid = String::with_capacity(base.len() + HEAD.len() + TEXT);
+        let mut sid = String::with_capacity(base.len() + HEAD + TEXT);
         sid.push_str(base);
-        sid.extend(HEAD.map(char::from));
+        sid.extend([VERSION].iter().chain(&self.host.bytes()).copied().map(char::from));
         URL_SAFE_NO_PAD.encode_string(bytes, &mut sid);
         sid
     }
 
-    /// The engine's session id and the tag, if `sid` has one that was made with this key.
-    pub fn read<'s>(&self, sid: &'s [u8]) -> Option<(&'s [u8], Tag)> {
-        let (base, bytes) = taken_apart(sid)?;
+    /// What `sid` is here.
+    pub fn reading<'s>(&self, sid: &'s [u8]) -> Reading<'s> {
+        let Some((base, host, bytes)) = taken_apart(sid) else { return Reading::Untagged };
         let (numbers, told) = bytes.split_at(TAG - CHECKSUM);
-        let is_right = |keyed| checksum(keyed, base, numbers).verify_truncated_left(told).is_ok();
-        self.keyed.iter().any(is_right).then(|| (base, Tag::of(bytes)))
+        let is_right = |keyed| checksum(keyed, base, host, numbers).verify_truncated_left(told).is_ok();
+        match self.keyed.iter().any(is_right) {
+            false => Reading::Untagged,
+            true if self.host.is_other(host) => Reading::Elsewhere(host),
+            true => Reading::Here(base, Tag::of(bytes)),
+        }
     }
 
-    /// The engine's session id and what stands in the place of a tag, if anything can: its checksum may be wrong.
-    pub fn claimed(sid: &[u8]) -> Option<(&[u8], Tag)> {
-        taken_apart(sid).map(|(base, bytes)| (base, Tag::of(bytes)))
+    /// The engine's session id and the tag, if `sid` has one that was made with this key and is not another host's.
+    pub fn read<'s>(&self, sid: &'s [u8]) -> Option<(&'s [u8], Tag)> {
+        match self.reading(sid) {
+            Reading::Here(base, tag) => Some((base, tag)),
+            Reading::Untagged | Reading::Elsewhere(_) => None,
+        }
+    }
+
+    /// The engine's session id, and host and worker that stand in the place of a tag, if any can: its checksum may be
+    /// wrong.
+    pub fn claimed(sid: &[u8]) -> Option<(&[u8], HostId, Tag)> {
+        taken_apart(sid).map(|(base, host, bytes)| (base, host, Tag::of(bytes)))
     }
 }
 
@@ -154,12 +185,13 @@ impl Tag {
     }
 }
 
-/// The engine's session id and the bytes of the tag.
-fn taken_apart(sid: &[u8]) -> Option<(&[u8], [u8; TAG])> {
-    let (base, tag) = sid.split_at_checked(sid.len().checked_sub(HEAD.len() + TEXT)?)?;
+/// The engine's session id, the host's name, and the bytes of the rest.
+fn taken_apart(sid: &[u8]) -> Option<(&[u8], HostId, [u8; TAG])> {
+    let (base, tag) = sid.split_at_checked(sid.len().checked_sub(HEAD + TEXT)?)?;
+    let ([VERSION, host @ ..], text) = tag.split_first_chunk::<HEAD>()? else { return None };
     let mut bytes = [0; TAG];
-    let text = tag.strip_prefix(HEAD)?;
-    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(TAG)).then_some((base, bytes))
+    let is_whole = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(TAG);
+    Some((base, HostId::of_tag(*host)?, bytes)).filter(|_| is_whole)
 }
 
 fn hmac(secret: &[u8; 32]) -> Hmac<Sha256> {
@@ -169,8 +201,8 @@ fn hmac(secret: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new(&block.into())
 }
 
-fn checksum(keyed: &Hmac<Sha256>, base: &[u8], numbers: &[u8]) -> Hmac<Sha256> {
-    keyed.clone().chain_update(base).chain_update(HEAD).chain_update(numbers)
+fn checksum(keyed: &Hmac<Sha256>, base: &[u8], host: HostId, numbers: &[u8]) -> Hmac<Sha256> {
+    keyed.clone().chain_update(base).chain_update([VERSION]).chain_update(host.bytes()).chain_update(numbers)
 }
 
 impl fmt::Debug for Tagger {
@@ -227,6 +259,29 @@ mod tests {
         ] {
             assert_eq!(tagger().read(sid.as_bytes()), None, "{sid}");
         }
+    }
+
+    /// From the implementation in another language, too.
+    #[test]
+    fn a_tag_names_its_host() {
+        let [a, b] = ["A", "B"].map(|text| tagger().on(text.parse().expect(text)));
+        let of_a = a.append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7);
+        assert_eq!(of_a, "lgy5fjW0yVKcPbBnAAAC10AAAIAAAAHs-hDooDw");
+        let here = Reading::Here(&b"lgy5fjW0yVKcPbBnAAAC"[..], TAG_2_7);
+        assert_eq!((a.reading(of_a.as_bytes()), tagger().reading(of_a.as_bytes())), (here, here));
+        assert_eq!(b.reading(of_a.as_bytes()), Reading::Elsewhere("A".parse().expect("a name")));
+        assert_eq!(b.read(of_a.as_bytes()), None);
+        let of_none = tagger().append("lgy5fjW0yVKcPbBnAAAC", TAG_2_7);
+        assert_eq!(a.reading(of_none.as_bytes()), here, "a host that had no name yet");
+        let renamed = of_a.replace("C10A", "C10B");
+        assert_eq!(
+            (a.reading(renamed.as_bytes()), b.reading(renamed.as_bytes())),
+            (Reading::Untagged, Reading::Untagged)
+        );
+        assert_eq!(
+            Tagger::claimed(renamed.as_bytes()),
+            Some((&b"lgy5fjW0yVKcPbBnAAAC"[..], "B".parse().expect("a name"), TAG_2_7))
+        );
     }
 
     #[test]
