@@ -163,6 +163,7 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         "--worker-nofile=64",
         "--log-file=/run/haft.log",
         "--prefix-output",
+        "--host-id=A",
     ];
     let engine = [
         "--name=api",

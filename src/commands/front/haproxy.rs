@@ -41,12 +41,9 @@ impl fmt::Display for Configuration<'_> {
 }
 
 const BEFORE: &str = "
-global
-    maxconn 100000
-
+# Without maxconn HAProxy takes as many clients as its limit on descriptors allows (two for each: LimitNOFILE).
 defaults
     mode http
-    maxconn 100000
     timeout connect 2s
     # Longer than Socket.IO's pingInterval + pingTimeout (45 s), so that no idle poll or WebSocket is cut.
     timeout client 60s

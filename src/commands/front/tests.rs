@@ -70,7 +70,7 @@ fn nginx_routes_by_the_host_in_the_session_id() {
 fn the_flags_of_each_host_are_flags() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("key");
-    std::fs::write(&key, "a secret of some length").expect("a file");
+    std::fs::write(&key, "a-secret-of-some-length").expect("a file");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
     for kind in ["haproxy --client proxy", "haproxy", "nginx"] {
         let text =

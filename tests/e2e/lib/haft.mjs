@@ -10,7 +10,7 @@ import { byLabel, parse, total } from './metrics.mjs';
 import { until, within } from './wait.mjs';
 
 /** The binary under test: $HAFT, or the release build of this repository. */
-const BINARY = process.env.HAFT ?? fileURLToPath(new URL('../../../target/release/haft', import.meta.url));
+export const BINARY = process.env.HAFT ?? fileURLToPath(new URL('../../../target/release/haft', import.meta.url));
 
 export class Haft {
   /**
