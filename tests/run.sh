@@ -66,9 +66,10 @@ declare -A more=(
     [library]="rust_examples"
     [behind-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy"
     [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
+    [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2"
     [listen-fds]="gunicorn=gunicorn uvicorn=uvicorn+python3-socketio"
 )
-declare -A alone=([memory]=1 [reload]=1 [first-request]=1)
+declare -A alone=([memory]=1 [reload]=1 [first-request]=1 [several-hosts]=1)
 for program in tests/e2e/*.mjs; do
     name=$(basename "$program" .mjs)
     needs="npm haft ${more[$name]:-}"
