@@ -1,4 +1,4 @@
-//! HAProxy, 2.2 or newer.
+//! HAProxy, 2.3 or newer.
 
 use std::fmt;
 
@@ -66,4 +66,9 @@ backend hosts
     # haft looks at the first request of a connection: one connection for each request.
     option http-server-close
     http-reuse never
+    # A host that vanishes is noticed by connections that began before the last reload, too: these are not checked any more.
+    option srvtcpka
+    srvtcpka-idle 5s
+    srvtcpka-intvl 2s
+    srvtcpka-cnt 3
 ";
