@@ -44,8 +44,8 @@ pub struct Turn {
 /// One of the listener itself, if no connection was taken before it: after one, the next call meets it again.
 pub fn take(listener: &Listener, number: u32, most: usize, mut each: impl FnMut(Arrival)) -> io::Result<Turn> {
     let mut turn = Turn::default();
-    // Asking how many wait is cheaper than an accept that finds nobody. One at least, since a readable listener may
-    // have an error to tell.
+    // The query for the queue's length is cheaper than an accept that finds none. One at least, since a readable
+    // listener may have an error to tell.
     let waiting = accept::waiting(listener.as_fd()).map_or(usize::MAX, |waiting| waiting.max(1));
     for _ in 0..waiting.min(most).min(MOST_A_TURN) {
         match accept::accept(listener.as_fd()) {

@@ -1,16 +1,18 @@
 //! Dispatch by the kernel: the groups of listeners, and what the master does for them.
 //!
-//! Each slot has one listener of each group, which its worker accepts from by itself; the kernel chooses the slot by the
-//! client's address, past those slots that are bypassed, or whose worker does not have the server that the group is for. The master holds all of them for as long as it serves: were a
-//! member closed, the kernel would put another in its place. So a dead worker's queue lives on, and its replacement serves
-//! it; a slot that is no more keeps its listeners, and nobody is steered to them.
+//! Each slot has one listener of each group, which its worker accepts from by itself; the kernel chooses the slot by
+//! the client's address, past those slots that are bypassed, or whose worker does not have the server that the group is
+//! for. The master holds all of them for as long as it serves: were a member closed, the kernel would put another in
+//! its place. So a dead worker's queue lives on, and its replacement serves it; a removed slot keeps its listeners open
+//! with no traffic steered to them.
 //!
-//! What remains to be done is for queues that nobody serves. From time to time the master looks how many wait:
+//! What remains to be done is for queues that no worker serves. From time to time the master checks how many wait:
 //!
-//! * Where a worker is ready and clients wait, it is asked to say something. One that does not for `--hang-timeout` hangs.
-//! * Where no worker serves a queue (it hangs, or none has come for `--hold-timeout`) the master accepts from it and hands
-//!   the connections to other slots, in each client's own order: it *rescues* them. A program that takes no connections
-//!   from us (`listen-fds`) cannot be given any: there they wait.
+//! * Where a worker is ready and clients wait, it is asked to say something. One that does not for `--hang-timeout`
+//!   hangs.
+//! * Where no worker serves a queue (it hangs, or none has come for `--hold-timeout`) the master accepts from it and
+//!   hands the connections to other slots, in each client's own order: it *rescues* them. A program that takes no
+//!   connections from us (`listen-fds`) cannot be given any: there they wait.
 
 mod integrity;
 mod queue;
@@ -40,8 +42,8 @@ pub(crate) const LOOK: Duration = Duration::from_millis(250);
 /// Tokens from here on are listeners of groups: slot and number are added.
 pub(crate) const FIRST_GROUP_TOKEN: u64 = 1 << 48;
 
-/// So many members of a group come before those of the slots: the *keeper*, which no worker is given. The program is changed
-/// by it, and it is never steered to.
+/// So many members of a group come before those of the slots: the *keeper*, which no worker is given. The program is
+/// changed by it, and it is never steered to.
 const KEEPERS: usize = 1;
 
 /// The listeners of one address, one for each slot.
@@ -85,7 +87,8 @@ impl Group {
         Ok(Self { members: self.members.iter().cloned().chain(new).collect(), backlog: self.backlog })
     }
 
-    /// The worker of a slot has called listen(2), which sets the length of the queue to what the program says: it is set
+    /// The worker of a slot has called listen(2), which sets the length of the queue to what the program asks for: it is
+    /// set
     /// back.
     pub fn restore_backlog(&self, slot: Slot) {
         // One that does not listen has been shut down, which is to be noticed.
@@ -124,7 +127,7 @@ pub struct Kernel {
     /// So many of them, the first ones, are those of `--listen`.
     own: u32,
     repairs: Repairs,
-    /// The master stops: nobody new is let in.
+    /// The master stops: new connections are not admitted.
     closing: bool,
     _reserved: Option<Reserved>,
 }
@@ -132,7 +135,7 @@ pub struct Kernel {
 #[derive(Debug)]
 struct Watched {
     group: Rc<Group>,
-    /// How the kernel was told to steer.
+    /// The current steering.
     steering: Steering,
     /// By slot.
     queues: Vec<Queue>,
@@ -141,12 +144,12 @@ struct Watched {
     integrity: Integrity,
 }
 
-/// A listener of a group: the group's number, and whose it is.
+/// A listener of a group: the group's number, and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The number of the group among all listeners.
     pub number: u32,
-    /// Whose listener.
+    /// The owner of the listener.
     pub slot: Slot,
 }
 
@@ -216,7 +219,7 @@ impl Kernel {
     /// Adds a group under a number that no other listener has.
     pub fn add(&mut self, number: u32, group: Rc<Group>) {
         self.watch(number, group);
-        // It may have been opened before we were told to steer otherwise.
+        // It may have been opened before the steering changed.
         self.groups.get(&number).into_iter().for_each(Watched::attach);
     }
 
@@ -227,14 +230,14 @@ impl Kernel {
         self.groups.insert(number, Watched { group, steering, queues, indices, integrity: Integrity::default() });
     }
 
-    /// Forgets a group, if there is one of this number. It is closed when nobody else has it.
+    /// Forgets a group, if there is one of this number. It is closed when no other process holds it.
     pub fn remove(&mut self, number: u32, poller: &Poller) {
         if let Some(watched) = self.groups.remove(&number) {
             watched.shut(poller);
         }
     }
 
-    /// Lets nobody new in: all are steered to the keeper, which drops them.
+    /// Admits no new connection: all are steered to the keeper, which drops them.
     pub fn let_nobody_in(&mut self) -> io::Result<()> {
         self.closing = true;
         self.groups.values().try_for_each(|watched| {
@@ -244,7 +247,8 @@ impl Kernel {
         })
     }
 
-    /// Forgets all groups. Yields the keepers: as long as they are there, nobody new comes to listeners that workers still
+    /// Forgets all groups. Yields the keepers: as long as they exist, no new connection comes to listeners that workers
+    /// still
     /// have.
     #[must_use]
     pub fn close(&mut self, poller: &Poller) -> Vec<Rc<Listener>> {
@@ -277,9 +281,9 @@ impl Kernel {
         listeners.filter_map(|listener| accept::waiting(listener.as_fd())).sum()
     }
 
-    /// Opens listeners for all slots of this steering in each group. Nobody is steered to them yet.
+    /// Opens listeners for all slots of this steering in each group. No traffic is steered to them yet.
     ///
-    /// Yields how many. `changed` is told of each group that is another one then.
+    /// Yields how many. `changed` is called for each group that is another one then.
     pub fn grow(
         &mut self,
         steering: &Steering,
@@ -295,7 +299,7 @@ impl Kernel {
         reuseport::alone(short.clone().map(|(_, watched)| &watched.group.members[..]))?;
         let grown = short.map(|(number, watched)| Ok((*number, watched.group.grown(slots)?)));
         let grown = grown.collect::<Result<Vec<_>, ListenError>>()?;
-        // Who came meanwhile may stand among them. They are the last ones, so letting go of them moves none of ours.
+        // Listeners that joined meanwhile may stand among them. They are the last ones, so closing them moves none of ours.
         reuseport::alone(grown.iter().map(|(_, group)| &group.members[..]))?;
         let mut more = 0;
         for (number, group) in grown {
@@ -310,8 +314,8 @@ impl Kernel {
         Ok(more)
     }
 
-    /// Steers from now on as `steering` says of each group, by its number, and groups that are opened later like `new`.
-    /// Says whether any group's clients go elsewhere than before.
+    /// Applies `steering` to each group, by its number, and `new` to groups that are opened later.
+    /// Returns whether any group's clients go elsewhere than before.
     pub fn steer(&mut self, new: Steering, steering: impl Fn(u32) -> Steering) -> bool {
         self.opener.0.replace(new);
         if self.closing {

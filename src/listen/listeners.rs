@@ -137,7 +137,7 @@ impl Doors {
         if self.starved_since.is_some_and(|since| now.saturating_duration_since(since) >= self.hold_timeout) {
             self.refuse_waiting(&mut refuse)?;
         }
-        // Without anybody who waits the shortage is over; those who meet the next one have a hold time of their own.
+        // Once no connection waits the shortage is over; connections in the next one have a hold time of their own.
         if !self.listeners().any(|(_, listener)| somebody_waits(listener.as_fd())) {
             self.starved_since = None;
         }

@@ -11,12 +11,12 @@ impl Pool {
         self.reloading.is_some()
     }
 
-    /// Whether the pool was told to stop.
+    /// Whether the pool is to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// Whether it was told to by an operator at the terminal.
+    /// Whether an operator at the terminal stopped it.
     pub fn is_interrupted(&self) -> bool {
         self.interrupted
     }
@@ -33,13 +33,13 @@ impl Pool {
         }
     }
 
-    /// A stop has begun, and is over at `end` whatever else was said: a worker that is left then gets SIGKILL, and SIGTERM
+    /// A stop has begun, and is over at `end` in any case: a worker that is left then gets SIGKILL, and SIGTERM
     /// a moment before.
     pub fn end_by(&mut self, now: Time, end: Time) {
         self.deadline = Some(Deadline::new(now, end));
     }
 
-    /// How much time a worker that is told to finish now has for it, where a stop has begun.
+    /// How much time a worker that gets DRAIN now has, where a stop has begun.
     pub fn time_left(&self, now: Time) -> Option<Time> {
         self.deadline.map(|deadline| deadline.terminate.saturating_sub(now))
     }
@@ -106,7 +106,7 @@ impl Pool {
         }
     }
 
-    /// Nobody is wanted in the place any more.
+    /// The slot is to stay empty.
     pub(super) fn vacate(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
         let within = self.policy.drain_timeout;
         let within = if self.interrupted { within.min(INTERRUPT_TIME) } else { within };

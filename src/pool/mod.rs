@@ -1,9 +1,9 @@
 //! The pool of slots: what is observed and the time go in, actions come out. Pure.
 //!
 //! It supervises by reconciling: an event changes what is known, and [`Pool::step`] then compares what is known with
-//! what is desired (every slot filled by one worker of its generation, or, once stopping, by none) and says what to do
-//! about the difference. A worker that goes, for whatever reason, no longer fills its slot: the next one starts while it
-//! finishes what it has.
+//! what is desired (every slot filled by one worker of its generation, or, once stopping, by none) and returns what to
+//! do about the difference. A worker that goes, for whatever reason, no longer fills its slot: the next one starts
+//! while it finishes what it has.
 
 mod change;
 mod place;
@@ -22,10 +22,10 @@ use crate::route::Slot;
 /// Time since the master started. Never goes back.
 pub type Time = Duration;
 
-/// A slot whose workers died this often in a row before they were ready is given up.
+/// haft gives up on a slot whose workers died this often in a row before they were ready.
 pub const MOST_FAILED_STARTS: u32 = 5;
 
-/// How long workers have to finish after [`Event::Interrupt`]. They are told half of it.
+/// How long workers have to finish after [`Event::Interrupt`]. They get half of it.
 pub const INTERRUPT_TIME: Duration = Duration::from_secs(2);
 
 /// What governs the pool.
@@ -33,7 +33,7 @@ pub const INTERRUPT_TIME: Duration = Duration::from_secs(2);
 pub struct Policy {
     /// How long a worker may take until it is ready.
     pub start_timeout: Duration,
-    /// How long a worker may take to finish once it is told to.
+    /// How long a worker may take to finish after DRAIN.
     pub drain_timeout: Duration,
     /// Whether a hung worker is killed.
     pub hang_kill: bool,
@@ -93,7 +93,7 @@ pub enum Action {
     },
     /// Tell the worker to take no more and to finish within this time.
     Drain {
-        /// Whom to tell.
+        /// The worker that gets it.
         worker: WorkerId,
         /// Until it is made to end.
         within: Duration,
@@ -122,7 +122,7 @@ pub enum Action {
     },
     /// The slot was to get a new worker, which did not become ready: it keeps its old one.
     RenewalFailed(Slot),
-    /// The pool was told to stop, and no worker is left.
+    /// The pool is to stop, and no worker is left.
     Finished,
 }
 
@@ -134,7 +134,7 @@ pub struct Pool {
     wanted: usize,
     workers: BTreeMap<WorkerId, Worker>,
     policy: Policy,
-    /// Of workers that are started where nothing else is said.
+    /// The default generation of started workers.
     generation: u32,
     /// The last number given to a generation.
     newest: u32,
@@ -262,7 +262,7 @@ impl Pool {
         }
     }
 
-    /// Says whether that matters: one that goes anyway is not asked.
+    /// Returns whether that matters: one that goes anyway is not asked.
     fn set_hung(&mut self, id: WorkerId, is_hung: bool) -> bool {
         let Some(State::Ready { hung }) = self.workers.get_mut(&id).map(|worker| &mut worker.state) else {
             return false;

@@ -1,4 +1,4 @@
-//! A place to be filled: who fills it, who is to, and how long to wait after a death.
+//! A slot's state: the worker that fills it, the one that is to, and how long to wait after a death.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ const GOOD_LIFE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Place {
-    /// Who fills it: starting, or ready.
+    /// The worker that fills it: starting, or ready.
     pub incumbent: Option<WorkerId>,
-    /// Who is to take over, once ready.
+    /// The worker that is to take over, once ready.
     pub newcomer: Option<WorkerId>,
     /// Its worker is to be replaced by a new one of the same generation.
     pub to_renew: bool,
@@ -33,7 +33,7 @@ pub(super) struct Place {
     pub given_up: bool,
     /// The operator has taken it out: no new client comes to it.
     pub drained: bool,
-    /// It was added to a pool that serves, and no worker of it has been ready yet: nobody sticks to it.
+    /// It was added to a pool that serves, and no worker of it has been ready yet: no client sticks to it.
     pub is_new: bool,
 }
 

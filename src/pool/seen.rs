@@ -1,4 +1,4 @@
-//! What others are told of the pool.
+//! The pool's state for other modules and for people.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::worker::{State, Worker};
 use super::{Place, Pool, Time, WorkerId};
 use crate::route::Slot;
 
-/// What people are told of a slot.
+/// A slot's state, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotState {
     /// Its worker is not ready yet.
@@ -31,7 +31,7 @@ pub enum Standing {
     Bypassed,
 }
 
-/// A worker, as people are told of it.
+/// A worker's state, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     /// Its number.
@@ -127,8 +127,8 @@ impl Pool {
         self.workers.len()
     }
 
-    /// How many workers there can be at once before something else happens: those there are, and those that are still to
-    /// be started, of a reload or in empty slots.
+    /// How many workers there can be at once before something else happens: those there are, and those that are still
+    /// to be started, of a reload or in empty slots.
     pub fn most_workers(&self) -> usize {
         let expects = |place: &&Place| match self.reloading {
             Some(generation) => place.generation < generation && place.newcomer.is_none(),
@@ -142,7 +142,7 @@ impl Pool {
         self.workers.get(&id).is_some_and(|worker| worker.served)
     }
 
-    /// Whether the worker was told to leave, made to, or said that it would: its end is no surprise.
+    /// Whether the worker was asked to leave, made to, or announced it: its end is no surprise.
     pub fn is_leaving(&self, id: WorkerId) -> bool {
         self.workers.get(&id).is_none_or(|worker| match worker.state {
             State::Starting { .. } | State::Ready { .. } => false,

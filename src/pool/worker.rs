@@ -43,7 +43,7 @@ pub(super) enum State {
     Ready {
         hung: bool,
     },
-    /// `told`: it was told to, or said that it would; otherwise it only closed its channel.
+    /// `told`: it was asked to, or announced it; otherwise it only closed its channel.
     Draining {
         until: Time,
         told: bool,
@@ -124,7 +124,7 @@ impl Worker {
         actions.push(Action::Terminate(self.id));
     }
 
-    /// Nobody can see what else it has to do: it is asked to end, and made to no sooner than it would have been.
+    /// Its remaining work is unknown: it is asked to end, and killed no sooner than it would have been.
     pub fn finished(&mut self, now: Time, actions: &mut Vec<Action>) {
         if let State::Draining { until, .. } = self.state {
             self.terminate(now, actions);

@@ -1,14 +1,14 @@
 //! Notices when a worker has changed a group of listeners, and puts it right.
 //!
 //! A worker holds its slot's listener, and with it more than it needs: by shutdown(2) it takes the listener out of the
-//! group, and the kernel moves the last one into its place; by SO_DETACH_REUSEPORT_BPF it takes the program away; with a
-//! socket of its own that joins, it can attach another. Then clients of other slots come to the wrong worker, and no one
-//! gets an error. So each look asks the kernel where it steers: it probes ([`crate::sys::probe`]) a few slots in turn, with
-//! addresses of which the model says whose they are. No worker sees anything of that.
+//! group, and the kernel moves the last one into its place; by SO_DETACH_REUSEPORT_BPF it takes the program away; with
+//! a socket of its own that joins, it can attach another. Then clients of other slots come to the wrong worker, and no
+//! one gets an error. So each look asks the kernel where it steers: it probes ([`crate::sys::probe`]) a few slots in
+//! turn, with addresses whose slot the model predicts. No worker sees anything of that.
 //!
-//! What was found wrong is put right without a client losing its place in a queue: a listener that was shut down listens
-//! again, at the end of the group, and the program learns from probes where each member stands now. Only a listener that
-//! was made something else is replaced, and the worker that did it with it.
+//! What was found wrong is put right without a client losing its place in a queue: a listener that was shut down
+//! listens again, at the end of the group, and the program learns from probes where each member stands now. Only a
+//! listener that was made something else is replaced, and the worker that did it with it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -27,7 +27,7 @@ use crate::sys::reuseport;
 const PROBES: usize = 4;
 /// So many addresses, times the number of slots, are tried to find one that is a slot's.
 const MAX_SEARCH: u32 = 8;
-/// A group's troubles are told of no more often than this.
+/// A group's troubles are logged no more often than this.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Addresses for probes: 127.104.0.0/16, of the loopback.
 const PROBES_FROM: u32 = 127 << 24 | 104 << 16;
@@ -58,11 +58,11 @@ pub(super) struct Integrity {
     /// Counts the addresses that were tried.
     tried: u32,
     told: Option<Instant>,
-    /// What was not told of since.
+    /// What was not logged since.
     untold: u64,
     /// Since when probes have come elsewhere, though nothing could be put right.
     blind_since: Option<Instant>,
-    /// That was said.
+    /// Whether that was logged.
     blind_told: bool,
 }
 
@@ -74,7 +74,7 @@ struct Shut {
 }
 
 impl Kernel {
-    /// Looks whether all groups are as they should be, and puts right what is not. `changed` is told of each group that
+    /// Checks whether all groups are intact, and repairs those that are not. `changed` is called for each group that
     /// is another one then. Yields the slots whose workers must be replaced, since their listeners were.
     pub fn inspect(
         &mut self,
@@ -260,8 +260,8 @@ impl Group {
 }
 
 impl Integrity {
-    /// A probe of the next slot, and the slot that it should come to, which is another one where no address is found that
-    /// is that slot's: it may be bypassed.
+    /// A probe of the next slot, and the slot that it should come to, which is another one where no address is found
+    /// that is that slot's: it may be bypassed.
     fn next_probe(&mut self, steering: &Steering, to: SocketAddr) -> (Mark, Slot) {
         let IpAddr::V4(_) = to.ip() else {
             // A connection to an address of this host comes from the same one.

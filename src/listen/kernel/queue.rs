@@ -13,11 +13,11 @@ pub struct Queue {
     pub unserved_since: Option<Instant>,
     /// How many waited when it was last looked at.
     length: usize,
-    /// Since when somebody has waited in it, without it ever becoming shorter.
+    /// Since when connections have waited in it, without it ever becoming shorter.
     standing_since: Option<Instant>,
     /// The master accepts from it.
     pub open: bool,
-    /// That its worker takes nothing was said.
+    /// Whether it was logged that its worker takes nothing.
     reported: bool,
 }
 
