@@ -22,7 +22,7 @@ pub(super) enum Place {
 }
 
 impl Dispatch {
-    /// Whose a session without a tag is, as far as workers have named theirs.
+    /// The owner of a session without a tag, if a worker has named it.
     pub fn whose(&self, sid: &str) -> Whose {
         let Some(named) = self.node.as_ref().map(NodeDesk::named) else { return Whose::Unknown };
         let key = named.key(sid);
@@ -39,7 +39,7 @@ impl Dispatch {
         Some(Tag { slot: link.slot, generation: link.generation })
     }
 
-    /// Where a connection belongs now, and why there; `None` if nobody has room for it.
+    /// The slot of a connection, and the reason; `None` if no slot has room for it.
     pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Place, Way)> {
         let by_key = |it: &Self, way| (Place::Slot(it.by_key(connection)), way);
         Some(match connection.goal {
@@ -158,7 +158,7 @@ impl Dispatch {
     }
 
     /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
-    /// wait for any whose worker is to come, and only if there is none such, for any at all; one that is passed on, from
+    /// wait for any whose worker is expected, and only if there is none such, for any at all; one that is passed on, from
     /// the slot `except`, would only wait again.
     fn least_loaded(&mut self, except: Option<Slot>, listener: u32) -> Option<Slot> {
         let rank = |slot: Slot| match self.standings[slot.index()] {
@@ -180,7 +180,8 @@ impl Dispatch {
         slot
     }
 
-    /// Takes in a connection that belongs to this slot, and yields the slot whose queue has grown, unless it was refused.
+    /// Takes in a connection that belongs to this slot, and yields the slot whose queue has grown, unless it was
+    /// refused.
     pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
         self.ledger.accept();
         self.ledger.routed[Way::Address as usize] += 1;
@@ -219,12 +220,12 @@ impl Dispatch {
         self.standings[slot.index()]
     }
 
-    /// How the kernel is to choose where no server tells the slots apart: as we would.
+    /// The steering where all slots serve the same servers: as we would choose.
     pub fn steering(&self) -> Steering {
         Steering::among(self.table.clone(), self.prefix, |slot| self.standing(slot) == Standing::Bypassed)
     }
 
-    /// How the kernel is to choose among the listeners of this number: past the slots whose worker does not have their
+    /// The steering among the listeners of this number: past the slots whose worker does not have their
     /// server. While none has it, clients wait at their own slots.
     pub fn steering_at(&self, listener: u32) -> Steering {
         let takes = |slot| self.may_take(slot, listener);
@@ -234,12 +235,12 @@ impl Dispatch {
         Steering::among(self.table.clone(), self.prefix, |slot| !takes(slot))
     }
 
-    /// The kernel is to be told anew how to choose.
+    /// The kernel needs a new steering.
     pub fn steer_anew(&mut self) {
         self.steers_anew = true;
     }
 
-    /// Whether the kernel may have to choose in another way than it was told after the last call.
+    /// Whether the steering may have changed since the last call.
     pub fn take_steers_anew(&mut self) -> bool {
         std::mem::take(&mut self.steers_anew)
     }

@@ -1,4 +1,4 @@
-//! Who assigns: each accepted connection to a slot, each slot's waiting connections to its worker.
+//! Assigns each accepted connection to a slot, and each slot's waiting connections to its worker.
 //!
 //! Nothing here waits. What cannot be sent now is held in the queue of its slot, bounded in number and time; after that
 //! it goes to the next ready slot in its order, and when there is none it is refused.
@@ -111,7 +111,7 @@ impl Dispatch {
         self.queue(connection, chosen.map(|(place, _)| place), now)
     }
 
-    /// The slots for which more waits now, because of what was heard or of what a worker's end has left.
+    /// The slots whose queue grew, because of a worker's answer or its end.
     pub fn take_grown(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.grown)
     }
@@ -185,14 +185,14 @@ impl Dispatch {
         failed.collect()
     }
 
-    /// The workers that have become ready because nothing was heard of them for long enough.
+    /// The workers that have become ready because they have been silent for long enough.
     pub fn ready_by_silence(&mut self, now: Instant) -> Vec<WorkerId> {
         let desk = self.node.as_ref();
         let ready = self.links.values_mut().filter_map(|link| link.ready_by_silence(desk, now).then_some(link.worker));
         ready.collect()
     }
 
-    /// Takes in what a worker has said. Yields its slot; what others must know is added to `news`.
+    /// Reads what a worker has sent. Yields its slot; what others must know is added to `news`.
     pub fn receive(
         &mut self,
         worker: WorkerId,
@@ -247,7 +247,7 @@ impl Dispatch {
         Ok(())
     }
 
-    /// What the slot is to its clients from now on. Says whether that is news.
+    /// Sets the slot's availability. Returns whether it changed.
     pub fn stand(&mut self, slot: Slot, standing: Standing) -> bool {
         let is_news = std::mem::replace(&mut self.standings[slot.index()], standing) != standing;
         self.steers_anew |= is_news;
@@ -268,7 +268,7 @@ impl Dispatch {
         waiting.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
     }
 
-    /// Tells a worker that it was replaced and gets no new sessions, but goes on with those that it has until `until`;
+    /// Sends LINGER: the worker was replaced and gets no new sessions, but goes on with those that it has until `until`;
     /// then it is to finish within `within`.
     pub fn linger(
         &mut self,
@@ -305,8 +305,9 @@ impl Dispatch {
         Some(slot)
     }
 
-    /// The master ends: refuses what waits, since nobody will take it any more. What was sent to a worker that lives is
-    /// that worker's, who finishes without a master.
+    /// The master ends: refuses what waits, since no worker will take it any more. What was sent to a worker that lives
+    /// is
+    /// that worker's, which finishes without a master.
     pub fn close(&mut self, refusal: Refusal) {
         for mut link in std::mem::take(&mut self.links).into_values() {
             link.own.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
@@ -342,8 +343,9 @@ impl Dispatch {
         self.queues[slot.index()].len()
     }
 
-    /// So many may wait for all slots together before no more should be accepted: less than their queues hold, so that a
-    /// worker that takes nothing keeps nobody else's clients waiting, and a rush of clients fills no queue.
+    /// So many may wait for all slots together before no more should be accepted: less than their queues hold, so that
+    /// a
+    /// worker that takes nothing delays no other worker's clients, and a rush of clients fills no queue.
     pub fn most_held(&self) -> usize {
         MOST_HELD / 2 * self.table.count()
     }
@@ -364,7 +366,7 @@ impl Dispatch {
         self.links.values().map(Link::in_flight).sum()
     }
 
-    /// Whether sending must be tried again without an event that says when.
+    /// Whether sending must be retried without an event that triggers it.
     pub fn must_retry(&self) -> bool {
         self.links.values().any(Link::must_retry)
     }

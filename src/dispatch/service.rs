@@ -1,4 +1,4 @@
-//! Who serves: what the pool decides and what the hand-over has to send, brought together.
+//! Joins the pool's decisions with the hand-over.
 //!
 //! Everything that is observed comes in here, with the time; what is to be done to the world comes out as effects. No
 //! process is started here and nothing is waited for, so the whole can be simulated: only the channels are real.
@@ -21,7 +21,7 @@ use crate::pool::{Action, Event, Policy, Pool, Standing, Time};
 use crate::route::{Slot, SlotCountError};
 
 /// A master that looks at the time less often than this was kept from it (stopped, or without a CPU): what others did
-/// not do meanwhile says nothing of them.
+/// not do meanwhile is not evidence against them.
 const ABSENCE: Duration = Duration::from_secs(1);
 
 /// How long a program that is ready may take until it has asked for all its servers.
@@ -39,7 +39,7 @@ pub enum Effect {
 /// The slots, their workers, and the connections that wait for them.
 #[derive(Debug)]
 pub struct Service {
-    /// Who fills the slots.
+    /// The workers that fill the slots.
     pub pool: Pool,
     /// What waits for them, and what is under way.
     pub dispatch: Dispatch,
@@ -55,7 +55,7 @@ pub struct Service {
     pub drain_signal: DrainSignal,
     /// Slots whose queue or worker has changed since they were last sent to.
     dirty: Vec<Slot>,
-    /// What a worker has just told.
+    /// The events of the last read.
     news: Vec<News>,
     actions: Vec<Action>,
     effects: VecDeque<Effect>,
@@ -100,7 +100,7 @@ impl Service {
         self.effects.pop_front()
     }
 
-    /// Tells the pool what was observed, and the hand-over what the pool decided.
+    /// Passes an event to the pool, and the pool's decisions to the hand-over.
     pub fn observe(&mut self, event: Event, now: Instant) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
@@ -117,7 +117,7 @@ impl Service {
                     self.effects.push_back(Effect::Act(action));
                     continue;
                 };
-                // One that is told nothing else is told by a signal.
+                // A worker without a channel message gets a signal.
                 if self.dispatch.link(worker).is_some_and(|link| !link.takes_connections()) {
                     self.effects.push_back(Effect::Act(Action::Signal(worker)));
                     continue;
@@ -126,7 +126,7 @@ impl Service {
             }
             self.actions = actions;
             if matches!(event, Event::Stop | Event::Interrupt) {
-                // Who would go on is not reached by anybody any more.
+                // A worker that would go on is reached by no client any more.
                 events.extend(self.finish_lingering(true, now));
             }
         }
@@ -134,7 +134,7 @@ impl Service {
         self.send(now);
     }
 
-    /// Tells the hand-over what each slot is to its clients, and moves those who wait where they need not.
+    /// Updates each slot's availability, and moves clients that wait without need.
     fn refresh(&mut self, now: Instant) {
         // The number of slots was judged before it was wanted.
         if self.pool.wanted() != self.dispatch.slots().len()
@@ -205,8 +205,8 @@ impl Service {
         self.pool.accepting(slot).filter(|worker| self.dispatch.has_server(*worker, listener))
     }
 
-    /// Whether the connections that wait in the slot's queue at this listener are to be let in by the master: others can
-    /// take them, or no worker ever will.
+    /// Whether the connections that wait in the slot's queue at this listener are to be let in by the master: others
+    /// can take them, or no worker ever will.
     pub fn can_empty(&self, slot: Slot, listener: u32) -> bool {
         self.dispatch.can_rescue(slot, listener) || self.pool.is_abandoned(slot)
     }
@@ -218,7 +218,7 @@ impl Service {
         }
     }
 
-    /// Takes in what a worker said.
+    /// Reads what a worker sent.
     pub fn hear(&mut self, worker: WorkerId, now: Instant) {
         let mut news = std::mem::take(&mut self.news);
         let heard = self.dispatch.receive(worker, &mut news, now);
@@ -247,7 +247,7 @@ impl Service {
         }
     }
 
-    /// Hears the workers that name their sessions: a client can come with an id as soon as it has it, and that is when its
+    /// Reads the workers that name their sessions: a client can come with an id as soon as it has it, and that is when its
     /// worker names it to us.
     pub fn hear_namers(&mut self, now: Instant) {
         if self.dispatch.node.as_ref().is_some_and(NodeDesk::names_sessions) {
@@ -329,7 +329,7 @@ impl Service {
         self.observe(Event::Left(worker), now);
     }
 
-    /// A worker broke the rules, or its channel did: it is listened to no more and will be ended; nobody else notices.
+    /// A worker broke the rules, or its channel did: it is not read any more and will be ended; no other worker notices.
     fn distrust(&mut self, worker: WorkerId, error: &LinkError) -> Option<Event> {
         let link = self.dispatch.link(worker)?;
         link.end();
@@ -364,8 +364,8 @@ impl Service {
         }
     }
 
-    /// As [`Service::distrust`], and tells the pool. But if it has only closed its end, as programs of Node do while they
-    /// finish, and something was sent before we knew, then its last words are heard, and it has left.
+    /// As [`Service::distrust`], and notifies the pool. But if it has only closed its end, as programs of Node do while
+    /// they finish, and something was sent before we knew, then its last messages are read, and it has left.
     fn mistrust(&mut self, worker: WorkerId, error: &LinkError, now: Instant) {
         if error.is_closed_end() && self.dispatch.link(worker).is_some_and(|link| link.may_leave()) {
             self.hear(worker, now);

@@ -19,7 +19,7 @@ mod sessions;
 
 const HOLD: Duration = Duration::from_secs(5);
 
-/// A worker that speaks when the test says so.
+/// A worker that sends what the test makes it send.
 struct Puppet {
     id: WorkerId,
     end: WorkerEnd,
@@ -91,7 +91,7 @@ impl Rig {
         }
     }
 
-    /// It says something of what it has received: that it took all, or that it takes the first part and gives the rest back.
+    /// It answers for what it has received: it takes all, or takes the first part and gives the rest back.
     fn speak(&mut self, slot: Slot, keeps: u64) {
         let Some(puppet) = &mut self.workers[slot.index()] else { return };
         let first = puppet.received.min(puppet.taken + keeps);
@@ -173,8 +173,8 @@ fn without_affinity_the_least_loaded_ready_slot_gets_it_and_if_none_is_ready_any
     assert_eq!((rig.dispatch.held(), rig.refused(Refusal::NoWorker)), (0, 4));
 }
 
-/// In a slot that was taken out a connection would never be refused: each look at the slot moves it, and its time begins
-/// anew.
+/// In a slot that was taken out a connection would never be refused: each look at the slot moves it, and its time
+/// begins anew.
 #[test]
 fn without_affinity_nobody_waits_in_a_slot_that_is_bypassed_while_the_worker_of_another_is_to_come() {
     let mut rig = Rig::new(&["-w", "2", "--affinity", "none"]);
@@ -254,7 +254,7 @@ proptest! {
             rig.send_all();
             rig.assert_balance();
         }
-        // Where every slot has a worker that takes all, nobody is left.
+// Where every slot has a worker that takes all, no connection is left.
         rig.dispatch.slots().for_each(|slot| { rig.die(slot); rig.start(slot, u64::MAX); });
         for _ in 0..200 {
             rig.send_all();
@@ -296,7 +296,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
     (rig, NodeEnd { worker, channel: theirs.into() })
 }
 
-/// A Node worker that says what the test wants it to.
+/// A Node worker that sends what the test makes it send.
 struct NodeEnd {
     worker: WorkerId,
     channel: UnixStream,

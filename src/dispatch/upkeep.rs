@@ -1,5 +1,5 @@
-//! What is done for the queues and the links as time passes: what waits too long or in the wrong place goes elsewhere, the
-//! messages of Node workers to each other are delivered, and it is said which channels to listen to. And the books of
+//! What is done for the queues and the links as time passes: what waits too long or in the wrong place goes elsewhere,
+//! the messages of Node workers to each other are delivered, and the channels to poll are chosen. And the ledger of
 //! each slot: `assigned = delivered + refused + moved + in flight + held` holds at every moment.
 
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use crate::sys::poller::Interest;
 pub struct Listening {
     /// What it is waited for with.
     pub interest: Interest,
-    /// It is enough to hear the worker after a moment, where much else is to be done: nobody waits for its words.
+    /// The channel can be polled lazily where there is much else to do: no client waits for its answers.
     pub lazily: bool,
 }
 
@@ -94,8 +94,8 @@ impl Dispatch {
         expired.into_iter().filter_map(|connection| self.requeue(connection, now)).collect()
     }
 
-    /// Moves connections to slots that take them, where workers have opened or closed servers since the last call. Yields
-    /// the slots to be sent to.
+    /// Moves connections to slots that take them, where workers have opened or closed servers since the last call.
+    /// Yields the slots to be sent to.
     pub fn rehome(&mut self, now: Instant) -> Vec<Slot> {
         if !self.node.as_mut().is_some_and(NodeDesk::take_changed) {
             return Vec::new();
@@ -120,8 +120,8 @@ impl Dispatch {
         self.all_slots().filter(|slot| self.held_for(*slot) > 0).collect()
     }
 
-    /// Does what time changes of the servers of Node programs. `patience`: for how long a port stays open that no worker
-    /// asks for.
+    /// Does what time changes of the servers of Node programs. `patience`: for how long a port stays open that no
+    /// worker asks for.
     pub fn tick_servers(&mut self, patience: Duration, now: Instant) {
         let expected: Vec<Slot> = self.slots().filter(|it| self.standings[it.index()] == Standing::Expected).collect();
         if let Some(desk) = &mut self.node {
@@ -184,8 +184,8 @@ impl Dispatch {
         links.map(|link| link.map_or(Duration::ZERO, Link::busy_for)).min().unwrap_or_default()
     }
 
-    /// The books of all slots there ever were. What is on its way or waits is counted where it is, over all workers of the
-    /// slot, those that only finish what they have too.
+    /// The books of all slots there ever were. What is on its way or waits is counted where it is, over all workers of
+    /// the slot, those that only finish what they have too.
     pub fn balances(&self) -> Vec<SlotBalance> {
         let books = self.ledger.by_slot().zip(&self.queues).enumerate();
         let mut balances: Vec<SlotBalance> = books

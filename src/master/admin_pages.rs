@@ -48,7 +48,7 @@ fn serve_at(
     Ok(file)
 }
 
-/// The control socket that nobody had to name. haft serves its clients without one, too.
+/// The default control socket. haft serves its clients without one, too.
 fn default_socket(name: &Name) -> Option<Listener> {
     let mut why = None;
     for place in Surroundings::own().places() {

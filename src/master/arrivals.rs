@@ -48,14 +48,14 @@ impl Master {
         }
     }
 
-    /// Assigns those whose sessions workers have named since, and those for whose names it has been waited long enough.
+    /// Assigns connections whose sessions have got an owner, and those that have waited for one long enough.
     pub(super) fn settle_named(&mut self, now: Instant) {
         while let Some(outcome) = self.peeking.named(now, &self.service.dispatch) {
             settle(&mut self.service, outcome, now);
         }
     }
 
-    /// Assigns those whose first request has not come in time.
+    /// Assigns connections whose first request has not come in time.
     pub(super) fn expire_peeking(&mut self, now: Instant) {
         self.settle_named(now);
         while self.peeking.refuses() || self.service.dispatch.has_room() {
@@ -64,7 +64,7 @@ impl Master {
         }
     }
 
-    /// Assigns all whose first request is waited for, by what is known of them.
+    /// Assigns all connections that wait for their first request, by what is known of them.
     pub(super) fn end_peeking(&mut self, now: Instant) {
         while let Some(connection) = self.peeking.take_oldest(&self.poller) {
             self.service.assign(connection, now);

@@ -18,8 +18,8 @@ const FEW_DESCRIPTORS: u64 = 4096;
 const CONTAINER_STOP: Duration = Duration::from_secs(10);
 
 /// Runs the master as this process. The exit code is 0 after an orderly stop, 1 after a failure at run time, and 2
-/// where the configuration asks for what this host cannot give. `passed` are the sockets that a service manager has passed;
-/// `reread` yields the configuration anew for a reload.
+/// where the configuration asks for what this host cannot give. `passed` are the sockets that a service manager has
+/// passed; `reread` yields the configuration anew for a reload.
 pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
     if let Err(error) = log::start(&config.log) {
@@ -52,7 +52,7 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
     if let Some(hint) = killed_before_drained(&config) {
         tracing::warn!("{hint}");
     }
-    // Before there is any worker. Without it, the kernel tells most workers of this process's death.
+    // Before there is any worker. Without it, the kernel signals this process's death to most workers.
     let guardian = is_guarded().then(|| Guardian::start(config.drain_timeout)).transpose();
     if let Err(error) = &guardian {
         tracing::warn!(
@@ -125,13 +125,13 @@ fn code(error: &MasterError) -> u8 {
     }
 }
 
-/// Tells why haft cannot even look at its configuration. Yields exit code 2.
+/// Reports why haft cannot even read its configuration. Returns exit code 2.
 pub fn cannot_start(error: impl std::fmt::Display) -> ExitCode {
     fail(2, error)
 }
 
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
-    // The exit code tells even where the text cannot be written.
+    // The exit code holds even where the text cannot be written.
     log::last_words(format_args!("haft: error: {error}"));
     ExitCode::from(code)
 }

@@ -1,13 +1,13 @@
 //! How many connections the master may hold at once, so that descriptors remain for all else.
 //!
-//! Each worker costs descriptors, the replaced ones too that go on with their sessions: so the budget shrinks with every
-//! reload that finds them alive, and grows again as they end. Pure.
+//! Each worker costs descriptors, the replaced ones too that go on with their sessions: so the budget shrinks with
+//! every reload that finds them alive, and grows again as they end. Pure.
 
 use super::DESCRIPTOR_RESERVE;
 use crate::config::DESCRIPTORS_PER_WORKER;
 
 /// Most workers for each slot, those included that finish what they have or go on with their sessions. Far more than
-/// anybody reloads within a drain time: what it bounds is the host's memory, of which each worker takes its own.
+/// an operator reloads within a drain time: what it bounds is the host's memory, of which each worker takes its own.
 pub const MOST_WORKERS_A_SLOT: usize = 32;
 
 /// How much of what it would be without old workers the budget may shrink to by a reload: a quarter is enough to hand
@@ -52,9 +52,9 @@ impl Budget {
         self.most - self.most / 4
     }
 
-    /// Of how many connections the first request may be waited for at once: two thirds. That is less than where accepting
-    /// goes on after a pause, so clients that say nothing never keep it paused, however many they are, and a third of
-    /// the budget is always for those who say something.
+    /// Of how many connections the first request may be waited for at once: two thirds. That is less than where
+    /// accepting goes on after a pause, so clients that say nothing never keep it paused, however many they are, and a
+    /// third of the budget is always for those who say something.
     pub fn most_peeking(&self) -> usize {
         usize::try_from(self.most - self.most.div_ceil(3)).unwrap_or(usize::MAX)
     }
@@ -72,7 +72,7 @@ impl Budget {
                  slot: wait for some of them to end (/status), or give a shorter --drain-timeout"
             ));
         }
-        // Where nobody is left from before there is nothing to wait for.
+        // Without a worker from before there is nothing to wait for.
         if old > 0 && most(self.descriptors, alive + slots) < most(self.descriptors, slots) / LEAST_SHARE {
             let more = self.descriptors + DESCRIPTORS_PER_WORKER * alive as u64;
             return Err(format!(

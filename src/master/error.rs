@@ -1,4 +1,4 @@
-//! Why the master ended other than as it was told to.
+//! Why the master failed.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::process::program::ProgramError;
 use crate::route::SlotCountError;
 use crate::sys::listen::ListenError;
 
-/// Why the master ended other than as it was told to.
+/// Why the master failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterError {
     /// An address cannot be listened on.
@@ -48,7 +48,7 @@ pub enum MasterError {
         end: String,
         /// Where to see what it wrote.
         wrote: &'static str,
-        /// What may be the cause, if its end says so.
+        /// The probable cause, if its end suggests one.
         hint: &'static str,
     },
     /// The system refused what cannot be done without.
@@ -61,7 +61,7 @@ pub enum MasterError {
     },
 }
 
-/// Says what was being done when the system refused.
+/// Adds what was being done when a system call failed.
 pub(super) trait While<T> {
     fn doing(self, doing: &'static str) -> Result<T, MasterError>;
 }

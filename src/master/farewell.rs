@@ -1,4 +1,4 @@
-//! What is told of a worker that has ended because it was asked to: that it did, and who was cut off by it.
+//! The log line for a worker that has ended as asked: how it ended, and how many connections it cut off.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -26,8 +26,8 @@ pub(super) fn describe(status: &io::Result<ExitStatus>, cut_off: Option<u64>) ->
     }
 }
 
-/// How many connections a worker took with it, as far as it is known. `None` where it says nothing of them and the kernel
-/// was not asked, or where it ended by itself and its last word may be old.
+/// How many connections a worker took with it, as far as it is known. `None` where it does not report them and the
+/// kernel was not asked, or where it ended by itself and its last word may be old.
 pub(super) fn cut_off(link: &Link, finished: &Finished, status: &io::Result<ExitStatus>) -> Option<u64> {
     let by_signal = status.as_ref().is_ok_and(|status| status.signal().is_some());
     let told = link.open().filter(|_| by_signal).map(u64::from);

@@ -1,8 +1,8 @@
 //! Old workers that have nothing left to finish, and do not end by themselves.
 //!
-//! A Node program whose servers are closed lives on as long as it has a timer or a connection of its own (to a database,
-//! say), long after its last client has gone. It says nothing of that, so the kernel is asked which connections it
-//! holds; that takes a while, and is done beside the loop.
+//! A Node program whose servers are closed lives on as long as it has a timer or a connection of its own (to a
+//! database, say), long after its last client has gone. It does not report that, so haft asks the kernel which
+//! connections it holds; that takes a while, and is done beside the loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Nobody yet; answers come out of the receiver.
+    /// No worker yet; answers come out of the receiver.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Answer>) {
         let (answers, receiver) = mpsc::unbounded_channel();
         let asked = Some(Instant::now());
@@ -92,7 +92,7 @@ impl Master {
         });
     }
 
-    /// Takes in what the kernel said.
+    /// Takes in the kernel's answer.
     pub(super) fn found_finished(&mut self, answer: Answer) -> Result<(), MasterError> {
         self.finished.asked = Some(Instant::now());
         let before = std::mem::take(&mut self.finished.found);

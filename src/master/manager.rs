@@ -1,7 +1,7 @@
-//! What haft tells the service manager that started it, such as systemd (sd_notify(3), systemd.service(5)).
+//! Notifications to the service manager that started haft, such as systemd (sd_notify(3), systemd.service(5)).
 //!
-//! The loop decides what is told and when; a thread sends it, since the manager's socket may be full and its send would then
-//! block. So a watchdog message means that the loop has come round.
+//! The loop decides what is sent and when; a thread sends it, since the manager's socket may be full and its send would
+//! then block. So a watchdog message means that the loop has come round.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::pool::SlotState;
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Watchdog messages that are sent in the time within which one must come.
 const BEATS_IN_TIME: u32 = 3;
-/// How long the manager is asked to wait for the next word while haft starts, reloads or stops: some times as long as it
-/// takes until that is sent.
+/// How long the manager is asked to wait for the next word while haft starts, reloads or stops: some times as long as
+/// it takes until that is sent.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// For so long after the end of the drain time workers that were killed may take to be gone.
 const AFTER_THE_END: Duration = Duration::from_secs(10);
-/// Messages that may wait for the thread. Past it they are left out: the next one says more.
+/// Messages that may wait for the thread. Further ones are dropped: the next one supersedes them.
 const MAX_WAITING: usize = 16;
 
 /// The service manager, if there is one.

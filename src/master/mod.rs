@@ -4,9 +4,9 @@
 //! Everything runs in one thread, so that each decision is taken on one consistent state. Nothing here reads a byte of
 //! a client's.
 //!
-//! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and is
-//! free of processes; `supervise` and `reload` do in the world what it decides, `batching` says when to look. Where
-//! the kernel assigns (`kernel`), the doors are shut, and only queues that nobody serves are taken from (`rescue`).
+//! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and
+//! is free of processes; `supervise` and `reload` carry out its decisions, `batching` decides when to poll. Where the
+//! kernel assigns (`kernel`), the master does not accept, and takes only from queues that no worker serves (`rescue`).
 
 mod admin_pages;
 mod arrivals;
@@ -99,7 +99,7 @@ struct Master {
     service: Service,
     supervisor: Supervisor,
     phase: Phase,
-    /// Since it was told to stop.
+    /// Since the stop began.
     stop: Option<Stop>,
     changes: Changes,
     manager: ServiceManager,
@@ -131,10 +131,10 @@ pub struct Limits {
     pub now: u64,
 }
 
-/// Runs the master until it is told to stop. Must be called within a `LocalSet` of a single-threaded runtime.
+/// Runs the master until it is stopped. Must be called within a `LocalSet` of a single-threaded runtime.
 ///
-/// `passed` are the sockets that a service manager has passed, `limits` are those on this process's descriptors; `reread`
-/// yields the configuration anew for a reload.
+/// `passed` are the sockets that a service manager has passed, `limits` are those on this process's descriptors;
+/// `reread` yields the configuration anew for a reload.
 pub async fn run(
     config: Config,
     passed: Vec<(PassedAddr, Listener)>,
@@ -142,7 +142,7 @@ pub async fn run(
     reread: Reread,
     guardian: Option<Guardian>,
 ) -> Result<(), MasterError> {
-    // Before anybody is told that we listen: who reads that may send a signal at once.
+    // Before the log states that haft listens: its reader may send a signal at once.
     let signals = Signals::listen()?;
     let (mut master, inbox) = Master::new(config, passed, limits, reread, guardian)?;
     let outcome = master.run(signals, inbox).await;
@@ -246,42 +246,42 @@ impl Master {
         self.observe(Event::Tick)?;
         while !self.has_ended() {
             tokio::select! {
-                waited = self.poller.wait(&mut ready) => {
-                    waited.doing("waiting for connections")?;
-                    self.turns(&mut ready)?;
-                }
-                // Workers that are not waited for are to be heard soon: let the others have their turn only.
-                () = tokio::task::yield_now(), if self.batching.busy => {
-                    ready.clear();
-                    self.turns(&mut ready)?;
-                }
-                Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
-                Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
-                Some(request) = inbox.requests.recv() => self.answer(request)?,
-                _ = ends.recv() => self.reap(),
-                _ = beats.tick(), if self.manager.is_there() => self.beat(),
-                _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
-                () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
-                _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
-                _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
-                _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
-                _ = signals.interrupt.recv() => match is_in_foreground() {
-                    true => self.stop("SIGINT", Haste::Soon)?,
-                    false => self.stop("SIGINT", Haste::Paced)?,
-                },
-                _ = signals.hangup.recv() => match signals.terminal.is_gone() {
-                    true => self.stop("SIGHUP (the terminal was closed)", Haste::Paced)?,
-                    false => self.on_signal("SIGHUP", Self::reload)?,
-                },
-                never = signals.noted.note() => match never {},
-                () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
-                () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
-            }
+                            waited = self.poller.wait(&mut ready) => {
+                                waited.doing("waiting for connections")?;
+                                self.turns(&mut ready)?;
+                            }
+            // Lazily polled channels are due soon: give the other tasks one turn only.
+                            () = tokio::task::yield_now(), if self.batching.busy => {
+                                ready.clear();
+                                self.turns(&mut ready)?;
+                            }
+                            Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
+                            Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
+                            Some(request) = inbox.requests.recv() => self.answer(request)?,
+                            _ = ends.recv() => self.reap(),
+                            _ = beats.tick(), if self.manager.is_there() => self.beat(),
+                            _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
+                            () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
+                            _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
+                            _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
+                            _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
+                            _ = signals.interrupt.recv() => match is_in_foreground() {
+                                true => self.stop("SIGINT", Haste::Soon)?,
+                                false => self.stop("SIGINT", Haste::Paced)?,
+                            },
+                            _ = signals.hangup.recv() => match signals.terminal.is_gone() {
+                                true => self.stop("SIGHUP (the terminal was closed)", Haste::Paced)?,
+                                false => self.on_signal("SIGHUP", Self::reload)?,
+                            },
+                            never = signals.noted.note() => match never {},
+                            () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
+                            () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
+                        }
         }
         Ok(())
     }
 
-    /// Tells the service what was observed, and does what follows from it.
+    /// Passes an event to the service, and does what follows from it.
     fn observe(&mut self, event: Event) -> Result<(), MasterError> {
         self.service.observe(event, Instant::now());
         self.perform()
@@ -336,7 +336,7 @@ impl Master {
             self.over_budget = true;
             self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
         }
-        // No event tells that they are closed.
+        // No event reports that they are closed.
         self.awaits_closing = self.over_budget && closing > 0;
         self.batching.busy |= self.awaits_closing;
         Ok(())

@@ -9,7 +9,7 @@ use super::error::While;
 use super::{Master, MasterError};
 use crate::sys::orphans::{self, Reaped};
 
-/// Has orphans come to this process, as they do to a process 1, and yields what tells of ends.
+/// Adopts orphans, as process 1 does, and returns the receiver of their ends.
 pub(super) fn adopt() -> Result<Signal, MasterError> {
     if let Err(errno) = orphans::adopt() {
         tracing::warn!(%errno, "what dead workers leave behind cannot be found (PR_SET_CHILD_SUBREAPER)");
@@ -32,7 +32,7 @@ impl Master {
         }
     }
 
-    /// Whether the master may end: nothing is left to do, and nobody is left who finishes.
+    /// Whether the master may end: nothing is left to do, and no worker is left that finishes.
     pub(super) fn has_ended(&self) -> bool {
         self.supervisor.finished && self.supervisor.crew.remains.is_empty()
     }

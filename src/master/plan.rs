@@ -97,7 +97,8 @@ impl Start {
 }
 
 impl Plan {
-    /// Looks at what is configured (`tag_key`: what sessions are tagged with), and at package.json where a package manager is to run a script.
+    /// Looks at what is configured (`tag_key`: what sessions are tagged with), and at package.json where a package
+    /// manager is to run a script.
     pub fn new(config: &Config, tag_key: &TagKey) -> Result<Self, MasterError> {
         let sticks = config.affinity.has_sessions();
         let tags = sticks.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
@@ -148,7 +149,7 @@ impl Plan {
     /// The workers are programs of Node's. `is_wrapped`: something else is started first.
     fn be_node(&mut self, options: &config::NodeOptions, config: &Config, is_wrapped: bool) -> Result<(), MasterError> {
         let node = node_plan(options, config)?;
-        // Without --listen the program says where; one that takes its connections by message never does.
+        // Without --listen the program chooses the address; one that takes its connections by message never does.
         if config.listen.is_none() && node.message.is_none() {
             self.listen.clear();
         }
@@ -193,7 +194,7 @@ impl Plan {
         self.dialect == Dialect::ListenFds
     }
 
-    /// Whether a worker is ready only when its program says so.
+    /// Whether a worker is ready only when its program announces it.
     pub fn waits_for_ready(&self) -> bool {
         self.wait_ready
     }
@@ -207,8 +208,8 @@ impl Plan {
         listeners.iter().enumerate().map(name).collect()
     }
 
-    /// What to start for the worker of a slot that is to be reached so. `number`: its own number, its generation, and how
-    /// many slots there are. `preload`: what Node programs run before their own.
+    /// What to start for the worker of a slot that is to be reached so. `number`: its own number, its generation, and
+    /// how many slots there are. `preload`: what Node programs run before their own.
     pub fn start(
         &self,
         slot: Slot,
@@ -223,7 +224,7 @@ impl Plan {
             ("HAFT_WORKERS", slots.to_string()),
             ("HAFT_GENERATION", generation.to_string()),
             ("HAFT_WORKER", worker.0.to_string()),
-            // As pm2 has it, whose own, inherited from there, would be the same in all workers.
+            // As pm2 sets it: a value inherited from pm2 would be the same in all workers.
             ("NODE_APP_INSTANCE", slot.to_string()),
         ]);
         // A page without a name is one that no worker would take for its own.
@@ -262,7 +263,7 @@ impl Plan {
         let inspects = self.is_wrapped && self.texts.iter().any(|text| text.contains("--inspect"));
         let own = program::inspect::for_slot(&self.command, inherited.as_deref(), slot.0, inspects);
         let serialization = self.node.as_ref().map_or("json", |node| node.serialization.name());
-        // Who waits for messages does so from the beginning.
+        // A program that waits for messages does so from the beginning.
         let at_start = self.node.as_ref().is_some_and(|node| node.message.is_some() || node.relay_messages);
         environment.extend(channel.environment(worker.0, serialization, at_start || self.wait_ready));
         let options = match preload {
@@ -291,8 +292,8 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         serialization: options.serialization,
         names_sessions: config.affinity.has_sessions() && options.style == NodeStyle::SocketIoSticky,
         message: options.style.message().map(ConnectionMessage::from_json).transpose()?,
-        // Both listen on port 0 of localhost, after they have begun to wait for messages. The workers of sticky-session,
-        // sticky-listen and @socket.io/sticky never listen.
+        // Both listen on port 0 of localhost, after they have begun to wait for messages. The workers of
+        // sticky-session, sticky-listen and @socket.io/sticky never listen.
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
         relay_messages: options.relay_messages,

@@ -186,7 +186,7 @@ impl Master {
         }
     }
 
-    /// Forgets what nobody will be started with any more.
+    /// Forgets what no worker will be started with any more.
     fn forget_plans(&mut self) {
         let used: Vec<u32> = self.service.pool.generations().collect();
         self.supervisor.plans.retain(|generation, _| used.contains(generation));
@@ -301,7 +301,7 @@ impl Master {
         self.service.dispatch.all_slots().take(slots).filter(|slot| self.service.pool.is_drained(*slot)).count()
     }
 
-    /// Does what a signal asks for, and logs what comes of it. Who asks at the admin listener is logged there.
+    /// Does what a signal asks for, and logs the result. Requests at the admin listener are logged there.
     pub(super) fn on_signal(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! What the master tells of itself, read at one instant.
+//! The master's state, read at one instant.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,7 +43,7 @@ impl Master {
         match request {
             // Whoever asked may be gone.
             ControlRequest::Snapshot(reply) => drop(reply.send((self.snapshot(), self.sources()))),
-            // Who was told that the master is late must not have his wish done after all.
+            // The client already got 503; do not apply the change behind its back.
             ControlRequest::Change(_, reply) if reply.is_closed() => {}
             ControlRequest::Change(change, reply) => {
                 let outcome = match change {

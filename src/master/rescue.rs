@@ -1,4 +1,4 @@
-//! Taking clients out of queues that nobody serves, where the kernel assigns them.
+//! Taking clients out of queues that no worker serves, where the kernel assigns them.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -24,7 +24,7 @@ impl Master {
         self.kernel.is_some()
     }
 
-    /// Tells the kernel how to choose from now on. What waits where it steers past now is looked for at once.
+    /// Applies a new steering to the kernel. Queues that it bypasses now are checked at once.
     pub(super) fn steer(&mut self) {
         let dispatch = &mut self.service.dispatch;
         if let Some(kernel) = &mut self.kernel
@@ -51,8 +51,8 @@ impl Master {
         self.perform()
     }
 
-    /// Tells a worker to finish, by a signal. One that takes no connections from us, and whose slot is no more, is told
-    /// when it has accepted those who wait there, since nobody else could; or when we come to tell it again, its time to
+    /// Sends a worker the signal to finish. A worker that takes no connections from us, and whose slot was removed, gets it
+    /// when it has accepted the connections queued there, since no other could; or at the next attempt, its time to
     /// finish being over.
     pub(super) fn terminate(&mut self, worker: WorkerId, now: Instant) {
         let was_put_off = self.supervisor.told_later.remove(&worker).is_some();
@@ -63,8 +63,9 @@ impl Master {
         }
     }
 
-    /// Sends a worker the signal by which its program learns that it is to finish, once. As [`Master::terminate`], it is put
-    /// off where nobody else could accept those who wait.
+    /// Sends a worker the signal by which its program learns that it is to finish, once. As [`Master::terminate`], it
+    /// is put
+    /// off where no other worker could accept the queued connections.
     pub(super) fn signal_to_finish(&mut self, worker: WorkerId, now: Instant) {
         let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
         let link = self.service.dispatch.link(worker);
@@ -89,7 +90,7 @@ impl Master {
         self.service.dispatch.links().find(is_last).is_some_and(|link| kernel.waiting(link.slot) > 0)
     }
 
-    /// Tells those to finish who were to be told later.
+    /// Sends the postponed signals to finish.
     fn tell_late(&mut self, now: Instant) {
         let later = std::mem::take(&mut self.supervisor.told_later);
         for (worker, until) in later {
@@ -105,7 +106,7 @@ impl Master {
         }
     }
 
-    /// Takes some of those who wait in a queue that nobody serves, for other slots.
+    /// Takes some connections from a queue that no worker serves, for other slots.
     pub(super) fn rescue(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
         let Some((place, kernel)) = Place::of_token(token).zip(self.kernel.as_mut()) else { return Ok(()) };
@@ -131,8 +132,8 @@ impl Master {
         Ok(())
     }
 
-    /// The master stops: nobody new is let in, and those who wait are handed to the workers of their own slots. Workers
-    /// that take no connections from us have to accept them, and are not told to finish before they have.
+    /// The master stops: it admits no new connection, and hands queued ones to the workers of their own slots. Workers
+    /// that take no connections from us have to accept them, and get no signal to finish before they have.
     pub(super) fn close_queues(&mut self) -> Result<(), MasterError> {
         let Some(mut kernel) = self.kernel.take() else { return Ok(()) };
         kernel.let_nobody_in().doing("closing the accept queues")?;
@@ -143,7 +144,7 @@ impl Master {
         Ok(())
     }
 
-    /// Whether nobody waits in a queue for a worker to accept.
+    /// Whether no connection is queued for a worker to accept.
     pub(super) fn queues_are_empty(&self) -> bool {
         let mut waiting = self.kernel.iter().flat_map(Kernel::places).map(|(_, it)| queued(it.as_fd()));
         waiting.all(|waiting| waiting.unwrap_or(0) == 0)

@@ -43,7 +43,7 @@ pub(super) fn listen(
     })
 }
 
-/// What sessions are tagged with: what was said, or chance.
+/// The tag key: the configured one, or a random one.
 pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     if let Some(secret) = &config.sessions.tag_key {
         return Ok(secret.key.clone());

@@ -1,4 +1,4 @@
-//! The signals by which the operator tells the master what to do.
+//! The signals by which the operator controls the master.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::sys::terminal::Terminal;
 /// A signal that asks for nothing that haft does is noted once in this time.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-/// Signals that other servers have a use for and haft has not, SIGUSR1 where the log is no file: what is said of each.
+/// Signals that other servers use and haft does not, and SIGUSR1 where the log is no file: the log line for each.
 const NOTED: [(i32, &str); 3] = [
     (
         libc::SIGUSR1,
@@ -31,7 +31,7 @@ const NOTED: [(i32, &str); 3] = [
     ),
 ];
 
-/// How the operator tells the master to stop, and what to change.
+/// The operator's requests to stop or to change something.
 pub(super) struct Signals {
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
@@ -55,7 +55,7 @@ impl Signals {
     pub(super) fn listen() -> Result<Self, MasterError> {
         let listen = |kind| signal(kind).doing("preparing for signals");
         let terminal = Terminal::look();
-        // A terminal that stops who writes to it says so with one of these.
+        // A terminal sends one of these to a background process that writes to it.
         let may_scale = !Terminal::stops_writers();
         let listen_to = |signal| may_scale.then(|| listen(SignalKind::from_raw(signal))).transpose();
         let [usr1, usr2, xcpu] = NOTED.map(|(signal, _)| listen(SignalKind::from_raw(signal)));

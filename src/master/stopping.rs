@@ -1,4 +1,4 @@
-//! The end of a master that was told to stop: closing the doors behind those who came, handing them over, and then
+//! The end of a master that is to stop: closing the listeners behind the last connections, handing those over, and then
 //! letting the workers finish.
 
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use crate::admin::Denied;
 use crate::log;
 use crate::pool::{Event, INTERRUPT_TIME};
 
-/// Most turns at each listener before it is closed for good: past what a queue holds by default (4096), those who still
-/// come are too many to be waited for.
+/// Maximum number of turns at each listener before it is closed for good: past what a queue holds by default (4096),
+/// clients that still come are too many to be waited for.
 const MOST_LAST_TURNS: u32 = 128;
 
 /// Two signals to stop within this time are one: timeout(1) sends its signal to haft and to haft's group, and a parent
@@ -20,10 +20,11 @@ const ONE_SIGNAL: Duration = Duration::from_millis(100);
 /// How long connections that are not handed over yet are waited for after Ctrl-C.
 const INTERRUPT_FLUSH: Duration = Duration::from_millis(300);
 
-/// How often is told what a stop waits for.
+/// How often the log states what a stop waits for.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Of the time that a stop has, connections that are not handed over yet have this part at most: the rest is the workers'.
+/// Of the time that a stop has, connections that are not handed over yet have this part at most: the rest is the
+/// workers'.
 const SHARE_FOR_FLUSH: u32 = 2;
 
 /// A stop that is under way.
@@ -35,7 +36,7 @@ pub(super) struct Stop {
     event: Event,
     /// When their time is over.
     until: Instant,
-    /// When was told last what it waits for.
+    /// When the log last stated what it waits for.
     told: Instant,
 }
 
@@ -56,7 +57,7 @@ pub(super) enum Haste {
 }
 
 impl Master {
-    /// The operator wants an end: closes the doors behind those who came; asked twice, ends at once.
+    /// The operator stops haft: closes the listeners behind the last connections; a second call ends at once.
     pub(super) fn stop(&mut self, why: &str, haste: Haste) -> Result<(), MasterError> {
         if let Some(stop) = &mut self.stop {
             if stop.heard.elapsed() < ONE_SIGNAL {
@@ -141,7 +142,7 @@ impl Master {
         }
     }
 
-    /// Tells once a second for how many workers and sessions a stop waits.
+    /// Logs once a second for how many workers and sessions a stop waits.
     fn tell_what_stop_waits_for(&mut self, now: Instant) {
         let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.told + TELL_EVERY) else { return };
         stop.told = now;

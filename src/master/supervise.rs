@@ -60,7 +60,7 @@ pub struct Supervisor {
     pub(super) last_words: (String, bool),
     /// Whether it ended by itself and without an error.
     returned: bool,
-    /// Who is told to finish when nobody waits for it any more, or then at the latest.
+    /// Workers that get DRAIN once their queues are empty, or at this time at the latest.
     pub(super) told_later: BTreeMap<WorkerId, Instant>,
     /// Connections that workers took with them when they ended as asked, as far as it is known.
     pub(super) cut_off: u64,
@@ -132,7 +132,7 @@ fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadE
     Ok(())
 }
 
-/// A page in which a worker of this plan tells how it is. Without one it tells nothing.
+/// A scoreboard page for a worker of this plan. Without one the worker has no figures.
 fn scoreboard_page(plan: &Plan) -> Option<Page> {
     if plan.passes_listeners() {
         return None;
@@ -144,7 +144,7 @@ impl Master {
     /// Does all that is to be done to the world, and then waits for it as it now is.
     pub(super) fn perform(&mut self) -> Result<(), MasterError> {
         loop {
-            // First, so that nobody new comes to a worker that is then told to finish.
+            // First, so that no new connection comes to a worker that then gets DRAIN.
             self.steer();
             let Some(effect) = self.service.next_effect() else { break };
             match effect {
@@ -174,7 +174,7 @@ impl Master {
             }
             Action::GiveUp(_) => return Err(self.give_up()),
             Action::Finished => self.supervisor.finished = true,
-            // The service tells the worker.
+            // The service sends it to the worker.
             Action::Drain { .. } => {}
         }
         Ok(())
@@ -255,7 +255,7 @@ impl Master {
 
     fn worker_ready(&mut self, worker: WorkerId) -> Result<(), MasterError> {
         self.supervisor.crew.ready(worker);
-        // Before others are told that all is ready: they may look at us.
+        // Before readiness is announced: a client may check at once.
         if self.service.pool.is_settled() {
             // Until the next reload, or death, nothing but serving is to be done.
             match code::give_back() {

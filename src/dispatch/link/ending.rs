@@ -1,5 +1,5 @@
-//! How long a worker has said nothing although it should; and what becomes of the connections in flight when the worker, or
-//! the master, ends.
+//! How long a worker has been silent although it should answer; and what becomes of the connections in flight when the
+//! worker, or the master, ends.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -23,8 +23,9 @@ impl Link {
         }
     }
 
-    /// As [`Link::drain`], for a program that is sent a signal first: its own handler closes its servers, which would fail
-    /// if Node's cluster had closed them before. It is told when it has closed them, and at `at` at the latest.
+    /// As [`Link::drain`], for a program that is sent a signal first: its own handler closes its servers, which would
+    /// fail if Node's cluster had closed them before. It gets `disconnect` when it has closed them, and at `at` at the
+    /// latest.
     pub fn drain_later(&mut self, within: Duration, at: Instant, now: Instant) -> Result<(), LinkError> {
         let End::Node(end) = &mut self.end else { return self.drain(within, None) };
         end.drain_later(at, now + within);
@@ -32,7 +33,7 @@ impl Link {
         Ok(())
     }
 
-    /// Tells a worker to finish that was to be told later, if it is time to.
+    /// Sends a postponed `disconnect`, if it is due.
     pub fn drain_if_due(&mut self, now: Instant) {
         if let End::Node(end) = &mut self.end {
             end.drain_if_due(now);
@@ -61,7 +62,7 @@ impl Link {
         }
         let unread_from = match &mut self.end {
             End::Haft(end) => end.unread_from().unwrap_or(u64::MAX),
-            // A Node worker's queue dies with it: what was in it cannot be told from what it had received.
+            // A Node worker's queue dies with it: what was in it cannot be distinguished from what it had received.
             End::Node(_) | End::ListenFds(_) => u64::MAX,
         };
         let mut unread = 0;

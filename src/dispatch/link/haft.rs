@@ -24,15 +24,15 @@ pub(super) struct HaftLink {
     batch: usize,
     /// The worker is to be asked to say something.
     ping: bool,
-    /// What the worker is to be told of its end.
+    /// The frame about its end that the worker is to get.
     word: Option<Word>,
     /// It tags its sessions.
     tags: bool,
-    /// It was told to linger, and has not said that it is idle.
+    /// It got LINGER, and has not sent IDLE.
     may_be_idle: bool,
 }
 
-/// What a worker is told of its end.
+/// A frame about a worker's end.
 #[derive(Debug, Clone, Copy)]
 enum Word {
     /// It was replaced, and goes on with its sessions for this time at most.
@@ -112,12 +112,12 @@ impl HaftLink {
         self.send_rest()
     }
 
-    /// Whether something is still to be told that is no connection.
+    /// Whether a frame that is no connection is still to be sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.word.is_some() || self.ping
     }
 
-    /// Asks the worker to say something, and tells it of its end, if it is to be asked and told so.
+    /// Sends PING and the frame about the worker's end, where they are due.
     pub(super) fn send_rest(&mut self) -> Result<Obstacle, LinkError> {
         if self.ping {
             match self.end.send_ping()? {
@@ -140,7 +140,7 @@ impl HaftLink {
         }
     }
 
-    /// Takes in what the worker has said. `false`: there may be more, to be taken in another turn.
+    /// Reads the worker's frames. `false`: there may be more, to be read in another turn.
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
@@ -163,7 +163,7 @@ impl HaftLink {
                     *in_flight.spoke = true;
                     let settled = in_flight.outbox.settled();
                     in_flight.taken(below, now)?;
-                    // Most probably that was all: to ask in vain costs as much as to be told.
+                    // Most probably that was all: a read in vain costs as much as an event.
                     if in_flight.outbox.settled() > settled && in_flight.outbox.in_flight() == 0 {
                         return Ok(false);
                     }

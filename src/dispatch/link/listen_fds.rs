@@ -1,4 +1,4 @@
-//! No dialect: the program accepts from the listeners that it took over, and says at most how it is (sd_notify(3)).
+//! No dialect: the program accepts from the listeners that it took over, and at most reports its state (sd_notify(3)).
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use crate::sys::notify::{NotifySocket, Said};
 
 /// Most messages of one worker a turn.
 const MOST_MESSAGES: u32 = 16;
-/// A program that says nothing is taken to be ready when it has lived for so long: most of what can go wrong at a start
-/// does so at once, and those who come earlier wait in its listeners' queues anyway.
+/// A silent program counts as ready when it has lived for so long: most of what can go wrong at a start
+/// does so at once, and clients that come earlier wait in its listeners' queues anyway.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// What is known of a program that took its listeners over.
@@ -44,7 +44,7 @@ impl ListenFdsLink {
         is_news
     }
 
-    /// Takes in what the program has said. `false`: there is more, to be taken in another turn.
+    /// Reads the program's notifications. `false`: there are more, to be read in another turn.
     pub(super) fn receive(&mut self, news: &mut Vec<News>) -> Result<bool, LinkError> {
         for _ in 0..MOST_MESSAGES {
             match self.socket.receive(self.leader)? {

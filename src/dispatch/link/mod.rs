@@ -45,7 +45,7 @@ enum End {
 /// A worker's channel and what is in flight on it.
 #[derive(Debug)]
 pub struct Link {
-    /// Who it is.
+    /// Its id.
     pub worker: WorkerId,
     /// The slot it fills, or filled before it was replaced.
     pub slot: Slot,
@@ -55,7 +55,7 @@ pub struct Link {
     pub own: VecDeque<Connection>,
     /// What stopped the last sending.
     pub obstacle: Obstacle,
-    /// How the channel is listened to; not at all as long as nobody waits for this worker.
+    /// How the channel is polled; not at all as long as nothing waits for this worker.
     pub listening: Option<Listening>,
     end: End,
     outbox: Outbox<Connection>,
@@ -66,7 +66,7 @@ pub struct Link {
     /// Since when a ping has not been answered.
     pinged_since: Option<Instant>,
     ended: bool,
-    /// It was told to finish, or does so of its own will.
+    /// It got DRAIN, or finishes of its own accord.
     finishes: bool,
     lingers: Option<Lingering>,
     opening: Opening,
@@ -83,7 +83,7 @@ impl Link {
         Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, slot, channel, desk))))
     }
 
-    /// No channel: the worker takes its listeners over. `wait_ready`: it says itself that it is ready.
+    /// No channel: the worker takes its listeners over. `wait_ready`: it announces itself that it is ready.
     pub fn listen_fds(worker: WorkerId, slot: Slot, socket: NotifySocket, wait_ready: bool, now: Instant) -> Self {
         Self::over(worker, slot, End::ListenFds(ListenFdsLink::new(socket, wait_ready, now)))
     }
@@ -135,7 +135,7 @@ impl Link {
         self.outbox.next_sequence()
     }
 
-    /// Connections that the worker says it has open.
+    /// Open connections that the worker reports.
     pub fn open(&self) -> Option<u32> {
         match &self.end {
             End::Haft(end) => end.open(),
@@ -199,7 +199,7 @@ impl Link {
         has_nothing && end.refused().is_some_and(|refused| refused.is_final(now))
     }
 
-    /// Whether the worker is ready because nothing has been heard of it for long enough.
+    /// Whether the worker counts as ready because it has been silent for long enough.
     pub fn ready_by_silence(&mut self, desk: Option<&NodeDesk>, now: Instant) -> bool {
         match (&mut self.end, desk) {
             (End::Haft(_), _) | (End::Node(_), None) => false,
@@ -227,8 +227,8 @@ impl Link {
         }
     }
 
-    /// Whether the worker has room for more than it has to acknowledge, if at most `most` may be in flight: then nobody
-    /// waits for its acknowledgements, and hearing them once for many saves much.
+    /// Whether the worker has room for more than it has to acknowledge, if at most `most` may be in flight: then no
+    /// client waits for its acknowledgements, and hearing them once for many saves much.
     pub fn has_ample_room(&self, most: usize) -> bool {
         let room = match &self.end {
             End::Haft(_) => self.outbox.room(most),
@@ -238,8 +238,9 @@ impl Link {
         room > self.in_flight()
     }
 
-    /// For how long, at least, the worker has connections to take that were sent to it before, if it has taken none since
-    /// it was heard last.
+    /// For how long, at least, the worker has connections to take that were sent to it before, if it has taken none
+    /// since
+    /// its last answer.
     pub fn busy_for(&self) -> Duration {
         self.taking.busy_for(self.in_flight())
     }
@@ -288,7 +289,7 @@ impl Link {
         Ok(())
     }
 
-    /// The worker is not to be trusted, or has closed its end: it is told nothing more, and listened to no more.
+    /// The worker is not to be trusted, or has closed its end: nothing is sent to it or read from it any more.
     pub fn end(&mut self) {
         self.ended = true;
     }
@@ -302,7 +303,7 @@ impl Link {
         }
     }
 
-    /// Tells the worker to finish, after what was sent before.
+    /// Sends DRAIN, after what was sent before.
     pub fn drain(&mut self, within: Duration, signal: Option<Signal>) -> Result<(), LinkError> {
         self.finishes = true;
         self.lingers = None;
@@ -310,13 +311,13 @@ impl Link {
             End::Haft(end) => self.obstacle = end.drain(within)?,
             // It is sent with the next flush.
             End::Node(end) => end.drain(within, signal),
-            // It is told by a signal.
+            // It gets a signal.
             End::ListenFds(_) => {}
         }
         Ok(())
     }
 
-    /// Takes in what the worker has said. What it returned goes to the front of `held`. `false`: there may be more,
+    /// Reads what the worker has sent. What it returned goes to the front of `held`. `false`: there may be more,
     /// to be taken in another turn.
     pub fn receive(
         &mut self,

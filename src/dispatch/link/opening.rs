@@ -1,11 +1,11 @@
 //! How many sessions were lately opened with a worker. Pure: time is an argument.
 //!
-//! What a worker says of its sessions comes late when many clients come at once, which is when it matters most. So what
-//! was sent to it lately counts beside it, until it is told of or its time is over.
+//! A worker's session count arrives late when many clients come at once, which is when it matters most. So what
+//! was sent to it lately counts beside it, until it is reported or too old.
 
 use std::time::{Duration, Instant};
 
-/// A session that was opened and not told of counts for this long, and at most twice as long. A worker that is so late
+/// A session that was opened and not reported counts for this long, and at most twice as long. A worker that is so late
 /// has its hands full.
 const LATELY: Duration = Duration::from_secs(3);
 
@@ -27,7 +27,7 @@ impl Opening {
         self.current += 1;
     }
 
-    /// The worker has told of so many sessions more: the oldest ones need not be counted here any more.
+    /// The worker has reported so many sessions more: the oldest ones need not be counted here any more.
     pub fn told(&mut self, more: u64, now: Instant) {
         self.forget(now);
         let of_before = more.min(self.before);

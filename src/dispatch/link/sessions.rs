@@ -1,5 +1,5 @@
-//! The sessions of a worker: whether they can be told apart, how many there are, and how it goes on with them once it is
-//! replaced.
+//! The sessions of a worker: whether they can be identified, how many there are, and how it goes on with them once it
+//! is replaced.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ impl Link {
         matches!(&self.end, End::Node(end) if end.told().names_sessions())
     }
 
-    /// Whether the worker says which sessions are its own, so that they can be told apart and found again.
+    /// Whether the worker names its sessions, so that they can be found again.
     pub fn tells_sessions(&self) -> bool {
         match &self.end {
             End::Haft(end) => end.tags(),
@@ -29,8 +29,8 @@ impl Link {
         }
     }
 
-    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot: then it can go
-    /// on with them once it is replaced, and it becomes known when none is left.
+    /// Whether connections of the worker's own sessions may be sent to it, even if it does not fill its slot: then it
+    /// can go on with them once it is replaced, and it becomes known when none is left.
     pub fn takes_sessions(&self) -> bool {
         let is_ready = match &self.end {
             End::Haft(end) => end.is_ready(),
@@ -40,7 +40,7 @@ impl Link {
         is_ready && !self.finishes && !self.ended && self.tells_sessions()
     }
 
-    /// Whether the worker ends its sessions when it is told to finish. A program of Node does by haft's preload; without
+    /// Whether the worker ends its sessions at DRAIN. A program of Node does by haft's preload; without
     /// it, it only takes no more connections then, and its sessions can but be cut off.
     pub fn ends_sessions(&self) -> bool {
         match &self.end {
@@ -50,7 +50,7 @@ impl Link {
         }
     }
 
-    /// How many sessions the worker says it has. Of haft's own dialect its connections are counted, which is much the same.
+    /// How many sessions the worker reports. In haft's own dialect its connections count instead, which is much the same.
     pub fn told_sessions(&self) -> u64 {
         match &self.end {
             End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
@@ -59,7 +59,7 @@ impl Link {
         }
     }
 
-    /// How many sessions to reckon with: what the worker told, and what was sent to it lately, since it tells late.
+    /// The estimated number of sessions: those reported, and those sent to it lately, since its reports are late.
     pub fn sessions(&self, now: Instant) -> u64 {
         self.told_sessions() + self.opening.lately(now)
     }
@@ -69,13 +69,13 @@ impl Link {
         self.opening.note(now);
     }
 
-    /// Tells the worker that it was replaced; see [`crate::dispatch::Dispatch::linger`].
+    /// Sends LINGER: the worker was replaced; see [`crate::dispatch::Dispatch::linger`].
     pub fn linger(&mut self, until: Instant, within: Duration, now: Instant) -> Result<(), LinkError> {
         self.lingers = Some(Lingering { until, within });
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
             End::Node(end) if end.told().tags() => end.linger(until.saturating_duration_since(now)),
-            // It is seen from the names that it tells.
+            // The names that it sends show it.
             End::Node(_) => {}
             // It never can.
             End::ListenFds(_) => {}
@@ -88,7 +88,8 @@ impl Link {
         self.finishes = true;
     }
 
-    /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Tells so once.
+    /// How long the worker has to finish, if it lingers and its time for that is over (`always`: or not). Returns it
+    /// once.
     pub fn lingered(&mut self, always: bool, now: Instant) -> Option<Duration> {
         let has_none = self.names_sessions() && self.outbox.in_flight() == 0 && self.sessions(now) == 0;
         let is_over = |lingering: &mut Lingering| always || has_none || now >= lingering.until;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(super) struct Taking {
     each: Duration,
-    /// When it was last heard, if it had more to take then.
+    /// When it last answered, if it had more to take then.
     since: Option<Instant>,
 }
 
 impl Taking {
-    /// It has taken so many since it was heard last, and so many are left.
+    /// It has taken so many since its last answer, and so many are left.
     pub fn took(&mut self, count: u64, left: usize, now: Instant) {
         if left == 0 {
             // It may have rested.

@@ -18,7 +18,7 @@ use crate::sys::scm::Sent;
 /// What receiving yields when there is no more.
 const HEARD_OUT: bool = true;
 
-/// A link whose worker is ready, with the books and the queue of its slot.
+/// A link whose worker is ready, with the ledger and the queue of its slot.
 struct Rig {
     link: Link,
     worker: WorkerEnd,
@@ -28,7 +28,7 @@ struct Rig {
     now: Instant,
     /// How often the worker was asked to say something.
     pings: u32,
-    /// Connections made; each is told by its client's port.
+    /// Connections made; each is identified by its client's port.
     made: u16,
 }
 
@@ -93,7 +93,8 @@ impl Rig {
         self.link.receive(&mut self.held, &mut self.ledger, None, &mut self.news, self.now)
     }
 
-    /// Everything the worker finds in the channel: connections, by their clients' ports, and whether to drain after them.
+    /// Everything the worker finds in the channel: connections, by their clients' ports, and whether to drain after
+    /// them.
     fn found(&mut self) -> (Vec<Entry>, bool) {
         let mut entries = Vec::new();
         while let Some(frame) = self.worker.receive().expect("receive") {
@@ -239,7 +240,7 @@ fn a_ping_is_waited_for_until_the_worker_says_something() {
     rig.say(taken(0));
     rig.receive().expect("receive");
     assert_eq!((rig.link.is_awaited(), silence(&rig)), (false, 0));
-    // What is not taken counts whatever else is said.
+    // What is not taken counts whatever else the worker sends.
     rig.hold(1);
     rig.send().expect("send");
     rig.now += REST;

@@ -8,18 +8,19 @@ use super::{NodeDesk, Service};
 use crate::ids::WorkerId;
 use crate::pool::{Event, INTERRUPT_TIME};
 
-/// A worker that goes on with its sessions, and ends them when it is told to finish, has this part of its time left for
+/// A worker that goes on with its sessions, and ends them at DRAIN, has this part of its time left for
 /// that. From then on none of their connections can be given to it, so it is no longer than a program needs that ends
 /// them all at once; one that ends them one by one, as the built-in worker does, begins before.
 const SHARE_TO_FINISH: u32 = 10;
 
-/// A Node program whose own handler was called has this part of its time to close its servers; then it is told to leave
-/// as one without a handler is.
+/// A Node program whose own handler was called has this part of its time to close its servers; then it gets
+/// `disconnect` as one without a handler is.
 const SHARE_FOR_HANDLER: u32 = 5;
 
 impl Service {
-    /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be told
-    /// apart: connections of theirs keep coming. Then it is told to finish.
+    /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be
+    /// told
+    /// apart: connections of theirs keep coming. Then it gets DRAIN.
     pub(super) fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
         let interrupted = self.pool.is_interrupted();
         let within = if interrupted { within / 2 } else { within };
@@ -35,22 +36,24 @@ impl Service {
         told.err().and_then(|error| self.distrust(worker, &error))
     }
 
-    /// Whether the worker's program learns by a signal that it is to finish, and hands over what it does meanwhile: where
-    /// the kernel assigns, a program that was not told at once would go on accepting.
+    /// Whether the worker's program learns by a signal that it is to finish, and hands over what it does meanwhile:
+    /// where
+    /// the kernel assigns, a program that was not asked at once would go on accepting.
     fn is_signalled(&mut self, worker: WorkerId) -> bool {
         let (choice, interrupted) = (self.drain_signal, self.pool.is_interrupted());
         let by_kernel = self.dispatch.node.as_ref().is_none_or(NodeDesk::is_over_kernel);
         !by_kernel && self.dispatch.link(worker).is_some_and(|link| link.drain_signal(choice, interrupted).is_some())
     }
 
-    /// The signal that the worker's program is sent when its connections have ended. When haft stops it is sent at once.
+    /// The signal that the worker's program is sent when its connections have ended. When haft stops it is sent at
+    /// once.
     fn signal_to_come(&mut self, worker: WorkerId) -> Option<Signal> {
         let (choice, interrupted) = (self.drain_signal, self.pool.is_interrupted());
         let link = self.dispatch.link(worker).filter(|_| !self.pool.is_stopping() && !self.pool.was_signalled(worker));
         link.and_then(|link| link.drain_signal(choice, interrupted))
     }
 
-    /// Tells the workers that have lingered long enough (all that linger: `always`) to finish. Yields what that made known.
+    /// Sends DRAIN to the workers that have lingered long enough (all that linger: `always`). Yields the resulting events.
     pub(super) fn finish_lingering(&mut self, always: bool, now: Instant) -> Vec<Event> {
         let mut over = self.dispatch.lingered(always, now);
         if self.pool.is_interrupted() {
@@ -83,7 +86,7 @@ impl Service {
     }
 }
 
-/// How much of its time a worker has left when it is told to finish.
+/// How much of its time a worker has left when it gets DRAIN.
 fn to_finish(within: Duration, ends_sessions: bool) -> Duration {
     if ends_sessions { within / SHARE_TO_FINISH } else { Duration::ZERO }
 }

@@ -2,8 +2,8 @@
 //! whatever happens, no connection is lost or served twice, and every slot is filled again.
 //!
 //! Everything follows from a seed; only the channels are real. `cargo test simulation` tries a thousand seeds.
-//! `HAFT_SIM_SEEDS=50000` tries more, `HAFT_SIM_STEPS=10000` longer ones, and `HAFT_SIM_SEED=7` that one alone, which is
-//! how a failure is replayed.
+//! `HAFT_SIM_SEEDS=50000` tries more, `HAFT_SIM_STEPS=10000` longer ones, and `HAFT_SIM_SEED=7` that one alone, which
+//! is how a failure is replayed.
 
 mod laws;
 mod puppet;
@@ -59,7 +59,7 @@ struct World {
     laws: Laws,
     /// Of which every client's socket is a copy: what is behind a descriptor does not matter here.
     nothing: File,
-    /// Somebody has said something that was not heard yet.
+    /// A worker has sent something that was not read yet.
     unheard: Vec<WorkerId>,
     over: bool,
     /// Sessions stick: clients bring tags, and workers that are replaced linger.
@@ -208,7 +208,7 @@ impl World {
             puppet.receive(&mut self.laws);
         }
         if self.dice.one_in(2) {
-            // Its last words, which nobody has heard yet.
+            // Its last messages, which were not read yet.
             puppet.acknowledge(worker, 3, &mut self.laws);
         }
         drop(puppet);
@@ -217,7 +217,7 @@ impl World {
         self.service.exited(worker, self.now);
     }
 
-    /// What was said is heard, in any order.
+    /// Reads what was sent, in any order.
     fn listen(&mut self) {
         for worker in std::mem::take(&mut self.unheard) {
             self.service.hear(worker, self.now);
@@ -286,7 +286,7 @@ impl World {
                         self.puppet(worker).leaves = true;
                         self.service.observe(Event::Leaving(worker), self.now);
                     }
-                    // Those that were told to go do.
+                    // Workers that were asked to leave do.
                     _ => self.go(),
                 }
             }
@@ -297,7 +297,7 @@ impl World {
         self.perform();
     }
 
-    /// Everybody who was told to end does.
+    /// All workers that were asked to end do.
     fn go(&mut self) {
         let gone = self.puppets.iter().filter(|(_, puppet)| puppet.killed || (puppet.terminated && !puppet.stopped));
         for worker in gone.map(|(worker, _)| *worker).collect::<Vec<_>>() {
@@ -306,7 +306,7 @@ impl World {
         self.perform();
     }
 
-    /// From now on everybody does as he should: then every slot must be filled, or everybody be gone, and nobody waits.
+    /// From now on all workers behave: then every slot must be filled, or all workers be gone, and no client waits.
     fn come_to_rest(&mut self) {
         let until = self.now + LONG_ENOUGH;
         while self.now < until && !self.over {

@@ -74,8 +74,9 @@ impl Rig {
         self.service.send(self.now);
     }
 
-    /// The worker receives all that was sent to it and takes it. How many that were, and how often the service asked for
-    /// memory when it heard of it.
+    /// The worker receives all that was sent to it and takes it. How many that were, and how often the service asked
+    /// for
+    /// memory when it learnt of it.
     fn take_counted(&mut self, worker: WorkerId) -> (u64, u64) {
         let mut count = 0;
         let mut below = 0;
@@ -240,7 +241,7 @@ fn where_nobody_else_is_ready_nobody_can_be_rescued() {
 }
 
 /// A program of Node closes its channel while it still serves clients. Whoever sent it something meanwhile (another
-/// worker, the master) finds nobody there, which must not cost those clients their worker.
+/// worker, the master) finds none there, which must not cost those clients their worker.
 #[test]
 fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_sending() {
     use std::io::Write;

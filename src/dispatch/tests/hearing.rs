@@ -3,7 +3,7 @@
 use super::*;
 use crate::sys::poller::Interest;
 
-/// It is enough to hear a worker after a moment, but for one that is near its limit, or for whom somebody waits.
+/// A channel is polled lazily unless its worker is near its limit, or a client waits for it.
 #[test]
 fn a_worker_far_from_its_limit_need_not_be_heard_at_once() {
     let (mut rig, mut worker) = node_rig(&["--max-in-flight", "8"], |plan| plan.wait_ready = true);
@@ -32,7 +32,7 @@ fn a_worker_far_from_its_limit_need_not_be_heard_at_once() {
     rig.assert_balance();
 }
 
-/// Nobody is kept waiting by a pause as long as every slot's worker has something to take; one that has nothing ends it.
+/// A pause delays no client as long as every slot's worker has something to take; one that has nothing ends it.
 #[test]
 fn a_pause_is_unnoticed_only_while_every_worker_has_something_to_take() {
     let mut rig = Rig::new(&["-w", "2", "--max-in-flight", "64"]);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::route::Tag;
 
-/// Its sessions are lost then, but who waits goes where somebody can say so, and is sent there.
+/// Its sessions are lost then, but waiting clients go to a worker that can answer them.
 #[test]
 fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
     let mut rig = Rig::new(&["-w", "2", "--affinity", "session"]);
@@ -25,7 +25,7 @@ fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
     rig.assert_balance();
 }
 
-/// Told to finish, it takes no more connections, and its preload ends the sessions that are left: it needs time for that.
+/// After DRAIN it takes no more connections, and its preload ends the sessions that are left: it needs time for that.
 #[test]
 fn a_program_of_node_ends_its_sessions_by_the_preload_when_it_has_lingered() {
     let (mut rig, mut worker) = node_rig(&["--affinity", "session"], |plan| plan.wait_ready = true);
@@ -45,7 +45,7 @@ fn a_program_of_node_ends_its_sessions_by_the_preload_when_it_has_lingered() {
     assert!(Link::haft(WorkerId(7), Slot(0), end).ends_sessions());
 }
 
-/// It tells which sessions it has, so that it need not say when it has none.
+/// It names its sessions, so that it need not announce when it has none.
 #[test]
 fn a_worker_that_names_its_sessions_lingers_until_the_last_has_ended() {
     let (mut rig, mut worker) = node_rig(&["--affinity", "session", "--node-style", "socket.io-sticky"], |plan| {

@@ -1,9 +1,9 @@
-//! Listening to the workers: to those that somebody waits for at once, to the others when there is time.
+//! Reading the workers' channels: at once where a client waits, lazily otherwise.
 //!
 //! An acknowledgement would wake us for nothing while much else is to be done: the connection is its worker's already,
-//! only our copy of the descriptor is kept until we know. So the channels of workers that are far from their limit are in a
-//! set of their own. It is waited for as a whole, or, while many connections come, not at all and looked at from time to
-//! time; to change that takes one system call, however many workers there are.
+//! only our copy of the descriptor is kept until we know. So the channels of workers that are far from their limit are
+//! in a set of their own. It is waited for as a whole, or, while many connections come, not at all and looked at from
+//! time to time; to change that takes one system call, however many workers there are.
 
 use std::io;
 
@@ -13,12 +13,12 @@ use crate::ids::WorkerId;
 use crate::master::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN};
 use crate::sys::poller::{Interest, Poller, Ready, Set};
 
-/// The token of the set of those who are listened to lazily.
+/// The token of the set of lazily polled channels.
 pub(in crate::master) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
-/// Most workers that are heard at one look; the others are heard at the next.
+/// Maximum number of channels that are read in one poll; the others are read in the next.
 const MOST_EVENTS: usize = 256;
 
-/// Who is listened to lazily. All others are in the poller's own set.
+/// The lazily polled channels. All others are in the poller's own set.
 #[derive(Debug)]
 pub(in crate::master) struct Channels {
     lazy: Set,
@@ -27,14 +27,14 @@ pub(in crate::master) struct Channels {
 }
 
 impl Channels {
-    /// Nobody is listened to yet.
+    /// No channel is polled yet.
     pub(in crate::master) fn new(poller: &Poller) -> io::Result<Self> {
         let lazy = Set::new(MOST_EVENTS)?;
         poller.add(&lazy, TOKEN, Interest::Readable)?;
         Ok(Self { lazy, waited_for: true, ready: Vec::new() })
     }
 
-    /// Listens to each worker as it now must be. `busy`: those that can be heard lazily are not waited for.
+    /// Polls each channel as its worker now requires. `busy`: lazily polled channels do not wake the loop.
     pub(in crate::master) fn refresh(
         &mut self,
         dispatch: &mut Dispatch,
@@ -75,7 +75,7 @@ impl Channels {
         self.listen(link, None, poller)
     }
 
-    /// Those who are listened to lazily and have said something.
+    /// The lazily polled channels that have something to read.
     pub(in crate::master) fn look(&mut self) -> io::Result<impl Iterator<Item = WorkerId>> {
         self.lazy.look(0, &mut self.ready)?;
         Ok(self.ready.drain(..).filter_map(|event| worker_of(event.token)))

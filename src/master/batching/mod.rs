@@ -1,7 +1,7 @@
 //! Batching: what came together is handed over together, and nothing is woken for less than needed.
 //!
-//! To be woken, with cold caches, is most of what a turn costs; one turn for many connections costs hardly more than for
-//! one. So after each turn the loop decides how to wait for the next ([`Wait`]):
+//! To be woken, with cold caches, is most of what a turn costs; one turn for many connections costs hardly more than
+//! for one. So after each turn the loop decides how to wait for the next ([`Wait`]):
 //!
 //! ```text
 //! an event   turn     Gather: more come together  turn   Sleep, or Spin with --busy-poll      the event loop
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! While connections come close together, workers far from their limit are not waited for ([`channels`]): what they say
-//! is read every [`LAZY_POLL_INTERVAL`]. `timer` says how long to gather, from how fast connections come; each link says
-//! for how long its worker is busy anyway.
+//! is read every [`LAZY_POLL_INTERVAL`]. `timer` decides how long to gather, from how fast connections come; each link
+//! decides for how long its worker is busy anyway.
 
 pub(super) mod channels;
 mod timer;
@@ -50,7 +50,7 @@ enum Wait {
 #[derive(Debug)]
 pub(super) struct Batching {
     pub channels: Channels,
-    /// Some workers are heard from time to time only.
+    /// Some channels are polled lazily.
     pub busy: bool,
     /// When the last connection came, and how fast they come.
     last_accept: Instant,
@@ -83,8 +83,8 @@ impl Batching {
 
 impl Master {
     /// Turns until nothing has been ready for a moment, but not so long that signals, deaths and questions are kept
-    /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and come
-    /// back through the event loop, whose other work can wait that moment.
+    /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and
+    /// come back through the event loop, whose other work can wait that moment.
     pub(super) fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
         let mut heard = Instant::now();
         let until = heard + MAX_TURN;
@@ -92,12 +92,12 @@ impl Master {
             if let gather @ Wait::Gather(_) = self.turn(ready)? {
                 self.wait(gather, until, ready)?;
             }
-            // What is looked up must be taken in, since some of it is not told a second time.
+            // What a poll returns must be handled, since some of it is not reported a second time.
             let now = Instant::now();
             let is_over = now >= until;
             let more = !is_over && self.wait(self.batching.idle(now), until, ready)?;
             let (now, before) = (Instant::now(), self.service.dispatch.ledger.events());
-            // Workers that are waited for have been heard with the other events.
+            // The eagerly polled channels were read with the other events.
             if self.batching.busy && (!more || now >= heard + LAZY_POLL_INTERVAL) {
                 self.poll_lazy(now)?;
                 heard = now;
@@ -112,7 +112,7 @@ impl Master {
         }
     }
 
-    /// Waits for the next events, `until` then at most. Says whether there are any in `ready`.
+    /// Waits for the next events, `until` then at most. Returns whether there are any in `ready`.
     fn wait(&mut self, mut wait: Wait, until: Instant, ready: &mut Vec<Ready>) -> Result<bool, MasterError> {
         loop {
             let patience = match wait {
@@ -132,8 +132,8 @@ impl Master {
         }
     }
 
-    /// One turn. Yields how to wait for the next: more come together in a pause, and one turn for many is what makes each
-    /// cheap.
+    /// One turn. Yields how to wait for the next: more come together in a pause, and one turn for many is what makes
+    /// each cheap.
     fn turn(&mut self, ready: &[Ready]) -> Result<Wait, MasterError> {
         let ledger = &self.service.dispatch.ledger;
         let (events, accepted) = (ledger.events(), ledger.accepted());
@@ -152,8 +152,8 @@ impl Master {
         Ok(if pause.is_zero() { self.batching.idle(now) } else { Wait::Gather(pause) })
     }
 
-    /// How long to let connections gather for workers of Node, which take them one by one; or, where connections wait for
-    /// room already, the acknowledgements that make it.
+    /// How long to let connections gather for workers of Node, which take them one by one; or, where connections wait
+    /// for room already, the acknowledgements that make it.
     fn gathering(&mut self) -> Result<Duration, MasterError> {
         if self.service.dispatch.busy_for() > timer::LONGEST {
             // It counts what they have not taken yet.
@@ -166,7 +166,7 @@ impl Master {
         })
     }
 
-    /// Hears those workers of whom it is enough to be heard after a moment.
+    /// Reads the lazily polled channels.
     fn poll_lazy(&mut self, now: Instant) -> Result<(), MasterError> {
         for worker in self.batching.channels.look().doing("waiting for a worker")? {
             self.service.hear(worker, now);
@@ -175,7 +175,7 @@ impl Master {
         Ok(())
     }
 
-    /// One turn: takes in what workers said, then what clients want, then sends to each worker once.
+    /// One turn: reads the workers' channels, then takes in clients, then sends to each worker once.
     fn take_turn(&mut self, ready: &[Ready]) -> Result<(), MasterError> {
         let now = Instant::now();
         let worker_of = |event: &Ready| channels::worker_of(event.token);

@@ -1,8 +1,8 @@
 //! How fast connections come, and how long it is worth to let them gather. Pure: time is an argument.
 //!
-//! A turn costs the same for one connection as for many: to be woken, with cold caches, is most of it. Where connections
-//! come so fast that several arrive within a moment nobody notices, one turn is made for them. Where they come slower,
-//! waiting would cost each its delay and gain nothing, so there is no waiting.
+//! A turn costs the same for one connection as for many: to be woken, with cold caches, is most of it. Where
+//! connections come so fast that several arrive within an imperceptible time, one turn is made for them. Where they
+//! come slower, waiting would cost each its delay and gain nothing, so there is no waiting.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const GATHERED: u32 = 12;
 ///
 /// With the kernel's timer, which adds about 50 us, it stays below 200 us.
 pub const LONGEST: Duration = Duration::from_micros(140);
-/// The longest pause while all workers have their hands full: nobody is delayed by it, but other events wait, too.
+/// The longest pause while all workers are busy: it delays no client, but other events wait, too.
 const LONGEST_UNNOTICED: Duration = Duration::from_micros(1500);
 /// Longer gaps between connections count as this.
 const LONGEST_GAP: Duration = Duration::from_millis(2);
@@ -47,8 +47,8 @@ impl BatchTimer {
         }
     }
 
-    /// How long to let connections gather, where every worker has something to take for `busy` at least; `None` where not
-    /// even two would come meanwhile.
+    /// How long to let connections gather, where every worker has something to take for `busy` at least; `None` where
+    /// not even two would come meanwhile.
     pub fn pause(&self, busy: Duration) -> Option<Duration> {
         let longest = busy.clamp(LONGEST, LONGEST_UNNOTICED);
         (self.gap * 2 <= longest).then(|| (self.gap * GATHERED).min(longest))

@@ -9,7 +9,7 @@ use crate::pool::SlotState;
 /// What becomes of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// Nobody has said yet that he serves it.
+    /// No worker has acknowledged it yet.
     Open,
     /// This worker has.
     Served(WorkerId),
@@ -80,12 +80,12 @@ impl Laws {
         u16::try_from(self.clients.len() - 1).expect("fewer clients than ports")
     }
 
-    /// A worker has received a client, which nobody serves yet.
+    /// A worker has received a client that no worker serves yet.
     pub fn received(&mut self, client: u16) {
         assert_eq!(self.clients[usize::from(client)], Fate::Open, "client {client} is sent to a second worker");
     }
 
-    /// A worker says that it serves a client.
+    /// A worker acknowledges a client.
     pub fn serve(&mut self, client: u16, worker: WorkerId) {
         let fate = &mut self.clients[usize::from(client)];
         assert_eq!(*fate, Fate::Open, "client {client} is served twice, now by {worker:?}");
@@ -180,7 +180,7 @@ impl Laws {
         }
     }
 
-    /// What holds when everybody has done as he should for long enough.
+    /// What holds when all workers have behaved for long enough.
     pub fn at_rest(&self, service: &Service) {
         for slot in service.dispatch.slots() {
             assert_eq!(service.pool.state(slot), SlotState::Ready, "slot {slot} stays empty");
@@ -190,7 +190,7 @@ impl Laws {
         assert_eq!(service.dispatch.held() + service.dispatch.in_flight(), 0, "somebody still waits");
     }
 
-    /// What holds when all is over: nobody was lost.
+    /// What holds when all is over: no client was lost.
     pub fn at_end(mut self, service: &Service, under_way: u64) -> Totals {
         let served = self.clients.iter().filter(|fate| **fate != Fate::Open).count() as u64;
         let ledger = &service.dispatch.ledger;

@@ -21,11 +21,11 @@ pub(super) struct Puppet {
     pub lingers: bool,
     /// It neither reads nor speaks.
     pub stopped: bool,
-    /// It has said that it goes.
+    /// It has announced that it leaves.
     pub leaves: bool,
     pub terminated: bool,
     pub killed: bool,
-    /// It has misbehaved, and nobody listens to it.
+    /// It has misbehaved, and is not read any more.
     is_mute: bool,
     /// What it has received and not acknowledged: sequence number and client.
     received: VecDeque<(u64, u16)>,
@@ -56,7 +56,7 @@ impl Puppet {
         }
     }
 
-    /// Says something. `false`: the channel has no room for it.
+    /// Sends something. `false`: the channel has no room for it.
     fn say(&self, frame: FromWorker) -> bool {
         !self.is_mute && matches!(self.end.send(frame), Ok(Sent::Bytes(_)))
     }
@@ -90,7 +90,7 @@ impl Puppet {
         }
     }
 
-    /// It lingers, and says that its last session has ended.
+    /// It lingers, and announces that its last session has ended.
     pub fn end_sessions(&mut self, laws: &mut Laws) {
         if self.say(FromWorker::Idle) {
             self.lingers = false;
@@ -122,7 +122,7 @@ impl Puppet {
         }
     }
 
-    /// Says what cannot be, and nothing more.
+    /// Sends a violation, and nothing more.
     pub fn misbehave(&mut self) {
         self.say(FromWorker::Taken { below: u64::MAX, limit: u64::MAX, open: 0 });
         self.is_mute = true;
