@@ -36,7 +36,7 @@ pub(crate) struct NodeLink {
     slot: Slot,
     /// What the program has put into it goes with it.
     channel: SharedFd,
-    /// Who wrote what was read last, as the kernel says: a worker may have changed its user.
+    /// The sender of what was read last, as the kernel reports it: a worker may have changed its user.
     sender: Option<Sender>,
     reader: Reader,
     session: Session,
@@ -46,12 +46,13 @@ pub(crate) struct NodeLink {
     unanswered: Vec<(ServerId, u64)>,
     /// Its link for rooms.
     rooms: Rooms,
-    /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's name.
+    /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's
+    /// name.
     unsettled: Vec<(String, u64)>,
     life: Life,
     /// The last that its program asked to listen on was refused.
     refused: Option<Refused>,
-    /// When the worker last said something.
+    /// When the worker last sent something.
     heard: Option<Instant>,
     /// What is known of its sessions and signals.
     told: Told,
@@ -108,7 +109,7 @@ impl NodeLink {
         }
     }
 
-    /// The process that has the channel, if the kernel has told.
+    /// The process that has the channel, if the kernel has reported it.
     pub(crate) fn process(&self) -> Option<u32> {
         self.sender.and_then(|sender| u32::try_from(sender.pid).ok()).filter(|pid| *pid > 0)
     }
@@ -143,7 +144,7 @@ impl NodeLink {
         self.refused.as_ref().filter(|_| self.life != Life::Ready)
     }
 
-    /// Whether the program can take connections only because nothing has been heard of it for long enough.
+    /// Whether the program counts as ready only because it has been silent for long enough.
     pub(crate) fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
         let has_asked = match self.life {
             Life::Online => false,
@@ -209,7 +210,7 @@ impl NodeLink {
                 Ok((Received::Message { len: 0, .. }, _)) => break Err(LinkError::Channel(ChannelError::Closed)),
                 Ok((Received::Message { len, .. }, sender)) => {
                     self.sender = sender;
-                    // What a program sends as a descriptor is for nobody here.
+                    // haft has no use for descriptors that a program sends.
                     if !descriptors.0.is_empty() {
                         self.sends_descriptors = true;
                         descriptors.clear();
@@ -305,7 +306,7 @@ impl NodeLink {
     }
 }
 
-/// The program closed a server. If it was the last one, and it did so at a signal, the worker is told to leave now.
+/// The program closed a server. If it was the last one, and it did so at a signal, the worker is asked to leave now.
 fn closed(
     worker: WorkerId,
     key: &str,
@@ -320,7 +321,7 @@ fn closed(
     }
 }
 
-/// Keeps a query until it is settled what it gets. Says whether it has to wait for that.
+/// Keeps a query until its answer is settled. Returns whether it has to wait for that.
 fn wait(unsettled: &mut Vec<(String, u64)>, (server, query): (ServerId, u64), desk: &NodeDesk) -> bool {
     let key = desk.unsettled_key(server);
     unsettled.extend(key.map(|key| (key.to_owned(), query)));
@@ -370,7 +371,7 @@ fn ask(
     Ok(None)
 }
 
-/// Tells a worker that it has the server that it asked for.
+/// Answers that the worker has the server that it asked for.
 fn answer(session: &mut Session, server: ServerId, query: u64, desk: &NodeDesk) {
     if let Some(answer) = desk.answer(server) {
         session.answer(query, server, &answer);

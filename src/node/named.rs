@@ -1,7 +1,7 @@
 //! Sessions that Node workers name by themselves, as those with @socket.io/sticky do: which worker has which.
 //!
-//! It is the one thing that the master remembers of sessions, and only where their ids carry no tag. Its size is bounded;
-//! past that, sessions are found by their client's address.
+//! It is the one thing that the master remembers of sessions, and only where their ids carry no tag. Its size is
+//! bounded; past that, sessions are found by their client's address.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,15 +18,15 @@ const MOST_OF_ONE: usize = MOST / 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(u64);
 
-/// Whose a session is that has no tag.
+/// The owner of a session without a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// The worker with this tag has named it.
     Known(Tag),
-    /// Nobody has named it: one of the workers that name theirs may be about to, which they do when they have told their
+    /// No worker has named it: one that names its sessions may be about to, which it does after it has told its
     /// client already.
     Awaited(SessionKey),
-    /// Nobody has named it, and nobody will.
+    /// No worker has named it, and none will.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ pub enum Whose {
 pub struct NamedSessions {
     hasher: RandomState,
     workers: HashMap<SessionKey, WorkerId>,
-    /// How many are whose.
+    /// How many sessions each worker has.
     counts: HashMap<WorkerId, usize>,
     /// How often a session was not remembered: there are too many, or it is another worker's.
     pub forgotten: u64,
@@ -79,7 +79,7 @@ impl NamedSessions {
         SessionKey(self.hasher.hash_one(sid))
     }
 
-    /// Whose a session is.
+    /// The owner of a session.
     pub fn worker_of(&self, key: SessionKey) -> Option<WorkerId> {
         self.workers.get(&key).copied()
     }

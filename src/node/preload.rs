@@ -1,4 +1,5 @@
-//! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere else.
+//! The script that haft has unmodified Node programs run before their own: a file, since Node takes it from nowhere
+//! else.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -8,9 +9,10 @@ use std::path::{Path, PathBuf};
 use crate::sys::folder::{self, PrivateFolder};
 
 /// The script that runs inside unmodified programs ([`Preload`]): it shows them the addresses of
-/// [`Session::connection`], tags the sessions of their Engine.IO, says [`PreloadMessage::Tags`], [`PreloadMessage::Sessions`] and
-/// [`PreloadMessage::Idle`], ends sessions one by one after [`Session::disconnect`], and keeps connections when the master has
-/// died. Files of their own, so that they can be read as what they are; a test puts them together as this does.
+/// [`Session::connection`], tags the sessions of their Engine.IO, says [`PreloadMessage::Tags`],
+/// [`PreloadMessage::Sessions`] and [`PreloadMessage::Idle`], ends sessions one by one after [`Session::disconnect`],
+/// and keeps connections when the master has died. Files of their own, so that they can be read as what they are; a
+/// test puts them together as this does.
 ///
 /// [`Session::connection`]: super::wire::Session::connection
 /// [`Session::disconnect`]: super::wire::Session::disconnect
@@ -53,12 +55,12 @@ const PERMISSION: [&str; 2] = ["--permission", "--experimental-permission"];
 /// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
 /// script again for each thread (`worker_threads`) that the program starts.
 ///
-/// Nobody but this user and root can write there, or put something else in its place: the whole way to it is checked. Who
+/// Only this user and root can write there or replace it: the whole way to it is checked. A process that
 /// knows the name may read it, so that workers may run as another user (`gosu`, `setpriv --reuid`): it holds no secret,
 /// and Node ends at once where it cannot read it.
 ///
-/// It cannot be a file without a name (a memfd at `/proc/self/fd/N`): Node asks for the real path of what it requires, and
-/// that one has none, whoever may open it.
+/// It cannot be a file without a name (a memfd at `/proc/self/fd/N`): Node asks for the real path of what it requires,
+/// and that one has none, whoever may open it.
 #[derive(Debug)]
 pub struct Preload {
     file: PathBuf,
@@ -96,7 +98,7 @@ impl Preload {
     }
 
     fn write_below(place: &Path) -> io::Result<Self> {
-        // Node tells the script its own path without links, and the script must find itself in NODE_OPTIONS.
+        // Node gives the script its own path without links, and the script must find itself in NODE_OPTIONS.
         if place.canonicalize()?.to_str().is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is no UTF-8"));
         }
@@ -112,7 +114,7 @@ impl Preload {
         Ok(preload)
     }
 
-    /// Writes the script again, to another place, if somebody has removed it: what cleans the folder for temporary files,
+    /// Writes the script again, to another place, if it was removed: by what cleans the folder for temporary files,
     /// or the end of the login that `$XDG_RUNTIME_DIR` belongs to. Workers that start without it would end at once, so
     /// this is for every start.
     ///
@@ -133,7 +135,8 @@ impl Preload {
         &self.file
     }
 
-    /// The `NODE_OPTIONS` of a worker: the script first, so that it sees what all others load, then what haft inherited.
+    /// The `NODE_OPTIONS` of a worker: the script first, so that it sees what all others load, then what haft
+    /// inherited.
     ///
     /// `command`: what is started. Under Node's permission model it is given the right to read the script.
     ///
@@ -157,7 +160,7 @@ impl Preload {
 
 impl Drop for Preload {
     fn drop(&mut self) {
-        // Nobody can be told, and what is left is a few kilobytes, which the next haft removes.
+        // The error can go nowhere, and what is left is a few kilobytes, which the next haft removes.
         fs::remove_file(&self.file).ok();
     }
 }

@@ -33,7 +33,7 @@ use crate::sys::rights::Sender;
 /// How much is read from a worker at once.
 const READ: usize = 64 << 10;
 
-/// A program that takes connections by message and never listens says nothing when it is ready to: it is taken to be
+/// A program that takes connections by message and never listens is silent when it is ready: it counts as
 /// after this time without a word. A message that comes before the program waits for it would be lost, and what comes
 /// meanwhile is held, so this is rather long than short.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -65,7 +65,7 @@ pub struct NodeDesk {
     /// With `--dispatch kernel`: what opens listeners, and those of each server.
     opener: Option<Rc<Opener>>,
     groups: BTreeMap<ServerId, Rc<Group>>,
-    /// What was opened and is nobody's concern yet.
+    /// Listeners that were opened and not taken over yet.
     fresh: Vec<Opened>,
     /// Listeners that were closed by the last worker that had them.
     closing: Vec<u32>,
@@ -80,18 +80,18 @@ pub struct NodeDesk {
     listen_failures: BTreeMap<WorkerId, ListenError>,
     /// The listeners of `--listen`.
     own: Vec<ListenAddr>,
-    /// Servers of which it was told which listener serves them.
+    /// Servers whose listener was logged.
     told: BTreeSet<ServerId>,
     /// Since when `--listen` serves a server only because it was the first; `None` once that is settled.
     provisional_since: Option<Instant>,
     settled: bool,
-    /// Libraries whose messages to a primary were told of.
+    /// Libraries whose messages to a primary were logged.
     libraries: BTreeSet<Library>,
     /// Since when no worker has had a server.
     orphaned: BTreeMap<ServerId, Instant>,
     /// Which worker has which server has changed.
     changed: bool,
-    /// Since when workers that serve have no server in common; and whether that was told.
+    /// Since when workers that serve have no server in common; and whether that was logged.
     apart_since: Option<Instant>,
     apart_told: bool,
     /// Messages of programs to their primary.
@@ -175,13 +175,13 @@ impl NodeDesk {
         self.plan.message.is_some()
     }
 
-    /// Whether a worker is ready only when its program says so.
+    /// Whether a worker is ready only when its program announces it.
     pub fn waits_for_ready(&self) -> bool {
         self.plan.wait_ready
     }
 
-    /// Whether a program that takes connections by message will say that it is ready by listening: its style does, or it
-    /// has asked for a server.
+    /// Whether a program that takes connections by message will say that it is ready by listening: its style does, or
+    /// it has asked for a server.
     pub fn is_to_listen(&self, has_asked: bool) -> bool {
         self.plan.listens || has_asked
     }
@@ -191,7 +191,7 @@ impl NodeDesk {
         self.plan.start_timeout = start_timeout;
     }
 
-    /// After how long a silence a program that takes connections by message is taken to be ready; never, if it says so
+    /// After how long a silence a program that takes connections by message counts as ready; never, if it announces it
     /// itself. Always well before it would be too late.
     pub fn patience(&self, has_asked: bool) -> Option<Duration> {
         let patience = if self.is_to_listen(has_asked) { LONG_SILENCE } else { SILENCE };
@@ -260,8 +260,8 @@ impl NodeDesk {
         self.servers.answer(server)
     }
 
-    /// A program wants to listen: the server that it gets, opened if nobody had it. Nothing is opened that the worker
-    /// (`sender`: who asks, as the kernel says) might not open itself.
+    /// A program wants to listen: the server that it gets, opened if no worker had it. Nothing is opened that the worker
+    /// (`sender`: its user, as the kernel reports it) might not open itself.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>, sender: Option<Sender>) -> Result<ServerId, Refusal> {
         self.listen_failures.remove(&worker);
         self.changed = true;
@@ -290,7 +290,7 @@ impl NodeDesk {
                     tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
                     error.errno()
                 });
-                // Node tells the address of a Unix server from the path that the program gave.
+                // Node takes the address of a Unix server from the path that the program gave.
                 let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
                 let server = self.servers.opened(worker, query, told);
                 let opened = match opened {
@@ -300,7 +300,7 @@ impl NodeDesk {
                         None
                     }
                 };
-                // Before `?`: what the program is told, haft must know.
+                // Before `?`: haft must know what the program is answered.
                 let server = server?;
                 opened.into_iter().for_each(|opened| self.serve(server, opened));
                 Ok(server)
@@ -386,7 +386,7 @@ impl Opened {
     }
 }
 
-/// What a program is told of its address.
+/// The address that a program gets to see.
 fn sockname(addr: &ListenAddr) -> Sockname {
     match addr {
         ListenAddr::DualStack(port) => Sockname::Ip(SocketAddr::from(([0u16; 8], *port))),

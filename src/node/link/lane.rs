@@ -48,7 +48,7 @@ impl LaneSockets {
             match scm::send_many(self.ours.as_fd(), records)? {
                 Ok(sent) => sent.taken().for_each(|_| session.sent_on_lane()),
                 Err(Sent::TooManyInFlight) => return Ok(Obstacle::TooManyInFlight),
-                // The worker has as many to take, and says on the channel when it has.
+                // The worker has as many to take, and confirms them on the channel.
                 Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => break,
             }
         }

@@ -1,4 +1,4 @@
-//! What a Node worker has told of its process: its sessions, and the signals that its program handles.
+//! What a Node worker has reported of its process: its sessions, and the signals that its program handles.
 
 use crate::handover::channel::News;
 use crate::ids::WorkerId;
@@ -6,31 +6,31 @@ use crate::node::primary::NodeDesk;
 use crate::node::wire::PreloadMessage;
 use crate::route::{Slot, Tag};
 
-/// What a worker has told of its process.
+/// What a worker has reported of its process.
 #[derive(Debug)]
 pub(crate) struct Told {
     sessions: Sessions,
     handles_term: bool,
 }
 
-/// How a worker's sessions are told apart, and how many it has as far as it said.
+/// How a worker's sessions are identified, and how many it has reported.
 #[derive(Debug, Clone, Copy)]
 enum Sessions {
     /// Not at all.
     Unknown,
-    /// It tells which are its own (@socket.io/sticky).
+    /// It names its sessions (@socket.io/sticky).
     Named(u64),
     /// It tags them.
     Tagged(u64),
 }
 
 impl Told {
-    /// Nothing has been told. `names`: the worker tells which sessions are its own.
+    /// Nothing was reported. `names`: the worker names its sessions.
     pub(super) fn new(names: bool) -> Self {
         Self { sessions: if names { Sessions::Named(0) } else { Sessions::Unknown }, handles_term: false }
     }
 
-    /// haft's preload says something; `whole` is its frame.
+    /// A message of haft's preload; `whole` is its frame.
     pub(super) fn hear(
         &mut self,
         message: PreloadMessage,
@@ -70,22 +70,22 @@ impl Told {
         self.handles_term
     }
 
-    /// Whether the worker tells which sessions are its own.
+    /// Whether the worker names its sessions.
     pub(crate) fn names_sessions(&self) -> bool {
         matches!(self.sessions, Sessions::Named(_))
     }
 
-    /// Whether the worker tells how many sessions it has.
+    /// Whether the worker reports how many sessions it has.
     pub(crate) fn tells_sessions(&self) -> bool {
         !matches!(self.sessions, Sessions::Unknown)
     }
 
-    /// Whether the worker can be told to go on with its sessions, and says when none is left.
+    /// Whether the worker can linger, and announces when no session is left.
     pub(crate) fn tags(&self) -> bool {
         matches!(self.sessions, Sessions::Tagged(_))
     }
 
-    /// How many sessions the worker has, as far as it said.
+    /// How many sessions the worker has reported.
     pub(crate) fn sessions(&self) -> u64 {
         match self.sessions {
             Sessions::Unknown => 0,

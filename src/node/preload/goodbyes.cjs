@@ -1,7 +1,7 @@
 // --- Goodbyes -------------------------------------------------------------------------------------------------------
 //
 // A worker that goes ends its Engine.IO sessions and its other WebSockets one by one, as haft's built-in worker does:
-// if they all fell at the end, their clients would all come back in one second. A session that polls is told by a close
+// if they all fell at the end, their clients would all come back in one second. A session that polls gets a close
 // packet, a WebSocket by a close frame. Socket.IO's client takes both for a lost transport, and comes anew by itself.
 
 /** Milliseconds that a peer may take to close its end once it was told. */
@@ -104,7 +104,7 @@ function sayGoodbyes(after, over) {
     if (time < from) return wait(from - time);
     if (next === ends.length) [ends, next, began] = [openEnds(), 0, time];
     if (ends.length === 0) return wait(LOOK_EVERY);
-    // Those that end by themselves meanwhile leave their moments unused: the others are told no later.
+// Those that end by themselves meanwhile leave their moments unused: the others are closed no later.
     for (const count = due(time, began, until, ends.length); next < count; next++) sayGoodbye(ends[next]);
     // What begins meanwhile comes last.
     const each = Math.max(until - began, 0) / ends.length;
@@ -139,7 +139,7 @@ function terminate(webSocket) {
 function endSocket(socket) {
   const webSocket = webSocketOf(socket);
   if (webSocket) webSocket.close(SERVICE_RESTART);
-  // What else it may be nobody knows: it gets the end that it would get later.
+// Its kind is unknown: it gets the end that it would get later.
   else socket.end();
   later(() => attempt(() => socket.destroy()), GRACE);
 }

@@ -1,23 +1,25 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does fourteen
-// things, and leaves the program as it is otherwise:
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does
+// fourteen things, and leaves the program as it is otherwise:
 //
-// 1. Addresses. Where haft learnt a client's address from a proxy, the socket tells that address: socket.remoteAddress,
+// 1. Addresses. Where haft learnt a client's address from a proxy, the socket shows that address: socket.remoteAddress,
 //    and so req.ip of Express and handshake.address of Socket.IO.
 // 2. Tags. An Engine.IO session id gets haft's tag, so that haft finds the session's worker again without remembering
 //    anything: BASE, the layout's version (1), the host's name (00 if it has none), and base64url(slot: 2 bytes,
-//    generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, all that stands before them)), numbers big-endian. BASE is the program's own id, whatever makes it.
+//    generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, all that stands before them)), numbers big-endian. BASE is
+//    the program's own id, whatever makes it.
 // 3. News. haft is told how many Engine.IO sessions the process has, and when a worker that was replaced has none left.
-// 4. Ports. Where haft listens on another port than the program asked for, server.address() tells haft's.
+// 4. Ports. Where haft listens on another port than the program asked for, server.address() shows haft's.
 // 5. Goodbyes (goodbyes.cjs). A worker that is drained ends its sessions and WebSockets one by one, not all at the end.
 // 6. A life without a master (orphan.cjs). When the master dies, the process keeps its connections for a while.
-// 7. Signals (signals.cjs). haft is told which signals the program handles itself.
-// 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back to.
+// 7. Signals (signals.cjs). haft learns which signals the program handles itself.
+// 8. Recovery (recovery.cjs). A Socket.IO client that lost its connection is recovered in whatever worker it comes back
+//    to.
 // 9. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
 // 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
 // 11. The lane (lane.cjs). Connections come with a few bytes each, and are confirmed together.
 // 12. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
-// 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to everybody reaches the clients of all workers.
-// 14. Figures (figures.cjs). A page of memory tells haft how the process is.
+// 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to all clients reaches those of all workers.
+// 14. Figures (figures.cjs). A page of memory shows haft the state of the process.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -63,7 +65,7 @@ function complain(error) {
     const what = String((error && error.stack) || error).replace(/\s*\n\s*/g, ' ');
     process.stderr.write(`haft: the preload has failed in part, and the program goes on without that: ${what}\n`);
   } catch {
-    // There is nobody to tell.
+// Standard error is closed.
   }
 }
 

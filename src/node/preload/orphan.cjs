@@ -1,7 +1,7 @@
 // --- A life without a master ----------------------------------------------------------------------------------------
 //
 // Node ends a worker whose primary has gone. With haft it goes on with the connections that it has, until the last has
-// ended or the drain time is over. Nobody is there any more to end it: it does so itself.
+// ended or the drain time is over. Nothing is left to end it: it does so itself.
 
 /** How long a worker may take to finish, if haft has not said. */
 const DRAIN = 25000;

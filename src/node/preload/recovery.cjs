@@ -1,10 +1,10 @@
 // --- Connection state recovery ---------------------------------------------------------------------------------------
 //
 // Socket.IO's `connectionStateRecovery` keeps what a client that lost its connection has missed in the memory of its
-// worker. That client comes back with a new session, which may be anywhere; only Socket.IO's own CONNECT packet names the
-// one before, by a `pid`. So a pid gets this worker's tag, too: the worker to which a client comes back asks the worker
-// that the tag names, through haft, and goes on with the client's rooms, data and packets. A recovered client keeps its
-// pid: the worker that the tag names remembers where it went, and is told when it is lost there.
+// worker. That client comes back with a new session, which may be anywhere; only Socket.IO's own CONNECT packet names
+// the one before, by a `pid`. So a pid gets this worker's tag, too: the worker to which a client comes back asks the
+// worker that the tag names, through haft, and goes on with the client's rooms, data and packets. A recovered client
+// keeps its pid: the worker that the tag names remembers where it went, and is notified when it is lost there.
 
 /** Milliseconds that an answer is waited for: the client waits meanwhile. */
 const ANSWER_WITHIN = 1000;
@@ -41,7 +41,7 @@ function hookRecovery({ prototype }, tags) {
   const restore = methodOf(prototype, 'restoreSession');
   if (wrappers.has(restore)) return;
   const met = new WeakSet();
-  // A socket's first room is its own, and it joins it before the client is told its pid.
+  // A socket's first room is its own, and it joins it before the client gets its pid.
   override(prototype, 'addAll', (adapter, [id]) => {
     adapters.set(adapter, restore);
     const socket = adapter.nsp.sockets.get(id);

@@ -1,9 +1,9 @@
 // --- Rooms ----------------------------------------------------------------------------------------------------------
 //
 // Socket.IO's own adapter knows the clients of its own process only: below haft, `io.emit` would reach those of one
-// worker. Where the program has no adapter of its own, it gets a class that goes further: what it does to the clients of
-// this worker is done as before and at once, and the other workers are told to do the same to theirs. Sockets of other
-// workers are Socket.IO's `RemoteSocket`, as with every adapter for several servers.
+// worker. Where the program has no adapter of its own, it gets a class that goes further: what it does to the clients
+// of this worker is done as before and at once, and the other workers are asked to do the same to theirs. Sockets of
+// other workers are Socket.IO's `RemoteSocket`, as with every adapter for several servers.
 
 /** Types of messages. */
 const [EMIT, JOIN, LEAVE, DISCONNECT, FETCH, FETCHED, COUNTED, ACKED, SIDE, SIDE_ANSWER, PASS] = Array(11).keys();
@@ -86,7 +86,7 @@ function watchEmit({ prototype }) {
   });
 }
 
-// --- Who is who -----------------------------------------------------------------------------------------------------
+// --- Identities -----------------------------------------------------------------------------------------------------
 
 /** A server's name: its path, and which of those with that path it is. The same in all workers of one program. */
 function nameOf(server) {
@@ -144,7 +144,8 @@ function sharedOver(Base) {
     broadcast(packet, options) {
       const offset = keepsPackets ? attempt(() => keep(this, packet, options)) : undefined;
       const { type, data } = packet;
-      // Before it is told here, where the parser may change it, and sent after that: what cannot be said is an error there.
+      // Before it is told here, where the parser may change it, and sent after that: what cannot be said is an error
+      // there.
       const body = isForOne(this, options)
         ? undefined
         : attempt(() => prepared(this, options, { type: EMIT, packet: { type, data }, offset }), cannotSend);

@@ -1,7 +1,7 @@
 // --- What goes round haft -------------------------------------------------------------------------------------------
 //
-// Some ways of listening, and of keeping sessions, cannot be sticky below haft. It is told of each once, so that it can
-// say what to change.
+// Some ways of listening, and of keeping sessions, cannot be sticky below haft. The preload reports each once, so that
+// haft can say what to change.
 
 const troubles = new Set();
 

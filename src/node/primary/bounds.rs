@@ -1,4 +1,4 @@
-//! What a Node worker can make the master keep, and what happens past it. Nothing else of what it says is kept.
+//! What a Node worker can make the master keep, and what happens past it. Nothing else of its messages is kept.
 //!
 //! | what | bound | past it |
 //! |---|---|---|
@@ -20,12 +20,12 @@ use super::NodeDesk;
 use crate::ids::WorkerId;
 
 impl NodeDesk {
-    /// How often a name that a worker told was not remembered (a session's, a namespace's), because it has too many.
+    /// How often a worker's name (a session's, a namespace's) was not remembered, because it has too many.
     pub fn forgotten(&self) -> u64 {
         self.named.forgotten + self.relay.forgotten()
     }
 
-    /// Says once that there are names which are not remembered; each is counted.
+    /// Logs once that there are names which are not remembered; each is counted.
     pub(super) fn tell_of_forgotten(&self, worker: WorkerId, before: u64) {
         if before == 0 && self.forgotten() > 0 {
             tracing::warn!(

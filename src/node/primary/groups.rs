@@ -17,7 +17,7 @@ impl NodeDesk {
         listener.or_else(|| self.udp.get(&server).map(AsFd::as_fd))
     }
 
-    /// A worker of this slot listens now, at one of the servers that it has: which one cannot be told where it asked for
+    /// A worker of this slot listens now, at one of the servers that it has: which one is unknown where it asked for
     /// port 0, since it names the port that it got.
     pub fn listens(&self, worker: WorkerId, slot: Slot) {
         let groups = self.servers.of_worker(worker).filter_map(|server| self.groups.get(&server));

@@ -23,25 +23,26 @@ impl NodeDesk {
         self.plan.names_sessions
     }
 
-    /// A worker tells that a session is its own.
+    /// A worker names a session as its own.
     pub fn session_opened(&mut self, worker: WorkerId, sid: &str) {
         let before = self.forgotten();
         self.named.opened(sid, worker);
         self.tell_of_forgotten(worker, before);
     }
 
-    /// A worker tells that a session of its own has ended.
+    /// A worker reports the end of a session.
     pub fn session_closed(&mut self, worker: WorkerId, sid: &str) {
         self.named.closed(sid, worker);
     }
 
-    /// Which workers have told that which sessions are their own.
+    /// The sessions that workers have named as their own.
     pub fn named(&self) -> &NamedSessions {
         &self.named
     }
 
-    /// A message of a program to its primary. Other workers get it if they are to; else it is told once, for each library
-    /// that sends such messages, that no process hears them. `whole`: empty for a descriptor, which is never passed on.
+    /// A message of a program to its primary. Other workers get it if they are to; else the log states once, for each
+    /// library
+    /// that sends such messages, that no process receives them. `whole`: empty for a descriptor, which is never passed on.
     pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
         self.messages += 1;
         if self.plan.relay_messages && !whole.is_empty() {

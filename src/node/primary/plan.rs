@@ -16,7 +16,7 @@ pub struct NodePlan {
     /// Whether programs that take their connections by message listen on a server all the same, once they wait for
     /// messages.
     pub listens: bool,
-    /// Whether a worker is ready only when its program says so.
+    /// Whether a worker is ready only when its program announces it.
     pub wait_ready: bool,
     /// Whether messages to the primary go to all other workers.
     pub relay_messages: bool,
@@ -26,7 +26,7 @@ pub struct NodePlan {
     pub start_timeout: Duration,
     /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.
     pub server_ports: Vec<Option<u16>>,
-    /// Whether programs have haft's preload, which tells them the port that they asked for.
+    /// Whether programs have haft's preload, which shows them the port that they asked for.
     pub tells_ports: bool,
     /// Length of the accept queue where the program does not say.
     pub backlog: u32,

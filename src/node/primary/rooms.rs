@@ -6,7 +6,7 @@ use super::NodeDesk;
 use crate::rooms::{Rooms, RoomsError, Totals};
 use crate::route::Slot;
 
-/// The relay, and what was said of it.
+/// The relay, and what was logged about it.
 #[derive(Debug, Default)]
 pub(super) struct SharedRooms {
     rooms: Rooms,

@@ -1,5 +1,5 @@
-//! Which listener serves which server of a program: told once, settled after a moment, and closed when no worker asks for
-//! its port any more.
+//! Which listener serves which server of a program: logged once, settled after a moment, and closed when no worker asks
+//! for its port any more.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use crate::node::wire::{Query, Refusal, ServerId, Spec};
 use crate::sys::listen::Access;
 use crate::sys::rights::Sender;
 
-/// A listener of `--listen` serves the first server of a program only when it has asked for no other one for so long: it
-/// may open its metrics first, and the port that is meant afterwards.
+/// A listener of `--listen` serves the first server of a program only when it has asked for no other one for so long:
+/// it may open its metrics first, and the port that is meant afterwards.
 const SETTLING: Duration = Duration::from_millis(500);
 
 impl NodeDesk {
@@ -28,7 +28,7 @@ impl NodeDesk {
     }
 
     /// A server that `--listen` served gets a listener of its own, since another one has come that fits better. Its
-    /// program was told long ago that it listens.
+    /// program was answered long ago that it listens.
     pub(super) fn open_for_displaced(&mut self, server: ServerId, spec: &Spec, sender: Option<Sender>) {
         let Spec::Stream { addr, backlog, readable_all, writable_all } = spec else { return };
         if !self.may_have(spec.port(), sender) {
@@ -49,7 +49,7 @@ impl NodeDesk {
         }
     }
 
-    /// Its workers, which accept by themselves, were not answered yet, and are told that it cannot be.
+    /// Its workers, which accept by themselves, were not answered yet, and get an error.
     fn forget_displaced(&mut self, server: ServerId) {
         if self.is_over_kernel() {
             self.servers.forget(server);
@@ -68,7 +68,7 @@ impl NodeDesk {
         self.servers.key(server).filter(|_| self.servers.is_unsettled(server))
     }
 
-    /// A worker has a server that was there. Tells once which listener serves it, if that is one of `--listen`.
+    /// A worker has a server that was there. Logs once which listener serves it, if that is one of `--listen`.
     pub(super) fn joined(&mut self, server: ServerId, query: &Query<'_>) {
         let server = self.servers.listener_of(server);
         if server == ServerId::OWN && self.servers.is_provisional() {
@@ -99,7 +99,7 @@ impl NodeDesk {
     }
 
     /// These workers serve now. If they have no server in common, a client of any port reaches some of them only; it is
-    /// told once, when it stays so.
+    /// logged once, when it stays so.
     pub fn compare(&mut self, serving: &[WorkerId], now: Instant) {
         let mut all = serving.iter().map(|worker| self.servers.of_worker(*worker).collect::<BTreeSet<_>>());
         let some = all.by_ref().filter(|servers| !servers.is_empty());
@@ -120,8 +120,8 @@ impl NodeDesk {
         );
     }
 
-    /// Does what time changes: settles which server `--listen` serves, and closes ports that no worker asks for any more
-    /// (for `patience`) nor is expected to: `is_expected` is told a listener. Says whether anything changed.
+    /// Does what time changes: settles which server `--listen` serves, and closes ports that no worker asks for any
+    /// more (for `patience`) nor is expected to: `is_expected` gets a listener. Returns whether anything changed.
     pub fn tick(&mut self, now: Instant, patience: Duration, is_expected: impl Fn(&Self, u32) -> bool) {
         if self.apart_since.is_some_and(|since| now.saturating_duration_since(since) >= patience) {
             self.tell_that_apart();

@@ -54,7 +54,7 @@ pub enum Effect<'f> {
     Pong,
     /// The program is leaving of its own will; it was answered already.
     Leaving,
-    /// The program says that it is ready.
+    /// The program announces that it is ready.
     Ready,
     /// The program finishes and wants to be replaced.
     WantsReplacement,
@@ -68,7 +68,7 @@ pub enum Effect<'f> {
         /// The session's id.
         sid: Cow<'f, str>,
     },
-    /// haft's preload says something of the process.
+    /// A message of haft's preload about the process.
     Preload(PreloadMessage),
     /// The worker wants a lane: open one, then [`super::Session::offer_lane`] (haft's preload).
     LaneWanted,
@@ -91,6 +91,6 @@ pub enum Effect<'f> {
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.
     Descriptor,
-    /// A message that is for nobody here.
+    /// A message that haft does not handle.
     Message,
 }

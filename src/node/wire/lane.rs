@@ -3,7 +3,7 @@
 //!
 //! The preload asks for it, says when it is open, and names the servers that it gets connections for (`lane.cjs`, which
 //! describes what goes over it too). What it has taken it says on Node's channel, in the order of sending, so a dead
-//! worker's channel tells all that there is to know, as without a lane.
+//! worker's channel holds all that there is to know, as without a lane.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub const RECORD: usize = 56;
 /// The version of a record's layout.
 const LAYOUT: u8 = 1;
 
-/// What the preload says of the lane.
+/// The preload's messages about the lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneMessage {
     /// It wants one.
@@ -37,7 +37,7 @@ pub enum LaneMessage {
     Back,
 }
 
-/// Who may be sent what on the lane, what waits for the kernel, and what is in flight.
+/// The servers that the lane serves, what waits for the kernel, and what is in flight.
 #[derive(Debug, Default)]
 pub struct Lane {
     is_wanted: bool,
@@ -119,7 +119,7 @@ impl Lane {
     }
 }
 
-/// What goes with a connection. A client's address that is not told leaves the rest empty.
+/// What goes with a connection. Without a stated client address the rest is empty.
 fn record(server: u32, told: Option<SocketAddr>) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     record[0] = LAYOUT;

@@ -1,4 +1,4 @@
-//! What a worker says: one frame, told apart. Nothing of it is kept or built but what somebody needs.
+//! A worker's messages: one frame, parsed. Only what is needed is kept or built.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::trouble::Trouble;
 /// What the messages of `@socket.io/cluster-adapter` are marked with.
 pub(super) const ADAPTER: &str = "_sio_adapter";
 
-/// Types of 0.2 that are answers and name whom they are for by `data.workerId`.
+/// Types of 0.2 that are answers and name their receiver by `data.workerId`.
 const ANSWERS_OF_02: [u64; 2] = [9, 11];
 
 /// What the messages between haft and its preload are marked with. Node takes it for a message of its own, so that no
@@ -51,7 +51,7 @@ pub enum WorkerMessage<'f> {
     HandleNack,
     /// A descriptor of the worker's. It must be acknowledged, or the worker sends nothing any more.
     Handle,
-    /// haft's preload says something of the process.
+    /// A message of haft's preload about the process.
     Preload(PreloadMessage),
     /// haft's preload: of the second socket, on which connections come.
     Lane(LaneMessage),
@@ -98,9 +98,9 @@ pub struct Query<'f> {
     pub flags: u32,
     /// Length of the accept queue, if the program cares.
     pub backlog: Option<u32>,
-    /// Everybody may read from the Unix socket.
+    /// All users may read from the Unix socket.
     pub readable_all: bool,
-    /// Everybody may write to the Unix socket.
+    /// All users may write to the Unix socket.
     pub writable_all: bool,
     /// What all workers must share, such as the keys of TLS session tickets: sent back as it came.
     pub data: Option<Raw<'f>>,
@@ -128,13 +128,13 @@ pub enum AddressType {
 pub struct Routing<'f> {
     /// Its type.
     pub kind: u64,
-    /// Who sends it (0.3): a namespace in a process.
+    /// The sender (0.3): a namespace in a process.
     pub uid: Option<Cow<'f, str>>,
-    /// Whom it answers (0.3).
+    /// The receiver of an answer (0.3).
     pub requester_uid: Option<Cow<'f, str>>,
     /// The namespace.
     pub nsp: Option<Cow<'f, str>>,
-    /// Whom it answers (0.2): a worker's NODE_UNIQUE_ID.
+    /// The receiver of an answer (0.2): a worker's NODE_UNIQUE_ID.
     pub worker_id: Option<u64>,
 }
 
@@ -330,7 +330,7 @@ impl<'f> Fields<'f> {
     }
 }
 
-/// The messages that come with every connection, as every Node writes them in JSON: they are told by their bytes.
+/// The messages that come with every connection, as every Node writes them in JSON: their bytes identify them.
 fn usual(body: &[u8]) -> Option<WorkerMessage<'static>> {
     if body == br#"{"cmd":"NODE_HANDLE_ACK"}"# {
         return Some(WorkerMessage::HandleAck);

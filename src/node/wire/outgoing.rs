@@ -2,17 +2,17 @@
 //!
 //! # The rule that keeps descriptors and messages together
 //!
-//! Node reads its channel 64 KiB at a time and keeps ONE descriptor for the next message that wants one. The kernel ends
-//! a read behind a piece that carries a descriptor (unix(7)), so a descriptor whose message ends within the same read is
-//! safe, however many are on their way. But a message that a read cuts in two leaves its descriptor behind, and the one
-//! of the next message then takes its place: one client gets the other's socket. Only long plain messages between
-//! descriptors (broadcasts of an adapter) can bring a message to such a cut.
+//! Node reads its channel 64 KiB at a time and keeps ONE descriptor for the next message that wants one. The kernel
+//! ends a read behind a piece that carries a descriptor (unix(7)), so a descriptor whose message ends within the same
+//! read is safe, however many are on their way. But a message that a read cuts in two leaves its descriptor behind, and
+//! the one of the next message then takes its place: one client gets the other's socket. Only long plain messages
+//! between descriptors (broadcasts of an adapter) can bring a message to such a cut.
 //!
 //! Of the two known cures this uses the one that needs no waiting and no knowledge of what the worker has read: where a
-//! cut is possible, the message goes out plainly but for its last byte, and the descriptor goes with that byte alone. It
-//! then arrives in the read that completes its message, wherever reads begin and end. It costs a second system call, so
-//! everywhere else message and descriptor go together: that is safe while the bytes since the last descriptor, with the
-//! message, are fewer than Node reads at once, since the last descriptor ended a read.
+//! cut is possible, the message goes out plainly but for its last byte, and the descriptor goes with that byte alone.
+//! It then arrives in the read that completes its message, wherever reads begin and end. It costs a second system call,
+//! so everywhere else message and descriptor go together: that is safe while the bytes since the last descriptor, with
+//! the message, are fewer than Node reads at once, since the last descriptor ended a read.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ const UNSPLIT: u64 = 2048;
 /// Room that is kept for what comes next; more is given back once it was sent.
 const KEPT_ROOM: usize = 64 << 10;
 
-/// The kernel took a message with a descriptor in two: it may have mixed up who gets what, so the worker must go.
+/// The kernel took a message with a descriptor in two: it may have mixed up the descriptors, so the worker must go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel took {taken} of the {len} bytes that carry a descriptor")]
 pub struct Split {
@@ -45,7 +45,7 @@ pub struct Chunk<'a, H> {
     pub handle: Option<&'a H>,
 }
 
-/// A message that has a descriptor; `H` says which.
+/// A message that has a descriptor; `H` identifies it.
 #[derive(Debug)]
 struct Mark<H> {
     /// Where it ends, counted from the first byte ever.

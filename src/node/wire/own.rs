@@ -1,7 +1,7 @@
 //! Which servers of the program haft's own listeners (`--listen`) serve.
 //!
-//! One with `ADDR=PORT` serves the server that asks for that port. The others serve the one that asks for the very port of
-//! one of them, and until such a one comes, the first TCP server of the program.
+//! One with `ADDR=PORT` serves the server that asks for that port. The others serve the one that asks for the very port
+//! of one of them, and until such a one comes, the first TCP server of the program.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ impl Own {
         Some((ServerId::OWN, if exact { Fit::Exact } else { Fit::First }))
     }
 
-    /// What the program is told of its address: the first one's.
+    /// The address that the program gets to see: the first one's.
     pub(super) fn sockname(&self, server: ServerId) -> Option<&Sockname> {
         self.0.get(&server)?.listeners.first()
     }

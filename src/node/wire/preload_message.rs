@@ -1,4 +1,4 @@
-//! What haft's preload says of the process that it is in.
+//! The messages of haft's preload about its process.
 
 use super::trouble::Trouble;
 

@@ -1,4 +1,4 @@
-//! Values of a message that are left as they stand in the frame, in either serialization, until somebody wants one.
+//! Values of a message that are left as they stand in the frame, in either serialization, until one is needed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::Serialization;
 use super::v8::Cursor;
 
-/// The largest whole number that JavaScript tells from its neighbours.
+/// The largest integer that JavaScript distinguishes from its neighbours.
 const MOST_WHOLE: f64 = 9_007_199_254_740_991.0;
 
 /// One value of a message, unread. It is well-formed: it was walked to find its end.

@@ -12,14 +12,15 @@ use super::compose::Composer;
 use super::message::{Routing, is_answer_of_02};
 use crate::ids::WorkerId;
 
-/// Most namespaces of one worker that are remembered. Answers to others go to everybody, who ignore them.
+/// Maximum number of namespaces of one worker that are remembered. Answers to others go to all workers, which ignore
+/// them.
 const MOST_NAMESPACES: usize = 10_000;
 /// Longest name that is remembered, in bytes; the adapter's own ids have 16.
 const MOST_NAME: usize = 1024;
 /// Most bytes of names that are remembered of one worker.
 const MOST_NAMED: usize = 1 << 20;
 
-/// Types of 0.3 that are answers and name whom they are for by `requesterUid`.
+/// Types of 0.3 that are answers and name their receiver by `requesterUid`.
 const ANSWERS: [u64; 4] = [8, 10, 11, 12];
 /// Type of 0.3: the adapter of a namespace was closed.
 const ADAPTER_CLOSE: u64 = 13;
@@ -33,18 +34,18 @@ pub enum To {
     One(WorkerId),
     /// To all workers but this one.
     AllBut(WorkerId),
-    /// To nobody: the one who asked is gone.
+    /// To no worker: the one that asked is gone.
     Nobody,
 }
 
 /// News of a worker's end, to be sent to all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// For 0.2: nobody waits for this worker's answers any more.
+    /// For 0.2: no worker waits for this worker's answers any more.
     WorkerExited(WorkerId),
     /// For 0.3: the same, for one namespace of it.
     AdapterClosed {
-        /// Who had it.
+        /// The worker that had it.
         uid: Box<str>,
         /// Its name.
         nsp: Box<str>,
@@ -69,12 +70,12 @@ struct Member {
 }
 
 impl Relay {
-    /// Nobody is known.
+    /// No worker is known.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where a message of `from` goes. Remembers who sent it.
+    /// Where a message of `from` goes. Remembers its sender.
     ///
     /// A worker's number is its NODE_UNIQUE_ID, by which 0.2 names it.
     pub fn route(&mut self, from: WorkerId, message: &Routing<'_>) -> To {

@@ -1,4 +1,4 @@
-//! What the master says to a worker, as bytes behind those of the caller's buffer.
+//! The master's messages to a worker, appended to the caller's buffer.
 //!
 //! Node dies of malformed JSON, of an empty line, of an acknowledgement that it does not expect, of an unknown type of
 //! descriptor and of a `newconn` without a descriptor around it: none of them can be written here.
@@ -26,11 +26,11 @@ pub struct Answer<'a> {
 pub enum Outcome<'a> {
     /// One by one from us.
     HandOver {
-        /// What the program is told of its address.
+        /// The address that the program gets to see.
         sockname: Option<&'a Sockname>,
-        /// The port that it is told, if that is not the socket's own.
+        /// The port that it gets to see, if that is not the socket's own.
         ///
-        /// A program that asks for a port other than 0 can be told no other: Node would take the server for another's,
+        /// A program that asks for a port other than 0 must get that one: Node would take the server for another's,
         /// and fail it with EADDRINUSE (`checkBindError` in `lib/net.js`).
         port: Option<u16>,
     },
@@ -48,14 +48,15 @@ pub enum Outcome<'a> {
 pub enum SharedKind {
     /// A listener of which the worker accepts itself.
     Listener,
-    /// The same, on another port than this, which the program asked for. Node would fail the server (`checkBindError`), but
-    /// for haft's preload, which tells it this port for as long as it compares.
+    /// The same, on another port than this, which the program asked for. Node would fail the server (`checkBindError`),
+    /// but
+    /// for haft's preload, which shows it this port for as long as it compares.
     ListenerAs(u16),
     /// A UDP socket.
     Udp,
 }
 
-/// What `server.address()` tells the program.
+/// The result of the program's `server.address()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sockname {
     /// An address and port.
@@ -91,7 +92,7 @@ struct Usual {
 }
 
 impl Voice {
-    /// A voice that has said nothing.
+    /// A voice that has sent nothing.
     pub fn new(serialization: Serialization) -> Self {
         Self { serialization, seq: 0, usual: Usual::default() }
     }
@@ -101,8 +102,8 @@ impl Voice {
         self.seq
     }
 
-    /// Answers the query with the number `ack`. A shared socket must go with it. `server`: the number that the server has
-    /// on the worker's lane.
+    /// Answers the query with the number `ack`. A shared socket must go with it. `server`: the number that the server
+    /// has on the worker's lane.
     pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, server: Option<u32>, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         let shared = match answer.outcome {
@@ -128,7 +129,7 @@ impl Voice {
             write_sockname(sockname, port, &mut message);
         }
         self.count(&mut message);
-        // Node fails a server that is told another port than it asked for; haft's preload tells it once that is past.
+        // Node fails a server that gets another port than it asked for; haft's preload corrects it once that check is past.
         let true_port = match answer.outcome {
             Outcome::HandOver { sockname: Some(Sockname::Ip(addr)), port: Some(port) } => {
                 Some(addr.port()).filter(|own| *own != port)
@@ -158,7 +159,7 @@ impl Voice {
         message.finish();
     }
 
-    /// Gives a connection to the server `key`, and tells what a proxy said of the client's address. The connection must
+    /// Gives a connection to the server `key`, with the client's address as a proxy stated it. The connection must
     /// go with it.
     pub fn connection(&mut self, key: &str, told: Option<SocketAddr>, out: &mut Vec<u8>) {
         let start = out.len();
@@ -221,13 +222,13 @@ impl Voice {
         message.close().finish();
     }
 
-    /// Tells haft's preload that the worker gets no new session, and is asked to leave within this time.
+    /// Announces to haft's preload that the worker gets no new session, and is asked to leave within this time.
     pub fn linger(&self, within: Duration, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         message.text("cmd", PRELOAD).text("act", "linger").number("within", milliseconds(within)).finish();
     }
 
-    /// Answers a worker that said that it leaves.
+    /// Answers a worker that announced that it leaves.
     pub fn acknowledge(&mut self, ack: u64, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         message.text("cmd", "NODE_CLUSTER").number("ack", number(ack));
@@ -235,9 +236,9 @@ impl Voice {
         message.finish();
     }
 
-    /// Asks the worker to say something: it says that a descriptor did not arrive, since none goes with this.
+    /// Pings the worker: it answers that a descriptor did not arrive, since none goes with this.
     ///
-    /// The next descriptor must not be sent before it has said so. The two could come in one read, and the descriptor
+    /// The next descriptor must not be sent before that answer. The two could come in one read, and the descriptor
     /// would be taken for that of this message.
     pub fn ping(&self, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
@@ -256,7 +257,7 @@ impl Voice {
     }
 }
 
-/// Adds what a proxy said of the client's address to the message that begins at `start` and ends `out`.
+/// Adds the client's address as a proxy stated it to the message that begins at `start` and ends `out`.
 ///
 /// It stands behind all that Node reads, so that what is written in front of it stays what it is without.
 fn write_told(serialization: Serialization, told: SocketAddr, start: usize, out: &mut Vec<u8>) {

@@ -1,4 +1,4 @@
-//! What the workers listen on: who has which server, and what is answered to a worker that wants one. Pure.
+//! What the workers listen on: the workers of each server, and the answer to a worker that wants one. Pure.
 //!
 //! It does what Node's primary does (`lib/internal/cluster/primary.js`, `round_robin_handle.js`), with these
 //! differences, each for a reason:
@@ -7,13 +7,13 @@
 //!   (`index`) even where the port is given, so that a server that is closed and opened again can miss the others'.
 //! * Node's primary closes a listener when its last worker goes, even if that one crashed. Here a crash leaves it open,
 //!   so that the clients in its queue are served by the replacement; only `server.close()` by the last one closes it.
-//!   In both cases the caller is told, and decides.
-//! * With `--listen`, haft's own listeners serve servers of the program; which ones, [`own`](super::own) says. The
-//!   program is told haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only
+//!   In both cases the caller decides.
+//! * With `--listen`, haft's own listeners serve servers of the program; [`own`](super::own) decides which. The
+//!   program gets haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only
 //!   haft's preload can tell it the true one, once Node has looked.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
-//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a listener
-//!   cannot be taken back, so which server `--listen` serves is settled before its first worker gets it.
+//!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a
+//!   listener cannot be taken back, so which server `--listen` serves is settled before its first worker gets it.
 
 mod own_listeners;
 mod server;
@@ -84,7 +84,7 @@ impl Refusal {
 pub struct Left {
     /// Which.
     pub server: ServerId,
-    /// Nobody has it now.
+    /// No worker has it now.
     pub was_last: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Servers {
     folder: PathBuf,
     /// Whether the workers accept TCP connections by themselves.
     share: bool,
-    /// Then: whether programs can be told the port that they asked for, by haft's preload.
+    /// Then: whether haft's preload can show programs the port that they asked for.
     tells_ports: bool,
     /// Whether it stays as it is which server `--listen` serves, if a worker has it.
     settled: bool,
@@ -110,7 +110,7 @@ pub struct Servers {
 impl Servers {
     /// No server yet.
     ///
-    /// `own`: haft's own listeners, from which servers of the program are to be served; the program is told their
+    /// `own`: haft's own listeners, from which servers of the program are to be served; the program gets their
     /// address, but for the port, which is the one that it asked for, if it asked for one.
     /// `folder`: the working directory, as Node's primary a long Unix path is written relative to it.
     pub fn new(own: Own, folder: PathBuf) -> Self {
@@ -133,7 +133,7 @@ impl Servers {
     }
 
     /// From now on the workers get listeners for their TCP servers, and accept by themselves.
-    /// `tells_ports`: they have haft's preload, which tells a program the port that it asked for.
+    /// `tells_ports`: they have haft's preload, which shows a program the port that it asked for.
     pub fn share_listeners(&mut self, tells_ports: bool) {
         (self.share, self.tells_ports) = (true, tells_ports);
     }
@@ -179,7 +179,7 @@ impl Servers {
         }
     }
 
-    /// What [`Decision::Open`] asked for was done: what the program is to be told of its address, or the error as the
+    /// What [`Decision::Open`] asked for was done: the address for the program, or the error as the
     /// kernel numbers it. After an error nothing is kept, so that the next worker tries again.
     pub fn opened(
         &mut self,
@@ -288,7 +288,7 @@ impl Servers {
         self.servers.iter_mut().filter_map(left).collect()
     }
 
-    /// The servers that nobody has, haft's own apart: those of workers that have died, or of ports that a program
+    /// The servers that no worker has, haft's own apart: those of workers that have died, or of ports that a program
     /// chose anew. To be closed when no worker is left that could still ask for them.
     pub fn orphans(&self) -> impl Iterator<Item = ServerId> + '_ {
         let orphans = self.servers.iter().filter(|(id, server)| !self.own.is_of(**id) && server.holders.is_empty());
@@ -313,8 +313,9 @@ impl Servers {
         }
     }
 
-    /// A server whose listener takes what would come to this address, and which the worker has not: what the worker opens
-    /// there is told no difference from it. Programs look so for a free port, in each worker.
+    /// A server whose listener takes what would come to this address, and which the worker has not: what the worker
+    /// opens
+    /// there looks the same to its clients. Programs look so for a free port, in each worker.
     fn covering(&self, worker: WorkerId, spec: &Spec) -> Option<ServerId> {
         let Spec::Stream { addr, .. } = spec else { return None };
         let covers = |server: &Server| match &server.spec {

@@ -1,12 +1,12 @@
-//! One worker's side of the conversation: what it said goes in, what it means and what to send come out. Pure.
+//! The conversation with one worker: its messages go in, their effects and what to send come out. Pure.
 //!
-//! # Whose a connection is
+//! # The owner of a connection
 //!
-//! A connection handed to a server ([`Delivery::Server`]) is the worker's when it says `accepted: true`, before it
+//! A connection handed to a server ([`Delivery::Server`]) is the worker's when it sends `accepted: true`, before it
 //! touches the socket. One sent with a message ([`Delivery::Message`]) is the worker's when its Node acknowledges the
-//! descriptor. Until then it is ours, and comes back ([`Effect::Returned`]) if the worker says no, or did not get the
-//! descriptor. After a worker's death its channel must be read to the end first; what is then still in flight was never
-//! touched.
+//! descriptor. Until then it is ours, and comes back ([`Effect::Returned`]) if the worker refuses it, or did not get
+//! the descriptor. After a worker's death its channel must be read to the end first; what is then still in flight was
+//! never touched.
 
 mod on_lane;
 
@@ -205,7 +205,7 @@ impl Session {
         }
     }
 
-    /// Tells a worker that its query was refused.
+    /// Answers a query with a refusal.
     pub fn refuse(&mut self, query: u64, refusal: &super::servers::Refusal) {
         let voice = &mut self.voice;
         self.outgoing.plain(|out| voice.answer(query, &refusal.answer(), None, out));
@@ -219,7 +219,7 @@ impl Session {
 
     /// Adds a connection. Yields its sequence number: they count from 0.
     ///
-    /// `told`: the client's address, where a proxy said another than the socket's own; port 0 if it said none. haft's
+    /// `told`: the client's address, where a proxy stated another than the socket's own; port 0 if it stated none. haft's
     /// preload shows it to the program; without the preload Node pays no heed to it.
     pub fn connection(&mut self, delivery: Delivery<'_>, told: Option<SocketAddr>) -> u64 {
         let number = self.next_connection;
@@ -252,7 +252,8 @@ impl Session {
         self.outgoing.plain(|out| voice.disconnect(within, signal, out));
     }
 
-    /// Tells a worker that said [`super::PreloadMessage::Tags`] that it gets no new session, and is to say when the last
+    /// Announces to a worker that sent [`super::PreloadMessage::Tags`] that it gets no new session, and is to report when
+    /// the last
     /// one has ended: [`super::PreloadMessage::Idle`]. Connections may still be given to it. In the last of `within` it
     /// ends what is left.
     pub fn linger(&mut self, within: Duration) {
@@ -269,7 +270,7 @@ impl Session {
         fits
     }
 
-    /// Tells the worker of another one's end. `false`: it was dropped, because too much waits already.
+    /// Reports another worker's end to this one. `false`: it was dropped, because too much waits already.
     pub fn notify(&mut self, notice: &Notice) -> bool {
         let (fits, serialization) = (self.outgoing.len() < MOST_QUEUED, self.serialization);
         if fits {
@@ -346,7 +347,7 @@ impl Session {
         })
     }
 
-    /// A message of ours was answered. Node ignores an answer that nobody waits for, such as a second one.
+    /// A message of ours was answered. Node ignores an unexpected answer, such as a second one.
     fn replied(&mut self, ack: u64, accepted: bool) -> Result<Effect<'static>, Violation> {
         if ack >= self.voice.next_seq() {
             return Err(Violation::AnsweredUnsaid { ack, said: self.voice.next_seq() });

@@ -22,9 +22,9 @@ pub enum Spec {
         addr: ListenAddr,
         /// Length of the accept queue, if the program cares.
         backlog: Option<u32>,
-        /// Everybody may read from the Unix socket.
+        /// All users may read from the Unix socket.
         readable_all: bool,
-        /// Everybody may write to the Unix socket.
+        /// All users may write to the Unix socket.
         writable_all: bool,
     },
     /// A UDP socket, bound and not read from, of which every worker gets a copy.
@@ -79,7 +79,7 @@ fn tcp(query: &Query<'_>, ipv6_only: bool) -> Result<ListenAddr, (i32, &'static 
     let port = port(query)?;
     let any = IpAddr::from(Ipv6Addr::UNSPECIFIED);
     let ip = ip(query)?.unwrap_or(any);
-    // An IPv6 socket on all interfaces takes IPv4 too, unless it is told not to.
+    // An IPv6 socket on all interfaces takes IPv4 too, unless that is switched off.
     if ip == any && !ipv6_only {
         return Ok(ListenAddr::DualStack(port));
     }

@@ -1,4 +1,4 @@
-//! What a program does that cannot be sticky below haft: each kind is told once, with what to change.
+//! What a program does that cannot be sticky below haft: each kind is logged once, with the cure.
 
 /// One kind, as the preload names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,21 +92,21 @@ impl Trouble {
     }
 }
 
-/// Which of them were told.
+/// Which of them were logged.
 #[derive(Debug, Default)]
 pub struct Troubles {
     seen: Vec<Trouble>,
 }
 
 impl Troubles {
-    /// A worker does it: it is told, once for each kind.
+    /// A worker does it: this is logged once for each kind.
     pub fn tell(&mut self, worker: u64, trouble: Trouble) {
         if self.add(trouble) {
             tracing::warn!(worker, "{}", trouble.text());
         }
     }
 
-    /// A worker has told of one. Says whether it is to be told now.
+    /// A worker has reported one. Returns whether it is to be logged now.
     fn add(&mut self, trouble: Trouble) -> bool {
         let is_new = !self.seen.contains(&trouble);
         if is_new {
@@ -115,7 +115,7 @@ impl Troubles {
         is_new && trouble != Trouble::Fork
     }
 
-    /// Whether a worker has told of this one.
+    /// Whether a worker has reported this one.
     pub fn has(&self, trouble: Trouble) -> bool {
         self.seen.contains(&trouble)
     }

@@ -3,7 +3,7 @@
 //! The format is that of V8's `value-serializer.cc`, versions 13 to 15, with what Node puts around it
 //! (`lib/internal/child_process/serialization.js`): a Buffer or typed array is a "host object" of its own layout. A
 //! later version is walked as if it were 15: so far each only added tags, and what cannot be walked is no error but a
-//! message that nobody here understands.
+//! message that haft does not understand.
 //!
 //! Frames that are walked to their end are well-formed in lengths, counts and references, so that they may be forwarded
 //! to other workers, which die of a malformed one.

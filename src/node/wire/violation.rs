@@ -2,7 +2,7 @@
 
 use super::raw::Malformed;
 
-/// What a worker said that cannot be: it is not to be trusted any further.
+/// An impossible message of a worker, which is not to be trusted any further.
 #[derive(Debug, thiserror::Error)]
 pub enum Violation {
     /// No message.

@@ -1,11 +1,11 @@
-//! Which of a program's servers gets a listener of `--listen`, and what its worker is told of it.
+//! Which of a program's servers gets a listener of `--listen`, and the answer to its worker.
 
 use super::server::{Server, Source};
 use super::{Decision, Fit, Query, Refusal, ServerId, Servers, SharedKind, key, refuse};
 use crate::ids::WorkerId;
 
-/// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError` in
-/// its lib/net.js).
+/// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError`
+/// in its lib/net.js).
 const ANOTHER_PORT: &str = "with --dispatch kernel and --no-preload the program must ask for the port of --listen, or for \
     port 0: leave out --no-preload, or let --listen name the program's port";
 /// The listener that a server had for a moment is another's, and it cannot have one of its own.
@@ -18,8 +18,8 @@ impl Servers {
         self.settled = true;
     }
 
-    /// Whether the answer to a worker that has joined this server has to wait, since the listener that would go with it may
-    /// yet be for another.
+    /// Whether the answer to a worker that has joined this server has to wait, since the listener that would go with it
+    /// may yet be for another.
     pub fn is_unsettled(&self, server: ServerId) -> bool {
         self.share && !self.settled && server == ServerId::OWN && self.is_provisional()
     }
@@ -31,8 +31,8 @@ impl Servers {
         self.servers.iter().find(named).map(|(id, _)| *id).ok_or_else(refusal)
     }
 
-    /// Whether what is served from `--listen` without having been named may be another server from now on: no worker has
-    /// it any more, and this one has no other (a new version of the program, on another port).
+    /// Whether what is served from `--listen` without having been named may be another server from now on: no worker
+    /// has it any more, and this one has no other (a new version of the program, on another port).
     pub(super) fn is_free(&self, worker: WorkerId) -> bool {
         let own = self.servers.get(&ServerId::OWN);
         own.is_none_or(|own| own.holders.is_empty() && self.of_worker(worker).next().is_none())
@@ -57,8 +57,8 @@ impl Servers {
         Decision::Join(own)
     }
 
-    /// What goes with the answer to a program that gets a listener of `--listen`, and asked for this port; nothing if it
-    /// would not take it.
+    /// What goes with the answer to a program that gets a listener of `--listen`, and asked for this port; nothing if
+    /// it would not take it.
     fn shared_listener(&self, own: ServerId, port: Option<u16>) -> Option<SharedKind> {
         match port.filter(|port| self.own.is_of(own) && Some(*port) != self.own.port(own)) {
             None => Some(SharedKind::Listener),

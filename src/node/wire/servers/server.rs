@@ -1,4 +1,4 @@
-//! One server of a program: its name, who has it, and where its connections come from.
+//! One server of a program: its name, its workers, and where its connections come from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub(super) struct Server {
 
 #[derive(Debug)]
 pub(super) enum Source {
-    /// Connections are handed over. The program is told this address, with this port if that is not its own.
+    /// Connections are handed over. The program gets this address, with this port if that is not its own.
     Stream { sockname: Option<Sockname>, port: Option<u16> },
     /// Every worker gets a copy of the socket.
     Shared(SharedKind),
@@ -41,7 +41,7 @@ impl Server {
         self.holders.insert(worker)
     }
 
-    /// If the worker had it: whether nobody has it now.
+    /// If the worker had it: whether no worker has it now.
     pub(super) fn leave(&mut self, worker: WorkerId) -> Option<bool> {
         self.holders.remove(&worker).then_some(())?;
         Some(self.holders.is_empty())

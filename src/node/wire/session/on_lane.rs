@@ -9,7 +9,7 @@ impl Session {
         self.outgoing.with_handle(Passing { handle: Handle::Lane, seq: None }, |out| voice.lane(out));
     }
 
-    /// What is to be sent on the lane: bytes, each with a connection. What the kernel took is told to
+    /// What is to be sent on the lane: bytes, each with a connection. What the kernel took goes to
     /// [`Session::sent_on_lane`].
     pub fn on_lane(&self) -> impl Iterator<Item = (&[u8], u64)> {
         self.lane.waiting()

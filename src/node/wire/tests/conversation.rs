@@ -136,7 +136,7 @@ proptest! {
                         true => Effect::Taken { connection: number },
                         false => Effect::Returned { connection: number, why: ReturnReason::NotAccepted },
                     });
-                    // Said again, it is nothing.
+// A repeated answer has no effect.
                     prop_assert_eq!(hear(&mut session, serialization, &accepted(seq, true)).expect("heard"), Effect::Nothing);
                     settled.push(number);
                 },

@@ -87,7 +87,8 @@ fn a_worker_s_short_messages() {
     }
 }
 
-/// What a worker writes all the time is told by its bytes: that must make no difference, however near the bytes are.
+/// A worker's frequent messages are recognised by their bytes: that must make no difference, however similar other
+/// bytes are.
 #[test]
 fn the_short_way_and_the_long_way_say_the_same() {
     let usual = [r#"{"cmd":"NODE_HANDLE_ACK"}"#, r#"{"cmd":"NODE_CLUSTER","ack":140,"accepted":true,"seq":9}"#];
@@ -190,7 +191,7 @@ fn an_adapter_s_messages() {
     assert_eq!(of_line(r#"{"source":"_sio_adapter"}"#), WorkerMessage::Other);
 }
 
-/// What a voice says, as text.
+/// What a voice writes, as text.
 fn said(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
     let mut voice = Voice::new(Serialization::Json);
     (0..seq).for_each(|_| voice.disconnect(Duration::ZERO, None, &mut Vec::new()));
@@ -290,7 +291,7 @@ fn told(text: &str) -> Option<SocketAddr> {
     Some(text.parse().expect("address"))
 }
 
-/// What a proxy said of the client stands behind what Node reads, which is the same with and without it.
+/// The address that a proxy stated stands behind what Node reads, which is the same with and without it.
 #[test]
 fn a_connection_whose_client_a_proxy_told() {
     let expected = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"k","seq":2},"haft":{"address":"203.0.113.9","family":"IPv4","port":4711}}"#;

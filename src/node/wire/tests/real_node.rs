@@ -18,7 +18,7 @@ use crate::node::wire::{
 };
 use crate::sys::scm::{self, Sent};
 
-/// Answers each connection with its client's port, by whichever way it came, and leaves when it is told to.
+/// Answers each connection with its client's port, by whichever way it came, and leaves when it is asked to.
 const PROGRAM: &str = r#"
 const net = require('net');
 let messages = 0;
@@ -51,7 +51,7 @@ struct Worker {
     refused: bool,
     idle: bool,
     closed: usize,
-    /// What shows the program the addresses that are told.
+    /// The preload, which shows the program the stated addresses.
     _preload: Preload,
 }
 
@@ -87,7 +87,7 @@ impl Worker {
             channel,
             session: Session::new(serialization, message.frame(serialization).into()),
             reader: Reader::new(serialization, MOST_FRAME),
-            // As with `--listen`: the program is told of another address than it asked for, but not of another port.
+            // As with `--listen`: the program gets another address than it asked for, but no other port.
             servers: Servers::new(Own::new([(told, None)]).0, "/".into()),
             outbox: Outbox::new(),
             alone: 0,
@@ -170,7 +170,7 @@ fn talk(serialization: Serialization) {
     let mut broadcasts = 0;
     for at in 0..150usize {
         let client = TcpStream::connect(own).expect("connect");
-        // A proxy said another address of some.
+        // A proxy stated another address for some.
         let told = (at % 4 == 1).then(|| SocketAddr::from(([203, 0, 113, 9], at as u16)));
         let seen = told.unwrap_or(client.local_addr().expect("address"));
         let seen = format!("{} {}", seen.ip(), seen.port());

@@ -1,4 +1,4 @@
-//! Who has which server.
+//! The workers of each server.
 
 use std::path::PathBuf;
 
@@ -320,7 +320,7 @@ fn a_worker_that_looks_for_a_free_port_finds_the_one_that_the_others_have() {
         servers.forget(probe);
     }
     assert_eq!(servers.ask(B, &tcp(3000)), Decision::Join(everywhere));
-    // One that has it already is told as it would be alone.
+    // One that has it already is answered as it would be alone.
     assert!(matches!(servers.ask(A, &at("127.0.0.1", AddressType::Tcp4, 3000)), Decision::Open(_)));
 }
 
@@ -337,7 +337,7 @@ fn a_slot_is_expected_to_have_what_its_last_worker_had() {
     assert!(servers.is_expected(left, admin) && !servers.is_expected(right, admin));
     servers.exited(A);
     assert!(servers.is_expected(left, admin) && servers.is_expected(left, web));
-    // One that dies before it asks for anything says nothing.
+    // One that dies before it asks for anything changes nothing.
     servers.started(C, left);
     servers.exited(C);
     assert!(servers.is_expected(left, admin));
