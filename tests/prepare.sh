@@ -60,11 +60,22 @@ haft() {
 # The Rust examples, as $EXAMPLES has them.
 rust_examples() { cargo build --locked --examples; }
 
-deny() {
-    command -v cargo-deny >/dev/null && return 0
-    # It runs for a second: a quick build matters more than quick code.
+deny() { cargo_tools "cargo-deny@$CARGO_DENY_VERSION"; }
+
+# What deploy/build.sh makes, in $ARTEFACTS.
+artefacts() {
+    # shellcheck disable=SC2046 # they are words
+    cargo_tools $(bash deploy/build.sh --tools) && rm -rf "$ARTEFACTS" && bash deploy/build.sh "$ARTEFACTS"
+}
+
+# Installs commands of cargo that are missing: NAME@VERSION...
+cargo_tools() {
+    local tool missing=()
+    for tool in "$@"; do command -v "${tool%@*}" >/dev/null || missing+=("$tool"); done
+    ((${#missing[@]})) || return 0
+    # They run for a second: a quick build matters more than quick code.
     CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        CARGO_PROFILE_RELEASE_DEBUG=0 cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --root "$TOOLS"
+        CARGO_PROFILE_RELEASE_DEBUG=0 cargo install "${missing[@]}" --locked --root "$TOOLS"
 }
 
 check_advisories() {

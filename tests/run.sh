@@ -21,6 +21,7 @@ export PATH="$PATH:$TOOLS/bin"
 export CARGO_TERM_COLOR=never NO_COLOR=1
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
+export ARTEFACTS=$target/deploy
 export TARGET=$target GIVEN_HAFT=${HAFT:-}
 export HAFT=${HAFT:-$TARGET/release/haft} EXAMPLES=$TARGET/debug/examples
 
@@ -35,6 +36,7 @@ prepare npm           10 "tools"
 prepare haft          20 "tools cc=gcc+libc6-dev"
 prepare rust_examples 20 "tools cc=gcc+libc6-dev"
 prepare deny          30 "tools cc=gcc+libc6-dev"
+prepare artefacts     30 "tools cc=gcc+libc6-dev git=git"
 
 # --- The steps ------------------------------------------------------------------------------------------------------
 #
@@ -67,6 +69,8 @@ declare -A more=(
     [behind-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy"
     [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
     [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2"
+    [deploy-npm]="artefacts"
+    [deploy-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy caddy=caddy"
     [listen-fds]="gunicorn=gunicorn uvicorn=uvicorn+python3-socketio"
 )
 declare -A alone=([memory]=1 [reload]=1 [first-request]=1 [several-hosts]=1)
@@ -80,6 +84,16 @@ for program in tests/e2e/*.mjs; do
 done
 
 step chaos            node 10 "npm haft" node --test-reporter=spec tests/chaos/run.mjs
+
+# What deploy/build.sh makes, each used as its users do.
+step deploy/reproducible one 30 "artefacts" bash tests/deploy/reproducible.sh
+beside deploy/static     one 2  "artefacts curl=curl python3=python3 readelf=binutils" bash tests/deploy/static.sh "$ARTEFACTS"
+beside deploy/manual     one 2  "haft man=man-db mandoc=mandoc zsh=zsh fish=fish" bash tests/deploy/manual.sh "$HAFT"
+beside deploy/kubernetes one 5  "haft python3=python3+python3-venv" bash tests/deploy/kubernetes.sh "$HAFT"
+beside deploy/logrotate  one 2  "haft logrotate=logrotate" bash tests/deploy/logrotate.sh "$HAFT"
+beside deploy/image      one 10 "artefacts curl=curl python3=python3 buildah=buildah runc=runc" bash tests/deploy/image.sh "$ARTEFACTS"
+beside deploy/debian     one 15 "artefacts curl=curl python3=python3 lintian=lintian mmdebstrap=mmdebstrap" \
+    bash tests/deploy/debian.sh "$ARTEFACTS"
 
 step deny/policy      one  5  "deny" cargo deny check bans licenses sources
 # The advisories are a database of their own, which a machine without the open Internet cannot fetch.

@@ -202,6 +202,7 @@ report() { # NAME: counts a step that has ended
         ended[$name]=ok
         printf '== %-24s ok    %s passed%s, %s\n' "$name" "$p" "$( ((s == 0)) || echo ", $s skipped")" "$took"
         grep -E '^ℹ ' "$log" | grep -vE '^ℹ [a-z_]+ [0-9.]+$' | sed 's/^ℹ /   /'
+        sed -n 's/^figure: /   /p' "$log"
     else
         ended[$name]=failed
         broken+=("$name")

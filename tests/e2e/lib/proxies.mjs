@@ -45,6 +45,20 @@ export function nginx(place, { http = {}, stream = {}, upstreams = '' }) {
   return proxy(place, 'nginx.conf', Object.keys({ ...http, ...stream }), configuration, start);
 }
 
+/** A configuration of nginx that includes a file, in `http` or beside it, and writes to the test's folder only. */
+export function nginxAround(place, path, inside) {
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${place.folder}/${kind};`);
+  const file = join(place.folder, 'around.conf');
+  writeFileSync(
+    file,
+    `daemon off; master_process off; pid ${place.folder}/nginx.pid; error_log stderr warn;
+    ${existsSync(STREAM) ? `load_module ${STREAM};` : ''}
+    events { worker_connections 4096; }
+    ${inside === 'http' ? `http { access_log off; ${temporary.join(' ')} include ${path}; }` : `include ${path};`}`,
+  );
+  return file;
+}
+
 /** HAProxy with some sites: the text of each one's `listen`. Yields the addresses of all, under their names. */
 export function haproxy(place, listens) {
   const configuration = (addresses) => `
@@ -66,12 +80,21 @@ function sites(texts, write) {
   return Object.entries(texts).map(write).join('\n');
 }
 
-/** Neither takes port 0: free ports are looked for, and others if somebody else was quicker. */
-async function proxy(place, file, names, configuration, start) {
+function proxy(place, file, names, configuration, start) {
+  return onFreePorts(place, names, (addresses) => {
+    writeFileSync(join(place.folder, file), configuration(addresses));
+    return start(file);
+  });
+}
+
+/**
+ * Starts a proxy: `start` yields the child that is to listen on the addresses it is given, by name. No proxy takes port 0:
+ * free ports are looked for, and others if somebody else was quicker. Yields the addresses.
+ */
+export async function onFreePorts(place, names, start) {
   for (let attempt = 1; ; attempt++) {
     const addresses = await freeAddresses(names);
-    writeFileSync(join(place.folder, file), configuration(addresses));
-    const child = start(file);
+    const child = start(addresses);
     try {
       await until(`${child.name} to listen`, async () => {
         child.mustRun();
@@ -103,7 +126,7 @@ async function reachable(address) {
 }
 
 /** On the PATH, or where Debian puts what is for administrators. */
-function executable(name) {
+export function executable(name) {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin'];
   const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
   if (!found) throw new Error(`${name} is missing: apt-get install ${name === 'nginx' ? 'nginx libnginx-mod-stream' : name}`);
