@@ -91,6 +91,7 @@ beside deploy/static     one 2  "artefacts curl=curl python3=python3 readelf=bin
 beside deploy/manual     one 2  "haft man=man-db mandoc=mandoc zsh=zsh fish=fish" bash tests/deploy/manual.sh "$HAFT"
 beside deploy/kubernetes one 5  "haft python3=python3+python3-venv" bash tests/deploy/kubernetes.sh "$HAFT"
 beside deploy/logrotate  one 2  "haft logrotate=logrotate" bash tests/deploy/logrotate.sh "$HAFT"
+beside deploy/pm2        one 5  "haft curl=curl python3=python3" bash tests/deploy/pm2.sh "$HAFT"
 beside deploy/image      one 10 "artefacts curl=curl python3=python3 buildah=buildah runc=runc" bash tests/deploy/image.sh "$ARTEFACTS"
 beside deploy/debian     one 15 "artefacts curl=curl python3=python3 lintian=lintian mmdebstrap=mmdebstrap" \
     bash tests/deploy/debian.sh "$ARTEFACTS"

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
@@ -26,25 +26,40 @@ beside('there is a test for each file', () => {
   assert.deepEqual(files.sort(), Object.keys(START).sort());
 });
 
+/** haft with the flags, and a proxy before it, which `start` starts with an address to listen on. Looks who is served by whom. */
+async function serves(place, flags, start) {
+  const haft = new Haft(place, ['-w', '3', ...flags.split(' '), '--', 'node', file('session-server.cjs')]);
+  await haft.ready();
+  const { web } = await onFreePorts(place, ['web'], ({ web }) => start(haft.address, web));
+  const all = await crowd(place, `http://${web}`, { addresses: 6, each: 2 });
+  await assertAllStuck(all);
+  for (const { client, home } of all.members) {
+    const { handshake } = await client.hello();
+    assert.equal(handshake, home.address, 'handshake.address');
+    client.close();
+  }
+  assert.ok(new Set(all.members.map(({ worker }) => worker.slot)).size > 1, 'more than one slot has clients');
+  await haft.stop();
+}
+
 for (const [name, start] of Object.entries(START)) {
   beside(`${name}: each client reaches its worker, and the program sees its address`, async (place) => {
     const text = readFileSync(join(FOLDER, name), 'utf8');
     const [, flags] = text.match(/^# {5}haft -l 127\.0\.0\.1:3000 (.*) -- node server\.js$/m) ?? assert.fail('it names flags');
-    const haft = new Haft(place, ['-w', '3', ...flags.split(' '), '--', 'node', file('session-server.cjs')]);
-    await haft.ready();
-    const { web } = await onFreePorts(place, ['web'], ({ web }) => {
-      const path = join(place.folder, basename(name));
-      writeFileSync(path, text.replaceAll('127.0.0.1:3000', haft.address).replaceAll('127.0.0.1:8080', web));
+    await serves(place, flags, (address, web) => {
+      const path = join(place.folder, name);
+      writeFileSync(path, text.replaceAll('127.0.0.1:3000', address).replaceAll('127.0.0.1:8080', web));
       return start(place, path);
     });
-    const all = await crowd(place, `http://${web}`, { addresses: 6, each: 2 });
-    await assertAllStuck(all);
-    for (const { client, home } of all.members) {
-      const { handshake } = await client.hello();
-      assert.equal(handshake, home.address, 'handshake.address');
-      client.close();
-    }
-    assert.ok(new Set(all.members.map(({ worker }) => worker.slot)).size > 1, 'more than one slot has clients');
-    await haft.stop();
   });
 }
+
+beside('the proxy of compose.yaml does the same', async (place) => {
+  const text = readFileSync(join(FOLDER, '../docker/nginx.conf'), 'utf8');
+  await serves(place, '--client-ip-header x-forwarded-for --trusted-proxy 127.0.0.1', (address, web) => {
+    const path = join(place.folder, 'nginx.conf');
+    writeFileSync(path, text.replace('app:3000', address).replace('listen 8080;', `listen ${web};`));
+    const directives = `daemon off; master_process off; pid ${place.folder}/nginx.pid; error_log stderr;`;
+    return place.child(executable('nginx'), '-e', 'stderr', '-g', directives, '-c', path);
+  });
+});
