@@ -20,7 +20,8 @@ end() {
     rm -rf "$work"
 }
 die() { echo "$*" && exit 1; }
-build() { buildah "${storage[@]}" build --isolation chroot --pull=never --quiet "$@"; }
+# Only this format has health checks.
+build() { buildah "${storage[@]}" build --format docker --isolation chroot --pull=never --quiet "$@"; }
 
 echo "the image of haft alone"
 began=$(date +%s.%N)
@@ -28,13 +29,14 @@ build --build-arg PROGRAM=given -t localhost/haft:test -f deploy/docker/Dockerfi
 config=$(buildah "${storage[@]}" inspect --type image localhost/haft:test)
 python3 - "$config" <<'PYTHON'
 import json, sys
-image = json.loads(sys.argv[1])["OCIv1"]["config"]
+image = json.loads(sys.argv[1])["Docker"]["config"]
+assert image["Healthcheck"]["Test"] == ["CMD", "/usr/bin/haft", "health"], image
 assert image["User"] == "65532:65532", image
 assert image["StopSignal"] == "SIGTERM", image
 assert image["Entrypoint"] == ["/usr/bin/haft"], image
 PYTHON
-buildah "${storage[@]}" push --quiet localhost/haft:test "oci-archive:$work/haft.tar"
-echo "figure: size of haft's image: $(($(stat -c %s "$work/haft.tar") / 1024)) KiB"
+buildah "${storage[@]}" push --quiet localhost/haft:test "docker-archive:$work/haft.tar"
+echo "figure: size of haft's image, compressed: $(($(gzip -c "$work/haft.tar" | wc -c) / 1024)) KiB"
 
 # Starts a container of an image; what it writes is in $work/log. Its network is the host's.
 container=
@@ -53,6 +55,8 @@ page() { # URL
     done
     cat "$work/log" && die "nothing is served at $1"
 }
+# What the engine runs to see whether the container is healthy.
+health() { buildah "${storage[@]}" run --isolation oci --runtime runc --network host --user 65532:65532 "$container" -- /usr/bin/haft health; }
 # The process of a container is the child of the runtime's: the one that runs as this user.
 master() { pgrep -u 65532 -f "^$1" | head -n 1; }
 stop() { # COMMAND: SIGTERM to its process 1, which must end it in order
@@ -71,8 +75,10 @@ if grep -q 'error running container' <(sleep 1; cat "$work/log"); then
 fi
 [[ $(page "http://127.0.0.1:$port/") == *socket.io* ]] || die "no page is served"
 echo "figure: from the static program to a page served by a container: $(awk "BEGIN { printf \"%.1f\", $(date +%s.%N) - $began }") s"
+health || die "a healthy container is not told to be"
 grep -q 'haft is process 1 and --drain-timeout is 25s' "$work/log" || { cat "$work/log" && die "it does not hint at the time to stop"; }
 stop /usr/bin/haft
+! health >/dev/null 2>&1 || die "a container in which haft has ended is told to be healthy"
 
 echo "the image of a Node application"
 mkdir -p "$work/node/root" "$work/app"
@@ -93,5 +99,6 @@ port=$(free_port)
 command="/usr/bin/haft -- node server.js"
 start localhost/app:test --env PORT="$port" --env HAFT_FLAG_WORKERS=2 --env HAFT_FLAG_DRAIN_TIMEOUT=5s
 [[ $(page "http://127.0.0.1:$port/") == 'worker '[01] ]] || die "no page is served"
+health || die "a healthy application is not told to be"
 ! grep -q 'haft is process 1' "$work/log" || die "it hints at the time to stop though that is long enough"
 stop "/usr/bin/haft -- node"

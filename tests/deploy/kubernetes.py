@@ -64,4 +64,6 @@ services = load("deploy/docker/compose.yaml")[0]["services"]
 app = services["app"]
 check(app["environment"])
 assert seconds(app["stop_grace_period"]) > seconds(app["environment"]["HAFT_FLAG_DRAIN_TIMEOUT"])
+assert app["healthcheck"]["test"] == ["CMD", "/usr/bin/haft", "health"]
+subprocess.run([HAFT, "health", "--help"], check=True, capture_output=True)
 assert set(services) == {"app", "redis", "proxy"}

@@ -38,9 +38,7 @@ function project(place, name, manager) {
 }
 
 function install(folder, { install: [command, ...args] }) {
-  const began = performance.now();
   execFileSync(command, args, { cwd: folder, env: environment(), encoding: 'utf8', stdio: 'pipe' });
-  return (performance.now() - began) / 1000;
 }
 
 function environment(node) {
@@ -48,26 +46,29 @@ function environment(node) {
   return { ...process.env, PATH: path, COREPACK_ENABLE_STRICT: '0', npm_config_update_notifier: 'false' };
 }
 
-/** Starts it, asks for a page, and stops it by its own process, which must be a master of its own. */
+/** Starts it, asks for a page, and stops it by its own process, which must be a master of its own. Yields when the page came. */
 async function serves(place, folder, words, node) {
   const child = place.child('env', `PATH=${environment(node).PATH}`, 'sh', '-c', 'cd "$0" && exec "$@"', folder, ...words);
   const [[, url]] = await child.heard(/listening on (http:\/\/\S+)/);
   const answer = await fetch(url, { headers: { connection: 'close' } });
   const [, master] = (await answer.text()).match(/^served by (\d+)$/).map(Number);
+  const served = performance.now();
   process.kill(master, 'SIGTERM');
   assert.deepEqual(await within(60_000, 'its end', child.exited), { code: 0, signal: null }, 'what started haft ends as haft does');
   assert.ok(!alive(master));
+  return served;
 }
 
 for (const [name, manager] of Object.entries(MANAGERS)) {
   program(`${name} installs haft, runs it, and starts it from a script in package.json`, async (place) => {
     const folder = project(place, name, name);
-    const seconds = install(folder, manager);
-    place.say(`${name} install of the tarballs: ${seconds.toFixed(1)} s`);
+    const began = performance.now();
+    install(folder, manager);
+    const served = await serves(place, folder, [...manager.run, ...START.split(' ')]);
+    place.say(`${name} install of the tarballs to a served page: ${((served - began) / 1000).toFixed(1)} s`);
     const [command, ...args] = manager.run;
     const version = execFileSync(command, [...args, 'haft', '--version'], { cwd: folder, env: environment(), encoding: 'utf8' });
     assert.match(version, /^haft \d+\.\d+\.\d+$/m);
-    await serves(place, folder, [...manager.run, ...START.split(' ')]);
     await serves(place, folder, manager.start);
   });
 }
