@@ -7,15 +7,10 @@
 //!
 //! Under `--affinity session` it tags its sessions, and on a reload keeps them until their clients have left.
 
-use std::time::Duration;
-
 use axum::{Router, routing::get};
 use haft_worker::{Drain, Incoming, TagLayer};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
-
-/// How long a client may take to go once it has been told.
-const GRACE: Duration = Duration::from_secs(2);
 
 async fn connected(socket: SocketRef, drain: Drain) {
     // Counted until the client is gone, so that the worker may linger until the last one is.
@@ -40,14 +35,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new().route("/", get(async move || format!("slot {slot}\n"))).layer(engine);
     let app = app.layer(TagLayer::new(incoming.tags()));
 
-    let leaving = drain.clone();
-    let goodbye = async {
-        leaving.requested_only().await;
-        io.close().await;
-        // A client that has just left every namespace is told by nobody, and its poll would last until a heartbeat.
-        tokio::time::sleep(GRACE).await;
-        Ok(())
-    };
+    let (mut leaving, mut time) = (drain.clone(), drain.clone());
+    tokio::spawn(async move {
+        // socketioxide ends all clients at once, or none: it is one session for the goodbye. They reconnect by themselves.
+        let mut open = Some(io);
+        let end = |io: SocketIo| drop(tokio::spawn(async move { io.close().await }));
+        leaving.goodbyes(|| open.take().into_iter().collect(), end).await;
+    });
     let serving = async {
         axum::serve(incoming, app).with_graceful_shutdown(drain.clone().requested_only()).await?;
         drain.finished().await;
@@ -55,6 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     tokio::select! {
         served = serving => served,
-        cut_off = goodbye => cut_off,
+        // A client that stays is cut off.
+        () = time.expired() => Ok(()),
     }
 }

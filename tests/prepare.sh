@@ -91,7 +91,7 @@ check_advisories() {
 check_install() {
     local root
     root=$(mktemp -d) || return 1
-    trap 'rm -rf "$root"' EXIT
+    trap "rm -rf '$root'" EXIT
     cargo install --debug --locked --path . --target-dir "$TARGET" --root "$root" || return 1
     "$root/bin/haft" -w 1 -l 127.0.0.1:0 >"$root/log" 2>&1 &
     for _ in {1..600}; do
@@ -104,6 +104,46 @@ check_install() {
     local code=$?
     cat "$root/log"
     grep -q 'worker is ready' "$root/log" && return "$code"
+}
+
+# What a user of haft-worker gets: the smallest worker of docs/rust-workers.md builds, serves below haft, and compiles few
+# packages; the crate has few public items (without features).
+check_worker_crate() {
+    local root packages items code=0
+    root=$(mktemp -d) || return 1
+    trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf '"'$root'" EXIT
+    mkdir "$root/src"
+    block() { sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/p" docs/rust-workers.md | sed '/^```$/q' | grep -v '^```'; }
+    manifest() {
+        printf '[package]\nname = "hello"\nversion = "0.0.0"\nedition = "2024"\n\n[workspace]\n\n'
+        printf '[patch.crates-io]\nhaft-worker = { path = "%s/src/worker" }\n\n' "$PWD"
+    }
+    count() { cargo tree --manifest-path "$root/Cargo.toml" -e normal --prefix none --no-dedupe | sort -u | wc -l; }
+
+    block rust >"$root/src/main.rs"
+    { manifest; printf '[dependencies]\nhaft-worker = "0.1"\n'; } >"$root/Cargo.toml"
+    cp Cargo.lock "$root" && packages=$(count) || return 1
+    echo "ℹ packages of a worker without axum: $packages"
+    ((packages > 1 && packages <= 40)) || code=1
+    { manifest; block toml; } >"$root/Cargo.toml"
+    packages=$(count) || return 1
+    echo "ℹ packages of a worker with axum: $packages"
+    ((packages > 1 && packages <= 65)) || code=1
+
+    RUSTC_BOOTSTRAP=1 cargo rustdoc -q -p haft-worker --lib -- -Z unstable-options --output-format json || return 1
+    items=$(python3 tests/public_items.py "$TARGET/doc/haft_worker.json") || return 1
+    echo "$items"
+    items=${items##*$'\n'}
+    ((${items%% *} <= 70)) || code=1
+
+    cargo build --manifest-path "$root/Cargo.toml" --target-dir "$TARGET" || return 1
+    "$HAFT" -w 2 -l "unix:$root/listener" -- "$TARGET/debug/hello" >"$root/log" 2>&1 &
+    for _ in {1..600}; do
+        [[ $(grep -sc "worker is ready" "$root/log") != 2 ]] || break
+        sleep 0.1
+    done
+    [[ $(curl -sS --unix-socket "$root/listener" http://haft/) == hello ]] || { cat "$root/log"; code=1; }
+    return "$code"
 }
 
 case $1 in

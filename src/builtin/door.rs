@@ -12,18 +12,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Collected};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use socketioxide::socket::Sid;
 
+use super::answers::{SEPARATOR, bytes_of, closing_down, closing_payload, farewell, payload, status, with_close};
 use super::counted;
 use super::drain::{Conn, Gate, Life, Registry};
 use super::engine::{Engine, Known, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
 use super::heartbeat::settle;
-use super::outbox::{Outbox, Outboxes, SEPARATOR};
+use super::outbox::{Outbox, Outboxes};
 use super::posted::{self, Unread};
 use super::query::{self, param};
 use super::refusal::Refusal;
@@ -228,7 +229,7 @@ impl Door {
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
         let Some(outbox) = self.outboxes.of(sid).filter(|outbox| !outbox.moved()) else {
-            return self.tidy(conn, sid, self.engine.answer(request).await);
+            return self.posted(conn, sid, self.engine.answer(request).await);
         };
         outbox.settled().await;
         let Some(_posting) = outbox.post() else {
@@ -241,7 +242,7 @@ impl Door {
         match posted::read(request.into_body(), self.max_payload, &self.outboxes.budget).await {
             Ok(body) => {
                 let answer = posted::give(&self.engine, sid, &outbox, body, self.max_payload).await;
-                self.tidy(conn, sid, answer)
+                self.posted(conn, sid, answer)
             }
             Err(Unread::Late) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
             Err(Unread::TooMuch) => closing_down(),
@@ -269,9 +270,10 @@ impl Door {
             biased;
             response = &mut answer => match last && self.registry.draining() && response.status() == StatusCode::OK {
                 true => self.last_words(&gate, sid, response).await,
-                false => self.tidy(conn, sid, response),
+                false => self.polled(conn, sid, response),
             },
             () = gate.until(Life::Ending) => {
+                self.registry.parted(sid);
                 self.engine.close(sid);
                 let response = farewell(answer.await).await;
                 gate.over();
@@ -298,6 +300,7 @@ impl Door {
     /// Ends a session whose client polls on a new connection each time: its next poll would go to another worker, which
     /// does not know the session.
     async fn last_words(&self, gate: &Gate, sid: Sid, response: Response<Body>) -> Response<Body> {
+        self.registry.parted(sid);
         let mut packets = bytes_of(response).await.to_vec();
         while let Some(more) = self.engine.queued(sid) {
             packets.push(SEPARATOR);
@@ -308,13 +311,34 @@ impl Door {
         with_close(payload(closing_payload(&packets)))
     }
 
-    fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
+    /// The answer to a POST. What crossed the goodbye of its session has no session any more, as its client hears from that.
+    fn posted(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
+        match self.tidy(conn, sid, response) {
+            (_, Some(Refusal::UnknownSid)) if self.registry.has_parted(sid) => {
+                tracing::debug!(%sid, "a message crossed its session's goodbye, and is lost");
+                with_close(payload(Bytes::from_static(b"ok")))
+            }
+            (response, _) => response,
+        }
+    }
+
+    /// The answer to a poll.
+    fn polled(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
+        match self.tidy(conn, sid, response) {
+            (_, Some(Refusal::UnknownSid)) if self.registry.has_parted(sid) => {
+                with_close(payload(closing_payload(b"")))
+            }
+            (response, _) => response,
+        }
+    }
+
+    fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> (Response<Body>, Option<Refusal>) {
         let (response, refusal) = tidy(response);
         refusal.iter().for_each(|refusal| self.outboxes.scoreboard.add(counted::refused(*refusal), 1));
         if refusal == Some(Refusal::UnknownSid) {
             conn.forget(sid);
         }
-        response
+        (response, refusal)
     }
 }
 
@@ -366,54 +390,4 @@ fn without_upgrades(body: &Bytes) -> Bytes {
         Ok(text) => Bytes::from(text.replacen(r#""upgrades":["websocket"]"#, r#""upgrades":[]"#, 1)),
         Err(_) => body.clone(),
     }
-}
-
-/// The last answer of a polling session: what was waiting for the client, then a close packet, on a connection that is
-/// not used again.
-async fn farewell(response: Response<Body>) -> Response<Body> {
-    with_close(payload(closing_payload(&bytes_of(response).await)))
-}
-
-/// A body that the engine made: it is there and cannot fail.
-async fn bytes_of(response: Response<Body>) -> Bytes {
-    response.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default()
-}
-
-/// A payload whose last packet is a close: it takes the place of the noop by which the engine released the poll.
-fn closing_payload(body: &[u8]) -> Bytes {
-    let packets = match body {
-        b"6" => b"",
-        [packets @ .., SEPARATOR, b'6'] => packets,
-        packets => packets,
-    };
-    let mut closing = packets.to_vec();
-    if !closing.is_empty() {
-        closing.push(SEPARATOR);
-    }
-    closing.push(b'1');
-    Bytes::from(closing)
-}
-
-fn payload(packets: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(packets));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
-    response
-}
-
-fn status(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
-}
-
-fn with_close(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// No session begins on a worker that is ending: the client asks again on a new connection, which goes elsewhere.
-fn closing_down() -> Response<Body> {
-    let mut response = with_close(status(StatusCode::SERVICE_UNAVAILABLE));
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }

@@ -5,15 +5,18 @@
 //! reconnect in the same second.
 
 mod linger;
+mod parted;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use haft_worker::Drain;
 use socketioxide::socket::Sid;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
+use self::parted::Parted;
 use super::wire::{WsLife, lock};
 
 /// How long a client that was told to close may take before its connection is closed under it.
@@ -39,6 +42,8 @@ enum Phase {
 pub(super) struct Registry {
     inner: Mutex<Inner>,
     phase: watch::Sender<Phase>,
+    /// Every session that is to end has been told so.
+    all_told: watch::Sender<bool>,
     count: watch::Sender<usize>,
 }
 
@@ -50,11 +55,17 @@ struct Inner {
     /// Sessions that began over polling, if they are to be known without a connection. Some may have ended.
     began: Vec<Sid>,
     sweep_began_at: usize,
+    parted: Parted,
 }
 
 impl Registry {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), phase: watch::Sender::new(Phase::Open), count: watch::Sender::new(0) })
+        Arc::new(Self {
+            inner: Mutex::default(),
+            phase: watch::Sender::new(Phase::Open),
+            all_told: watch::Sender::new(false),
+            count: watch::Sender::new(0),
+        })
     }
 
     /// Enters a connection; it leaves when the returned guard is dropped.
@@ -85,41 +96,46 @@ impl Registry {
         *self.phase.borrow() >= Phase::Draining
     }
 
-    /// Ends everything: the sessions from `after` on, evenly spread over `over`. Returns once nothing is open, at once if
-    /// nobody is left to be told.
-    pub(super) async fn close(&self, after: Duration, over: Duration) {
+    /// Lets no session begin, closes connections that no session needs, and cuts off those that stay though all have been
+    /// told to end ([`Registry::say_goodbye`]). Returns once nothing is open.
+    pub(super) async fn close(&self) {
         self.advance(Phase::Draining);
-        let mut count = self.count.subscribe();
+        let (mut count, mut all_told) = (self.count.subscribe(), self.all_told.subscribe());
         let forced = async {
-            sleep(after).await;
-            self.tell_all(Instant::now() + over).await;
+            // The registry holds the senders, so waiting cannot fail.
+            let _ = all_told.wait_for(|all| *all).await;
             sleep(GRACE).await;
             self.force();
             // What is left has only to notice.
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            // The registry holds the sender, so waiting cannot fail.
             _ = count.wait_for(|count| *count == 0) => {}
             () = forced => {}
         }
     }
 
-    /// Tells each session and each WebSocket to end, evenly spread until `deadline`. Those that end by themselves
-    /// meanwhile leave their moments unused: the others are told no later.
-    async fn tell_all(&self, deadline: Instant) {
-        loop {
-            let open = self.open_ends();
-            if open.is_empty() {
-                return;
-            }
-            let (start, ends) = (Instant::now(), open.len() as u32);
-            let span = deadline.saturating_duration_since(start);
-            for (i, end) in (0u32..).zip(open) {
-                sleep_until(start + span * i / ends).await;
-                end.begin();
-            }
-        }
+    /// Tells each session and each WebSocket to end when `drain` says. Who has not been told goes on as before. Never
+    /// returns: a session is told when it next polls, and what it is to be told is forgotten with this.
+    pub(super) async fn say_goodbye(self: &Arc<Self>, mut drain: Drain, alive: impl Fn(Sid) -> bool) {
+        let mut told = Vec::new();
+        let end = |end: End| {
+            end.begin();
+            told.push(end);
+        };
+        drain.goodbyes(|| self.open_ends(&alive), end).await;
+        self.all_told.send_replace(true);
+        std::future::pending().await
+    }
+
+    /// The polling session has been ended by a goodbye.
+    pub(super) fn parted(&self, sid: Sid) {
+        lock(&self.inner).parted.enter(sid);
+    }
+
+    /// Whether the session has just been ended by a goodbye.
+    pub(super) fn has_parted(&self, sid: Sid) -> bool {
+        lock(&self.inner).parted.has(sid)
     }
 
     fn advance(&self, to: Phase) {
@@ -132,7 +148,10 @@ impl Registry {
         });
     }
 
-    fn open_ends(&self) -> Vec<End> {
+    fn open_ends(self: &Arc<Self>, alive: impl Fn(Sid) -> bool) -> Vec<End> {
+        let began = lock(&self.inner).began.clone();
+        // One that is between two polls has no connection that would hold its gate.
+        let _gates: Vec<_> = began.into_iter().filter(|sid| alive(*sid)).map(|sid| Gate::of(self, sid)).collect();
         let (gates, websockets) = self.all();
         let sessions = gates.into_iter().filter(|gate| gate.is(Life::Live)).map(End::Session);
         sessions.chain(websockets.into_iter().filter(|life| life.is_open()).map(End::WebSocket)).collect()
@@ -162,7 +181,7 @@ enum End {
 }
 
 impl End {
-    fn begin(self) {
+    fn begin(&self) {
         match self {
             Self::Session(gate) => gate.end(),
             Self::WebSocket(life) => life.end(),

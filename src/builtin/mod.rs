@@ -23,6 +23,7 @@
 //!   but `chunked` or another version than 1.0 and 1.1 is 400, and a WebSocket needs HTTP/1.1.
 //! * There are no Engine.IO 3 clients (`allowEIO3`), no cookie, no WebTransport, no connection state recovery.
 
+mod answers;
 mod bounded;
 mod budget;
 mod bundle;
@@ -85,8 +86,8 @@ use self::outbox::Outboxes;
 use self::page::Site;
 use crate::config::Engine as Settings;
 use haft_worker::EndAddr;
-use haft_worker::Tags;
 use haft_worker::scoreboard::Scoreboard;
+use haft_worker::{Drain, Tags};
 
 /// How long a connection may take to send the head of its (next) request: Node's `server.headersTimeout`. It is also
 /// how long an idle connection is kept.
@@ -200,29 +201,23 @@ impl App {
         async move { registry.linger(|sid| engine.known(sid) != Known::No).await }
     }
 
-    /// To be called while it lingers: ends the sessions that are left one by one, evenly spread over `over`, as
-    /// [`App::close`] does. Until its turn comes each goes on, and connections of its own are to be given to this worker
-    /// still. Never resolves; [`App::linger`] does when the last has ended.
-    pub fn say_goodbye(&self, over: Duration) -> impl Future<Output = ()> + Send + use<> {
+    /// Ends the sessions one by one when `drain` says ([`Drain::goodbyes`]), a polling session by a close packet in the
+    /// answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and reconnect by themselves.
+    /// Until its turn comes each goes on. To be run from the start of the worker to its end: it never resolves.
+    pub fn say_goodbye(&self, drain: Drain) -> impl Future<Output = ()> + Send + use<> {
         let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
-        async move { registry.say_goodbye(over, |sid| engine.known(sid) == Known::Polling).await }
+        async move { registry.say_goodbye(drain, |sid| engine.known(sid) == Known::Polling).await }
     }
 
-    /// Finishes cleanly. From now on no session begins (503, `Retry-After`); idle connections are closed, others after
-    /// the answer they are in. The sessions are ended one by one, evenly spread over `over`, a polling session by a
-    /// close packet in the answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and
-    /// reconnect by themselves. Connections a session needs stay open until it has ended.
+    /// Finishes cleanly, together with [`App::say_goodbye`]. From now on no session begins (503, `Retry-After`); idle
+    /// connections are closed, others after the answer they are in. Connections a session needs stay open until it has
+    /// ended.
     ///
     /// Resolves when no connection is left. Who does not close within 5 s of being told is cut off; only an answer that
     /// a client does not read can take longer, so put a limit of your own around it.
-    pub fn close(&self, over: Duration) -> impl Future<Output = ()> + Send + use<> {
-        self.close_later(Duration::ZERO, over)
-    }
-
-    /// As [`App::close`], but the sessions there are run on for `after` before the first is ended.
-    pub fn close_later(&self, after: Duration, over: Duration) -> impl Future<Output = ()> + Send + use<> {
+    pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         let registry = Arc::clone(&self.registry);
-        async move { registry.close(after, over).await }
+        async move { registry.close().await }
     }
 
     /// How many connections and polling sessions were closed for the memory that they made this worker hold.

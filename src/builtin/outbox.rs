@@ -15,13 +15,11 @@ use haft_worker::scoreboard::Scoreboard;
 use socketioxide::socket::Sid;
 use tokio::sync::watch;
 
+use super::answers::SEPARATOR;
 use super::budget::{Budget, Excess, Hold};
 use super::counted::Counted;
 use super::engine::Engine;
 use super::wire::lock;
-
-/// Separates the packets of a payload (Engine.IO protocol 4).
-pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// Of an answer that is shorter than this part of a session's share it is known that it left nothing in the engine.
 const SHORT: usize = 8;

@@ -14,9 +14,10 @@ use socketioxide::socket::Sid;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::answers::SEPARATOR;
 use super::budget::{Budget, Excess};
 use super::engine::Engine;
-use super::outbox::{Outbox, SEPARATOR};
+use super::outbox::Outbox;
 
 /// How long a whole request may take to arrive (Node's `server.requestTimeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);

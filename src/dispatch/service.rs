@@ -126,6 +126,7 @@ impl Service {
             }
             self.actions = actions;
             if matches!(event, Event::Stop | Event::Interrupt) {
+                events.extend(self.shorten(now));
                 // A worker that would go on is reached by no client any more.
                 events.extend(self.finish_lingering(true, now));
             }

@@ -25,7 +25,6 @@ use crate::process::guardian::Guardian;
 use crate::process::program::Dialect;
 use crate::process::program::channel::NodeChannel;
 use crate::route::Slot;
-use crate::sys::code;
 use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
@@ -255,14 +254,6 @@ impl Master {
 
     fn worker_ready(&mut self, worker: WorkerId) -> Result<(), MasterError> {
         self.supervisor.crew.ready(worker);
-        // Before readiness is announced: a client may check at once.
-        if self.service.pool.is_settled() {
-            // Until the next reload, or death, nothing but serving is to be done.
-            match code::give_back() {
-                Ok(bytes) => tracing::debug!(bytes, "let go of code that only starting needs"),
-                Err(error) => tracing::debug!(%error, "the code that only starting needs stays in memory"),
-            }
-        }
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
         if let Some(link) = self.service.dispatch.link(worker) {
             tracing::info!(slot = %link.slot, worker = worker.0, pid, "worker is ready");

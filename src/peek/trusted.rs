@@ -1,9 +1,10 @@
 //! The peers that may state a client's address.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::addr::EndAddr;
@@ -11,14 +12,9 @@ use crate::addr::EndAddr;
 /// One entry: what follows `--trusted-proxy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrustedProxy {
-    /// All addresses that begin as `ip` does, in the first `prefix` bits (written `10.0.0.0/8`; `::1` is one
-    /// address). Never an IPv4-mapped IPv6 address: that is an IPv4 address.
-    Net {
-        /// The first address: the bits behind the prefix are zero.
-        ip: IpAddr,
-        /// Number of bits: 0 to 32 or 0 to 128.
-        prefix: u8,
-    },
+    /// All addresses of a network (written `10.0.0.0/8`; `::1` is one address). Never an IPv4-mapped IPv6 address: that is an
+    /// IPv4 address.
+    Net(IpNet),
     /// Whoever comes by a Unix socket (written `unix`).
     Unix,
 }
@@ -50,35 +46,26 @@ impl FromStr for TrustedProxy {
         if prefix > most {
             return Err(TrustedProxyError(format!("what follows the / is not a number from 0 to {most}")));
         }
-        let first = first(ip, prefix);
-        if first != ip {
+        let net = IpNet::new_assert(ip, prefix);
+        if net.network() != ip {
             return Err(TrustedProxyError(format!(
-                "the address has bits behind its prefix: the network is {first}/{prefix}, the address alone {ip}"
+                "the address has bits behind its prefix: the network is {}, the address alone {ip}",
+                net.trunc()
             )));
         }
-        Ok(match ip.to_canonical() {
+        Ok(Self::Net(match ip.to_canonical() {
             // The 96 bits that all mapped addresses have in common are gone.
-            IpAddr::V4(v4) if ip.is_ipv6() && prefix >= 96 => Self::Net { ip: v4.into(), prefix: prefix - 96 },
-            _ => Self::Net { ip, prefix },
-        })
-    }
-}
-
-/// The address with zeros behind its prefix.
-fn first(ip: IpAddr, prefix: u8) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => (ip & Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0))).into(),
-        IpAddr::V6(ip) => (ip & Ipv6Addr::from_bits(!u128::MAX.checked_shr(prefix.into()).unwrap_or(0))).into(),
+            v4 @ IpAddr::V4(_) if ip.is_ipv6() && prefix >= 96 => IpNet::new_assert(v4, prefix - 96),
+            _ => net,
+        }))
     }
 }
 
 impl fmt::Display for TrustedProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Net { ip, prefix } => match (ip, prefix) {
-                (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => ip.fmt(f),
-                _ => write!(f, "{ip}/{prefix}"),
-            },
+            Self::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            Self::Net(net) => net.fmt(f),
             Self::Unix => f.write_str("unix"),
         }
     }
@@ -106,15 +93,7 @@ impl TrustedProxies {
     /// Whether an address is one of theirs. An IPv4-mapped IPv6 address is the IPv4 address.
     pub fn contains_ip(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        self.0.iter().any(|proxy| match (proxy, ip) {
-            (TrustedProxy::Net { ip: IpAddr::V4(net), prefix }, IpAddr::V4(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(*prefix)
-            }
-            (TrustedProxy::Net { ip: IpAddr::V6(net), prefix }, IpAddr::V6(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(*prefix)
-            }
-            _ => false,
-        })
+        self.0.iter().any(|proxy| matches!(proxy, TrustedProxy::Net(net) if net.contains(&ip)))
     }
 
     /// The entries, in the order in which they were given.
@@ -136,6 +115,8 @@ impl FromIterator<TrustedProxy> for TrustedProxies {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -245,7 +226,7 @@ mod tests {
                 (IpAddr::V6(v6), IpAddr::V6(Ipv6Addr::from_bits(bits ^ 1 << (127 - bit))), prefix, bit >= prefix),
                 (v4.into(), Ipv4Addr::from_bits(bits as u32 ^ 1 << (31 - bit % 32)).into(), prefix4, bit % 32 >= prefix4),
             ] {
-                let net = format!("{}/{prefix}", first(address, prefix));
+                let net = IpNet::new_assert(address, prefix).trunc().to_string();
                 prop_assert!(trusted(&[&net]).contains_ip(address), "{net} {address}");
                 prop_assert_eq!(trusted(&[&net]).contains_ip(other), inside, "{} {}", net, other);
             }

@@ -27,6 +27,7 @@ pub fn limit() -> io::Result<u64> {
 
 /// Sets the soft limit on descriptors, as far as the hard limit allows. Allocates nothing, so that it can be called
 /// between fork and exec.
+#[cfg(feature = "master")]
 pub(super) fn set_soft_limit(soft: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)

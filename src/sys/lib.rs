@@ -6,35 +6,55 @@
 //! This crate is a part of haft and of haft-worker: its interface changes as they need it, in any release.
 
 pub mod accept;
+#[cfg(feature = "master")]
 mod activation;
 pub mod addr;
 pub mod allocator;
 pub mod close_on_exec;
 pub mod closing;
-pub mod code;
 pub mod descriptors;
+#[cfg(feature = "master")]
 pub mod detached;
+#[cfg(feature = "master")]
 pub mod folder;
 pub mod inherit;
+#[cfg(feature = "master")]
 pub mod input;
+#[cfg(feature = "master")]
 pub mod listen;
+#[cfg(feature = "master")]
 pub mod local_time;
+#[cfg(feature = "master")]
 pub mod notify;
+#[cfg(feature = "master")]
 pub mod oom;
+#[cfg(feature = "master")]
 pub mod orphans;
 pub mod page;
+#[cfg(feature = "master")]
 pub mod passed;
+#[cfg(feature = "master")]
 pub mod peek;
+#[cfg(feature = "master")]
 pub mod pidfd;
 pub mod poller;
+#[cfg(feature = "master")]
 pub mod probe;
+#[cfg(feature = "master")]
 pub mod process;
+#[cfg(feature = "master")]
 pub mod reuseport;
 pub mod rights;
 pub mod scm;
+#[cfg(feature = "master")]
 mod sharing;
+#[cfg(feature = "master")]
 pub mod signals;
+#[cfg(feature = "master")]
 pub mod terminal;
+#[cfg(feature = "master")]
 pub mod trust;
+#[cfg(feature = "master")]
 mod unix_socket;
+#[cfg(feature = "master")]
 pub mod usage;

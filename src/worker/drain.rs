@@ -5,7 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+use super::goodbye::Pace;
+
+/// How long a worker that lingers still opens sessions, and at least lingers: a connection that was on its way when it
+/// was told so has had its turn by then.
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// Tells a worker when to finish, and when all its connections have ended. Cheap to clone.
 ///
@@ -13,7 +19,7 @@ use tokio::time::Instant;
 ///
 /// With session affinity a worker that is replaced by a reload is not told to finish at once: no new session is sent to
 /// it, but the clients of those it has find it, until the last has left or the time is over. That is for workers that
-/// tag their sessions ([`super::Incoming::tags`]); others are told to finish as ever.
+/// tag their sessions (`Incoming::tags`); others are told to finish as ever.
 ///
 /// A session of Socket.IO is more than a connection: between two polls it has none. So only the program knows when no
 /// session is left, and it tells by counting them: [`Drain::session`] as each begins, held until it ends. When the
@@ -21,12 +27,12 @@ use tokio::time::Instant;
 /// is told so at once.
 ///
 /// Once it is told to finish, no connection comes any more: a session that polls on a new connection each time is then
-/// lost without a word. Who wants to say goodbye to sessions one by one begins before, in the last of the time that
-/// [`Drain::lingering`] yields.
+/// lost without a word. [`Drain::goodbyes`] ends sessions one by one, and begins before that.
 #[derive(Debug, Clone)]
 pub struct Drain {
     deadline: watch::Receiver<Option<Deadline>>,
     linger: watch::Receiver<Option<Linger>>,
+    pub(super) pace: watch::Receiver<Option<Pace>>,
     open: watch::Receiver<usize>,
     sessions: Arc<watch::Sender<usize>>,
     /// Whether a session was ever counted.
@@ -39,15 +45,17 @@ struct Deadline(Option<Instant>);
 /// When the worker was told to linger, and when it is told to finish at the latest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Linger {
+    #[cfg(feature = "tags")]
     pub(super) since: Instant,
     until: Instant,
 }
 
-/// The side that tells.
-#[derive(Debug)]
+/// The side that tells. Clones are the same.
+#[derive(Debug, Clone)]
 pub(super) struct DrainSource {
     deadline: watch::Sender<Option<Deadline>>,
     linger: watch::Sender<Option<Linger>>,
+    pace: watch::Sender<Option<Pace>>,
     open: Arc<watch::Sender<usize>>,
     sessions: Arc<watch::Sender<usize>>,
     counted: Arc<AtomicBool>,
@@ -83,35 +91,60 @@ impl DrainSource {
     pub(super) fn new() -> Self {
         let zero = || Arc::new(watch::Sender::new(0));
         let (deadline, linger) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { deadline, linger, open: zero(), sessions: zero(), counted: Arc::default() }
+        let pace = watch::Sender::new(None);
+        Self { deadline, linger, pace, open: zero(), sessions: zero(), counted: Arc::default() }
     }
 
     pub(super) fn subscribe(&self) -> Drain {
         Drain {
             deadline: self.deadline.subscribe(),
             linger: self.linger.subscribe(),
+            pace: self.pace.subscribe(),
             open: self.open.subscribe(),
             sessions: Arc::clone(&self.sessions),
             counted: Arc::clone(&self.counted),
         }
     }
 
-    /// The worker is to finish; `None` when there is no master to say within which time.
+    /// The worker is to finish within this time; `None`: at once, nothing will come any more. Of several times the one that
+    /// is over first holds.
     pub(super) fn request(&self, within: Option<Duration>) {
+        self.finish(within, Pace::of_draining(within.unwrap_or_default()));
+    }
+
+    /// The worker is to finish, without a master; within this time, if it was told.
+    pub(super) fn master_gone(&self, within: Option<Duration>) {
+        self.finish(within, Pace::without_master(within.unwrap_or_default()));
+    }
+
+    fn finish(&self, within: Option<Duration>, pace: Pace) {
         let deadline = Deadline(within.map(|within| Instant::now() + within));
-        self.deadline.send_if_modified(|current| {
-            let first = current.is_none();
-            if first {
+        let holds = self.deadline.send_if_modified(|current| {
+            let sooner = match (*current, deadline) {
+                (None, _) => true,
+                (Some(Deadline(Some(current))), Deadline(Some(new))) => new < current,
+                (Some(Deadline(None)), Deadline(new)) => new.is_some(),
+                (Some(Deadline(Some(_))), Deadline(None)) => false,
+            };
+            if sooner {
                 *current = Some(deadline);
             }
-            first
+            sooner
         });
+        if holds {
+            self.pace.send_replace(Some(pace));
+        }
     }
 
     /// The worker is to keep its sessions, and is told to finish within this time.
     pub(super) fn linger(&self, within: Duration) {
-        let since = Instant::now();
-        self.linger.send_replace(Some(Linger { since, until: since + within }));
+        let now = Instant::now();
+        self.linger.send_replace(Some(Linger {
+            #[cfg(feature = "tags")]
+            since: now,
+            until: now + within,
+        }));
+        self.pace.send_replace(Some(Pace::of_lingering(within)));
     }
 
     pub(super) fn opened(&self) -> OpenGuard {
@@ -138,11 +171,25 @@ impl DrainSource {
 
 impl Drain {
     /// Resolves when the worker is to finish: the master said so, or is gone. Yields how long the worker has until it
-    /// is made to end; `None` when the master is gone: then SIGTERM comes when the drain time is over.
+    /// is made to end; `None` when the master is gone and had not said for how long the worker may outlive it.
     pub async fn requested(&mut self) -> Option<Duration> {
         // An error means that the Incoming was dropped: no connection will come any more either.
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
         deadline.and_then(|Deadline(at)| at).map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Resolves when the time is over that the worker has to finish. The master may shorten it after
+    /// [`Drain::requested`] has resolved (an operator presses Ctrl-C during a reload).
+    pub async fn expired(&mut self) {
+        while let Ok(Some(Deadline(at))) = self.deadline.wait_for(Option::is_some).await.map(|deadline| *deadline) {
+            self.deadline.mark_unchanged();
+            tokio::select! {
+                Ok(()) = self.deadline.changed() => {}
+                () = sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => return,
+                else => break,
+            }
+        }
+        std::future::pending().await
     }
 
     /// As [`Drain::requested`], for `axum::serve(..).with_graceful_shutdown(..)`.
@@ -157,11 +204,7 @@ impl Drain {
         linger.map(|linger| linger.until.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the worker has been told to linger.
-    pub fn is_lingering(&self) -> bool {
-        self.lingers().is_some()
-    }
-
+    #[cfg(feature = "tags")]
     pub(super) fn lingers(&self) -> Option<Linger> {
         *self.linger.borrow()
     }

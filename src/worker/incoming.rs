@@ -1,5 +1,6 @@
 //! The connections that the master hands over, and those that the kernel gives to this worker.
 
+mod ending;
 #[cfg(feature = "axum")]
 mod serve;
 
@@ -7,22 +8,24 @@ use std::collections::VecDeque;
 use std::env;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, raise};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use self::ending::{end_oneself, hear_shorter_times};
 use super::attach_error::AttachError;
 use super::doors::{Arrival, Doors};
-use super::drain::{Drain, DrainSource};
+use super::drain::{Drain, DrainSource, SETTLE};
 use super::scoreboard::{Field, Scoreboard};
 use super::stream::Stream;
-use super::tags::{self, SETTLE, Tags};
+#[cfg(feature = "tags")]
+use super::tags::{self, Tags};
 use super::window::Window;
 use crate::protocol::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
+#[cfg(feature = "tags")]
 use crate::protocol::{Tag, Tagger};
 use haft_sys::addr::EndAddr;
 use haft_sys::descriptors;
@@ -55,9 +58,6 @@ pub struct Peer {
     pub listener: u16,
 }
 
-/// How long a worker has that ends itself at the last, and again between SIGTERM and SIGKILL.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
-
 /// The connections of this worker: those that the master hands over and, with `--dispatch kernel`, those that the kernel
 /// steers to the worker's own listeners. They come the same way.
 ///
@@ -79,6 +79,7 @@ pub struct Incoming {
     ended: bool,
     drain: DrainSource,
     /// What this worker was told to tag with.
+    #[cfg(feature = "tags")]
     tagging: Option<(Tagger, Tag)>,
     /// The program asked for tags, and so will tag.
     tags: bool,
@@ -103,27 +104,32 @@ impl Incoming {
         // As many connections as can be: haft gives its workers the limit that it was itself started with.
         descriptors::raise_limit().ok();
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
-        let tagging = tags::from_env(|name| env::var(name).ok());
         let doors = Doors::from_env()?;
-        let incoming = Self { outlive: told.map(Duration::from_millis), doors, ..Self::over(channel, tagging)? };
+        let incoming = Self {
+            outlive: told.map(Duration::from_millis),
+            doors,
+            #[cfg(feature = "tags")]
+            tagging: tags::from_env(|name| env::var(name).ok()),
+            ..Self::over(channel)?
+        };
         incoming.scoreboard.keep_written(incoming.drain());
         Ok(incoming)
     }
 
-    /// Takes over a worker's end of a channel, and what session ids are tagged with, if they are: for tests, which are
-    /// the master themselves ([`crate::protocol::MasterEnd::pair`]). To be called within a tokio runtime.
+    /// Takes over a worker's end of a channel: for tests, which are the master themselves
+    /// ([`crate::protocol::MasterEnd::pair`]). To be called within a tokio runtime.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
     /// use haft_worker::{Incoming, protocol::MasterEnd};
     ///
     /// let (master, channel) = MasterEnd::pair()?;
-    /// let mut incoming = Incoming::over(channel, None)?;
+    /// let mut incoming = Incoming::over(channel)?;
     /// drop(master);
     /// assert!(incoming.next().await?.is_none());
     /// # Ok(()) }
     /// ```
-    pub fn over(channel: OwnedFd, tagging: Option<(Tagger, Tag)>) -> io::Result<Self> {
+    pub fn over(channel: OwnedFd) -> io::Result<Self> {
         // A duplicate: it is read and written through the other.
         let readiness = poller::watch(channel.try_clone()?)?;
         Ok(Self {
@@ -138,12 +144,20 @@ impl Incoming {
             reported: Instant::now(),
             ended: false,
             drain: DrainSource::new(),
-            tagging,
+            #[cfg(feature = "tags")]
+            tagging: None,
             tags: false,
             idle_from: None,
             outlive: None,
             scoreboard: Scoreboard::default(),
         })
+    }
+
+    /// Gives it what a master of `--affinity session` gives in `HAFT_TAG_KEY`, `HAFT_SLOT` and `HAFT_GENERATION`: for
+    /// tests, as [`Incoming::over`] is.
+    #[cfg(feature = "tags")]
+    pub fn tagging(self, tagger: Tagger, own: Tag) -> Self {
+        Self { tagging: Some((tagger, own)), ..self }
     }
 
     /// What session ids are tagged with, under `--affinity session`; `None` without it, and once the worker has said
@@ -154,6 +168,7 @@ impl Incoming {
     ///
     /// The key stays in the environment (`HAFT_TAG_KEY`), which cannot be changed safely once there are threads: a
     /// program that starts others and does not trust them with it takes it from theirs (`Command::env_remove`).
+    #[cfg(feature = "tags")]
     pub fn tags(&mut self) -> Option<Tags> {
         let (tagger, own) = self.tagging.clone().filter(|_| !self.announced)?;
         self.tags = true;
@@ -272,6 +287,7 @@ impl Incoming {
                 self.ended = true;
                 self.doors.close();
                 self.drain.request(Some(within));
+                self.hear_on();
                 // The master may be gone by then.
                 if self.outlive.take().is_some() {
                     tokio::spawn(end_oneself(within));
@@ -311,9 +327,22 @@ impl Incoming {
     fn master_gone(&mut self) {
         inherit::mend_output();
         self.ended = true;
-        self.drain.request(None);
-        if let Some(outlive) = self.outlive.take() {
+        let outlive = self.outlive.take();
+        self.drain.master_gone(outlive);
+        if let Some(outlive) = outlive {
             tokio::spawn(end_oneself(outlive));
+        }
+    }
+
+    /// After DRAIN the program asks for no connection any more, but the master may shorten the time.
+    fn hear_on(&self) {
+        let watched = || {
+            let channel = self.end.as_fd().try_clone_to_owned()?;
+            Ok::<_, io::Error>((poller::watch(channel.try_clone()?)?, WorkerEnd::new(channel)))
+        };
+        match watched() {
+            Ok((readiness, end)) => drop(tokio::spawn(hear_shorter_times(readiness, end, self.drain.clone()))),
+            Err(error) => tracing::debug!(%error, "a shorter time to finish would not be heard"),
         }
     }
 
@@ -346,15 +375,6 @@ impl Incoming {
         let Entry { client, local, listener, .. } = entry;
         Ok(Connection { stream, peer: Peer { client, local, listener } })
     }
-}
-
-/// Ends this process if its master does not, which would have done so by then. It may have finished long before.
-async fn end_oneself(outlive: Duration) {
-    tokio::time::sleep(outlive + LAST_MOMENT).await;
-    tracing::warn!("the drain time is over: ending with connections open");
-    raise(Signal::SIGTERM).ok();
-    tokio::time::sleep(LAST_MOMENT).await;
-    raise(Signal::SIGKILL).ok();
 }
 
 #[cfg(test)]

@@ -11,8 +11,16 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Under `--affinity session` it also tags the sessions it opens ([`Incoming::tags`], `TagLayer`) and counts them
-//! ([`Drain::session`]), so that a reload costs none of them; `examples/socketio.rs` shows how.
+//! Under `--affinity session` it also tags the sessions it opens (`Incoming::tags`, `TagLayer`) and counts them
+//! ([`Drain::session`]), so that a reload costs none of them, and ends those that stay to the last one by one ([`Drain::goodbyes`]);
+//! `examples/socketio.rs` shows how.
+//!
+//! # Features
+//!
+//! None is on by default. `tags` brings the tags of sessions and the layer that writes them; `axum` brings `tags`, and makes
+//! [`Incoming`] a listener for `axum::serve`.
+//!
+//! # Tests
 //!
 //! [`protocol`] has both ends of the channel, so that a worker can be tested without haft: a test is its master.
 
@@ -21,12 +29,14 @@
 mod attach_error;
 mod doors;
 mod drain;
+mod goodbye;
 mod incoming;
 pub mod protocol;
 pub mod scoreboard;
 mod stream;
-#[cfg(feature = "axum")]
+#[cfg(feature = "tags")]
 mod tag_layer;
+#[cfg(feature = "tags")]
 mod tags;
 mod window;
 
@@ -38,6 +48,7 @@ pub use drain::{Drain, SessionGuard};
 pub use haft_sys::addr::EndAddr;
 pub use incoming::{Connection, Incoming, Peer};
 pub use stream::Stream;
-#[cfg(feature = "axum")]
+#[cfg(feature = "tags")]
 pub use tag_layer::{TagLayer, TagService};
-pub use tags::{Tags, Untagged, Whose};
+#[cfg(feature = "tags")]
+pub use tags::{Tags, Untagged};

@@ -1,19 +1,16 @@
 //! Tagging: a session id that leaves this worker names it, and the engine never sees the tag.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Uri;
 use http::uri::PathAndQuery;
-use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::drain::Drain;
+use super::drain::{Drain, SETTLE};
 use crate::protocol::{HostId, Reading, Slot, Tag, TagKey, Tagger};
-
-/// How long a worker that lingers still opens sessions, and at least lingers: a connection that was on its way when it
-/// was told so has had its turn by then.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// Separates the packets of a payload (Engine.IO protocol 4).
 const SEPARATOR: u8 = 0x1e;
@@ -22,13 +19,13 @@ const SEPARATOR: u8 = 0x1e;
 #[derive(Clone)]
 pub struct Tags {
     tagger: Arc<Tagger>,
-    own: Tag,
+    pub(super) own: Tag,
     drain: Drain,
 }
 
 /// Whose a session id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose<'s> {
+pub(super) enum Whose<'s> {
     /// It has no tag, or none that was made with this key: the engine knows it or not.
     Untagged,
     /// This worker's; this is what its engine calls it.
@@ -57,13 +54,8 @@ impl Tags {
         Self { tagger: Arc::new(tagger), own, drain }
     }
 
-    /// The tag of this worker's sessions.
-    pub fn own(&self) -> Tag {
-        self.own
-    }
-
     /// Whose the session id is.
-    pub fn whose<'s>(&self, sid: &'s str) -> Whose<'s> {
+    pub(super) fn whose<'s>(&self, sid: &'s str) -> Whose<'s> {
         match self.tagger.reading(sid.as_bytes()) {
             Reading::Untagged => Whose::Untagged,
             // What precedes the tag is text, since the whole is.
@@ -89,12 +81,9 @@ impl Tags {
     /// Tags the session id in the open packet with which `payload` begins (the body of the answer to a handshake over
     /// polling). Everything else stays as it is, to the byte. `None`: it does not begin with an open packet.
     pub fn tag_open_packet(&self, payload: &[u8]) -> Option<Vec<u8>> {
-        #[derive(Deserialize)]
-        struct Open<'p> {
-            sid: &'p str,
-        }
         let packet = payload.split(|byte| *byte == SEPARATOR).next()?.strip_prefix(b"0")?;
-        let Open { sid } = serde_json::from_slice(packet).ok()?;
+        let open: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(packet).ok()?;
+        let sid: &str = serde_json::from_str(open.get("sid")?.get()).ok()?;
         // A text that was borrowed from the payload is a part of it.
         let at = sid.as_ptr().addr().checked_sub(payload.as_ptr().addr())?;
         let (before, rest) = payload.split_at_checked(at)?;

@@ -104,11 +104,7 @@ program('a goodbye is said one by one, and until its turn comes a session that p
   await until('all to be told', () => ended === clients.length, { within: 60_000 });
   await Promise.all(talking);
   await until('all to be back', () => clients.every(({ connects }) => connects === 2));
-  // A message that crosses its own session's goodbye, on another connection, may be the first to be answered: 400.
-  const crossed = clients.filter(({ disconnects }) => disconnects[0] === 'transport error');
-  assert.ok(crossed.length <= 3, `${crossed.length} clients were told by 400`);
   for (const client of clients) {
-    if (crossed.includes(client)) continue;
     assert.deepEqual([client.errors, client.disconnects], [[], ['transport close']], 'told by a close packet, and not by 400');
   }
   assert.equal((await haft.routed()).lost_session, 0, 'no poll came to a worker that does not know its session');

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use haft::route::{Slot, Tag, TagKey, Tagger};
 use haft_sys::addr::EndAddr;
@@ -39,6 +38,7 @@ impl Master {
             .env("HAFT_CHANNEL_FD", "3")
             .env("HAFT_TAG_KEY", key.to_hex())
             .env("HAFT_SLOT", OWN.slot.0.to_string())
+            .env("HAFT_DRAIN_TIMEOUT", "60000")
             .env("HAFT_GENERATION", OWN.generation.to_string())
             .envs(environment.iter().map(|(name, value)| (name, value.as_str())))
             .stdin(Stdio::from(channel))
@@ -137,7 +137,6 @@ fn builtin() -> Master {
         "engine": haft::config::Engine::default(),
         "log_level": "info",
         "log_json": false,
-        "drain_timeout": Duration::from_secs(60),
     });
     Master::of(Path::new(env!("CARGO_BIN_EXE_haft")), &[("HAFT_BUILTIN", orders.to_string())])
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socketioxide::socket::Sid;
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 
-use super::{Conn, Gate, Phase, Registry, SWEEP_FROM, lock};
+use super::{Conn, Phase, Registry, SWEEP_FROM, lock};
 
 /// How often a worker that lingers looks whether a session is left: nothing tells when one has ended by its heartbeat.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -70,18 +70,6 @@ impl Registry {
                 return;
             }
         }
-    }
-
-    /// The last part of lingering: ends the sessions that are left, evenly spread over `over`, while connections of theirs
-    /// still come. Who has not been told goes on as before. Never returns: a session is told when it next polls, and
-    /// what it is to be told is forgotten with this.
-    pub(in super::super) async fn say_goodbye(self: &Arc<Self>, over: Duration, alive: impl Fn(Sid) -> bool) {
-        let deadline = Instant::now() + over;
-        let began = lock(&self.inner).began.clone();
-        // One that is between two polls has no connection that would hold its gate.
-        let _gates: Vec<_> = began.into_iter().filter(|sid| alive(*sid)).map(|sid| Gate::of(self, sid)).collect();
-        self.tell_all(deadline).await;
-        std::future::pending().await
     }
 }
 

@@ -1,69 +1,11 @@
 use super::*;
-use crate::builtin::drain::{Life, Registry};
-use crate::builtin::wire::WsLife;
-use socketioxide::socket::Sid;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 const AT_ONCE: Duration = Duration::ZERO;
-
-#[tokio::test(start_paused = true)]
-async fn sessions_are_told_one_by_one_evenly() {
-    let registry = Registry::new();
-    let open = registry.open();
-    let gates: Vec<_> = (0..5).map(|_| open.0.carries(Sid::new(), |_| true)).collect();
-    let start = Instant::now();
-    let told: Vec<_> = gates
-        .iter()
-        .cloned()
-        .map(|gate| {
-            tokio::spawn(async move {
-                gate.until(Life::Ending).await;
-                gate.over();
-                start.elapsed()
-            })
-        })
-        .collect();
-    open.0.asked();
-    let closing = registry.clone();
-    let closing = tokio::spawn(async move { closing.close(Duration::from_secs(30), Duration::from_secs(10)).await });
-    // The clock stands still but for what is waited for, so these are exact.
-    let mut moments = Vec::new();
-    for moment in told {
-        moments.push(moment.await.expect("told").as_millis());
-    }
-    moments.sort_unstable();
-    assert_eq!(moments, [30_000, 32_000, 34_000, 36_000, 38_000]);
-    open.0.finished().await;
-    drop(open);
-    closing.await.expect("closed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn websockets_are_told_one_by_one_evenly() {
-    let registry = Registry::new();
-    let sockets: Vec<_> = (0..4)
-        .map(|_| {
-            let (open, (life, guard)) = (registry.open(), WsLife::begin());
-            open.0.becomes(Arc::clone(&life));
-            (open, life, guard)
-        })
-        .collect();
-    let closing = registry.clone();
-    let closing = tokio::spawn(async move { closing.close(AT_ONCE, Duration::from_secs(8)).await });
-    for told in 1..=4 {
-        // Amid two turns: they are at 0, 2, 4 and 6 seconds.
-        tokio::time::sleep(Duration::from_secs(if told == 1 { 1 } else { 2 })).await;
-        assert_eq!(sockets.iter().filter(|(_, life, _)| !life.is_open()).count(), told);
-    }
-    drop(sockets);
-    closing.await.expect("closed");
-}
 
 #[tokio::test]
 async fn with_nothing_open_the_end_is_at_once() {
     let server = serve(Settings::default()).await;
-    soon("the end", server.app.close(Duration::from_secs(3600))).await;
+    soon("the end", server.close(Duration::from_secs(3600))).await.expect("closed");
 }
 
 #[tokio::test]
@@ -77,7 +19,7 @@ async fn when_the_last_session_has_ended_by_itself_the_end_is_at_once() {
     }
     let (wire, sid) = connected(&server).await;
     // The turns of three of the four are hours away.
-    let closing = tokio::spawn(server.app.close(Duration::from_secs(24 * 3600)));
+    let closing = server.close(Duration::from_secs(24 * 3600));
     until("the end has begun", || server.app.registry.draining()).await;
     assert_eq!(post(server.addr, &sid, "1").await.text(), "ok");
     drop((wire, sockets));
@@ -101,7 +43,7 @@ async fn a_pending_poll_is_answered_with_a_close_and_its_connection_ends() {
     };
     wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
     until("three connections are counted", || server.app.connections() == 3).await;
-    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    let closing = server.close(AT_ONCE);
     let last = wire.reply().await;
     assert_eq!((last.status, last.text(), last.header("connection")), (200, "1", Some("close")));
     for wire in [wire, posts, idle] {
@@ -127,7 +69,7 @@ async fn a_client_that_polls_on_new_connections_is_closed_with_what_it_hears_nex
     let [(mut ann, ann_sid), (mut bob, bob_sid)] = polls.try_into().ok().expect("two");
     assert_eq!(posts.get("/haft/page.json").await.status, 200, "so the polls before it are pending");
     // One is told at once; the turn of the other is an hour away.
-    let closing = tokio::spawn(server.app.close(Duration::from_secs(7200)));
+    let closing = server.close(Duration::from_secs(7200));
     let (told, mut other, sid) = tokio::select! {
         told = ann.reply() => (told, bob, bob_sid),
         told = bob.reply() => (told, ann, ann_sid),
@@ -146,7 +88,7 @@ async fn a_session_between_two_polls_is_closed_by_the_next_with_all_it_had_to_he
     let server = serve(Settings::default()).await;
     let (mut wire, sid) = connected(&server).await;
     assert_eq!(post(server.addr, &sid, "421[\"echo\",\"last words\"]").await.text(), "ok");
-    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    let closing = server.close(AT_ONCE);
     until("the end has begun", || !closing.is_finished() && server.app.registry.draining()).await;
     let mut heard = wire.get(&format!("{POLLING}&sid={sid}")).await;
     let mut packets = heard.text().to_owned();
@@ -169,7 +111,7 @@ async fn a_websocket_gets_what_is_queued_then_a_close_frame() {
     let message = b"\x81\x8d\0\0\0\x00421[\"echo\",1]";
     let (now, later) = message.split_at(11);
     ws.send(now).await;
-    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    let closing = server.close(AT_ONCE);
     until("the end has begun", || server.app.registry.draining()).await;
     ws.send(later).await;
     assert_eq!(ws.heard("431").await, "431[1]", "half a message is waited for");
@@ -184,7 +126,7 @@ async fn no_session_begins_once_the_end_has_begun_but_a_fresh_connection_is_answ
     let server = serve(Settings::default()).await;
     let mut fresh = Wire::open(server.addr).await;
     until("it is served", || server.app.connections() == 1).await;
-    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    let closing = server.close(AT_ONCE);
     until("the end has begun", || server.app.registry.draining()).await;
     let refused = fresh.get(POLLING).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
@@ -205,7 +147,7 @@ async fn who_does_not_close_is_cut_off() {
     ws.heard("0{").await;
     ws.send(b"\x81\x85\0").await;
     until("all three are served", || server.app.connections() == 3).await;
-    let closing = tokio::spawn(server.app.close(AT_ONCE));
+    let closing = server.close(AT_ONCE);
     for wire in [silent, polling, ws] {
         wire.closed().await;
     }

@@ -16,7 +16,7 @@ fn tagger() -> Tagger {
 /// Tags of a worker that is never told anything.
 fn tags() -> Tags {
     let (_master, channel) = MasterEnd::pair().expect("a channel");
-    let mut incoming = Incoming::over(channel, Some((tagger(), OWN))).expect("a worker");
+    let mut incoming = Incoming::over(channel).expect("a worker").tagging(tagger(), OWN);
     incoming.tags().expect("tags")
 }
 
@@ -100,7 +100,7 @@ async fn sessions_go_on_until_the_last_has_ended_and_none_begins_on_a_kept_conne
     assert_eq!(post(server.addr, &sid, "1").await.text(), "ok");
     soon("it is idle", lingering).await.expect("task");
     drop(wire);
-    soon("the end", server.app.close(Duration::ZERO)).await;
+    soon("the end", server.close(Duration::ZERO)).await.expect("closed");
 }
 
 #[tokio::test]
@@ -128,8 +128,7 @@ async fn a_worker_without_sessions_is_idle_at_once_and_can_then_end() {
     assert_eq!(post(server.addr, &sid, "1").await.text(), "ok");
     soon("it is idle", server.app.linger()).await;
     drop(wire);
-    let closing = server.app.close(Duration::from_secs(3600));
-    soon("the end", closing).await;
+    soon("the end", server.close(Duration::from_secs(3600))).await.expect("closed");
     assert_eq!(server.app.connections(), 0);
 }
 
@@ -149,7 +148,8 @@ async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
     until("no connection is left", || server.app.connections() == 0).await;
     let lingering = tokio::spawn(server.app.linger());
     // The first is told at once, the others never, as far as this test can see.
-    let goodbye = tokio::spawn(server.app.say_goodbye(Duration::from_secs(3 * 3600)));
+    let (drain, _master) = told(|master| assert!(master.send_drain(3 * 3_600_000).is_ok())).await;
+    let goodbye = tokio::spawn(server.app.say_goodbye(drain));
     let mut going_on = sids.clone();
     // The round in which it hears so, and one more, in which the others go on.
     for _ in 0..MOST_ROUNDS {
@@ -174,10 +174,13 @@ async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
     assert_eq!(going_on.len(), 2);
     assert!(!lingering.is_finished() && !goodbye.is_finished());
     goodbye.abort();
-    let mut goodbye = tokio::spawn(server.app.say_goodbye(Duration::ZERO));
+    let (drain, _master) = told(|master| assert!(master.send_drain(0).is_ok())).await;
+    let mut goodbye = tokio::spawn(server.app.say_goodbye(drain));
     for sid in &sids {
         let last = Wire::open(server.addr).await.get(&format!("{POLLING}&sid={sid}")).await;
-        assert!(last.text().ends_with('1') || last.status == 400, "{}", last.text());
+        assert!(last.text().ends_with('1'), "{}", last.text());
+        let crossed = post(server.addr, sid, "42[\"echo\",\"too late\"]").await;
+        assert_eq!((crossed.status, crossed.text(), crossed.header("connection")), (200, "ok", Some("close")));
     }
     soon("it is idle", lingering).await.expect("task");
     assert!(!goodbye.is_finished());
@@ -195,7 +198,7 @@ async fn who_stays_to_the_last_is_told_to_go_when_the_time_is_over() {
     assert_eq!(post(server.addr, &sid, "42[\"echo\",2]").await.text(), "ok");
     assert!(wire.reply().await.text().contains("[\"echo\",2]"));
     assert!(!lingering.is_finished());
-    let closing = tokio::spawn(server.app.close(Duration::ZERO));
+    let closing = server.close(Duration::ZERO);
     let last = wire.get(&format!("{POLLING}&sid={sid}")).await;
     assert!(last.text().ends_with('1'), "{}", last.text());
     assert_eq!(last.header("connection"), Some("close"));

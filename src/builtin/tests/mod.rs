@@ -16,7 +16,8 @@ use super::testing::*;
 use super::{App, Identity};
 use crate::config::Engine as Settings;
 use haft_worker::EndAddr;
-use haft_worker::Tags;
+use haft_worker::protocol::MasterEnd;
+use haft_worker::{Drain, Incoming, Tags};
 
 pub(super) const IDENTITY: Identity = Identity { slot: 3, generation: 2, pid: 4711 };
 
@@ -60,4 +61,29 @@ pub(super) async fn echoes(server: &Server, wire: &mut Wire, sid: &str, id: u32)
     assert_eq!(sent.text(), "ok");
     let heard = poll_for(wire, sid, &format!("42[\"echo\",\"x{id}\"]")).await;
     assert!(heard.contains(&format!("43{id}[\"x{id}\"]")), "the acknowledgement comes first: {heard:?}");
+}
+
+/// What a worker hears whose master sends these; and the master, as long as it lives.
+pub(super) async fn told(words: impl FnOnce(&MasterEnd)) -> (Drain, MasterEnd) {
+    let (master, channel) = MasterEnd::pair().expect("a channel");
+    let mut incoming = Incoming::over(channel).expect("a worker");
+    let drain = incoming.drain();
+    words(&master);
+    tokio::spawn(async move { while let Ok(Some(_)) = incoming.next().await {} });
+    (drain, master)
+}
+
+impl Server {
+    /// Ends the application as a worker does that is told to finish within this time.
+    pub(super) fn close(&self, within: Duration) -> tokio::task::JoinHandle<()> {
+        let app = self.app.clone();
+        tokio::spawn(async move {
+            let within = u32::try_from(within.as_millis()).expect("milliseconds");
+            let (drain, _master) = told(|master| assert!(master.send_drain(within).is_ok())).await;
+            tokio::select! {
+                () = app.close() => {}
+                () = app.say_goodbye(drain) => {}
+            }
+        })
+    }
 }

@@ -317,6 +317,14 @@ impl Link {
         Ok(())
     }
 
+    /// It was told to finish, and has less time for that now. A Node program learns so by the signal that comes with it.
+    pub fn shorten(&mut self, within: Duration) -> Result<(), LinkError> {
+        if let (End::Haft(end), true, None) = (&mut self.end, self.finishes, self.lingers) {
+            self.obstacle = end.drain(within)?;
+        }
+        Ok(())
+    }
+
     /// Reads what the worker has sent. What it returned goes to the front of `held`. `false`: there may be more,
     /// to be taken in another turn.
     pub fn receive(

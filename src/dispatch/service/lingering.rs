@@ -62,6 +62,17 @@ impl Service {
         over.into_iter().filter_map(|(worker, within)| self.finish(worker, within, now)).collect()
     }
 
+    /// An operator waits for the end: workers that finish already hear that they have less time for it.
+    pub(super) fn shorten(&mut self, now: Instant) -> Vec<Event> {
+        if !self.pool.is_interrupted() {
+            return Vec::new();
+        }
+        let within = self.pool.time_left(self.time(now)).map_or(INTERRUPT_TIME, |left| left.min(INTERRUPT_TIME)) / 2;
+        let told = self.dispatch.links_mut().filter_map(|link| Some((link.worker, link.shorten(within).err()?)));
+        let failed: Vec<_> = told.collect();
+        failed.into_iter().filter_map(|(worker, error)| self.distrust(worker, &error)).collect()
+    }
+
     fn finish(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
         // Of a stop's time, a part may be over.
         let within = self.pool.time_left(self.time(now)).map_or(within, |left| within.min(left));

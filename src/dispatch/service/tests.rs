@@ -291,3 +291,19 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
         assert!(!matches!(effect, Effect::Act(Action::Kill(_))), "it is left to finish");
     }
 }
+
+/// Another operator's Ctrl-C, in the middle of a reload.
+#[test]
+fn a_worker_that_finishes_hears_that_it_has_less_time() {
+    let mut rig = Rig::ready(&["-w", "1", "--drain-timeout", "1h"]);
+    rig.service.observe(Event::Reload, rig.now);
+    rig.pass(TICK);
+    let mut times = Vec::new();
+    rig.service.observe(Event::Interrupt, rig.now);
+    while let Some(heard) = rig.workers[0].receive().expect("receive") {
+        if let Heard::Drain { within_ms } = heard {
+            times.push(within_ms);
+        }
+    }
+    assert_eq!(times, [3_600_000, 1000]);
+}

@@ -16,7 +16,7 @@ const UNIX: EndAddr = EndAddr::Unix;
 /// A worker that was given a key, and its master.
 fn rig() -> (MasterEnd, Incoming) {
     let (master, channel) = MasterEnd::pair().expect("pair");
-    (master, Incoming::over(channel, Some((tagger(), OWN))).expect("incoming"))
+    (master, Incoming::over(channel).expect("incoming").tagging(tagger(), OWN))
 }
 
 fn connection() -> (StdUnixStream, StdUnixStream) {
@@ -56,7 +56,7 @@ async fn what_a_master_had_sent_before_it_died_is_yielded_although_it_had_not_he
     hand_over(&mut master, 0, UNIX, UNIX, connection);
     drop(master);
 
-    let mut incoming = Incoming::over(channel, None).expect("incoming");
+    let mut incoming = Incoming::over(channel).expect("incoming");
     incoming.announced = true;
     let connection = incoming.next().await.expect("no error").expect("a connection");
     assert_eq!(connection.peer.listener, 3);
@@ -72,7 +72,7 @@ async fn a_worker_says_that_it_tags_if_it_was_asked_to_and_will() {
             incoming.tagging = None;
         }
         if asks {
-            assert_eq!(incoming.tags().map(|tags| tags.own()), given.then_some(OWN));
+            assert_eq!(incoming.tags().map(|tags| tags.own), given.then_some(OWN));
         }
         let running = tokio::spawn(async move {
             master.send_drain(1000).expect("send");
@@ -134,7 +134,7 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
     let mut drain = incoming.drain();
     let (one, two) = (drain.session(), drain.session());
     let also_two = two.clone();
-    assert!(!drain.is_lingering());
+    assert!(drain.lingers().is_none());
     master.send_linger(40_000).expect("send");
     let (_client, late) = connection();
     hand_over(&mut master, 0, UNIX, UNIX, late);
@@ -146,7 +146,7 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
     assert!(matches!(said(&mut master).await, FromWorker::Ready { tags: true, .. }));
     let within = soon("it lingers", drain.lingering()).await.expect("a time");
     assert!((30..=40).contains(&within.as_secs()), "{within:?}");
-    assert!(drain.is_lingering());
+    assert!(drain.lingers().is_some());
     drop((one, two));
     until("what was on its way has had its time", || tags.refuses_sessions()).await;
     tokio::task::yield_now().await;
@@ -175,6 +175,18 @@ async fn a_worker_without_sessions_is_idle_as_soon_as_what_was_on_its_way_has_ha
     assert!(matches!(said(&mut master).await, FromWorker::Ready { .. }));
     assert_eq!(said(&mut master).await, FromWorker::Idle);
     assert!(start.elapsed() >= SETTLE);
-    assert!(drain.is_lingering());
+    assert!(drain.lingers().is_some());
     serving.abort();
+}
+
+#[tokio::test]
+async fn a_shorter_time_to_finish_is_heard_after_the_first() {
+    let (mut master, mut incoming) = rig();
+    let mut drain = incoming.drain();
+    master.send_drain(3_600_000).expect("send");
+    assert!(incoming.next().await.expect("no error").is_none());
+    assert!(drain.requested().await.is_some_and(|within| within.as_secs() > 3000));
+    master.send_drain(10).expect("send");
+    soon("the time is over", drain.expired()).await;
+    assert!(matches!(master.receive(), Ok(Some(FromWorker::Ready { .. }))));
 }

@@ -107,17 +107,17 @@ impl FromMaster {
     }
 
     /// A DRAIN frame.
-    pub fn drain(within_ms: u32) -> [u8; HEADER_LEN + 4] {
+    pub(super) fn drain(within_ms: u32) -> [u8; HEADER_LEN + 4] {
         with_time(DRAIN, within_ms)
     }
 
     /// A LINGER frame.
-    pub fn linger(within_ms: u32) -> [u8; HEADER_LEN + 4] {
+    pub(super) fn linger(within_ms: u32) -> [u8; HEADER_LEN + 4] {
         with_time(LINGER, within_ms)
     }
 
     /// A PING frame.
-    pub fn ping() -> [u8; HEADER_LEN] {
+    pub(super) fn ping() -> [u8; HEADER_LEN] {
         header(PING, 0, 0)
     }
 

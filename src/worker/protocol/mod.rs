@@ -5,6 +5,7 @@ mod host;
 mod master_end;
 pub mod scoreboard;
 mod slot;
+#[cfg(feature = "tags")]
 mod tag;
 mod worker_end;
 
@@ -15,6 +16,7 @@ pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS};
 pub use host::{HostId, HostIdError};
 pub use master_end::MasterEnd;
 pub use slot::Slot;
+#[cfg(feature = "tags")]
 pub use tag::{Reading, Tag, TagKey, Tagger};
 pub use worker_end::{Heard, WorkerEnd};
 

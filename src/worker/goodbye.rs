@@ -1,0 +1,178 @@
+//! Goodbyes: a worker that leaves ends its sessions one by one, so that their clients do not all come back in the same
+//! second.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::drain::Drain;
+
+/// The last part of the time to linger, in which sessions are ended. The master lets a worker linger for nine tenths of
+/// `--drain-timeout`, so sessions are left alone for four fifths of that.
+const SHARE_OF_LINGERING: u32 = 9;
+
+/// Within so short a time all sessions are ended at once: an operator waits (Ctrl-C), and nothing is won by spreading them.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// When sessions are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    from: Instant,
+    until: Instant,
+    /// The worker is to finish, and not only to linger.
+    last: bool,
+}
+
+impl Pace {
+    /// The worker lingers for so long at the most.
+    pub(super) fn of_lingering(within: Duration) -> Self {
+        let part = within / SHARE_OF_LINGERING;
+        let from = Instant::now() + (within - part);
+        Self { from, until: from + most_of(part), last: false }
+    }
+
+    /// The worker is to finish within this time.
+    pub(super) fn of_draining(within: Duration) -> Self {
+        let now = Instant::now();
+        let over = if within <= SHORT { Duration::ZERO } else { most_of(within) };
+        Self { from: now, until: now + over, last: true }
+    }
+
+    /// The master is gone, and the worker ends itself after this time. No operator waits: sessions go on for half of it.
+    pub(super) fn without_master(within: Duration) -> Self {
+        let from = Instant::now() + within / 2;
+        Self { from, until: from + most_of(within / 2), last: true }
+    }
+}
+
+/// The session that is told last needs a moment before the time is over.
+fn most_of(time: Duration) -> Duration {
+    time / 5 * 4
+}
+
+impl Drain {
+    /// Ends sessions one by one, evenly spread over the time that the worker has for that: the last ninth of the time to
+    /// linger, or the drain time. (Within a second or less it ends all at once. When the master has died, sessions are left
+    /// alone for half of the time.) To be run beside the server from its start; returns when the worker is to finish and no
+    /// session is left to be told.
+    ///
+    /// `open` lists the sessions that were not told yet. It is asked again after each round, and when the master gives
+    /// another time: who has ended by itself leaves its moment unused, and the others are told no later. `end` tells one.
+    pub async fn goodbyes<T>(&mut self, mut open: impl FnMut() -> Vec<T>, mut end: impl FnMut(T)) {
+        let mut changes = self.pace.clone();
+        // An error means that the Incoming was dropped without a word from the master: there is nobody to be told.
+        'paces: while let Some(pace) = changes.wait_for(Option::is_some).await.ok().and_then(|pace| *pace) {
+            changes.mark_unchanged();
+            if changed_before(&mut changes, pace.from).await {
+                continue;
+            }
+            loop {
+                let told = open();
+                if told.is_empty() {
+                    break;
+                }
+                let (start, count) = (Instant::now(), u32::try_from(told.len()).unwrap_or(u32::MAX));
+                let span = pace.until.saturating_duration_since(start);
+                for (number, one) in (0..).zip(told) {
+                    if changed_before(&mut changes, start + span * number / count).await {
+                        continue 'paces;
+                    }
+                    end(one);
+                }
+            }
+            if pace.last || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the moment. `true`: the master has given another time before it.
+async fn changed_before(changes: &mut watch::Receiver<Option<Pace>>, moment: Instant) -> bool {
+    tokio::select! {
+        biased;
+        Ok(()) = changes.changed() => true,
+        () = sleep_until(moment) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::drain::DrainSource;
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    type Shared<T> = Arc<Mutex<Vec<T>>>;
+
+    /// Five sessions, and at which second from now each of those that were told was.
+    fn five(mut drain: Drain) -> (Shared<u32>, Shared<u64>, tokio::task::JoinHandle<()>) {
+        let open = Arc::new(Mutex::new((0..5).collect::<Vec<u32>>()));
+        let moments = Arc::new(Mutex::new(Vec::new()));
+        let (sessions, told, start) = (Arc::clone(&open), Arc::clone(&moments), Instant::now());
+        let saying = tokio::spawn(async move {
+            let end = |session| {
+                sessions.lock().expect("sessions").retain(|other| *other != session);
+                told.lock().expect("moments").push(start.elapsed().as_secs());
+            };
+            drain.goodbyes(|| sessions.lock().expect("sessions").clone(), end).await;
+        });
+        (open, moments, saying)
+    }
+
+    fn told(moments: &Mutex<Vec<u64>>) -> Vec<u64> {
+        moments.lock().expect("moments").clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_ended_evenly_over_most_of_the_time() {
+        let source = DrainSource::new();
+        let (_, moments, saying) = five(source.subscribe());
+        tokio::time::sleep(MINUTE).await;
+        assert!(told(&moments).is_empty(), "nothing was said");
+        source.request(Some(MINUTE / 12 * 10));
+        saying.await.expect("task");
+        assert_eq!(told(&moments), [60, 68, 76, 84, 92]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_lingers_leaves_them_alone_for_most_of_the_time_and_waits_for_the_end() {
+        let source = DrainSource::new();
+        let (_, moments, saying) = five(source.subscribe());
+        source.linger(MINUTE * 9);
+        tokio::time::sleep(MINUTE * 9).await;
+        assert_eq!(told(&moments), [480, 489, 499, 508, 518]);
+        assert!(!saying.is_finished());
+        source.request(Some(MINUTE));
+        saying.await.expect("task");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_time_that_comes_later_holds_and_a_longer_one_does_not() {
+        let source = DrainSource::new();
+        let mut drain = source.subscribe();
+        let (_, moments, saying) = five(source.subscribe());
+        source.request(Some(MINUTE * 10));
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        source.request(Some(MINUTE * 60));
+        assert_eq!(drain.requested().await, Some(MINUTE * 10 - Duration::from_secs(100)));
+        source.request(Some(SHORT));
+        saying.await.expect("task");
+        assert_eq!(told(&moments), [0, 96, 100, 100, 100]);
+        drain.expired().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_ends_by_itself_leaves_its_moment_and_the_end_comes_when_all_are_gone() {
+        let source = DrainSource::new();
+        let (open, moments, saying) = five(source.subscribe());
+        source.master_gone(Some(MINUTE * 20));
+        tokio::time::sleep(MINUTE * 11).await;
+        open.lock().expect("sessions").clear();
+        saying.await.expect("task");
+        assert_eq!(told(&moments)[0], 600, "half of the time they were left alone");
+    }
+}
