@@ -9,6 +9,7 @@ mod descriptors;
 mod dispatch;
 mod drain_signal;
 mod first;
+mod limits;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use descriptors::{Headroom, TooFewDescriptors};
 pub use dispatch::{Contradiction, DispatchBy};
 pub use drain_signal::DrainSignal;
 pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret, Unattributed};
+pub use limits::{Limits, OverLimit, Rate, RateError};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;
@@ -53,6 +55,8 @@ pub struct Config {
     pub proxies: Proxies,
     /// How a connection's first request is waited for, where it must be looked at.
     pub first: FirstRequest,
+    /// Which clients may come, and how fast.
+    pub limits: Limits,
     /// Who assigns connections.
     pub dispatch: DispatchBy,
     /// Length of the kernel's accept queue, per listener; the kernel caps it at `net.core.somaxconn` (listen(2)).
@@ -240,6 +244,7 @@ mod tests {
             sessions: Sessions::default(),
             proxies: Proxies::default(),
             first: FirstRequest::default(),
+            limits: Limits::default(),
             dispatch: DispatchBy::Handover,
             backlog: 4096,
             max_in_flight,

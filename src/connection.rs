@@ -1,5 +1,7 @@
 //! A connection while it is the master's, and why one may be refused.
 
+pub mod waits;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -50,6 +52,8 @@ pub struct Connection {
     pub held_since: Instant,
     /// How often it was passed on to another slot.
     pub moves: usize,
+    /// Counts it as one of its client's that wait, where they are limited.
+    pub waits: Option<waits::Waits>,
     /// The slot that accounts for it, once it is assigned to one.
     pub(crate) assigned: Option<Slot>,
 }
@@ -70,12 +74,24 @@ pub enum Refusal {
     Unattributed,
     /// haft was stopping.
     Stopping,
+    /// Its peer may not connect (`--allow`, `--deny`).
+    Denied,
+    /// Its client, or all together, came faster than they may, or with more at once.
+    OverLimit,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::NoWorker, Self::QueueFull, Self::NoDescriptor, Self::NoRequest, Self::Unattributed, Self::Stopping];
+    pub const ALL: [Self; 8] = [
+        Self::NoWorker,
+        Self::QueueFull,
+        Self::NoDescriptor,
+        Self::NoRequest,
+        Self::Unattributed,
+        Self::Stopping,
+        Self::Denied,
+        Self::OverLimit,
+    ];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -86,6 +102,8 @@ impl Refusal {
             Self::NoRequest => "no_request",
             Self::Unattributed => "unattributed",
             Self::Stopping => "stopping",
+            Self::Denied => "denied",
+            Self::OverLimit => "over_limit",
         }
     }
 }
@@ -111,6 +129,7 @@ impl Connection {
             accepted,
             held_since: accepted,
             moves: 0,
+            waits: None,
             assigned: None,
         }
     }

@@ -16,6 +16,7 @@ mod file;
 mod first;
 mod handover;
 mod hanging;
+mod limits;
 mod listening;
 mod node;
 mod number;
@@ -114,6 +115,8 @@ struct Flags {
     proxies: proxies::ProxyFlags,
     #[command(flatten)]
     first: first::FirstFlags,
+    #[command(flatten)]
+    limits: limits::LimitFlags,
     #[command(flatten)]
     dispatch: dispatch::DispatchFlags,
     #[command(flatten)]
@@ -332,6 +335,7 @@ impl Flags {
             sessions,
             proxies: self.proxies.resolve(said)?,
             first: self.first.resolve(),
+            limits: self.limits.resolve(),
             prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
             dispatch: self.dispatch.dispatch,
             max_in_flight: self.handover.max_in_flight,

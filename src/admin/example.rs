@@ -41,6 +41,8 @@ pub(super) fn snapshot() -> Snapshot {
             routed: vec![("address", 0), ("session", 21)],
             unattributed: 28,
             peeking: 2,
+            at_the_gate: 0,
+            delayed: 31,
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],
             client_ip_headers: vec![("taken", 0), ("malformed", 25)],

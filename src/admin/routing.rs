@@ -12,6 +12,10 @@ pub struct Routing {
     pub unattributed: u64,
     /// Of the connections that are held, those whose first request has not come.
     pub peeking: u64,
+    /// Of the connections that are held, those that wait for their turn by the limits for clients.
+    pub at_the_gate: u64,
+    /// Connections that have waited for that.
+    pub delayed: u64,
     /// Connections that were assigned, or refused, without their first request having been seen, by reason.
     #[serde(serialize_with = "as_map")]
     pub given_up: Vec<(&'static str, u64)>,

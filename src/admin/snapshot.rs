@@ -282,7 +282,7 @@ impl Snapshot {
         let refused: u64 = self.refused.iter().map(|(_, count)| count).sum();
         let somewhere: u64 = self.balance.iter().map(|slot| slot.in_flight + slot.held).sum();
         self.accepted == delivered + refused + self.in_flight
-            && self.in_flight == somewhere + self.routing.peeking
+            && self.in_flight == somewhere + self.routing.peeking + self.routing.at_the_gate
             && self.balance.iter().all(SlotBalance::is_balanced)
     }
 

@@ -18,6 +18,9 @@ pub enum DispatchBy {
 
 words!(DispatchBy, "handover or kernel", Handover = "handover", Kernel = "kernel");
 
+/// Why there are no limits for clients where the kernel assigns.
+const UNSEEN: &str = "haft does not see a client's connections (a packet filter such as nftables can limit them)";
+
 /// What contradicts the way in which connections are assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contradiction {
@@ -45,6 +48,11 @@ impl Config {
                 "listen",
                 "the kernel cannot choose a worker on a Unix socket",
             ),
+            (self.limits.rate_per_client.is_some(), "max-rate-per-client", UNSEEN),
+            (self.limits.waiting_per_client.is_some(), "max-waiting-per-client", UNSEEN),
+            (self.limits.rate.is_some(), "max-rate", UNSEEN),
+            (!self.limits.allow.is_empty(), "allow", UNSEEN),
+            (!self.limits.deny.is_empty(), "deny", UNSEEN),
             (
                 self.listen.iter().flatten().any(|listen| listen.is_passed),
                 "listen",

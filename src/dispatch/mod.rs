@@ -93,13 +93,7 @@ impl Dispatch {
         Key::of_client(client, self.prefix)
     }
 
-    /// Takes an accepted connection in and yields the slot for which more waits now, unless it was refused.
-    pub fn admit(&mut self, connection: Connection, now: Instant) -> Option<Slot> {
-        self.ledger.accept();
-        self.assign(connection, now)
-    }
-
-    /// As [`Dispatch::admit`], of a connection that was counted when it came.
+    /// Takes a connection in that was counted when it came, and yields the slot for which more waits now, unless it was refused.
     pub fn assign(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
         if connection.goal == Goal::Address && self.rest == Rest::None {
             connection.goal = Goal::Load;

@@ -175,14 +175,7 @@ impl Service {
         }
     }
 
-    /// Takes an accepted connection in.
-    pub fn admit(&mut self, connection: Connection, now: Instant) {
-        if let Some(slot) = self.dispatch.admit(connection, now) {
-            self.mark(slot);
-        }
-    }
-
-    /// As [`Service::admit`], of a connection that was counted when it came.
+    /// Takes a connection in that was counted when it came.
     pub fn assign(&mut self, connection: Connection, now: Instant) {
         if let Some(slot) = self.dispatch.assign(connection, now) {
             self.mark(slot);

@@ -395,3 +395,11 @@ fn once_warm_no_connection_to_node_costs_an_allocation() {
     }
     assert_eq!((rig.dispatch.ledger.outstanding(), asked), (0, 0));
 }
+
+impl Dispatch {
+    /// A connection has come, is counted, and is assigned at once.
+    pub(super) fn admit(&mut self, connection: Connection, now: Instant) -> Option<Slot> {
+        self.ledger.accept();
+        self.assign(connection, now)
+    }
+}

@@ -58,6 +58,12 @@ impl Config {
             ("peek-timeout", span(self.first.timeout)),
             ("peek-timeout-action", one(self.first.timeout_action)),
             ("max-peeking", one(self.first.most)),
+            ("max-rate-per-client", self.limits.rate_per_client.map_or(Node::Nothing, one)),
+            ("max-waiting-per-client", self.limits.waiting_per_client.map_or(Node::Nothing, one)),
+            ("max-rate", self.limits.rate.map_or(Node::Nothing, one)),
+            ("over-limit", one(self.limits.over)),
+            ("allow", many(&self.limits.allow.iter().collect::<Vec<_>>())),
+            ("deny", many(&self.limits.deny.iter().collect::<Vec<_>>())),
             ("dispatch", one(self.dispatch)),
             ("max-in-flight", one(self.max_in_flight)),
             ("busy-poll", span(self.busy_poll)),
@@ -176,8 +182,8 @@ mod tests {
     use super::*;
     use crate::addr::{Listen, ListenAddr};
     use crate::config::{
-        Affinity, DispatchBy, FirstRequest, Log, LogFormat, Name, NodeOptions, NodeStyle, PeekTimeoutAction, Proxies,
-        Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
+        Affinity, DispatchBy, FirstRequest, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle, OverLimit,
+        PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
     };
     use crate::flags::testing::{Folder, config, refused, told, without_sources};
     use crate::peek::ClientHeader;
@@ -313,6 +319,23 @@ mod tests {
         text.prop_map(|text| text.parse().expect("an affinity"))
     }
 
+    fn limits() -> impl Strategy<Value = Limits> {
+        let rate =
+            || option::of("[1-9][0-9]{0,4}/[sm](:[1-9][0-9]{0,4})?".prop_map(|text| text.parse().expect("a rate")));
+        let networks = || subsequence(vec!["10.0.0.0/8", "::1", "unix", "2001:db8::/32"], 0..=4);
+        let over = prop_oneof![Just(OverLimit::Wait), Just(OverLimit::Refuse)];
+        (rate(), option::of(1_usize..=1_000_000), rate(), over, networks(), networks()).prop_map(
+            |(rate_per_client, waiting_per_client, rate, over, allow, deny)| Limits {
+                rate_per_client,
+                waiting_per_client,
+                rate,
+                over,
+                allow: allow.into_iter().map(|text| text.parse().expect("a network")).collect(),
+                deny: deny.into_iter().map(|text| text.parse().expect("a network")).collect(),
+            },
+        )
+    }
+
     fn configs(dir: String) -> impl Strategy<Value = Config> {
         let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
         let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
@@ -333,9 +356,10 @@ mod tests {
             Just((Admin::At(ListenAddr::DualStack(9)), None))
         ];
         let routing = (affinity(), prefix, routing(dir.clone()));
-        let dispatch = prop_oneof![Just(DispatchBy::Handover), Just(DispatchBy::Kernel)];
+        let dispatch =
+            prop_oneof![(Just(DispatchBy::Handover), limits()), (Just(DispatchBy::Kernel), Just(Limits::default()))];
         let configs = (numbers, routing, times, admin, log, program(dir), dispatch).prop_map(
-            |(numbers, routing, times, admin, log, (program, listen), dispatch)| {
+            |(numbers, routing, times, admin, log, (program, listen), (dispatch, limits))| {
                 let (affinity, prefix, (mut sessions, proxies, first)) = routing;
                 match &program {
                     Program::BuiltIn(engine) => sessions.paths = vec![engine.path.clone()],
@@ -361,6 +385,7 @@ mod tests {
                     sessions,
                     proxies,
                     first,
+                    limits,
                     dispatch,
                     backlog,
                     max_in_flight,

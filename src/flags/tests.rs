@@ -29,6 +29,12 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("peek-timeout-action", "close", "hand-over"),
     ("unattributed", "close", "serve"),
     ("max-peeking", "1", "2"),
+    ("max-rate-per-client", "1/s", "10/m:5"),
+    ("max-waiting-per-client", "1", "2"),
+    ("max-rate", "1/s", "10/m:5"),
+    ("over-limit", "refuse", "wait"),
+    ("allow", "10.0.0.0/8", "::1"),
+    ("deny", "10.0.0.0/8", "::1"),
     ("ipv4-prefix", "24", "16"),
     ("ipv6-prefix", "128", "48"),
     ("dispatch", "kernel", "handover"),
@@ -98,7 +104,7 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 #[test]
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\naffinity: ip\n\
-        ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
+        ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\nover-limit: wait\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\n";
@@ -164,6 +170,11 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         "--log-file=/run/haft.log",
         "--prefix-output",
         "--host-id=A",
+        "--max-rate-per-client=1/s",
+        "--max-waiting-per-client=1",
+        "--max-rate=1/s",
+        "--allow=::1",
+        "--deny=::1",
     ];
     let engine = [
         "--name=api",

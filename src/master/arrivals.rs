@@ -8,27 +8,24 @@ use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::dispatch::service::Service;
 use crate::listen::accept::{Arrival, Turn};
-use crate::pending::Outcome;
+use crate::listen::gate::{Gate, Passage};
+use crate::pending::{Outcome, Peeking};
 use crate::sys::closing;
-use crate::sys::poller::Ready;
+use crate::sys::poller::{Poller, Ready};
 
 impl Master {
     /// Accepts what waits at a listener.
     pub(super) fn accept(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
-        let (service, peeking, watch, poller) =
-            (&mut self.service, &mut self.peeking, &mut self.proxy_watch, &self.poller);
+        let Self { service, peeking, proxy_watch, gate, poller, .. } = self;
         let most = self.budget.room(service.dispatch.ledger.outstanding() + closing::waiting() as u64);
+        let most = most.min(gate.room(now));
         let turn = self.doors.accept(token, most, poller, |arrival| {
             let connection = connection(&service.dispatch, arrival, now);
-            watch.saw(&connection, now);
-            if !peeking.is_wanted() {
-                return service.admit(connection, now);
-            }
+            proxy_watch.saw(&connection, now);
             service.dispatch.ledger.accept();
-            if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
-                settle(service, outcome, now);
-            }
+            let passage = gate.arrived(connection, now);
+            enter(service, peeking, gate, poller, passage, now);
         });
         let turn = turn.doing("accepting connections")?;
         self.count(&turn);
@@ -44,14 +41,14 @@ impl Master {
     /// Looks again at a connection of which more has come.
     pub(super) fn peek(&mut self, news: Ready, now: Instant) {
         if let Some(outcome) = self.peeking.look(news, &self.service.dispatch, &self.poller, now) {
-            settle(&mut self.service, outcome, now);
+            settle(&mut self.service, &mut self.gate, outcome, now);
         }
     }
 
     /// Assigns connections whose sessions have got an owner, and those that have waited for one long enough.
     pub(super) fn settle_named(&mut self, now: Instant) {
         while let Some(outcome) = self.peeking.named(now, &self.service.dispatch) {
-            settle(&mut self.service, outcome, now);
+            settle(&mut self.service, &mut self.gate, outcome, now);
         }
     }
 
@@ -60,20 +57,59 @@ impl Master {
         self.settle_named(now);
         while self.peeking.refuses() || self.service.dispatch.has_room() {
             let Some(outcome) = self.peeking.expired(now, &self.poller) else { return };
-            settle(&mut self.service, outcome, now);
+            settle(&mut self.service, &mut self.gate, outcome, now);
         }
     }
 
-    /// Assigns all connections that wait for their first request, by what is known of them.
+    /// Lets in those that have waited at the gate, as far as their turn has come.
+    pub(super) fn release_from_gate(&mut self, now: Instant) {
+        let Self { service, peeking, gate, poller, .. } = self;
+        for passage in gate.release(now) {
+            enter(service, peeking, gate, poller, passage, now);
+        }
+    }
+
+    /// Assigns all that wait at the gate, and all whose first request is waited for, by what is known of them.
     pub(super) fn end_peeking(&mut self, now: Instant) {
+        for connection in self.gate.end() {
+            self.service.assign(connection, now);
+        }
         while let Some(connection) = self.peeking.take_oldest(&self.poller) {
             self.service.assign(connection, now);
         }
     }
 }
 
-fn settle(service: &mut Service, outcome: Outcome, now: Instant) {
+/// What came through the gate is looked at, if need be, and assigned.
+fn enter(
+    service: &mut Service,
+    peeking: &mut Peeking,
+    gate: &mut Gate,
+    poller: &Poller,
+    passage: Passage,
+    now: Instant,
+) {
+    match passage {
+        // It was looked at before it had to wait.
+        Passage::In(connection) if connection.client_is_told || !peeking.is_wanted() => service.assign(connection, now),
+        Passage::In(connection) => {
+            if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
+                settle(service, gate, outcome, now);
+            }
+        }
+        Passage::Waits => {}
+        Passage::Refused(connection, why) => service.dispatch.ledger.refuse(connection, why),
+    }
+}
+
+fn settle(service: &mut Service, gate: &mut Gate, outcome: Outcome, now: Instant) {
     match outcome {
+        // Now the client is known that a proxy had to tell.
+        Outcome::Assign(connection) if connection.client_is_told => match gate.told(connection, now) {
+            Passage::In(connection) => service.assign(connection, now),
+            Passage::Waits => {}
+            Passage::Refused(connection, why) => service.dispatch.ledger.refuse(connection, why),
+        },
         Outcome::Assign(connection) => service.assign(connection, now),
         Outcome::Refuse(connection, why) => service.dispatch.ledger.refuse(connection, why),
     }

@@ -53,6 +53,7 @@ use crate::admin::{self, ControlRequest};
 use crate::config::Config;
 use crate::connection::Refusal;
 use crate::dispatch::service::Service;
+use crate::listen::gate::Gate;
 use crate::listen::kernel::{FIRST_GROUP_TOKEN, Kernel};
 use crate::listen::listeners::Doors;
 use crate::node::primary::{NodeDesk, Opened};
@@ -106,8 +107,12 @@ struct Master {
     finished: Finished,
     budget: Budget,
     over_budget: bool,
+    /// As many have come as `--max-rate` allows: the next ones wait in the kernel's queue.
+    over_rate: bool,
     /// Accepting may go on once what waits to be closed is closed.
     awaits_closing: bool,
+    /// The limits for clients, and what waits because of them.
+    gate: Gate,
     /// Connections whose first request must be seen before they can be assigned.
     peeking: Peeking,
     proxy_watch: ProxyWatch,
@@ -219,7 +224,9 @@ impl Master {
             stop: None,
             budget,
             over_budget: false,
+            over_rate: false,
             awaits_closing: false,
+            gate: Gate::new(&config, budget.most(), setup::seed()?, Instant::now()),
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             tag_key,
@@ -336,14 +343,29 @@ impl Master {
             self.over_budget = true;
             self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
         }
+        self.keep_rate()?;
         // No event reports that they are closed.
         self.awaits_closing = self.over_budget && closing > 0;
         self.batching.busy |= self.awaits_closing;
         Ok(())
     }
 
+    /// Stops accepting while as many have come as may, for all together.
+    fn keep_rate(&mut self) -> Result<(), MasterError> {
+        let is_over = self.gate.room(Instant::now()) == 0;
+        if is_over && !self.over_rate && self.doors.is_open() {
+            self.over_rate = true;
+            self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
+        } else if !is_over && self.over_rate {
+            self.over_rate = false;
+            self.open_doors()?;
+        }
+        Ok(())
+    }
+
     fn open_doors(&mut self) -> Result<(), MasterError> {
-        if self.phase == Phase::Serving && !self.over_budget && !self.doors.is_paused() {
+        let may_accept = !self.over_budget && !self.over_rate && !self.doors.is_paused();
+        if self.phase == Phase::Serving && may_accept {
             self.doors.open(&self.poller).doing("waiting for connections")?;
         }
         Ok(())
@@ -353,6 +375,8 @@ impl Master {
     fn depends_on_time(&self) -> bool {
         self.service.depends_on_time()
             || self.peeking.len() > 0
+            || self.gate.depends_on_time()
+            || self.over_rate
             || self.doors.is_paused()
             || self.reap_again
             || !self.supervisor.crew.remains.is_empty()
@@ -372,6 +396,7 @@ impl Master {
             resumed.doing("accepting connections")?;
         }
         self.look_after_orphans(now);
+        self.release_from_gate(now);
         self.expire_peeking(now);
         self.service.tick(now);
         self.perform()?;

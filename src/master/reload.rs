@@ -18,9 +18,10 @@ pub type Reread = fn(&[PassedAddr]) -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 31] = [
+const RELOADABLE: [&str; 37] = [
     "workers", "worker-nofile", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
-    "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
+    "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-rate-per-client", "max-waiting-per-client",
+    "max-rate", "over-limit", "allow", "deny", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
     "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
@@ -124,6 +125,7 @@ impl Master {
         self.service.adopt(&config);
         self.supervisor.crew.guardian.iter_mut().for_each(|guardian| guardian.set_drain_time(config.drain_timeout));
         self.doors.adopt(&config);
+        self.gate.adopt(&config);
         self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
         self.proxy_watch.adopt(Instant::now(), &config);
         self.service.observe(Event::Reload, Instant::now());

@@ -115,6 +115,8 @@ impl Master {
                 routed: Way::ALL.into_iter().map(Way::name).zip(ledger.routed).collect(),
                 unattributed: self.peeking.counts.unattributed,
                 peeking: self.peeking.len() as u64,
+                at_the_gate: self.gate.len() as u64,
+                delayed: self.gate.delayed,
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
@@ -165,7 +167,7 @@ impl Master {
 
     /// Connections that wait for a worker, or for their first request.
     fn held(&self) -> usize {
-        self.service.dispatch.held() + self.peeking.len()
+        self.service.dispatch.held() + self.peeking.len() + self.gate.len()
     }
 
     /// The workers that finish what they have.

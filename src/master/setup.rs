@@ -52,3 +52,10 @@ pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
     Ok(TagKey::new(bytes))
 }
+
+/// What nobody can guess.
+pub(super) fn seed() -> Result<u64, MasterError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a seed")?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -84,6 +84,7 @@ impl Master {
         tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
+            self.gate.lift();
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
             tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
         }

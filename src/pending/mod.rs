@@ -27,6 +27,10 @@ use crate::sys::poller::{Interest, Poller, Ready};
 /// Tokens from here on are connections that are looked at.
 pub const FIRST_TOKEN: u64 = 1 << 62;
 
+/// The part of all places that one client may have at most where descriptors limit them, and as many it may have anyway.
+const SHARE: usize = 4;
+const LEAST_SHARE: usize = 16;
+
 /// What becomes of a connection that was looked at.
 #[derive(Debug)]
 pub enum Outcome {
@@ -117,17 +121,28 @@ impl Peeking {
             }
             Verdict::More => {}
         }
-        let is_crowded = self.waiting.len() >= self.most.0.min(self.most.1).max(1);
+        let most = self.most.0.min(self.most.1).max(1);
+        let is_crowded = self.waiting.len() >= most;
         let token = FIRST_TOKEN + self.waiting.next();
         // It fails for want of the kernel's memory only: then it is as if its time were over.
         if poller.add(connection.as_fd(), token, Interest::MoreToRead).is_err() {
             self.counts.crowded += 1;
             return Some(self.give_up(connection, &progress));
         }
-        self.waiting.push(connection, progress);
-        let (oldest, progress) = if is_crowded { self.take_unseen(poller) } else { None }?;
+        let is_one_client_s = !self.rules.trusts(&connection);
+        self.waiting.push(connection, progress, is_one_client_s);
+        if !is_crowded {
+            return None;
+        }
+        // Where descriptors are short for all, those of a client with very many, handed over, would be the workers' shortage.
+        let is_hoarded =
+            self.most.1 < self.most.0 && self.waiting.of_the_oldest_client() > (most / SHARE).max(LEAST_SHARE);
+        let (oldest, progress) = self.take_unseen(poller)?;
         self.counts.crowded += 1;
-        Some(self.give_up(oldest, &progress))
+        match is_hoarded {
+            true => Some(Outcome::Refuse(oldest, Refusal::OverLimit)),
+            false => Some(self.give_up(oldest, &progress)),
+        }
     }
 
     /// Peeks again at a connection that the poller reported. A partial request of a client that has closed is not waited

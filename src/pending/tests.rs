@@ -46,9 +46,14 @@ impl Rig {
 
     /// A connection from 127.0.0.9 comes, having sent so much.
     fn arrive(&mut self, sent: &[u8]) -> (UnixStream, Option<Outcome>) {
+        self.arrive_from(9, sent)
+    }
+
+    /// The same from 127.0.0.`number`.
+    fn arrive_from(&mut self, number: u8, sent: &[u8]) -> (UnixStream, Option<Outcome>) {
         let (mut client, connection) = UnixStream::pair().expect("pair");
         client.write_all(sent).expect("write");
-        let from = EndAddr::Ip((Ipv4Addr::new(127, 0, 0, 9), 7).into());
+        let from = EndAddr::Ip((Ipv4Addr::new(127, 0, 0, number), 7).into());
         let key = self.dispatch.key(&from);
         let connection = Connection::new(connection.into(), 0, (from, EndAddr::Unix), key, self.now);
         let outcome = self.peeking.arrived(connection, &self.dispatch, &self.poller);
@@ -309,6 +314,41 @@ async fn where_too_many_wait_the_first_of_them_waits_no_longer() {
     assert_eq!(assigned(outcome, b"GE").0, Goal::Address);
     assert_eq!((rig.peeking.len(), rig.peeking.counts.crowded), (2, 1));
     end(rig);
+}
+
+#[tokio::test]
+async fn where_descriptors_are_short_the_silent_ones_of_a_client_with_very_many_are_refused_and_nobody_else_s() {
+    for (flag, by_descriptors) in [("--max-peeking=16384", true), ("--max-peeking=64", false)] {
+        let mut rig = Rig::with_most(&["--affinity=session", flag], if by_descriptors { 64 } else { 1000 });
+        let (other, outcome) = rig.arrive_from(8, b"GE");
+        assert!(outcome.is_none());
+        let mut clients: Vec<_> = (0..63).map(|_| rig.arrive(b"G")).collect();
+        assert!(clients.iter().all(|(_, outcome)| outcome.is_none()));
+        clients.push(rig.arrive(b"G"));
+        let (_, outcome) = clients.last_mut().expect("one");
+        assert_eq!(assigned(outcome.take(), b"GE").1, "127.0.0.8:7", "it has waited longest");
+        for _ in 0..47 {
+            let (client, outcome) = rig.arrive_from(8, b"GE");
+            match outcome {
+                Some(Outcome::Refuse(connection, Refusal::OverLimit)) if by_descriptors => connection.refuse(),
+                outcome => assert_eq!((assigned(outcome, b"G").1.as_str(), by_descriptors), ("127.0.0.9:7", false)),
+            }
+            clients.push((client, None));
+        }
+        // Now the other one has most.
+        let (last, outcome) = rig.arrive(b"G");
+        match by_descriptors {
+            true => assert!(matches!(outcome, Some(Outcome::Refuse(..))), "17 of 64 are more than a quarter"),
+            false => assert!(outcome.is_some()),
+        }
+        match outcome {
+            Some(Outcome::Refuse(connection, _) | Outcome::Assign(connection)) => connection.refuse(),
+            None => {}
+        }
+        assert_eq!(rig.peeking.len(), 64);
+        drop((other, last));
+        end(rig);
+    }
 }
 
 #[tokio::test]

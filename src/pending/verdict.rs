@@ -135,7 +135,8 @@ impl Rules {
         self.proxies.unattributed == Unattributed::Serve
     }
 
-    fn trusts(&self, connection: &Connection) -> bool {
+    /// Whether its peer is a proxy that tells its client.
+    pub(super) fn trusts(&self, connection: &Connection) -> bool {
         self.proxies.trusted.contains(&connection.client)
     }
 

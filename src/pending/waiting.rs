@@ -3,6 +3,8 @@
 
 use super::verdict::Progress;
 use crate::connection::Connection;
+use crate::connection::waits::{Counts, Waits};
+use crate::route::Source;
 
 /// Capacity that is kept when nothing waits.
 const KEPT: usize = 64;
@@ -17,6 +19,8 @@ const SERIALS: u32 = (1 << 30) - 1;
 struct Entry {
     /// Nothing: the place is free.
     content: Option<(Connection, Progress)>,
+    /// Counts it as one of its client's.
+    waits: Option<Waits>,
     serial: u32,
     /// The previous entry, or the next free index.
     older: u32,
@@ -32,11 +36,20 @@ pub(super) struct Waiting {
     newest: u32,
     serial: u32,
     len: usize,
+    by_client: Counts,
 }
 
 impl Waiting {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new(), free: NOBODY, oldest: NOBODY, newest: NOBODY, serial: 0, len: 0 }
+        Self {
+            entries: Vec::new(),
+            free: NOBODY,
+            oldest: NOBODY,
+            newest: NOBODY,
+            serial: 0,
+            len: 0,
+            by_client: Counts::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,11 +68,19 @@ impl Waiting {
         entry.content.as_ref().map(|(connection, _)| connection)
     }
 
-    /// Adds one under the key that [`Waiting::next`] returned.
-    pub(super) fn push(&mut self, connection: Connection, progress: Progress) {
+    /// How many of those that wait are of the client that has waited longest.
+    pub(super) fn of_the_oldest_client(&self) -> usize {
+        let waits = self.entries.get(self.oldest as usize).and_then(|entry| entry.waits.as_ref());
+        waits.map_or(0, Waits::all)
+    }
+
+    /// Adds one under the key that [`Waiting::next`] returned. `is_one_client_s`: its peer's address is its client's.
+    pub(super) fn push(&mut self, connection: Connection, progress: Progress, is_one_client_s: bool) {
         let place = if self.free == NOBODY { self.entries.len() as u32 } else { self.free };
-        let entry =
-            Entry { content: Some((connection, progress)), serial: self.serial, older: self.newest, newer: NOBODY };
+        let client = connection.client.ip().filter(|_| is_one_client_s);
+        let waits = client.map(|client| Waits::new(&self.by_client, Source::of(client.ip())));
+        let content = Some((connection, progress));
+        let entry = Entry { content, waits, serial: self.serial, older: self.newest, newer: NOBODY };
         match self.entries.get_mut(place as usize) {
             Some(free) => self.free = std::mem::replace(free, entry).older,
             None => self.entries.push(entry),
@@ -99,6 +120,7 @@ impl Waiting {
     fn take(&mut self, place: u32) -> Option<(Connection, Progress)> {
         let entry = self.entries.get_mut(place as usize)?;
         let content = entry.content.take()?;
+        entry.waits = None;
         let (older, newer) = (entry.older, entry.newer);
         (entry.older, self.free) = (self.free, place);
         match self.entries.get_mut(older as usize) {
@@ -164,7 +186,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         model.push_back((waiting.next(), next));
-                        waiting.push(connection(next), Progress::default());
+                        waiting.push(connection(next), Progress::default(), true);
                         next += 1;
                     }
                     2 if !model.is_empty() => {

@@ -8,7 +8,9 @@
 //!            the kernel's packet ──▶ Steering ──▶ Slot   (--dispatch kernel)
 //! ```
 //!
-//! Nothing here asks a clock or the system, remembers a client, or knows whether a slot's worker is well: candidates
+//! Beside that, [`Buckets`] say whether a client comes faster than it may.
+//!
+//! Nothing here asks a clock or the system, remembers a client (but for those buckets), or knows whether a slot's worker is well: candidates
 //! come as an iterator and the caller takes the first that will do. Choosing allocates nothing.
 //!
 //! The same input gives the same slot in every process, on every machine and in every later run. The hash of addresses is
@@ -20,6 +22,7 @@
 mod hash;
 mod key;
 mod keyed;
+mod limit;
 mod load;
 mod steer;
 mod table;
@@ -30,6 +33,7 @@ mod tests;
 pub use haft_worker::protocol::{HostId, Reading, Slot, Tag, TagKey, Tagger};
 pub use key::{Key, Prefix};
 pub use keyed::ValueKeys;
+pub use limit::{Bucket, Buckets, Pace, Source, TooFast};
 pub use load::{RoundRobin, least_loaded};
 pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MOST_RENDEZVOUS, Steering};
 pub use table::{MAX_SLOTS, Order, SlotCountError, Table};

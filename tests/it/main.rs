@@ -31,6 +31,7 @@ mod kernel_queues;
 mod kernel_slots;
 mod leaks;
 mod library;
+mod limits;
 mod lingering;
 mod listen_fds;
 mod listening;

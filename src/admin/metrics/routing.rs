@@ -23,6 +23,11 @@ pub(super) fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result
         [(no_labels(), now.peeking)],
     )?;
     families.counter(
+        "haft_connections_delayed",
+        "Connections that had to wait for their turn by the limits for clients.",
+        [(no_labels(), now.delayed)],
+    )?;
+    families.counter(
         "haft_peeks_given_up",
         "Connections that were assigned, or refused, without their first request having been seen.",
         by("reason", &now.given_up),

@@ -307,3 +307,11 @@ fn a_worker_that_finishes_hears_that_it_has_less_time() {
     }
     assert_eq!(times, [3_600_000, 1000]);
 }
+
+impl Service {
+    /// A connection has come, is counted, and is assigned at once.
+    pub(super) fn admit(&mut self, connection: Connection, now: Instant) {
+        self.dispatch.ledger.accept();
+        self.assign(connection, now);
+    }
+}

@@ -12,7 +12,7 @@ impl Status {
         let status = Self(serde_json::from_str(json).expect("JSON"));
         let settled = status.delivered() + status.refused_in_all();
         assert_eq!(status.accepted(), settled + status.in_flight(), "the books do not balance: {json}");
-        let mut somewhere = number(&status.0["routing"]["peeking"]);
+        let mut somewhere = number(&status.0["routing"]["peeking"]) + number(&status.0["routing"]["at_the_gate"]);
         for slot in status.0["balance"].as_array().expect("the slots' books") {
             let of = |name: &str| number(&slot[name]);
             let settled = of("delivered") + of("refused") + of("moved");
