@@ -32,6 +32,7 @@ impl HostId {
     }
 
     /// As it stands in a tag.
+    #[cfg(feature = "tags")]
     pub(super) fn bytes(self) -> [u8; 2] {
         self.0
     }
