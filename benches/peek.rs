@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use haft::peek::request::{self, Look};
-use haft::peek::{ClientHeader, MOST_PEEKED, Source, TrustedProxies, ValueRoom, proxy};
+use haft::peek::{ClientHeader, MAX_PEEKED, Source, TrustedProxies, ValueRoom, proxy};
 use haft::route::{Slot, Tag, TagKey, Tagger, ValueKeys};
 
 /// A handshake as Chromium sends it, behind two proxies: 20 headers.
@@ -109,12 +109,12 @@ fn proxies(c: &mut Criterion) {
 /// 8 KiB that say nothing yet, looked at once more when their last byte has come.
 fn worst(c: &mut Criterion) {
     let fill = |start: &[u8], filling: &[u8]| {
-        start.iter().chain(filling.iter().cycle()).copied().take(MOST_PEEKED).collect::<Vec<u8>>()
+        start.iter().chain(filling.iter().cycle()).copied().take(MAX_PEEKED).collect::<Vec<u8>>()
     };
     for (name, bytes) in
         [("8 KiB of target", fill(b"GET /", b"a")), ("8 KiB of headers", fill(b"GET / HTTP/1.1\r\n", b"a:\r\n"))]
     {
-        for (how, seen) in [("the last byte", MOST_PEEKED - 1), ("from the start", 0)] {
+        for (how, seen) in [("the last byte", MAX_PEEKED - 1), ("from the start", 0)] {
             assert_eq!(request::look(&bytes, seen, true), Look::More);
             c.bench_function(&format!("{name}, {how}"), |b| b.iter(|| request::look(black_box(&bytes), seen, true)));
         }

@@ -12,7 +12,7 @@ use crate::sys::{accept, closing};
 
 /// What decides which worker a connection goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
+pub enum RouteBy {
     /// The client's address: its key.
     Address,
     /// A value that the request has there: its key.
@@ -20,7 +20,7 @@ pub enum Goal {
     /// The session that it names, which is with this worker, or was with one before it.
     Session(Tag),
     /// It opens a session: whoever has the fewest.
-    Opening,
+    RecentSessions,
     /// Nothing: whoever has the least on its way.
     Load,
 }
@@ -43,7 +43,7 @@ pub struct Connection {
     /// Whether a trusted proxy should have stated the client, and has not.
     pub unattributed: bool,
     /// What decides where it goes.
-    pub goal: Goal,
+    pub goal: RouteBy,
     /// What must stick, where the address or a value decides.
     pub key: Key,
     /// When it was accepted.
@@ -61,7 +61,7 @@ pub struct Connection {
 /// Why a connection was refused: it was closed with a reset before any worker had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Refusal {
+pub enum RejectReason {
     /// No worker was ready to take it within the hold time.
     NoWorker,
     /// Every queue it could have waited in was full.
@@ -80,7 +80,7 @@ pub enum Refusal {
     OverLimit,
 }
 
-impl Refusal {
+impl RejectReason {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::NoWorker,
@@ -124,7 +124,7 @@ impl Connection {
             local,
             client_is_told: false,
             unattributed: false,
-            goal: Goal::Address,
+            goal: RouteBy::Address,
             key,
             accepted,
             held_since: accepted,

@@ -13,22 +13,22 @@ mod engine;
 mod environment;
 mod error;
 mod file;
-mod first;
 mod handover;
-mod hanging;
 mod limits;
 mod listening;
 mod node;
 mod number;
+mod observability;
 mod passed;
+mod peek;
+mod provenance;
 mod proxies;
 mod routing;
-mod said;
 mod sessions;
 mod time;
-mod typed;
-mod watching;
+mod watchdog;
 mod workers;
+mod yaml_args;
 
 #[cfg(test)]
 mod testing;
@@ -52,7 +52,7 @@ pub use file::YamlError;
 use environment::Environment;
 use error::{FlagsError, Owner};
 use file::File;
-use said::Said;
+use provenance::Provenance;
 
 /// The end of the help.
 const EXAMPLES: &str = "\
@@ -114,7 +114,7 @@ struct Flags {
     #[command(flatten)]
     proxies: proxies::ProxyFlags,
     #[command(flatten)]
-    first: first::FirstFlags,
+    first: peek::FirstFlags,
     #[command(flatten)]
     limits: limits::LimitFlags,
     #[command(flatten)]
@@ -124,15 +124,15 @@ struct Flags {
     #[command(flatten)]
     timeouts: handover::Timeouts,
     #[command(flatten)]
-    hanging: hanging::Hanging,
+    hanging: watchdog::Hanging,
     #[command(flatten)]
     node: node::NodeFlags,
     #[command(flatten)]
     engine: engine::EngineFlags,
     #[command(flatten)]
-    admin: watching::AdminFlags,
+    admin: observability::AdminFlags,
     #[command(flatten)]
-    logging: watching::Logging,
+    logging: observability::Logging,
     #[command(flatten)]
     configuration: Configuration,
 }
@@ -221,8 +221,8 @@ pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     match configure(environment, &args, passed) {
         Ok((config, None)) => Outcome::Run(Box::new(config)),
-        Ok((config, Some(said))) => match config.to_yaml() {
-            Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(effective::with_sources(&yaml, &said)))),
+        Ok((config, Some(provenance))) => match config.to_yaml() {
+            Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(effective::with_sources(&yaml, &provenance)))),
             Err(error) => Outcome::Exit(Exit::wrong(error)),
         },
         Err(FlagsError::Clap(error)) => Outcome::Exit(Exit(Message::Clap(error))),
@@ -235,7 +235,7 @@ fn configure(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     args: &[OsString],
     passed: &[PassedAddr],
-) -> Result<(Config, Option<Said>), FlagsError> {
+) -> Result<(Config, Option<Provenance>), FlagsError> {
     let command = command();
     let typed = command.clone().try_get_matches_from(args)?;
     if args.last().is_some_and(|last| last == "--") && !typed.contains_id("command") {
@@ -244,30 +244,32 @@ fn configure(
     let environment = Environment::read(&command, environment)?;
     let path = typed.get_one::<PathBuf>("config").cloned().or_else(|| environment.one("config").map(PathBuf::from));
     let file = path.map(|path| File::read(&path)).transpose()?;
-    let said = Said::new(&command, &typed, environment, file);
-    let flags = Flags::from_arg_matches(&command.clone().try_get_matches_from(with_the_rest(&command, args, &said)?)?)?;
-    check_heeded(&command, &flags, &said)?;
+    let provenance = Provenance::new(&command, &typed, environment, file);
+    let flags =
+        Flags::from_arg_matches(&command.clone().try_get_matches_from(with_the_rest(&command, args, &provenance)?)?)?;
+    check_heeded(&command, &flags, &provenance)?;
     let check = flags.configuration.check;
-    let config = flags.resolve(passed, &said)?;
-    Ok((config, check.then_some(said)))
+    let config = flags.resolve(passed, &provenance)?;
+    Ok((config, check.then_some(provenance)))
 }
 
 /// The command line as if what the file and the environment say had been typed too, except where it is beaten.
-fn with_the_rest(command: &Command, args: &[OsString], said: &Said) -> Result<Vec<OsString>, FlagsError> {
+fn with_the_rest(command: &Command, args: &[OsString], provenance: &Provenance) -> Result<Vec<OsString>, FlagsError> {
     let (mut flags, mut program) = (Vec::new(), Vec::new());
     let mut take = |key: &str, words: Vec<String>| match key {
         "command" => program = words,
         _ => flags.extend(words),
     };
-    if let Some(file) = said.file() {
+    if let Some(file) = provenance.file() {
         for (index, (key, node)) in file.entries().enumerate() {
-            let words = typed::as_typed(command, key, node).map_err(|wrong| file.refuse(index, wrong.in_file(key)))?;
-            if !said.is_beaten_in_file(key) {
+            let words =
+                yaml_args::as_typed(command, key, node).map_err(|wrong| file.refuse(index, wrong.in_file(key)))?;
+            if !provenance.is_beaten_in_file(key) {
                 take(key, words);
             }
         }
     }
-    for (key, words) in typed::of_environment(command, said)? {
+    for (key, words) in yaml_args::of_environment(command, provenance)? {
         take(&key, words);
     }
     let (name, rest) = args.split_at(args.len().min(1));
@@ -277,16 +279,17 @@ fn with_the_rest(command: &Command, args: &[OsString], said: &Said) -> Result<Ve
 }
 
 /// Refuses flags that what is to run would not heed.
-fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), FlagsError> {
+fn check_heeded(command: &Command, flags: &Flags, provenance: &Provenance) -> Result<(), FlagsError> {
     let topic = |heading| -> Vec<String> {
         command.get_arguments().filter(|arg| arg.get_help_heading() == Some(heading)).map(file::key).collect()
     };
     let refuse = |keys: &[String], owner| {
-        let names: Vec<_> = keys.iter().filter(|key| said.is_given(key)).map(|key| said.name(key)).collect();
+        let names: Vec<_> =
+            keys.iter().filter(|key| provenance.is_given(key)).map(|key| provenance.name(key)).collect();
         if names.is_empty() { Ok(()) } else { Err(FlagsError::Misplaced { names, owner }) }
     };
     let mut of_node = topic(node::HEADING);
-    if !said.is_given("command") {
+    if !provenance.is_given("command") {
         return refuse(&of_node, Owner::Command);
     }
     let mut of_engine = topic(engine::HEADING);
@@ -302,27 +305,28 @@ fn check_heeded(command: &Command, flags: &Flags, said: &Said) -> Result<(), Fla
     };
     if let Some(heeded) = not_of_node {
         of_node.retain(|key| !heeded.contains(&key.as_str()));
-        refuse(&of_node, Owner::Node { name: said.name(node::DIALECT), dialect })?;
+        refuse(&of_node, Owner::Node { name: provenance.name(node::DIALECT), dialect })?;
     }
     Ok(())
 }
 
 impl Flags {
     /// Checks what concerns more than one flag, and what is outside of haft.
-    fn resolve(self, passed: &[PassedAddr], said: &Said) -> Result<Config, FlagsError> {
+    fn resolve(self, passed: &[PassedAddr], provenance: &Provenance) -> Result<Config, FlagsError> {
         let affinity = self.routing.affinity;
-        let sessions = self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, &affinity, said)?;
+        let sessions =
+            self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, &affinity, provenance)?;
         let program = match self.command.first() {
-            Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: said.name("command") }),
+            Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: provenance.name("command") }),
             Some(_) => Program::Command(self.node.resolve(self.command)),
-            None => Program::BuiltIn(self.engine.resolve(said)?),
+            None => Program::BuiltIn(self.engine.resolve(provenance)?),
         };
         let backlog = self.listening.backlog;
-        let (listen, default_listen) = self.listening.resolve(&program, passed, said)?;
+        let (listen, default_listen) = self.listening.resolve(&program, passed, provenance)?;
         listening::check_apart(
             listen.as_deref().unwrap_or_default(),
             self.admin.admin.as_ref().and_then(Admin::addr),
-            said,
+            provenance,
         )?;
         let config = Config {
             listen,
@@ -333,7 +337,7 @@ impl Flags {
             prefix_output: self.workers.prefix_output,
             affinity,
             sessions,
-            proxies: self.proxies.resolve(said)?,
+            proxies: self.proxies.resolve(provenance)?,
             first: self.first.resolve(),
             limits: self.limits.resolve(),
             prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
@@ -344,15 +348,15 @@ impl Flags {
             start_timeout: self.timeouts.start_timeout,
             drain_timeout: self.timeouts.drain_timeout,
             drain_signal: self.timeouts.drain_signal,
-            hang_timeout: self.hanging.resolve(said)?,
+            hang_timeout: self.hanging.resolve(provenance)?,
             hang_kill: self.hanging.hang_kill,
-            admin_token_file: self.admin.token_file(said)?,
+            admin_token_file: self.admin.token_file(provenance)?,
             admin: self.admin.admin.unwrap_or_default(),
             name: self.admin.name,
             log: self.logging.resolve(),
             program,
         };
-        dispatch::check(&config, said)?;
+        dispatch::check(&config, provenance)?;
         Ok(config)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use haft::peek::MOST_PEEKED;
+use haft::peek::MAX_PEEKED;
 use haft::peek::proxy::{Header, Look, look};
 
 /// The first byte says in what pieces the others come in.
@@ -19,9 +19,9 @@ pub fn check(data: &[u8]) {
     match answer {
         Look::Header(header) => is_exact(bytes, header),
         // No header takes more until it tells something.
-        Look::More => assert!(bytes.len() < MOST_PEEKED),
+        Look::More => assert!(bytes.len() < MAX_PEEKED),
         Look::Absent => assert!(!bytes.starts_with(b"PROXY ") && !bytes.starts_with(V2)),
-        Look::Malformed { len: None } => assert!(bytes.starts_with(b"PROXY ") && bytes.len() >= MOST_PEEKED),
+        Look::Malformed { len: None } => assert!(bytes.starts_with(b"PROXY ") && bytes.len() >= MAX_PEEKED),
         Look::Malformed { len: Some(len) } if bytes.starts_with(V2) => assert_eq!(len, length_of_v2(bytes)),
         Look::Malformed { len: Some(len) } => {
             assert!(matches!(bytes[len - 1], b'\r' | b'\n'));

@@ -9,13 +9,13 @@ use haft::node::wire::{
 use haft::ids::WorkerId;
 
 /// Longest frame that is kept: short, so that longer ones come about.
-const MOST_FRAME: usize = 4096;
+const MAX_FRAME: usize = 4096;
 const WORKER: WorkerId = WorkerId(7);
 
 /// Takes in what a worker writes, as the master does.
 pub fn hear(serialization: Serialization, bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
-    let mut reader = Reader::new(serialization, MOST_FRAME);
+    let mut reader = Reader::new(serialization, MAX_FRAME);
     let Ok(message) = ConnectionMessage::from_json("\"sticky:balance\"") else { return };
     let mut session = Session::new(serialization, message.frame(serialization).into());
     let mut sent = Vec::new();

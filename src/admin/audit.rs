@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::action::Action;
-use super::guard::{Caller, Refusal, Refused};
+use super::guard::{AuthError, Caller, Refused};
 use super::snapshot::ControlCounts;
 
 /// Lines about refusals for one reason within one window.
@@ -38,9 +38,9 @@ impl Closed {
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     done: [AtomicU64; Action::ALL.len()],
-    refused: [AtomicU64; Refusal::ALL.len()],
+    refused: [AtomicU64; AuthError::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
-    paces: Mutex<[Pace; Refusal::ALL.len()]>,
+    paces: Mutex<[RateLimit; AuthError::ALL.len()]>,
 }
 
 impl Audit {
@@ -77,20 +77,20 @@ impl Audit {
         ControlCounts {
             requests: Action::ALL.map(|action| (action.name(), read(&self.done[action as usize]))).to_vec(),
             closed: Closed::ALL.map(|why| (why.name(), read(&self.closed[why as usize]))).to_vec(),
-            refused: Refusal::ALL.map(|refusal| (refusal.name(), read(&self.refused[refusal as usize]))).to_vec(),
+            refused: AuthError::ALL.map(|refusal| (refusal.name(), read(&self.refused[refusal as usize]))).to_vec(),
         }
     }
 }
 
 /// Lets a few through in each window of time, and counts the others.
 #[derive(Debug, Default)]
-struct Pace {
+struct RateLimit {
     began: Option<Instant>,
     lines: u32,
     unlogged: u64,
 }
 
-impl Pace {
+impl RateLimit {
     /// Whether one more may be logged now; if so, how many were not since the last one that was.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.began.is_none_or(|began| now.saturating_duration_since(began) >= WINDOW) {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_few_lines_and_the_next_line_tells_how_many_there_were() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut pace, start) = (RateLimit::default(), Instant::now());
         for _ in 0..LINES {
             assert_eq!(pace.admit(start), Some(0));
         }
@@ -132,7 +132,7 @@ mod tests {
         let caller = Caller::Unix { uid: Some(7) };
         audit.done(&caller, Action::Drain, "slot 1 is drained");
         for _ in 0..LINES + 2 {
-            audit.refused(&caller, Action::Scale, &Refusal::NoToken.into(), Instant::now());
+            audit.refused(&caller, Action::Scale, &AuthError::NoToken.into(), Instant::now());
         }
         let counts = audit.counts();
         assert_eq!(

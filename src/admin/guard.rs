@@ -44,7 +44,7 @@ impl fmt::Display for Caller {
 
 /// Why somebody may not change anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AuthError {
     /// A Unix peer that is neither root nor haft's own user.
     ForeignUid,
     /// A browser made the request for another site.
@@ -64,17 +64,17 @@ pub(super) enum Refusal {
 /// A refusal, and what only the operator is told of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
-    pub(super) refusal: Refusal,
+    pub(super) refusal: AuthError,
     pub(super) detail: Option<String>,
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
+impl From<AuthError> for Refused {
+    fn from(refusal: AuthError) -> Self {
         Self { refusal, detail: None }
     }
 }
 
-impl Refusal {
+impl AuthError {
     pub(super) const ALL: [Self; 7] = [
         Self::ForeignUid,
         Self::ForeignOrigin,
@@ -150,23 +150,23 @@ impl Guard {
         check_host(caller, uri, headers)?;
         match caller {
             Caller::Unix { uid: Some(uid) } if *uid == 0 || *uid == self.own_uid => Ok(()),
-            Caller::Unix { .. } => Err(Refusal::ForeignUid.into()),
+            Caller::Unix { .. } => Err(AuthError::ForeignUid.into()),
             Caller::Tcp { .. } => self.check_token(headers).await,
         }
     }
 
     async fn check_token(&self, headers: &HeaderMap) -> Result<(), Refused> {
-        let file = self.token_file.clone().ok_or(Refusal::ControlOff)?;
+        let file = self.token_file.clone().ok_or(AuthError::ControlOff)?;
         let given = bearer(headers)?;
         // A file may be slow, and the master's loop runs on this thread.
         let path = file.path().to_owned();
         let unusable = |fault: &dyn fmt::Display| Refused {
-            refusal: Refusal::TokenFile,
+            refusal: AuthError::TokenFile,
             detail: Some(format!("{}: {fault}", path.display())),
         };
         match tokio::task::spawn_blocking(move || file.read()).await {
             Ok(Ok(token)) if token.is(given) => Ok(()),
-            Ok(Ok(_)) => Err(Refusal::WrongToken.into()),
+            Ok(Ok(_)) => Err(AuthError::WrongToken.into()),
             Ok(Err(fault)) => Err(unusable(&fault)),
             Err(fault) => Err(unusable(&fault)),
         }
@@ -174,11 +174,11 @@ impl Guard {
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750, section 2.1); a scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Refusal> {
-    let value = only(headers, header::AUTHORIZATION).map_err(|_| Refusal::WrongToken)?.ok_or(Refusal::NoToken)?;
+fn bearer(headers: &HeaderMap) -> Result<&[u8], AuthError> {
+    let value = only(headers, header::AUTHORIZATION).map_err(|_| AuthError::WrongToken)?.ok_or(AuthError::NoToken)?;
     match value.as_bytes().split_at_checked("bearer ".len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Ok(token.trim_ascii()),
-        _ => Err(Refusal::NoToken),
+        _ => Err(AuthError::NoToken),
     }
 }
 
@@ -193,31 +193,35 @@ fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&HeaderVa
 
 /// A browser names the site of the page with every POST (Fetch, "append a request `Origin` header"); there is none with a
 /// Unix socket.
-fn check_origin(caller: &Caller, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(caller: &Caller, headers: &HeaderMap) -> Result<(), AuthError> {
     let origin = match only(headers, header::ORIGIN) {
         Ok(None) => return Ok(()),
         Ok(Some(origin)) => origin,
-        Err(()) => return Err(Refusal::ForeignOrigin),
+        Err(()) => return Err(AuthError::ForeignOrigin),
     };
     let authority = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
     match (caller, authority.and_then(|authority| authority.parse().ok())) {
         (Caller::Tcp { local, .. }, Some(authority)) if is_own(&authority, *local) => Ok(()),
-        _ => Err(Refusal::ForeignOrigin),
+        _ => Err(AuthError::ForeignOrigin),
     }
 }
 
 /// A name that an attacker's DNS server resolves to our address is still the attacker's name. A request target with an
 /// authority counts as well as the header: it is what counts to HTTP (RFC 9112, section 3.2.2). A client that names no
 /// host at all (HTTP/1.0) is no browser.
-fn check_host(caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    let header = only(headers, header::HOST).map_err(|()| Refusal::ForeignHost)?;
+fn check_host(caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Result<(), AuthError> {
+    let header = only(headers, header::HOST).map_err(|()| AuthError::ForeignHost)?;
     let parsed = header.filter(|host| !host.is_empty()).map(|host| host.as_bytes().try_into());
-    let named = parsed.transpose().map_err(|_| Refusal::ForeignHost)?;
+    let named = parsed.transpose().map_err(|_| AuthError::ForeignHost)?;
     let fits = |authority: &Authority| match caller {
         Caller::Tcp { local, .. } => is_own(authority, *local),
         Caller::Unix { .. } => is_localhost(authority),
     };
-    if named.as_ref().is_none_or(fits) && uri.authority().is_none_or(fits) { Ok(()) } else { Err(Refusal::ForeignHost) }
+    if named.as_ref().is_none_or(fits) && uri.authority().is_none_or(fits) {
+        Ok(())
+    } else {
+        Err(AuthError::ForeignHost)
+    }
 }
 
 /// Whether this is the address that was connected to, or localhost at its port. Without a port it is port 80.
@@ -256,7 +260,7 @@ mod tests {
         )
     }
 
-    fn host(caller: &Caller, target: &str, names: &[(&'static str, &str)]) -> Result<(), Refusal> {
+    fn host(caller: &Caller, target: &str, names: &[(&'static str, &str)]) -> Result<(), AuthError> {
         check_host(caller, &target.parse().expect("a target"), &headers(names))
     }
 
@@ -343,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_token_comes_with_its_scheme() {
-        let of = |values: &[&str]| -> Result<Vec<u8>, Refusal> {
+        let of = |values: &[&str]| -> Result<Vec<u8>, AuthError> {
             let list: Vec<_> = values.iter().map(|value| ("authorization", *value)).collect();
             bearer(&headers(&list)).map(<[u8]>::to_vec)
         };
@@ -351,8 +355,8 @@ mod tests {
             assert_eq!(of(&[value]), Ok(b"secret".to_vec()), "{value}");
         }
         for value in [&[][..], &["secret"], &["Basic c2VjcmV0"], &["Bearer"], &[""], &["Bearersecret"]] {
-            assert_eq!(of(value), Err(Refusal::NoToken), "{value:?}");
+            assert_eq!(of(value), Err(AuthError::NoToken), "{value:?}");
         }
-        assert_eq!(of(&["Bearer a", "Bearer b"]), Err(Refusal::WrongToken));
+        assert_eq!(of(&["Bearer a", "Bearer b"]), Err(AuthError::WrongToken));
     }
 }

@@ -177,7 +177,7 @@ struct Say {
 }
 
 #[derive(Serialize)]
-struct Said<'a> {
+struct ChatMessage<'a> {
     room: &'a str,
     id: u64,
     from: &'a str,
@@ -204,7 +204,7 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
     let delivered = match may {
         Ok((members, room, from)) => {
             let id = seat.chat.messages.fetch_add(1, Ordering::Relaxed) + 1;
-            let said = Said { room: &room, id, from: &from, text: &text };
+            let said = ChatMessage { room: &room, id, from: &from, text: &text };
             seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &said);
             let missed = missed(socket.to(room.clone()).emit("message", &said).await);
             seat.chat.scoreboard.add(Field::MessagesOut, members.saturating_sub(1 + missed) as u64);

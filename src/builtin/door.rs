@@ -20,7 +20,7 @@ use socketioxide::socket::Sid;
 
 use super::answers::{SEPARATOR, bytes_of, closing_down, closing_payload, farewell, payload, status, with_close};
 use super::counted;
-use super::drain::{Conn, Gate, Life, Registry};
+use super::drain::{Conn, Gate, Registry, SessionPhase};
 use super::engine::{Engine, Known, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
 use super::heartbeat::settle;
@@ -55,7 +55,7 @@ enum Wish {
 
 /// The door.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct EngineService {
     pub(super) engine: Engine,
     pub(super) upgrade_timeout: Duration,
     pub(super) ping_interval: Duration,
@@ -70,7 +70,7 @@ pub(super) struct Door {
     tags: Option<Tags>,
 }
 
-impl Door {
+impl EngineService {
     pub(super) fn new(
         outboxes: Arc<Outboxes>,
         engine: Engine,
@@ -272,7 +272,7 @@ impl Door {
                 true => self.last_words(&gate, sid, response).await,
                 false => self.polled(conn, sid, response),
             },
-            () = gate.until(Life::Ending) => {
+            () = gate.until(SessionPhase::Ending) => {
                 self.registry.parted(sid);
                 self.engine.close(sid);
                 let response = farewell(answer.await).await;
@@ -291,7 +291,7 @@ impl Door {
 
     /// Answers a poll with what was kept for it.
     async fn kept(&self, gate: &Gate, sid: Sid, response: Response<Body>, last: bool) -> Response<Body> {
-        match gate.is(Life::Ending) || last && self.registry.draining() {
+        match gate.is(SessionPhase::Ending) || last && self.registry.draining() {
             true => self.last_words(gate, sid, response).await,
             false => response,
         }
@@ -345,7 +345,7 @@ impl Door {
 /// Ends the session if a poll is dropped before it is answered: the client went away, or opened the same session twice.
 /// Socket.IO's own server does so too ("poll connection closed prematurely"); the engine by itself would keep the
 /// session until its next heartbeat fails.
-struct Abandoned<'a>(Option<(&'a Door, Sid)>);
+struct Abandoned<'a>(Option<(&'a EngineService, Sid)>);
 
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {

@@ -153,7 +153,7 @@ impl Registry {
         // One that is between two polls has no connection that would hold its gate.
         let _gates: Vec<_> = began.into_iter().filter(|sid| alive(*sid)).map(|sid| Gate::of(self, sid)).collect();
         let (gates, websockets) = self.all();
-        let sessions = gates.into_iter().filter(|gate| gate.is(Life::Live)).map(End::Session);
+        let sessions = gates.into_iter().filter(|gate| gate.is(SessionPhase::Live)).map(End::Session);
         sessions.chain(websockets.into_iter().filter(|life| life.is_open()).map(End::WebSocket)).collect()
     }
 
@@ -226,7 +226,7 @@ impl Conn {
             return Arc::clone(gate);
         }
         if gates.of.len() >= gates.sweep_at.max(SWEEP_FROM) {
-            gates.of.retain(|sid, gate| !gate.is(Life::Over) && alive(*sid));
+            gates.of.retain(|sid, gate| !gate.is(SessionPhase::Over) && alive(*sid));
             gates.sweep_at = gates.of.len() * 2;
         }
         let gate = Gate::of(&self.registry, sid);
@@ -269,9 +269,9 @@ impl Conn {
             _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
         }
         loop {
-            let live = lock(&self.gates).of.values().find(|gate| !gate.is(Life::Over)).cloned();
+            let live = lock(&self.gates).of.values().find(|gate| !gate.is(SessionPhase::Over)).cloned();
             match live {
-                Some(gate) => gate.until(Life::Over).await,
+                Some(gate) => gate.until(SessionPhase::Over).await,
                 None => return,
             }
         }
@@ -283,7 +283,7 @@ impl Conn {
 pub(super) struct Gate {
     sid: Sid,
     registry: Weak<Registry>,
-    life: watch::Sender<Life>,
+    life: watch::Sender<SessionPhase>,
     /// Wakes a poll that should return empty-handed, so that the client can upgrade.
     pub(super) release: Notify,
     probing: Mutex<bool>,
@@ -291,7 +291,7 @@ pub(super) struct Gate {
 
 /// How far a polling session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Life {
+pub(super) enum SessionPhase {
     /// Polling.
     Live,
     /// Its next (or pending) poll is answered with a close.
@@ -309,7 +309,7 @@ impl Gate {
         let gate = Arc::new(Self {
             sid,
             registry: Arc::downgrade(registry),
-            life: watch::Sender::new(Life::Live),
+            life: watch::Sender::new(SessionPhase::Live),
             release: Notify::new(),
             probing: Mutex::new(false),
         });
@@ -322,31 +322,31 @@ impl Gate {
         self.sid
     }
 
-    pub(super) fn is(&self, life: Life) -> bool {
+    pub(super) fn is(&self, life: SessionPhase) -> bool {
         *self.life.borrow() == life
     }
 
     /// Resolves once the session is exactly at `life`.
-    pub(super) async fn until(&self, life: Life) {
+    pub(super) async fn until(&self, life: SessionPhase) {
         // The sender lives as long as `self`.
         let _ = self.life.subscribe().wait_for(|now| *now == life).await;
     }
 
     /// Resolves once the session is no longer live.
     pub(super) async fn until_not_live(&self) {
-        let _ = self.life.subscribe().wait_for(|now| *now != Life::Live).await;
+        let _ = self.life.subscribe().wait_for(|now| *now != SessionPhase::Live).await;
     }
 
     fn end(&self) {
-        self.advance(Life::Ending);
+        self.advance(SessionPhase::Ending);
     }
 
     /// Notes that the session needs its HTTP connections no more.
     pub(super) fn over(&self) {
-        self.advance(Life::Over);
+        self.advance(SessionPhase::Over);
     }
 
-    fn advance(&self, to: Life) {
+    fn advance(&self, to: SessionPhase) {
         self.life.send_if_modified(|life| {
             let later = *life < to;
             if later {

@@ -155,7 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 struct Heads {
     /// Requests that have come to their end.
     number: u64,
-    place: Place,
+    place: Position,
     /// The front of the line that has begun, and how long it is.
     line: Vec<u8>,
     length: usize,
@@ -168,7 +168,7 @@ struct Heads {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Before a request, where empty lines may be.
     #[default]
     Before,
@@ -186,8 +186,8 @@ impl Heads {
     /// Takes the next bytes. Yields the number of a request that has what it must not have.
     fn feed(&mut self, mut bytes: &[u8]) -> Option<u64> {
         let mut found = None;
-        while !bytes.is_empty() && self.place != Place::Lost {
-            if let Place::Body(left) | Place::Chunk(left) = &mut self.place {
+        while !bytes.is_empty() && self.place != Position::Lost {
+            if let Position::Body(left) | Position::Chunk(left) = &mut self.place {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= count as u64;
                 bytes = &bytes[count..];
@@ -205,7 +205,7 @@ impl Heads {
             let Some(end) = end else { return found };
             bytes = &bytes[end + 1..];
             let is_whole = self.length > 0 && self.last == b'\r';
-            if !is_whole && matches!(self.place, Place::Before | Place::Head) {
+            if !is_whole && matches!(self.place, Position::Before | Position::Head) {
                 found = found.or(Some(self.number));
             }
             self.length -= usize::from(is_whole);
@@ -223,38 +223,38 @@ impl Heads {
     /// A body, or a chunk of one, has come to its end.
     fn after_data(&mut self) {
         match self.place {
-            Place::Chunk(_) => self.place = Place::ChunkSize,
+            Position::Chunk(_) => self.place = Position::ChunkSize,
             _ => self.request_ended(),
         }
     }
 
     fn request_ended(&mut self) {
-        (self.number, self.place) = (self.number + 1, Place::Before);
+        (self.number, self.place) = (self.number + 1, Position::Before);
         (self.body, self.is_chunked) = (None, false);
     }
 
     fn line_ended(&mut self) {
         let is_empty = self.length == 0;
         match self.place {
-            Place::Before if is_empty => {}
-            Place::Before if self.line.starts_with(b"CONNECT ") => self.place = Place::Lost,
-            Place::Before => self.place = Place::Head,
-            Place::Head if !is_empty => self.header(),
-            Place::Head if self.is_chunked => self.place = Place::ChunkSize,
-            Place::Head => match self.body.unwrap_or(0) {
+            Position::Before if is_empty => {}
+            Position::Before if self.line.starts_with(b"CONNECT ") => self.place = Position::Lost,
+            Position::Before => self.place = Position::Head,
+            Position::Head if !is_empty => self.header(),
+            Position::Head if self.is_chunked => self.place = Position::ChunkSize,
+            Position::Head => match self.body.unwrap_or(0) {
                 0 => self.request_ended(),
-                length => self.place = Place::Body(length),
+                length => self.place = Position::Body(length),
             },
-            Place::ChunkSize => {
+            Position::ChunkSize => {
                 let digits = self.line.split(|byte| matches!(byte, b';' | b' ' | b'\t')).next().unwrap_or_default();
                 self.place = match std::str::from_utf8(digits).map(|digits| u64::from_str_radix(digits, 16)) {
-                    Ok(Ok(0)) => Place::Trailer,
-                    Ok(Ok(size)) => Place::Chunk(size.saturating_add(2)),
-                    _ => Place::Lost,
+                    Ok(Ok(0)) => Position::Trailer,
+                    Ok(Ok(size)) => Position::Chunk(size.saturating_add(2)),
+                    _ => Position::Lost,
                 };
             }
-            Place::Trailer if is_empty => self.request_ended(),
-            Place::Trailer | Place::Body(_) | Place::Chunk(_) | Place::Lost => {}
+            Position::Trailer if is_empty => self.request_ended(),
+            Position::Trailer | Position::Body(_) | Position::Chunk(_) | Position::Lost => {}
         }
     }
 
@@ -267,16 +267,16 @@ impl Heads {
             self.is_said_twice = self.body.is_some() || self.is_chunked;
             match std::str::from_utf8(value).map(str::parse) {
                 Ok(Ok(length)) if self.body.is_none() => self.body = Some(length),
-                _ => self.place = Place::Lost,
+                _ => self.place = Position::Lost,
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.is_said_twice = self.body.is_some() || self.is_chunked;
             self.is_chunked = true;
             if !value.eq_ignore_ascii_case(b"chunked") {
-                self.place = Place::Lost;
+                self.place = Position::Lost;
             }
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.place = Place::Lost;
+            self.place = Position::Lost;
         }
     }
 }

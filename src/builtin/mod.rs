@@ -78,7 +78,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use self::budget::{Budget, Excess};
 use self::bundle::Bundle;
-use self::door::Door;
+use self::door::EngineService;
 use self::drain::{Conn, OpenConn, Registry};
 use self::engine::{Engine, Known};
 use self::heads::Watched;
@@ -170,7 +170,7 @@ impl App {
         counted::begin(&scoreboard);
         chat::put_on(&io, identity, Arc::clone(&registry), scoreboard.clone());
         let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget), scoreboard);
-        let door = Door::new(outboxes, engine.clone(), Arc::clone(&registry), settings, tags);
+        let door = EngineService::new(outboxes, engine.clone(), Arc::clone(&registry), settings, tags);
         let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(
             settings.path.clone(),
             door,
@@ -307,7 +307,7 @@ fn answering(path: String, engine: Answering, site: Site) -> Answering {
 /// Answers what is below the engine's path: the client bundle or the engine.
 fn below_path(
     path: String,
-    door: Door,
+    door: EngineService,
     bundle: Option<Arc<Bundle>>,
 ) -> impl Fn(Request<Incoming>) -> BoxedAnswer + Clone + Send + Sync + 'static {
     move |mut request| {

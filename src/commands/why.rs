@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use self::explain::{Explanation, Question};
 use crate::config::Config;
 use crate::flags::{self, Outcome};
-use crate::peek::MOST_PEEKED;
+use crate::peek::MAX_PEEKED;
 
 /// Show which slot a client goes to, and why
 ///
@@ -135,7 +135,7 @@ fn answer(config: &Config, question: Question) -> Result<String, String> {
 /// The first bytes of a file: as many as haft would look at.
 fn read(name: &OsString) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let most = MOST_PEEKED as u64;
+    let most = MAX_PEEKED as u64;
     let read = match name.to_str() {
         Some("-") => io::stdin().take(most).read_to_end(&mut bytes),
         _ => File::open(name).and_then(|file| file.take(most).read_to_end(&mut bytes)),

@@ -2,19 +2,19 @@
 
 use std::time::Instant;
 
-use super::{Dispatch, MOST_HELD};
-use crate::connection::{Connection, Goal, Refusal};
+use super::{Dispatch, MAX_HELD};
+use crate::connection::{Connection, RejectReason, RouteBy};
 use crate::dispatch::link::Link;
-use crate::handover::ledger::Way;
+use crate::handover::ledger::RouteReason;
 use crate::ids::WorkerId;
 use crate::node::named::{SessionKey, Whose};
-use crate::node::primary::NodeDesk;
-use crate::pool::Standing;
+use crate::node::primary::ClusterPrimary;
+use crate::pool::Availability;
 use crate::route::{Slot, Steering, Tag, least_loaded};
 
 /// Where a connection waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Destination {
     /// For whoever fills the slot.
     Slot(Slot),
     /// For this worker of the slot alone, which does not fill it (any more).
@@ -24,7 +24,7 @@ pub(super) enum Place {
 impl Dispatch {
     /// The owner of a session without a tag, if a worker has named it.
     pub fn whose(&self, sid: &str) -> Whose {
-        let Some(named) = self.node.as_ref().map(NodeDesk::named) else { return Whose::Unknown };
+        let Some(named) = self.node.as_ref().map(ClusterPrimary::named) else { return Whose::Unknown };
         let key = named.key(sid);
         match self.named(key) {
             Some(tag) => Whose::Known(tag),
@@ -40,21 +40,21 @@ impl Dispatch {
     }
 
     /// The slot of a connection, and the reason; `None` if no slot has room for it.
-    pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Place, Way)> {
-        let by_key = |it: &Self, way| (Place::Slot(it.by_key(connection)), way);
+    pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Destination, RouteReason)> {
+        let by_key = |it: &Self, way| (Destination::Slot(it.by_key(connection)), way);
         Some(match connection.goal {
-            Goal::Session(tag) => match self.of_session(tag, connection.listener) {
-                Some((place, true)) => (place, Way::Session),
-                Some((place, false)) => (place, Way::LostSession),
-                None => by_key(self, Way::LostSession),
+            RouteBy::Session(tag) => match self.of_session(tag, connection.listener) {
+                Some((place, true)) => (place, RouteReason::Session),
+                Some((place, false)) => (place, RouteReason::LostSession),
+                None => by_key(self, RouteReason::LostSession),
             },
-            Goal::Opening => match self.fewest_sessions(None, connection.listener, now) {
-                Some(slot) => (Place::Slot(slot), Way::Opening),
-                None => by_key(self, Way::Address),
+            RouteBy::RecentSessions => match self.fewest_sessions(None, connection.listener, now) {
+                Some(slot) => (Destination::Slot(slot), RouteReason::RecentSessions),
+                None => by_key(self, RouteReason::Address),
             },
-            Goal::Load => (Place::Slot(self.least_loaded(None, connection.listener)?), Way::Load),
-            Goal::Address => by_key(self, Way::Address),
-            Goal::Value(kind) => by_key(self, Way::by_value(kind)),
+            RouteBy::Load => (Destination::Slot(self.least_loaded(None, connection.listener)?), RouteReason::Load),
+            RouteBy::Address => by_key(self, RouteReason::Address),
+            RouteBy::Value(kind) => by_key(self, RouteReason::by_value(kind)),
         })
     }
 
@@ -70,16 +70,16 @@ impl Dispatch {
             return slot;
         }
         let mut order = self.table.order(connection.key);
-        order.find(|slot| self.standings[slot.index()] != Standing::Bypassed).unwrap_or(own)
+        order.find(|slot| self.standings[slot.index()] != Availability::OutOfRotation).unwrap_or(own)
     }
 
     /// Whether the slot's worker takes what comes to this listener: it has the server, or is to come and is expected to
     /// have it.
     pub(super) fn may_take(&self, slot: Slot, listener: u32) -> bool {
         match self.standings[slot.index()] {
-            Standing::Serving(worker) => self.has_server(worker, listener),
-            Standing::Expected => self.node.as_ref().is_none_or(|desk| desk.is_expected(slot, listener)),
-            Standing::Bypassed => false,
+            Availability::Serving(worker) => self.has_server(worker, listener),
+            Availability::Pending => self.node.as_ref().is_none_or(|primary| primary.is_expected(slot, listener)),
+            Availability::OutOfRotation => false,
         }
     }
 
@@ -90,20 +90,20 @@ impl Dispatch {
 
     /// Where a session is, and whether the very worker that it began with is there to take it. Another one in that slot
     /// does not know it, but is as good as any to say so.
-    fn of_session(&self, tag: Tag, listener: u32) -> Option<(Place, bool)> {
+    fn of_session(&self, tag: Tag, listener: u32) -> Option<(Destination, bool)> {
         let slot = tag.slot;
         let standing = self.standings.get(slot.index())?;
         let of_generation = |link: &&Link| link.slot == slot && link.generation == tag.generation;
         let own = match standing {
-            Standing::Serving(worker) => self.links.get(worker).filter(of_generation),
-            Standing::Expected | Standing::Bypassed => None,
+            Availability::Serving(worker) => self.links.get(worker).filter(of_generation),
+            Availability::Pending | Availability::OutOfRotation => None,
         };
         if own.is_some() && self.may_take(slot, listener) {
-            return Some((Place::Slot(slot), true));
+            return Some((Destination::Slot(slot), true));
         }
         match self.links.values().filter(of_generation).rfind(|link| link.takes_sessions()) {
-            Some(link) => Some((Place::Worker(slot, link.worker), true)),
-            None => self.may_take(slot, listener).then_some((Place::Slot(slot), false)),
+            Some(link) => Some((Destination::Worker(slot, link.worker), true)),
+            None => self.may_take(slot, listener).then_some((Destination::Slot(slot), false)),
         }
     }
 
@@ -112,10 +112,10 @@ impl Dispatch {
     fn fewest_sessions(&mut self, except: Option<Slot>, listener: u32, now: Instant) -> Option<Slot> {
         let (queues, standings, links, node) = (&self.queues, &self.standings, &self.links, &self.node);
         let loads = self.table.slots().filter(|slot| Some(*slot) != except).filter_map(|slot| {
-            let Standing::Serving(worker) = standings[slot.index()] else { return None };
+            let Availability::Serving(worker) = standings[slot.index()] else { return None };
             let link = links.get(&worker).filter(|link| link.tells_sessions())?;
-            node.as_ref().is_none_or(|desk| desk.takes(worker, listener)).then_some(())?;
-            (queues[slot.index()].len() < MOST_HELD).then(|| (slot, link.sessions(now)))
+            node.as_ref().is_none_or(|primary| primary.takes(worker, listener)).then_some(())?;
+            (queues[slot.index()].len() < MAX_HELD).then(|| (slot, link.sessions(now)))
         });
         let slot = least_loaded(loads, &mut self.round_robin)?;
         if let Some(link) = self.serving(slot).and_then(|worker| self.links.get_mut(&worker)) {
@@ -131,18 +131,20 @@ impl Dispatch {
         &mut self,
         mut connection: Connection,
         from: Slot,
-        refusal: Refusal,
+        refusal: RejectReason,
         now: Instant,
     ) -> Option<Slot> {
         let next = match connection.goal {
             _ if connection.moves >= self.table.count() => None,
-            Goal::Load => self.least_loaded(Some(from), connection.listener),
-            Goal::Opening if let Some(slot) = self.fewest_sessions(Some(from), connection.listener, now) => Some(slot),
-            Goal::Address | Goal::Value(_) | Goal::Session(_) | Goal::Opening => {
+            RouteBy::Load => self.least_loaded(Some(from), connection.listener),
+            RouteBy::RecentSessions if let Some(slot) = self.fewest_sessions(Some(from), connection.listener, now) => {
+                Some(slot)
+            }
+            RouteBy::Address | RouteBy::Value(_) | RouteBy::Session(_) | RouteBy::RecentSessions => {
                 let queues = &self.queues;
                 let mut order = self.table.order(connection.key).filter(|slot| *slot != from);
                 let takes = |slot: &Slot| self.takes_now(*slot, connection.listener);
-                order.find(|slot| takes(slot) && queues[slot.index()].len() < MOST_HELD)
+                order.find(|slot| takes(slot) && queues[slot.index()].len() < MAX_HELD)
             }
         };
         match next {
@@ -162,15 +164,15 @@ impl Dispatch {
     /// the slot `except`, would only wait again.
     fn least_loaded(&mut self, except: Option<Slot>, listener: u32) -> Option<Slot> {
         let rank = |slot: Slot| match self.standings[slot.index()] {
-            Standing::Serving(worker) if self.has_server(worker, listener) => 3,
-            Standing::Expected if self.may_take(slot, listener) => 2,
-            Standing::Serving(_) | Standing::Expected => 1,
-            Standing::Bypassed => 0,
+            Availability::Serving(worker) if self.has_server(worker, listener) => 3,
+            Availability::Pending if self.may_take(slot, listener) => 2,
+            Availability::Serving(_) | Availability::Pending => 1,
+            Availability::OutOfRotation => 0,
         };
         let best = if except.is_some() { 3 } else { self.table.slots().map(rank).max().unwrap_or(0) };
         let loads = self.table.slots().filter_map(|slot| {
             let held = self.queues[slot.index()].len();
-            let eligible = Some(slot) != except && held < MOST_HELD && rank(slot) == best;
+            let eligible = Some(slot) != except && held < MAX_HELD && rank(slot) == best;
             let worker = self.serving(slot).and_then(|worker| self.links.get(&worker));
             eligible.then(|| (slot, (held + worker.map_or(0, Link::in_flight)) as u64))
         });
@@ -184,9 +186,9 @@ impl Dispatch {
     /// refused.
     pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
         self.ledger.accept();
-        self.ledger.routed[Way::Address as usize] += 1;
+        self.ledger.routed[RouteReason::Address as usize] += 1;
         let now = connection.accepted;
-        self.queue(connection, Some(Place::Slot(slot)), now)
+        self.queue(connection, Some(Destination::Slot(slot)), now)
     }
 
     /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].
@@ -194,13 +196,13 @@ impl Dispatch {
         self.ledger.accept();
         self.ledger.assign(&mut connection, from);
         if !self.can_rescue(from, connection.listener) {
-            self.ledger.refuse(connection, Refusal::NoWorker);
+            self.ledger.refuse(connection, RejectReason::NoWorker);
             return None;
         }
         self.ledger.rescued += 1;
-        self.ledger.routed[Way::Address as usize] += 1;
+        self.ledger.routed[RouteReason::Address as usize] += 1;
         let now = connection.accepted;
-        self.pass_on(connection, from, Refusal::NoWorker, now)
+        self.pass_on(connection, from, RejectReason::NoWorker, now)
     }
 
     /// Whether another slot's worker would take the connections that come to this one at this listener.
@@ -212,17 +214,17 @@ impl Dispatch {
 
     /// Whether the worker takes what comes to its slot at this listener.
     pub fn has_server(&self, worker: WorkerId, listener: u32) -> bool {
-        self.node.as_ref().is_none_or(|desk| desk.takes(worker, listener))
+        self.node.as_ref().is_none_or(|primary| primary.takes(worker, listener))
     }
 
     /// What a slot is to its clients.
-    pub fn standing(&self, slot: Slot) -> Standing {
+    pub fn standing(&self, slot: Slot) -> Availability {
         self.standings[slot.index()]
     }
 
     /// The steering where all slots serve the same servers: as we would choose.
     pub fn steering(&self) -> Steering {
-        Steering::among(self.table.clone(), self.prefix, |slot| self.standing(slot) == Standing::Bypassed)
+        Steering::among(self.table.clone(), self.prefix, |slot| self.standing(slot) == Availability::OutOfRotation)
     }
 
     /// The steering among the listeners of this number: past the slots whose worker does not have their

@@ -12,23 +12,23 @@ mod upkeep;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use self::choose::Place;
+use self::choose::Destination;
 pub use self::upkeep::Listening;
-use super::connection::{Connection, Goal, Refusal};
+use super::connection::{Connection, RejectReason, RouteBy};
 use crate::config::{Config, Rest};
 use crate::dispatch::link::Link;
 use crate::dispatch::queue::give_back_room;
-use crate::handover::channel::News;
+use crate::handover::channel::WorkerEvent;
 use crate::handover::error::LinkError;
 use crate::handover::ledger::Ledger;
 use crate::ids::WorkerId;
-use crate::node::primary::NodeDesk;
-use crate::pool::Standing;
+use crate::node::primary::ClusterPrimary;
+use crate::pool::Availability;
 use crate::route::Prefix;
 use crate::route::{Key, RoundRobin, Slot, SlotCountError, Table};
 
 /// Most connections that wait for one slot.
-const MOST_HELD: usize = 1024;
+const MAX_HELD: usize = 1024;
 
 /// The queues of the slots, and the links to the workers.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Dispatch {
     /// What waits for each slot, and for those there were: workers that leave may still give connections back.
     queues: Vec<VecDeque<Connection>>,
     /// What each of them is to its clients.
-    standings: Vec<Standing>,
+    standings: Vec<Availability>,
     links: BTreeMap<WorkerId, Link>,
     /// Slots for which more waits, since what waited elsewhere belongs there now.
     grown: Vec<Slot>,
@@ -52,7 +52,7 @@ pub struct Dispatch {
     /// The books.
     pub ledger: Ledger,
     /// What Node workers have in common, if the workers are such.
-    pub node: Option<NodeDesk>,
+    pub node: Option<ClusterPrimary>,
 }
 
 impl Dispatch {
@@ -67,7 +67,7 @@ impl Dispatch {
             max_in_flight: config.max_in_flight,
             hold_timeout: config.hold_timeout,
             queues: (0..config.workers).map(|_| VecDeque::new()).collect(),
-            standings: vec![Standing::Expected; config.workers],
+            standings: vec![Availability::Pending; config.workers],
             links: BTreeMap::new(),
             grown: Vec::new(),
             steers_anew: true,
@@ -77,14 +77,14 @@ impl Dispatch {
     }
 
     /// The times and limits of another configuration, from now on.
-    pub fn adopt(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config) {
         self.rest = config.affinity.rest();
         self.prefix = config.prefix;
         self.steers_anew = true;
         self.max_in_flight = config.max_in_flight;
         self.hold_timeout = config.hold_timeout;
-        if let Some(desk) = &mut self.node {
-            desk.adopt(config.start_timeout);
+        if let Some(primary) = &mut self.node {
+            primary.reconfigure(config.start_timeout);
         }
     }
 
@@ -95,8 +95,8 @@ impl Dispatch {
 
     /// Takes a connection in that was counted when it came, and yields the slot for which more waits now, unless it was refused.
     pub fn assign(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
-        if connection.goal == Goal::Address && self.rest == Rest::None {
-            connection.goal = Goal::Load;
+        if connection.goal == RouteBy::Address && self.rest == Rest::None {
+            connection.goal = RouteBy::Load;
         }
         let chosen = self.choose(&connection, now);
         if let Some((_, way)) = chosen {
@@ -111,24 +111,24 @@ impl Dispatch {
     }
 
     /// Puts a connection where it belongs, and yields the slot for which more waits, unless it was refused.
-    fn queue(&mut self, mut connection: Connection, place: Option<Place>, now: Instant) -> Option<Slot> {
+    fn queue(&mut self, mut connection: Connection, place: Option<Destination>, now: Instant) -> Option<Slot> {
         let Some(place) = place else {
-            self.ledger.refuse(connection, Refusal::QueueFull);
+            self.ledger.refuse(connection, RejectReason::QueueFull);
             return None;
         };
         let (slot, queue) = match place {
-            Place::Slot(slot) => (slot, &mut self.queues[slot.index()]),
-            Place::Worker(slot, worker) => match self.links.get_mut(&worker) {
+            Destination::Slot(slot) => (slot, &mut self.queues[slot.index()]),
+            Destination::Worker(slot, worker) => match self.links.get_mut(&worker) {
                 Some(link) => (slot, &mut link.own),
                 None => (slot, &mut self.queues[slot.index()]),
             },
         };
         self.ledger.assign(&mut connection, slot);
-        if queue.len() < MOST_HELD {
+        if queue.len() < MAX_HELD {
             queue.push_back(connection);
             return Some(slot);
         }
-        self.pass_on(connection, slot, Refusal::QueueFull, now)
+        self.pass_on(connection, slot, RejectReason::QueueFull, now)
     }
 
     /// Puts a connection that waited elsewhere where it belongs now.
@@ -141,8 +141,8 @@ impl Dispatch {
     /// The worker that takes the slot's connections now.
     fn serving(&self, slot: Slot) -> Option<WorkerId> {
         match self.standings[slot.index()] {
-            Standing::Serving(worker) => Some(worker),
-            Standing::Expected | Standing::Bypassed => None,
+            Availability::Serving(worker) => Some(worker),
+            Availability::Pending | Availability::OutOfRotation => None,
         }
     }
 
@@ -171,9 +171,9 @@ impl Dispatch {
     /// Delivers the messages of Node workers to each other, and sends what waits for workers' kernels.
     pub fn flush(&mut self) -> Vec<(WorkerId, LinkError)> {
         self.deliver_mail();
-        let desk = self.node.as_ref();
+        let primary = self.node.as_ref();
         let failed = self.links.values_mut().filter_map(|link| {
-            let error = link.flush(desk).err()?;
+            let error = link.flush(primary).err()?;
             Some((link.worker, error))
         });
         failed.collect()
@@ -181,8 +181,9 @@ impl Dispatch {
 
     /// The workers that have become ready because they have been silent for long enough.
     pub fn ready_by_silence(&mut self, now: Instant) -> Vec<WorkerId> {
-        let desk = self.node.as_ref();
-        let ready = self.links.values_mut().filter_map(|link| link.ready_by_silence(desk, now).then_some(link.worker));
+        let primary = self.node.as_ref();
+        let ready =
+            self.links.values_mut().filter_map(|link| link.ready_by_silence(primary, now).then_some(link.worker));
         ready.collect()
     }
 
@@ -190,7 +191,7 @@ impl Dispatch {
     pub fn receive(
         &mut self,
         worker: WorkerId,
-        news: &mut Vec<News>,
+        news: &mut Vec<WorkerEvent>,
         now: Instant,
     ) -> Option<(Slot, Result<bool, LinkError>)> {
         let fills = self.links.get(&worker).is_some_and(|link| self.serving(link.slot) == Some(worker));
@@ -202,7 +203,7 @@ impl Dispatch {
             let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
             // It may have closed its server before it gave back what was on its way.
             if self.ledger.returned != returned {
-                self.node.as_mut().into_iter().for_each(NodeDesk::note_change);
+                self.node.as_mut().into_iter().for_each(ClusterPrimary::note_change);
             }
             return Some((slot, heard));
         }
@@ -211,7 +212,7 @@ impl Dispatch {
         let heard = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
         for connection in back.into_iter().rev() {
             match connection.goal {
-                Goal::Session(_) => {
+                RouteBy::Session(_) => {
                     let slot = self.requeue(connection, now);
                     self.grown.extend(slot);
                 }
@@ -223,8 +224,8 @@ impl Dispatch {
 
     /// A worker was started.
     pub fn attach(&mut self, link: Link) {
-        if let Some(desk) = &mut self.node {
-            desk.started(link.worker, link.slot);
+        if let Some(primary) = &mut self.node {
+            primary.started(link.worker, link.slot);
         }
         self.links.insert(link.worker, link);
     }
@@ -235,27 +236,30 @@ impl Dispatch {
         self.steers_anew = true;
         let ever = slots.max(self.queues.len());
         self.queues.resize_with(ever, VecDeque::new);
-        self.standings.resize(ever, Standing::Bypassed);
-        self.standings[slots..].fill(Standing::Bypassed);
+        self.standings.resize(ever, Availability::OutOfRotation);
+        self.standings[slots..].fill(Availability::OutOfRotation);
         self.ledger.resize(ever);
         Ok(())
     }
 
     /// Sets the slot's availability. Returns whether it changed.
-    pub fn stand(&mut self, slot: Slot, standing: Standing) -> bool {
+    pub fn stand(&mut self, slot: Slot, standing: Availability) -> bool {
         let is_news = std::mem::replace(&mut self.standings[slot.index()], standing) != standing;
         self.steers_anew |= is_news;
-        if is_news && let Some(desk) = &mut self.node {
+        if is_news && let Some(primary) = &mut self.node {
             // Which servers the workers that serve have in common may be another matter now.
-            desk.note_change();
+            primary.note_change();
         }
         is_news
     }
 
     /// Sends what waits for a slot that is bypassed to those that take its place, if there are any. Yields them.
     pub fn reassign(&mut self, slot: Slot, now: Instant) -> Vec<Slot> {
-        let elsewhere = |(at, standing): (usize, &Standing)| at != slot.index() && *standing != Standing::Bypassed;
-        if self.standings[slot.index()] != Standing::Bypassed || !self.standings.iter().enumerate().any(elsewhere) {
+        let elsewhere =
+            |(at, standing): (usize, &Availability)| at != slot.index() && *standing != Availability::OutOfRotation;
+        if self.standings[slot.index()] != Availability::OutOfRotation
+            || !self.standings.iter().enumerate().any(elsewhere)
+        {
             return Vec::new();
         }
         let waiting = std::mem::take(&mut self.queues[slot.index()]);
@@ -285,7 +289,7 @@ impl Dispatch {
         let mut link = self.links.remove(&worker)?;
         let slot = link.slot;
         if self.serving(slot) == Some(worker) {
-            self.standings[slot.index()] = Standing::Expected;
+            self.standings[slot.index()] = Availability::Pending;
             self.steers_anew = true;
         }
         for connection in std::mem::take(&mut link.own) {
@@ -293,8 +297,8 @@ impl Dispatch {
             self.grown.extend(slot);
         }
         link.reclaim(&mut self.queues[slot.index()], &mut self.ledger, self.node.as_mut(), now);
-        if let Some(desk) = &mut self.node {
-            desk.exited(worker);
+        if let Some(primary) = &mut self.node {
+            primary.exited(worker);
         }
         Some(slot)
     }
@@ -302,7 +306,7 @@ impl Dispatch {
     /// The master ends: refuses what waits, since no worker will take it any more. What was sent to a worker that lives
     /// is
     /// that worker's, which finishes without a master.
-    pub fn close(&mut self, refusal: Refusal) {
+    pub fn close(&mut self, refusal: RejectReason) {
         for mut link in std::mem::take(&mut self.links).into_values() {
             link.own.drain(..).for_each(|connection| self.ledger.refuse(connection, refusal));
             link.abandon();
@@ -341,7 +345,7 @@ impl Dispatch {
     /// a
     /// worker that takes nothing delays no other worker's clients, and a rush of clients fills no queue.
     pub fn most_held(&self) -> usize {
-        MOST_HELD / 2 * self.table.count()
+        MAX_HELD / 2 * self.table.count()
     }
 
     /// Connections that wait for any slot.
@@ -352,7 +356,7 @@ impl Dispatch {
 
     /// Whether there is room for connections that need not come now, and for others beside them.
     pub fn has_room(&self) -> bool {
-        self.queues.iter().all(|queue| queue.len() < MOST_HELD / 2)
+        self.queues.iter().all(|queue| queue.len() < MAX_HELD / 2)
     }
 
     /// Connections sent and not yet acknowledged, as counted one by one.

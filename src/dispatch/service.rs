@@ -13,11 +13,11 @@ use super::link::Link;
 use crate::config::{Config, DrainSignal};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
-use crate::handover::channel::News;
+use crate::handover::channel::WorkerEvent;
 use crate::handover::error::LinkError;
 use crate::ids::WorkerId;
-use crate::node::primary::NodeDesk;
-use crate::pool::{Action, Event, Policy, Pool, Standing, Time};
+use crate::node::primary::ClusterPrimary;
+use crate::pool::{Action, Availability, Event, Policy, Pool, Time};
 use crate::route::{Slot, SlotCountError};
 
 /// A master that looks at the time less often than this was kept from it (stopped, or without a CPU): what others did
@@ -56,7 +56,7 @@ pub struct Service {
     /// Slots whose queue or worker has changed since they were last sent to.
     dirty: Vec<Slot>,
     /// The events of the last read.
-    news: Vec<News>,
+    news: Vec<WorkerEvent>,
     actions: Vec<Action>,
     effects: VecDeque<Effect>,
 }
@@ -81,9 +81,9 @@ impl Service {
     }
 
     /// The times and limits of another configuration, from now on.
-    pub fn adopt(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config) {
         self.pool.set_policy(policy(config));
-        self.dispatch.adopt(config);
+        self.dispatch.reconfigure(config);
         self.hang_timeout = config.hang_timeout;
         self.patience = config.hold_timeout.min(MAX_PATIENCE);
         self.lingers = config.affinity.has_sessions();
@@ -145,7 +145,7 @@ impl Service {
         }
         for slot in self.dispatch.all_slots() {
             let standing = self.pool.standing(slot);
-            if self.dispatch.stand(slot, standing) && matches!(standing, Standing::Serving(_)) {
+            if self.dispatch.stand(slot, standing) && matches!(standing, Availability::Serving(_)) {
                 self.mark(slot);
             }
         }
@@ -218,13 +218,13 @@ impl Service {
         let heard = self.dispatch.receive(worker, &mut news, now);
         for news in news.drain(..) {
             match news {
-                News::Ready => self.observe(Event::Ready(worker), now),
-                News::Leaving => {
+                WorkerEvent::Ready => self.observe(Event::Ready(worker), now),
+                WorkerEvent::Leaving => {
                     self.dispatch.link(worker).into_iter().for_each(|link| link.leaves());
                     self.observe(Event::Leaving(worker), now);
                 }
-                News::Left => self.left(worker, now),
-                News::Idle => self.idle(worker, now),
+                WorkerEvent::Left => self.left(worker, now),
+                WorkerEvent::Idle => self.idle(worker, now),
             }
         }
         self.news = news;
@@ -244,7 +244,7 @@ impl Service {
     /// Reads the workers that name their sessions: a client can come with an id as soon as it has it, and that is when its
     /// worker names it to us.
     pub fn hear_namers(&mut self, now: Instant) {
-        if self.dispatch.node.as_ref().is_some_and(NodeDesk::names_sessions) {
+        if self.dispatch.node.as_ref().is_some_and(ClusterPrimary::names_sessions) {
             let namers = self.dispatch.links().filter(|link| link.names_sessions()).map(|link| link.worker);
             namers.collect::<Vec<_>>().into_iter().for_each(|worker| self.hear(worker, now));
         }
@@ -312,7 +312,7 @@ impl Service {
             || self.dispatch.held() > 0
             || self.dispatch.must_retry()
             || (self.hang_timeout.is_some() && self.dispatch.links().any(Link::is_awaited))
-            || self.dispatch.node.as_ref().is_some_and(NodeDesk::depends_on_time)
+            || self.dispatch.node.as_ref().is_some_and(ClusterPrimary::depends_on_time)
     }
 
     /// A worker has closed its channel: it can be given nothing any more, and its process will end.
@@ -333,8 +333,8 @@ impl Service {
 
     /// A program that got nothing to listen on will not be ready, though it lives: it has died before it was ready.
     fn end_those_that_listen_in_vain(&mut self, now: Instant) {
-        let Some(desk) = self.dispatch.node.as_ref() else { return };
-        let in_vain = self.dispatch.links().filter(|link| link.listens_in_vain(desk, now)).map(|link| link.worker);
+        let Some(primary) = self.dispatch.node.as_ref() else { return };
+        let in_vain = self.dispatch.links().filter(|link| link.listens_in_vain(primary, now)).map(|link| link.worker);
         for worker in in_vain.collect::<Vec<_>>() {
             if let Some(link) = self.dispatch.link(worker) {
                 link.end();

@@ -20,7 +20,7 @@ mod sessions;
 const HOLD: Duration = Duration::from_secs(5);
 
 /// A worker that sends what the test makes it send.
-struct Puppet {
+struct FakeWorker {
     id: WorkerId,
     end: WorkerEnd,
     /// First sequence number that it has not received, and not acknowledged.
@@ -28,14 +28,14 @@ struct Puppet {
     taken: u64,
 }
 
-struct Rig {
+struct Fixture {
     dispatch: Dispatch,
-    workers: Vec<Option<Puppet>>,
+    workers: Vec<Option<FakeWorker>>,
     started: u64,
     now: Instant,
 }
 
-impl Rig {
+impl Fixture {
     fn new(flags: &[&str]) -> Self {
         let words = ["haft", "--hold-timeout", "5s"].into_iter().chain(flags.iter().copied()).chain(["--", "true"]);
         let Outcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
@@ -61,11 +61,11 @@ impl Rig {
     fn start(&mut self, slot: Slot, limit: u64) {
         self.started += 1;
         let (end, channel) = MasterEnd::pair().expect("pair");
-        let puppet = Puppet { id: WorkerId(self.started), end: WorkerEnd::new(channel), received: 0, taken: 0 };
+        let puppet = FakeWorker { id: WorkerId(self.started), end: WorkerEnd::new(channel), received: 0, taken: 0 };
         self.dispatch.attach(Link::haft(puppet.id, slot, end));
         puppet.end.send(FromWorker::Ready { limit, tags: false }).expect("ready");
         self.dispatch.receive(puppet.id, &mut Vec::new(), self.now).expect("a link").1.expect("ready");
-        self.dispatch.stand(slot, Standing::Serving(puppet.id));
+        self.dispatch.stand(slot, Availability::Serving(puppet.id));
         self.workers[slot.index()] = Some(puppet);
     }
 
@@ -109,7 +109,7 @@ impl Rig {
         self.dispatch.expire(self.now)
     }
 
-    fn refused(&self, refusal: Refusal) -> u64 {
+    fn refused(&self, refusal: RejectReason) -> u64 {
         self.dispatch.ledger.refused().find(|(reason, _)| *reason == refusal).expect("a reason").1
     }
 
@@ -122,7 +122,7 @@ impl Rig {
 
 #[test]
 fn past_the_hold_time_a_connection_goes_to_the_next_ready_slot_in_its_order() {
-    let mut rig = Rig::new(&["-w", "4"]);
+    let mut rig = Fixture::new(&["-w", "4"]);
     let order = rig.order(7);
     [order[2], order[3]].into_iter().for_each(|slot| rig.start(slot, 10));
     assert_eq!(rig.admit(7), Some(order[0]));
@@ -134,7 +134,7 @@ fn past_the_hold_time_a_connection_goes_to_the_next_ready_slot_in_its_order() {
 
 #[test]
 fn a_connection_that_nobody_reads_is_passed_round_once_and_then_refused() {
-    let mut rig = Rig::new(&["-w", "3"]);
+    let mut rig = Fixture::new(&["-w", "3"]);
     // All are ready, and none has room.
     rig.dispatch.slots().for_each(|slot| rig.start(slot, 0));
     rig.admit(7);
@@ -145,15 +145,15 @@ fn a_connection_that_nobody_reads_is_passed_round_once_and_then_refused() {
         assert!(moves <= 3, "for ever");
         rig.assert_balance();
     }
-    assert_eq!((moves, rig.refused(Refusal::NoWorker)), (3, 1));
+    assert_eq!((moves, rig.refused(RejectReason::NoWorker)), (3, 1));
 }
 
 #[test]
 fn a_full_queue_overflows_to_a_ready_slot_and_without_one_is_refused() {
-    let mut rig = Rig::new(&["-w", "2"]);
+    let mut rig = Fixture::new(&["-w", "2"]);
     let order = rig.order(7);
-    (0..MOST_HELD).for_each(|_| assert_eq!(rig.admit(7), Some(order[0])));
-    assert_eq!((rig.admit(7), rig.refused(Refusal::QueueFull)), (None, 1));
+    (0..MAX_HELD).for_each(|_| assert_eq!(rig.admit(7), Some(order[0])));
+    assert_eq!((rig.admit(7), rig.refused(RejectReason::QueueFull)), (None, 1));
     rig.start(order[1], 10);
     assert_eq!(rig.admit(7), Some(order[1]));
     rig.assert_balance();
@@ -161,7 +161,7 @@ fn a_full_queue_overflows_to_a_ready_slot_and_without_one_is_refused() {
 
 #[test]
 fn without_affinity_the_least_loaded_ready_slot_gets_it_and_if_none_is_ready_any() {
-    let mut rig = Rig::new(&["-w", "3", "--affinity", "none"]);
+    let mut rig = Fixture::new(&["-w", "3", "--affinity", "none"]);
     let mut slots: Vec<Slot> = (0..3).filter_map(|_| rig.admit(7)).collect();
     slots.sort_unstable();
     assert_eq!(slots, rig.dispatch.slots().collect::<Vec<_>>(), "they wait evenly");
@@ -170,15 +170,15 @@ fn without_affinity_the_least_loaded_ready_slot_gets_it_and_if_none_is_ready_any
     assert!(rig.pass(HOLD).iter().all(|slot| *slot == Slot(1)));
     rig.die(Slot(1));
     rig.pass(HOLD);
-    assert_eq!((rig.dispatch.held(), rig.refused(Refusal::NoWorker)), (0, 4));
+    assert_eq!((rig.dispatch.held(), rig.refused(RejectReason::NoWorker)), (0, 4));
 }
 
 /// In a slot that was taken out a connection would never be refused: each look at the slot moves it, and its time
 /// begins anew.
 #[test]
 fn without_affinity_nobody_waits_in_a_slot_that_is_bypassed_while_the_worker_of_another_is_to_come() {
-    let mut rig = Rig::new(&["-w", "2", "--affinity", "none"]);
-    rig.dispatch.stand(Slot(0), Standing::Bypassed);
+    let mut rig = Fixture::new(&["-w", "2", "--affinity", "none"]);
+    rig.dispatch.stand(Slot(0), Availability::OutOfRotation);
     for host in 0..6 {
         assert_eq!(rig.admit(host), Some(Slot(1)));
     }
@@ -188,19 +188,19 @@ fn without_affinity_nobody_waits_in_a_slot_that_is_bypassed_while_the_worker_of_
         let now = rig.now;
         rig.dispatch.reassign(Slot(0), now);
     }
-    assert_eq!((rig.dispatch.held(), rig.refused(Refusal::NoWorker)), (0, 6), "past the hold time");
-    rig.dispatch.stand(Slot(1), Standing::Bypassed);
+    assert_eq!((rig.dispatch.held(), rig.refused(RejectReason::NoWorker)), (0, 6), "past the hold time");
+    rig.dispatch.stand(Slot(1), Availability::OutOfRotation);
     assert!(rig.admit(0).is_some(), "where all are bypassed it waits for any");
 }
 
 #[test]
 fn when_the_master_ends_what_waits_is_refused_and_what_was_sent_is_its_workers() {
-    let mut rig = Rig::new(&["-w", "1"]);
+    let mut rig = Fixture::new(&["-w", "1"]);
     rig.start(Slot(0), 2);
     (0..5).for_each(|host| assert_eq!(rig.admit(host), Some(Slot(0))));
     rig.send_all();
-    rig.dispatch.close(Refusal::Stopping);
-    assert_eq!((rig.refused(Refusal::Stopping), rig.dispatch.held()), (3, 0));
+    rig.dispatch.close(RejectReason::Stopping);
+    assert_eq!((rig.refused(RejectReason::Stopping), rig.dispatch.held()), (3, 0));
     rig.receive(Slot(0));
     assert_eq!(rig.workers[0].as_ref().expect("a worker").received, 2);
 }
@@ -235,7 +235,7 @@ proptest! {
         history in prop::collection::vec(happening(), 0..120),
         sticky in any::<bool>(),
     ) {
-        let mut rig = Rig::new(&["-w", "3", "--affinity", if sticky { "ip" } else { "none" }, "--max-in-flight", "5"]);
+        let mut rig = Fixture::new(&["-w", "3", "--affinity", if sticky { "ip" } else { "none" }, "--max-in-flight", "5"]);
         for happening in history {
             match happening {
                 Happening::Comes(host) => {
@@ -268,10 +268,10 @@ proptest! {
 }
 
 /// A rig with one slot, whose Node worker takes connections by message; and that worker's end of the channel.
-fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd) {
+fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Fixture, NodeEnd) {
     use crate::sys::listen::{Access, Listener};
 
-    let mut rig = Rig::new(&[&["-w", "1"], flags].concat());
+    let mut rig = Fixture::new(&[&["-w", "1"], flags].concat());
     let mut plan = NodePlan {
         serialization: Serialization::Json,
         message: Some(ConnectionMessage::from_json("1").expect("JSON")),
@@ -287,12 +287,12 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Rig, NodeEnd
     };
     change(&mut plan);
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
-    let desk = NodeDesk::new(plan, &[own]);
+    let primary = ClusterPrimary::new(plan, &[own]);
     let (ours, theirs) = crate::sys::scm::stream_pair().expect("pair");
     let (slot, worker) = (rig.dispatch.slots().next().expect("a slot"), WorkerId(1));
-    rig.dispatch.attach(Link::node(worker, slot, ours, &desk));
-    rig.dispatch.node = Some(desk);
-    rig.dispatch.stand(slot, Standing::Serving(worker));
+    rig.dispatch.attach(Link::node(worker, slot, ours, &primary));
+    rig.dispatch.node = Some(primary);
+    rig.dispatch.stand(slot, Availability::Serving(worker));
     (rig, NodeEnd { worker, channel: theirs.into() })
 }
 
@@ -303,7 +303,7 @@ struct NodeEnd {
 }
 
 impl NodeEnd {
-    fn say(&mut self, rig: &mut Rig, words: &str) -> Vec<News> {
+    fn say(&mut self, rig: &mut Fixture, words: &str) -> Vec<WorkerEvent> {
         use std::io::Write;
         let mut news = Vec::new();
         self.channel.write_all(words.as_bytes()).expect("write");
@@ -348,7 +348,7 @@ fn only_a_program_that_never_listens_is_ready_after_a_short_silence() {
     let (mut rig, mut worker) = node_rig(&[], |plan| plan.listens = true);
     worker.say(&mut rig, ONLINE);
     worker.say(&mut rig, &query("queryServer"));
-    assert_eq!(worker.say(&mut rig, &query("listening")), [News::Ready]);
+    assert_eq!(worker.say(&mut rig, &query("listening")), [WorkerEvent::Ready]);
     let (mut rig, mut worker) = node_rig(&[], |plan| plan.wait_ready = true);
     worker.say(&mut rig, ONLINE);
     assert_eq!(rig.dispatch.ready_by_silence(rig.now + Duration::from_secs(100)), [], "it will say so itself");

@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Dispatch, Goal, Link, NodeDesk, Refusal};
+use super::{ClusterPrimary, Connection, Dispatch, Link, RejectReason, RouteBy};
 use crate::admin::SlotBalance;
 use crate::ids::WorkerId;
-use crate::node::primary::Mail;
+use crate::node::primary::Relayed;
 use crate::node::wire::To;
-use crate::pool::Standing;
+use crate::pool::Availability;
 use crate::route::{Slot, Tag};
 use crate::sys::poller::Interest;
 
@@ -38,7 +38,7 @@ impl Dispatch {
             }
         }
         for (slot, connection) in expired {
-            grown.extend(self.pass_on(connection, slot, Refusal::NoWorker, now));
+            grown.extend(self.pass_on(connection, slot, RejectReason::NoWorker, now));
         }
         grown.extend(self.expire_own(now));
         grown
@@ -51,20 +51,20 @@ impl Dispatch {
         let node = self.node.as_ref();
         for link in self.links.values_mut().filter(|link| !link.own.is_empty()) {
             let (ended, worker) = (link.has_ended(), link.worker);
-            let takes = |it: &Connection| !ended && node.is_none_or(|desk| desk.takes(worker, it.listener));
+            let takes = |it: &Connection| !ended && node.is_none_or(|primary| primary.takes(worker, it.listener));
             for connection in std::mem::take(&mut link.own) {
                 if takes(&connection) { link.own.push_back(connection) } else { homeless.push(connection) }
             }
         }
         let mut grown = Vec::new();
         for mut connection in homeless {
-            connection.goal = Goal::Address;
+            connection.goal = RouteBy::Address;
             grown.extend(self.requeue(connection, now));
         }
         let takes = |it: &Self, listener: u32| {
             let takes = |slot: Slot| match it.standing(slot) {
-                Standing::Expected => workers_come && it.may_take(slot, listener),
-                Standing::Serving(_) | Standing::Bypassed => it.may_take(slot, listener),
+                Availability::Pending => workers_come && it.may_take(slot, listener),
+                Availability::Serving(_) | Availability::OutOfRotation => it.may_take(slot, listener),
             };
             it.slots().any(takes)
         };
@@ -72,7 +72,7 @@ impl Dispatch {
             for connection in std::mem::take(&mut self.queues[slot.index()]) {
                 match takes(self, connection.listener) {
                     true => self.queues[slot.index()].push_back(connection),
-                    false => self.ledger.refuse(connection, Refusal::Stopping),
+                    false => self.ledger.refuse(connection, RejectReason::Stopping),
                 }
             }
         }
@@ -87,7 +87,7 @@ impl Dispatch {
         let mut expired = Vec::new();
         for link in self.links.values_mut() {
             while let Some(mut connection) = link.own.pop_front_if(too_long) {
-                connection.goal = Goal::Address;
+                connection.goal = RouteBy::Address;
                 expired.push(connection);
             }
         }
@@ -97,13 +97,13 @@ impl Dispatch {
     /// Moves connections to slots that take them, where workers have opened or closed servers since the last call.
     /// Yields the slots to be sent to.
     pub fn rehome(&mut self, now: Instant) -> Vec<Slot> {
-        if !self.node.as_mut().is_some_and(NodeDesk::take_changed) {
+        if !self.node.as_mut().is_some_and(ClusterPrimary::take_changed) {
             return Vec::new();
         }
         self.steers_anew = true;
         let serving: Vec<_> = self.slots().filter_map(|slot| self.serving(slot)).collect();
-        if let Some(desk) = &mut self.node {
-            desk.compare(&serving, now);
+        if let Some(primary) = &mut self.node {
+            primary.compare(&serving, now);
         }
         for slot in self.all_slots() {
             let misplaced = |held: &Connection| {
@@ -123,28 +123,31 @@ impl Dispatch {
     /// Does what time changes of the servers of Node programs. `patience`: for how long a port stays open that no
     /// worker asks for.
     pub fn tick_servers(&mut self, patience: Duration, now: Instant) {
-        let expected: Vec<Slot> = self.slots().filter(|it| self.standings[it.index()] == Standing::Expected).collect();
-        if let Some(desk) = &mut self.node {
-            desk.tick(now, patience, |desk, listener| expected.iter().any(|slot| desk.is_expected(*slot, listener)));
+        let expected: Vec<Slot> =
+            self.slots().filter(|it| self.standings[it.index()] == Availability::Pending).collect();
+        if let Some(primary) = &mut self.node {
+            primary.tick(now, patience, |primary, listener| {
+                expected.iter().any(|slot| primary.is_expected(*slot, listener))
+            });
         }
     }
 
     /// Gives each message to the workers that it is for. What no worker gets is counted.
     pub(super) fn deliver_mail(&mut self) {
-        for mail in self.node.as_mut().map(NodeDesk::take_mail).unwrap_or_default() {
-            let named = if let Mail::Pass(tag, _) = &mail { self.named_by(*tag) } else { None };
-            let is_lost = matches!(mail, Mail::Pass(..)) && named.is_none();
-            self.node.iter_mut().for_each(|desk| desk.dropped += u64::from(is_lost));
+        for mail in self.node.as_mut().map(ClusterPrimary::take_mail).unwrap_or_default() {
+            let named = if let Relayed::Pass(tag, _) = &mail { self.named_by(*tag) } else { None };
+            let is_lost = matches!(mail, Relayed::Pass(..)) && named.is_none();
+            self.node.iter_mut().for_each(|primary| primary.dropped += u64::from(is_lost));
             for link in self.links.values_mut() {
                 let is_for = match &mail {
-                    Mail::Message(To::One(worker), _) => link.worker == *worker,
-                    Mail::Message(To::AllBut(worker), _) => link.worker != *worker,
-                    Mail::Message(To::Nobody, _) => false,
-                    Mail::Pass(..) => named == Some(link.worker),
-                    Mail::Notice(_) => true,
+                    Relayed::Message(To::One(worker), _) => link.worker == *worker,
+                    Relayed::Message(To::AllBut(worker), _) => link.worker != *worker,
+                    Relayed::Message(To::Nobody, _) => false,
+                    Relayed::Pass(..) => named == Some(link.worker),
+                    Relayed::WorkerDied(_) => true,
                 };
                 if is_for && !link.mail(&mail) {
-                    self.node.iter_mut().for_each(|desk| desk.dropped += 1);
+                    self.node.iter_mut().for_each(|primary| primary.dropped += 1);
                 }
             }
         }
@@ -155,8 +158,8 @@ impl Dispatch {
         let of_tag = |link: &&Link| link.slot == tag.slot && link.generation == tag.generation && !link.has_ended();
         let own = self.links.values().rfind(of_tag).map(|link| link.worker);
         own.or_else(|| match self.standings.get(tag.slot.index())? {
-            Standing::Serving(worker) => Some(*worker),
-            Standing::Expected | Standing::Bypassed => None,
+            Availability::Serving(worker) => Some(*worker),
+            Availability::Pending | Availability::OutOfRotation => None,
         })
     }
 

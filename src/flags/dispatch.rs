@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DispatchBy};
 use crate::flags::error::FlagsError;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Routing")]
@@ -17,11 +17,11 @@ pub(super) struct DispatchFlags {
 }
 
 /// Refuses what cannot be had together with the way in which connections are assigned.
-pub(super) fn check(config: &Config, said: &Said) -> Result<(), FlagsError> {
+pub(super) fn check(config: &Config, provenance: &Provenance) -> Result<(), FlagsError> {
     let Some(contradiction) = config.contradiction() else { return Ok(()) };
-    let dispatch = if said.is_given("dispatch") { said.name("dispatch") } else { "--dispatch".to_owned() };
+    let dispatch = if provenance.is_given("dispatch") { provenance.name("dispatch") } else { "--dispatch".to_owned() };
     Err(FlagsError::NotByDispatch {
-        name: said.name(contradiction.key),
+        name: provenance.name(contradiction.key),
         dispatch,
         is: config.dispatch,
         why: contradiction.why,
@@ -74,13 +74,19 @@ mod tests {
                 "--hang-kill: --dispatch is kernel, and a program with the dialect listen-fds is never found to hang",
             ),
         ] {
-            let said = refused(&[&["--dispatch=kernel"], &flags[..]].concat());
-            assert!(said.contains(message) && said.contains(": leave out one or the other"), "{said}");
+            let provenance = refused(&[&["--dispatch=kernel"], &flags[..]].concat());
+            assert!(
+                provenance.contains(message) && provenance.contains(": leave out one or the other"),
+                "{provenance}"
+            );
         }
         let folder = Folder::new();
         let file = folder.yaml("affinity: none\ndispatch: kernel\n");
-        let said = refused(&["-c", &file]);
-        assert!(said.contains("haft.yaml:1: affinity: ") && said.contains("haft.yaml:2: dispatch is kernel"), "{said}");
+        let provenance = refused(&["-c", &file]);
+        assert!(
+            provenance.contains("haft.yaml:1: affinity: ") && provenance.contains("haft.yaml:2: dispatch is kernel"),
+            "{provenance}"
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Program};
-use crate::flags::file::{self, Node, YamlError};
-use crate::flags::said::Said;
+use crate::flags::file::{self, YamlError, YamlValue};
+use crate::flags::provenance::Provenance;
 
 /// Stands for a secret, and is too short to be one.
 const NOT_SHOWN: &str = "(not shown)";
@@ -22,7 +22,9 @@ impl Config {
     pub fn to_yaml(&self) -> Result<String, YamlError> {
         let shown = |text: String| if text.starts_with('@') { text } else { NOT_SHOWN.to_owned() };
         let shown = |(key, node)| match node {
-            Node::Many(texts) if key == "tag-key" => (key, Node::Many(texts.into_iter().map(shown).collect())),
+            YamlValue::Many(texts) if key == "tag-key" => {
+                (key, YamlValue::Many(texts.into_iter().map(shown).collect()))
+            }
             _ => (key, node),
         };
         file::write(self.entries().into_iter().map(shown))
@@ -32,7 +34,7 @@ impl Config {
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (self.entries(), other.entries());
         let value =
-            |entries: &[(&str, Node)], key: &str| entries.iter().find(|(it, _)| *it == key).map(|it| it.1.clone());
+            |entries: &[(&str, YamlValue)], key: &str| entries.iter().find(|(it, _)| *it == key).map(|it| it.1.clone());
         let mut keys: Vec<&str> = ours.iter().chain(&theirs).map(|(key, _)| *key).collect();
         keys.retain(|key| value(&ours, key) != value(&theirs, key));
         keys.sort_unstable();
@@ -40,27 +42,27 @@ impl Config {
         keys
     }
 
-    fn entries(&self) -> Vec<(&'static str, Node)> {
+    fn entries(&self) -> Vec<(&'static str, YamlValue)> {
         let mut entries = vec![
-            ("listen", self.listen.as_deref().map_or(Node::Nothing, many)),
+            ("listen", self.listen.as_deref().map_or(YamlValue::Nothing, many)),
             ("backlog", one(self.backlog)),
             ("workers", one(self.workers)),
-            ("worker-nofile", self.worker_nofile.map_or(Node::Nothing, one)),
-            ("prefix-output", self.prefix_output.map_or(Node::Nothing, one)),
+            ("worker-nofile", self.worker_nofile.map_or(YamlValue::Nothing, one)),
+            ("prefix-output", self.prefix_output.map_or(YamlValue::Nothing, one)),
             ("affinity", one(&self.affinity)),
             ("ipv4-prefix", one(self.prefix.ipv4)),
             ("ipv6-prefix", one(self.prefix.ipv6)),
             ("sticky-path", many(&self.sessions.sticky_paths)),
             ("proxy-protocol", one(self.proxies.protocol)),
-            ("client-ip-header", self.proxies.header.as_ref().map_or(Node::Nothing, one)),
+            ("client-ip-header", self.proxies.header.as_ref().map_or(YamlValue::Nothing, one)),
             ("trusted-proxy", many(&self.proxies.trusted.iter().collect::<Vec<_>>())),
             ("unattributed", one(self.proxies.unattributed)),
             ("peek-timeout", span(self.first.timeout)),
             ("peek-timeout-action", one(self.first.timeout_action)),
             ("max-peeking", one(self.first.most)),
-            ("max-rate-per-client", self.limits.rate_per_client.map_or(Node::Nothing, one)),
-            ("max-waiting-per-client", self.limits.waiting_per_client.map_or(Node::Nothing, one)),
-            ("max-rate", self.limits.rate.map_or(Node::Nothing, one)),
+            ("max-rate-per-client", self.limits.rate_per_client.map_or(YamlValue::Nothing, one)),
+            ("max-waiting-per-client", self.limits.waiting_per_client.map_or(YamlValue::Nothing, one)),
+            ("max-rate", self.limits.rate.map_or(YamlValue::Nothing, one)),
             ("over-limit", one(self.limits.over)),
             ("allow", many(&self.limits.allow.iter().collect::<Vec<_>>())),
             ("deny", many(&self.limits.deny.iter().collect::<Vec<_>>())),
@@ -73,8 +75,8 @@ impl Config {
             ("drain-signal", one(self.drain_signal)),
             ("hang-timeout", span(self.hang_timeout.unwrap_or_default())),
             ("hang-kill", one(self.hang_kill)),
-            ("name", self.name.as_ref().map_or(Node::Nothing, one)),
-            ("admin", if self.admin == Admin::Default { Node::Nothing } else { one(&self.admin) }),
+            ("name", self.name.as_ref().map_or(YamlValue::Nothing, one)),
+            ("admin", if self.admin == Admin::Default { YamlValue::Nothing } else { one(&self.admin) }),
             ("admin-token-file", path(self.admin_token_file.as_deref())),
             ("log-format", one(self.log.format)),
             ("log-level", one(&self.log.level)),
@@ -82,10 +84,11 @@ impl Config {
         ];
         let sessions = &self.sessions;
         if self.affinity.reads_requests() {
-            entries.push(("tag-key", sessions.tag_key.as_ref().map_or(Node::Nothing, |secret| many(&secret.said))));
+            entries
+                .push(("tag-key", sessions.tag_key.as_ref().map_or(YamlValue::Nothing, |secret| many(&secret.said))));
         }
         if self.affinity.has_sessions() {
-            entries.push(("host-id", sessions.host_id.map_or(Node::Nothing, one)));
+            entries.push(("host-id", sessions.host_id.map_or(YamlValue::Nothing, one)));
         }
         if self.affinity.has_sessions() && matches!(self.program, Program::Command(_)) {
             entries.push(("path", many(&sessions.paths)));
@@ -99,13 +102,13 @@ impl Config {
 }
 
 /// The configuration as YAML, with where each value comes from as a comment behind its key.
-pub(super) fn with_sources(yaml: &str, said: &Said) -> String {
+pub(super) fn with_sources(yaml: &str, provenance: &Provenance) -> String {
     let is_key =
         |key: &&str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let source = |line: &str| {
         // A list's item begins with a dash, and what is in a longer text with a space.
         let key = line.split_once(':').map(|(key, _)| key).filter(|key| !key.starts_with('-')).filter(is_key)?;
-        Some(said.source(key))
+        Some(provenance.source(key))
     };
     let lines = yaml.lines().map(|line| match source(line) {
         Some(source) => format!("{line} # {source}\n"),
@@ -114,8 +117,8 @@ pub(super) fn with_sources(yaml: &str, said: &Said) -> String {
     lines.collect()
 }
 
-fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
-    let mut entries = vec![("command", Node::Many(command.argv.clone())), ("dialect", one(command.dialect))];
+fn command_entries(command: &CommandLine) -> Vec<(&'static str, YamlValue)> {
+    let mut entries = vec![("command", YamlValue::Many(command.argv.clone())), ("dialect", one(command.dialect))];
     if command.dialect.may_be_node() {
         let node = &command.node;
         entries.extend([("node-style", one(&node.style)), ("node-serialization", one(node.serialization))]);
@@ -134,7 +137,7 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, Node)> {
     entries
 }
 
-fn engine_entries(engine: &Engine) -> [(&'static str, Node); 10] {
+fn engine_entries(engine: &Engine) -> [(&'static str, YamlValue); 10] {
     [
         ("path", one(&engine.path)),
         ("no-serve-client", one(!engine.serve_client)),
@@ -149,25 +152,25 @@ fn engine_entries(engine: &Engine) -> [(&'static str, Node); 10] {
     ]
 }
 
-fn one(value: impl ToString) -> Node {
-    Node::One(value.to_string())
+fn one(value: impl ToString) -> YamlValue {
+    YamlValue::One(value.to_string())
 }
 
 /// A list; an empty one is as if the key were not there.
-fn many<T: ToString>(values: &[T]) -> Node {
-    if values.is_empty() { Node::Nothing } else { Node::Many(values.iter().map(T::to_string).collect()) }
+fn many<T: ToString>(values: &[T]) -> YamlValue {
+    if values.is_empty() { YamlValue::Nothing } else { YamlValue::Many(values.iter().map(T::to_string).collect()) }
 }
 
-fn span(time: Duration) -> Node {
+fn span(time: Duration) -> YamlValue {
     one(humantime::format_duration(time))
 }
 
-fn millis(time: Duration) -> Node {
+fn millis(time: Duration) -> YamlValue {
     one(time.as_millis())
 }
 
-fn path(path: Option<&Path>) -> Node {
-    path.map_or(Node::Nothing, |path| one(path.display()))
+fn path(path: Option<&Path>) -> YamlValue {
+    path.map_or(YamlValue::Nothing, |path| one(path.display()))
 }
 
 #[cfg(test)]
@@ -277,9 +280,9 @@ mod tests {
 
     /// What runs, and where clients connect, which only what may be a Node program can be left to say.
     fn program(dir: String) -> impl Strategy<Value = (Program, Option<Vec<ListenAddr>>)> {
-        (prop_oneof![command(), engine(dir)], listen(), any::<bool>()).prop_map(|(program, listen, said)| {
+        (prop_oneof![command(), engine(dir)], listen(), any::<bool>()).prop_map(|(program, listen, provenance)| {
             let may_ask = matches!(&program, Program::Command(command) if command.dialect.may_be_node());
-            (program, (said || !may_ask).then_some(listen))
+            (program, (provenance || !may_ask).then_some(listen))
         })
     }
 

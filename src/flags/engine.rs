@@ -9,7 +9,7 @@ use crate::config::{Engine, Transport};
 use crate::flags::SWITCH;
 use crate::flags::error::{FlagsError, FolderFault};
 use crate::flags::number::number;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 use crate::flags::time;
 
 /// The heading of these flags in the help, by which they are told from the others.
@@ -65,17 +65,17 @@ pub(super) struct EngineFlags {
 
 impl EngineFlags {
     /// Checks what concerns more than one value, and that the folders are there.
-    pub(super) fn resolve(self, said: &Said) -> Result<Engine, FlagsError> {
+    pub(super) fn resolve(self, provenance: &Provenance) -> Result<Engine, FlagsError> {
         let mut transports = self.transports;
         transports.sort_by_key(|transport| *transport as u8);
         transports.dedup();
         if self.cors_origin.len() > 1 && self.cors_origin.iter().any(|origin| origin == "*") {
-            return Err(FlagsError::EveryOriginAndMore { name: said.name("cors-origin") });
+            return Err(FlagsError::EveryOriginAndMore { name: provenance.name("cors-origin") });
         }
         for (key, dir, file) in [("static", &self.static_dir, None), ("client-dist", &self.client_dist, Some(CLIENT))] {
             if let Some(dir) = dir {
                 check_folder(dir, file).map_err(|fault| FlagsError::Folder {
-                    name: said.name(key),
+                    name: provenance.name(key),
                     path: dir.clone(),
                     fault,
                 })?;
@@ -83,7 +83,7 @@ impl EngineFlags {
         }
         let mut paths = self.path.into_iter();
         let (Some(path), None) = (paths.next(), paths.next()) else {
-            return Err(FlagsError::OnePath { name: said.name("path") });
+            return Err(FlagsError::OnePath { name: provenance.name("path") });
         };
         Ok(Engine {
             path,

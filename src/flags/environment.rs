@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Command};
 
 use crate::flags::error::FlagsError;
-use crate::flags::file::Node;
+use crate::flags::file::YamlValue;
 use crate::flags::file::key;
 
 /// How the variables of flags begin. Workers do not get them (`sys`).
@@ -23,7 +23,7 @@ pub(super) const PORT: &str = "PORT";
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     /// Keys and values.
-    flags: Vec<(String, Node)>,
+    flags: Vec<(String, YamlValue)>,
     pub(super) web_concurrency: Option<String>,
     pub(super) port: Option<String>,
 }
@@ -34,7 +34,7 @@ impl Environment {
         command: &Command,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, FlagsError> {
-        let mut said = Self::default();
+        let mut provenance = Self::default();
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
             let flag = name.strip_prefix(PREFIX);
@@ -45,24 +45,24 @@ impl Environment {
                 return Err(FlagsError::Variable { name: name.to_owned(), why: "it is not UTF-8 text".to_owned() });
             };
             match (flag, name) {
-                (Some(flag), _) => said.flags.push(entry(command, flag, value)),
-                (None, WEB_CONCURRENCY) => said.web_concurrency = Some(value),
-                (None, _) => said.port = Some(value),
+                (Some(flag), _) => provenance.flags.push(entry(command, flag, value)),
+                (None, WEB_CONCURRENCY) => provenance.web_concurrency = Some(value),
+                (None, _) => provenance.port = Some(value),
             }
         }
         // The order of variables means nothing: the same are told of in the same order.
-        said.flags.sort_by(|one, other| one.0.cmp(&other.0));
-        Ok(said)
+        provenance.flags.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(provenance)
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &YamlValue)> {
         self.flags.iter().map(|(key, node)| (key.as_str(), node))
     }
 
     /// What it says for a key that has one value.
     pub(super) fn one(&self, key: &str) -> Option<&str> {
         self.flags.iter().find_map(|(known, node)| match node {
-            Node::One(text) if known == key => Some(text.as_str()),
+            YamlValue::One(text) if known == key => Some(text.as_str()),
             _ => None,
         })
     }
@@ -77,14 +77,14 @@ pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('-', "_"))
 }
 
-fn entry(command: &Command, flag: &str, value: String) -> (String, Node) {
+fn entry(command: &Command, flag: &str, value: String) -> (String, YamlValue) {
     let key_said = flag.to_lowercase().replace('_', "-");
     let repeats = |arg: &clap::Arg| !arg.is_positional() && matches!(arg.get_action(), ArgAction::Append);
     let node = match command.get_arguments().find(|arg| key(arg) == key_said) {
         Some(arg) if repeats(arg) && value.contains(',') => {
-            Node::Many(value.split(',').map(|part| part.trim().to_owned()).collect())
+            YamlValue::Many(value.split(',').map(|part| part.trim().to_owned()).collect())
         }
-        _ => Node::One(value),
+        _ => YamlValue::One(value),
     };
     (key_said, node)
 }
@@ -129,8 +129,8 @@ mod tests {
             ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY: invalid value `many`"),
             ("PORT", "http", "PORT: invalid value `http`: it is not a port"),
         ] {
-            let said = refused_in(&[(name, value)], &[]);
-            assert!(said.contains(message), "{name}={value}: {said}");
+            let provenance = refused_in(&[(name, value)], &[]);
+            assert!(provenance.contains(message), "{name}={value}: {provenance}");
         }
     }
 

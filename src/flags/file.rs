@@ -22,12 +22,12 @@ const LARGEST: u64 = 256 << 10;
 pub(super) struct File {
     path: PathBuf,
     text: String,
-    entries: Vec<(String, Node)>,
+    entries: Vec<(String, YamlValue)>,
 }
 
 /// A value, as it is written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(super) enum YamlValue {
     /// Left empty, `null` or `~`: as if the key were not there.
     Nothing,
     /// A word, a number, a text.
@@ -72,13 +72,13 @@ impl File {
         Ok(Self { path: path.to_owned(), text, entries })
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &YamlValue)> {
         self.entries.iter().map(|(key, node)| (key.as_str(), node))
     }
 
     /// Where a key has a value, if it has.
     pub(super) fn index_of(&self, key: &str) -> Option<usize> {
-        self.entries.iter().position(|(known, node)| known == key && *node != Node::Nothing)
+        self.entries.iter().position(|(known, node)| known == key && *node != YamlValue::Nothing)
     }
 
     /// The place of an entry: `haft.yaml:3`.
@@ -104,16 +104,16 @@ impl File {
 pub struct YamlError(#[source] serde_yaml::Error);
 
 /// Writes keys and values as YAML, numbers and truth values as such.
-pub(super) fn write(entries: impl IntoIterator<Item = (&'static str, Node)>) -> Result<String, YamlError> {
+pub(super) fn write(entries: impl IntoIterator<Item = (&'static str, YamlValue)>) -> Result<String, YamlError> {
     let value = |text: String| match (text.parse::<u64>(), text.parse::<bool>()) {
         (Ok(number), _) if number.to_string() == text => Value::from(number),
         (_, Ok(truth)) => Value::from(truth),
         _ => Value::from(text),
     };
     let mapping = entries.into_iter().filter_map(|(key, node)| match node {
-        Node::Nothing | Node::Odd => None,
-        Node::One(text) => Some((Value::from(key), value(text))),
-        Node::Many(texts) => Some((Value::from(key), texts.into_iter().map(value).collect())),
+        YamlValue::Nothing | YamlValue::Odd => None,
+        YamlValue::One(text) => Some((Value::from(key), value(text))),
+        YamlValue::Many(texts) => Some((Value::from(key), texts.into_iter().map(value).collect())),
     });
     serde_yaml::to_string(&mapping.collect::<Mapping>()).map_err(YamlError)
 }
@@ -163,23 +163,23 @@ impl<'de> Visitor<'de> for Shapes {
 struct Texts<'a>(&'a [Value]);
 
 impl<'de> Visitor<'de> for Texts<'_> {
-    type Value = Vec<(String, Node)>;
+    type Value = Vec<(String, YamlValue)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("lines of `key: value`")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::<(String, Node)>::new();
+        let mut entries = Vec::<(String, YamlValue)>::new();
         for shape in self.0 {
             let twice = |key: &str| entries.iter().any(|(known, _)| known == key);
             let judge = |key: &str| twice(key).then(|| format!("{key}: it is given twice"));
             let Some(key) = map.next_key_seed(Key(judge))? else { break };
             let node = match shape {
-                Value::Null => map.next_value::<IgnoredAny>().map(|_| Node::Nothing)?,
-                Value::Sequence(list) if list.iter().all(is_text) => Node::Many(map.next_value()?),
-                shape if is_text(shape) => Node::One(map.next_value()?),
-                _ => map.next_value::<IgnoredAny>().map(|_| Node::Odd)?,
+                Value::Null => map.next_value::<IgnoredAny>().map(|_| YamlValue::Nothing)?,
+                Value::Sequence(list) if list.iter().all(is_text) => YamlValue::Many(map.next_value()?),
+                shape if is_text(shape) => YamlValue::One(map.next_value()?),
+                _ => map.next_value::<IgnoredAny>().map(|_| YamlValue::Odd)?,
             };
             entries.push((key, node));
         }
@@ -250,8 +250,8 @@ mod tests {
         File::parse(Path::new("haft.yaml"), text.to_owned())
     }
 
-    fn one(text: &str) -> Node {
-        Node::One(text.to_owned())
+    fn one(text: &str) -> YamlValue {
+        YamlValue::One(text.to_owned())
     }
 
     #[test]
@@ -271,13 +271,13 @@ mod tests {
             (":3000", one(":3000")),
             ("unix:/run/x", one("unix:/run/x")),
             ("\"a\\tb\"", one("a\tb")),
-            ("", Node::Nothing),
-            ("~", Node::Nothing),
-            ("[3000, 1.10, 'x y']", Node::Many(vec!["3000".to_owned(), "1.10".to_owned(), "x y".to_owned()])),
-            ("[]", Node::Many(Vec::new())),
-            ("{a: 1}", Node::Odd),
-            ("[1, [2]]", Node::Odd),
-            ("[1, ~]", Node::Odd),
+            ("", YamlValue::Nothing),
+            ("~", YamlValue::Nothing),
+            ("[3000, 1.10, 'x y']", YamlValue::Many(vec!["3000".to_owned(), "1.10".to_owned(), "x y".to_owned()])),
+            ("[]", YamlValue::Many(Vec::new())),
+            ("{a: 1}", YamlValue::Odd),
+            ("[1, [2]]", YamlValue::Odd),
+            ("[1, ~]", YamlValue::Odd),
         ] {
             let file = parse(&format!("# comment\nkey: {text}\n")).expect(text);
             assert_eq!(file.entries().collect::<Vec<_>>(), [("key", &node)]);
@@ -329,7 +329,7 @@ mod tests {
         let entries = [
             ("a", one("1")),
             ("b", one("null")),
-            ("c", Node::Many(vec!["007".to_owned(), "*".to_owned()])),
+            ("c", YamlValue::Many(vec!["007".to_owned(), "*".to_owned()])),
             ("d", one("true")),
         ];
         let text = write(entries.clone()).expect("YAML");

@@ -90,8 +90,11 @@ mod tests {
             ("--allow=::1", "--allow: --dispatch is kernel, and haft does not see a client's connections"),
             ("--deny=::1", "--deny: --dispatch is kernel, and haft does not see a client's connections"),
         ] {
-            let said = refused(&["--dispatch=kernel", flag]);
-            assert!(said.contains(message) && said.contains("(a packet filter such as nftables"), "{said}");
+            let provenance = refused(&["--dispatch=kernel", flag]);
+            assert!(
+                provenance.contains(message) && provenance.contains("(a packet filter such as nftables"),
+                "{provenance}"
+            );
         }
     }
 }

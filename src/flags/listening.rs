@@ -6,10 +6,10 @@ use crate::flags::environment::PORT;
 use crate::flags::error::FlagsError;
 use crate::flags::number::number;
 use crate::flags::passed::{self, ListenArg};
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 
 /// listen(2) takes an `int`.
-const MOST_WAITING: u64 = i32::MAX as u64;
+const MAX_WAITING: u64 = i32::MAX as u64;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
@@ -29,7 +29,7 @@ pub(super) struct Listening {
     /// Maximum number of connections in the kernel's accept queue, for each listener
     ///
     /// The kernel caps it at net.core.somaxconn.
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<1, MOST_WAITING, u32>)]
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<1, MAX_WAITING, u32>)]
     pub(super) backlog: u32,
 }
 
@@ -40,16 +40,16 @@ impl Listening {
         self,
         program: &Program,
         passed: &[PassedAddr],
-        said: &Said,
+        provenance: &Provenance,
     ) -> Result<(Option<Vec<Listen>>, ListenAddr), FlagsError> {
-        let default = said.environment().port.as_deref().map(port).transpose()?.unwrap_or_default();
+        let default = provenance.environment().port.as_deref().map(port).transpose()?.unwrap_or_default();
         let may_ask = matches!(program, Program::Command(command) if command.dialect.may_be_node());
         let has_default = !may_ask && passed.is_empty();
-        let args = said.is_given("listen").then_some(self.listen);
-        let listen = passed::resolve(args, passed, said)?;
+        let args = provenance.is_given("listen").then_some(self.listen);
+        let listen = passed::resolve(args, passed, provenance)?;
         let mut named = listen.iter().flatten().filter(|listen| listen.server_port.is_some() && !may_ask);
         if let Some(named) = named.next() {
-            return Err(FlagsError::NoServer { name: said.name("listen"), listen: named.clone() });
+            return Err(FlagsError::NoServer { name: provenance.name("listen"), listen: named.clone() });
         }
         let listen =
             listen.or_else(|| has_default.then(|| vec![Listen { addr: default.clone(), ..Listen::default() }]));
@@ -67,9 +67,13 @@ fn port(text: &str) -> Result<ListenAddr, FlagsError> {
 }
 
 /// Refuses two listeners that could not both be bound, the admin listener among them.
-pub(super) fn check_apart(listen: &[Listen], admin: Option<&ListenAddr>, said: &Said) -> Result<(), FlagsError> {
+pub(super) fn check_apart(
+    listen: &[Listen],
+    admin: Option<&ListenAddr>,
+    provenance: &Provenance,
+) -> Result<(), FlagsError> {
     let refuse = |key, addr: &ListenAddr, other: &ListenAddr, other_is| {
-        Err(FlagsError::Overlap { name: said.name(key), addr: addr.clone(), other: other.clone(), other_is })
+        Err(FlagsError::Overlap { name: provenance.name(key), addr: addr.clone(), other: other.clone(), other_is })
     };
     let listen: Vec<_> = listen.iter().map(|listen| &listen.addr).collect();
     for (i, addr) in listen.iter().enumerate() {

@@ -148,8 +148,8 @@ mod tests {
             ("[\"a\", 1]", "haft.yaml:1: node-style: it takes one value, not a list"),
         ] {
             let file = folder.yaml(&format!("node-style: {value}"));
-            let said = refused(&["-c", &file, "--", "x"]);
-            assert!(said.contains(message) && said.contains("(put JSON in single quotes)"), "{said}");
+            let provenance = refused(&["-c", &file, "--", "x"]);
+            assert!(provenance.contains(message) && provenance.contains("(put JSON in single quotes)"), "{provenance}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::addr::{Listen, ListenAddr, ListenAddrError, PassedAddr};
 use crate::flags::error::FlagsError;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 
 /// What precedes the name of a passed socket.
 const NAME: &str = "name:";
@@ -57,7 +57,7 @@ impl fmt::Display for ListenArg {
 pub(super) fn resolve(
     args: Option<Vec<ListenArg>>,
     passed: &[PassedAddr],
-    said: &Said,
+    provenance: &Provenance,
 ) -> Result<Option<Vec<Listen>>, FlagsError> {
     let taken = |passed: &PassedAddr, server_port| Listen { addr: passed.addr.clone(), server_port, is_passed: true };
     let is_passed = |addr: &ListenAddr| passed.iter().any(|passed| passed.addr == *addr);
@@ -69,7 +69,7 @@ pub(super) fn resolve(
                 let before = listen.len();
                 listen.extend(passed.iter().filter(|it| it.name == *name).map(|it| taken(it, *server_port)));
                 if listen.len() == before {
-                    return Err(not_passed(arg, name, passed, said));
+                    return Err(not_passed(arg, name, passed, provenance));
                 }
             }
         }
@@ -82,10 +82,10 @@ pub(super) fn resolve(
     Ok((args.is_some() || !listen.is_empty()).then_some(listen))
 }
 
-fn not_passed(arg: &ListenArg, name: &str, passed: &[PassedAddr], said: &Said) -> FlagsError {
+fn not_passed(arg: &ListenArg, name: &str, passed: &[PassedAddr], provenance: &Provenance) -> FlagsError {
     let names = passed.iter().map(|passed| passed.name.as_str()).collect::<Vec<_>>().join(", ");
     let there = if names.is_empty() { "none was passed at all".to_owned() } else { format!("there are: {names}") };
-    FlagsError::NotPassed { name: said.name("listen"), arg: arg.to_string(), wanted: name.to_owned(), there }
+    FlagsError::NotPassed { name: provenance.name("listen"), arg: arg.to_string(), wanted: name.to_owned(), there }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::config::{Proxies, Unattributed};
 use crate::flags::SWITCH;
 use crate::flags::error::FlagsError;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 use crate::peek::{ClientHeader, TrustedProxies, TrustedProxy};
 
 #[derive(Debug, clap::Args)]
@@ -39,14 +39,14 @@ pub(super) struct ProxyFlags {
 
 impl ProxyFlags {
     /// Checks that who is believed says something, and that what is said is believed of somebody.
-    pub(super) fn resolve(self, said: &Said) -> Result<Proxies, FlagsError> {
+    pub(super) fn resolve(self, provenance: &Provenance) -> Result<Proxies, FlagsError> {
         let told = self.proxy_protocol || self.client_ip_header.is_some();
         if told && self.trusted_proxy.is_empty() {
             let key = if self.proxy_protocol { "proxy-protocol" } else { "client-ip-header" };
-            return Err(FlagsError::NobodyTrusted { name: said.name(key) });
+            return Err(FlagsError::NobodyTrusted { name: provenance.name(key) });
         }
         if !told && !self.trusted_proxy.is_empty() {
-            return Err(FlagsError::TrustedForNothing { name: said.name("trusted-proxy") });
+            return Err(FlagsError::TrustedForNothing { name: provenance.name("trusted-proxy") });
         }
         let trusted = self.trusted_proxy.iter().copied().collect::<TrustedProxies>();
         let Self { proxy_protocol: protocol, client_ip_header: header, unattributed, .. } = self;

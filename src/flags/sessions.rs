@@ -3,7 +3,7 @@
 use crate::admin::TokenFile;
 use crate::config::{Affinity, Sessions, TagSecret};
 use crate::flags::error::FlagsError;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 use crate::route::{HostId, TagKey};
 
 /// The heading of these flags in the help, by which they are told from the others.
@@ -41,32 +41,32 @@ impl SessionFlags {
         paths: Vec<String>,
         sticky_paths: Vec<String>,
         affinity: &Affinity,
-        said: &Said,
+        provenance: &Provenance,
     ) -> Result<Sessions, FlagsError> {
         if !affinity.reads_requests() && !self.tag_key.is_empty() {
-            return Err(FlagsError::NoSessions { name: said.name("tag-key") });
+            return Err(FlagsError::NoSessions { name: provenance.name("tag-key") });
         }
         if self.host_id.is_some() && !affinity.has_sessions() {
-            return Err(FlagsError::HostWithoutSessions { name: said.name("host-id") });
+            return Err(FlagsError::HostWithoutSessions { name: provenance.name("host-id") });
         }
         if self.host_id.is_some() && self.tag_key.is_empty() {
-            return Err(FlagsError::HostWithoutKey { name: said.name("host-id") });
+            return Err(FlagsError::HostWithoutKey { name: provenance.name("host-id") });
         }
         if affinity.is_nothing() && !sticky_paths.is_empty() {
-            return Err(FlagsError::NothingSticks { name: said.name("sticky-path") });
+            return Err(FlagsError::NothingSticks { name: provenance.name("sticky-path") });
         }
         if self.tag_key.len() > MAX_KEYS {
-            return Err(FlagsError::TooManyKeys { name: said.name("tag-key"), most: MAX_KEYS });
+            return Err(FlagsError::TooManyKeys { name: provenance.name("tag-key"), most: MAX_KEYS });
         }
-        let keys = self.tag_key.iter().map(|text| secret(text, said)).collect::<Result<Vec<_>, _>>()?;
+        let keys = self.tag_key.iter().map(|text| secret(text, provenance)).collect::<Result<Vec<_>, _>>()?;
         let key = keys.into_iter().reduce(TagKey::and);
         let tag_key = key.map(|key| TagSecret { said: self.tag_key, key });
         Ok(Sessions { paths, sticky_paths, tag_key, host_id: self.host_id })
     }
 }
 
-fn secret(text: &str, said: &Said) -> Result<TagKey, FlagsError> {
-    let name = || said.name("tag-key");
+fn secret(text: &str, provenance: &Provenance) -> Result<TagKey, FlagsError> {
+    let name = || provenance.name("tag-key");
     Ok(match text.strip_prefix('@') {
         Some(path) => {
             let read = TokenFile::new(path).text();

@@ -310,8 +310,8 @@ fn a_mistake_in_the_file_is_told_with_file_line_and_key() {
         ("\nstatic: /no/such", "haft.yaml:2: static /no/such: No such file or directory"),
     ] {
         let file = folder.yaml(yaml);
-        let said = refused(&["-c", &file]);
-        assert!(said.contains(message), "{yaml:?}: {said}");
+        let provenance = refused(&["-c", &file]);
+        assert!(provenance.contains(message), "{yaml:?}: {provenance}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// What stands in the way of sending more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum Blocked {
     /// Nothing: all was sent, or the worker has no room and will say when it has.
     None,
     /// The channel is full: wait until it is writable.
@@ -15,7 +15,7 @@ pub enum Obstacle {
 
 /// What a worker told, as far as others must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub enum WorkerEvent {
     /// It is ready.
     Ready,
     /// It finishes of its own will.

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::connection::{Connection, Refusal};
+use crate::connection::{Connection, RejectReason};
 use crate::histogram::Histogram;
 use crate::ids::WorkerId;
 use crate::peek::SourceKind;
@@ -19,7 +19,7 @@ const TARGET: &str = "haft::ledger";
 /// What decided which worker a connection goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Way {
+pub enum RouteReason {
     /// The client's address.
     Address,
     /// The session that it named.
@@ -27,7 +27,7 @@ pub enum Way {
     /// The session that it named, whose worker is no more: nobody knows it.
     LostSession,
     /// It opens a session: the worker with the fewest.
-    Opening,
+    RecentSessions,
     /// The worker with the least on its way.
     Load,
     /// A parameter of the query.
@@ -40,13 +40,13 @@ pub enum Way {
     Path,
 }
 
-impl Way {
+impl RouteReason {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Address,
         Self::Session,
         Self::LostSession,
-        Self::Opening,
+        Self::RecentSessions,
         Self::Load,
         Self::Query,
         Self::Cookie,
@@ -70,7 +70,7 @@ impl Way {
             Self::Address => "address",
             Self::Session => "session",
             Self::LostSession => "lost_session",
-            Self::Opening => "opening",
+            Self::RecentSessions => "opening",
             Self::Load => "load",
             Self::Query => SourceKind::Query.word(),
             Self::Cookie => SourceKind::Cookie.word(),
@@ -102,12 +102,12 @@ pub struct Ledger {
     assigned: Vec<u64>,
     refused_of: Vec<u64>,
     moved: Vec<u64>,
-    refused: [u64; Refusal::ALL.len()],
+    refused: [u64; RejectReason::ALL.len()],
     hand_over: Histogram,
     /// Our copies of what was delivered.
     closing: Vec<OwnedFd>,
-    /// What decided where connections went, in the order of [`Way::ALL`].
-    pub routed: [u64; Way::ALL.len()],
+    /// What decided where connections went, in the order of [`RouteReason::ALL`].
+    pub routed: [u64; RouteReason::ALL.len()],
     /// Sent again after their worker died without having received them.
     pub redelivered_unread: u64,
     /// Sent again after their worker died having received but not acknowledged them.
@@ -135,10 +135,10 @@ impl Ledger {
             assigned: vec![0; slots],
             refused_of: vec![0; slots],
             moved: vec![0; slots],
-            refused: [0; Refusal::ALL.len()],
+            refused: [0; RejectReason::ALL.len()],
             hand_over: Histogram::new(),
             closing: Vec::new(),
-            routed: [0; Way::ALL.len()],
+            routed: [0; RouteReason::ALL.len()],
             redelivered_unread: 0,
             redelivered_unacknowledged: 0,
             returned: 0,
@@ -192,7 +192,7 @@ impl Ledger {
     }
 
     /// Nobody can take it.
-    pub fn refuse(&mut self, connection: Connection, refusal: Refusal) {
+    pub fn refuse(&mut self, connection: Connection, refusal: RejectReason) {
         self.refused[refusal as usize] += 1;
         if let Some(slot) = connection.assigned {
             self.refused_of[slot.index()] += 1;
@@ -200,7 +200,7 @@ impl Ledger {
         let client = &connection.client;
         tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
         match refusal {
-            Refusal::NoDescriptor => connection.refuse_unsent(),
+            RejectReason::NoDescriptor => connection.refuse_unsent(),
             _ => connection.refuse(),
         }
     }
@@ -237,8 +237,8 @@ impl Ledger {
     }
 
     /// Connections refused, by reason.
-    pub fn refused(&self) -> impl Iterator<Item = (Refusal, u64)> {
-        Refusal::ALL.into_iter().zip(self.refused)
+    pub fn refused(&self) -> impl Iterator<Item = (RejectReason, u64)> {
+        RejectReason::ALL.into_iter().zip(self.refused)
     }
 
     /// Time from accept to acknowledgement.

@@ -8,7 +8,7 @@ use crate::sys::accept::{self, Accepted};
 use crate::sys::listen::Listener;
 
 /// Most connections taken from one listener a turn, so that workers' words and other listeners are not kept waiting.
-pub const MOST_A_TURN: usize = 64;
+pub const MAX_A_TURN: usize = 64;
 
 /// What is said when the process has no descriptor for one that waits.
 pub const NO_DESCRIPTOR: &str = "no descriptor left to accept with: clients wait in the kernel's queue";
@@ -37,7 +37,7 @@ pub struct Turn {
     pub taken: usize,
 }
 
-/// Takes what waits at a listener, at most `most` and [`MOST_A_TURN`], and gives each connection to `each`.
+/// Takes what waits at a listener, at most `most` and [`MAX_A_TURN`], and gives each connection to `each`.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ pub fn take(listener: &Listener, number: u32, most: usize, mut each: impl FnMut(
     // The query for the queue's length is cheaper than an accept that finds none. One at least, since a readable
     // listener may have an error to tell.
     let waiting = accept::waiting(listener.as_fd()).map_or(usize::MAX, |waiting| waiting.max(1));
-    for _ in 0..waiting.min(most).min(MOST_A_TURN) {
+    for _ in 0..waiting.min(most).min(MAX_A_TURN) {
         match accept::accept(listener.as_fd()) {
             Ok(Accepted::Connection(descriptor, client)) => {
                 let local = match listener.local() {

@@ -8,7 +8,7 @@ use super::offenders::Offenders;
 use crate::addr::EndAddr;
 use crate::config::{Config, Limits, OverLimit};
 use crate::connection::waits::{Counts, Waits};
-use crate::connection::{Connection, Refusal};
+use crate::connection::{Connection, RejectReason};
 use crate::peek::TrustedProxies;
 use crate::route::{Bucket, Buckets, Source};
 
@@ -24,7 +24,7 @@ pub enum Passage {
     /// It waits for its turn.
     Waits,
     /// It is to be refused.
-    Refused(Connection, Refusal),
+    Refused(Connection, RejectReason),
 }
 
 /// The limits, and what waits because of them.
@@ -70,12 +70,12 @@ impl Gate {
             offenders: Offenders::new(),
             delayed: 0,
         };
-        gate.adopt(config);
+        gate.reconfigure(config);
         gate
     }
 
     /// Another configuration from now on. A rate that has changed begins with full buckets.
-    pub fn adopt(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config) {
         let limits = config.limits.clone();
         if limits.rate_per_client != self.limits.rate_per_client {
             self.per_client = limits.rate_per_client.map(|rate| Buckets::new(rate.pace(), self.seed));
@@ -114,12 +114,12 @@ impl Gate {
         let peer = connection.client;
         if !self.limits.allow.is_empty() && !self.limits.allow.contains(&peer) || self.limits.deny.contains(&peer) {
             self.offenders.note(source_of(&peer));
-            return Passage::Refused(connection, Refusal::Denied);
+            return Passage::Refused(connection, RejectReason::Denied);
         }
         let time = now - self.began;
         if self.overall.as_mut().is_some_and(|bucket| bucket.take(time).is_err()) {
             self.offenders.note(source_of(&peer));
-            return Passage::Refused(connection, Refusal::OverLimit);
+            return Passage::Refused(connection, RejectReason::OverLimit);
         }
         if self.proxies.contains(&peer) { Passage::In(connection) } else { self.told(connection, now) }
     }
@@ -156,7 +156,7 @@ impl Gate {
 
     fn refused(&mut self, connection: Connection, source: Source) -> Passage {
         self.offenders.note(Some(source));
-        Passage::Refused(connection, Refusal::OverLimit)
+        Passage::Refused(connection, RejectReason::OverLimit)
     }
 
     fn in_line(&self, source: Source) -> usize {
@@ -180,7 +180,7 @@ impl Gate {
             } else if now >= it.connection.accepted.max(it.due) + self.patience {
                 *lined -= 1;
                 self.offenders.note(Some(it.source));
-                released.push(Passage::Refused(it.connection, Refusal::OverLimit));
+                released.push(Passage::Refused(it.connection, RejectReason::OverLimit));
             } else {
                 self.line.push_back(it);
             }

@@ -146,14 +146,14 @@ struct Watched {
 
 /// A listener of a group: the group's number, and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct MemberId {
     /// The number of the group among all listeners.
     pub number: u32,
     /// The owner of the listener.
     pub slot: Slot,
 }
 
-impl Place {
+impl MemberId {
     fn token(self) -> u64 {
         FIRST_GROUP_TOKEN + (u64::from(self.slot.0) << 32) + u64::from(self.number)
     }
@@ -238,11 +238,11 @@ impl Kernel {
     }
 
     /// Admits no new connection: all are steered to the keeper, which drops them.
-    pub fn let_nobody_in(&mut self) -> io::Result<()> {
+    pub fn stop_accepting(&mut self) -> io::Result<()> {
         self.closing = true;
         self.groups.values().try_for_each(|watched| {
             let keeper = watched.group.keeper();
-            reuseport::let_nobody_in(keeper.as_fd())?;
+            reuseport::stop_accepting(keeper.as_fd())?;
             Program::to(watched.indices[0]).attach(keeper)
         })
     }
@@ -264,9 +264,9 @@ impl Kernel {
     }
 
     /// All listeners.
-    pub fn places(&self) -> impl Iterator<Item = (Place, &Listener)> {
+    pub fn places(&self) -> impl Iterator<Item = (MemberId, &Listener)> {
         self.groups.iter().flat_map(|(number, watched)| {
-            watched.group.slots().map(|(slot, listener)| (Place { number: *number, slot }, listener))
+            watched.group.slots().map(|(slot, listener)| (MemberId { number: *number, slot }, listener))
         })
     }
 
@@ -334,14 +334,14 @@ impl Kernel {
     }
 
     /// The listener of a queue that the master accepts from.
-    pub fn open_listener(&self, place: Place) -> Option<&Listener> {
+    pub fn open_listener(&self, place: MemberId) -> Option<&Listener> {
         let watched = self.groups.get(&place.number)?;
         watched.queues.get(place.slot.index()).filter(|queue| queue.open)?;
         watched.group.of_slot(place.slot)
     }
 
     /// Leaves a queue to its worker, at least until the next look.
-    pub fn shut(&mut self, place: Place, poller: &Poller) {
+    pub fn shut(&mut self, place: MemberId, poller: &Poller) {
         if let Some(watched) = self.groups.get_mut(&place.number)
             && let (Some(queue), Some(listener)) =
                 (watched.queues.get_mut(place.slot.index()), watched.group.of_slot(place.slot))
@@ -351,11 +351,11 @@ impl Kernel {
     }
 
     /// All accept queues, each with its listener, and whether clients are steered to it.
-    pub fn queues(&mut self) -> impl Iterator<Item = (Place, &mut Queue, &Listener, bool)> {
+    pub fn queues(&mut self) -> impl Iterator<Item = (MemberId, &mut Queue, &Listener, bool)> {
         self.groups.iter_mut().flat_map(|(number, watched)| {
             let (steering, queues) = (&watched.steering, watched.queues.iter_mut());
             queues.zip(watched.group.slots()).map(|(queue, (slot, listener))| {
-                (Place { number: *number, slot }, queue, listener, steering.is_open(slot))
+                (MemberId { number: *number, slot }, queue, listener, steering.is_open(slot))
             })
         })
     }

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::accept::{self, Arrival, MOST_A_TURN, NO_DESCRIPTOR, Turn};
+use super::accept::{self, Arrival, MAX_A_TURN, NO_DESCRIPTOR, Turn};
 use crate::config::Config;
 use crate::sys::accept::somebody_waits;
 use crate::sys::listen::Listener;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The listeners, and whether they are open.
 #[derive(Debug)]
-pub struct Doors {
+pub struct Listeners {
     listeners: BTreeMap<u32, Listener>,
     spare: Option<File>,
     hold_timeout: Duration,
@@ -30,8 +30,8 @@ pub struct Doors {
     starved_since: Option<Instant>,
 }
 
-impl Doors {
-    /// Closed doors: nobody is taken before [`Doors::open`].
+impl Listeners {
+    /// Closed doors: nobody is taken before [`Listeners::open`].
     pub fn new(listeners: Vec<Listener>, hold_timeout: Duration) -> io::Result<Self> {
         let spare = Some(File::open("/dev/null")?);
         let listeners = (0..).zip(listeners).collect();
@@ -39,7 +39,7 @@ impl Doors {
     }
 
     /// The times of another configuration, from now on.
-    pub fn adopt(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config) {
         self.hold_timeout = config.hold_timeout;
     }
 
@@ -122,7 +122,7 @@ impl Doors {
         self.shut(poller)
     }
 
-    /// Whether the doors are shut for a moment only, and [`Doors::resume`] is to be called.
+    /// Whether the doors are shut for a moment only, and [`Listeners::resume`] is to be called.
     pub fn is_paused(&self) -> bool {
         self.paused_until.is_some()
     }
@@ -146,7 +146,7 @@ impl Doors {
 
     fn refuse_waiting(&mut self, refuse: &mut impl FnMut(Arrival)) -> io::Result<()> {
         for (number, listener) in &self.listeners {
-            for _ in 0..MOST_A_TURN {
+            for _ in 0..MAX_A_TURN {
                 self.spare = None;
                 if accept::take(listener, *number, 1, &mut *refuse)?.taken == 0 {
                     break;
@@ -172,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_listener_stays_however_many_a_program_opens_and_closes() {
         let poller = Poller::new(8).expect("poller");
-        let mut doors = Doors::new(vec![listener()], Duration::from_secs(1)).expect("doors");
+        let mut doors = Listeners::new(vec![listener()], Duration::from_secs(1)).expect("doors");
         doors.open(&poller).expect("open");
         // So many came and went.
         doors.add(1 << 16, listener(), &poller).expect("add");

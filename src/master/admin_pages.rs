@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 
 use super::MasterError;
-use super::error::While;
+use super::error::Context;
 use crate::addr::ListenAddr;
 use crate::admin::socket::{Place, Surroundings};
 use crate::admin::{self, AdminListener, TokenFile};
@@ -44,7 +44,7 @@ fn serve_at(
     let (socket, file) = listener.into_parts();
     let listener =
         if is_unix { AdminListener::from_unix(socket.into()) } else { AdminListener::from_tcp(socket.into()) };
-    tokio::task::spawn_local(admin::serve(listener.doing("preparing the admin listener")?, control, token_file));
+    tokio::task::spawn_local(admin::serve(listener.context("preparing the admin listener")?, control, token_file));
     Ok(file)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::error::While;
+use super::error::Context;
 use super::{Master, MasterError};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
@@ -27,7 +27,7 @@ impl Master {
             let passage = gate.arrived(connection, now);
             enter(service, peeking, gate, poller, passage, now);
         });
-        let turn = turn.doing("accepting connections")?;
+        let turn = turn.context("accepting connections")?;
         self.count(&turn);
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::config::DESCRIPTORS_PER_WORKER;
 
 /// Most workers for each slot, those included that finish what they have or go on with their sessions. Far more than
 /// an operator reloads within a drain time: what it bounds is the host's memory, of which each worker takes its own.
-pub const MOST_WORKERS_A_SLOT: usize = 32;
+pub const MAX_WORKERS_A_SLOT: usize = 32;
 
 /// How much of what it would be without old workers the budget may shrink to by a reload: a quarter is enough to hand
 /// over at full speed, since a copy is held no longer than a worker takes to acknowledge.
@@ -33,7 +33,7 @@ impl Budget {
     }
 
     /// There are so many workers now.
-    pub fn adopt(&mut self, workers: usize) {
+    pub fn reconfigure(&mut self, workers: usize) {
         self.most = most(self.descriptors, workers);
     }
 
@@ -66,9 +66,9 @@ impl Budget {
     /// Why not, and what helps.
     pub fn allows_reload(&self, alive: usize, slots: usize) -> Result<(), String> {
         let old = alive.saturating_sub(slots);
-        if alive + slots > MOST_WORKERS_A_SLOT * slots {
+        if alive + slots > MAX_WORKERS_A_SLOT * slots {
             return Err(format!(
-                "{old} old workers still finish what they have, and there may be {MOST_WORKERS_A_SLOT} workers for each \
+                "{old} old workers still finish what they have, and there may be {MAX_WORKERS_A_SLOT} workers for each \
                  slot: wait for some of them to end (/status), or give a shorter --drain-timeout"
             ));
         }
@@ -109,16 +109,16 @@ mod tests {
     #[test]
     fn workers_that_linger_are_no_reason_to_refuse_a_reload_as_long_as_there_is_room_for_more() {
         let usual = Budget::new(20_000, 4);
-        for generations in 1..MOST_WORKERS_A_SLOT {
+        for generations in 1..MAX_WORKERS_A_SLOT {
             assert_eq!(usual.allows_reload(4 * generations, 4), Ok(()), "{generations} generations");
         }
-        let refused = usual.allows_reload(4 * MOST_WORKERS_A_SLOT, 4).expect_err("too many");
+        let refused = usual.allows_reload(4 * MAX_WORKERS_A_SLOT, 4).expect_err("too many");
         assert!(refused.starts_with("124 old workers still finish what they have, and there may be 32"), "{refused}");
         assert!(refused.contains("--drain-timeout"), "{refused}");
 
         let narrow = Budget::new(1024, 16);
         let most = (1..).find(|generations| narrow.allows_reload(16 * generations, 16).is_err()).expect("a bound");
-        assert!((5..MOST_WORKERS_A_SLOT).contains(&most), "{most}");
+        assert!((5..MAX_WORKERS_A_SLOT).contains(&most), "{most}");
         let refused = narrow.allows_reload(16 * most, 16).expect_err("no descriptors");
         assert!(refused.contains("ulimit -n") && refused.contains("LimitNOFILE="), "{refused}");
         let raised = Budget::new(1024 + DESCRIPTORS_PER_WORKER * 16 * most as u64, 16);
@@ -131,9 +131,9 @@ mod tests {
     fn old_workers_cost_what_new_ones_do() {
         let mut budget = Budget::new(1024, 4);
         let before = budget.most();
-        budget.adopt(12);
+        budget.reconfigure(12);
         assert_eq!(before - budget.most(), 8 * DESCRIPTORS_PER_WORKER);
-        budget.adopt(4);
+        budget.reconfigure(4);
         assert_eq!(budget.most(), before);
     }
 }

@@ -62,12 +62,12 @@ pub enum MasterError {
 }
 
 /// Adds what was being done when a system call failed.
-pub(super) trait While<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError>;
+pub(super) trait Context<T> {
+    fn context(self, doing: &'static str) -> Result<T, MasterError>;
 }
 
-impl<T> While<T> for io::Result<T> {
-    fn doing(self, doing: &'static str) -> Result<T, MasterError> {
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, doing: &'static str) -> Result<T, MasterError> {
         self.map_err(|source| MasterError::System { doing, source })
     }
 }

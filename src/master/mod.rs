@@ -39,7 +39,7 @@ use tokio::sync::mpsc;
 use self::arrivals::connection;
 use self::batching::Batching;
 use self::budget::Budget;
-use self::error::While;
+use self::error::Context;
 use self::finished::Finished;
 use self::manager::ServiceManager;
 use self::plan::Plan;
@@ -51,12 +51,12 @@ use self::supervise::Supervisor;
 use crate::addr::PassedAddr;
 use crate::admin::{self, ControlRequest};
 use crate::config::Config;
-use crate::connection::Refusal;
+use crate::connection::RejectReason;
 use crate::dispatch::service::Service;
 use crate::listen::gate::Gate;
 use crate::listen::kernel::{FIRST_GROUP_TOKEN, Kernel};
-use crate::listen::listeners::Doors;
-use crate::node::primary::{NodeDesk, Opened};
+use crate::listen::listeners::Listeners;
+use crate::node::primary::{ClusterPrimary, Opened};
 use crate::pending::hints::ProxyWatch;
 use crate::pending::{Peeking, Rules};
 use crate::pool::Event;
@@ -92,7 +92,7 @@ enum Phase {
 struct Master {
     poller: Poller,
     batching: Batching,
-    doors: Doors,
+    doors: Listeners,
     /// With `--dispatch kernel`, until the master stops.
     kernel: Option<Kernel>,
     /// From then on, what keeps its port shut until all have left.
@@ -152,7 +152,7 @@ pub async fn run(
     let (mut master, inbox) = Master::new(config, passed, limits, reread, guardian)?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
-    master.service.dispatch.close(Refusal::Stopping);
+    master.service.dispatch.close(RejectReason::Stopping);
     master.supervisor.crew.remains.kill();
     let guardian = master.supervisor.crew.guardian.take();
     if outcome.is_ok() {
@@ -205,15 +205,15 @@ impl Master {
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
-            None => NodeDesk::new(node, &listeners),
-            Some(kernel) => NodeDesk::over_kernel(node, kernel),
+            None => ClusterPrimary::new(node, &listeners),
+            Some(kernel) => ClusterPrimary::over_kernel(node, kernel),
         });
-        let doors = Doors::new(listeners, config.hold_timeout).doing("opening /dev/null")?;
+        let doors = Listeners::new(listeners, config.hold_timeout).context("opening /dev/null")?;
         let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian));
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
-        let poller = Poller::new(256).doing("making an epoll set")?;
+        let poller = Poller::new(256).context("making an epoll set")?;
         let mut master = Self {
-            batching: Batching::new(&poller).doing("making an epoll set")?,
+            batching: Batching::new(&poller).context("making an epoll set")?,
             poller,
             doors,
             kernel,
@@ -254,7 +254,7 @@ impl Master {
         while !self.has_ended() {
             tokio::select! {
                             waited = self.poller.wait(&mut ready) => {
-                                waited.doing("waiting for connections")?;
+                                waited.context("waiting for connections")?;
                                 self.turns(&mut ready)?;
                             }
             // Lazily polled channels are due soon: give the other tasks one turn only.
@@ -296,14 +296,14 @@ impl Master {
 
     /// Opens and closes the listeners that programs have asked for.
     fn refresh_doors(&mut self) -> Result<(), MasterError> {
-        let Some(desk) = &mut self.service.dispatch.node else { return Ok(()) };
+        let Some(primary) = &mut self.service.dispatch.node else { return Ok(()) };
         let mut groups_changed = false;
-        for opened in desk.take_fresh() {
+        for opened in primary.take_fresh() {
             tracing::info!("listening on {}", opened.addr().url());
             self.finished.note(opened.addr());
             match (opened, &mut self.kernel) {
-                (Opened::Door(number, listener), _) => {
-                    self.doors.add(number, listener, &self.poller).doing("waiting for connections")?;
+                (Opened::Accepting(number, listener), _) => {
+                    self.doors.add(number, listener, &self.poller).context("waiting for connections")?;
                 }
                 (Opened::Group(number, group), kernel) => {
                     kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
@@ -311,9 +311,9 @@ impl Master {
                 }
             }
         }
-        for number in desk.take_closing() {
+        for number in primary.take_closing() {
             self.kernel.iter_mut().for_each(|kernel| kernel.remove(number, &self.poller));
-            self.doors.remove(number, &self.poller).doing("closing a listener")?;
+            self.doors.remove(number, &self.poller).context("closing a listener")?;
             groups_changed |= self.kernel.is_some();
         }
         if groups_changed {
@@ -341,7 +341,7 @@ impl Master {
                 tracing::warn!(outstanding, "as many connections wait as there are descriptors for: accepting pauses");
             }
             self.over_budget = true;
-            self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
+            self.doors.shut(&self.poller).context("leaving the listeners alone")?;
         }
         self.keep_rate()?;
         // No event reports that they are closed.
@@ -355,7 +355,7 @@ impl Master {
         let is_over = self.gate.room(Instant::now()) == 0;
         if is_over && !self.over_rate && self.doors.is_open() {
             self.over_rate = true;
-            self.doors.shut(&self.poller).doing("leaving the listeners alone")?;
+            self.doors.shut(&self.poller).context("leaving the listeners alone")?;
         } else if !is_over && self.over_rate {
             self.over_rate = false;
             self.open_doors()?;
@@ -366,7 +366,7 @@ impl Master {
     fn open_doors(&mut self) -> Result<(), MasterError> {
         let may_accept = !self.over_budget && !self.over_rate && !self.doors.is_paused();
         if self.phase == Phase::Serving && may_accept {
-            self.doors.open(&self.poller).doing("waiting for connections")?;
+            self.doors.open(&self.poller).context("waiting for connections")?;
         }
         Ok(())
     }
@@ -391,9 +391,9 @@ impl Master {
             let resumed = self.doors.resume(now, &self.poller, |arrival| {
                 let connection = connection(dispatch, arrival, now);
                 dispatch.ledger.accept();
-                dispatch.ledger.refuse(connection, Refusal::NoDescriptor);
+                dispatch.ledger.refuse(connection, RejectReason::NoDescriptor);
             });
-            resumed.doing("accepting connections")?;
+            resumed.context("accepting connections")?;
         }
         self.look_after_orphans(now);
         self.release_from_gate(now);

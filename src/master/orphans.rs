@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::error::While;
+use super::error::Context;
 use super::{Master, MasterError};
 use crate::sys::orphans::{self, Reaped};
 
@@ -14,7 +14,7 @@ pub(super) fn adopt() -> Result<Signal, MasterError> {
     if let Err(errno) = orphans::adopt() {
         tracing::warn!(%errno, "what dead workers leave behind cannot be found (PR_SET_CHILD_SUBREAPER)");
     }
-    signal(SignalKind::child()).doing("preparing for the ends of processes")
+    signal(SignalKind::child()).context("preparing for the ends of processes")
 }
 
 impl Master {

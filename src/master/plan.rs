@@ -17,7 +17,7 @@ use crate::node::primary::NodePlan;
 use crate::node::wire::ConnectionMessage;
 use crate::process::crew::Order;
 use crate::process::program::channel::NodeChannel;
-use crate::process::program::{self, Dialect, Place};
+use crate::process::program::{self, Dialect, LaunchContext};
 use crate::route::{Slot, TagKey};
 use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Passed};
@@ -70,7 +70,7 @@ const ONLY_NODE: &str = "--listen ADDR=PORT names a server of a Node program, an
 
 /// How a worker is reached. What it inherits it has under the same numbers.
 #[derive(Debug, Clone, Copy)]
-pub enum Reach<'a> {
+pub enum ChannelKind<'a> {
     /// By a channel; these are its own listeners, if it has any.
     Channel(BorrowedFd<'a>, &'a [BorrowedFd<'a>]),
     /// By Node's channel.
@@ -132,7 +132,8 @@ impl Plan {
             DialectChoice::Node => Some(Dialect::Node),
             DialectChoice::ListenFds => Some(Dialect::ListenFds),
         };
-        let place = Place::here().map_err(|source| MasterError::System { doing: "looking where haft is", source })?;
+        let place =
+            LaunchContext::here().map_err(|source| MasterError::System { doing: "looking where haft is", source })?;
         let recognised = program::recognise(&command.argv, &place, asked)?;
         recognised.warnings.iter().for_each(|line| tracing::warn!("{line}"));
         let mut plan = Self { shown: recognised.shown, ..plan(recognised.command, Vec::new()) };
@@ -214,7 +215,7 @@ impl Plan {
         &self,
         slot: Slot,
         number: (WorkerId, u32, usize),
-        (reach, page): (Reach<'_>, Option<&Page>),
+        (reach, page): (ChannelKind<'_>, Option<&Page>),
         preload: Option<&Preload>,
     ) -> Start {
         let (worker, generation, slots) = number;
@@ -230,9 +231,9 @@ impl Plan {
         // A page without a name is one that no worker would take for its own.
         environment.extend(page.and_then(|page| Some(("HAFT_SCOREBOARD", page.name().ok()?))));
         let (channel, listeners) = match reach {
-            Reach::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
-            Reach::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),
-            Reach::Notify(name) => {
+            ChannelKind::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
+            ChannelKind::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),
+            ChannelKind::Notify(name) => {
                 environment.push(("NOTIFY_SOCKET", name.to_owned()));
                 return Start { command: self.command.clone(), environment };
             }

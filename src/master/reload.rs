@@ -122,12 +122,12 @@ impl Master {
             return Err(wrong("Node workers and others speak different dialects: that takes a restart".to_owned()));
         }
 
-        self.service.adopt(&config);
+        self.service.reconfigure(&config);
         self.supervisor.crew.guardian.iter_mut().for_each(|guardian| guardian.set_drain_time(config.drain_timeout));
-        self.doors.adopt(&config);
-        self.gate.adopt(&config);
-        self.peeking.adopt(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
-        self.proxy_watch.adopt(Instant::now(), &config);
+        self.doors.reconfigure(&config);
+        self.gate.reconfigure(&config);
+        self.peeking.reconfigure(&config, Rules::new(&config, &self.tag_key), self.budget.most_peeking());
+        self.proxy_watch.reconfigure(Instant::now(), &config);
         self.service.observe(Event::Reload, Instant::now());
         self.count_workers();
         let generation = self.service.pool.newest();
@@ -222,8 +222,8 @@ impl Master {
     fn grow_groups(&mut self, config: &Config) -> Result<(), String> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let steering = Steering::new(config.workers, config.prefix).map_err(|error| error.to_string())?;
-        let desk = &mut self.service.dispatch.node;
-        let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
+        let primary = &mut self.service.dispatch.node;
+        let regroup = |before: &_, after: &_| primary.iter_mut().for_each(|primary| primary.regroup(before, after));
         let grown = kernel.grow(&steering, regroup).map_err(|error| error.to_string())?;
         self.budget.lose(grown as u64);
         self.guard_listeners();
@@ -280,7 +280,7 @@ impl Master {
     /// Workers have come or gone: what may be held besides depends on how many there are, or are about to be.
     pub(super) fn count_workers(&mut self) {
         let pool = &self.service.pool;
-        self.budget.adopt(pool.most_workers());
+        self.budget.reconfigure(pool.most_workers());
         self.peeking.limit(self.budget.most_peeking());
     }
 

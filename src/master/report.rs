@@ -10,7 +10,7 @@ use crate::admin::{
 };
 use crate::config::{DispatchBy, Name};
 use crate::dispatch::link::Link;
-use crate::handover::ledger::Way;
+use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
 use crate::log;
 use crate::pending::aim;
@@ -112,7 +112,7 @@ impl Master {
             redelivered_unacknowledged: ledger.redelivered_unacknowledged,
             returned: ledger.returned,
             routing: Routing {
-                routed: Way::ALL.into_iter().map(Way::name).zip(ledger.routed).collect(),
+                routed: RouteReason::ALL.into_iter().map(RouteReason::name).zip(ledger.routed).collect(),
                 unattributed: self.peeking.counts.unattributed,
                 peeking: self.peeking.len() as u64,
                 at_the_gate: self.gate.len() as u64,
@@ -136,11 +136,17 @@ impl Master {
             reloads_failed: self.changes.failed,
             hung: ledger.hung,
             hang_kills: ledger.hang_kills,
-            node_messages: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.messages),
-            node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.dropped),
-            rooms: self.service.dispatch.node.as_ref().map(crate::node::primary::NodeDesk::rooms).unwrap_or_default(),
-            node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.refused),
-            node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |desk| desk.forgotten()),
+            node_messages: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.messages),
+            node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.dropped),
+            rooms: self
+                .service
+                .dispatch
+                .node
+                .as_ref()
+                .map(crate::node::primary::ClusterPrimary::rooms)
+                .unwrap_or_default(),
+            node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.refused),
+            node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.forgotten()),
             log_lines_dropped: log.dropped,
             log_lines_suppressed: log.suppressed,
             control: ControlCounts::default(),
@@ -192,9 +198,9 @@ impl Master {
 
     /// Whether the slot's worker, a Node program that is ready, has no server any more.
     fn listens_on_nothing(&self, slot: Slot) -> bool {
-        let desk = self.service.dispatch.node.as_ref();
+        let primary = self.service.dispatch.node.as_ref();
         let worker = self.service.pool.accepting(slot);
-        worker.is_some_and(|worker| desk.is_some_and(|desk| !desk.serves(worker)))
+        worker.is_some_and(|worker| primary.is_some_and(|primary| !primary.serves(worker)))
     }
 
     fn slot_status(&self, slot: Slot, balance: &[SlotBalance]) -> SlotStatus {

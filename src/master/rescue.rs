@@ -6,14 +6,14 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use super::arrivals::connection;
-use super::error::While;
+use super::error::Context;
 use super::{Master, MasterError};
 use crate::config::Config;
 use crate::dispatch::link::Link;
 use crate::dispatch::service::Service;
 use crate::ids::WorkerId;
 use crate::listen::accept::{self, NO_DESCRIPTOR};
-use crate::listen::kernel::{Kernel, LOOK, Place};
+use crate::listen::kernel::{Kernel, LOOK, MemberId};
 use crate::sys::accept::waiting as queued;
 use crate::sys::closing;
 use crate::sys::poller::Poller;
@@ -39,8 +39,8 @@ impl Master {
         let may_accept = !self.over_budget && !self.doors.is_paused();
         self.look_soon = false;
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        let desk = &mut self.service.dispatch.node;
-        let regroup = |before: &_, after: &_| desk.iter_mut().for_each(|desk| desk.regroup(before, after));
+        let primary = &mut self.service.dispatch.node;
+        let regroup = |before: &_, after: &_| primary.iter_mut().for_each(|primary| primary.regroup(before, after));
         let lost = kernel.inspect(&self.poller, now, regroup);
         lost.into_iter().for_each(|slot| self.service.lost_listener(slot, now));
         for worker in look(kernel, &self.service, &self.changes.config, (may_accept, &self.poller), now) {
@@ -55,9 +55,9 @@ impl Master {
     /// when it has accepted the connections queued there, since no other could; or at the next attempt, its time to
     /// finish being over.
     pub(super) fn terminate(&mut self, worker: WorkerId, now: Instant) {
-        let was_put_off = self.supervisor.told_later.remove(&worker).is_some();
+        let was_put_off = self.supervisor.deferred_terms.remove(&worker).is_some();
         if !was_put_off && self.has_last_clients(worker) {
-            self.supervisor.told_later.insert(worker, now + self.changes.config.hold_timeout);
+            self.supervisor.deferred_terms.insert(worker, now + self.changes.config.hold_timeout);
         } else {
             self.supervisor.crew.signal(worker, Signal::SIGTERM);
         }
@@ -74,7 +74,7 @@ impl Master {
             return;
         }
         if self.has_last_clients(worker) {
-            self.supervisor.told_later.insert(worker, now + self.changes.config.hold_timeout);
+            self.supervisor.deferred_terms.insert(worker, now + self.changes.config.hold_timeout);
             return;
         }
         tracing::debug!(worker = worker.0, "{signal}: the program is to finish");
@@ -92,10 +92,10 @@ impl Master {
 
     /// Sends the postponed signals to finish.
     fn tell_late(&mut self, now: Instant) {
-        let later = std::mem::take(&mut self.supervisor.told_later);
+        let later = std::mem::take(&mut self.supervisor.deferred_terms);
         for (worker, until) in later {
             if now < until && self.has_last_clients(worker) {
-                self.supervisor.told_later.insert(worker, until);
+                self.supervisor.deferred_terms.insert(worker, until);
                 continue;
             }
             let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
@@ -109,7 +109,7 @@ impl Master {
     /// Takes some connections from a queue that no worker serves, for other slots.
     pub(super) fn rescue(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
-        let Some((place, kernel)) = Place::of_token(token).zip(self.kernel.as_mut()) else { return Ok(()) };
+        let Some((place, kernel)) = MemberId::of_token(token).zip(self.kernel.as_mut()) else { return Ok(()) };
         let Some(listener) = kernel.open_listener(place) else { return Ok(()) };
         let dispatch = &self.service.dispatch;
         let most = self.budget.room(dispatch.ledger.outstanding() + closing::waiting() as u64);
@@ -122,7 +122,7 @@ impl Master {
         let turn = accept::take(listener, place.number, most, |arrival| {
             service.rescue(connection(&service.dispatch, arrival, now), place.slot);
         });
-        let turn = turn.doing("accepting connections")?;
+        let turn = turn.context("accepting connections")?;
         if let Some(error) = &turn.exhausted {
             tracing::warn!(%error, "{NO_DESCRIPTOR}");
             // They wait where they are; the next look tries again.
@@ -136,7 +136,7 @@ impl Master {
     /// that take no connections from us have to accept them, and get no signal to finish before they have.
     pub(super) fn close_queues(&mut self) -> Result<(), MasterError> {
         let Some(mut kernel) = self.kernel.take() else { return Ok(()) };
-        kernel.let_nobody_in().doing("closing the accept queues")?;
+        kernel.stop_accepting().context("closing the accept queues")?;
         if self.service.dispatch.links().any(|link| link.takes_connections()) {
             self.empty_queues(&kernel)?;
         }
@@ -151,14 +151,14 @@ impl Master {
     }
 
     /// From now on the listeners are the workers' alone, and are closed when they close them.
-    pub(super) fn let_go_of_queues(&mut self) {
+    pub(super) fn release_groups(&mut self) {
         if let Some(mut kernel) = self.kernel.take() {
             self.keepers = kernel.close(&self.poller);
         }
         self.guard_listeners();
         self.tell_late(Instant::now());
-        if let Some(desk) = &mut self.service.dispatch.node {
-            desk.forget_groups();
+        if let Some(primary) = &mut self.service.dispatch.node {
+            primary.forget_groups();
         }
     }
 
@@ -180,7 +180,7 @@ impl Master {
                 let turn = accept::take(listener, place.number, usize::MAX, |arrival| {
                     service.admit_to(connection(&service.dispatch, arrival, now), place.slot);
                 });
-                let turn = turn.doing("accepting connections")?;
+                let turn = turn.context("accepting connections")?;
                 let is_last = turn.taken == 0 && turn.aborted == 0;
                 self.count(&turn);
                 self.service.send(now);

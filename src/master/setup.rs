@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::MasterError;
-use super::error::While;
+use super::error::Context;
 use super::plan::Plan;
 use crate::addr::{ListenAddr, PassedAddr};
 use crate::config::{Config, DispatchBy};
@@ -49,13 +49,13 @@ pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
         return Ok(secret.key.clone());
     }
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a secret for tags")?;
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other).context("making a secret for tags")?;
     Ok(TagKey::new(bytes))
 }
 
 /// What nobody can guess.
 pub(super) fn seed() -> Result<u64, MasterError> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other).doing("making a seed")?;
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other).context("making a seed")?;
     Ok(u64::from_ne_bytes(bytes))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::MasterError;
-use super::error::While;
+use super::error::Context;
 use crate::log;
 use crate::sys::terminal::Terminal;
 
@@ -53,7 +53,7 @@ pub(super) struct Noted {
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, MasterError> {
-        let listen = |kind| signal(kind).doing("preparing for signals");
+        let listen = |kind| signal(kind).context("preparing for signals");
         let terminal = Terminal::look();
         // A terminal sends one of these to a background process that writes to it.
         let may_scale = !Terminal::stops_writers();

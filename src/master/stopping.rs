@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::While;
+use super::error::Context;
 use super::{Master, MasterError, Phase};
 use crate::admin::Denied;
 use crate::log;
@@ -11,7 +11,7 @@ use crate::pool::{Event, INTERRUPT_TIME};
 
 /// Maximum number of turns at each listener before it is closed for good: past what a queue holds by default (4096),
 /// clients that still come are too many to be waited for.
-const MOST_LAST_TURNS: u32 = 128;
+const MAX_LAST_TURNS: u32 = 128;
 
 /// Two signals to stop within this time are one: timeout(1) sends its signal to haft and to haft's group, and a parent
 /// passes on the Ctrl-C that haft has got from the terminal already.
@@ -67,7 +67,7 @@ impl Master {
             stop.heard = Instant::now();
             tracing::warn!("{why} again: ending now");
             self.phase = Phase::Stopping;
-            self.let_go_of_queues();
+            self.release_groups();
             self.supervisor.crew.remains.kill();
             return self.observe(Event::StopNow);
         }
@@ -86,13 +86,13 @@ impl Master {
             // Whoever waits in the kernel's queue would be reset when the listener is closed.
             self.gate.lift();
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
-            tokens.into_iter().try_for_each(|token| self.accept_the_last(token))?;
+            tokens.into_iter().try_for_each(|token| self.drain_backlog(token))?;
         }
         self.cut_reload_short();
         self.stop = Some(Stop { heard: now, event, until, told: now });
         self.tell_stopping();
         self.phase = Phase::Flushing(now + flush);
-        self.doors.close(&self.poller).doing("closing the listeners")?;
+        self.doors.close(&self.poller).context("closing the listeners")?;
         self.end_peeking(Instant::now());
         self.close_queues()?;
         self.service.send(Instant::now());
@@ -114,8 +114,8 @@ impl Master {
     }
 
     /// Takes all that wait at a listener, as many turns as that takes.
-    fn accept_the_last(&mut self, token: u64) -> Result<(), MasterError> {
-        for _ in 0..MOST_LAST_TURNS {
+    fn drain_backlog(&mut self, token: u64) -> Result<(), MasterError> {
+        for _ in 0..MAX_LAST_TURNS {
             let before = self.service.dispatch.ledger.accepted();
             self.accept(token)?;
             if self.service.dispatch.ledger.accepted() == before {
@@ -135,7 +135,7 @@ impl Master {
                 if (self.service.dispatch.held() == 0 && self.queues_are_empty()) || now >= until =>
             {
                 self.phase = Phase::Stopping;
-                self.let_go_of_queues();
+                self.release_groups();
                 let event = self.stop.as_ref().map_or(Event::Stop, |stop| stop.event);
                 self.observe(event)
             }

@@ -8,9 +8,9 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
-use super::plan::{Plan, Reach};
+use super::plan::{ChannelKind, Plan};
 use super::report::unix_time;
-use super::{Master, MasterError, Phase, While, farewell};
+use super::{Context, Master, MasterError, Phase, farewell};
 use crate::admin::figures;
 use crate::config::Config;
 use crate::dispatch::link::Link;
@@ -19,8 +19,8 @@ use crate::handover::haft::MasterEnd;
 use crate::ids::WorkerId;
 use crate::node::preload::{Preload, PreloadError};
 use crate::node::wire::Trouble;
-use crate::pool::{Action, MOST_FAILED_STARTS};
-use crate::process::crew::{self, Crew, Exit};
+use crate::pool::{Action, MAX_FAILED_STARTS};
+use crate::process::crew::{self, Exit, Processes};
 use crate::process::guardian::Guardian;
 use crate::process::program::Dialect;
 use crate::process::program::channel::NodeChannel;
@@ -45,7 +45,7 @@ const RETURNED_OF_INPUT: &str = ". Exit code 0: the program ended by itself, whe
 /// What is needed to carry out the pool's decisions, and what became of them.
 #[derive(Debug)]
 pub struct Supervisor {
-    pub(super) crew: Crew,
+    pub(super) crew: Processes,
     /// What to start, by generation.
     pub(super) plans: BTreeMap<u32, Plan>,
     /// Whether the master has nothing left to do.
@@ -60,7 +60,7 @@ pub struct Supervisor {
     /// Whether it ended by itself and without an error.
     returned: bool,
     /// Workers that get DRAIN once their queues are empty, or at this time at the latest.
-    pub(super) told_later: BTreeMap<WorkerId, Instant>,
+    pub(super) deferred_terms: BTreeMap<WorkerId, Instant>,
     /// Connections that workers took with them when they ended as asked, as far as it is known.
     pub(super) cut_off: u64,
 }
@@ -84,7 +84,7 @@ impl Supervisor {
         preload: Option<Preload>,
         (descriptors, guardian): (u64, Option<Guardian>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Crew::new(config.marks_output(), descriptors, guardian);
+        let (crew, exits) = Processes::new(config.marks_output(), descriptors, guardian);
         let supervisor = Self {
             crew,
             plans: BTreeMap::from([(0, plan)]),
@@ -94,7 +94,7 @@ impl Supervisor {
             preload,
             last_words: Default::default(),
             returned: false,
-            told_later: BTreeMap::new(),
+            deferred_terms: BTreeMap::new(),
             cut_off: 0,
         };
         (supervisor, exits)
@@ -152,7 +152,7 @@ impl Master {
             }
         }
         let channels = self.batching.channels.refresh(&mut self.service.dispatch, &self.poller, self.batching.busy);
-        channels.doing("waiting for a worker")?;
+        channels.context("waiting for a worker")?;
         self.refresh_doors()
     }
 
@@ -203,7 +203,8 @@ impl Master {
         }
         let Supervisor { crew, plans, preload, .. } = &mut self.supervisor;
         // A plan is kept as long as a worker may be started by it.
-        let plan = plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).doing("finding what to start")?;
+        let plan =
+            plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).context("finding what to start")?;
         let number = (worker, generation, self.service.pool.wanted());
         if plan.preload {
             ensure_for(plan, preload)?;
@@ -214,29 +215,29 @@ impl Master {
         let own: Vec<BorrowedFd<'_>> = self.kernel.iter().flat_map(|kernel| kernel.own_listeners(slot)).collect();
         let (mut link, pid) = match (plan.dialect(), &self.service.dispatch.node) {
             (Dialect::ListenFds, _) => {
-                let socket = NotifySocket::new().doing("making a worker's notify socket")?;
+                let socket = NotifySocket::new().context("making a worker's notify socket")?;
                 let passed: Vec<Passed<'_>> = plan.passed(&own);
-                let start = start(Reach::Notify(socket.name()));
+                let start = start(ChannelKind::Notify(socket.name()));
                 let order = start.order(plan.descriptors, Inherited::Listeners(&passed), false);
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::listen_fds(worker, slot, socket, plan.waits_for_ready(), Instant::now()), pid)
             }
-            (_, Some(desk)) => {
-                let (end, channel) = scm::stream_pair().doing("making a worker's channel")?;
+            (_, Some(primary)) => {
+                let (end, channel) = scm::stream_pair().context("making a worker's channel")?;
                 let channel = match plan.is_wrapped() {
-                    true => NodeChannel::offered(channel).doing("moving a worker's channel to a high number")?,
+                    true => NodeChannel::offered(channel).context("moving a worker's channel to a high number")?,
                     false => NodeChannel::direct(channel),
                 };
-                let start = start(Reach::Node(&channel));
+                let start = start(ChannelKind::Node(&channel));
                 // The preload keeps its connections, and ends it in time.
                 let inherited: Vec<_> = channel.inherited().into_iter().chain(page.as_ref().map(AsFd::as_fd)).collect();
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), preload.is_some());
                 let pid = crew.start(worker, slot, &order)?;
-                (Link::node(worker, slot, end, desk), pid)
+                (Link::node(worker, slot, end, primary), pid)
             }
             (_, None) => {
-                let (end, channel) = MasterEnd::pair().doing("making a worker's channel")?;
-                let start = start(Reach::Channel(channel.as_fd(), &own));
+                let (end, channel) = MasterEnd::pair().context("making a worker's channel")?;
+                let start = start(ChannelKind::Channel(channel.as_fd(), &own));
                 let mut inherited = [&[channel.as_fd()], &own[..]].concat();
                 inherited.extend(page.as_ref().map(AsFd::as_fd));
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), false);
@@ -331,7 +332,7 @@ impl Master {
             );
         }
         match &self.service.dispatch.node {
-            Some(desk) if desk.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
+            Some(primary) if primary.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
             _ => why.to_owned(),
         }
     }
@@ -347,8 +348,8 @@ impl Master {
     /// Another start will not make a port free that another process has: what a program without it does at once, haft
     /// does. A program that tries another port instead, and gets it, goes on.
     fn end_if_it_cannot_listen(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        let desk = self.service.dispatch.node.as_mut();
-        match desk.and_then(|desk| desk.take_listen_failure(worker)) {
+        let primary = self.service.dispatch.node.as_mut();
+        match primary.and_then(|primary| primary.take_listen_failure(worker)) {
             Some(error) if self.phase == Phase::Starting => {
                 self.supervisor.crew.kill_all();
                 Err(MasterError::ProgramListen(error))
@@ -367,6 +368,6 @@ impl Master {
             true => RETURNED,
             false => "",
         };
-        MasterError::GaveUp { times: MOST_FAILED_STARTS, end, wrote, hint }
+        MasterError::GaveUp { times: MAX_FAILED_STARTS, end, wrote, hint }
     }
 }

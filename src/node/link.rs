@@ -13,21 +13,21 @@ use nix::sys::signal::Signal;
 use self::lane::LaneSockets;
 use self::rooms::Rooms;
 pub(crate) use self::told::Told;
-use crate::handover::channel::News;
+use crate::handover::channel::WorkerEvent;
 use crate::handover::error::LinkError;
 use crate::handover::haft::ChannelError;
 use crate::handover::in_flight::InFlight;
 use crate::ids::WorkerId;
-use crate::node::primary::NodeDesk;
+use crate::node::primary::ClusterPrimary;
 use crate::node::refused::Refused;
-use crate::node::wire::{Effect, MOST_FRAME, MOST_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
+use crate::node::wire::{Effect, MAX_FRAME, MAX_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
 use crate::route::Slot;
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
 use crate::sys::scm::{self, Received};
 
 /// Most reads of one worker's channel a turn: one that writes without end must not keep the others waiting.
-const MOST_READS: u32 = 16;
+const MAX_READS: u32 = 16;
 
 /// The primary's end of a Node worker's channel.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct NodeLink {
     /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's
     /// name.
     unsettled: Vec<(String, u64)>,
-    life: Life,
+    life: StartupPhase,
     /// The last that its program asked to listen on was refused.
     refused: Option<Refused>,
     /// When the worker last sent something.
@@ -64,7 +64,7 @@ pub(crate) struct NodeLink {
 
 /// How far the program has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum StartupPhase {
     /// Its Node starts.
     Starting,
     /// Its Node has started; the program has not asked for a server.
@@ -75,7 +75,7 @@ pub(crate) enum Life {
     Ready,
 }
 
-impl Life {
+impl StartupPhase {
     /// The program asks for a server.
     fn ask(&mut self) {
         if *self == Self::Online {
@@ -85,7 +85,7 @@ impl Life {
 }
 
 impl NodeLink {
-    pub(crate) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
+    pub(crate) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, primary: &ClusterPrimary) -> Self {
         if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
             tracing::warn!(worker = worker.0, %error, "it cannot be told who the worker is: it gets no Unix paths");
         }
@@ -94,16 +94,16 @@ impl NodeLink {
             slot,
             channel: channel.into(),
             sender: None,
-            reader: Reader::new(desk.serialization(), MOST_FRAME),
-            session: Session::new(desk.serialization(), desk.message()),
+            reader: Reader::new(primary.serialization(), MAX_FRAME),
+            session: Session::new(primary.serialization(), primary.message()),
             lane: None,
             unanswered: Vec::new(),
             rooms: Rooms::Unasked,
             unsettled: Vec::new(),
-            life: Life::Starting,
+            life: StartupPhase::Starting,
             refused: None,
             heard: None,
-            told: Told::new(desk.names_sessions()),
+            told: Told::new(primary.names_sessions()),
             sends_descriptors: false,
             leave_at: None,
         }
@@ -135,26 +135,26 @@ impl NodeLink {
         self.session.linger(within);
     }
 
-    pub(crate) fn life(&self) -> Life {
+    pub(crate) fn life(&self) -> StartupPhase {
         self.life
     }
 
     /// That the last that its program asked to listen on was refused, as long as it is not ready.
     pub(crate) fn refused(&self) -> Option<&Refused> {
-        self.refused.as_ref().filter(|_| self.life != Life::Ready)
+        self.refused.as_ref().filter(|_| self.life != StartupPhase::Ready)
     }
 
     /// Whether the program counts as ready only because it has been silent for long enough.
-    pub(crate) fn ready_by_silence(&mut self, desk: &NodeDesk, now: Instant) -> bool {
+    pub(crate) fn ready_by_silence(&mut self, primary: &ClusterPrimary, now: Instant) -> bool {
         let has_asked = match self.life {
-            Life::Online => false,
-            Life::Asked => true,
-            Life::Starting | Life::Ready => return false,
+            StartupPhase::Online => false,
+            StartupPhase::Asked => true,
+            StartupPhase::Starting | StartupPhase::Ready => return false,
         };
-        let (Some(patience), Some(heard)) = (desk.patience(has_asked), self.heard) else { return false };
+        let (Some(patience), Some(heard)) = (primary.patience(has_asked), self.heard) else { return false };
         let ready = now >= heard + patience;
         if ready {
-            if desk.is_to_listen(has_asked) {
+            if primary.is_to_listen(has_asked) {
                 tracing::warn!(
                     worker = self.worker.0,
                     "the program does not listen as programs of its style do, and has said nothing for {patience:?}: it \
@@ -162,7 +162,7 @@ impl NodeLink {
                      process.send('ready') and use --wait-ready"
                 );
             }
-            self.life = Life::Ready;
+            self.life = StartupPhase::Ready;
         }
         ready
     }
@@ -183,7 +183,7 @@ impl NodeLink {
     }
 
     /// News of another worker's end.
-    pub(crate) fn notify(&mut self, notice: &crate::node::wire::Notice) -> bool {
+    pub(crate) fn notify(&mut self, notice: &crate::node::wire::WorkerDied) -> bool {
         self.session.notify(notice)
     }
 
@@ -191,17 +191,17 @@ impl NodeLink {
     pub(crate) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
-        desk: &mut NodeDesk,
-        news: &mut Vec<News>,
+        primary: &mut ClusterPrimary,
+        news: &mut Vec<WorkerEvent>,
         now: Instant,
     ) -> Result<bool, LinkError> {
-        let mut buffer = desk.take_buffer();
+        let mut buffer = primary.take_buffer();
         let mut descriptors = SharedFds::default();
         let mut reads = 0;
         let outcome = loop {
             // Or else it could use up all of ours.
             let floods = self.sends_descriptors && closing::waiting() > scm::MAX_DESCRIPTORS;
-            if reads == MOST_READS || floods {
+            if reads == MAX_READS || floods {
                 break Ok(false);
             }
             reads += 1;
@@ -215,7 +215,7 @@ impl NodeLink {
                         self.sends_descriptors = true;
                         descriptors.clear();
                     }
-                    if let Err(error) = self.take_in(&buffer[..len], in_flight, desk, news, now) {
+                    if let Err(error) = self.take_in(&buffer[..len], in_flight, primary, news, now) {
                         break Err(error);
                     }
                     // A stream without descriptors gives all it has, as far as there is room.
@@ -230,11 +230,11 @@ impl NodeLink {
                 Err(error) => break Err(error.into()),
             }
         };
-        desk.give_buffer(buffer);
+        primary.give_buffer(buffer);
         match outcome {
             Err(LinkError::Channel(ChannelError::Closed)) => {
                 *in_flight.ended = true;
-                news.push(News::Left);
+                news.push(WorkerEvent::Left);
                 Ok(true)
             }
             other => other,
@@ -245,8 +245,8 @@ impl NodeLink {
         &mut self,
         bytes: &[u8],
         in_flight: &mut InFlight<'_>,
-        desk: &mut NodeDesk,
-        news: &mut Vec<News>,
+        primary: &mut ClusterPrimary,
+        news: &mut Vec<WorkerEvent>,
         now: Instant,
     ) -> Result<(), LinkError> {
         self.heard = Some(now);
@@ -255,13 +255,13 @@ impl NodeLink {
             let frame = match piece {
                 Piece::Frame(frame) => frame,
                 Piece::TooLong { len } => {
-                    drop_long(self.worker, len, desk);
+                    drop_long(self.worker, len, primary);
                     continue;
                 }
             };
             match self.session.hear(&frame)? {
                 Effect::Nothing => {}
-                Effect::Preload(message) => self.told.hear(message, frame.whole(), self.worker, desk, news),
+                Effect::Preload(message) => self.told.hear(message, frame.whole(), self.worker, primary, news),
                 Effect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 Effect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);
@@ -271,35 +271,37 @@ impl NodeLink {
                     let taken = (0..count).map_while(|_| self.session.next_taken());
                     taken.for_each(|connection| in_flight.settled(connection, now));
                 }
-                Effect::Rooms => self.rooms.ask(self.worker, desk),
+                Effect::Rooms => self.rooms.ask(self.worker, primary),
                 Effect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
-                Effect::SessionClosed { sid } => self.told.closed(&sid, self.worker, desk),
-                Effect::Online => self.life = Life::Online,
+                Effect::SessionClosed { sid } => self.told.closed(&sid, self.worker, primary),
+                Effect::Online => self.life = StartupPhase::Online,
                 Effect::Ask(query) => {
                     self.life.ask();
-                    let asked = ask((self.worker, self.sender), &mut self.session, &query, desk);
+                    let asked = ask((self.worker, self.sender), &mut self.session, &query, primary);
                     self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
-                    let later = asked.unwrap_or_default().filter(|it| !wait(&mut self.unsettled, *it, desk));
+                    let later = asked.unwrap_or_default().filter(|it| !wait(&mut self.unsettled, *it, primary));
                     owe(&mut self.unanswered, later)?;
                 }
                 Effect::Pong => *in_flight.spoke = true,
                 Effect::Listening(_) => {
-                    desk.listens(self.worker, self.slot);
-                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
+                    primary.listens(self.worker, self.slot);
+                    become_ready(&mut self.life, !primary.waits_for_ready(), news);
                 }
                 Effect::SessionOpened { sid } => {
-                    self.told.opened(&sid, self.worker, desk);
-                    become_ready(&mut self.life, !desk.waits_for_ready(), news);
+                    self.told.opened(&sid, self.worker, primary);
+                    become_ready(&mut self.life, !primary.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(&mut self.life, true, news),
-                Effect::Closed { key } => closed(self.worker, &key, &mut self.session, &mut self.leave_at, desk, now),
+                Effect::Closed { key } => {
+                    closed(self.worker, &key, &mut self.session, &mut self.leave_at, primary, now)
+                }
                 Effect::Taken { connection } => in_flight.settled(connection, now),
                 Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
-                Effect::Leaving | Effect::WantsReplacement => news.push(News::Leaving),
-                Effect::Relay(routing) => desk.relay(self.worker, &routing, frame.whole()),
-                Effect::Descriptor => desk.unheard(self.worker, &[]),
-                Effect::Message => desk.unheard(self.worker, frame.whole()),
+                Effect::Leaving | Effect::WantsReplacement => news.push(WorkerEvent::Leaving),
+                Effect::Relay(routing) => primary.relay(self.worker, &routing, frame.whole()),
+                Effect::Descriptor => primary.unheard(self.worker, &[]),
+                Effect::Message => primary.unheard(self.worker, frame.whole()),
             }
         }
         Ok(())
@@ -312,26 +314,26 @@ fn closed(
     key: &str,
     session: &mut Session,
     leave_at: &mut Option<(Instant, Instant)>,
-    desk: &mut NodeDesk,
+    primary: &mut ClusterPrimary,
     now: Instant,
 ) {
-    desk.closed(worker, key, session.is_leaving());
-    if let Some((_, until)) = leave_at.take_if(|_| desk.has_none(worker)) {
+    primary.closed(worker, key, session.is_leaving());
+    if let Some((_, until)) = leave_at.take_if(|_| primary.has_none(worker)) {
         session.disconnect(until.saturating_duration_since(now), None);
     }
 }
 
 /// Keeps a query until its answer is settled. Returns whether it has to wait for that.
-fn wait(unsettled: &mut Vec<(String, u64)>, (server, query): (ServerId, u64), desk: &NodeDesk) -> bool {
-    let key = desk.unsettled_key(server);
+fn wait(unsettled: &mut Vec<(String, u64)>, (server, query): (ServerId, u64), primary: &ClusterPrimary) -> bool {
+    let key = primary.unsettled_key(server);
     unsettled.extend(key.map(|key| (key.to_owned(), query)));
     key.is_some()
 }
 
-fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
-    if enough && *life != Life::Ready {
-        *life = Life::Ready;
-        news.push(News::Ready);
+fn become_ready(life: &mut StartupPhase, enough: bool, news: &mut Vec<WorkerEvent>) {
+    if enough && *life != StartupPhase::Ready {
+        *life = StartupPhase::Ready;
+        news.push(WorkerEvent::Ready);
     }
 }
 
@@ -339,14 +341,14 @@ fn become_ready(life: &mut Life, enough: bool, news: &mut Vec<News>) {
 fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> Result<(), Violation> {
     unanswered.extend(more);
     match unanswered.len() {
-        sockets if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+        sockets if sockets > MAX_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
         _ => Ok(()),
     }
 }
 
-fn drop_long(worker: WorkerId, len: u64, desk: &mut NodeDesk) {
-    tracing::warn!(worker = worker.0, len, "a message longer than {MOST_FRAME} bytes was dropped");
-    desk.dropped += 1;
+fn drop_long(worker: WorkerId, len: u64, primary: &mut ClusterPrimary) {
+    tracing::warn!(worker = worker.0, len, "a message longer than {MAX_FRAME} bytes was dropped");
+    primary.dropped += 1;
 }
 
 /// The program wants to listen. Yields what is to be answered later, since its socket must not follow a ping; or why it
@@ -355,25 +357,25 @@ fn ask(
     (worker, sender): (WorkerId, Option<Sender>),
     session: &mut Session,
     query: &Query<'_>,
-    desk: &mut NodeDesk,
+    primary: &mut ClusterPrimary,
 ) -> Result<Option<(ServerId, u64)>, String> {
-    match desk.ask(worker, query, sender) {
-        Ok(server) if session.is_pinging() || desk.unsettled_key(server).is_some() => {
+    match primary.ask(worker, query, sender) {
+        Ok(server) if session.is_pinging() || primary.unsettled_key(server).is_some() => {
             return Ok(Some((server, query.seq)));
         }
-        Ok(server) => answer(session, server, query.seq, desk),
+        Ok(server) => answer(session, server, query.seq, primary),
         Err(refusal) => {
             tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);
             session.refuse(query.seq, &refusal);
-            return Err(desk.why_refused(worker, query, &refusal));
+            return Err(primary.why_refused(worker, query, &refusal));
         }
     }
     Ok(None)
 }
 
 /// Answers that the worker has the server that it asked for.
-fn answer(session: &mut Session, server: ServerId, query: u64, desk: &NodeDesk) {
-    if let Some(answer) = desk.answer(server) {
+fn answer(session: &mut Session, server: ServerId, query: u64, primary: &ClusterPrimary) {
+    if let Some(answer) = primary.answer(server) {
         session.answer(query, server, &answer);
     }
 }

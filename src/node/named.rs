@@ -12,7 +12,7 @@ use crate::route::Tag;
 /// Most sessions that are remembered: 16 MiB and a bit.
 const MOST: usize = 1 << 20;
 /// Most of one worker's: one that names sessions without end must leave room for the others'.
-const MOST_OF_ONE: usize = MOST / 4;
+const MAX_OF_ONE: usize = MOST / 4;
 
 /// What is kept of a session's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ pub enum Whose {
 /// Which worker has which session. Of an id only a keyed hash is kept: 64 bits, so that two of a million sessions are
 /// mistaken for one another with a chance of 1 in 10 million.
 #[derive(Debug, Default)]
-pub struct NamedSessions {
+pub struct SessionIndex {
     hasher: RandomState,
     workers: HashMap<SessionKey, WorkerId>,
     /// How many sessions each worker has.
@@ -42,14 +42,14 @@ pub struct NamedSessions {
     pub forgotten: u64,
 }
 
-impl NamedSessions {
+impl SessionIndex {
     /// The worker has opened this session. One that another worker has named stays that one's.
     pub fn opened(&mut self, sid: &str, worker: WorkerId) {
         let key = self.key(sid);
         let of_one = self.counts.get(&worker).copied().unwrap_or(0);
         match self.workers.get(&key) {
             Some(owner) if *owner == worker => {}
-            None if self.workers.len() < MOST && of_one < MOST_OF_ONE => {
+            None if self.workers.len() < MOST && of_one < MAX_OF_ONE => {
                 self.workers.insert(key, worker);
                 self.counts.insert(worker, of_one + 1);
             }
@@ -86,7 +86,7 @@ impl NamedSessions {
 
     /// Whether there may be sessions that are not remembered, of one worker at least.
     pub fn is_full(&self) -> bool {
-        self.workers.len() >= MOST || self.counts.values().any(|count| *count >= MOST_OF_ONE)
+        self.workers.len() >= MOST || self.counts.values().any(|count| *count >= MAX_OF_ONE)
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_session_is_its_workers_until_that_one_closes_it_or_ends() {
         let (one, other) = (WorkerId(1), WorkerId(2));
-        let mut named = NamedSessions::default();
+        let mut named = SessionIndex::default();
         named.opened("a", one);
         named.opened("b", one);
         named.opened("c", other);
@@ -115,12 +115,12 @@ mod tests {
     #[test]
     fn one_worker_fills_its_share_and_takes_nothing_of_the_others() {
         let (hostile, other) = (WorkerId(1), WorkerId(2));
-        let mut named = NamedSessions::default();
+        let mut named = SessionIndex::default();
         named.opened("other's", other);
         named.opened("other's", hostile);
         assert_eq!((named.worker_of(named.key("other's")), named.forgotten), (Some(other), 1));
-        (0..MOST_OF_ONE + 3).for_each(|at| named.opened(&at.to_string(), hostile));
-        assert_eq!((named.workers.len(), named.forgotten, named.is_full()), (MOST_OF_ONE + 1, 4, true));
+        (0..MAX_OF_ONE + 3).for_each(|at| named.opened(&at.to_string(), hostile));
+        assert_eq!((named.workers.len(), named.forgotten, named.is_full()), (MAX_OF_ONE + 1, 4, true));
         named.opened("new", other);
         assert_eq!(named.worker_of(named.key("new")), Some(other));
         named.closed("0", hostile);

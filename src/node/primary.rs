@@ -15,16 +15,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::messages::Mail;
+pub use self::messages::Relayed;
 use self::opening::RESERVED_PORT;
 pub use self::plan::NodePlan;
 use self::rooms::SharedRooms;
-use super::named::NamedSessions;
+use super::named::SessionIndex;
 use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
 use crate::listen::kernel::{Group, Kernel, Opener};
 use crate::node::wire::{
-    Answer, Decision, Library, Own, Query, Refusal, Relay, Serialization, ServerId, Servers, Sockname, Spec, Troubles,
+    Answer, Decision, Library, ListenRefusal, Own, Query, Relay, Serialization, ServerId, Servers, Sockname, Spec,
+    Troubles,
 };
 use crate::route::Slot;
 use crate::sys::listen::{self, Access, ListenError, Listener};
@@ -44,14 +45,14 @@ const LONG_SILENCE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub enum Opened {
     /// A listener of which connections are handed over.
-    Door(u32, Listener),
+    Accepting(u32, Listener),
     /// Listeners for each worker to accept from.
     Group(u32, Rc<Group>),
 }
 
 /// What Node workers have in common.
 #[derive(Debug)]
-pub struct NodeDesk {
+pub struct ClusterPrimary {
     plan: NodePlan,
     message: Arc<[u8]>,
     servers: Servers,
@@ -69,9 +70,9 @@ pub struct NodeDesk {
     fresh: Vec<Opened>,
     /// Listeners that were closed by the last worker that had them.
     closing: Vec<u32>,
-    mail: Vec<Mail>,
+    mail: Vec<Relayed>,
     buffer: Vec<u8>,
-    named: NamedSessions,
+    named: SessionIndex,
     /// The ports of `--listen`.
     own_ports: Vec<u16>,
     /// What workers wanted to listen on and may not, or was too much.
@@ -104,7 +105,7 @@ pub struct NodeDesk {
     rooms: Option<SharedRooms>,
 }
 
-impl NodeDesk {
+impl ClusterPrimary {
     /// A desk without a server. `own`: haft's own listeners, if it has any.
     pub fn new(plan: NodePlan, own: &[Listener]) -> Self {
         Self::over(plan, own.iter().map(Listener::addr).collect())
@@ -112,13 +113,13 @@ impl NodeDesk {
 
     /// A desk whose workers accept from listeners of their own, if they listen on TCP.
     pub fn over_kernel(plan: NodePlan, kernel: &Kernel) -> Self {
-        let mut desk = Self::over(plan, kernel.own().map(|group| group.addr()).collect());
-        desk.servers.share_listeners(desk.plan.tells_ports);
-        desk.opener = Some(kernel.opener());
+        let mut primary = Self::over(plan, kernel.own().map(|group| group.addr()).collect());
+        primary.servers.share_listeners(primary.plan.tells_ports);
+        primary.opener = Some(kernel.opener());
         let own =
-            (0..).zip(kernel.own()).filter_map(|(number, group)| Some((desk.server_of(number)?, Rc::clone(group))));
-        desk.groups = own.collect();
-        desk
+            (0..).zip(kernel.own()).filter_map(|(number, group)| Some((primary.server_of(number)?, Rc::clone(group))));
+        primary.groups = own.collect();
+        primary
     }
 
     fn over(plan: NodePlan, own: Vec<&ListenAddr>) -> Self {
@@ -139,7 +140,7 @@ impl NodeDesk {
             closing: Vec::new(),
             mail: Vec::new(),
             buffer: Vec::new(),
-            named: NamedSessions::default(),
+            named: SessionIndex::default(),
             own_ports: own.iter().filter_map(|addr| addr.port()).collect(),
             refused: 0,
             listen_failures: BTreeMap::new(),
@@ -187,7 +188,7 @@ impl NodeDesk {
     }
 
     /// How long a worker may take to be ready, from now on.
-    pub fn adopt(&mut self, start_timeout: Duration) {
+    pub fn reconfigure(&mut self, start_timeout: Duration) {
         self.plan.start_timeout = start_timeout;
     }
 
@@ -262,7 +263,12 @@ impl NodeDesk {
 
     /// A program wants to listen: the server that it gets, opened if no worker had it. Nothing is opened that the worker
     /// (`sender`: its user, as the kernel reports it) might not open itself.
-    pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>, sender: Option<Sender>) -> Result<ServerId, Refusal> {
+    pub fn ask(
+        &mut self,
+        worker: WorkerId,
+        query: &Query<'_>,
+        sender: Option<Sender>,
+    ) -> Result<ServerId, ListenRefusal> {
         self.listen_failures.remove(&worker);
         self.changed = true;
         match self.servers.ask(worker, query) {
@@ -281,7 +287,7 @@ impl NodeDesk {
             }
             Decision::Open(spec) if !self.may_have(spec.port(), sender) => {
                 self.refused += 1;
-                Err(Refusal::of(query, libc::EACCES, RESERVED_PORT))
+                Err(ListenRefusal::of(query, libc::EACCES, RESERVED_PORT))
             }
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
@@ -350,7 +356,7 @@ impl NodeDesk {
         self.changed = true;
         self.servers.exited(worker);
         self.named.ended(worker);
-        self.mail.extend(self.relay.died(worker).into_iter().map(Mail::Notice));
+        self.mail.extend(self.relay.died(worker).into_iter().map(Relayed::WorkerDied));
     }
 
     /// What was opened since the last call.
@@ -380,7 +386,7 @@ impl Opened {
     /// Where clients connect.
     pub fn addr(&self) -> &ListenAddr {
         match self {
-            Self::Door(_, listener) => listener.addr(),
+            Self::Accepting(_, listener) => listener.addr(),
             Self::Group(_, group) => group.addr(),
         }
     }

@@ -32,4 +32,4 @@ pub use trusted::{TrustedProxies, TrustedProxy, TrustedProxyError};
 
 /// Maximum number of bytes that are ever peeked: haft does not wait for what comes later. Node takes no longer head of
 /// a request (`http.maxHeaderSize`).
-pub const MOST_PEEKED: usize = 16 << 10;
+pub const MAX_PEEKED: usize = 16 << 10;

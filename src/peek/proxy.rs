@@ -8,7 +8,7 @@ use std::str::{self, FromStr};
 
 use memchr::memchr2;
 
-use super::MOST_PEEKED;
+use super::MAX_PEEKED;
 
 /// What a header of version 1 begins with. (Section 2.1; the space is one, exactly.)
 pub(super) const V1: &[u8] = b"PROXY ";
@@ -29,7 +29,7 @@ pub enum Look {
     /// It begins as a header does and is none: broken, of a version that there is not, or longer than version 1 allows.
     Malformed {
         /// Its exact length in bytes: the client's own bytes begin there. None: of version 1 there is no end of a line
-        /// in [`MOST_PEEKED`] bytes.
+        /// in [`MAX_PEEKED`] bytes.
         len: Option<usize>,
     },
     /// A header, with what it states.
@@ -78,7 +78,7 @@ pub fn look(bytes: &[u8]) -> Look {
 
 /// Version 1, behind its signature: words up to a CRLF.
 fn look_v1(rest: &[u8]) -> Look {
-    let rest = &rest[..rest.len().min(MOST_PEEKED - V1.len())];
+    let rest = &rest[..rest.len().min(MAX_PEEKED - V1.len())];
     let malformed = |len| Look::Malformed { len: Some(V1.len() + len) };
     let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
     let (line, behind) = rest.split_at(end);
@@ -90,7 +90,7 @@ fn look_v1(rest: &[u8]) -> Look {
         }
         // Another kind of end, where a proxy ends its lines so.
         [b'\n', ..] | [b'\r', _, ..] => malformed(end + 1),
-        _ if V1.len() + rest.len() >= MOST_PEEKED => Look::Malformed { len: None },
+        _ if V1.len() + rest.len() >= MAX_PEEKED => Look::Malformed { len: None },
         _ => Look::More,
     }
 }
@@ -267,11 +267,11 @@ mod tests {
         for (filling, answer, decided) in [
             (91, header(107, None), 107),
             (92, malformed(Some(108)), 108),
-            (MOST_PEEKED - 17, malformed(Some(MOST_PEEKED - 1)), MOST_PEEKED - 1),
-            (MOST_PEEKED, malformed(None), MOST_PEEKED),
+            (MAX_PEEKED - 17, malformed(Some(MAX_PEEKED - 1)), MAX_PEEKED - 1),
+            (MAX_PEEKED, malformed(None), MAX_PEEKED),
         ] {
             let line = format!("PROXY UNKNOWN {}\r\n", "x".repeat(filling));
-            comes_in(&line.as_bytes()[..line.len().min(MOST_PEEKED)], decided, answer);
+            comes_in(&line.as_bytes()[..line.len().min(MAX_PEEKED)], decided, answer);
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_header_may_be_longer_than_what_is_peeked() {
-        let body = [&[192, 0, 2, 7, 192, 0, 2, 8, 0, 1, 0, 2][..], &[0; MOST_PEEKED]].concat();
+        let body = [&[192, 0, 2, 7, 192, 0, 2, 8, 0, 1, 0, 2][..], &[0; MAX_PEEKED]].concat();
         let ends = Some(("192.0.2.7:1", "192.0.2.8:2"));
         comes_in(&v2(0x21, 0x11, u16::MAX, &body), 28, header(V2_FIXED + usize::from(u16::MAX), ends));
     }

@@ -38,9 +38,9 @@ const SIGNATURES: [(&[u8], NotHttp); 4] = [
 ];
 
 /// Most bytes of empty lines ahead of a request. RFC 9112, 2.2 asks for one line to be overlooked.
-const MOST_EMPTY: usize = 16;
+const MAX_EMPTY: usize = 16;
 /// Longest method. The longest that is registered has 17 bytes (UPDATEREDIRECTREF; RFC 4437).
-const MOST_METHOD: usize = 32;
+const MAX_METHOD: usize = 32;
 
 /// A request of HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +67,8 @@ pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> Look<'_> {
     if let Some((_, kind)) = SIGNATURES.into_iter().find(|(signature, _)| bytes.starts_with(signature)) {
         return Look::NotHttp(kind);
     }
-    let empty = bytes.iter().take(MOST_EMPTY + 1).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    if empty > MOST_EMPTY {
+    let empty = bytes.iter().take(MAX_EMPTY + 1).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if empty > MAX_EMPTY {
         return Look::NotHttp(NotHttp::Other);
     }
     let Some(end) = memchr(b'\n', &bytes[empty..]).map(|at| empty + at + 1) else {
@@ -91,7 +91,7 @@ fn read_line(line: &[u8], empty: usize) -> Result<Option<(&str, &str)>, NotHttp>
     // Never complete: that would take the headers.
     request.parse(line).map_err(|_| NotHttp::Other)?;
     let method = request.method.map_or(line.len() - empty, str::len);
-    if method > MOST_METHOD { Err(NotHttp::Other) } else { Ok(request.method.zip(request.path)) }
+    if method > MAX_METHOD { Err(NotHttp::Other) } else { Ok(request.method.zip(request.path)) }
 }
 
 /// What to say of bytes that no request begins with.

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::verdict::Counts;
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
-use crate::connection::{Connection, Goal};
+use crate::connection::{Connection, RouteBy};
 use crate::dispatch::Dispatch;
 use crate::node::named::{SessionKey, Whose};
 use crate::peek::{NoValue, Request, ValueRoom, request};
@@ -28,7 +28,7 @@ pub(super) enum Aim {
     /// The headers that have not come yet may decide.
     Headers,
     /// Decided, but that a worker may be about to name this session.
-    Unnamed(SessionKey),
+    AwaitingOwner(SessionKey),
 }
 
 /// How often a criterion decided, or could not.
@@ -48,10 +48,10 @@ pub struct CriterionCount {
 #[derive(Debug, Clone)]
 pub struct Found {
     /// Where it leads.
-    pub goal: Goal,
+    pub goal: RouteBy,
     /// What must stick, if a value decides.
     pub key: Option<Key>,
-    outcomes: [Result<Goal, NoValue>; MAX_CRITERIA],
+    outcomes: [Result<RouteBy, NoValue>; MAX_CRITERIA],
     looked_at: usize,
     /// It opens a session.
     opens: bool,
@@ -68,7 +68,7 @@ impl Found {
     }
 
     /// How each criterion fared that was looked at, in their order: only the last one may have decided.
-    pub fn outcomes(&self) -> &[Result<Goal, NoValue>] {
+    pub fn outcomes(&self) -> &[Result<RouteBy, NoValue>] {
         &self.outcomes[..self.looked_at]
     }
 }
@@ -129,7 +129,7 @@ impl Aims {
         }
         connection.goal = found.goal;
         connection.key = found.key.unwrap_or(connection.key);
-        found.awaited.map_or(Aim::Decided, Aim::Unnamed)
+        found.awaited.map_or(Aim::Decided, Aim::AwaitingOwner)
     }
 
     /// Where a request leads by itself; none if headers that may decide are still to come. `whose`: the owner of a session
@@ -137,7 +137,7 @@ impl Aims {
     pub fn find(&self, request: &Request<'_>, has_headers: bool, whose: impl Fn(&str) -> Whose) -> Option<Found> {
         let outcomes = [Err(NoValue::Absent); MAX_CRITERIA];
         let mut found = Found {
-            goal: Goal::Address,
+            goal: RouteBy::Address,
             key: None,
             outcomes,
             looked_at: 0,
@@ -146,7 +146,7 @@ impl Aims {
             elsewhere: None,
         };
         if !self.sticky_paths.is_empty() && !self.sticky_paths.iter().any(|path| request.is_below(path)) {
-            found.goal = Goal::Load;
+            found.goal = RouteBy::Load;
             return Some(found);
         }
         for criterion in self.affinity.criteria() {
@@ -155,11 +155,11 @@ impl Aims {
             }
             let outcome = match criterion {
                 Criterion::Session => {
-                    self.session(request, &whose, &mut found).map(Goal::Session).ok_or(NoValue::Absent)
+                    self.session(request, &whose, &mut found).map(RouteBy::Session).ok_or(NoValue::Absent)
                 }
                 Criterion::Value(source) => source.value(request, &mut ValueRoom::new()).map(|value| {
                     found.key = Some(self.keys.key(value));
-                    Goal::Value(source.kind())
+                    RouteBy::Value(source.kind())
                 }),
             };
             found.outcomes[found.looked_at] = outcome;
@@ -170,7 +170,7 @@ impl Aims {
             }
         }
         if found.opens && self.affinity.rest() == Rest::Unsaid {
-            found.goal = Goal::Opening;
+            found.goal = RouteBy::RecentSessions;
         }
         Some(found)
     }

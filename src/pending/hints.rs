@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::peek::{ClientHeader, MOST_PEEKED, NotHttp, request};
+use crate::peek::{ClientHeader, MAX_PEEKED, NotHttp, request};
 use crate::route::HostId;
 use crate::sys::peek::{Peeked, peek};
 
@@ -111,7 +111,7 @@ impl ProxyWatch {
     }
 
     /// Applies another configuration. What was logged is not logged again.
-    pub fn adopt(&mut self, now: Instant, config: &Config) {
+    pub fn reconfigure(&mut self, now: Instant, config: &Config) {
         *self = Self { told: self.told, ..Self::new(now, config) };
     }
 
@@ -142,7 +142,7 @@ impl ProxyWatch {
     }
 
     fn sample(&mut self, connection: &Connection) {
-        let mut room = [0; MOST_PEEKED];
+        let mut room = [0; MAX_PEEKED];
         let Peeked::Bytes(count) = peek(connection.as_fd(), &mut room) else { return };
         let header = match request::look(&room[..count], 0, true) {
             request::Look::Request(request) => ClientHeader::found_in(request.headers).map(|header| header.to_string()),

@@ -13,15 +13,15 @@ mod waiting;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use self::unnamed::Unnamed;
+use self::unnamed::AwaitingOwner;
 pub use self::verdict::{Counts, Rules};
 use self::verdict::{Progress, Verdict};
 use self::waiting::Waiting;
 use crate::config::{Config, PeekTimeoutAction};
-use crate::connection::{Connection, Goal, Refusal};
+use crate::connection::{Connection, RejectReason, RouteBy};
 use crate::dispatch::Dispatch;
 use crate::node::named::SessionKey;
-use crate::peek::MOST_PEEKED;
+use crate::peek::MAX_PEEKED;
 use crate::sys::poller::{Interest, Poller, Ready};
 
 /// Tokens from here on are connections that are looked at.
@@ -37,7 +37,7 @@ pub enum Outcome {
     /// It can be assigned.
     Assign(Connection),
     /// It is to be refused.
-    Refuse(Connection, Refusal),
+    Refuse(Connection, RejectReason),
 }
 
 /// The connections that are looked at.
@@ -51,7 +51,7 @@ pub struct Peeking {
     most: (usize, usize),
     waiting: Waiting,
     /// Connections whose request was read, and whose session has no owner yet.
-    unnamed: Unnamed,
+    unnamed: AwaitingOwner,
     room: Box<[u8]>,
     /// What was seen.
     pub counts: Counts,
@@ -69,14 +69,14 @@ impl Peeking {
             rules,
             wanted: config.peeks(),
             waiting: Waiting::new(),
-            unnamed: Unnamed::default(),
-            room: vec![0; MOST_PEEKED].into(),
+            unnamed: AwaitingOwner::default(),
+            room: vec![0; MAX_PEEKED].into(),
             counts,
         }
     }
 
     /// Applies another configuration, also to connections that wait already.
-    pub fn adopt(&mut self, config: &Config, rules: Rules, most: usize) {
+    pub fn reconfigure(&mut self, config: &Config, rules: Rules, most: usize) {
         // What was looked at was looked at with other eyes.
         self.waiting.progress_mut().for_each(Progress::look_anew);
         rules.keep_books(&mut self.counts);
@@ -115,7 +115,7 @@ impl Peeking {
         let mut progress = self.rules.begin(&connection);
         match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
             Verdict::Decided => return Some(self.decided(connection)),
-            Verdict::Unnamed(key) => {
+            Verdict::AwaitingOwner(key) => {
                 let now = connection.accepted;
                 return self.await_name(connection, key, now);
             }
@@ -140,7 +140,7 @@ impl Peeking {
         let (oldest, progress) = self.take_unseen(poller)?;
         self.counts.crowded += 1;
         match is_hoarded {
-            true => Some(Outcome::Refuse(oldest, Refusal::OverLimit)),
+            true => Some(Outcome::Refuse(oldest, RejectReason::OverLimit)),
             false => Some(self.give_up(oldest, &progress)),
         }
     }
@@ -158,7 +158,7 @@ impl Peeking {
         let (mut connection, progress) = self.waiting.remove(key)?;
         forget(&connection, poller);
         match verdict {
-            Verdict::Unnamed(session) => return self.await_name(connection, session, now),
+            Verdict::AwaitingOwner(session) => return self.await_name(connection, session, now),
             Verdict::More => self.rules.give_up(&mut connection, &progress),
             Verdict::Decided => {}
         }
@@ -174,7 +174,7 @@ impl Peeking {
     /// Takes a connection whose session has got an owner, or that has waited for one long enough, if there is any.
     pub fn named(&mut self, now: Instant, dispatch: &Dispatch) -> Option<Outcome> {
         let connection = self.unnamed.settled(now, |key| dispatch.named(key))?;
-        self.counts.unnamed += u64::from(!matches!(connection.goal, Goal::Session(_)));
+        self.counts.unnamed += u64::from(!matches!(connection.goal, RouteBy::Session(_)));
         Some(self.decided(connection))
     }
 
@@ -207,7 +207,7 @@ impl Peeking {
     fn decided(&mut self, mut connection: Connection) -> Outcome {
         match self.rules.may_serve(&mut connection, &mut self.counts) {
             true => Outcome::Assign(connection),
-            false => Outcome::Refuse(connection, Refusal::Unattributed),
+            false => Outcome::Refuse(connection, RejectReason::Unattributed),
         }
     }
 
@@ -217,7 +217,7 @@ impl Peeking {
                 self.rules.give_up(&mut connection, progress);
                 self.decided(connection)
             }
-            PeekTimeoutAction::Close => Outcome::Refuse(connection, Refusal::NoRequest),
+            PeekTimeoutAction::Close => Outcome::Refuse(connection, RejectReason::NoRequest),
         }
     }
 }

@@ -10,14 +10,14 @@ use crate::config::Config;
 use crate::dispatch::link::Link;
 use crate::flags::{self, Outcome as Parsed};
 use crate::ids::WorkerId;
-use crate::node::primary::{NodeDesk, NodePlan};
+use crate::node::primary::{ClusterPrimary, NodePlan};
 use crate::node::wire::Serialization;
 use crate::route::{Slot, Tag, TagKey, Tagger};
 use crate::sys::poller::Ready;
 
 mod aims;
 
-struct Rig {
+struct Fixture {
     peeking: Peeking,
     dispatch: Dispatch,
     poller: Poller,
@@ -25,7 +25,7 @@ struct Rig {
     tagger: Tagger,
 }
 
-impl Rig {
+impl Fixture {
     fn new(flags: &[&str]) -> Self {
         Self::with_most(flags, 1000)
     }
@@ -87,7 +87,7 @@ impl Rig {
             server_ports: Vec::new(),
             tells_ports: false,
         };
-        let desk = NodeDesk::new(plan, &[]);
+        let desk = ClusterPrimary::new(plan, &[]);
         let (ours, theirs) = UnixStream::pair().expect("pair");
         let worker = WorkerId(7);
         self.dispatch.attach(Link::node(worker, Slot(1), ours.into(), &desk));
@@ -105,7 +105,7 @@ impl Rig {
 }
 
 /// Its destination and client; the connection must still have exactly `unread` to read.
-fn assigned(outcome: Option<Outcome>, unread: &[u8]) -> (Goal, String) {
+fn assigned(outcome: Option<Outcome>, unread: &[u8]) -> (RouteBy, String) {
     let Some(Outcome::Assign(connection)) = outcome else { panic!("{outcome:?}") };
     let mut reader = UnixStream::from(connection.as_fd().try_clone_to_owned().expect("a copy"));
     reader.set_nonblocking(true).expect("non-blocking");
@@ -122,16 +122,16 @@ const TAG: Tag = Tag { slot: Slot(1), generation: 3 };
 
 #[tokio::test]
 async fn a_request_that_is_there_decides_at_once_and_is_left_there() {
-    let mut rig = Rig::new(&["-w", "2", "--affinity", "session", "--sticky-path", "/socket.io/"]);
+    let mut rig = Fixture::new(&["-w", "2", "--affinity", "session", "--sticky-path", "/socket.io/"]);
     let sid = rig.tagged(TAG);
     let forged = Tagger::new(&TagKey::of_text("another key")).append("lgy5fjW0yVKcPbBnAAAC", TAG);
     for (target, goal) in [
-        ("/socket.io/?EIO=4&transport=polling".to_owned(), Goal::Opening),
-        (format!("/socket.io/?EIO=4&transport=polling&sid={sid}"), Goal::Session(TAG)),
-        (format!("/socket.io/?EIO=4&transport=polling&sid={forged}"), Goal::Address),
-        ("/socket.io/?EIO=4&transport=polling&sid=lgy5fjW0yVKcPbBnAAAC".to_owned(), Goal::Address),
-        ("/socket.io/socket.io.js".to_owned(), Goal::Address),
-        (format!("/?sid={sid}"), Goal::Load),
+        ("/socket.io/?EIO=4&transport=polling".to_owned(), RouteBy::RecentSessions),
+        (format!("/socket.io/?EIO=4&transport=polling&sid={sid}"), RouteBy::Session(TAG)),
+        (format!("/socket.io/?EIO=4&transport=polling&sid={forged}"), RouteBy::Address),
+        ("/socket.io/?EIO=4&transport=polling&sid=lgy5fjW0yVKcPbBnAAAC".to_owned(), RouteBy::Address),
+        ("/socket.io/socket.io.js".to_owned(), RouteBy::Address),
+        (format!("/?sid={sid}"), RouteBy::Load),
     ] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\nbody");
         let (_client, outcome) = rig.arrive(request.as_bytes());
@@ -139,14 +139,16 @@ async fn a_request_that_is_there_decides_at_once_and_is_left_there() {
     }
     // Nothing is opened by a POST.
     let (_client, outcome) = rig.arrive(b"POST /socket.io/ HTTP/1.1\r\n");
-    assert_eq!(assigned(outcome, b"POST /socket.io/ HTTP/1.1\r\n").0, Goal::Address);
+    assert_eq!(assigned(outcome, b"POST /socket.io/ HTTP/1.1\r\n").0, RouteBy::Address);
     assert_eq!(rig.peeking.len(), 0);
 }
 
 #[tokio::test]
 async fn sessions_are_opened_at_each_path_of_a_program() {
-    let mut rig = Rig::new(&["-w", "2", "--affinity", "session", "--path", "/a/", "--path", "/b/", "--", "x"]);
-    for (path, goal) in [("/a/", Goal::Opening), ("/b/", Goal::Opening), ("/socket.io/", Goal::Address)] {
+    let mut rig = Fixture::new(&["-w", "2", "--affinity", "session", "--path", "/a/", "--path", "/b/", "--", "x"]);
+    for (path, goal) in
+        [("/a/", RouteBy::RecentSessions), ("/b/", RouteBy::RecentSessions), ("/socket.io/", RouteBy::Address)]
+    {
         let request = format!("GET {path}?EIO=4&transport=polling HTTP/1.1\r\n\r\n");
         let (_client, outcome) = rig.arrive(request.as_bytes());
         assert_eq!(assigned(outcome, request.as_bytes()).0, goal, "{path}");
@@ -155,7 +157,7 @@ async fn sessions_are_opened_at_each_path_of_a_program() {
 
 #[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
-    let mut rig = Rig::new(&["--affinity", "session"]);
+    let mut rig = Fixture::new(&["--affinity", "session"]);
     let request = format!("GET /socket.io/?sid={} HTTP/1.1\r\n", rig.tagged(TAG));
     let (mut client, outcome) = rig.arrive(b"");
     assert!(outcome.is_none() && rig.look().is_none());
@@ -167,14 +169,14 @@ async fn a_request_may_come_byte_by_byte() {
     }
     client.write_all(&[*last]).expect("write");
     let outcome = rig.look();
-    assert_eq!(assigned(outcome, request.as_bytes()).0, Goal::Session(TAG));
+    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Session(TAG));
     assert_eq!(rig.peeking.len(), 0);
 }
 
 #[tokio::test]
 async fn a_proxy_header_is_consumed_to_the_byte_and_its_client_is_the_client() {
     let flags = ["--proxy-protocol", "--client-ip-header=x-forwarded-for", "--trusted-proxy=127.0.0.0/8"];
-    let mut rig = Rig::new(&flags);
+    let mut rig = Fixture::new(&flags);
     let header = b"PROXY TCP4 127.0.0.77 127.0.0.1 4711 3000\r\n";
     let request = b"GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1, 203.0.113.5, 127.0.0.2\r\n\r\n";
     let (_client, outcome) = rig.arrive(&[&header[..], request].concat());
@@ -201,7 +203,7 @@ async fn a_proxy_header_is_consumed_to_the_byte_and_its_client_is_the_client() {
 
 #[tokio::test]
 async fn a_proxy_header_may_be_longer_than_what_is_peeked_and_come_in_pieces() {
-    let mut rig = Rig::new(&["--proxy-protocol", "--trusted-proxy=127.0.0.0/8"]);
+    let mut rig = Fixture::new(&["--proxy-protocol", "--trusted-proxy=127.0.0.0/8"]);
     let block = [203, 0, 113, 5, 127, 0, 0, 1, 0x12, 0x67, 0x0b, 0xb8];
     let header = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x75\x30", &block[..], &[b'x'; 30_000 - 12]].concat();
     let (mut client, outcome) = rig.arrive(&header[..20]);
@@ -218,7 +220,7 @@ async fn a_proxy_header_may_be_longer_than_what_is_peeked_and_come_in_pieces() {
 
 #[tokio::test]
 async fn who_is_not_trusted_is_not_believed() {
-    let mut rig = Rig::new(&["--proxy-protocol", "--client-ip-header=forwarded", "--trusted-proxy=10.0.0.0/8"]);
+    let mut rig = Fixture::new(&["--proxy-protocol", "--client-ip-header=forwarded", "--trusted-proxy=10.0.0.0/8"]);
     let sent = b"PROXY TCP4 192.0.2.1 127.0.0.1 4711 3000\r\nGET / HTTP/1.1\r\nForwarded: for=192.0.2.2\r\n\r\n";
     let (_client, outcome) = rig.arrive(sent);
     assert_eq!(assigned(outcome, sent).1, "127.0.0.9:7");
@@ -226,22 +228,22 @@ async fn who_is_not_trusted_is_not_believed() {
 
 #[tokio::test]
 async fn what_is_no_http_or_too_long_or_over_goes_by_its_address() {
-    let mut rig = Rig::new(&["--affinity", "session"]);
-    let long = [b"GET /", &[b'a'; MOST_PEEKED][..]].concat();
+    let mut rig = Fixture::new(&["--affinity", "session"]);
+    let long = [b"GET /", &[b'a'; MAX_PEEKED][..]].concat();
     for sent in [&b"\x16\x03\x01\x02\x00"[..], b"PRI * HTTP/2.0\r\n", b"\x00\x01", &long] {
         let (_client, outcome) = rig.arrive(sent);
-        assert_eq!(assigned(outcome, sent).0, Goal::Address);
+        assert_eq!(assigned(outcome, sent).0, RouteBy::Address);
     }
     let (client, outcome) = rig.arrive(b"GET /so");
     assert!(outcome.is_none());
     client.shutdown(Shutdown::Write).expect("shutdown");
     let outcome = rig.look();
-    assert_eq!(assigned(outcome, b"GET /so").0, Goal::Address, "half a line and the end");
+    assert_eq!(assigned(outcome, b"GET /so").0, RouteBy::Address, "half a line and the end");
     let (client, outcome) = rig.arrive(b"");
     assert!(outcome.is_none());
     drop(client);
     let outcome = rig.look();
-    assert_eq!(assigned(outcome, b"").0, Goal::Address);
+    assert_eq!(assigned(outcome, b"").0, RouteBy::Address);
     let counts = &rig.peeking.counts;
     assert_eq!((counts.not_http, counts.too_long, counts.over), (3, 1, 2));
     assert_eq!(rig.peeking.len(), 0);
@@ -252,7 +254,7 @@ async fn what_is_no_http_or_too_long_or_over_goes_by_its_address() {
 async fn whose_client_is_not_told_is_never_taken_for_the_proxy() {
     let header = ["--client-ip-header=x-forwarded-for", "--trusted-proxy=127.0.0.9"];
     let line = ["--proxy-protocol", "--trusted-proxy=127.0.0.9"];
-    let padding = "a".repeat(MOST_PEEKED);
+    let padding = "a".repeat(MAX_PEEKED);
     let far = format!("GET / HTTP/1.1\r\nCookie: {padding}\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
     let malformed = "GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.1, unknown\r\n\r\n";
     for action in ["serve", "close"] {
@@ -262,37 +264,37 @@ async fn whose_client_is_not_told_is_never_taken_for_the_proxy() {
             (header, "\x16\x03\x01\x02", "\x16\x03\x01\x02"),
             (line, "PROXY TCP4 nobody\r\nGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
         ] {
-            let mut rig = Rig::new(&[&flags[..], &["--unattributed", action]].concat());
+            let mut rig = Fixture::new(&[&flags[..], &["--unattributed", action]].concat());
             match (rig.arrive(sent.as_bytes()).1, action) {
-                (Some(Outcome::Refuse(connection, Refusal::Unattributed)), "close") => connection.refuse(),
+                (Some(Outcome::Refuse(connection, RejectReason::Unattributed)), "close") => connection.refuse(),
                 (outcome, _) => assert_eq!(assigned(outcome, unread.as_bytes()).1, "0.0.0.0:0", "{sent:.40}"),
             }
             assert_eq!(rig.peeking.counts.unattributed, 1, "{sent:.40}");
         }
         // Nor is one that sends nothing in time, or only half a request.
         for sent in ["", "GET / HT"] {
-            let mut rig = Rig::new(&[&header[..], &["--unattributed", action, "--peek-timeout=2s"]].concat());
+            let mut rig = Fixture::new(&[&header[..], &["--unattributed", action, "--peek-timeout=2s"]].concat());
             let (_client, outcome) = rig.arrive(sent.as_bytes());
             assert!(outcome.is_none());
             match (rig.peeking.expired(rig.now + Duration::from_secs(2), &rig.poller), action) {
-                (Some(Outcome::Refuse(connection, Refusal::Unattributed)), "close") => connection.refuse(),
+                (Some(Outcome::Refuse(connection, RejectReason::Unattributed)), "close") => connection.refuse(),
                 (outcome, _) => assert_eq!(assigned(outcome, sent.as_bytes()).1, "0.0.0.0:0"),
             }
         }
     }
     // A header that is far back, but not too far; and the proxy itself, which asks whether we are well.
     let back = format!("GET / HTTP/1.1\r\nCookie: {}\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n", "a".repeat(15 << 10));
-    let (_client, outcome) = Rig::new(&header).arrive(back.as_bytes());
+    let (_client, outcome) = Fixture::new(&header).arrive(back.as_bytes());
     assert_eq!(assigned(outcome, back.as_bytes()).1, "192.0.2.1:0");
     let own = b"GET /health HTTP/1.1\r\n\r\n";
-    let (_client, outcome) = Rig::new(&header).arrive(own);
+    let (_client, outcome) = Fixture::new(&header).arrive(own);
     assert_eq!(assigned(outcome, own).1, "127.0.0.9:7");
 }
 
 #[tokio::test]
 async fn past_its_time_a_connection_goes_by_its_address_or_is_refused() {
     for (action, refused) in [("hand-over", false), ("close", true)] {
-        let mut rig = Rig::new(&["--affinity=session", "--peek-timeout=2s", "--peek-timeout-action", action]);
+        let mut rig = Fixture::new(&["--affinity=session", "--peek-timeout=2s", "--peek-timeout-action", action]);
         let (_client, outcome) = rig.arrive(b"");
         assert!(outcome.is_none());
         assert!(rig.peeking.expired(rig.now + Duration::from_millis(1999), &rig.poller).is_none());
@@ -307,11 +309,11 @@ async fn past_its_time_a_connection_goes_by_its_address_or_is_refused() {
 
 #[tokio::test]
 async fn where_too_many_wait_the_first_of_them_waits_no_longer() {
-    let mut rig = Rig::with_most(&["--affinity=session", "--max-peeking=3"], 2);
+    let mut rig = Fixture::with_most(&["--affinity=session", "--max-peeking=3"], 2);
     let clients: Vec<_> = (0..2).map(|_| rig.arrive(b"GE")).collect();
     assert!(clients.iter().all(|(_, outcome)| outcome.is_none()));
     let (_client, outcome) = rig.arrive(b"GET");
-    assert_eq!(assigned(outcome, b"GE").0, Goal::Address);
+    assert_eq!(assigned(outcome, b"GE").0, RouteBy::Address);
     assert_eq!((rig.peeking.len(), rig.peeking.counts.crowded), (2, 1));
     end(rig);
 }
@@ -319,7 +321,7 @@ async fn where_too_many_wait_the_first_of_them_waits_no_longer() {
 #[tokio::test]
 async fn where_descriptors_are_short_the_silent_ones_of_a_client_with_very_many_are_refused_and_nobody_else_s() {
     for (flag, by_descriptors) in [("--max-peeking=16384", true), ("--max-peeking=64", false)] {
-        let mut rig = Rig::with_most(&["--affinity=session", flag], if by_descriptors { 64 } else { 1000 });
+        let mut rig = Fixture::with_most(&["--affinity=session", flag], if by_descriptors { 64 } else { 1000 });
         let (other, outcome) = rig.arrive_from(8, b"GE");
         assert!(outcome.is_none());
         let mut clients: Vec<_> = (0..63).map(|_| rig.arrive(b"G")).collect();
@@ -330,7 +332,7 @@ async fn where_descriptors_are_short_the_silent_ones_of_a_client_with_very_many_
         for _ in 0..47 {
             let (client, outcome) = rig.arrive_from(8, b"GE");
             match outcome {
-                Some(Outcome::Refuse(connection, Refusal::OverLimit)) if by_descriptors => connection.refuse(),
+                Some(Outcome::Refuse(connection, RejectReason::OverLimit)) if by_descriptors => connection.refuse(),
                 outcome => assert_eq!((assigned(outcome, b"G").1.as_str(), by_descriptors), ("127.0.0.9:7", false)),
             }
             clients.push((client, None));
@@ -353,7 +355,7 @@ async fn where_descriptors_are_short_the_silent_ones_of_a_client_with_very_many_
 
 #[tokio::test]
 async fn one_that_cannot_be_waited_for_pushes_nobody_out() {
-    let mut rig = Rig::with_most(&["--affinity=session", "--max-peeking=1"], 1);
+    let mut rig = Fixture::with_most(&["--affinity=session", "--max-peeking=1"], 1);
     let (_first, outcome) = rig.arrive(b"GE");
     assert!(outcome.is_none());
     let (_client, connection) = UnixStream::pair().expect("pair");
@@ -373,7 +375,7 @@ fn asking_of(sid: &str) -> String {
 
 #[tokio::test]
 async fn a_session_that_is_named_a_moment_late_is_found() {
-    let mut rig = Rig::new(&["-w2", "--affinity=session"]);
+    let mut rig = Fixture::new(&["-w2", "--affinity=session"]);
     let (worker, _channel) = rig.attach_node(true);
     let (_client, outcome) = rig.arrive(asking_of("AAAA").as_bytes());
     assert!(outcome.is_none(), "a worker may be about to name it");
@@ -384,7 +386,7 @@ async fn a_session_that_is_named_a_moment_late_is_found() {
     assert!(rig.look().is_none() && rig.look().is_none());
     assert_eq!(rig.peeking.len(), 2, "they count");
     assert!(rig.peeking.named(rig.now, &rig.dispatch).is_none());
-    let named = Goal::Session(Tag { slot: Slot(1), generation: 0 });
+    let named = RouteBy::Session(Tag { slot: Slot(1), generation: 0 });
     for sid in ["BBBB", "AAAA"] {
         rig.name(sid, worker);
         let outcome = rig.peeking.named(rig.now, &rig.dispatch);
@@ -397,25 +399,25 @@ async fn a_session_that_is_named_a_moment_late_is_found() {
 
 #[tokio::test]
 async fn a_session_that_nobody_names_is_not_waited_for_long_nor_by_many() {
-    let mut rig = Rig::new(&["-w2", "--affinity=session"]);
+    let mut rig = Fixture::new(&["-w2", "--affinity=session"]);
     let request = asking_of("AAAA");
     let (_client, outcome) = rig.arrive(request.as_bytes());
-    assert_eq!(assigned(outcome, request.as_bytes()).0, Goal::Address, "nobody would name it");
+    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address, "nobody would name it");
     let _tagging = rig.attach_node(false);
     let (_client, outcome) = rig.arrive(request.as_bytes());
-    assert_eq!(assigned(outcome, request.as_bytes()).0, Goal::Address, "nobody would name it");
+    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address, "nobody would name it");
     let _naming = rig.attach_node(true);
     let (_client, outcome) = rig.arrive(request.as_bytes());
     assert!(outcome.is_none());
     assert!(rig.peeking.named(rig.now + Duration::from_millis(19), &rig.dispatch).is_none());
     let outcome = rig.peeking.named(rig.now + Duration::from_millis(20), &rig.dispatch);
-    assert_eq!(assigned(outcome, request.as_bytes()).0, Goal::Address);
+    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address);
 
     let clients: Vec<_> = std::iter::repeat_with(|| rig.arrive(request.as_bytes()))
         .map_while(|(client, outcome)| match outcome {
             None => Some(client),
             Some(outcome) => {
-                assert_eq!(assigned(Some(outcome), request.as_bytes()).0, Goal::Address);
+                assert_eq!(assigned(Some(outcome), request.as_bytes()).0, RouteBy::Address);
                 None
             }
         })
@@ -425,7 +427,7 @@ async fn a_session_that_nobody_names_is_not_waited_for_long_nor_by_many() {
 }
 
 /// So that no connection is dropped unsettled.
-fn end(mut rig: Rig) {
+fn end(mut rig: Fixture) {
     while let Some(connection) = rig.peeking.take_oldest(&rig.poller) {
         connection.close_delivered();
     }

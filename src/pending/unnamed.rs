@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Goal};
+use crate::connection::{Connection, RouteBy};
 use crate::node::named::SessionKey;
 use crate::route::Tag;
 
@@ -18,11 +18,11 @@ const MOST: usize = 256;
 
 /// Those that wait, in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Unnamed {
+pub(super) struct AwaitingOwner {
     waiting: VecDeque<(Connection, SessionKey, Instant)>,
 }
 
-impl Unnamed {
+impl AwaitingOwner {
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -44,7 +44,7 @@ impl Unnamed {
             .position(|(_, key, since)| now.saturating_duration_since(*since) >= PATIENCE || named(*key).is_some())?;
         let (mut connection, key, _) = self.waiting.remove(at)?;
         if let Some(tag) = named(key) {
-            connection.goal = Goal::Session(tag);
+            connection.goal = RouteBy::Session(tag);
         }
         Some(connection)
     }

@@ -10,7 +10,7 @@ use crate::config::{Config, Proxies, Unattributed};
 use crate::connection::Connection;
 use crate::dispatch::Dispatch;
 use crate::node::named::SessionKey;
-use crate::peek::{MOST_PEEKED, NotHttp, Request, proxy, request};
+use crate::peek::{MAX_PEEKED, NotHttp, Request, proxy, request};
 use crate::route::{Key, Prefix, TagKey};
 use crate::sys::peek::{self, Peeked};
 
@@ -58,7 +58,7 @@ pub(super) enum Verdict {
     More,
     Decided,
     /// Decided, but that a worker may be about to name this session.
-    Unnamed(SessionKey),
+    AwaitingOwner(SessionKey),
 }
 
 /// What was seen, by kind.
@@ -181,7 +181,7 @@ impl Rules {
                 self.look_for_request(connection, view, reads_header, counts, dispatch)
             };
             match looked {
-                Looked::More if bytes.len() >= MOST_PEEKED => {
+                Looked::More if bytes.len() >= MAX_PEEKED => {
                     counts.too_long += 1;
                     connection.unattributed |= reads_header;
                     // What its first line and the headers so far say holds, however long the rest is.
@@ -196,7 +196,7 @@ impl Rules {
                 Looked::Consume(len) => *progress = Progress { to_consume: len, ..Progress::default() },
                 Looked::NoProxyHeader => *progress = Progress::default(),
                 Looked::Decided => return Verdict::Decided,
-                Looked::Unnamed(key) => return Verdict::Unnamed(key),
+                Looked::AwaitingOwner(key) => return Verdict::AwaitingOwner(key),
             }
         }
     }
@@ -247,7 +247,7 @@ impl Rules {
                 let has_headers = view.headers != Awaited::IfNeeded;
                 match self.aims.take(connection, &request, has_headers, counts, dispatch) {
                     Aim::Decided => Looked::Decided,
-                    Aim::Unnamed(key) => Looked::Unnamed(key),
+                    Aim::AwaitingOwner(key) => Looked::AwaitingOwner(key),
                     Aim::Headers => {
                         let view = View { headers: Awaited::All, ..view };
                         self.look_for_request(connection, view, reads_header, counts, dispatch)
@@ -307,7 +307,7 @@ enum Looked {
     NoProxyHeader,
     Decided,
     /// Decided, but that a worker may be about to name this session.
-    Unnamed(SessionKey),
+    AwaitingOwner(SessionKey),
 }
 
 impl Counts {

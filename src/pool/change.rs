@@ -2,7 +2,7 @@
 //! left alone.
 
 use super::worker::{Deadline, State};
-use super::{Action, INTERRUPT_TIME, Place, Pool, Time, WorkerId};
+use super::{Action, INTERRUPT_TIME, Pool, SlotWorkers, Time, WorkerId};
 use crate::route::Slot;
 
 impl Pool {
@@ -90,7 +90,7 @@ impl Pool {
         for at in before..slots {
             match self.places.get_mut(at) {
                 Some(old) => *old = old.anew(self.generation),
-                None => self.places.push(Place::added(self.generation)),
+                None => self.places.push(SlotWorkers::added(self.generation)),
             }
         }
         for at in slots..before {

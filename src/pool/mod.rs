@@ -7,14 +7,14 @@
 
 mod change;
 mod place;
-mod seen;
+mod view;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::place::Place;
-pub use self::seen::{About, SlotState, Standing};
+use self::place::SlotWorkers;
+pub use self::view::{About, Availability, SlotState};
 use self::worker::{Deadline, State, Worker};
 use crate::ids::WorkerId;
 use crate::route::Slot;
@@ -23,7 +23,7 @@ use crate::route::Slot;
 pub type Time = Duration;
 
 /// haft gives up on a slot whose workers died this often in a row before they were ready.
-pub const MOST_FAILED_STARTS: u32 = 5;
+pub const MAX_FAILED_STARTS: u32 = 5;
 
 /// How long workers have to finish after [`Event::Interrupt`]. They get half of it.
 pub const INTERRUPT_TIME: Duration = Duration::from_secs(2);
@@ -130,7 +130,7 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct Pool {
     /// By slot. Those from `wanted` on are there no more.
-    places: Vec<Place>,
+    places: Vec<SlotWorkers>,
     wanted: usize,
     workers: BTreeMap<WorkerId, Worker>,
     policy: Policy,
@@ -153,7 +153,7 @@ impl Pool {
     /// A pool of empty slots; the first [`Event::Tick`] starts their workers.
     pub fn new(slots: usize, policy: Policy) -> Self {
         Self {
-            places: (0..slots).map(|_| Place::default()).collect(),
+            places: (0..slots).map(|_| SlotWorkers::default()).collect(),
             wanted: slots,
             workers: BTreeMap::new(),
             policy,
@@ -293,7 +293,7 @@ impl Pool {
         let nobody_is_ready = !self.any_ready();
         let place = &mut self.places[worker.slot.index()];
         place.failed_starts += 1;
-        if place.failed_starts >= MOST_FAILED_STARTS && nobody_is_ready && !place.given_up {
+        if place.failed_starts >= MAX_FAILED_STARTS && nobody_is_ready && !place.given_up {
             place.given_up = true;
             actions.push(Action::GiveUp(worker.slot));
         }

@@ -12,7 +12,7 @@ pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 const GOOD_LIFE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place {
+pub(super) struct SlotWorkers {
     /// The worker that fills it: starting, or ready.
     pub incumbent: Option<WorkerId>,
     /// The worker that is to take over, once ready.
@@ -37,7 +37,7 @@ pub(super) struct Place {
     pub is_new: bool,
 }
 
-impl Place {
+impl SlotWorkers {
     /// Its worker goes for reasons of its own: the next one has to wait a while.
     pub fn lose(&mut self, lived: Option<Duration>, now: Time) {
         self.incumbent = None;

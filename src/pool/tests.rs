@@ -19,12 +19,12 @@ fn drain_of(worker: u64) -> Action {
 
 /// A pool with a clock that the test sets.
 #[derive(Clone)]
-struct Rig {
+struct Fixture {
     pool: Pool,
     now: Time,
 }
 
-impl Rig {
+impl Fixture {
     fn new(slots: usize) -> Self {
         Self { pool: Pool::new(slots, POLICY), now: Time::ZERO }
     }
@@ -55,8 +55,8 @@ impl Rig {
     /// The worker that takes the slot's clients.
     fn serving(&self, slot: u16) -> Option<WorkerId> {
         match self.pool.standing(Slot(slot)) {
-            Standing::Serving(worker) => Some(worker),
-            Standing::Expected | Standing::Bypassed => None,
+            Availability::Serving(worker) => Some(worker),
+            Availability::Pending | Availability::OutOfRotation => None,
         }
     }
 
@@ -79,7 +79,7 @@ fn start(slot: u16, worker: u64) -> Action {
 
 #[test]
 fn all_slots_are_filled_at_once_and_each_by_one_worker() {
-    let mut rig = Rig::new(3);
+    let mut rig = Fixture::new(3);
     assert_eq!(rig.tick(), [start(0, 1), start(1, 2), start(2, 3)]);
     assert_eq!(rig.tick(), []);
     assert_eq!(rig.pool.state(Slot(1)), SlotState::Starting);
@@ -94,7 +94,7 @@ fn all_slots_are_filled_at_once_and_each_by_one_worker() {
 
 #[test]
 fn back_off_doubles_from_death_to_death_up_to_a_bound() {
-    let mut rig = Rig::ready(1);
+    let mut rig = Fixture::ready(1);
     let mut waits = Vec::new();
     for worker in 1..=9 {
         waits.push(rig.back_off_after_death_of(worker).as_millis());
@@ -105,7 +105,7 @@ fn back_off_doubles_from_death_to_death_up_to_a_bound() {
 
 #[test]
 fn back_off_begins_anew_after_a_good_life_and_only_then() {
-    let mut rig = Rig::ready(1);
+    let mut rig = Fixture::ready(1);
     assert_eq!(rig.back_off_after_death_of(1), millis(100));
     rig.event(Event::Ready(WorkerId(2)));
     rig.pass(Duration::from_secs(29));
@@ -118,7 +118,7 @@ fn back_off_begins_anew_after_a_good_life_and_only_then() {
 #[test]
 fn a_long_start_is_not_a_good_life() {
     let policy = Policy { start_timeout: Duration::from_secs(3600), ..POLICY };
-    let mut rig = Rig { pool: Pool::new(2, policy), now: Time::ZERO };
+    let mut rig = Fixture { pool: Pool::new(2, policy), now: Time::ZERO };
     rig.tick();
     rig.event(Event::Ready(WorkerId(2)));
     rig.pass(Duration::from_secs(60));
@@ -129,7 +129,7 @@ fn a_long_start_is_not_a_good_life() {
 
 #[test]
 fn slots_back_off_each_for_itself() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.back_off_after_death_of(1), millis(100));
     assert_eq!(rig.back_off_after_death_of(3), millis(200));
     assert_eq!(rig.back_off_after_death_of(2), millis(100));
@@ -137,7 +137,7 @@ fn slots_back_off_each_for_itself() {
 
 #[test]
 fn a_worker_that_is_not_ready_in_time_is_killed_and_replaced() {
-    let mut rig = Rig::new(1);
+    let mut rig = Fixture::new(1);
     rig.tick();
     assert_eq!(rig.pass(POLICY.start_timeout - millis(1)), []);
     assert_eq!(rig.pass(millis(1)), [Action::NotReadyInTime(WorkerId(1)), Action::Kill(WorkerId(1))]);
@@ -150,7 +150,7 @@ fn a_worker_that_is_not_ready_in_time_is_killed_and_replaced() {
 
 #[test]
 fn a_worker_that_misbehaves_is_killed_once_and_replaced() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.event(Event::Misbehaved(WorkerId(1))), [Action::Kill(WorkerId(1))]);
     assert_eq!(rig.event(Event::Misbehaved(WorkerId(1))), []);
     assert_eq!(rig.serving(0), None, "it gets no more connections");
@@ -163,9 +163,9 @@ fn a_worker_that_misbehaves_is_killed_once_and_replaced() {
 #[test]
 fn a_worker_that_leaves_of_its_own_will_is_replaced_while_it_finishes_within_the_drain_time() {
     for (event, is_no_surprise) in [(Event::Leaving(WorkerId(1)), true), (Event::Left(WorkerId(1)), false)] {
-        let mut rig = Rig::ready(2);
+        let mut rig = Fixture::ready(2);
         assert_eq!(rig.event(event), []);
-        assert_eq!(rig.pool.standing(Slot(0)), Standing::Expected);
+        assert_eq!(rig.pool.standing(Slot(0)), Availability::Pending);
         assert_eq!(rig.pool.is_leaving(WorkerId(1)), is_no_surprise);
         assert_eq!(rig.pass(FIRST_BACK_OFF), [start(0, 3)]);
         rig.event(Event::Ready(WorkerId(3)));
@@ -180,7 +180,7 @@ fn a_worker_that_leaves_of_its_own_will_is_replaced_while_it_finishes_within_the
 
 #[test]
 fn a_worker_that_has_nothing_left_to_finish_is_ended_before_its_time() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.event(Event::Finished(WorkerId(1))), [], "it does not finish");
     rig.event(Event::Leaving(WorkerId(1)));
     assert_eq!(rig.event(Event::Finished(WorkerId(1))), [Action::Terminate(WorkerId(1))]);
@@ -197,7 +197,7 @@ fn a_worker_that_has_nothing_left_to_finish_is_ended_before_its_time() {
 
 #[test]
 fn starts_that_fail_are_given_up_when_nobody_is_ready() {
-    let mut rig = Rig::new(2);
+    let mut rig = Fixture::new(2);
     rig.tick();
     let mut given_up = Vec::new();
     // Both slots fail in turn; each is counted for itself.
@@ -210,13 +210,13 @@ fn starts_that_fail_are_given_up_when_nobody_is_ready() {
         rig.pass(Duration::from_secs(1));
     }
     assert_eq!(given_up, [Action::GiveUp(Slot(0)), Action::GiveUp(Slot(1))]);
-    assert_eq!(rig.pool.last_worker, 2 * u64::from(MOST_FAILED_STARTS), "no endless loop");
+    assert_eq!(rig.pool.last_worker, 2 * u64::from(MAX_FAILED_STARTS), "no endless loop");
     assert!(rig.pool.is_settled());
 }
 
 #[test]
 fn starts_that_fail_are_tried_for_ever_while_somebody_is_ready() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     rig.event(Event::Exited(WorkerId(1)));
     for worker in 3..20 {
         rig.pass(Duration::from_secs(10));
@@ -231,10 +231,10 @@ fn starts_that_fail_are_tried_for_ever_while_somebody_is_ready() {
 
 #[test]
 fn a_ready_worker_forgives_the_failed_starts_before_it() {
-    let mut rig = Rig::new(1);
+    let mut rig = Fixture::new(1);
     rig.tick();
     for worker in 1..=20 {
-        if worker % u64::from(MOST_FAILED_STARTS) == 0 {
+        if worker % u64::from(MAX_FAILED_STARTS) == 0 {
             rig.event(Event::Ready(WorkerId(worker)));
         }
         assert_eq!(rig.event(Event::Exited(WorkerId(worker))), [], "worker {worker}");
@@ -244,7 +244,7 @@ fn a_ready_worker_forgives_the_failed_starts_before_it() {
 
 #[test]
 fn stopping_escalates_from_asking_to_killing() {
-    let mut rig = Rig::ready(1);
+    let mut rig = Fixture::ready(1);
     let drain = Action::Drain { worker: WorkerId(1), within: POLICY.drain_timeout };
     assert_eq!(rig.event(Event::Stop), [drain, signal(1)]);
     assert_eq!(rig.pool.state(Slot(0)), SlotState::Draining);
@@ -264,7 +264,7 @@ fn stopping_escalates_from_asking_to_killing() {
 
 #[test]
 fn stopping_does_not_drain_those_who_have_no_client() {
-    let mut rig = Rig::new(2);
+    let mut rig = Fixture::new(2);
     rig.tick();
     rig.event(Event::Ready(WorkerId(1)));
     let drain = Action::Drain { worker: WorkerId(1), within: POLICY.drain_timeout };
@@ -279,7 +279,7 @@ fn stopping_does_not_drain_those_who_have_no_client() {
 fn a_replaced_worker_is_sent_its_signal_when_its_connections_have_ended_or_a_fifth_of_its_time_is_left() {
     let (old, fifth) = (WorkerId(1), POLICY.drain_timeout / 5);
     let replaced = || {
-        let mut rig = Rig::ready(1);
+        let mut rig = Fixture::ready(1);
         rig.event(Event::Reload);
         rig.event(Event::Ready(WorkerId(2)));
         rig
@@ -301,7 +301,7 @@ fn a_replaced_worker_is_sent_its_signal_when_its_connections_have_ended_or_a_fif
 
 #[test]
 fn an_operator_at_the_terminal_does_not_wait_for_the_drain_time() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     rig.event(Event::Reload);
     rig.event(Event::Ready(WorkerId(3)));
     let within = INTERRUPT_TIME;
@@ -317,7 +317,7 @@ fn an_operator_at_the_terminal_does_not_wait_for_the_drain_time() {
 
 #[test]
 fn stopping_now_kills_those_that_were_sent_a_signal_and_gives_the_others_a_moment() {
-    let mut rig = Rig::new(3);
+    let mut rig = Fixture::new(3);
     rig.tick();
     rig.event(Event::Ready(WorkerId(1)));
     rig.event(Event::Exited(WorkerId(3)));
@@ -330,7 +330,7 @@ fn stopping_now_kills_those_that_were_sent_a_signal_and_gives_the_others_a_momen
 
 #[test]
 fn stopping_now_kills_whatever_they_were_told_before() {
-    let mut rig = Rig::new(3);
+    let mut rig = Fixture::new(3);
     rig.tick();
     rig.event(Event::Ready(WorkerId(1)));
     rig.event(Event::Exited(WorkerId(3)));
@@ -344,14 +344,14 @@ fn stopping_now_kills_whatever_they_were_told_before() {
 
 #[test]
 fn an_empty_pool_that_is_stopped_is_finished() {
-    let mut rig = Rig::new(1);
+    let mut rig = Fixture::new(1);
     assert_eq!(rig.event(Event::Stop), [Action::Finished], "before the first worker was started");
     assert_eq!(rig.tick(), []);
 }
 
 #[test]
 fn words_of_and_about_workers_that_are_gone_change_nothing() {
-    let mut rig = Rig::ready(1);
+    let mut rig = Fixture::ready(1);
     rig.event(Event::Exited(WorkerId(1)));
     for event in [Event::Ready, Event::Exited, Event::Misbehaved, Event::Leaving, Event::Left] {
         assert_eq!(rig.event(event(WorkerId(1))), []);
@@ -364,7 +364,7 @@ fn words_of_and_about_workers_that_are_gone_change_nothing() {
 
 #[test]
 fn a_stop_is_over_by_its_deadline_whatever_state_its_workers_are_in() {
-    let mut rig = Rig::ready(4);
+    let mut rig = Fixture::ready(4);
     let start = rig.now;
     let end = start + Duration::from_secs(5);
     // Worker 1 serves, 2 leaves by itself, 3 was found to be finished, 4 has died and its replacement, 5, starts.

@@ -32,7 +32,7 @@ const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 const WRAPPER_GRACE: Duration = Duration::from_secs(1);
 
 /// Most outputs of failed starts that are remembered: a slot may fail for ever, and each time in other words.
-const MOST_SHOWN: usize = 64;
+const MAX_SHOWN: usize = 64;
 
 /// A worker's process has ended.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub enum StartError {
 }
 
 #[derive(Debug)]
-struct Member {
+struct WorkerProcess {
     pid: u32,
     slot: Slot,
     /// Nothing but a signal makes it end.
@@ -106,19 +106,19 @@ pub struct Order<'a> {
 
 /// The living processes.
 #[derive(Debug)]
-pub struct Crew {
+pub struct Processes {
     /// Whether each line of output gets the worker's slot in front.
     prefix_output: bool,
     /// The soft limit on descriptors that haft itself was started with.
     descriptors: u64,
-    members: BTreeMap<WorkerId, Member>,
+    members: BTreeMap<WorkerId, WorkerProcess>,
     exits: mpsc::UnboundedSender<Exit>,
-    /// Outputs of failed starts that people have seen, at most [`MOST_SHOWN`].
+    /// Outputs of failed starts that people have seen, at most [`MAX_SHOWN`].
     shown: Vec<String>,
     anyone_spoke: bool,
     /// The first worker, while it is neither ready nor dead: what it writes is seen as it is written.
     speaker: Option<WorkerId>,
-    /// Outputs of starts that failed meanwhile, each once and at most [`MOST_SHOWN`]: to be shown if the speaker's
+    /// Outputs of starts that failed meanwhile, each once and at most [`MAX_SHOWN`]: to be shown if the speaker's
     /// turns out to be another.
     pending: Vec<(String, Slot, Vec<u8>)>,
     /// What dead ones have left behind.
@@ -134,7 +134,7 @@ fn mark(slot: Slot, colourful: bool) -> String {
     if colourful { format!("\x1b[{colour}m[w{slot}]\x1b[0m ") } else { format!("[w{slot}] ") }
 }
 
-impl Crew {
+impl Processes {
     /// No process yet; the receiver reports ends of processes. `descriptors`: the soft limit on them for workers.
     pub fn new(
         prefix_output: bool,
@@ -184,7 +184,16 @@ impl Crew {
         let is_there = Rc::new(Cell::new(true));
         self.members.insert(
             worker,
-            Member { page: None, serving: None, pid, slot, by_signal, output, told: false, is_there: is_there.clone() },
+            WorkerProcess {
+                page: None,
+                serving: None,
+                pid,
+                slot,
+                by_signal,
+                output,
+                told: false,
+                is_there: is_there.clone(),
+            },
         );
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
@@ -258,7 +267,7 @@ impl Crew {
     }
 
     fn remember(&mut self, alike: String) {
-        if self.shown.len() == MOST_SHOWN {
+        if self.shown.len() == MAX_SHOWN {
             self.shown.remove(0);
         }
         self.shown.push(alike);
@@ -295,8 +304,8 @@ impl Crew {
             if self.speaker.is_some_and(|speaker| speaker != worker) {
                 let held = member.output.borrow_mut().release().unwrap_or_default();
                 let is_new = self.pending.iter().all(|(known, ..)| *known != alike);
-                if is_new && self.pending.len() == MOST_SHOWN {
-                    tracing::warn!(worker = worker.0, "what it wrote is not shown: {MOST_SHOWN} others wait to be");
+                if is_new && self.pending.len() == MAX_SHOWN {
+                    tracing::warn!(worker = worker.0, "what it wrote is not shown: {MAX_SHOWN} others wait to be");
                 } else if is_new {
                     self.pending.push((alike, member.slot, held));
                 }
@@ -401,13 +410,13 @@ mod tests {
     /// Slots that fail again and again while the first worker still starts.
     #[test]
     fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
-        let (mut crew, _exits) = Crew::new(false, 1024, None);
+        let (mut crew, _exits) = Processes::new(false, 1024, None);
         crew.speaker = Some(WorkerId(0));
         let mut fail = |number: usize, text: String| {
             let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
             output.borrow_mut().write(text.as_bytes());
             let is_there = Rc::new(Cell::new(true));
-            let member = Member {
+            let member = WorkerProcess {
                 pid: 0,
                 slot: Slot(0),
                 by_signal: false,
@@ -424,7 +433,7 @@ mod tests {
         (0..100).for_each(|number| assert_eq!(fail(number, format!("Error at {number}\n")), 1));
         // Other letters: numbers make no other failure.
         let other = |number: usize| "x".repeat(number + 1) + "\n";
-        let waiting = (0..3 * MOST_SHOWN).map(|number| fail(number, other(number))).max();
-        assert_eq!(waiting, Some(MOST_SHOWN));
+        let waiting = (0..3 * MAX_SHOWN).map(|number| fail(number, other(number))).max();
+        assert_eq!(waiting, Some(MAX_SHOWN));
     }
 }

@@ -52,7 +52,7 @@ const NO_LISTENERS: u8 = b'X';
 const DONE: u8 = b'D';
 
 /// Most listeners in one message (SCM_MAX_FD).
-const MOST_AT_ONCE: usize = 253;
+const MAX_AT_ONCE: usize = 253;
 
 /// The master's side.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Guardian {
 
     /// Workers have copies of these listeners.
     pub fn add_listeners(&mut self, listeners: &[BorrowedFd<'_>]) {
-        listeners.chunks(MOST_AT_ONCE).for_each(|some| self.send(&[LISTENERS], some));
+        listeners.chunks(MAX_AT_ONCE).for_each(|some| self.send(&[LISTENERS], some));
     }
 
     /// The listeners are being closed.

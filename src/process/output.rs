@@ -15,7 +15,7 @@ use crate::log::OutputQueue;
 use crate::route::Slot;
 
 /// Most that is held back of one worker. Past it the rest is passed on.
-const MOST_HELD: usize = 64 * 1024;
+const MAX_HELD: usize = 64 * 1024;
 /// How fast the output of one worker is read, and how much may come at once. A worker that writes more waits.
 const BYTES_PER_SECOND: u32 = 8 << 20;
 const BURST: u32 = 1 << 20;
@@ -64,7 +64,7 @@ impl Output {
     pub(super) fn write<'a>(&mut self, bytes: &'a [u8]) -> Option<std::borrow::Cow<'a, [u8]>> {
         self.note(bytes);
         match &mut self.held {
-            Some(held) if held.len() + bytes.len() <= MOST_HELD => {
+            Some(held) if held.len() + bytes.len() <= MAX_HELD => {
                 held.extend_from_slice(bytes);
                 None
             }
@@ -140,7 +140,7 @@ impl Relay {
     pub async fn run(self, mut pipe: impl AsyncRead + Unpin) {
         let mut buffer = vec![0; 8 * 1024];
         let mut line = Vec::new();
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = LineRate::new(Instant::now());
         loop {
             let read = match line.is_empty() || self.prefix.is_some() {
                 true => pipe.read(&mut buffer).await,
@@ -175,7 +175,7 @@ impl Relay {
     }
 
     /// Leaves the pipe alone for as long as the worker has written too much.
-    async fn slow_down(&self, pace: &mut Pace, len: usize) {
+    async fn slow_down(&self, pace: &mut LineRate, len: usize) {
         let pause = pace.read(len, Instant::now());
         if pause.is_zero() {
             return;
@@ -196,13 +196,13 @@ impl Relay {
 
 /// How fast an output is read.
 #[derive(Debug)]
-struct Pace {
+struct LineRate {
     left: i64,
     filled: Instant,
     told: Option<Instant>,
 }
 
-impl Pace {
+impl LineRate {
     fn new(now: Instant) -> Self {
         Self { left: BURST.into(), filled: now, told: None }
     }
@@ -245,7 +245,7 @@ fn whole_lines(prefix: Option<&str>, bytes: &[u8], line: &mut Vec<u8>) -> Vec<u8
         let (part, has_end) = end.map_or((rest, false), |end| (&rest[..=end], true));
         rest = &rest[part.len()..];
         line.extend_from_slice(part);
-        if has_end || line.len() >= MOST_HELD {
+        if has_end || line.len() >= MAX_HELD {
             out.extend_from_slice(prefix.unwrap_or_default());
             out.append(line);
             if prefix.is_some() && !has_end {
@@ -275,9 +275,9 @@ mod tests {
     fn holding_is_bounded_and_loses_nothing() {
         let output = Output::held();
         let mut output = output.borrow_mut();
-        let chunk = vec![b'a'; MOST_HELD];
+        let chunk = vec![b'a'; MAX_HELD];
         assert_eq!(output.write(&chunk), None);
-        assert_eq!(output.write(b"bc").expect("passed on").len(), MOST_HELD + 2);
+        assert_eq!(output.write(b"bc").expect("passed on").len(), MAX_HELD + 2);
         assert!(output.release().is_none());
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let (mut line, prefix) = (Vec::new(), Some("[w0] "));
         assert_eq!(whole_lines(prefix, b"one\ntw", &mut line), b"[w0] one\n");
         assert_eq!(whole_lines(prefix, b"o\n\nthree", &mut line), b"[w0] two\n[w0] \n");
-        let long = whole_lines(prefix, &b"x".repeat(MOST_HELD), &mut line);
+        let long = whole_lines(prefix, &b"x".repeat(MAX_HELD), &mut line);
         assert!(long.starts_with(b"[w0] threexxx") && long.ends_with(b"x\n") && line.is_empty());
     }
 
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(whole_lines(None, b"one\ntwo\nthr", &mut line), b"one\ntwo\n");
         assert_eq!(whole_lines(None, b"ee", &mut line), b"");
         assert_eq!(whole_lines(None, b"\n", &mut line), b"three\n");
-        let long = b"x".repeat(MOST_HELD);
+        let long = b"x".repeat(MAX_HELD);
         assert_eq!(whole_lines(None, &long, &mut line), long);
     }
 
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn what_is_read_of_a_worker_without_end_is_bounded_by_time() {
         let (start, mut now, mut read) = (Instant::now(), Instant::now(), 0_u64);
-        let mut pace = Pace::new(start);
+        let mut pace = LineRate::new(start);
         while now < start + Duration::from_secs(10) {
             read += 8192;
             now += pace.read(8192, now);
@@ -334,7 +334,7 @@ mod tests {
         let most = u64::from(BURST) + 10 * u64::from(BYTES_PER_SECOND);
         assert!(read <= most + 8192 && read > most / 2, "{read}");
         // A worker that writes less is not slowed down.
-        let mut pace = Pace::new(start);
+        let mut pace = LineRate::new(start);
         assert!((0..1000).all(|n| pace.read(8000, start + Duration::from_millis(n)).is_zero()));
     }
 }

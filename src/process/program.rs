@@ -37,7 +37,7 @@ pub enum Dialect {
 
 /// Where a command line is looked at.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Place {
+pub struct LaunchContext {
     /// The working directory.
     pub folder: PathBuf,
     /// Where programs are looked for.
@@ -92,7 +92,7 @@ pub enum ProgramError {
     Package(#[from] PackageError),
 }
 
-impl Place {
+impl LaunchContext {
     /// Where this process is.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Place {
 
 /// The texts in which a start of Node may stand that only a shell or a package manager sees: options of Node are looked
 /// for there.
-pub fn texts(command: &[String], place: &Place) -> Vec<String> {
+pub fn texts(command: &[String], place: &LaunchContext) -> Vec<String> {
     let scripts = Package::nearest(&place.folder).ok().flatten().map(|package| package.scripts).unwrap_or_default();
     command.iter().filter(|word| word.contains(' ')).cloned().chain(scripts.into_values()).collect()
 }
@@ -118,7 +118,11 @@ pub fn texts(command: &[String], place: &Place) -> Vec<String> {
 /// # Errors
 ///
 /// When a script is asked for that is not there.
-pub fn recognise(command: &[String], place: &Place, asked: Option<Dialect>) -> Result<Recognised, ProgramError> {
+pub fn recognise(
+    command: &[String],
+    place: &LaunchContext,
+    asked: Option<Dialect>,
+) -> Result<Recognised, ProgramError> {
     let as_it_stands = |dialect, is_wrapped| Recognised {
         dialect,
         command: command.to_vec(),
@@ -168,7 +172,7 @@ enum Started {
     AsItStands(Option<String>),
 }
 
-fn script(asked: &plain::Asked<'_>, place: &Place) -> Result<Started, ProgramError> {
+fn script(asked: &plain::Asked<'_>, place: &LaunchContext) -> Result<Started, ProgramError> {
     let Some(package) = Package::nearest(&place.folder)? else {
         return Err(ProgramError::NoPackage { saying: asked.saying.clone(), folder: place.folder.clone() });
     };

@@ -35,5 +35,5 @@ pub use key::{Key, Prefix};
 pub use keyed::ValueKeys;
 pub use limit::{Bucket, Buckets, Pace, Source, TooFast};
 pub use load::{RoundRobin, least_loaded};
-pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MOST_RENDEZVOUS, Steering};
+pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MAX_RENDEZVOUS, Steering};
 pub use table::{MAX_SLOTS, Order, SlotCountError, Table};

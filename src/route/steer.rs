@@ -5,7 +5,7 @@
 //! 4096 instructions (`BPF_MAXINSNS` in the kernel's linux/bpf_common.h), so the 64-bit hashes of this folder are done
 //! by halves and once more for each slot:
 //!
-//! * Up to [`MOST_RENDEZVOUS`] slots the program chooses **the very slot that hand-over chooses** ([`Table::choose`]):
+//! * Up to [`MAX_RENDEZVOUS`] slots the program chooses **the very slot that hand-over chooses** ([`Table::choose`]):
 //!   the same key, the same scores, the same winner.
 //! * Beyond that there is no room for a score for each slot. The program takes the low half of the key modulo the
 //!   number of slots, which spreads clients as evenly, but with another number of slots nearly every client moves.
@@ -34,7 +34,7 @@ use super::table::{SlotCountError, Table};
 use super::{Prefix, Slot};
 
 /// Up to so many slots the kernel chooses as hand-over does.
-pub const MOST_RENDEZVOUS: usize = 32;
+pub const MAX_RENDEZVOUS: usize = 32;
 
 /// The source address in an IPv4 header (RFC 791) and in an IPv6 header (RFC 8200), from the header's first byte.
 const IPV4_SOURCE: u32 = 12;
@@ -87,7 +87,7 @@ impl Steering {
     fn slot_of_key(&self, key: Key) -> Slot {
         let is_open = |slot: &Slot| self.is_open(*slot);
         match self.table.count() {
-            ..=MOST_RENDEZVOUS => self.table.order(key).find(is_open).unwrap_or(self.open[0]),
+            ..=MAX_RENDEZVOUS => self.table.order(key).find(is_open).unwrap_or(self.open[0]),
             slots => {
                 // Less than the number of slots, which fits.
                 let own = Slot((low(key.bits()) % slots as u32) as u16);
@@ -134,7 +134,7 @@ impl Steering {
         self.ipv6_key(&mut code);
         code.land(choose);
         match self.table.count() {
-            ..=MOST_RENDEZVOUS => rendezvous(&mut code, &self.open, self.table.seeds()),
+            ..=MAX_RENDEZVOUS => rendezvous(&mut code, &self.open, self.table.seeds()),
             _ => self.modulo(&mut code),
         }
         for (slot, place) in elsewhere {

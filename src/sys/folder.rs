@@ -14,7 +14,7 @@ use nix::unistd::{Pid, UnlinkatFlags, geteuid, unlinkat};
 use super::trust;
 
 /// How often another name is tried where one is taken.
-const MOST_TRIES: u32 = 16;
+const MAX_TRIES: u32 = 16;
 /// What such a folder's name begins with; its maker's process number follows.
 const PREFIX: &str = "haft-";
 /// All files that are ever made in one: what else is there is not haft's to remove.
@@ -60,7 +60,7 @@ impl PrivateFolder {
                     }
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
-                    if tries == MOST_TRIES || !place.exists() {
+                    if tries == MAX_TRIES || !place.exists() {
                         return Err(error);
                     }
                 }

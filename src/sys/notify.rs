@@ -21,7 +21,7 @@ const LONGEST: usize = 4096;
 
 /// What a program reported of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum Notification {
     /// `READY=1`.
     Ready,
     /// `STOPPING=1`: it finishes.
@@ -65,7 +65,7 @@ impl NotifySocket {
 
     /// The next message, if there is one. Only messages of the process group `leader` count: any process of this host
     /// may send something here.
-    pub fn receive(&self, leader: u32) -> io::Result<Option<Said>> {
+    pub fn receive(&self, leader: u32) -> io::Result<Option<Notification>> {
         let mut text = [0; LONGEST];
         let mut part = [IoSliceMut::new(&mut text)];
         // Room for descriptors too (`FDSTORE=1`): what does not fit is closed by the kernel, which may keep us waiting.
@@ -91,7 +91,7 @@ impl NotifySocket {
             Err(errno) => return Err(errno.into()),
         };
         let is_ours = sender.is_some_and(|pid| group_of(pid).is_some_and(|group| Ok(group) == i32::try_from(leader)));
-        Ok(Some(if is_ours { read(&text[..len]) } else { Said::Other }))
+        Ok(Some(if is_ours { read(&text[..len]) } else { Notification::Other }))
     }
 }
 
@@ -114,14 +114,14 @@ fn group_of(pid: i32) -> Option<i32> {
     (pid > 0).then(|| getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw))?
 }
 
-fn read(message: &[u8]) -> Said {
+fn read(message: &[u8]) -> Notification {
     let has = |line: &[u8]| message.split(|byte| *byte == b'\n').any(|one| one == line);
     if has(b"STOPPING=1") {
-        Said::Stopping
+        Notification::Stopping
     } else if has(b"READY=1") {
-        Said::Ready
+        Notification::Ready
     } else {
-        Said::Other
+        Notification::Other
     }
 }
 
@@ -142,18 +142,18 @@ mod tests {
         let own = u32::try_from(nix::unistd::getpgrp().as_raw()).expect("a group");
         assert_eq!(socket.receive(own).expect("nothing"), None);
         for (text, said) in [
-            ("READY=1", Said::Ready),
-            ("STATUS=Gunicorn arbiter booted\nREADY=1\n", Said::Ready),
-            ("READY=0", Said::Other),
-            ("NOTREADY=1", Said::Other),
-            ("STOPPING=1\nSTATUS=Bye", Said::Stopping),
-            ("", Said::Other),
+            ("READY=1", Notification::Ready),
+            ("STATUS=Gunicorn arbiter booted\nREADY=1\n", Notification::Ready),
+            ("READY=0", Notification::Other),
+            ("NOTREADY=1", Notification::Other),
+            ("STOPPING=1\nSTATUS=Bye", Notification::Stopping),
+            ("", Notification::Other),
         ] {
             program.send(text.as_bytes()).expect("send");
             assert_eq!(socket.receive(own).expect("a message"), Some(said), "{text}");
         }
         program.send(b"READY=1").expect("send");
-        assert_eq!(socket.receive(own + 1).expect("a message"), Some(Said::Other));
+        assert_eq!(socket.receive(own + 1).expect("a message"), Some(Notification::Other));
         assert_eq!(socket.receive(own).expect("nothing"), None);
         drop(socket);
         assert!(!Path::new(&to).parent().expect("a folder").exists());

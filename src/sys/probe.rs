@@ -200,7 +200,7 @@ mod tests {
             for expected in [0, 2, 99] {
                 assert_eq!(probe(expected), Landed::At(2), "{addr}");
             }
-            reuseport::let_nobody_in(members[0].as_fd()).expect("the first is not locked");
+            reuseport::stop_accepting(members[0].as_fd()).expect("the first is not locked");
             Program::to(0).attach(&members[0]).expect("attach");
             assert_eq!(probe(2), Landed::At(0), "{addr}");
             let waiting: usize = members.iter().filter_map(|member| accept::waiting(member.as_fd())).sum();

@@ -184,7 +184,7 @@ pub fn set_backlog(listener: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
 ///
 /// A filter that keeps nothing of any packet (socket(7), SO_ATTACH_FILTER). Connections that were made before have
 /// none.
-pub fn let_nobody_in(listener: BorrowedFd<'_>) -> io::Result<()> {
+pub fn stop_accepting(listener: BorrowedFd<'_>) -> io::Result<()> {
     // Return 0: as many bytes of each packet are kept.
     const NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
     SockRef::from(&listener).attach_filter(&[NOTHING])
@@ -307,7 +307,7 @@ mod tests {
         set_backlog(group[0].as_fd(), 16).expect("listen");
         let _clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address(&group[0])).expect("connect")).collect();
         assert_eq!(waiting(&group), [4]);
-        let_nobody_in(group[0].as_fd()).expect("filter");
+        stop_accepting(group[0].as_fd()).expect("filter");
         let late = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
         late.set_nonblocking(true).expect("non-blocking");
         let started = late.connect(&address(&group[0]).into()).expect_err("under way");

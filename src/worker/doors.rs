@@ -32,14 +32,14 @@ pub(super) struct Arrival {
 
 /// The listeners. None, if the master hands every connection over.
 #[derive(Debug, Default)]
-pub(super) struct Doors {
-    doors: Vec<Door>,
+pub(super) struct InheritedListeners {
+    doors: Vec<InheritedListener>,
     /// Whose turn it is: one that is always busy must not keep the others waiting.
     turn: usize,
 }
 
 #[derive(Debug)]
-struct Door {
+struct InheritedListener {
     listener: AsyncFd<OwnedFd>,
     /// The address at our end of each connection, if it is the same for all.
     local: Option<EndAddr>,
@@ -48,7 +48,7 @@ struct Door {
     waiting: usize,
 }
 
-impl Doors {
+impl InheritedListeners {
     /// Takes over the listeners that haft passed to this process. To be called once, within a tokio runtime.
     pub(super) fn from_env() -> Result<Self, AttachError> {
         let Ok(value) = env::var(VARIABLE) else { return Ok(Self::default()) };
@@ -59,7 +59,7 @@ impl Doors {
             // Where it is bound to every address each connection has to be asked for its own.
             let local = accept::local_addr(listener.as_fd())?;
             let local = local.ip().is_some_and(|local| !local.ip().is_unspecified()).then_some(local);
-            doors.push(Door { listener: poller::watch(listener)?, local, number, waiting: 0 });
+            doors.push(InheritedListener { listener: poller::watch(listener)?, local, number, waiting: 0 });
         }
         Ok(Self { doors, turn: 0 })
     }
@@ -91,7 +91,7 @@ impl Doors {
         let count = self.doors.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
-            if let Some(arrival) = self.doors[at].take_one(Door::look).await? {
+            if let Some(arrival) = self.doors[at].take_one(InheritedListener::look).await? {
                 self.turn = (at + 1) % count;
                 return Ok(Some(arrival));
             }
@@ -102,7 +102,7 @@ impl Doors {
     /// The next of those that wait when nobody is waited for any more; `None` if there is none, and all are closed.
     pub(super) async fn take_last(&mut self) -> io::Result<Option<Arrival>> {
         while let Some(door) = self.doors.last_mut() {
-            if let Some(arrival) = door.take_one(Door::waiting).await? {
+            if let Some(arrival) = door.take_one(InheritedListener::waiting).await? {
                 return Ok(Some(arrival));
             }
             self.doors.pop();
@@ -111,7 +111,7 @@ impl Doors {
     }
 }
 
-impl Door {
+impl InheritedListener {
     /// How many wait in the kernel's queue.
     fn waiting(&self) -> usize {
         accept::waiting(self.listener.get_ref().as_fd()).unwrap_or(1)

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::ending::{end_oneself, hear_shorter_times};
 use super::attach_error::AttachError;
-use super::doors::{Arrival, Doors};
+use super::doors::{Arrival, InheritedListeners};
 use super::drain::{Drain, DrainSource, SETTLE};
 use super::scoreboard::{Field, Scoreboard};
 use super::stream::Stream;
@@ -73,7 +73,7 @@ pub struct Incoming {
     unsaid: VecDeque<FromWorker>,
     window: Window,
     /// With `--dispatch kernel`.
-    doors: Doors,
+    doors: InheritedListeners,
     reported_open: usize,
     reported: Instant,
     ended: bool,
@@ -104,7 +104,7 @@ impl Incoming {
         // As many connections as can be: haft gives its workers the limit that it was itself started with.
         descriptors::raise_limit().ok();
         let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
-        let doors = Doors::from_env()?;
+        let doors = InheritedListeners::from_env()?;
         let incoming = Self {
             outlive: told.map(Duration::from_millis),
             doors,
@@ -139,7 +139,7 @@ impl Incoming {
             queue: VecDeque::new(),
             unsaid: VecDeque::new(),
             window: Window::new(),
-            doors: Doors::default(),
+            doors: InheritedListeners::default(),
             reported_open: 0,
             reported: Instant::now(),
             ended: false,

@@ -25,7 +25,7 @@ pub struct Tags {
 
 /// Whose a session id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose<'s> {
+pub(super) enum SidOwner<'s> {
     /// It has no tag, or none that was made with this key: the engine knows it or not.
     Untagged,
     /// This worker's; this is what its engine calls it.
@@ -55,13 +55,15 @@ impl Tags {
     }
 
     /// Whose the session id is.
-    pub(super) fn whose<'s>(&self, sid: &'s str) -> Whose<'s> {
+    pub(super) fn whose<'s>(&self, sid: &'s str) -> SidOwner<'s> {
         match self.tagger.reading(sid.as_bytes()) {
-            Reading::Untagged => Whose::Untagged,
+            Reading::Untagged => SidOwner::Untagged,
             // What precedes the tag is text, since the whole is.
-            Reading::Here(base, tag) if tag == self.own => sid.get(..base.len()).map_or(Whose::Untagged, Whose::Ours),
-            Reading::Here(_, tag) => Whose::Another(tag),
-            Reading::Elsewhere(host) => Whose::OtherHost(host),
+            Reading::Here(base, tag) if tag == self.own => {
+                sid.get(..base.len()).map_or(SidOwner::Untagged, SidOwner::Ours)
+            }
+            Reading::Here(_, tag) => SidOwner::Another(tag),
+            Reading::Elsewhere(host) => SidOwner::OtherHost(host),
         }
     }
 
@@ -70,11 +72,11 @@ impl Tags {
     pub fn untagged(&self, uri: &Uri) -> Untagged {
         let Some(sid) = uri.query().and_then(sid) else { return Untagged::AsItWas };
         match self.whose(sid) {
-            Whose::Untagged => Untagged::AsItWas,
-            Whose::Another(tag) => Untagged::Another(tag),
-            Whose::OtherHost(host) => Untagged::OtherHost(host),
+            SidOwner::Untagged => Untagged::AsItWas,
+            SidOwner::Another(tag) => Untagged::Another(tag),
+            SidOwner::OtherHost(host) => Untagged::OtherHost(host),
             // A part of what is an address makes an address.
-            Whose::Ours(base) => without(uri, sid, base).map_or(Untagged::AsItWas, Untagged::Ours),
+            SidOwner::Ours(base) => without(uri, sid, base).map_or(Untagged::AsItWas, Untagged::Ours),
         }
     }
 
@@ -164,12 +166,12 @@ pub(super) mod tests {
     #[test]
     fn a_session_id_is_ours_another_s_or_nobody_s() {
         let (ours, others) = (tagger().append("abc", OWN), tagger().append("abc", OTHER));
-        assert_eq!(tags().whose(&ours), Whose::Ours("abc"));
-        assert_eq!(tags().whose(&others), Whose::Another(OTHER));
+        assert_eq!(tags().whose(&ours), SidOwner::Ours("abc"));
+        assert_eq!(tags().whose(&others), SidOwner::Another(OTHER));
         let before = Tag { generation: 1, ..OWN };
-        assert_eq!(tags().whose(&tagger().append("abc", before)), Whose::Another(before), "the one before a reload");
+        assert_eq!(tags().whose(&tagger().append("abc", before)), SidOwner::Another(before), "the one before a reload");
         for sid in ["", "abc", &ours[..ours.len() - 1], &format!("{ours}x"), &ours.replacen('a', "b", 1)] {
-            assert_eq!(tags().whose(sid), Whose::Untagged, "{sid}");
+            assert_eq!(tags().whose(sid), SidOwner::Untagged, "{sid}");
         }
     }
 
@@ -221,7 +223,7 @@ pub(super) mod tests {
             let open = format!("0{}", serde_json::json!({ "sid": sid, "upgrades": [] }));
             if let Some(tagged) = tags().tag_open_packet(open.as_bytes()) {
                 let open: serde_json::Value = serde_json::from_slice(&tagged[1..]).expect("json");
-                prop_assert_eq!(tags().whose(open["sid"].as_str().expect("sid")), Whose::Ours(&sid));
+                prop_assert_eq!(tags().whose(open["sid"].as_str().expect("sid")), SidOwner::Ours(&sid));
             }
         }
     }

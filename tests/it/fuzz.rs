@@ -19,7 +19,7 @@ mod tag;
 
 const INPUTS: u64 = 20_000;
 /// Longest input that is made of nothing but chance.
-const MOST_RANDOM: usize = 64;
+const MAX_RANDOM: usize = 64;
 /// What changes are drawn from, beside any byte.
 const TELLING: &[u8] = b"\r\n\t \"\\,;:=?&#/.[]%_PROXYHTTP/1.1for0127";
 
@@ -28,7 +28,7 @@ fn input(rng: &mut TestRng, seeds: &[Vec<u8>]) -> Vec<u8> {
     let below = |rng: &mut TestRng, most: usize| rng.next_u32() as usize % most;
     let any = |rng: &mut TestRng| rng.next_u32() as u8;
     if below(rng, 8) == 0 {
-        return (0..below(rng, MOST_RANDOM)).map(|_| any(rng)).collect();
+        return (0..below(rng, MAX_RANDOM)).map(|_| any(rng)).collect();
     }
     let mut bytes = seeds[below(rng, seeds.len())].clone();
     for _ in 0..below(rng, 6) {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use haft::route::Prefix;
-use haft::route::{MOST_RENDEZVOUS, Slot, Steering, Table};
+use haft::route::{MAX_RENDEZVOUS, Slot, Steering, Table};
 use haft_sys::accept::{self, Accepted};
 use haft_sys::addr::{EndAddr, ListenAddr};
 use haft_sys::listen::Listener;
@@ -110,7 +110,7 @@ fn three_thousand_ipv4_sources_go_where_the_model_says_for_1_to_16_slots() {
 
 #[test]
 fn many_slots_are_steered_to_with_the_longest_program_and_beyond_it() {
-    for slots in [MOST_RENDEZVOUS, MOST_RENDEZVOUS + 1, 64] {
+    for slots in [MAX_RENDEZVOUS, MAX_RENDEZVOUS + 1, 64] {
         let group = Group::new("127.0.0.1:0", slots, WHOLE);
         let used = group.assert_as_the_model(Ipv4Addr::LOCALHOST.into(), loopback(1500));
         assert_eq!(used, all(slots));
@@ -119,7 +119,7 @@ fn many_slots_are_steered_to_with_the_longest_program_and_beyond_it() {
 
 #[test]
 fn bypassed_slots_are_steered_past() {
-    for slots in [3, 16, MOST_RENDEZVOUS, 64] {
+    for slots in [3, 16, MAX_RENDEZVOUS, 64] {
         let mut group = Group::new("127.0.0.1:0", slots, WHOLE);
         for bypassed in [&[0, 1][..], &[slots as u16 - 1], &[]] {
             group.bypass(bypassed);
@@ -143,7 +143,7 @@ fn a_dual_stack_listener_knows_ipv4_clients_by_their_ipv4_address() {
 #[test]
 fn with_the_default_prefix_the_addresses_of_one_ipv6_network_share_a_slot() {
     let tried = in_a_network_of_ipv6(|| {
-        for slots in [2, 7, 16, MOST_RENDEZVOUS + 1] {
+        for slots in [2, 7, 16, MAX_RENDEZVOUS + 1] {
             let group = Group::new("[::1]:0", slots, Prefix::default());
             let used: BTreeSet<usize> = documentation(100)
                 .zip(1..)

@@ -25,7 +25,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::builtin::bounded::Bounded;
 use crate::builtin::counted::Counted;
-use crate::builtin::door::{Door, without_luggage};
+use crate::builtin::door::{EngineService, without_luggage};
 use crate::builtin::drain::{Conn, Gate, Probing};
 use crate::builtin::handshake;
 use crate::builtin::heartbeat::FirstPing;
@@ -53,7 +53,7 @@ type Socket = Reasoned<TokioIo<Upgraded>>;
 
 /// Accepts a WebSocket that is a session of its own.
 pub(in crate::builtin) fn open(
-    door: &Door,
+    door: &EngineService,
     conn: &Conn,
     client: EndAddr,
     request: Request<Incoming>,
@@ -70,7 +70,7 @@ pub(in crate::builtin) fn open(
 
 /// Accepts a WebSocket to which the polling session behind `gate` may move.
 pub(in crate::builtin) fn probe(
-    door: &Door,
+    door: &EngineService,
     conn: &Conn,
     client: EndAddr,
     request: Request<Incoming>,
@@ -113,7 +113,7 @@ pub(in crate::builtin) fn probe(
 
 /// Accepts a WebSocket that can lead to nothing, and closes it.
 pub(in crate::builtin) fn farewell_to(
-    door: &Door,
+    door: &EngineService,
     conn: &Conn,
     client: EndAddr,
     request: Request<Incoming>,
@@ -126,7 +126,7 @@ pub(in crate::builtin) fn farewell_to(
 }
 
 /// The connection with a bound on what waits there.
-fn bounded(door: &Door, io: Socket, guard: &WsGuard, waiting: BytesMut) -> Bounded<Socket> {
+fn bounded(door: &EngineService, io: Socket, guard: &WsGuard, waiting: BytesMut) -> Bounded<Socket> {
     Bounded::new(io, guard.another(), door.outboxes.budget.hold(), waiting, door.patience)
 }
 

@@ -133,7 +133,7 @@ async fn a_worker_without_sessions_is_idle_at_once_and_can_then_end() {
 }
 
 /// As often as a session that is told to go may be asked before it has heard so.
-const MOST_ROUNDS: usize = 1000;
+const MAX_ROUNDS: usize = 1000;
 
 #[tokio::test]
 async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
@@ -152,7 +152,7 @@ async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
     let goodbye = tokio::spawn(server.app.say_goodbye(drain));
     let mut going_on = sids.clone();
     // The round in which it hears so, and one more, in which the others go on.
-    for _ in 0..MOST_ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         let before = going_on.len();
         let mut left = Vec::new();
         for sid in going_on {

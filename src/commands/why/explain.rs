@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::addr::EndAddr;
 use crate::config::{Config, Criterion, DispatchBy, Rest};
-use crate::connection::Goal;
+use crate::connection::RouteBy;
 use crate::node::named::Whose;
-use crate::peek::{MOST_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
+use crate::peek::{MAX_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
 use crate::pending::aim::{Aims, Found};
-use crate::route::{HostId, Key, MOST_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
+use crate::route::{HostId, Key, MAX_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
 
 /// A client.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ pub(super) enum By {
     /// The session's tag.
     Session(Tag),
     /// It opens a session: the fewest sessions.
-    Opening,
+    RecentSessions,
     /// The least on its way.
     Load,
     /// It cannot be told, and why.
@@ -83,9 +83,9 @@ impl Explanation {
     ///
     /// When a master with this configuration would not decide in a way that can be computed here.
     pub(super) fn new(config: &Config, question: Question) -> Result<Self, String> {
-        if config.dispatch == DispatchBy::Kernel && config.workers > MOST_RENDEZVOUS {
+        if config.dispatch == DispatchBy::Kernel && config.workers > MAX_RENDEZVOUS {
             return Err(format!(
-                "with --dispatch kernel and more than {MOST_RENDEZVOUS} workers the kernel has an order of its own"
+                "with --dispatch kernel and more than {MAX_RENDEZVOUS} workers the kernel has an order of its own"
             ));
         }
         let secret = config.sessions.tag_key.as_ref().map(|secret| secret.key.clone());
@@ -130,7 +130,7 @@ impl Explanation {
                 return None;
             }
         };
-        if !has_all && bytes.len() < MOST_PEEKED {
+        if !has_all && bytes.len() < MAX_PEEKED {
             self.notes
                 .push("its headers do not end: they are taken as they are, where haft would wait for more".to_owned());
         }
@@ -146,7 +146,7 @@ impl Explanation {
             self.notes
                 .push(format!("its session belongs to host {host}: whichever worker it comes to here answers 400"));
         }
-        if found.goal == Goal::Load {
+        if found.goal == RouteBy::Load {
             self.notes.push("its path is below no --sticky-path".to_owned());
         }
         Some(found)
@@ -187,17 +187,17 @@ impl Explanation {
     }
 
     fn decide(&self, config: &Config, found: Option<Found>, has_secret: bool) -> By {
-        match found.as_ref().map_or(Goal::Address, |found| found.goal) {
-            Goal::Session(tag) => By::Session(tag),
-            Goal::Opening => By::Opening,
-            Goal::Load => By::Load,
-            Goal::Value(_) if !has_secret => By::Unknown(NO_KEY),
-            Goal::Value(kind) => match found.and_then(|found| found.key) {
+        match found.as_ref().map_or(RouteBy::Address, |found| found.goal) {
+            RouteBy::Session(tag) => By::Session(tag),
+            RouteBy::RecentSessions => By::RecentSessions,
+            RouteBy::Load => By::Load,
+            RouteBy::Value(_) if !has_secret => By::Unknown(NO_KEY),
+            RouteBy::Value(kind) => match found.and_then(|found| found.key) {
                 Some(key) => by_key(format!("the {}'s value", kind.word()), key, config),
                 None => By::Unknown(NO_KEY),
             },
-            Goal::Address if config.affinity.rest() == Rest::None => By::Load,
-            Goal::Address => match self.client {
+            RouteBy::Address if config.affinity.rest() == Rest::None => By::Load,
+            RouteBy::Address => match self.client {
                 None => By::Unknown(NO_ADDRESS),
                 Some((ip, _)) => {
                     let prefix = if ip.to_canonical().is_ipv4() { config.prefix.ipv4 } else { config.prefix.ipv6 };

@@ -31,7 +31,7 @@ impl Explanation {
     fn by(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.by {
             By::Unknown(why) => row(f, "goes to", format_args!("(not known) {why}")),
-            By::Opening => row(f, "goes to", "the worker with the fewest sessions, since it opens one"),
+            By::RecentSessions => row(f, "goes to", "the worker with the fewest sessions, since it opens one"),
             By::Load => row(f, "goes to", "the worker with the least on its way: nothing sticks"),
             By::Session(tag) => {
                 let slot = tag.slot;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Connection, End, Ledger, Link, LinkError, NodeDesk};
+use super::{ClusterPrimary, Connection, End, Ledger, Link, LinkError};
 use crate::config::DrainSignal;
 use crate::handover::in_flight::give_back;
 
@@ -46,12 +46,12 @@ impl Link {
         mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
-        mut desk: Option<&mut NodeDesk>,
+        mut primary: Option<&mut ClusterPrimary>,
         now: Instant,
     ) {
         // What a dead worker has written fits a socket's buffer; only what it has started could go on for ever.
         for _ in 0..64 {
-            match self.receive(held, ledger, desk.as_deref_mut(), &mut Vec::new(), now) {
+            match self.receive(held, ledger, primary.as_deref_mut(), &mut Vec::new(), now) {
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(error) => {

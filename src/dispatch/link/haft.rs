@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::{InFlight, LinkError, News, Obstacle};
+use super::{Blocked, InFlight, LinkError, WorkerEvent};
 use crate::connection::Connection;
 use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
 use crate::handover::outbox::Outbox;
 use crate::sys::scm::Sent;
 
 /// Most frames of one worker a turn: one that speaks without end must not keep the others waiting.
-const MOST_FRAMES: u32 = 64;
+const MAX_FRAMES: u32 = 64;
 
 /// The master's end of a channel, and what stands in the way of using it.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct HaftLink {
     /// The worker is to be asked to say something.
     ping: bool,
     /// The frame about its end that the worker is to get.
-    word: Option<Word>,
+    word: Option<Pending>,
     /// It tags its sessions.
     tags: bool,
     /// It got LINGER, and has not sent IDLE.
@@ -34,7 +34,7 @@ pub(super) struct HaftLink {
 
 /// A frame about a worker's end.
 #[derive(Debug, Clone, Copy)]
-enum Word {
+enum Pending {
     /// It was replaced, and goes on with its sessions for this time at most.
     Linger(Duration),
     /// Finish within this time.
@@ -73,7 +73,7 @@ impl HaftLink {
         outbox: &mut Outbox<Connection>,
         held: &mut VecDeque<Connection>,
         max_in_flight: usize,
-    ) -> Result<Obstacle, LinkError> {
+    ) -> Result<Blocked, LinkError> {
         loop {
             let count = outbox.room(max_in_flight).min(held.len()).min(self.batch);
             if count == 0 {
@@ -90,24 +90,24 @@ impl HaftLink {
             match self.end.send_connections(entries, held.iter().take(count).map(AsFd::as_fd))? {
                 Sent::Bytes(_) => held.drain(..count).for_each(|connection| outbox.push(connection)),
                 Sent::TooLong if self.batch > 1 => self.batch = count.div_ceil(2).min(self.batch - 1),
-                Sent::Full | Sent::TooLong => return Ok(Obstacle::ChannelFull),
-                Sent::TooManyInFlight => return Ok(Obstacle::TooManyInFlight),
+                Sent::Full | Sent::TooLong => return Ok(Blocked::ChannelFull),
+                Sent::TooManyInFlight => return Ok(Blocked::TooManyInFlight),
             }
         }
     }
 
-    pub(super) fn linger(&mut self, at_most: Duration) -> Result<Obstacle, LinkError> {
-        self.word = Some(Word::Linger(at_most));
+    pub(super) fn linger(&mut self, at_most: Duration) -> Result<Blocked, LinkError> {
+        self.word = Some(Pending::Linger(at_most));
         self.may_be_idle = true;
         self.send_rest()
     }
 
-    pub(super) fn drain(&mut self, within: Duration) -> Result<Obstacle, LinkError> {
-        self.word = Some(Word::Drain(within));
+    pub(super) fn drain(&mut self, within: Duration) -> Result<Blocked, LinkError> {
+        self.word = Some(Pending::Drain(within));
         self.send_rest()
     }
 
-    pub(super) fn ping(&mut self) -> Result<Obstacle, LinkError> {
+    pub(super) fn ping(&mut self) -> Result<Blocked, LinkError> {
         self.ping = true;
         self.send_rest()
     }
@@ -118,25 +118,25 @@ impl HaftLink {
     }
 
     /// Sends PING and the frame about the worker's end, where they are due.
-    pub(super) fn send_rest(&mut self) -> Result<Obstacle, LinkError> {
+    pub(super) fn send_rest(&mut self) -> Result<Blocked, LinkError> {
         if self.ping {
             match self.end.send_ping()? {
                 Sent::Bytes(_) => self.ping = false,
-                Sent::Full | Sent::TooLong | Sent::TooManyInFlight => return Ok(Obstacle::ChannelFull),
+                Sent::Full | Sent::TooLong | Sent::TooManyInFlight => return Ok(Blocked::ChannelFull),
             }
         }
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let sent = match self.word {
-            None => return Ok(Obstacle::None),
-            Some(Word::Linger(at_most)) => self.end.send_linger(millis(at_most))?,
-            Some(Word::Drain(within)) => self.end.send_drain(millis(within))?,
+            None => return Ok(Blocked::None),
+            Some(Pending::Linger(at_most)) => self.end.send_linger(millis(at_most))?,
+            Some(Pending::Drain(within)) => self.end.send_drain(millis(within))?,
         };
         match sent {
             Sent::Bytes(_) => {
                 self.word = None;
-                Ok(Obstacle::None)
+                Ok(Blocked::None)
             }
-            Sent::Full | Sent::TooLong | Sent::TooManyInFlight => Ok(Obstacle::ChannelFull),
+            Sent::Full | Sent::TooLong | Sent::TooManyInFlight => Ok(Blocked::ChannelFull),
         }
     }
 
@@ -144,17 +144,17 @@ impl HaftLink {
     pub(super) fn receive(
         &mut self,
         in_flight: &mut InFlight<'_>,
-        news: &mut Vec<News>,
+        news: &mut Vec<WorkerEvent>,
         now: Instant,
     ) -> Result<bool, LinkError> {
-        for _ in 0..MOST_FRAMES {
+        for _ in 0..MAX_FRAMES {
             let Some(frame) = self.end.receive()? else { return Ok(true) };
             match frame {
                 FromWorker::Ready { .. } if self.ready => return Err(LinkError::ReadyTwice),
                 FromWorker::Ready { limit, tags } => {
                     in_flight.outbox.raise_limit(limit)?;
                     (self.ready, self.tags) = (true, tags);
-                    news.push(News::Ready);
+                    news.push(WorkerEvent::Ready);
                 }
                 _ if !self.ready => return Err(LinkError::NotReadyYet),
                 FromWorker::Taken { below, limit, open } => {
@@ -169,7 +169,7 @@ impl HaftLink {
                     }
                 }
                 FromWorker::Returned { first, count } => in_flight.returned(first, count, now)?,
-                FromWorker::Idle if std::mem::take(&mut self.may_be_idle) => news.push(News::Idle),
+                FromWorker::Idle if std::mem::take(&mut self.may_be_idle) => news.push(WorkerEvent::Idle),
                 FromWorker::Idle => return Err(LinkError::NotAsked),
             }
         }

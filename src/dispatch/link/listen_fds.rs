@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::{LinkError, News};
-use crate::sys::notify::{NotifySocket, Said};
+use super::{LinkError, WorkerEvent};
+use crate::sys::notify::{Notification, NotifySocket};
 
 /// Most messages of one worker a turn.
-const MOST_MESSAGES: u32 = 16;
+const MAX_MESSAGES: u32 = 16;
 /// A silent program counts as ready when it has lived for so long: most of what can go wrong at a start
 /// does so at once, and clients that come earlier wait in its listeners' queues anyway.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -45,16 +45,16 @@ impl ListenFdsLink {
     }
 
     /// Reads the program's notifications. `false`: there are more, to be read in another turn.
-    pub(super) fn receive(&mut self, news: &mut Vec<News>) -> Result<bool, LinkError> {
-        for _ in 0..MOST_MESSAGES {
+    pub(super) fn receive(&mut self, news: &mut Vec<WorkerEvent>) -> Result<bool, LinkError> {
+        for _ in 0..MAX_MESSAGES {
             match self.socket.receive(self.leader)? {
                 None => return Ok(true),
-                Some(Said::Ready) if !self.ready => {
+                Some(Notification::Ready) if !self.ready => {
                     self.ready = true;
-                    news.push(News::Ready);
+                    news.push(WorkerEvent::Ready);
                 }
-                Some(Said::Stopping) => news.push(News::Leaving),
-                Some(Said::Ready | Said::Other) => {}
+                Some(Notification::Stopping) => news.push(WorkerEvent::Leaving),
+                Some(Notification::Ready | Notification::Other) => {}
             }
         }
         Ok(false)

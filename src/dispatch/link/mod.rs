@@ -15,20 +15,20 @@ use nix::sys::signal::Signal;
 
 use self::haft::HaftLink;
 use self::listen_fds::ListenFdsLink;
-use self::opening::Opening;
+use self::opening::RecentSessions;
 use self::sessions::Lingering;
-use self::taking::Taking;
+use self::taking::ServiceRate;
 use crate::connection::Connection;
 use crate::dispatch::Listening;
-use crate::handover::channel::{News, Obstacle};
+use crate::handover::channel::{Blocked, WorkerEvent};
 use crate::handover::error::LinkError;
 use crate::handover::haft::MasterEnd;
 use crate::handover::in_flight::InFlight;
 use crate::handover::ledger::Ledger;
 use crate::handover::outbox::Outbox;
 use crate::ids::WorkerId;
-use crate::node::link::{Life, NodeLink};
-use crate::node::primary::{Mail, NodeDesk};
+use crate::node::link::{NodeLink, StartupPhase};
+use crate::node::primary::{ClusterPrimary, Relayed};
 use crate::node::refused::Refused;
 use crate::route::Slot;
 use crate::sys::notify::NotifySocket;
@@ -54,12 +54,12 @@ pub struct Link {
     /// What waits for this worker alone, which does not fill its slot: connections of its sessions.
     pub own: VecDeque<Connection>,
     /// What stopped the last sending.
-    pub obstacle: Obstacle,
+    pub obstacle: Blocked,
     /// How the channel is polled; not at all as long as nothing waits for this worker.
     pub listening: Option<Listening>,
     end: End,
     outbox: Outbox<Connection>,
-    taking: Taking,
+    taking: ServiceRate,
     rests_until: Option<Instant>,
     /// Since when the worker has had connections to take and has acknowledged none.
     silent_since: Option<Instant>,
@@ -69,7 +69,7 @@ pub struct Link {
     /// It got DRAIN, or finishes of its own accord.
     finishes: bool,
     lingers: Option<Lingering>,
-    opening: Opening,
+    opening: RecentSessions,
 }
 
 impl Link {
@@ -79,8 +79,8 @@ impl Link {
     }
 
     /// A link in the `node` dialect over a new channel.
-    pub fn node(worker: WorkerId, slot: Slot, channel: OwnedFd, desk: &NodeDesk) -> Self {
-        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, slot, channel, desk))))
+    pub fn node(worker: WorkerId, slot: Slot, channel: OwnedFd, primary: &ClusterPrimary) -> Self {
+        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, slot, channel, primary))))
     }
 
     /// No channel: the worker takes its listeners over. `wait_ready`: it announces itself that it is ready.
@@ -109,18 +109,18 @@ impl Link {
             slot,
             generation: 0,
             own: VecDeque::new(),
-            obstacle: Obstacle::None,
+            obstacle: Blocked::None,
             listening: None,
             end,
             outbox: Outbox::new(),
-            taking: Taking::default(),
+            taking: ServiceRate::default(),
             rests_until: None,
             silent_since: None,
             pinged_since: None,
             ended: false,
             finishes: false,
             lingers: None,
-            opening: Opening::default(),
+            opening: RecentSessions::default(),
         }
     }
 
@@ -164,18 +164,18 @@ impl Link {
             }
             End::ListenFds(_) => "it says nothing and has lived for too short a time",
             End::Node(end) => match end.life() {
-                Life::Starting => {
+                StartupPhase::Starting => {
                     "no process of it has listened. Where the program starts its servers as processes of its own \
                      (child_process), or a wrapper stands between haft and node, give haft the server's file \
                      (haft -- node FILE)"
                 }
-                Life::Online => {
+                StartupPhase::Online => {
                     "its program has asked for no server. If it waits for connections by message, name the style: \
                      --node-style classic, sticky-session, sticky-cluster, sticky-listen or socket.io-sticky. If it \
                      listens by itself: a wrapper that starts node again (npm, npx, nodemon) keeps the channel to \
                      itself, and `exclusive: true` or `reusePort: true` bypass it"
                 }
-                Life::Asked | Life::Ready => {
+                StartupPhase::Asked | StartupPhase::Ready => {
                     "its program asked for a server and did not say that it is ready; with --wait-ready it must call \
                      process.send('ready')"
                 }
@@ -193,17 +193,17 @@ impl Link {
 
     /// Whether all that its program wanted to listen on was refused, and it wants nothing else. One that takes its
     /// connections by message may do without.
-    pub fn listens_in_vain(&self, desk: &NodeDesk, now: Instant) -> bool {
+    pub fn listens_in_vain(&self, primary: &ClusterPrimary, now: Instant) -> bool {
         let End::Node(end) = &self.end else { return false };
-        let has_nothing = !self.ended && !desk.is_by_message() && desk.has_none(self.worker);
+        let has_nothing = !self.ended && !primary.is_by_message() && primary.has_none(self.worker);
         has_nothing && end.refused().is_some_and(|refused| refused.is_final(now))
     }
 
     /// Whether the worker counts as ready because it has been silent for long enough.
-    pub fn ready_by_silence(&mut self, desk: Option<&NodeDesk>, now: Instant) -> bool {
-        match (&mut self.end, desk) {
+    pub fn ready_by_silence(&mut self, primary: Option<&ClusterPrimary>, now: Instant) -> bool {
+        match (&mut self.end, primary) {
             (End::Haft(_), _) | (End::Node(_), None) => false,
-            (End::Node(end), Some(desk)) => end.ready_by_silence(desk, now),
+            (End::Node(end), Some(primary)) => end.ready_by_silence(primary, now),
             (End::ListenFds(end), _) => end.ready_by_silence(now),
         }
     }
@@ -222,8 +222,8 @@ impl Link {
     pub fn wanted_interest(&self) -> Option<Interest> {
         match self.obstacle {
             _ if self.ended => None,
-            Obstacle::ChannelFull => Some(Interest::ReadableOrWritable),
-            Obstacle::None | Obstacle::TooManyInFlight | Obstacle::Resting => Some(Interest::Readable),
+            Blocked::ChannelFull => Some(Interest::ReadableOrWritable),
+            Blocked::None | Blocked::TooManyInFlight | Blocked::Resting => Some(Interest::Readable),
         }
     }
 
@@ -247,26 +247,26 @@ impl Link {
 
     /// Whether sending must be tried again after a while, without an event that says when.
     pub fn must_retry(&self) -> bool {
-        matches!(self.obstacle, Obstacle::TooManyInFlight | Obstacle::Resting)
+        matches!(self.obstacle, Blocked::TooManyInFlight | Blocked::Resting)
     }
 
     /// Sends from the front of `held` as much as the worker has room for. Never waits.
     pub fn send(
         &mut self,
         held: &mut VecDeque<Connection>,
-        desk: Option<&NodeDesk>,
+        primary: Option<&ClusterPrimary>,
         max_in_flight: usize,
         now: Instant,
     ) -> Result<(), LinkError> {
         if self.rests_until.is_some_and(|until| now < until) {
-            self.obstacle = Obstacle::Resting;
+            self.obstacle = Blocked::Resting;
             return Ok(());
         }
         self.rests_until = None;
-        self.obstacle = match (&mut self.end, desk) {
+        self.obstacle = match (&mut self.end, primary) {
             (End::Haft(end), _) => end.send(&mut self.outbox, held, max_in_flight)?,
-            (End::Node(end), Some(desk)) => end.send(&mut self.outbox, held, desk, max_in_flight)?,
-            (End::Node(_), None) | (End::ListenFds(_), _) => Obstacle::None,
+            (End::Node(end), Some(primary)) => end.send(&mut self.outbox, held, primary, max_in_flight)?,
+            (End::Node(_), None) | (End::ListenFds(_), _) => Blocked::None,
         };
         if self.outbox.in_flight() > 0 {
             self.silent_since.get_or_insert(now);
@@ -275,14 +275,14 @@ impl Link {
     }
 
     /// Sends what waits for the kernel, without any connection of the queue.
-    pub fn flush(&mut self, desk: Option<&NodeDesk>) -> Result<(), LinkError> {
+    pub fn flush(&mut self, primary: Option<&ClusterPrimary>) -> Result<(), LinkError> {
         if self.ended {
             return Ok(());
         }
-        match (&mut self.end, desk) {
+        match (&mut self.end, primary) {
             (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_rest()?,
-            (End::Node(end), Some(desk)) if end.has_unsent() || end.is_unsettled() => {
-                self.obstacle = end.flush(&self.outbox, desk)?
+            (End::Node(end), Some(primary)) if end.has_unsent() || end.is_unsettled() => {
+                self.obstacle = end.flush(&self.outbox, primary)?
             }
             (End::Haft(_) | End::Node(_) | End::ListenFds(_), _) => {}
         }
@@ -295,11 +295,11 @@ impl Link {
     }
 
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
-    pub fn mail(&mut self, mail: &Mail) -> bool {
+    pub fn mail(&mut self, mail: &Relayed) -> bool {
         match (&mut self.end, mail) {
             (End::Haft(_) | End::ListenFds(_), _) => true,
-            (End::Node(end), Mail::Message(_, whole) | Mail::Pass(_, whole)) => end.forward(whole),
-            (End::Node(end), Mail::Notice(notice)) => end.notify(notice),
+            (End::Node(end), Relayed::Message(_, whole) | Relayed::Pass(_, whole)) => end.forward(whole),
+            (End::Node(end), Relayed::WorkerDied(notice)) => end.notify(notice),
         }
     }
 
@@ -331,8 +331,8 @@ impl Link {
         &mut self,
         held: &mut VecDeque<Connection>,
         ledger: &mut Ledger,
-        desk: Option<&mut NodeDesk>,
-        news: &mut Vec<News>,
+        primary: Option<&mut ClusterPrimary>,
+        news: &mut Vec<WorkerEvent>,
         now: Instant,
     ) -> Result<bool, LinkError> {
         let (settled, mut spoke) = (self.outbox.settled(), false);
@@ -346,11 +346,11 @@ impl Link {
             spoke: &mut spoke,
             ended: &mut self.ended,
         };
-        let heard = match (&mut self.end, desk) {
+        let heard = match (&mut self.end, primary) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
-            (End::Node(end), Some(desk)) => {
+            (End::Node(end), Some(primary)) => {
                 let before = end.told().sessions();
-                let heard = end.receive(&mut in_flight, desk, news, now);
+                let heard = end.receive(&mut in_flight, primary, news, now);
                 self.opening.told(end.told().sessions().saturating_sub(before), now);
                 heard
             }

@@ -11,7 +11,7 @@ const LATELY: Duration = Duration::from_secs(3);
 
 /// Sessions that were lately opened.
 #[derive(Debug, Default)]
-pub struct Opening {
+pub struct RecentSessions {
     /// Since when `current` is counted.
     since: Option<Instant>,
     current: u64,
@@ -19,7 +19,7 @@ pub struct Opening {
     before: u64,
 }
 
-impl Opening {
+impl RecentSessions {
     /// A session is about to be opened.
     pub fn note(&mut self, now: Instant) {
         self.forget(now);
@@ -65,7 +65,7 @@ mod tests {
     fn a_session_counts_for_one_period_to_two() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let mut opening = Opening::default();
+        let mut opening = RecentSessions::default();
         assert_eq!(opening.lately(start), 0);
         (0..3).for_each(|_| opening.note(start));
         opening.note(after(2900));
@@ -80,7 +80,7 @@ mod tests {
     fn what_was_told_counts_no_more_the_oldest_first() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let mut opening = Opening::default();
+        let mut opening = RecentSessions::default();
         opening.told(5, start);
         (0..3).for_each(|_| opening.note(start));
         (0..2).for_each(|_| opening.note(after(4000)));

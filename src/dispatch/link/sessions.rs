@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{End, Link, LinkError};
-use crate::node::link::Life;
+use crate::node::link::StartupPhase;
 
 /// A worker that was replaced, and goes on with the sessions that it has.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ impl Link {
     pub fn takes_sessions(&self) -> bool {
         let is_ready = match &self.end {
             End::Haft(end) => end.is_ready(),
-            End::Node(end) => end.life() == Life::Ready,
+            End::Node(end) => end.life() == StartupPhase::Ready,
             End::ListenFds(_) => false,
         };
         is_ready && !self.finishes && !self.ended && self.tells_sessions()

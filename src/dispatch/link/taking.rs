@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 /// How long a worker needs for each connection, as far as was seen while it had more to take all the time.
 #[derive(Debug, Default)]
-pub(super) struct Taking {
+pub(super) struct ServiceRate {
     each: Duration,
     /// When it last answered, if it had more to take then.
     since: Option<Instant>,
 }
 
-impl Taking {
+impl ServiceRate {
     /// It has taken so many since its last answer, and so many are left.
     pub fn took(&mut self, count: u64, left: usize, now: Instant) {
         if left == 0 {
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn what_it_took_while_it_may_have_rested_tells_nothing() {
-        let (mut taking, start) = (Taking::default(), Instant::now());
+        let (mut taking, start) = (ServiceRate::default(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
         taking.took(3, 5, at(0));
         assert_eq!(taking.busy_for(100), Duration::ZERO, "since when it has had more to take is not known");
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn it_is_quickly_taken_for_quick_and_slowly_for_slow() {
-        let (mut taking, start) = (Taking::default(), Instant::now());
+        let (mut taking, start) = (ServiceRate::default(), Instant::now());
         let mut at = start;
         let mut hear = |each: u64, times: u32| {
             for _ in 0..times {

@@ -19,12 +19,12 @@ use crate::sys::scm::Sent;
 const HEARD_OUT: bool = true;
 
 /// A link whose worker is ready, with the ledger and the queue of its slot.
-struct Rig {
+struct Fixture {
     link: Link,
     worker: WorkerEnd,
     held: VecDeque<Connection>,
     ledger: Ledger,
-    news: Vec<News>,
+    news: Vec<WorkerEvent>,
     now: Instant,
     /// How often the worker was asked to say something.
     pings: u32,
@@ -32,7 +32,7 @@ struct Rig {
     made: u16,
 }
 
-impl Rig {
+impl Fixture {
     fn new() -> Self {
         let (end, channel) = MasterEnd::pair().expect("pair");
         let link = Link::haft(WorkerId(1), Slot(0), end);
@@ -50,7 +50,7 @@ impl Rig {
         };
         rig.say(FromWorker::Ready { limit: 100_000, tags: false });
         assert_eq!(rig.receive().expect("ready"), HEARD_OUT);
-        assert_eq!(rig.news, [News::Ready]);
+        assert_eq!(rig.news, [WorkerEvent::Ready]);
         rig
     }
 
@@ -72,16 +72,16 @@ impl Rig {
         }
     }
 
-    fn send(&mut self) -> Result<Obstacle, LinkError> {
+    fn send(&mut self) -> Result<Blocked, LinkError> {
         self.link.send(&mut self.held, None, 100_000, self.now).map(|()| self.link.obstacle)
     }
 
     /// Holds and sends one by one until the channel is full.
     fn fill(&mut self) {
-        while self.send().expect("send") == Obstacle::None {
+        while self.send().expect("send") == Blocked::None {
             self.hold(1);
         }
-        assert_eq!((self.link.obstacle, self.held.len()), (Obstacle::ChannelFull, 1));
+        assert_eq!((self.link.obstacle, self.held.len()), (Blocked::ChannelFull, 1));
         assert_eq!(self.link.wanted_interest(), Some(Interest::ReadableOrWritable));
     }
 
@@ -122,11 +122,11 @@ fn up_to(end: u16) -> Vec<u16> {
 
 #[test]
 fn a_full_channel_keeps_the_rest_waiting_and_goes_on_in_order_when_there_is_room() {
-    let mut rig = Rig::narrow();
+    let mut rig = Fixture::narrow();
     rig.fill();
     rig.hold(300);
     let (mut found, _) = rig.found();
-    while rig.send().expect("send") == Obstacle::ChannelFull {
+    while rig.send().expect("send") == Blocked::ChannelFull {
         found.extend(rig.found().0);
     }
     found.extend(rig.found().0);
@@ -138,11 +138,11 @@ fn a_full_channel_keeps_the_rest_waiting_and_goes_on_in_order_when_there_is_room
 
 #[test]
 fn a_frame_too_long_for_the_channel_is_sent_in_parts() {
-    let mut rig = Rig::narrow();
+    let mut rig = Fixture::narrow();
     // 253 entries are 16,200 bytes; the least SO_SNDBUF there can be is less.
     rig.hold(253);
     let mut found = Vec::new();
-    while rig.send().expect("send") == Obstacle::ChannelFull {
+    while rig.send().expect("send") == Blocked::ChannelFull {
         found.extend(rig.found().0);
     }
     found.extend(rig.found().0);
@@ -151,7 +151,7 @@ fn a_frame_too_long_for_the_channel_is_sent_in_parts() {
 
 #[test]
 fn a_worker_that_closed_its_end_is_an_error_and_loses_nothing() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     rig.hold(3);
     SockRef::from(&rig.worker).shutdown(std::net::Shutdown::Read).expect("shutdown");
     assert!(matches!(rig.send(), Err(LinkError::Send(error)) if error.kind() == io::ErrorKind::BrokenPipe));
@@ -160,7 +160,7 @@ fn a_worker_that_closed_its_end_is_an_error_and_loses_nothing() {
 
 #[test]
 fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
-    let mut rig = Rig::narrow();
+    let mut rig = Fixture::narrow();
     rig.fill();
     rig.link.drain(Duration::from_secs(1), None).expect("drain");
     assert_eq!(rig.link.wanted_interest(), Some(Interest::ReadableOrWritable), "it is still to be said");
@@ -174,7 +174,7 @@ fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
 
 #[test]
 fn a_dead_worker_s_connections_come_back_in_order_those_unread_told_from_those_unacknowledged() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     for _ in 0..4 {
         rig.hold(5);
         rig.send().expect("send");
@@ -185,7 +185,7 @@ fn a_dead_worker_s_connections_come_back_in_order_those_unread_told_from_those_u
     }
     rig.say(FromWorker::Taken { below: 7, limit: 100_000, open: 7 });
     rig.hold(1);
-    let Rig { link, mut held, mut ledger, now, .. } = rig;
+    let Fixture { link, mut held, mut ledger, now, .. } = rig;
     link.reclaim(&mut held, &mut ledger, None, now);
     let waiting: Vec<u16> = held.iter().map(|held| held.client.ip().expect("an address").port()).collect();
     assert_eq!(waiting, (7..21).collect::<Vec<_>>(), "in front of what waited");
@@ -195,16 +195,16 @@ fn a_dead_worker_s_connections_come_back_in_order_those_unread_told_from_those_u
 
 #[test]
 fn a_worker_that_gave_connections_back_is_left_alone_for_a_while() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     rig.hold(4);
     rig.send().expect("send");
     rig.say(FromWorker::Returned { first: 2, count: 2 });
     rig.receive().expect("receive");
     assert_eq!((rig.held.len(), rig.link.in_flight(), rig.ledger.returned), (2, 2, 2));
-    assert_eq!(rig.send().expect("send"), Obstacle::Resting);
+    assert_eq!(rig.send().expect("send"), Blocked::Resting);
     assert!(rig.link.must_retry());
     rig.now += REST;
-    assert_eq!(rig.send().expect("send"), Obstacle::None);
+    assert_eq!(rig.send().expect("send"), Blocked::None);
     let (found, _) = rig.found();
     assert_eq!(found.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5], "under new numbers");
     assert_eq!(ports(&found), [0, 1, 2, 3, 2, 3]);
@@ -212,7 +212,7 @@ fn a_worker_that_gave_connections_back_is_left_alone_for_a_while() {
 
 #[test]
 fn what_a_worker_gave_back_has_waited_all_the_time_and_what_a_dead_one_had_waits_anew() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     let start = rig.now;
     rig.hold(4);
     rig.send().expect("send");
@@ -228,9 +228,9 @@ fn what_a_worker_gave_back_has_waited_all_the_time_and_what_a_dead_one_had_waits
 
 #[test]
 fn a_ping_is_waited_for_until_the_worker_says_something() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     let taken = |below| FromWorker::Taken { below, limit: 100_000, open: 0 };
-    let silence = |rig: &Rig| rig.link.silence(rig.now).as_millis();
+    let silence = |rig: &Fixture| rig.link.silence(rig.now).as_millis();
     rig.link.ping(rig.now).expect("ping");
     rig.now += REST;
     rig.link.ping(rig.now).expect("ping");
@@ -255,10 +255,10 @@ fn a_ping_is_waited_for_until_the_worker_says_something() {
 
 #[test]
 fn a_full_channel_keeps_a_ping_until_there_is_room() {
-    let mut rig = Rig::narrow();
+    let mut rig = Fixture::narrow();
     rig.fill();
     rig.link.ping(rig.now).expect("ping");
-    assert_eq!(rig.link.obstacle, Obstacle::ChannelFull);
+    assert_eq!(rig.link.obstacle, Blocked::ChannelFull);
     rig.found();
     assert_eq!(rig.pings, 0);
     rig.link.flush(None).expect("flush");
@@ -270,7 +270,7 @@ fn a_full_channel_keeps_a_ping_until_there_is_room() {
 
 #[test]
 fn a_worker_that_never_stops_talking_is_heard_a_part_at_a_time() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     let frame = FromWorker::Taken { below: 0, limit: 100_000, open: 0 };
     let mut said = 0;
     while matches!(rig.worker.send(frame).expect("send"), Sent::Bytes(_)) {
@@ -287,20 +287,20 @@ fn a_worker_that_never_stops_talking_is_heard_a_part_at_a_time() {
 
 #[test]
 fn the_last_words_of_a_dead_worker_are_heard_to_the_end() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     rig.hold(200);
     rig.send().expect("send");
     for below in 1..=200 {
         rig.say(FromWorker::Taken { below, limit: 100_000, open: 0 });
     }
-    let Rig { link, mut held, mut ledger, now, .. } = rig;
+    let Fixture { link, mut held, mut ledger, now, .. } = rig;
     link.reclaim(&mut held, &mut ledger, None, now);
     assert_eq!((ledger.delivered()[0], held.len()), (200, 0));
 }
 
 #[test]
 fn a_session_that_was_just_sent_is_reckoned_with_and_shown_only_once_it_is_told() {
-    let mut rig = Rig::new();
+    let mut rig = Fixture::new();
     rig.link.opening(rig.now);
     assert_eq!((rig.link.sessions(rig.now), rig.link.told_sessions()), (1, 0));
     rig.say(FromWorker::Taken { below: 0, limit: 100_000, open: 4 });

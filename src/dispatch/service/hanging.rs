@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Service;
 use crate::ids::WorkerId;
-use crate::pool::{Event, Standing};
+use crate::pool::{Availability, Event};
 
 impl Service {
     pub(super) fn look_for_hung(&mut self, now: Instant) {
@@ -16,7 +16,7 @@ impl Service {
             self.hear(worker, now);
             let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
             let (slot, in_flight) = (link.slot, link.in_flight());
-            if self.pool.standing(slot) != Standing::Serving(worker) {
+            if self.pool.standing(slot) != Availability::Serving(worker) {
                 // It goes anyway, or is left alone.
                 continue;
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{NodeDesk, Service};
+use super::{ClusterPrimary, Service};
 use crate::ids::WorkerId;
 use crate::pool::{Event, INTERRUPT_TIME};
 
@@ -41,7 +41,7 @@ impl Service {
     /// the kernel assigns, a program that was not asked at once would go on accepting.
     fn is_signalled(&mut self, worker: WorkerId) -> bool {
         let (choice, interrupted) = (self.drain_signal, self.pool.is_interrupted());
-        let by_kernel = self.dispatch.node.as_ref().is_none_or(NodeDesk::is_over_kernel);
+        let by_kernel = self.dispatch.node.as_ref().is_none_or(ClusterPrimary::is_over_kernel);
         !by_kernel && self.dispatch.link(worker).is_some_and(|link| link.drain_signal(choice, interrupted).is_some())
     }
 

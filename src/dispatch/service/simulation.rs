@@ -14,10 +14,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use self::laws::{Laws, Totals};
-use self::puppet::Puppet;
+use self::puppet::FakeWorker;
 use super::*;
 use crate::addr::EndAddr;
-use crate::connection::{Goal, Refusal};
+use crate::connection::{RejectReason, RouteBy};
 use crate::dispatch::link::Link;
 use crate::flags::{self, Outcome};
 use crate::handover::haft::MasterEnd;
@@ -55,7 +55,7 @@ struct World {
     dice: Dice,
     service: Service,
     now: Instant,
-    puppets: BTreeMap<WorkerId, Puppet>,
+    puppets: BTreeMap<WorkerId, FakeWorker>,
     laws: Laws,
     /// Of which every client's socket is a copy: what is behind a descriptor does not matter here.
     nothing: File,
@@ -117,7 +117,7 @@ impl World {
         self.laws.check(&self.service, self.now);
     }
 
-    fn puppet(&mut self, worker: WorkerId) -> &mut Puppet {
+    fn puppet(&mut self, worker: WorkerId) -> &mut FakeWorker {
         self.puppets.get_mut(&worker).expect("a living worker")
     }
 
@@ -135,7 +135,7 @@ impl World {
         let since = self.service.time(self.now);
         // Programs may differ from one version to the next.
         let tags = self.sessions && !self.dice.one_in(8);
-        self.puppets.insert(worker, Puppet::new(channel, since, tags));
+        self.puppets.insert(worker, FakeWorker::new(channel, since, tags));
         let mut link = Link::haft(worker, slot, end);
         link.generation = generation;
         self.service.dispatch.attach(link);
@@ -166,15 +166,15 @@ impl World {
     }
 
     /// What a client asks for whose first request was seen; a tag may be of long ago.
-    fn goal(&mut self) -> Goal {
+    fn goal(&mut self) -> RouteBy {
         match self.dice.below(4) {
-            0 => Goal::Address,
-            1 => Goal::Opening,
+            0 => RouteBy::Address,
+            1 => RouteBy::RecentSessions,
             _ => {
                 let slot = Slot(self.dice.below(6) as u16);
                 let newest = self.service.pool.newest();
                 let generation = newest.saturating_sub(self.dice.below(4) as u32);
-                Goal::Session(Tag { slot, generation })
+                RouteBy::Session(Tag { slot, generation })
             }
         }
     }
@@ -348,7 +348,7 @@ impl World {
         }
         // What is under way to a worker when a master gives up is that worker's.
         let under_way = world.service.dispatch.in_flight() as u64;
-        world.service.dispatch.close(Refusal::Stopping);
+        world.service.dispatch.close(RejectReason::Stopping);
         world.laws.at_end(&world.service, under_way)
     }
 }

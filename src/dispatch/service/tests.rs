@@ -13,7 +13,7 @@ use haft_sys::allocator::counting::allocations;
 const HANG: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
 
-struct Rig {
+struct Fixture {
     service: Service,
     now: Instant,
     /// By worker number, from 1.
@@ -21,7 +21,7 @@ struct Rig {
     killed: Vec<WorkerId>,
 }
 
-impl Rig {
+impl Fixture {
     /// As many workers as slots, all ready.
     fn ready(flags: &[&str]) -> Self {
         let words = ["haft"].iter().chain(flags).chain(&["--", "true"]);
@@ -97,7 +97,7 @@ impl Rig {
         self.take_counted(worker).0
     }
 
-    fn standing(&self, slot: u16) -> Standing {
+    fn standing(&self, slot: u16) -> Availability {
         self.service.pool.standing(Slot(slot))
     }
 }
@@ -105,7 +105,7 @@ impl Rig {
 /// From a connection's arrival to its worker's acknowledgement and the end of our copy.
 #[test]
 fn once_warm_no_connection_costs_an_allocation() {
-    let mut rig = Rig::ready(&["-w", "2", "--max-in-flight", "64"]);
+    let mut rig = Fixture::ready(&["-w", "2", "--max-in-flight", "64"]);
     let mut served = 0;
     let mut asked = 0;
     for round in 0..100 {
@@ -132,31 +132,34 @@ fn once_warm_no_connection_costs_an_allocation() {
 
 #[test]
 fn a_worker_that_takes_nothing_is_passed_over_and_taken_in_again_when_it_does() {
-    let mut rig = Rig::ready(&["-w", "2"]);
+    let mut rig = Fixture::ready(&["-w", "2"]);
     rig.arrive(0..20);
     let stuck = rig.service.dispatch.link(WorkerId(1)).expect("a link").in_flight() as u64;
     assert!((1..20).contains(&stuck));
     assert_eq!(rig.take(WorkerId(2)), 20 - stuck);
     rig.pass(HANG - TICK);
-    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    assert_eq!(rig.standing(0), Availability::Serving(WorkerId(1)));
     rig.pass(TICK * 2);
-    assert_eq!((rig.standing(0), rig.service.dispatch.ledger.hung), (Standing::Bypassed, 1));
+    assert_eq!((rig.standing(0), rig.service.dispatch.ledger.hung), (Availability::OutOfRotation, 1));
     rig.arrive(20..40);
     assert_eq!(rig.take(WorkerId(2)), 20, "all new clients go to the other slot");
     assert_eq!(rig.take(WorkerId(1)), stuck, "what it had is still its own");
-    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    assert_eq!(rig.standing(0), Availability::Serving(WorkerId(1)));
     assert_eq!(rig.service.dispatch.ledger.outstanding(), 0);
     assert_eq!((rig.service.dispatch.ledger.hung, rig.killed.len()), (1, 0));
 }
 
 #[test]
 fn a_hung_worker_that_is_killed_leaves_what_it_had_to_its_replacement() {
-    let mut rig = Rig::ready(&["-w", "2", "--hang-kill"]);
+    let mut rig = Fixture::ready(&["-w", "2", "--hang-kill"]);
     rig.arrive(0..20);
     let stuck = rig.service.dispatch.link(WorkerId(1)).expect("a link").in_flight() as u64;
     rig.take(WorkerId(2));
     rig.pass(HANG + Duration::from_secs(1));
-    assert_eq!((rig.killed.as_slice(), rig.standing(0)), ([WorkerId(1)].as_slice(), Standing::Serving(WorkerId(3))));
+    assert_eq!(
+        (rig.killed.as_slice(), rig.standing(0)),
+        ([WorkerId(1)].as_slice(), Availability::Serving(WorkerId(3)))
+    );
     assert_eq!(rig.take(WorkerId(3)), stuck);
     assert_eq!(rig.service.dispatch.ledger.outstanding(), 0);
     assert_eq!(rig.service.dispatch.ledger.hang_kills, 1);
@@ -164,7 +167,7 @@ fn a_hung_worker_that_is_killed_leaves_what_it_had_to_its_replacement() {
 
 #[test]
 fn what_the_master_did_not_see_says_nothing_of_a_worker_and_only_that() {
-    let mut rig = Rig::ready(&["-w", "1"]);
+    let mut rig = Fixture::ready(&["-w", "1"]);
     // A rest in which nothing had to be looked at.
     rig.now += Duration::from_secs(3600);
     rig.arrive(0..1);
@@ -179,35 +182,35 @@ fn what_the_master_did_not_see_says_nothing_of_a_worker_and_only_that() {
 
 #[test]
 fn a_worker_that_has_spoken_and_was_not_heard_is_not_hung() {
-    let mut rig = Rig::ready(&["-w", "1"]);
+    let mut rig = Fixture::ready(&["-w", "1"]);
     rig.arrive(0..3);
     rig.pass(HANG - TICK);
     let taken = FromWorker::Taken { below: 1, limit: 1000, open: 0 };
     rig.workers[0].send(taken).expect("send");
     rig.pass(TICK * 4);
-    assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (0, Standing::Serving(WorkerId(1))));
+    assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (0, Availability::Serving(WorkerId(1))));
 }
 
 #[test]
 fn a_hung_worker_is_taken_in_again_although_by_a_later_configuration_none_ever_hangs() {
-    let mut rig = Rig::ready(&["-w", "2"]);
+    let mut rig = Fixture::ready(&["-w", "2"]);
     rig.arrive(0..20);
     rig.pass(HANG + TICK);
-    assert_eq!(rig.standing(0), Standing::Bypassed);
+    assert_eq!(rig.standing(0), Availability::OutOfRotation);
     let Outcome::Run(config) = flags::parse_from(["haft", "-w2", "--hang-timeout=0", "--", "true"]) else { panic!() };
-    rig.service.adopt(&config);
+    rig.service.reconfigure(&config);
     assert!(rig.take(WorkerId(1)) > 0);
-    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    assert_eq!(rig.standing(0), Availability::Serving(WorkerId(1)));
 }
 
 #[test]
 fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
-    let mut rig = Rig::ready(&["-w", "3"]);
+    let mut rig = Fixture::ready(&["-w", "3"]);
     rig.service.ping(WorkerId(1), rig.now);
     rig.pass(HANG - TICK);
     assert_eq!((rig.service.dispatch.ledger.hung, rig.service.depends_on_time()), (0, true));
     rig.pass(TICK * 2);
-    assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (1, Standing::Bypassed));
+    assert_eq!((rig.service.dispatch.ledger.hung, rig.standing(0)), (1, Availability::OutOfRotation));
     assert_eq!(rig.service.served_by(0, Slot(0)), None);
     for host in 0..30 {
         let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
@@ -226,17 +229,17 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
     assert!(matches!(rig.workers[0].receive(), Ok(Some(Heard::Ping))));
     rig.workers[0].send(FromWorker::Taken { below: 0, limit: 1000, open: 0 }).expect("send");
     rig.service.hear(WorkerId(1), rig.now);
-    assert_eq!(rig.standing(0), Standing::Serving(WorkerId(1)));
+    assert_eq!(rig.standing(0), Availability::Serving(WorkerId(1)));
     assert_eq!(rig.service.served_by(0, Slot(0)), Some(WorkerId(1)));
 }
 
 #[test]
 fn where_nobody_else_is_ready_nobody_can_be_rescued() {
-    let mut rig = Rig::ready(&["-w", "2"]);
+    let mut rig = Fixture::ready(&["-w", "2"]);
     assert!(rig.service.dispatch.can_rescue(Slot(0), 0));
     rig.service.ping(WorkerId(2), rig.now);
     rig.pass(HANG + TICK);
-    assert_eq!((rig.standing(1), rig.service.dispatch.can_rescue(Slot(0), 0)), (Standing::Bypassed, false));
+    assert_eq!((rig.standing(1), rig.service.dispatch.can_rescue(Slot(0), 0)), (Availability::OutOfRotation, false));
     assert!(rig.service.dispatch.can_rescue(Slot(1), 0));
 }
 
@@ -246,7 +249,7 @@ fn where_nobody_else_is_ready_nobody_can_be_rescued() {
 fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_sending() {
     use std::io::Write;
 
-    use crate::node::primary::{NodeDesk, NodePlan};
+    use crate::node::primary::{ClusterPrimary, NodePlan};
     use crate::node::wire::Serialization;
     use crate::sys::listen::{Access, Listener};
 
@@ -269,14 +272,14 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
         tells_ports: false,
     };
     let own = Listener::bind(&"127.0.0.1:0".parse().expect("address"), 1, Access::Umask).expect("listener");
-    let desk = NodeDesk::new(plan, &[own]);
+    let primary = ClusterPrimary::new(plan, &[own]);
     let (ours, theirs) = crate::sys::scm::stream_pair().expect("pair");
-    service.dispatch.attach(Link::node(worker, slot, ours, &desk));
-    service.dispatch.node = Some(desk);
+    service.dispatch.attach(Link::node(worker, slot, ours, &primary));
+    service.dispatch.node = Some(primary);
     let mut program = UnixStream::from(theirs);
     program.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n\"ready\"\n").expect("write");
     service.hear(worker, now);
-    assert_eq!(service.pool.standing(slot), Standing::Serving(worker));
+    assert_eq!(service.pool.standing(slot), Availability::Serving(worker));
     while service.next_effect().is_some() {}
 
     // Its last word and its end are there, unread; and something is sent to it.
@@ -284,7 +287,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
     drop(program);
     service.dispatch.link(worker).expect("a link").drain(Duration::from_secs(1), None).expect("it is only noted");
     service.send(now);
-    let messages = service.dispatch.node.as_ref().map(|desk| desk.messages);
+    let messages = service.dispatch.node.as_ref().map(|primary| primary.messages);
     assert_eq!(messages, Some(1), "the last word was heard");
     assert!(service.dispatch.link(worker).is_some_and(|link| link.has_ended()));
     while let Some(effect) = service.next_effect() {
@@ -295,7 +298,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
 /// Another operator's Ctrl-C, in the middle of a reload.
 #[test]
 fn a_worker_that_finishes_hears_that_it_has_less_time() {
-    let mut rig = Rig::ready(&["-w", "1", "--drain-timeout", "1h"]);
+    let mut rig = Fixture::ready(&["-w", "1", "--drain-timeout", "1h"]);
     rig.service.observe(Event::Reload, rig.now);
     rig.pass(TICK);
     let mut times = Vec::new();

@@ -7,7 +7,7 @@ use crate::sys::poller::Interest;
 #[test]
 fn a_worker_far_from_its_limit_need_not_be_heard_at_once() {
     let (mut rig, mut worker) = node_rig(&["--max-in-flight", "8"], |plan| plan.wait_ready = true);
-    let lazily = |rig: &mut Rig| {
+    let lazily = |rig: &mut Fixture| {
         let (link, listening) = rig.dispatch.listenings().next().expect("a link");
         link.listening = listening;
         assert_eq!(listening.map(|it| it.interest), Some(Interest::Readable));
@@ -35,7 +35,7 @@ fn a_worker_far_from_its_limit_need_not_be_heard_at_once() {
 /// A pause delays no client as long as every slot's worker has something to take; one that has nothing ends it.
 #[test]
 fn a_pause_is_unnoticed_only_while_every_worker_has_something_to_take() {
-    let mut rig = Rig::new(&["-w", "2", "--max-in-flight", "64"]);
+    let mut rig = Fixture::new(&["-w", "2", "--max-in-flight", "64"]);
     let slots: Vec<_> = rig.dispatch.slots().collect();
     assert_eq!(rig.dispatch.busy_for(), Duration::ZERO, "nobody is there");
     for slot in &slots {

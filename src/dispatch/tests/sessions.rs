@@ -6,17 +6,17 @@ use crate::route::Tag;
 /// Its sessions are lost then, but waiting clients go to a worker that can answer them.
 #[test]
 fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
-    let mut rig = Rig::new(&["-w", "2", "--affinity", "session"]);
+    let mut rig = Fixture::new(&["-w", "2", "--affinity", "session"]);
     let (end, channel) = MasterEnd::pair().expect("pair");
     let (worker, old) = (WorkerEnd::new(channel), WorkerId(7));
     rig.dispatch.attach(Link::haft(old, Slot(0), end));
     worker.send(FromWorker::Ready { limit: 0, tags: true }).expect("ready");
     rig.dispatch.receive(old, &mut Vec::new(), rig.now).expect("a link").1.expect("no violation");
     rig.start(Slot(1), 10);
-    rig.dispatch.stand(Slot(0), Standing::Bypassed);
+    rig.dispatch.stand(Slot(0), Availability::OutOfRotation);
     let (client, descriptor) = (EndAddr::Unix, UnixStream::pair().expect("pair").0.into());
     let mut connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), Key::ANYONE, rig.now);
-    connection.goal = Goal::Session(Tag { slot: Slot(0), generation: 0 });
+    connection.goal = RouteBy::Session(Tag { slot: Slot(0), generation: 0 });
     assert_eq!(rig.dispatch.admit(connection, rig.now), Some(Slot(0)));
     assert_eq!(rig.dispatch.held_for(Slot(0)), 0, "it waits for the worker alone");
     rig.dispatch.detach(old, rig.now);

@@ -158,7 +158,7 @@ impl Watched {
         let mut new = reuseport::join(&self.group.members, self.group.backlog, 1)?;
         self.moved_to_the_end(slot.index() + KEEPERS);
         let (Some(new), Some(old)) = (new.pop(), self.group.of_slot(slot)) else { return Ok(()) };
-        self.queues[slot.index()].set_open(false, old, super::Place { number, slot }, poller);
+        self.queues[slot.index()].set_open(false, old, super::MemberId { number, slot }, poller);
         let mut members = self.group.members.clone();
         members[slot.index() + KEEPERS] = Rc::new(new);
         self.group = Rc::new(Group { members, backlog: self.group.backlog });

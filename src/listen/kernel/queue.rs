@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Place;
+use super::MemberId;
 use crate::sys::listen::Listener;
 use crate::sys::poller::{Interest, Poller};
 
@@ -40,7 +40,7 @@ impl Queue {
     }
 
     /// Starts or stops to wait for connections.
-    pub fn set_open(&mut self, open: bool, listener: &Listener, place: Place, poller: &Poller) {
+    pub fn set_open(&mut self, open: bool, listener: &Listener, place: MemberId, poller: &Poller) {
         if self.open == open {
             return;
         }

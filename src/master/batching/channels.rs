@@ -16,7 +16,7 @@ use crate::sys::poller::{Interest, Poller, Ready, Set};
 /// The token of the set of lazily polled channels.
 pub(in crate::master) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
 /// Maximum number of channels that are read in one poll; the others are read in the next.
-const MOST_EVENTS: usize = 256;
+const MAX_EVENTS: usize = 256;
 
 /// The lazily polled channels. All others are in the poller's own set.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(in crate::master) struct Channels {
 impl Channels {
     /// No channel is polled yet.
     pub(in crate::master) fn new(poller: &Poller) -> io::Result<Self> {
-        let lazy = Set::new(MOST_EVENTS)?;
+        let lazy = Set::new(MAX_EVENTS)?;
         poller.add(&lazy, TOKEN, Interest::Readable)?;
         Ok(Self { lazy, waited_for: true, ready: Vec::new() })
     }

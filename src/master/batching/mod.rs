@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use self::channels::Channels;
 use self::timer::BatchTimer;
-use super::error::While;
+use super::error::Context;
 use super::{Master, MasterError};
 use crate::listen::kernel::FIRST_GROUP_TOKEN;
 use crate::pending as peeking;
@@ -117,13 +117,13 @@ impl Master {
         loop {
             let patience = match wait {
                 Wait::Gather(pause) => {
-                    poller::gather(pause).doing("letting connections gather")?;
+                    poller::gather(pause).context("letting connections gather")?;
                     return Ok(false);
                 }
                 Wait::Spin(_) => 0,
                 Wait::Sleep => MOMENT_MS,
             };
-            let found = self.poller.look(patience, ready).doing("waiting for connections")?;
+            let found = self.poller.look(patience, ready).context("waiting for connections")?;
             let now = Instant::now();
             if found || wait == Wait::Sleep || now >= until {
                 return Ok(found);
@@ -168,7 +168,7 @@ impl Master {
 
     /// Reads the lazily polled channels.
     fn poll_lazy(&mut self, now: Instant) -> Result<(), MasterError> {
-        for worker in self.batching.channels.look().doing("waiting for a worker")? {
+        for worker in self.batching.channels.look().context("waiting for a worker")? {
             self.service.hear(worker, now);
         }
         self.service.dispatch.ledger.close_delivered();

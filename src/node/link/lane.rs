@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::connection::Connection;
-use crate::handover::channel::Obstacle;
+use crate::handover::channel::Blocked;
 use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
 use crate::ids::WorkerId;
@@ -42,16 +42,16 @@ impl LaneSockets {
     }
 
     /// Gives the kernel the connections that wait, as far as it takes them.
-    pub(super) fn flush(&self, session: &mut Session, outbox: &Outbox<Connection>) -> Result<Obstacle, LinkError> {
+    pub(super) fn flush(&self, session: &mut Session, outbox: &Outbox<Connection>) -> Result<Blocked, LinkError> {
         while session.has_on_lane() {
             let records = session.on_lane().map(|(record, number)| (record, outbox.get(number).map(AsFd::as_fd)));
             match scm::send_many(self.ours.as_fd(), records)? {
                 Ok(sent) => sent.taken().for_each(|_| session.sent_on_lane()),
-                Err(Sent::TooManyInFlight) => return Ok(Obstacle::TooManyInFlight),
+                Err(Sent::TooManyInFlight) => return Ok(Blocked::TooManyInFlight),
                 // The worker has as many to take, and confirms them on the channel.
                 Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => break,
             }
         }
-        Ok(Obstacle::None)
+        Ok(Blocked::None)
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::ids::WorkerId;
-use crate::node::primary::NodeDesk;
+use crate::node::primary::ClusterPrimary;
 use crate::node::wire::Session;
 
 /// How often it is sent to a worker that has no descriptor left.
@@ -24,11 +24,11 @@ pub(super) enum Rooms {
 
 impl Rooms {
     /// The worker asks for it.
-    pub(super) fn ask(&mut self, worker: WorkerId, desk: &mut NodeDesk) {
+    pub(super) fn ask(&mut self, worker: WorkerId, primary: &mut ClusterPrimary) {
         if !matches!(self, Self::Unasked) {
             return;
         }
-        *self = match desk.attach_to_rooms() {
+        *self = match primary.attach_to_rooms() {
             Some(Ok(socket)) => Self::Due(socket, MAX_TRIES),
             Some(Err(error)) => {
                 tracing::error!(worker = worker.0, "its broadcasts stay within the worker: {error}");

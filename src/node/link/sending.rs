@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use super::lane::LaneSockets;
-use super::{Life, NodeLink, answer};
+use super::{NodeLink, StartupPhase, answer};
 use crate::connection::Connection;
-use crate::handover::channel::Obstacle;
+use crate::handover::channel::Blocked;
 use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
-use crate::node::primary::NodeDesk;
+use crate::node::primary::ClusterPrimary;
 use crate::node::wire::{Delivery, Handle, ServerId};
 use crate::node::wire::{FrameError, Split};
 use crate::sys::scm::{self, Sent};
@@ -20,17 +20,17 @@ impl NodeLink {
         &mut self,
         outbox: &mut Outbox<Connection>,
         held: &mut VecDeque<Connection>,
-        desk: &NodeDesk,
+        primary: &ClusterPrimary,
         max_in_flight: usize,
-    ) -> Result<Obstacle, LinkError> {
+    ) -> Result<Blocked, LinkError> {
         let unanswered = if self.session.is_pinging() { Vec::new() } else { std::mem::take(&mut self.unanswered) };
         for (server, query) in unanswered {
-            answer(&mut self.session, server, query, desk);
+            answer(&mut self.session, server, query, primary);
         }
         let mut from = 0;
         loop {
-            let obstacle = self.flush(outbox, desk)?;
-            if obstacle != Obstacle::None || self.life != Life::Ready {
+            let obstacle = self.flush(outbox, primary)?;
+            if obstacle != Blocked::None || self.life != StartupPhase::Ready {
                 return Ok(obstacle);
             }
             // As many as go in one system call.
@@ -39,10 +39,10 @@ impl NodeLink {
                 return Ok(obstacle);
             }
             while room > 0 {
-                let next = (from..held.len()).find_map(|at| Some((at, self.delivery(&held[at], desk)?)));
+                let next = (from..held.len()).find_map(|at| Some((at, self.delivery(&held[at], primary)?)));
                 let Some((at, delivery, connection)) = next.and_then(|(at, way)| Some((at, way, held.remove(at)?)))
                 else {
-                    return self.flush(outbox, desk);
+                    return self.flush(outbox, primary);
                 };
                 (from, room) = (at, room - 1);
                 let told = connection.client.ip().filter(|_| connection.client_is_told);
@@ -53,24 +53,28 @@ impl NodeLink {
     }
 
     /// How this worker's program gets a connection; `None` while it has no server for it.
-    fn delivery<'d>(&self, connection: &Connection, desk: &'d NodeDesk) -> Option<Delivery<'d>> {
-        let server = desk.server_of(connection.listener)?;
-        if server == ServerId::OWN && desk.is_by_message() {
+    fn delivery<'d>(&self, connection: &Connection, primary: &'d ClusterPrimary) -> Option<Delivery<'d>> {
+        let server = primary.server_of(connection.listener)?;
+        if server == ServerId::OWN && primary.is_by_message() {
             return Some(Delivery::Message);
         }
-        desk.key_for(self.worker, server).map(|key| Delivery::Server { key })
+        primary.key_for(self.worker, server).map(|key| Delivery::Server { key })
     }
 
     /// Gives the kernel what waits, as far as it takes it.
-    pub(crate) fn flush(&mut self, outbox: &Outbox<Connection>, desk: &NodeDesk) -> Result<Obstacle, LinkError> {
-        self.answer_settled(desk);
+    pub(crate) fn flush(
+        &mut self,
+        outbox: &Outbox<Connection>,
+        primary: &ClusterPrimary,
+    ) -> Result<Blocked, LinkError> {
+        self.answer_settled(primary);
         self.rooms.give(&mut self.session);
         while self.session.queued() > 0 {
             let messages = self.session.chunks().map(|(bytes, handle)| {
                 let descriptor = match handle {
                     None => None,
                     Some(Handle::Connection(number)) => outbox.get(number).map(AsFd::as_fd),
-                    Some(Handle::Server { server, .. }) => desk.shared_socket(server, self.slot),
+                    Some(Handle::Server { server, .. }) => primary.shared_socket(server, self.slot),
                     Some(Handle::Lane) => self.lane.as_ref().and_then(LaneSockets::theirs),
                     Some(Handle::Rooms) => self.rooms.socket(),
                 };
@@ -78,13 +82,13 @@ impl NodeLink {
             });
             match scm::send_many(self.channel.as_fd(), messages)? {
                 Ok(sent) => sent.taken().try_for_each(|taken| self.session.sent(taken))?,
-                Err(Sent::TooManyInFlight) => return Ok(Obstacle::TooManyInFlight),
-                Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => return Ok(Obstacle::ChannelFull),
+                Err(Sent::TooManyInFlight) => return Ok(Blocked::TooManyInFlight),
+                Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => return Ok(Blocked::ChannelFull),
             }
         }
         match &self.lane {
             Some(lane) => lane.flush(&mut self.session, outbox),
-            None => Ok(Obstacle::None),
+            None => Ok(Blocked::None),
         }
     }
 
@@ -104,14 +108,14 @@ impl NodeLink {
     }
 
     /// Answers the queries of which it has been settled what they get.
-    fn answer_settled(&mut self, desk: &NodeDesk) {
+    fn answer_settled(&mut self, primary: &ClusterPrimary) {
         if self.unsettled.is_empty() || self.session.is_pinging() {
             return;
         }
         for (key, query) in std::mem::take(&mut self.unsettled) {
-            match desk.settled(self.worker, &key) {
+            match primary.settled(self.worker, &key) {
                 None => self.unsettled.push((key, query)),
-                Some(Ok(server)) => answer(&mut self.session, server, query, desk),
+                Some(Ok(server)) => answer(&mut self.session, server, query, primary),
                 Some(Err(refusal)) => self.session.refuse(query, &refusal),
             }
         }

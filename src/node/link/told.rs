@@ -1,8 +1,8 @@
 //! What a Node worker has reported of its process: its sessions, and the signals that its program handles.
 
-use crate::handover::channel::News;
+use crate::handover::channel::WorkerEvent;
 use crate::ids::WorkerId;
-use crate::node::primary::NodeDesk;
+use crate::node::primary::ClusterPrimary;
 use crate::node::wire::PreloadMessage;
 use crate::route::{Slot, Tag};
 
@@ -36,32 +36,32 @@ impl Told {
         message: PreloadMessage,
         whole: &[u8],
         worker: WorkerId,
-        desk: &mut NodeDesk,
-        news: &mut Vec<News>,
+        primary: &mut ClusterPrimary,
+        news: &mut Vec<WorkerEvent>,
     ) {
         match message {
             PreloadMessage::Tags => self.sessions = Sessions::Tagged(0),
             PreloadMessage::Sessions { count } => self.sessions = Sessions::Tagged(count),
-            PreloadMessage::Idle => news.push(News::Idle),
+            PreloadMessage::Idle => news.push(WorkerEvent::Idle),
             PreloadMessage::Handles { term } => self.handles_term = term,
-            PreloadMessage::Pass { slot, generation } => desk.pass(Tag { slot: Slot(slot), generation }, whole),
-            PreloadMessage::Trouble(trouble) => desk.troubles.tell(worker.0, trouble),
+            PreloadMessage::Pass { slot, generation } => primary.pass(Tag { slot: Slot(slot), generation }, whole),
+            PreloadMessage::Trouble(trouble) => primary.troubles.tell(worker.0, trouble),
         }
     }
 
     /// The worker has this session (@socket.io/sticky).
-    pub(super) fn opened(&mut self, sid: &str, worker: WorkerId, desk: &mut NodeDesk) {
+    pub(super) fn opened(&mut self, sid: &str, worker: WorkerId, primary: &mut ClusterPrimary) {
         if let Sessions::Named(count) = &mut self.sessions {
             *count += 1;
-            desk.session_opened(worker, sid);
+            primary.session_opened(worker, sid);
         }
     }
 
     /// The session has ended (@socket.io/sticky).
-    pub(super) fn closed(&mut self, sid: &str, worker: WorkerId, desk: &mut NodeDesk) {
+    pub(super) fn closed(&mut self, sid: &str, worker: WorkerId, primary: &mut ClusterPrimary) {
         if let Sessions::Named(count) = &mut self.sessions {
             *count = count.saturating_sub(1);
-            desk.session_closed(worker, sid);
+            primary.session_closed(worker, sid);
         }
     }
 

@@ -16,10 +16,10 @@
 //! So one worker can cost the master 200 MiB at the very most, and only by messages that are long; what it keeps of a
 //! worker that sends none of those is below 10 MiB.
 
-use super::NodeDesk;
+use super::ClusterPrimary;
 use crate::ids::WorkerId;
 
-impl NodeDesk {
+impl ClusterPrimary {
     /// How often a worker's name (a session's, a namespace's) was not remembered, because it has too many.
     pub fn forgotten(&self) -> u64 {
         self.named.forgotten + self.relay.forgotten()

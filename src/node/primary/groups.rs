@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use super::NodeDesk;
+use super::ClusterPrimary;
 use crate::ids::WorkerId;
 use crate::listen::kernel::Group;
 use crate::node::wire::ServerId;
 use crate::route::Slot;
 
-impl NodeDesk {
+impl ClusterPrimary {
     /// The socket that goes with the answer to a worker of this slot, of a server whose socket is shared.
     pub fn shared_socket(&self, server: ServerId, slot: Slot) -> Option<BorrowedFd<'_>> {
         let group = self.groups.get(&self.servers.listener_of(server));

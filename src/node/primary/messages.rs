@@ -1,23 +1,23 @@
 //! What programs tell haft and each other: messages for other workers, and which sessions are theirs.
 
-use super::NodeDesk;
+use super::ClusterPrimary;
 use crate::ids::WorkerId;
-use crate::node::named::NamedSessions;
-use crate::node::wire::{Library, Notice, Routing, To};
+use crate::node::named::SessionIndex;
+use crate::node::wire::{Library, Routing, To, WorkerDied};
 use crate::route::Tag;
 
 /// A message on its way to other workers.
 #[derive(Debug)]
-pub enum Mail {
+pub enum Relayed {
     /// A worker's message, as it was written.
     Message(To, Vec<u8>),
     /// A message of a worker's preload, for the preload of the one that this names.
     Pass(Tag, Vec<u8>),
     /// News of a worker's end, for all others.
-    Notice(Notice),
+    WorkerDied(WorkerDied),
 }
 
-impl NodeDesk {
+impl ClusterPrimary {
     /// Whether sessions stick, and programs tell which are their own.
     pub fn names_sessions(&self) -> bool {
         self.plan.names_sessions
@@ -36,7 +36,7 @@ impl NodeDesk {
     }
 
     /// The sessions that workers have named as their own.
-    pub fn named(&self) -> &NamedSessions {
+    pub fn named(&self) -> &SessionIndex {
         &self.named
     }
 
@@ -46,7 +46,7 @@ impl NodeDesk {
     pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
         self.messages += 1;
         if self.plan.relay_messages && !whole.is_empty() {
-            self.mail.push(Mail::Message(To::AllBut(from), whole.to_vec()));
+            self.mail.push(Relayed::Message(To::AllBut(from), whole.to_vec()));
         } else if self.libraries.insert(Library::of(whole)) {
             tracing::warn!(worker = from.0, "{}", Library::of(whole).advice());
         }
@@ -57,18 +57,18 @@ impl NodeDesk {
         let before = self.forgotten();
         match self.relay.route(from, routing) {
             To::Nobody => {}
-            to => self.mail.push(Mail::Message(to, whole.to_vec())),
+            to => self.mail.push(Relayed::Message(to, whole.to_vec())),
         }
         self.tell_of_forgotten(from, before);
     }
 
     /// A message of a worker's preload for the preload of the worker that the tag names.
     pub fn pass(&mut self, to: Tag, whole: &[u8]) {
-        self.mail.push(Mail::Pass(to, whole.to_vec()));
+        self.mail.push(Relayed::Pass(to, whole.to_vec()));
     }
 
     /// Messages to be delivered now.
-    pub fn take_mail(&mut self) -> Vec<Mail> {
+    pub fn take_mail(&mut self) -> Vec<Relayed> {
         std::mem::take(&mut self.mail)
     }
 }

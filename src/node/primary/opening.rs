@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::{NodeDesk, Opened};
+use super::{ClusterPrimary, Opened};
 use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
-use crate::node::wire::{Query, Refusal};
+use crate::node::wire::{ListenRefusal, Query};
 use crate::sys::listen::{Access, ListenError, Listener};
 use crate::sys::rights::{Rights, Sender};
 
@@ -17,7 +17,7 @@ const MAX_SHOWN: usize = 100;
 pub(super) const RESERVED_PORT: &str = "it runs as another user than haft, and ports below 1024 are then haft's to give: name the port \
     in --listen, or use one from 1024 on";
 
-impl NodeDesk {
+impl ClusterPrimary {
     pub(super) fn open(
         &self,
         addr: &ListenAddr,
@@ -35,16 +35,17 @@ impl NodeDesk {
             if !rights.is_own() && !sender.shares_our_paths().map_err(refused)? {
                 return Err(refused(io::Error::other("it has another root folder, or other mounts")));
             }
-            return Listener::bind_as(addr, backlog, access, &rights).map(|listener| Opened::Door(self.next, listener));
+            return Listener::bind_as(addr, backlog, access, &rights)
+                .map(|listener| Opened::Accepting(self.next, listener));
         }
         match &self.opener {
-            None => Listener::bind(addr, backlog, access).map(|listener| Opened::Door(self.next, listener)),
+            None => Listener::bind(addr, backlog, access).map(|listener| Opened::Accepting(self.next, listener)),
             Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }
     }
 
     /// Why a worker was refused the last that it asked for, for people.
-    pub fn why_refused(&self, worker: WorkerId, query: &Query<'_>, refusal: &Refusal) -> String {
+    pub fn why_refused(&self, worker: WorkerId, query: &Query<'_>, refusal: &ListenRefusal) -> String {
         if let Some(error) = self.listen_failures.get(&worker) {
             return error.to_string();
         }

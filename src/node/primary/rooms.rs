@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::NodeDesk;
+use super::ClusterPrimary;
 use crate::rooms::{Rooms, RoomsError, Totals};
 use crate::route::Slot;
 
@@ -34,7 +34,7 @@ impl SharedRooms {
     }
 }
 
-impl NodeDesk {
+impl ClusterPrimary {
     /// A link for a worker's preload; none if workers share no rooms.
     pub fn attach_to_rooms(&mut self) -> Option<Result<OwnedFd, RoomsError>> {
         let shared = self.rooms.as_mut()?;

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::opening::RESERVED_PORT;
-use super::{NodeDesk, Opened};
+use super::{ClusterPrimary, Opened};
 use crate::ids::WorkerId;
-use crate::node::wire::{Query, Refusal, ServerId, Spec};
+use crate::node::wire::{ListenRefusal, Query, ServerId, Spec};
 use crate::sys::listen::Access;
 use crate::sys::rights::Sender;
 
@@ -16,7 +16,7 @@ use crate::sys::rights::Sender;
 /// it may open its metrics first, and the port that is meant afterwards.
 const SETTLING: Duration = Duration::from_millis(500);
 
-impl NodeDesk {
+impl ClusterPrimary {
     /// From now on this serves the server.
     pub(super) fn serve(&mut self, server: ServerId, opened: Opened) {
         if let Opened::Group(_, group) = &opened {
@@ -57,7 +57,7 @@ impl NodeDesk {
     }
 
     /// What the answer is for that goes to a worker for a server which it calls so; nothing while that may change.
-    pub fn settled(&self, worker: WorkerId, key: &str) -> Option<Result<ServerId, Refusal>> {
+    pub fn settled(&self, worker: WorkerId, key: &str) -> Option<Result<ServerId, ListenRefusal>> {
         let named = self.servers.named(worker, key);
         let waits = named.as_ref().is_ok_and(|server| self.servers.is_unsettled(*server));
         (!waits).then_some(named)

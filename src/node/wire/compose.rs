@@ -8,7 +8,7 @@ use super::Serialization;
 /// The version of V8's format that is written: every Node from 14 on reads it.
 const V8_VERSION: u8 = 13;
 /// Deepest nesting of the objects that are written.
-const MOST_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// One message while it is being written: an object, its fields in the order of the calls.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Composer<'o> {
     serialization: Serialization,
     start: usize,
     /// How many fields each open object has so far.
-    counts: [u32; MOST_DEPTH],
+    counts: [u32; MAX_DEPTH],
     depth: usize,
 }
 
@@ -27,7 +27,7 @@ impl<'o> Composer<'o> {
         let start = out.len();
         begin_frame(serialization, out);
         out.push(if serialization == Serialization::Json { b'{' } else { b'o' });
-        Self { out, serialization, start, counts: [0; MOST_DEPTH], depth: 0 }
+        Self { out, serialization, start, counts: [0; MAX_DEPTH], depth: 0 }
     }
 
     /// Goes on with the message that begins at `start` and ends `out`, as [`Composer::finish`] left it; `None` if it is

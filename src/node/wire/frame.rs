@@ -10,7 +10,7 @@ use super::Serialization;
 /// Socket.IO's own limit on a message (`maxHttpBufferSize`) is 1 MB by default. As JSON a broadcast Buffer takes about
 /// four bytes for one, so this leaves room for sixteen times the default, and for sixty times with `advanced`. On the
 /// other side it bounds what one worker can make the master hold.
-pub const MOST_FRAME: usize = 64 << 20;
+pub const MAX_FRAME: usize = 64 << 20;
 
 /// Room for a cut frame that is kept for the next one; more is given back once the long frame is done.
 const KEPT_ROOM: usize = 64 << 10;
@@ -88,7 +88,7 @@ struct Thrown {
 }
 
 impl Reader {
-    /// A reader at the start of a channel. Frames longer than `most` bytes ([`MOST_FRAME`]) are thrown away.
+    /// A reader at the start of a channel. Frames longer than `most` bytes ([`MAX_FRAME`]) are thrown away.
     pub fn new(serialization: Serialization, most: usize) -> Self {
         Self { serialization, most, cut: Vec::new(), thrown: None }
     }
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_whole_frame_is_lent_and_not_copied() {
         let piece = b"{}\n[]\n{\"cut\":";
-        let mut reader = Reader::new(Serialization::Json, MOST_FRAME);
+        let mut reader = Reader::new(Serialization::Json, MAX_FRAME);
         let mut frames = reader.take_in(piece);
         for at in [0..3, 3..6] {
             let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("a frame") };
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_claimed_length_takes_no_memory_and_a_long_frame_gives_its_memory_back() {
         for serialization in [Serialization::Json, Serialization::Advanced] {
-            let mut reader = Reader::new(serialization, MOST_FRAME);
+            let mut reader = Reader::new(serialization, MAX_FRAME);
             let body = vec![b'x'; 20 << 20];
             let bytes = frames(serialization, std::slice::from_ref(&body));
             let mut seen = 0;

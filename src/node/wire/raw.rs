@@ -10,7 +10,7 @@ use super::Serialization;
 use super::v8::Cursor;
 
 /// The largest integer that JavaScript distinguishes from its neighbours.
-const MOST_WHOLE: f64 = 9_007_199_254_740_991.0;
+const MAX_WHOLE: f64 = 9_007_199_254_740_991.0;
 
 /// One value of a message, unread. It is well-formed: it was walked to find its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl<'a> Raw<'a> {
     /// The value as a whole number that JavaScript holds exactly.
     pub fn integer(&self) -> Option<i64> {
         let number = self.number()?;
-        (number.fract() == 0.0 && number.abs() <= MOST_WHOLE).then_some(number as i64)
+        (number.fract() == 0.0 && number.abs() <= MAX_WHOLE).then_some(number as i64)
     }
 
     /// The value as a whole number that is not negative.

@@ -14,11 +14,11 @@ use crate::ids::WorkerId;
 
 /// Maximum number of namespaces of one worker that are remembered. Answers to others go to all workers, which ignore
 /// them.
-const MOST_NAMESPACES: usize = 10_000;
+const MAX_NAMESPACES: usize = 10_000;
 /// Longest name that is remembered, in bytes; the adapter's own ids have 16.
-const MOST_NAME: usize = 1024;
+const MAX_NAME: usize = 1024;
 /// Most bytes of names that are remembered of one worker.
-const MOST_NAMED: usize = 1 << 20;
+const MAX_NAMED: usize = 1 << 20;
 
 /// Types of 0.3 that are answers and name their receiver by `requesterUid`.
 const ANSWERS: [u64; 4] = [8, 10, 11, 12];
@@ -40,7 +40,7 @@ pub enum To {
 
 /// News of a worker's end, to be sent to all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum WorkerDied {
     /// For 0.2: no worker waits for this worker's answers any more.
     WorkerExited(WorkerId),
     /// For 0.3: the same, for one namespace of it.
@@ -55,14 +55,14 @@ pub enum Notice {
 /// What is known of the workers that use the adapter.
 #[derive(Debug, Default)]
 pub struct Relay {
-    workers: BTreeMap<WorkerId, Member>,
+    workers: BTreeMap<WorkerId, AdapterPeer>,
     owners: BTreeMap<Box<str>, (WorkerId, Box<str>)>,
     /// How often a namespace could not be remembered, because of the bounds above.
     forgotten: u64,
 }
 
 #[derive(Debug, Default)]
-struct Member {
+struct AdapterPeer {
     speaks_02: bool,
     /// Bytes of its ids and of the names of its namespaces.
     named: usize,
@@ -103,12 +103,12 @@ impl Relay {
     }
 
     /// A worker has ended: what is to be sent to all others.
-    pub fn died(&mut self, worker: WorkerId) -> Vec<Notice> {
+    pub fn died(&mut self, worker: WorkerId) -> Vec<WorkerDied> {
         let Some(member) = self.workers.remove(&worker) else { return Vec::new() };
-        let exited = member.speaks_02.then_some(Notice::WorkerExited(worker));
+        let exited = member.speaks_02.then_some(WorkerDied::WorkerExited(worker));
         let closed = member.uids.into_iter().filter_map(|uid| {
             let (_, nsp) = self.owners.remove(&uid)?;
-            Some(Notice::AdapterClosed { uid, nsp })
+            Some(WorkerDied::AdapterClosed { uid, nsp })
         });
         exited.into_iter().chain(closed).collect()
     }
@@ -125,7 +125,7 @@ impl Relay {
         }
         let member = self.workers.entry(from).or_default();
         let (longest, both) = (uid.len().max(nsp.len()), uid.len() + nsp.len());
-        if member.uids.len() >= MOST_NAMESPACES || longest > MOST_NAME || member.named + both > MOST_NAMED {
+        if member.uids.len() >= MAX_NAMESPACES || longest > MAX_NAME || member.named + both > MAX_NAMED {
             self.forgotten += 1;
             return;
         }
@@ -144,7 +144,7 @@ impl Relay {
     }
 }
 
-impl Notice {
+impl WorkerDied {
     /// Writes the message behind what `out` holds.
     pub fn write(&self, serialization: Serialization, out: &mut Vec<u8>) {
         let mut message = Composer::begin(serialization, out);
@@ -184,7 +184,7 @@ mod tests {
         Routing { kind, nsp: Some("/".into()), worker_id, ..Routing::default() }
     }
 
-    fn text(notice: &Notice) -> String {
+    fn text(notice: &WorkerDied) -> String {
         let mut out = Vec::new();
         notice.write(Serialization::Json, &mut out);
         String::from_utf8(out).expect("utf-8")
@@ -225,7 +225,7 @@ mod tests {
     fn a_worker_s_end_is_announced_in_what_it_spoke() {
         let mut relay = Relay::new();
         relay.route(A, &of_02(1, None));
-        assert_eq!(relay.died(A), [Notice::WorkerExited(A)]);
+        assert_eq!(relay.died(A), [WorkerDied::WorkerExited(A)]);
         assert_eq!(relay.died(A), []);
         for (worker, uid) in [(B, "b1"), (B, "b2"), (B, "b3"), (C, "c")] {
             relay.route(worker, &of_03(1, uid, None));
@@ -234,7 +234,7 @@ mod tests {
         relay.route(B, &of_03(13, "b2", None));
         relay.route(B, &of_03(2, "c", None));
         let notices = relay.died(B);
-        let expected = ["b1", "b3"].map(|uid| Notice::AdapterClosed { uid: uid.into(), nsp: "/chat".into() });
+        let expected = ["b1", "b3"].map(|uid| WorkerDied::AdapterClosed { uid: uid.into(), nsp: "/chat".into() });
         assert_eq!(notices, expected);
         assert_eq!(relay.route(C, &of_03(8, "c", Some("b1"))), To::Nobody);
         assert_eq!(relay.died(WorkerId(9)), []);
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn the_notices_are_those_that_were_tried_with_the_adapter() {
-        assert_eq!(text(&Notice::WorkerExited(C)), "{\"source\":\"_sio_adapter\",\"type\":3,\"data\":3}\n");
-        let closed = Notice::AdapterClosed { uid: "c49ee8e448a78c1f".into(), nsp: "/".into() };
+        assert_eq!(text(&WorkerDied::WorkerExited(C)), "{\"source\":\"_sio_adapter\",\"type\":3,\"data\":3}\n");
+        let closed = WorkerDied::AdapterClosed { uid: "c49ee8e448a78c1f".into(), nsp: "/".into() };
         let expected = "{\"source\":\"_sio_adapter\",\"type\":13,\"uid\":\"c49ee8e448a78c1f\",\"nsp\":\"/\"}\n";
         assert_eq!(text(&closed), expected);
     }
@@ -251,15 +251,15 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut relay = Relay::new();
-        for at in 0..MOST_NAMESPACES + 5 {
+        for at in 0..MAX_NAMESPACES + 5 {
             relay.route(A, &of_03(2, &format!("{at:x}"), None));
         }
-        relay.route(A, &of_03(2, &"x".repeat(MOST_NAME + 1), None));
-        let last = format!("{:x}", MOST_NAMESPACES + 4);
+        relay.route(A, &of_03(2, &"x".repeat(MAX_NAME + 1), None));
+        let last = format!("{:x}", MAX_NAMESPACES + 4);
         assert_eq!(relay.route(B, &of_03(8, "b", Some("0"))), To::One(A));
         assert_eq!(relay.route(B, &of_03(8, "b", Some(&last))), To::AllBut(B), "it may be one that was not remembered");
         assert_eq!(relay.forgotten(), 6);
-        assert_eq!(relay.died(A).len(), MOST_NAMESPACES);
+        assert_eq!(relay.died(A).len(), MAX_NAMESPACES);
     }
 
     /// Long names are fewer; what was closed makes room again.
@@ -267,7 +267,7 @@ mod tests {
     fn the_names_of_one_worker_are_bounded_in_bytes_too() {
         let mut relay = Relay::new();
         let long = |at: usize| format!("{at:01000}");
-        for at in 0..MOST_NAMED / 1000 + 10 {
+        for at in 0..MAX_NAMED / 1000 + 10 {
             relay.route(A, &of_03(2, &long(at), None));
         }
         let forgotten = relay.forgotten();
@@ -277,6 +277,6 @@ mod tests {
         assert_eq!(relay.forgotten(), forgotten);
         relay.route(B, &of_03(2, "b", None));
         assert_eq!(relay.forgotten(), forgotten, "another worker has room of its own");
-        assert!(relay.died(A).len() <= MOST_NAMED / 1000);
+        assert!(relay.died(A).len() <= MAX_NAMED / 1000);
     }
 }

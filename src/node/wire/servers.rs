@@ -30,15 +30,15 @@ use crate::ids::WorkerId;
 use crate::route::Slot;
 
 /// Most servers at a time, over all workers: a program has a few.
-pub(super) const MOST_SERVERS: usize = 256;
+pub(super) const MAX_SERVERS: usize = 256;
 /// Most of them that one worker may have, so that there is room for the others'.
-pub(super) const MOST_SERVERS_OF_ONE: usize = 128;
+pub(super) const MAX_SERVERS_OF_ONE: usize = 128;
 /// Longest address, in bytes: a path's (PATH_MAX).
-pub(super) const MOST_ADDRESS: usize = 4096;
+pub(super) const MAX_ADDRESS: usize = 4096;
 /// Most bytes of a server's data. TLS servers have some: their ticket keys, 48 bytes and their names.
-pub(super) const MOST_DATA: usize = 64 << 10;
+pub(super) const MAX_DATA: usize = 64 << 10;
 /// Most bytes of all servers' data.
-pub(super) const MOST_DATA_IN_ALL: usize = 1 << 20;
+pub(super) const MAX_DATA_IN_ALL: usize = 1 << 20;
 
 /// A listener that a worker accepts from cannot be taken back.
 const TAKEN: &str = "with --dispatch kernel another server has the listener of --listen already; \
@@ -54,12 +54,12 @@ pub enum Decision {
     /// The worker has [`ServerId::OWN`] now. The server that had it before is this new one: open this for it.
     Displace(ServerId, Spec),
     /// Answer that it cannot be.
-    Refuse(Refusal),
+    Refuse(ListenRefusal),
 }
 
 /// Why a worker does not get a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ListenRefusal {
     key: String,
     /// As the kernel numbers errors, positive.
     pub errno: i32,
@@ -67,7 +67,7 @@ pub struct Refusal {
     pub why: &'static str,
 }
 
-impl Refusal {
+impl ListenRefusal {
     /// Of what was asked for, with this error.
     pub fn of(query: &Query<'_>, errno: i32, why: &'static str) -> Self {
         Self { key: key(query), errno, why }
@@ -140,7 +140,7 @@ impl Servers {
 
     /// A worker wants to listen.
     pub fn ask(&mut self, worker: WorkerId, query: &Query<'_>) -> Decision {
-        if query.address.as_deref().is_some_and(|address| address.len() > MOST_ADDRESS) {
+        if query.address.as_deref().is_some_and(|address| address.len() > MAX_ADDRESS) {
             // It is not repeated: Node does not look at the key of what has failed.
             return refuse(String::new(), libc::ENAMETOOLONG, "an address has at most 4096 bytes");
         }
@@ -169,8 +169,8 @@ impl Servers {
             }
         }
         match spec::read(query, &self.folder) {
-            Ok(_) if self.servers.len() >= MOST_SERVERS => refuse(key, libc::EMFILE, "256 servers are open: too many"),
-            Ok(_) if self.of_worker(worker).count() >= MOST_SERVERS_OF_ONE => {
+            Ok(_) if self.servers.len() >= MAX_SERVERS => refuse(key, libc::EMFILE, "256 servers are open: too many"),
+            Ok(_) if self.of_worker(worker).count() >= MAX_SERVERS_OF_ONE => {
                 refuse(key, libc::EMFILE, "the worker has 128 servers: too many")
             }
             Ok(spec) if let Some(server) = self.covering(worker, &spec) => self.take_beside(server, worker, query),
@@ -186,8 +186,8 @@ impl Servers {
         worker: WorkerId,
         query: &Query<'_>,
         result: Result<Option<Sockname>, i32>,
-    ) -> Result<ServerId, Refusal> {
-        let sockname = result.map_err(|errno| Refusal { key: key(query), errno, why: "it cannot be opened" })?;
+    ) -> Result<ServerId, ListenRefusal> {
+        let sockname = result.map_err(|errno| ListenRefusal { key: key(query), errno, why: "it cannot be opened" })?;
         let source = match query.address_type {
             AddressType::Udp4 | AddressType::Udp6 => Source::Shared(SharedKind::Udp),
             AddressType::Tcp4 | AddressType::Tcp6 if self.share => Source::Shared(SharedKind::Listener),
@@ -307,8 +307,8 @@ impl Servers {
         let kept = || self.servers.values().filter_map(|server| server.data.as_ref()).map(Vec::len).sum::<usize>();
         match data.bytes().len() {
             _ if has_some => Ok(()),
-            len if len > MOST_DATA => Err((libc::EMSGSIZE, "a server's data has at most 64 KiB")),
-            len if kept() + len > MOST_DATA_IN_ALL => Err((libc::ENOBUFS, "all servers' data has at most 1 MiB")),
+            len if len > MAX_DATA => Err((libc::EMSGSIZE, "a server's data has at most 64 KiB")),
+            len if kept() + len > MAX_DATA_IN_ALL => Err((libc::ENOBUFS, "all servers' data has at most 1 MiB")),
             _ => Ok(()),
         }
     }
@@ -350,5 +350,5 @@ impl Servers {
 }
 
 fn refuse(key: String, errno: i32, why: &'static str) -> Decision {
-    Decision::Refuse(Refusal { key, errno, why })
+    Decision::Refuse(ListenRefusal { key, errno, why })
 }

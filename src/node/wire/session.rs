@@ -22,7 +22,7 @@ use super::lane::{Lane, LaneMessage};
 use super::message::WorkerMessage;
 use super::outgoing::{Chunk, Outgoing, Split};
 use super::own::ServerId;
-use super::relay::Notice;
+use super::relay::WorkerDied;
 use super::say::{Answer, Outcome, Voice};
 use super::violation::Violation;
 
@@ -30,12 +30,12 @@ use super::violation::Violation;
 ///
 /// Node's own primary has no such bound. A worker this far behind is stopped or hung, and what waits for it is the
 /// master's memory. One more message may always be added, so that the longest one fits.
-pub const MOST_QUEUED: usize = 32 << 20;
+pub const MAX_QUEUED: usize = 32 << 20;
 /// Bytes of our own answers that may wait beyond that before the worker is given up: it asks and does not read.
-const MOST_UNREAD: usize = super::frame::MOST_FRAME + MOST_QUEUED + (1 << 20);
+const MAX_UNREAD: usize = super::frame::MAX_FRAME + MAX_QUEUED + (1 << 20);
 
 /// Sockets of servers that a worker may have asked for and not acknowledged: it can have 128 servers.
-pub const MOST_SOCKETS: usize = 1024;
+pub const MAX_SOCKETS: usize = 1024;
 
 /// How a connection is given to the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,8 +182,8 @@ impl Session {
         };
         let sockets = self.unacknowledged.len().saturating_sub(self.in_flight);
         match self.outgoing.len() {
-            queued if queued > MOST_UNREAD => Err(Violation::DoesNotRead { queued }),
-            _ if sockets > MOST_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+            queued if queued > MAX_UNREAD => Err(Violation::DoesNotRead { queued }),
+            _ if sockets > MAX_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
             _ => Ok(effect),
         }
     }
@@ -206,7 +206,7 @@ impl Session {
     }
 
     /// Answers a query with a refusal.
-    pub fn refuse(&mut self, query: u64, refusal: &super::servers::Refusal) {
+    pub fn refuse(&mut self, query: u64, refusal: &super::servers::ListenRefusal) {
         let voice = &mut self.voice;
         self.outgoing.plain(|out| voice.answer(query, &refusal.answer(), None, out));
     }
@@ -263,7 +263,7 @@ impl Session {
 
     /// Forwards another worker's message ([`Frame::whole`]). `false`: it was dropped, because too much waits already.
     pub fn forward(&mut self, whole: &[u8]) -> bool {
-        let fits = self.outgoing.len() < MOST_QUEUED;
+        let fits = self.outgoing.len() < MAX_QUEUED;
         if fits {
             self.outgoing.plain(|out| out.extend_from_slice(whole));
         }
@@ -271,8 +271,8 @@ impl Session {
     }
 
     /// Reports another worker's end to this one. `false`: it was dropped, because too much waits already.
-    pub fn notify(&mut self, notice: &Notice) -> bool {
-        let (fits, serialization) = (self.outgoing.len() < MOST_QUEUED, self.serialization);
+    pub fn notify(&mut self, notice: &WorkerDied) -> bool {
+        let (fits, serialization) = (self.outgoing.len() < MAX_QUEUED, self.serialization);
         if fits {
             self.outgoing.plain(|out| notice.write(serialization, out));
         }

@@ -11,7 +11,7 @@ const IPV6_ONLY: u32 = 1;
 /// libuv's flag UV_UDP_REUSEADDR.
 pub const UDP_REUSE_ADDR: u32 = 4;
 /// Longest path of a Unix socket (unix(7): 108 bytes with the closing NUL).
-const MOST_PATH: usize = 107;
+const MAX_PATH: usize = 107;
 
 /// A socket to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +95,8 @@ fn unix(query: &Query<'_>, folder: &Path) -> Result<ListenAddr, (i32, &'static s
             .ok_or((libc::EINVAL, "a Unix socket needs a path"))?,
     );
     // The worker makes every path absolute; the same seen from here may be short enough.
-    let path = if path.as_os_str().len() > MOST_PATH { path.strip_prefix(folder).unwrap_or(path) } else { path };
-    if path.as_os_str().len() > MOST_PATH {
+    let path = if path.as_os_str().len() > MAX_PATH { path.strip_prefix(folder).unwrap_or(path) } else { path };
+    if path.as_os_str().len() > MAX_PATH {
         return Err((libc::ENAMETOOLONG, "a Unix socket's path has at most 107 bytes"));
     }
     Ok(ListenAddr::Unix(path.to_owned()))

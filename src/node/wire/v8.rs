@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 /// Deepest nesting that is walked. V8 itself ends at some thousands; the memory for it is bounded by this.
-const MOST_DEPTH: usize = 1024;
+const MAX_DEPTH: usize = 1024;
 /// The oldest version that a Node of ours writes or reads.
 const OLDEST: u32 = 13;
 /// From this version on a typed array's entry has flags.
@@ -116,7 +116,7 @@ impl<'a> Cursor<'a> {
         let mut stack: Vec<Open> = Vec::new();
         loop {
             if let Some(open) = self.begin()? {
-                if stack.len() == MOST_DEPTH {
+                if stack.len() == MAX_DEPTH {
                     return self.unwalkable();
                 }
                 stack.push(open);

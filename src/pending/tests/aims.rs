@@ -13,18 +13,18 @@ fn request(target: &str, headers: &str) -> String {
 
 #[tokio::test]
 async fn the_first_criterion_that_is_there_decides() {
-    let mut rig = Rig::new(&["-w", "8", "--affinity", "session,cookie:uid,query:room,path:2"]);
+    let mut rig = Fixture::new(&["-w", "8", "--affinity", "session,cookie:uid,query:room,path:2"]);
     let sid = rig.tagged(TAG);
     let long = "v".repeat(MAX_VALUE + 1);
     for (target, headers, goal, value) in [
-        (format!("/socket.io/?sid={sid}&room=a"), "Cookie: uid=7\r\n", Goal::Session(TAG), None),
-        ("/socket.io/?room=a".to_owned(), "Cookie: uid=7\r\n", Goal::Value(SourceKind::Cookie), Some("7")),
-        ("/socket.io/?room=a".to_owned(), "", Goal::Value(SourceKind::Query), Some("a")),
-        ("/doc/42?room=".to_owned(), "", Goal::Value(SourceKind::Path), Some("42")),
-        ("/socket.io/".to_owned(), "", Goal::Opening, None),
-        ("/".to_owned(), "", Goal::Address, None),
-        (format!("/doc/b?room={long}"), "", Goal::Value(SourceKind::Path), Some("b")),
-        (format!("/?room={long}"), "Cookie: uid=\r\n", Goal::Address, None),
+        (format!("/socket.io/?sid={sid}&room=a"), "Cookie: uid=7\r\n", RouteBy::Session(TAG), None),
+        ("/socket.io/?room=a".to_owned(), "Cookie: uid=7\r\n", RouteBy::Value(SourceKind::Cookie), Some("7")),
+        ("/socket.io/?room=a".to_owned(), "", RouteBy::Value(SourceKind::Query), Some("a")),
+        ("/doc/42?room=".to_owned(), "", RouteBy::Value(SourceKind::Path), Some("42")),
+        ("/socket.io/".to_owned(), "", RouteBy::RecentSessions, None),
+        ("/".to_owned(), "", RouteBy::Address, None),
+        (format!("/doc/b?room={long}"), "", RouteBy::Value(SourceKind::Path), Some("b")),
+        (format!("/?room={long}"), "Cookie: uid=\r\n", RouteBy::Address, None),
     ] {
         let request = request(&target, headers);
         let (_client, outcome) = rig.arrive(request.as_bytes());
@@ -47,27 +47,27 @@ async fn the_first_criterion_that_is_there_decides() {
 
 #[tokio::test]
 async fn headers_are_waited_for_only_where_they_may_decide_and_are_counted_once() {
-    let mut rig = Rig::new(&["-w", "8", "--affinity", "query:room,cookie:uid"]);
+    let mut rig = Fixture::new(&["-w", "8", "--affinity", "query:room,cookie:uid"]);
     let (_client, outcome) = rig.arrive(b"GET /?room=a HTTP/1.1\r\n");
-    assert_eq!(assigned(outcome, b"GET /?room=a HTTP/1.1\r\n").0, Goal::Value(SourceKind::Query));
+    assert_eq!(assigned(outcome, b"GET /?room=a HTTP/1.1\r\n").0, RouteBy::Value(SourceKind::Query));
     let (mut client, outcome) = rig.arrive(b"GET / HTTP/1.1\r\nCook");
     assert!(outcome.is_none());
     client.write_all(b"ie: uid=7\r\n").expect("write");
     assert!(rig.look().is_none());
     client.write_all(b"\r\n").expect("write");
     let outcome = rig.look();
-    assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\nCookie: uid=7\r\n\r\n").0, Goal::Value(SourceKind::Cookie));
+    assert_eq!(assigned(outcome, b"GET / HTTP/1.1\r\nCookie: uid=7\r\n\r\n").0, RouteBy::Value(SourceKind::Cookie));
     let [query, cookie] = &rig.peeking.counts.criteria[..] else { panic!("two criteria") };
     assert_eq!((query.decided, query.absent, cookie.decided, cookie.absent), (1, 1, 1, 0));
 }
 
 #[tokio::test]
 async fn of_a_head_that_is_longer_than_is_looked_at_what_is_there_counts() {
-    let mut rig = Rig::new(&["-w", "8", "--affinity", "cookie:uid,query:room"]);
-    let filling = format!("X: {}\r\n", "x".repeat(MOST_PEEKED));
+    let mut rig = Fixture::new(&["-w", "8", "--affinity", "cookie:uid,query:room"]);
+    let filling = format!("X: {}\r\n", "x".repeat(MAX_PEEKED));
     for (headers, goal) in [
-        (format!("Cookie: uid=7\r\n{filling}"), Goal::Value(SourceKind::Cookie)),
-        (format!("{filling}Cookie: uid=7\r\n"), Goal::Value(SourceKind::Query)),
+        (format!("Cookie: uid=7\r\n{filling}"), RouteBy::Value(SourceKind::Cookie)),
+        (format!("{filling}Cookie: uid=7\r\n"), RouteBy::Value(SourceKind::Query)),
     ] {
         let request = request("/?room=a", &headers);
         let (_client, outcome) = rig.arrive(request.as_bytes());
@@ -79,13 +79,13 @@ async fn of_a_head_that_is_longer_than_is_looked_at_what_is_there_counts() {
 #[tokio::test]
 async fn what_ends_the_list_decides_where_nothing_of_it_is_there() {
     for (affinity, opening, other) in [
-        ("session", Goal::Opening, Goal::Address),
-        ("session,query:room", Goal::Opening, Goal::Address),
-        ("session,query:room,ip", Goal::Address, Goal::Address),
+        ("session", RouteBy::RecentSessions, RouteBy::Address),
+        ("session,query:room", RouteBy::RecentSessions, RouteBy::Address),
+        ("session,query:room,ip", RouteBy::Address, RouteBy::Address),
         // The master turns an address into the least load where `none` is at the end.
-        ("session,query:room,none", Goal::Address, Goal::Address),
+        ("session,query:room,none", RouteBy::Address, RouteBy::Address),
     ] {
-        let mut rig = Rig::new(&["-w", "8", "--affinity", affinity]);
+        let mut rig = Fixture::new(&["-w", "8", "--affinity", affinity]);
         for (target, goal) in [("/socket.io/?EIO=4", opening), ("/x", other)] {
             let request = request(target, "");
             let (_client, outcome) = rig.arrive(request.as_bytes());
@@ -97,15 +97,15 @@ async fn what_ends_the_list_decides_where_nothing_of_it_is_there() {
 #[tokio::test]
 async fn a_value_decides_for_clients_of_a_proxy_too_and_another_list_counts_anew() {
     let flags = ["-w", "8", "--client-ip-header", "x-real-ip", "--trusted-proxy", "127.0.0.9", "--affinity"];
-    let mut rig = Rig::new(&[&flags[..], &["query:room"]].concat());
+    let mut rig = Fixture::new(&[&flags[..], &["query:room"]].concat());
     let request = request("/?room=a", "X-Real-IP: 192.0.2.7\r\n");
     let (_client, outcome) = rig.arrive(request.as_bytes());
-    let expected = (Goal::Value(SourceKind::Query), "192.0.2.7:0".to_owned());
+    let expected = (RouteBy::Value(SourceKind::Query), "192.0.2.7:0".to_owned());
     assert_eq!(assigned(outcome, request.as_bytes()), expected);
 
     let words = ["haft", "-w", "8", "--affinity", "cookie:uid,query:room", "--", "true"];
     let Parsed::Run(config) = flags::parse_from(words) else { panic!("no configuration") };
-    rig.peeking.adopt(&config, Rules::new(&config, &TagKey::of_text("a key for tests")), 1000);
+    rig.peeking.reconfigure(&config, Rules::new(&config, &TagKey::of_text("a key for tests")), 1000);
     let counts = rig.peeking.counts.criteria.iter().map(|it| (it.criterion.as_str(), it.decided));
     assert_eq!(counts.collect::<Vec<_>>(), [("cookie:uid", 0), ("query:room", 1)]);
 }

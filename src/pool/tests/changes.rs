@@ -12,7 +12,7 @@ fn start_of(slot: u16, worker: u64, generation: u32) -> Action {
 
 #[test]
 fn a_reload_goes_from_slot_to_slot_as_each_newcomer_proves_itself() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.event(Event::Reload), [start_of(0, 3, 1)]);
     assert!(rig.pool.is_reloading());
     assert_eq!(rig.serving(0), Some(WorkerId(1)), "the old one serves until the new one can");
@@ -35,7 +35,7 @@ fn a_reload_goes_from_slot_to_slot_as_each_newcomer_proves_itself() {
 #[test]
 fn workers_of_every_generation_finish_beside_each_other_each_in_its_own_time() {
     const RELOADS: u32 = 8;
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     let step = POLICY.drain_timeout / (2 * RELOADS);
     for generation in 1..=RELOADS {
         let (first, old) = (u64::from(generation) * 2 + 1, u64::from(generation) * 2 - 1);
@@ -65,15 +65,15 @@ fn workers_of_every_generation_finish_beside_each_other_each_in_its_own_time() {
 fn a_newcomer_that_fails_ends_the_reload_and_the_old_workers_stay() {
     let (newcomer, old) = (WorkerId(3), WorkerId(1));
     let failed = Action::ReloadFailed { slot: Slot(0), generation: 1 };
-    let late: fn(&mut Rig) -> Vec<Action> = |rig| rig.pass(POLICY.start_timeout);
-    let dead: fn(&mut Rig) -> Vec<Action> = |rig| rig.event(Event::Exited(WorkerId(3)));
-    let wrong: fn(&mut Rig) -> Vec<Action> = |rig| rig.event(Event::Misbehaved(WorkerId(3)));
+    let late: fn(&mut Fixture) -> Vec<Action> = |rig| rig.pass(POLICY.start_timeout);
+    let dead: fn(&mut Fixture) -> Vec<Action> = |rig| rig.event(Event::Exited(WorkerId(3)));
+    let wrong: fn(&mut Fixture) -> Vec<Action> = |rig| rig.event(Event::Misbehaved(WorkerId(3)));
     for (fault, expected) in [
         (late, vec![Action::NotReadyInTime(newcomer), Action::Kill(newcomer), failed]),
         (dead, vec![failed]),
         (wrong, vec![Action::Kill(newcomer), failed]),
     ] {
-        let mut rig = Rig::ready(2);
+        let mut rig = Fixture::ready(2);
         rig.event(Event::Reload);
         let happened = fault(&mut rig);
         assert_eq!(happened, expected);
@@ -86,7 +86,7 @@ fn a_newcomer_that_fails_ends_the_reload_and_the_old_workers_stay() {
 
 #[test]
 fn a_reload_that_fails_half_way_leaves_each_slot_with_what_it_has() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     rig.event(Event::Reload);
     rig.event(Event::Ready(WorkerId(3)));
     assert_eq!(rig.event(Event::Exited(WorkerId(4))), [Action::ReloadFailed { slot: Slot(1), generation: 1 }]);
@@ -100,10 +100,10 @@ fn a_reload_that_fails_half_way_leaves_each_slot_with_what_it_has() {
 
 #[test]
 fn an_old_worker_that_dies_in_a_reload_is_not_replaced_beside_the_newcomer() {
-    let mut rig = Rig::ready(1);
+    let mut rig = Fixture::ready(1);
     rig.event(Event::Reload);
     rig.event(Event::Exited(WorkerId(1)));
-    assert_eq!(rig.pool.standing(Slot(0)), Standing::Expected);
+    assert_eq!(rig.pool.standing(Slot(0)), Availability::Pending);
     assert_eq!(rig.pass(Duration::from_secs(1)), []);
     assert_eq!(rig.event(Event::Ready(WorkerId(2))), [Action::Reloaded { generation: 1 }]);
     // And if the newcomer fails, the old generation comes back.
@@ -115,7 +115,7 @@ fn an_old_worker_that_dies_in_a_reload_is_not_replaced_beside_the_newcomer() {
 
 #[test]
 fn a_second_request_during_a_reload_changes_nothing_and_stopping_ends_it() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     rig.event(Event::Reload);
     assert_eq!(rig.event(Event::Reload), []);
     assert_eq!(rig.event(Event::Stop), [drain(1), Action::Terminate(WorkerId(3)), drain(2), signal(1), signal(2)]);
@@ -125,21 +125,21 @@ fn a_second_request_during_a_reload_changes_nothing_and_stopping_ends_it() {
 
 #[test]
 fn a_new_slot_is_passed_over_until_it_can_serve_and_then_keeps_its_clients() {
-    let mut rig = Rig::ready(1);
+    let mut rig = Fixture::ready(1);
     assert_eq!(rig.event(Event::Scale(3)), [start_of(1, 2, 0), start_of(2, 3, 0)]);
-    assert_eq!(rig.pool.standing(Slot(1)), Standing::Bypassed);
+    assert_eq!(rig.pool.standing(Slot(1)), Availability::OutOfRotation);
     rig.event(Event::Ready(WorkerId(2)));
     assert_eq!(rig.serving(1), Some(WorkerId(2)));
     rig.event(Event::Exited(WorkerId(2)));
-    assert_eq!(rig.pool.standing(Slot(1)), Standing::Expected, "its clients stick to it now");
+    assert_eq!(rig.pool.standing(Slot(1)), Availability::Pending, "its clients stick to it now");
 }
 
 #[test]
 fn a_slot_that_is_not_wanted_drains_and_comes_back_as_new() {
-    let mut rig = Rig::ready(3);
+    let mut rig = Fixture::ready(3);
     rig.event(Event::Drain(Slot(2)));
     assert_eq!(rig.event(Event::Scale(1)), [drain(2), drain(3)]);
-    assert_eq!(rig.pool.standing(Slot(2)), Standing::Bypassed);
+    assert_eq!(rig.pool.standing(Slot(2)), Availability::OutOfRotation);
     assert_eq!(rig.event(Event::Exited(WorkerId(2))), []);
     assert_eq!(rig.pass(Duration::from_secs(1)), [], "nobody is started in it");
     assert_eq!(rig.event(Event::Scale(3)), [start_of(1, 4, 0), start_of(2, 5, 0)]);
@@ -151,13 +151,13 @@ fn a_slot_that_is_not_wanted_drains_and_comes_back_as_new() {
 
 #[test]
 fn a_drained_slot_keeps_its_worker_and_has_it_replaced() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.event(Event::Drain(Slot(0))), []);
-    assert_eq!((rig.pool.standing(Slot(0)), rig.pool.state(Slot(0))), (Standing::Bypassed, SlotState::Ready));
+    assert_eq!((rig.pool.standing(Slot(0)), rig.pool.state(Slot(0))), (Availability::OutOfRotation, SlotState::Ready));
     rig.event(Event::Exited(WorkerId(1)));
     assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
     rig.event(Event::Ready(WorkerId(3)));
-    assert_eq!(rig.pool.standing(Slot(0)), Standing::Bypassed);
+    assert_eq!(rig.pool.standing(Slot(0)), Availability::OutOfRotation);
     rig.event(Event::Undrain(Slot(0)));
     assert_eq!(rig.serving(0), Some(WorkerId(3)));
     assert_eq!(rig.event(Event::Drain(Slot(9))), []);
@@ -165,22 +165,22 @@ fn a_drained_slot_keeps_its_worker_and_has_it_replaced() {
 
 #[test]
 fn a_hung_worker_is_passed_over_until_it_recovers_or_killed_if_that_is_wanted() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.event(Event::Hung(WorkerId(1))), []);
-    assert_eq!(rig.pool.standing(Slot(0)), Standing::Bypassed);
+    assert_eq!(rig.pool.standing(Slot(0)), Availability::OutOfRotation);
     assert!(rig.pool.worker(Slot(0), rig.now).is_some_and(|worker| worker.hung));
     rig.event(Event::Recovered(WorkerId(1)));
     assert_eq!(rig.serving(0), Some(WorkerId(1)));
     rig.pool.set_policy(Policy { hang_kill: true, ..POLICY });
     assert_eq!(rig.event(Event::Hung(WorkerId(1))), [Action::Kill(WorkerId(1))]);
-    assert_eq!(rig.pool.standing(Slot(0)), Standing::Expected, "another one is on its way");
+    assert_eq!(rig.pool.standing(Slot(0)), Availability::Pending, "another one is on its way");
     assert_eq!(rig.pass(millis(100)), [start(0, 3)]);
     assert_eq!(rig.event(Event::Hung(WorkerId(1))), [], "it goes anyway");
 }
 
 #[test]
 fn slots_are_renewed_one_after_another_and_each_keeps_its_worker_until_the_new_one_can_serve() {
-    let mut rig = Rig::ready(3);
+    let mut rig = Fixture::ready(3);
     assert_eq!(rig.event(Event::Renew(Slot(2))), [start_of(2, 4, 0)]);
     assert_eq!(rig.event(Event::Renew(Slot(0))), [], "one at a time");
     assert_eq!(rig.event(Event::Renew(Slot(9))), [], "there is no such slot");
@@ -196,7 +196,7 @@ fn slots_are_renewed_one_after_another_and_each_keeps_its_worker_until_the_new_o
 
 #[test]
 fn a_new_worker_that_does_not_become_ready_leaves_the_old_one_where_it_is() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     assert_eq!(rig.event(Event::Renew(Slot(0))), [start_of(0, 3, 0)]);
     rig.event(Event::Renew(Slot(1)));
     assert_eq!(rig.event(Event::Exited(WorkerId(3))), [Action::RenewalFailed(Slot(0)), start_of(1, 4, 0)]);
@@ -209,7 +209,7 @@ fn a_new_worker_that_does_not_become_ready_leaves_the_old_one_where_it_is() {
 
 #[test]
 fn a_reload_waits_for_the_new_worker_of_a_slot_and_renews_all_the_others() {
-    let mut rig = Rig::ready(2);
+    let mut rig = Fixture::ready(2);
     rig.event(Event::Renew(Slot(0)));
     rig.event(Event::Renew(Slot(1)));
     assert_eq!(rig.event(Event::Reload), []);

@@ -3,7 +3,7 @@
 
 use super::node::{self, Script};
 use super::package::{self, Package};
-use super::{Place, plain};
+use super::{LaunchContext, plain};
 
 /// Deeper than any sensible chain of scripts that call each other.
 const MAX_DEPTH: u32 = 8;
@@ -87,11 +87,11 @@ const HOUSEKEEPING: &[&str] = &[
 ];
 
 /// Whether it does, as far as the files say that it would read.
-pub fn leads_to_node(command: &[String], place: &Place) -> bool {
+pub fn leads_to_node(command: &[String], place: &LaunchContext) -> bool {
     command_leads(command, place, 0)
 }
 
-fn command_leads(command: &[String], place: &Place, depth: u32) -> bool {
+fn command_leads(command: &[String], place: &LaunchContext, depth: u32) -> bool {
     let Some((program, rest)) = command.split_first().filter(|_| depth < MAX_DEPTH) else { return false };
     let name = node::base_name(program);
     if node::is_node(program) || node::is_wrapper(program) && !node::is_manager(name) {
@@ -133,7 +133,7 @@ fn is_known(word: &str) -> bool {
 }
 
 /// `sh -c TEXT` or `sh FILE`.
-fn shell_leads(arguments: &[String], place: &Place, depth: u32) -> bool {
+fn shell_leads(arguments: &[String], place: &LaunchContext, depth: u32) -> bool {
     let is_text = arguments.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains('c'));
     let words = || arguments.iter().filter(|word| !word.starts_with(['-', '+']));
     match words().next() {
@@ -148,7 +148,7 @@ fn shell_leads(arguments: &[String], place: &Place, depth: u32) -> bool {
 }
 
 /// A text for a shell: whatever stands where a command may begin is looked at as one.
-fn text_leads(text: &str, place: &Place, depth: u32) -> bool {
+fn text_leads(text: &str, place: &LaunchContext, depth: u32) -> bool {
     let lines = text.lines().map(|line| line.trim_start()).filter(|line| !line.starts_with('#'));
     let commands = lines.flat_map(|line| line.split([';', '|', '&', '(', ')', '`']));
     let words = |command: &str| -> Vec<String> {
@@ -159,7 +159,7 @@ fn text_leads(text: &str, place: &Place, depth: u32) -> bool {
 }
 
 /// A package manager: what it would run. What cannot be found it may download; the usual case is Node.
-fn manager_leads(name: &str, arguments: &[String], place: &Place, depth: u32) -> bool {
+fn manager_leads(name: &str, arguments: &[String], place: &LaunchContext, depth: u32) -> bool {
     if name == "corepack" {
         return command_leads(arguments, place, depth);
     }
@@ -170,7 +170,7 @@ fn manager_leads(name: &str, arguments: &[String], place: &Place, depth: u32) ->
     let Some(first) = words.first() else { return false };
     let is_npx = matches!(name, "npx" | "pnpx");
     let script = || Package::nearest(&place.folder).ok().flatten().and_then(|package| package.script(first));
-    let inside = Place {
+    let inside = LaunchContext {
         folder: place.folder.clone(),
         path: package::bins(&place.folder).into_iter().chain(place.path.iter().cloned()).collect(),
     };

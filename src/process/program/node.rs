@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Place;
+use super::LaunchContext;
 
 /// The kernel reads no more of a first line (`BINPRM_BUF_SIZE`, execve(2)).
 const SHEBANG: u64 = 256;
@@ -38,7 +38,7 @@ pub enum Script {
 }
 
 /// The file that a program's name stands for, if it is a script.
-pub fn script(program: &str, place: &Place) -> Option<Script> {
+pub fn script(program: &str, place: &LaunchContext) -> Option<Script> {
     let path = locate(program, place)?;
     let head = String::from_utf8_lossy(&read(&path, SHEBANG)?).into_owned();
     let line = head.strip_prefix("#!")?.lines().next()?.trim();
@@ -64,7 +64,7 @@ fn read(path: &Path, at_most: u64) -> Option<Vec<u8>> {
 }
 
 /// As execvp(3) looks for a program.
-pub fn locate(program: &str, place: &Place) -> Option<PathBuf> {
+pub fn locate(program: &str, place: &LaunchContext) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(place.folder.join(program));
     }

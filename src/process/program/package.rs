@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Place;
+use super::LaunchContext;
 
 /// The part of a package.json that running a script needs.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub fn bins(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// PATH with the installed programs of a folder before the others, if there are any.
-pub fn path(place: &Place) -> Option<(String, String)> {
+pub fn path(place: &LaunchContext) -> Option<(String, String)> {
     let bins: Vec<PathBuf> = bins(&place.folder).into_iter().filter(|bin| bin.is_dir()).collect();
     let all = bins.iter().chain(&place.path).map(|folder| folder.to_string_lossy());
     (!bins.is_empty()).then(|| ("PATH".to_owned(), all.collect::<Vec<_>>().join(":")))

@@ -10,7 +10,7 @@ use super::inspect::PerWorker;
 use super::*;
 
 /// A project with installed programs, and a `node` that reports how it was started.
-fn project() -> (TempDir, Place) {
+fn project() -> (TempDir, LaunchContext) {
     let folder = TempDir::new().expect("temporary folder");
     let at = |name: &str| folder.path().join(name);
     for inner in ["bin", "app/node_modules/.bin", "app/sub", "other"] {
@@ -33,7 +33,7 @@ fn project() -> (TempDir, Place) {
     fs::write(at("other/server.js"), "").expect("file");
     fs::write(at("other/package.json"), r#"{"name": "other"}"#).expect("file");
     fs::write(at("app/package.json"), PACKAGE).expect("file");
-    let place = Place { folder: at("app"), path: vec![at("bin"), "/usr/bin".into(), "/bin".into()] };
+    let place = LaunchContext { folder: at("app"), path: vec![at("bin"), "/usr/bin".into(), "/bin".into()] };
     (folder, place)
 }
 
@@ -70,11 +70,11 @@ fn words(line: &str) -> Vec<String> {
     parts.flat_map(split).collect()
 }
 
-fn at(place: &Place, line: &str) -> Recognised {
+fn at(place: &LaunchContext, line: &str) -> Recognised {
     recognise(&words(line), place, None).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-fn error(place: &Place, line: &str) -> String {
+fn error(place: &LaunchContext, line: &str) -> String {
     recognise(&words(line), place, None).expect_err(line).to_string()
 }
 

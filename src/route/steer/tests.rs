@@ -12,13 +12,13 @@ use super::probes::{IPV4_TTL, IPV6_HOP_LIMIT};
 use super::*;
 
 /// Most instructions that the kernel takes.
-const MOST_INSTRUCTIONS: usize = 4096;
+const MAX_INSTRUCTIONS: usize = 4096;
 
 /// Checks a program as the kernel does (`bpf_check_classic`): its length, where jumps go, how it ends, and that no memory
 /// is read that was not written on every way there, as far as `check_load_and_stores` sees: it takes what stands behind a
 /// return for reached from it.
 fn check(program: &[Instruction]) {
-    assert!((1..=MOST_INSTRUCTIONS).contains(&program.len()), "{} instructions", program.len());
+    assert!((1..=MAX_INSTRUCTIONS).contains(&program.len()), "{} instructions", program.len());
     assert_eq!(program.last().expect("one").code & 0x07, RET);
     let (mut written, mut on_all_ways) = (0_u16, vec![u16::MAX; program.len()]);
     for (at, Instruction { code, jt, jf, k }) in program.iter().copied().enumerate() {
@@ -123,7 +123,7 @@ fn every_program_fits_the_machine() {
 fn up_to_so_many_slots_the_kernel_chooses_as_hand_over_does() {
     let table = |slots| Table::new(slots).expect("a table");
     for ip in random_ipv4(9).into_iter().chain(random_ipv6_subnets(9)).step_by(100) {
-        for slots in [1, 2, 3, 16, MOST_RENDEZVOUS] {
+        for slots in [1, 2, 3, 16, MAX_RENDEZVOUS] {
             assert_eq!(steering(slots, WHOLE).slot_of(ip), table(slots).choose(Key::of_ip(ip, WHOLE)));
         }
     }
@@ -144,7 +144,7 @@ fn the_clients_of_a_bypassed_slot_go_elsewhere_and_nobody_else_moves() {
                 continue;
             }
             from_there.push(after);
-            if slots <= MOST_RENDEZVOUS {
+            if slots <= MAX_RENDEZVOUS {
                 let mut order = table.order(Key::of_ip(ip, WHOLE));
                 assert_eq!(Some(after), order.find(|slot| !gone.contains(slot)), "{slots} slots, {ip}");
             }
@@ -235,7 +235,7 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 
 #[test]
 fn listeners_may_stand_anywhere_in_their_group_and_probes_say_themselves_where_they_go() {
-    for slots in [1, 2, 16, MOST_RENDEZVOUS, 100, 1024] {
+    for slots in [1, 2, 16, MAX_RENDEZVOUS, 100, 1024] {
         let steering = steering(slots, WHOLE);
         // All stand elsewhere: the longest program there can be.
         let place = |slot: Slot| (slots - slot.index()) as u32 + 7;

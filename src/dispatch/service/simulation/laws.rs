@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::admin::SlotBalance;
-use crate::handover::channel::Obstacle;
-use crate::handover::ledger::Way;
+use crate::handover::channel::Blocked;
+use crate::handover::ledger::RouteReason;
 use crate::pool::SlotState;
 
 /// What becomes of a client.
@@ -113,7 +113,7 @@ impl Laws {
     }
 
     /// Whether there is a reason for what the pool wants done.
-    pub fn act(&mut self, action: Action, puppets: &BTreeMap<WorkerId, Puppet>, now: Time) {
+    pub fn act(&mut self, action: Action, puppets: &BTreeMap<WorkerId, FakeWorker>, now: Time) {
         match action {
             Action::Reloaded { .. } => self.totals.add("reloads done", 1),
             Action::ReloadFailed { .. } => self.totals.add("reloads failed", 1),
@@ -152,7 +152,7 @@ impl Laws {
         assert_eq!(by_slot, somewhere, "what is somewhere is in a slot");
         assert_eq!(dispatch.ledger.accepted(), self.clients.len() as u64);
         for link in dispatch.links() {
-            self.totals.add("full channels", u64::from(link.obstacle == Obstacle::ChannelFull));
+            self.totals.add("full channels", u64::from(link.obstacle == Blocked::ChannelFull));
             assert!(link.in_flight() <= self.max_in_flight, "{} in flight", link.in_flight());
             let before = self.sent.insert(link.worker, link.sent()).unwrap_or(0);
             let generation = service.pool.generation_of(link.worker);
@@ -163,7 +163,7 @@ impl Laws {
             }
         }
         for slot in dispatch.slots() {
-            if let Standing::Serving(worker) = service.pool.standing(slot)
+            if let Availability::Serving(worker) = service.pool.standing(slot)
                 && let Some(generation) = service.pool.generation_of(worker)
             {
                 let newest = self.newest.entry(slot).or_default();
@@ -207,8 +207,8 @@ impl Laws {
             ("redelivered unread", ledger.redelivered_unread),
             ("redelivered unacknowledged", ledger.redelivered_unacknowledged),
             ("returned", ledger.returned),
-            ("sessions found", ledger.routed[Way::Session as usize]),
-            ("sessions lost", ledger.routed[Way::LostSession as usize]),
+            ("sessions found", ledger.routed[RouteReason::Session as usize]),
+            ("sessions lost", ledger.routed[RouteReason::LostSession as usize]),
             ("hung", ledger.hung),
             ("given up", self.given_up.into()),
         ] {

@@ -11,7 +11,7 @@ use crate::handover::haft::{FromWorker, Heard, WorkerEnd};
 use crate::sys::scm::Sent;
 
 /// A worker.
-pub(super) struct Puppet {
+pub(super) struct FakeWorker {
     end: WorkerEnd,
     pub since: Time,
     pub is_ready: bool,
@@ -36,7 +36,7 @@ pub(super) struct Puppet {
     limit: u64,
 }
 
-impl Puppet {
+impl FakeWorker {
     pub fn new(channel: OwnedFd, since: Time, tags: bool) -> Self {
         Self {
             end: WorkerEnd::new(channel),

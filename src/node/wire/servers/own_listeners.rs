@@ -1,7 +1,7 @@
 //! Which of a program's servers gets a listener of `--listen`, and the answer to its worker.
 
 use super::server::{Server, Source};
-use super::{Decision, Fit, Query, Refusal, ServerId, Servers, SharedKind, key, refuse};
+use super::{Decision, Fit, ListenRefusal, Query, ServerId, Servers, SharedKind, key, refuse};
 use crate::ids::WorkerId;
 
 /// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError`
@@ -25,9 +25,9 @@ impl Servers {
     }
 
     /// The server that the worker calls so, for an answer that had to wait.
-    pub fn named(&self, worker: WorkerId, key: &str) -> Result<ServerId, Refusal> {
+    pub fn named(&self, worker: WorkerId, key: &str) -> Result<ServerId, ListenRefusal> {
         let named = |(_, server): &(&ServerId, &Server)| server.key == key && server.holders.contains(&worker);
-        let refusal = || Refusal { key: key.to_owned(), errno: libc::EADDRINUSE, why: NOT_SERVED };
+        let refusal = || ListenRefusal { key: key.to_owned(), errno: libc::EADDRINUSE, why: NOT_SERVED };
         self.servers.iter().find(named).map(|(id, _)| *id).ok_or_else(refusal)
     }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::{body_of, read, tcp, with_frame};
 use crate::ids::WorkerId;
 use crate::node::wire::message::WorkerMessage;
-use crate::node::wire::servers::{MOST_ADDRESS, MOST_DATA, MOST_DATA_IN_ALL, MOST_SERVERS, MOST_SERVERS_OF_ONE};
+use crate::node::wire::servers::{MAX_ADDRESS, MAX_DATA, MAX_DATA_IN_ALL, MAX_SERVERS, MAX_SERVERS_OF_ONE};
 use crate::node::wire::{
-    AddressType, Answer, Decision, MOST_SOCKETS, Outcome, Own, Query, Serialization, ServerId, Servers, Session,
+    AddressType, Answer, Decision, MAX_SOCKETS, Outcome, Own, Query, Serialization, ServerId, Servers, Session,
     SharedKind, Sockname, Violation,
 };
 
@@ -41,14 +41,14 @@ fn with_data<T>(port: u16, len: usize, act: impl FnOnce(&Query<'_>) -> T) -> T {
 fn data_is_kept_up_to_a_bound_for_each_server_and_for_all() {
     for own in [None, Some("[::]:3000")] {
         let mut all = servers(own);
-        assert_eq!(with_data(3000, MOST_DATA + 1, |query| ask(&mut all, 1, query)), libc::EMSGSIZE);
-        let fitting = (MOST_DATA_IN_ALL / MOST_DATA) as u16;
+        assert_eq!(with_data(3000, MAX_DATA + 1, |query| ask(&mut all, 1, query)), libc::EMSGSIZE);
+        let fitting = (MAX_DATA_IN_ALL / MAX_DATA) as u16;
         for port in 0..fitting {
-            assert_eq!(with_data(3000 + port, MOST_DATA, |query| ask(&mut all, 1, query)), 0, "{port}");
+            assert_eq!(with_data(3000 + port, MAX_DATA, |query| ask(&mut all, 1, query)), 0, "{port}");
         }
-        assert_eq!(with_data(4000, MOST_DATA, |query| ask(&mut all, 1, query)), libc::ENOBUFS);
+        assert_eq!(with_data(4000, MAX_DATA, |query| ask(&mut all, 1, query)), libc::ENOBUFS);
         // What another worker brings for a server that has data is not kept.
-        assert_eq!(with_data(3001, MOST_DATA + 1, |query| ask(&mut all, 2, query)), 0);
+        assert_eq!(with_data(3001, MAX_DATA + 1, |query| ask(&mut all, 2, query)), 0);
         assert_eq!(ask(&mut all, 2, &tcp(4000)), 0, "without data there is room");
         all.forget(ServerId::OWN);
     }
@@ -58,7 +58,7 @@ fn data_is_kept_up_to_a_bound_for_each_server_and_for_all() {
 fn an_address_is_no_longer_than_a_path_whatever_it_is_for() {
     for own in [None, Some("[::]:3000")] {
         for address_type in [AddressType::Tcp4, AddressType::Unix, AddressType::Udp6] {
-            let query = Query { address: Some("x".repeat(MOST_ADDRESS + 1).into()), address_type, ..tcp(3000) };
+            let query = Query { address: Some("x".repeat(MAX_ADDRESS + 1).into()), address_type, ..tcp(3000) };
             let Decision::Refuse(refusal) = servers(own).ask(WorkerId(1), &query) else { panic!("{address_type:?}") };
             assert_eq!(refusal.errno, libc::ENAMETOOLONG);
             assert!(refusal.answer().key.is_empty(), "it is not sent back");
@@ -72,9 +72,9 @@ fn one_worker_leaves_room_for_the_servers_of_the_others() {
     let mut opened = |worker: u64, ports: std::ops::Range<u16>| {
         ports.map(|port| ask(&mut all, worker, &tcp(port))).filter(|errno| *errno == 0).count()
     };
-    assert_eq!(opened(1, 1000..2000), MOST_SERVERS_OF_ONE);
-    assert_eq!(opened(2, 2000..3000), MOST_SERVERS_OF_ONE);
-    assert_eq!(opened(3, 3000..4000), MOST_SERVERS - 2 * MOST_SERVERS_OF_ONE);
+    assert_eq!(opened(1, 1000..2000), MAX_SERVERS_OF_ONE);
+    assert_eq!(opened(2, 2000..3000), MAX_SERVERS_OF_ONE);
+    assert_eq!(opened(3, 3000..4000), MAX_SERVERS - 2 * MAX_SERVERS_OF_ONE);
 }
 
 /// Each socket that it asks for and does not acknowledge would be remembered, and be in flight in the kernel.
@@ -98,10 +98,10 @@ fn a_worker_that_acknowledges_no_socket_is_ended() {
             let len = bytes.len();
             session.sent(len).expect("whole");
         }
-        assert!(asked < 10 * MOST_SOCKETS as u64);
+        assert!(asked < 10 * MAX_SOCKETS as u64);
     };
     assert!(
-        matches!(violation, Violation::DoesNotAcknowledge { sockets } if sockets == MOST_SOCKETS + 1),
+        matches!(violation, Violation::DoesNotAcknowledge { sockets } if sockets == MAX_SOCKETS + 1),
         "{violation}"
     );
 }

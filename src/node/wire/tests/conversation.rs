@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{body_of, with_frame};
 use crate::ids::WorkerId;
 use crate::node::wire::{
-    Answer, Delivery, Effect, Handle, MOST_FRAME, MOST_QUEUED, Outcome, Refusal, ReturnReason, ServerId, Session,
+    Answer, Delivery, Effect, Handle, ListenRefusal, MAX_FRAME, MAX_QUEUED, Outcome, ReturnReason, ServerId, Session,
     SharedKind, Violation,
 };
 use crate::node::wire::{Decision, Serialization, Servers};
@@ -249,7 +249,7 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
 fn a_refusal_reaches_the_worker_as_a_negative_number() {
     let mut servers = Servers::new(Default::default(), "/".into());
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"fd":7,"port":null,"addressType":null,"seq":3}"#;
-    let refusal: Refusal = with_frame(Serialization::Json, line.as_bytes(), |frame| {
+    let refusal: ListenRefusal = with_frame(Serialization::Json, line.as_bytes(), |frame| {
         let Ok(Effect::Ask(query)) = session(Serialization::Json).hear(frame) else { panic!("asks") };
         match servers.ask(WorkerId(1), &query) {
             Decision::Refuse(refusal) => refusal,
@@ -271,7 +271,7 @@ fn what_waits_for_a_worker_that_does_not_read_is_bounded() {
     while session.forward(&long) {
         forwarded += 1;
     }
-    assert_eq!(forwarded, MOST_QUEUED / long.len());
+    assert_eq!(forwarded, MAX_QUEUED / long.len());
     // Room again, messages again.
     session.sent(long.len()).expect("plain");
     assert!(session.forward(&long));
@@ -283,8 +283,8 @@ fn what_waits_for_a_worker_that_does_not_read_is_bounded() {
 fn a_worker_that_asks_and_does_not_read_is_given_up() {
     let mut session = session(Serialization::Json);
     // As much as may wait, and the longest message on top: that alone is no reason.
-    assert!(session.forward(&vec![b' '; MOST_QUEUED - 1]));
-    assert!(session.forward(&vec![b' '; MOST_FRAME]));
+    assert!(session.forward(&vec![b' '; MAX_QUEUED - 1]));
+    assert!(session.forward(&vec![b' '; MAX_FRAME]));
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
     let asked = (1..100_000).find(|_| match hear(&mut session, Serialization::Json, line) {
         Ok(effect) => effect != Effect::Descriptor,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use crate::node::wire::outgoing::{Chunk, Outgoing};
-use crate::node::wire::{Delivery, Effect, Frame, Handle, MOST_FRAME, Piece, Reader, Serialization, Session};
+use crate::node::wire::{Delivery, Effect, Frame, Handle, MAX_FRAME, Piece, Reader, Serialization, Session};
 
 /// What Node reads at once.
 const NODE_READS: usize = 64 << 10;
@@ -238,7 +238,7 @@ fn memory_for_what_waits_is_given_back_and_a_split_message_is_an_error() {
 #[test]
 fn a_session_s_connections_are_answered_one_by_one() {
     let mut session = Session::new(Serialization::Json, b"{\"m\":1}\n".as_slice().into());
-    let mut reader = Reader::new(Serialization::Json, MOST_FRAME);
+    let mut reader = Reader::new(Serialization::Json, MAX_FRAME);
     let key = "null:3000:4:undefined";
     let mut sent = Vec::new();
     for at in 0..4 {

@@ -13,7 +13,7 @@ use crate::ids::WorkerId;
 use crate::node::preload::Preload;
 use crate::node::wire::PreloadMessage;
 use crate::node::wire::{
-    ConnectionMessage, Decision, Delivery, Effect, Handle, MOST_FRAME, Own, Piece, Reader, Serialization, Servers,
+    ConnectionMessage, Decision, Delivery, Effect, Handle, MAX_FRAME, Own, Piece, Reader, Serialization, Servers,
     Session, Sockname,
 };
 use crate::sys::scm::{self, Sent};
@@ -86,7 +86,7 @@ impl Worker {
             process,
             channel,
             session: Session::new(serialization, message.frame(serialization).into()),
-            reader: Reader::new(serialization, MOST_FRAME),
+            reader: Reader::new(serialization, MAX_FRAME),
             // As with `--listen`: the program gets another address than it asked for, but no other port.
             servers: Servers::new(Own::new([(told, None)]).0, "/".into()),
             outbox: Outbox::new(),

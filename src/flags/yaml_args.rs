@@ -7,9 +7,9 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::flags::environment::{WEB_CONCURRENCY, variable};
 use crate::flags::error::FlagsError;
-use crate::flags::file::Node;
+use crate::flags::file::YamlValue;
 use crate::flags::file::key;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 
 /// The keys that make sense only when typed; `config` in the environment, too.
 const ONLY_TYPED: [&str; 4] = ["config", "check", "help", "version"];
@@ -46,27 +46,31 @@ impl Wrong {
 }
 
 /// What one would type for what the environment says, by key, except for what is typed already.
-pub(super) fn of_environment(command: &Command, said: &Said) -> Result<Vec<(String, Vec<String>)>, FlagsError> {
+pub(super) fn of_environment(
+    command: &Command,
+    provenance: &Provenance,
+) -> Result<Vec<(String, Vec<String>)>, FlagsError> {
     let mut all = Vec::new();
-    let mut read = |name: String, key: &str, node: &Node| -> Result<(), FlagsError> {
+    let mut read = |name: String, key: &str, node: &YamlValue| -> Result<(), FlagsError> {
         let words =
             as_typed(command, key, node).map_err(|wrong| FlagsError::Variable { name, why: wrong.in_environment() })?;
-        if !said.is_typed(key) {
+        if !provenance.is_typed(key) {
             all.push((key.to_owned(), words));
         }
         Ok(())
     };
-    for (key, node) in said.environment().entries().filter(|(key, _)| *key != "config") {
+    for (key, node) in provenance.environment().entries().filter(|(key, _)| *key != "config") {
         read(variable(key), key, node)?;
     }
-    if let Some(number) = said.environment().web_concurrency.as_ref().filter(|_| !said.is_given("workers")) {
-        read(WEB_CONCURRENCY.to_owned(), "workers", &Node::One(number.clone()))?;
+    if let Some(number) = provenance.environment().web_concurrency.as_ref().filter(|_| !provenance.is_given("workers"))
+    {
+        read(WEB_CONCURRENCY.to_owned(), "workers", &YamlValue::One(number.clone()))?;
     }
     Ok(all)
 }
 
 /// What one would type for a value; nothing if the value is empty.
-pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec<String>, Wrong> {
+pub(super) fn as_typed(command: &Command, name: &str, node: &YamlValue) -> Result<Vec<String>, Wrong> {
     let Some(arg) = command.get_arguments().find(|arg| key(arg) == name) else {
         return Err(Wrong::Unknown(near(command, name)));
     };
@@ -76,23 +80,23 @@ pub(super) fn as_typed(command: &Command, name: &str, node: &Node) -> Result<Vec
     words(command, arg, name, node).map_err(Wrong::Value)
 }
 
-fn words(command: &Command, arg: &Arg, name: &str, node: &Node) -> Result<Vec<String>, String> {
+fn words(command: &Command, arg: &Arg, name: &str, node: &YamlValue) -> Result<Vec<String>, String> {
     let words = match node {
-        Node::Nothing => return Ok(Vec::new()),
-        Node::Odd => {
+        YamlValue::Nothing => return Ok(Vec::new()),
+        YamlValue::Odd => {
             let hint = json_hint(arg);
             return Err(format!("write one value, or a list of values where there may be several{hint}"));
         }
-        Node::Many(list) if list.is_empty() => {
+        YamlValue::Many(list) if list.is_empty() => {
             return Err("the list is empty: leave the key out for the default".to_owned());
         }
         _ if arg.is_positional() => program(node)?,
-        Node::Many(list) if takes_list(arg) => vec![format!("--{name}={}", list.join(","))],
-        Node::Many(_) if !matches!(arg.get_action(), ArgAction::Append) => {
+        YamlValue::Many(list) if takes_list(arg) => vec![format!("--{name}={}", list.join(","))],
+        YamlValue::Many(_) if !matches!(arg.get_action(), ArgAction::Append) => {
             return Err(format!("it takes one value, not a list{}", json_hint(arg)));
         }
-        Node::Many(list) => list.iter().map(|value| format!("--{name}={value}")).collect(),
-        Node::One(value) => vec![format!("--{name}={value}")],
+        YamlValue::Many(list) => list.iter().map(|value| format!("--{name}={value}")).collect(),
+        YamlValue::One(value) => vec![format!("--{name}={value}")],
     };
     match command.clone().try_get_matches_from(std::iter::once("haft").chain(words.iter().map(String::as_str))) {
         Ok(_) => Ok(words),
@@ -112,15 +116,15 @@ fn json_hint(arg: &Arg) -> &'static str {
 }
 
 /// `--`, then the words of the command.
-fn program(node: &Node) -> Result<Vec<String>, &'static str> {
+fn program(node: &YamlValue) -> Result<Vec<String>, &'static str> {
     let mut words = vec!["--".to_owned()];
     match node {
-        Node::Many(list) => words.extend_from_slice(list),
-        Node::One(text) if text.contains(|c: char| "\"'\\$`|&;<>(){}*?#~!".contains(c)) => {
+        YamlValue::Many(list) => words.extend_from_slice(list),
+        YamlValue::One(text) if text.contains(|c: char| "\"'\\$`|&;<>(){}*?#~!".contains(c)) => {
             return Err("no shell reads it: write a list, such as [node, \"my server.js\"]");
         }
-        Node::One(text) => words.extend(text.split_whitespace().map(str::to_owned)),
-        Node::Nothing | Node::Odd => {}
+        YamlValue::One(text) => words.extend(text.split_whitespace().map(str::to_owned)),
+        YamlValue::Nothing | YamlValue::Odd => {}
     }
     if words.len() == 1 { Err("it names no program") } else { Ok(words) }
 }

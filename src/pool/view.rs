@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::worker::{State, Worker};
-use super::{Place, Pool, Time, WorkerId};
+use super::{Pool, SlotWorkers, Time, WorkerId};
 use crate::route::Slot;
 
 /// A slot's state, for people.
@@ -21,14 +21,14 @@ pub enum SlotState {
 
 /// What a slot is to its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Availability {
     /// This worker takes them.
     Serving(WorkerId),
     /// They wait for its worker, which is to come.
-    Expected,
+    Pending,
     /// They go to the next slot in their order: this one is hung, drained, not wanted any more or not ready yet for the
     /// first time.
-    Bypassed,
+    OutOfRotation,
 }
 
 /// A worker's state, for people.
@@ -56,16 +56,16 @@ impl Pool {
     }
 
     /// What the slot is to its clients.
-    pub fn standing(&self, slot: Slot) -> Standing {
+    pub fn standing(&self, slot: Slot) -> Availability {
         let Some(place) = self.places.get(slot.index()).filter(|place| slot.index() < self.wanted && !place.drained)
         else {
-            return Standing::Bypassed;
+            return Availability::OutOfRotation;
         };
         match self.incumbent(slot) {
-            Some(Worker { id, state: State::Ready { hung: false }, .. }) => Standing::Serving(*id),
-            Some(Worker { state: State::Ready { hung: true }, .. }) => Standing::Bypassed,
-            _ if place.is_new => Standing::Bypassed,
-            _ => Standing::Expected,
+            Some(Worker { id, state: State::Ready { hung: false }, .. }) => Availability::Serving(*id),
+            Some(Worker { state: State::Ready { hung: true }, .. }) => Availability::OutOfRotation,
+            _ if place.is_new => Availability::OutOfRotation,
+            _ => Availability::Pending,
         }
     }
 
@@ -130,7 +130,7 @@ impl Pool {
     /// How many workers there can be at once before something else happens: those there are, and those that are still
     /// to be started, of a reload or in empty slots.
     pub fn most_workers(&self) -> usize {
-        let expects = |place: &&Place| match self.reloading {
+        let expects = |place: &&SlotWorkers| match self.reloading {
             Some(generation) => place.generation < generation && place.newcomer.is_none(),
             None => place.incumbent.is_none() || (place.to_renew && place.newcomer.is_none()),
         };
@@ -155,7 +155,7 @@ impl Pool {
     pub fn is_settled(&self) -> bool {
         // Of one that was killed only the end is still awaited.
         let rests = |worker: &Worker| matches!(worker.state, State::Ready { .. } | State::Killed);
-        let filled = |place: &Place| place.incumbent.is_some() || place.given_up;
+        let filled = |place: &SlotWorkers| place.incumbent.is_some() || place.given_up;
         let nobody_awaited = self.stopping || self.places.iter().take(self.wanted).all(filled);
         self.finished || (self.workers.values().all(rests) && nobody_awaited)
     }

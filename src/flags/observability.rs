@@ -9,7 +9,7 @@ use crate::admin::TokenFile;
 use crate::config::{Admin, Log, LogFormat, Name};
 use crate::flags::error::FlagsError;
 use crate::flags::file_name;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Admin")]
@@ -40,9 +40,9 @@ pub(super) struct AdminFlags {
 
 impl AdminFlags {
     /// The token file, found to be one that serves.
-    pub(super) fn token_file(&self, said: &Said) -> Result<Option<PathBuf>, FlagsError> {
+    pub(super) fn token_file(&self, provenance: &Provenance) -> Result<Option<PathBuf>, FlagsError> {
         let Some(path) = &self.admin_token_file else { return Ok(None) };
-        let name = said.name("admin-token-file");
+        let name = provenance.name("admin-token-file");
         if self.admin.as_ref().and_then(Admin::tcp).is_none() {
             return Err(FlagsError::TokenForNothing { name });
         }

@@ -10,13 +10,13 @@ use crate::flags::file::{File, key};
 
 /// What was given, by the keys of the flags.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct Provenance {
     typed: BTreeSet<String>,
     environment: Environment,
     file: Option<File>,
 }
 
-impl Said {
+impl Provenance {
     pub(super) fn new(command: &Command, typed: &ArgMatches, environment: Environment, file: Option<File>) -> Self {
         let given = |arg: &&Arg| typed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
         Self { typed: command.get_arguments().filter(given).map(key).collect(), environment, file }

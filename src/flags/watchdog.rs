@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::flags::SWITCH;
 use crate::flags::error::FlagsError;
-use crate::flags::said::Said;
+use crate::flags::provenance::Provenance;
 use crate::flags::time;
 
 #[derive(Debug, clap::Args)]
@@ -22,9 +22,12 @@ pub(super) struct Hanging {
 
 impl Hanging {
     /// The time after which a worker counts as hung, if one ever does.
-    pub(super) fn resolve(&self, said: &Said) -> Result<Option<Duration>, FlagsError> {
+    pub(super) fn resolve(&self, provenance: &Provenance) -> Result<Option<Duration>, FlagsError> {
         if self.hang_timeout.is_zero() && self.hang_kill {
-            return Err(FlagsError::NeverHung { kill: said.name("hang-kill"), never: said.name("hang-timeout") });
+            return Err(FlagsError::NeverHung {
+                kill: provenance.name("hang-kill"),
+                never: provenance.name("hang-timeout"),
+            });
         }
         Ok((!self.hang_timeout.is_zero()).then_some(self.hang_timeout))
     }
