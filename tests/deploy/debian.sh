@@ -76,7 +76,7 @@ echo "remove and purge"
 apt remove haft
 [[ ! -e $root/usr/bin/haft && -e $root/etc/haft/haft.yaml && -e $root/var/lib/haft/state ]] || die "remove leaves what it should not, or too little"
 apt purge haft
-left=$(find "$root" -xdev -name '*haft*' -not -path "$root/proc/*" -not -path "$root/var/log/*" -not -name haft.deb)
+left=$(find "$root" -xdev -name '*haft*' -not -path "$root/proc/*" -not -path "$root/var/log/*" -not -path "$root/tmp/*" -not -name haft.deb)
 [[ -z $left ]] || die "purge leaves: $left"
 
 echo "where systemd is"
