@@ -46,6 +46,8 @@ pub(super) fn snapshot() -> Snapshot {
             given_up: vec![("timeout", 23)],
             proxy_headers: vec![("taken", 24), ("malformed", 0)],
             client_ip_headers: vec![("taken", 0), ("malformed", 25)],
+            ipv4_prefix: 32,
+            ipv6_prefix: 64,
             other_hosts: 44,
             criteria: vec![criterion()],
         },

@@ -25,6 +25,10 @@ pub struct Routing {
     /// First requests of trusted peers by what the header said that tells the client's address.
     #[serde(serialize_with = "as_map")]
     pub client_ip_headers: Vec<(&'static str, u64)>,
+    /// How many leading bits of an IPv4 address count.
+    pub ipv4_prefix: u8,
+    /// The same of an IPv6 address.
+    pub ipv6_prefix: u8,
     /// Connections whose session belongs to another host (`--host-id`).
     pub other_hosts: u64,
     /// First requests by how each criterion of `--affinity` fared, in its order.

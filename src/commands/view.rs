@@ -29,6 +29,15 @@ pub struct Status {
     pub slots: Vec<Slot>,
     pub draining: Vec<Draining>,
     pub balance: Vec<Balance>,
+    pub routing: Routing,
+}
+
+/// How connections are assigned.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Routing {
+    pub ipv4_prefix: Option<u8>,
+    pub ipv6_prefix: Option<u8>,
 }
 
 /// A reload, as far as it has come.

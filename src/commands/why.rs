@@ -1,6 +1,8 @@
-//! `haft why`: which slot a client goes to, and why. It computes what a master with these flags would do.
+//! `haft why`: which slot a client goes to, and why. It computes what a master with these flags would do, or what the one
+//! that runs does.
 
 mod explain;
+mod now;
 mod screen;
 
 #[cfg(test)]
@@ -13,13 +15,19 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use self::explain::{Explanation, Question};
+use super::target::Target;
+use super::view::Status;
 use crate::config::Config;
 use crate::flags::{self, Outcome};
 use crate::peek::MAX_PEEKED;
 
 /// Show which slot a client goes to, and why
 ///
-/// It computes what a haft with the flags that follow would do, and needs none that runs:
+/// Of the haft that runs, with which of its slots take clients now (--name, before the address, says which haft):
+///
+/// haft why 192.0.2.7
+///
+/// Or of one with the flags that follow, and then none needs to run:
 ///
 /// haft why 192.0.2.7 -w 4
 ///
@@ -29,8 +37,13 @@ use crate::peek::MAX_PEEKED;
 ///
 /// Sessions and values of requests are tagged and hashed with --tag-key: without it what depends on it is not known here.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "haft why [ADDRESS] [--sid SID | --request FILE] [FLAGS]")]
+#[command(
+    override_usage = "haft why [ADDRESS] [--sid SID | --request FILE] [FLAGS]\n       haft why [--name NAME] [ADDRESS] [--sid SID | --request FILE]"
+)]
 pub(super) struct Why {
+    #[command(flatten)]
+    target: Target,
+
     /// The session id of a request
     #[arg(long, value_name = "SID", conflicts_with = "request")]
     sid: Option<String>,
@@ -67,12 +80,23 @@ impl Why {
         if client.is_none() && self.sid.is_none() && request.is_none() {
             return Err("say which client: an address, --sid SID, or --request FILE".to_owned());
         }
-        let config = match flags::parse_from(self.flags()) {
+        let running = match self.words.is_empty() {
+            true => Some(self.running()?),
+            false => None,
+        };
+        let config = match flags::parse_from(running.as_ref().map_or_else(|| self.flags(), now::flags)) {
             Outcome::Run(config) => config,
             exit => return Ok(exit),
         };
-        super::print(answer(&config, Question { client, sid: self.sid, request })?.as_bytes());
+        let text = answer(&config, Question { client, sid: self.sid, request }, running.as_ref())?;
+        super::print(text.as_bytes());
         Ok(Outcome::Run(config))
+    }
+
+    /// What the haft that runs says of itself.
+    fn running(&self) -> Result<Status, String> {
+        let found = self.target.find().map(|found| found.status);
+        found.map_err(|error| format!("{error}\nOr add flags, such as -w 4, for a haft that does not run"))
     }
 
     /// Everything behind the first flag of haft's is among the words, flags of our own too.
@@ -128,8 +152,10 @@ impl Why {
     }
 }
 
-fn answer(config: &Config, question: Question) -> Result<String, String> {
-    Explanation::new(config, question).map(|explanation| explanation.to_string())
+fn answer(config: &Config, question: Question, running: Option<&Status>) -> Result<String, String> {
+    let explanation = Explanation::new(config, question)?;
+    let now = running.map(|status| now::rows(status, &explanation.by)).unwrap_or_default();
+    Ok(format!("{explanation}{now}"))
 }
 
 /// The first bytes of a file: as many as haft would look at.

@@ -120,6 +120,8 @@ impl Master {
                 given_up: self.peeking.counts.given_up(),
                 proxy_headers: self.peeking.counts.proxy_headers(),
                 client_ip_headers: self.peeking.counts.client_ip_headers(),
+                ipv4_prefix: self.changes.config.prefix.ipv4,
+                ipv6_prefix: self.changes.config.prefix.ipv6,
                 other_hosts: self.peeking.counts.other_hosts,
                 criteria: self.peeking.counts.criteria.iter().map(criterion).collect(),
             },

@@ -94,6 +94,7 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
+/// One line.
+pub(super) fn row(f: &mut impl fmt::Write, name: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(f, "{name:<16} {value}")
 }

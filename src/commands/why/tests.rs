@@ -1,5 +1,6 @@
 //! Screens.
 
+use super::explain::By;
 use super::*;
 use crate::route::{Slot, Tag, TagKey, Tagger};
 
@@ -8,7 +9,7 @@ const KEY: &str = "--tag-key=a secret of some length";
 /// What is printed for a client, with haft's flags in words.
 fn screen(question: Question, flags: &[&str]) -> String {
     let Outcome::Run(config) = flags::parse_from(["haft"].iter().chain(flags)) else { panic!("{flags:?}") };
-    answer(&config, question).expect("an answer")
+    answer(&config, question, None).expect("an answer")
 }
 
 fn of_address(ip: &str) -> Question {
@@ -156,4 +157,40 @@ fn the_words_may_stand_in_any_order() {
     assert!(why.take_address().expect_err("no address").contains("\"example.org\" is no address"));
     let mut both = Line::try_parse_from(["why", "--sid=x", "-w", "4", "--request", "-"]).expect("words").why;
     assert!(both.take_late_words().is_err());
+}
+
+#[test]
+fn of_a_running_haft_it_says_what_is_so_now() {
+    let slot = |slot: u16, drained: bool| serde_json::json!({"slot": slot, "state": "ready", "drained": drained, "pid": 100 + slot, "generation": 8});
+    let status: Status = serde_json::from_value(serde_json::json!({
+        "affinity": "session", "dispatch": "handover",
+        "routing": {"ipv4_prefix": 32, "ipv6_prefix": 64},
+        "slots": [slot(0, false), slot(1, false), slot(2, false), slot(3, true)],
+        "draining": [{"slot": 2, "generation": 7, "pid": 42}],
+    }))
+    .expect("a status");
+    let Outcome::Run(config) = flags::parse_from(now::flags(&status)) else { panic!("{:?}", now::flags(&status)) };
+    assert_eq!((config.workers, config.affinity.to_string().as_str(), config.prefix.ipv6), (4, "session", 64));
+    let screen = |question| answer(&config, question, Some(&status)).expect("an answer");
+    let text = screen(of_address("127.0.0.1"));
+    let expected = "\
+order            3, 1, 2, 0
+goes to          slot 3; while that is not to be had, to the next in the order
+with 5 slots     slot 4: it moves
+now              slot 1, pid 101, ready
+  since          slot 3 is ready, drained
+";
+    assert!(text.ends_with(expected), "{text}");
+    let by = |generation| By::Session(Tag { slot: Slot(2), generation });
+    for (generation, expected) in [
+        (8, "now              it is there: pid 102, ready\n"),
+        (7, "now              it is there, and finishes: pid 42\n"),
+        (6, "now              it is gone: slot 2 is ready\n"),
+    ] {
+        assert_eq!(now::rows(&status, &by(generation)), expected);
+    }
+    let nobody = Status { slots: vec![status.slots[3].clone()], ..status.clone() };
+    let Outcome::Run(config) = flags::parse_from(now::flags(&nobody)) else { panic!("no configuration") };
+    let text = answer(&config, of_address("127.0.0.1"), Some(&nobody)).expect("an answer");
+    assert!(text.contains("now              no slot takes clients\n"), "{text}");
 }
