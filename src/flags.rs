@@ -72,6 +72,7 @@ Commands (`haft NAME --help` tells more):
   drain        give a slot no new connections
   front        write the configuration of a proxy before several hosts
   health       say whether a running haft is healthy
+  logs         show the last lines that workers wrote
   man          print the manual page
   metrics      print the metrics of a running haft
   reload       replace the workers by new ones, with the configuration read again
@@ -79,6 +80,7 @@ Commands (`haft NAME --help` tells more):
   scale        change the number of workers
   status       show a running haft: slots, workers, connections
   stop         end a running haft in an orderly way
+  top          watch a running haft: slots, workers, connections, each second
   undrain      give a drained slot connections again
   why          show which slot a client goes to, and why
 

@@ -97,6 +97,7 @@ beside deploy/pm2        one 5  "haft curl=curl python3=python3" bash tests/depl
 beside deploy/image      one 10 "artefacts curl=curl python3=python3 buildah=buildah runc=runc" bash tests/deploy/image.sh "$ARTEFACTS"
 beside deploy/debian     one 15 "artefacts curl=curl python3=python3 lintian=lintian mmdebstrap=mmdebstrap" \
     bash tests/deploy/debian.sh "$ARTEFACTS"
+step prometheus       one   2  "promtool=prometheus" promtool test rules deploy/prometheus/haft.tests.yml
 
 step deny/policy      one  5  "deny" cargo deny check bans licenses sources
 # The advisories are a database of their own, which a machine without the open Internet cannot fetch.

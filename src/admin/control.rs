@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Audit;
@@ -20,9 +21,33 @@ const QUEUE: usize = 32;
 pub enum ControlRequest {
     /// The state of this instant, and where more is to be had of the workers.
     Snapshot(oneshot::Sender<(Snapshot, Vec<Source>)>),
+    /// The last lines of workers.
+    Logs(LinesWanted, oneshot::Sender<Vec<LogLine>>),
     /// To change something, asked by somebody who may. Answered at once, not when the change is complete, with one line
     /// for the operator.
     Change(Change, oneshot::Sender<Result<String, Denied>>),
+}
+
+/// Which lines of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinesWanted {
+    /// Those with a higher number.
+    pub after: u64,
+    /// Of this slot. None: of all.
+    pub slot: Option<usize>,
+}
+
+/// A line that a worker wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// Its number, in the order in which haft read them.
+    pub number: u64,
+    /// When haft read it, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// The slot of the worker.
+    pub slot: usize,
+    /// Without its end.
+    pub text: String,
 }
 
 /// A handle to the master's loop, for those who want something of it. Cheap to clone.
@@ -64,6 +89,15 @@ impl Control {
     async fn ask_for_snapshot(&self) -> Result<(Snapshot, Vec<Source>), ControlError> {
         let (snapshot, sources) = self.ask(ControlRequest::Snapshot).await?;
         Ok((Snapshot { control: self.audit.counts(), ..snapshot }, sources))
+    }
+
+    /// The last lines of workers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::snapshot`].
+    pub async fn logs(&self, wanted: LinesWanted) -> Result<Vec<LogLine>, ControlError> {
+        self.ask(|reply| ControlRequest::Logs(wanted, reply)).await
     }
 
     /// Asks for a change, for somebody who has been found to be allowed to.

@@ -8,6 +8,7 @@
 //! | `/metrics` | the numbers, for Prometheus (text format 0.0.4, or OpenMetrics 1.0.0 if the client prefers it) |
 //! | `/status` | the same and more, as JSON |
 //! | `/healthz` | 200 as long as the master's loop answers |
+//! | `/logs?slot=K&after=N` | the last lines that workers wrote, as text or JSON: only for those who may change something |
 //! | `/readyz` | 200 if a new connection would find a worker, else 503 and why |
 //!
 //! | `POST /reload` | replaces the workers, slot by slot |
@@ -28,6 +29,7 @@ mod control;
 mod families;
 pub mod figures;
 mod guard;
+mod logs;
 mod metrics;
 mod negotiate;
 mod pages;
@@ -45,7 +47,7 @@ mod example;
 mod exposition;
 
 pub use change::{Change, ControlError, Denied};
-pub use control::{Control, ControlRequest, channel};
+pub use control::{Control, ControlRequest, LinesWanted, LogLine, channel};
 pub use metrics::encode;
 pub use negotiate::Format;
 pub use routing::{CriterionCount, Routing};

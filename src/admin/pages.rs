@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use super::action::Action;
 use super::answer::{Answer, answer, plain};
 use super::change::ControlError;
+use super::logs;
 use super::metrics;
 use super::negotiate::Format;
 use super::snapshot::{SlotStatus, Snapshot};
@@ -30,6 +31,8 @@ pub(super) enum Wanted {
     Page(Page),
     /// A change, if the asker may.
     Change(Action),
+    /// What workers wrote, if the asker may: it may hold what is not for everybody.
+    Logs,
     /// The answer does not depend on the master.
     Already(Answer),
 }
@@ -67,7 +70,7 @@ pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
         return action.refuse_method(method).map_or(Wanted::Change(action), Wanted::Already);
     }
     let page = Page::ALL.into_iter().find(|page| page.path() == path);
-    if page.is_none() && path != "/" {
+    if page.is_none() && path != "/" && path != logs::PATH {
         let text = format!("There is nothing here. The paths are:\n\n{}", list());
         return Wanted::Already(plain(StatusCode::NOT_FOUND, text));
     }
@@ -81,6 +84,7 @@ pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
     }
     match page {
         Some(page) => Wanted::Page(page),
+        None if path == logs::PATH => Wanted::Logs,
         None => Wanted::Already(plain(StatusCode::OK, index())),
     }
 }
@@ -166,5 +170,6 @@ fn index() -> String {
 fn list() -> String {
     let pages = Page::ALL.map(|page| (page.path(), page.about()));
     let actions = Action::ALL.map(|action| (action.usage(), action.about()));
-    pages.into_iter().chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()
+    let lines = (logs::USAGE, "the last lines that workers wrote, for those who may change something");
+    pages.into_iter().chain([lines]).chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()
 }

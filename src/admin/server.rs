@@ -24,6 +24,7 @@ use super::audit::{Audit, Closed};
 use super::change::ControlError;
 use super::control::Control;
 use super::guard::{Caller, Guard};
+use super::logs;
 use super::pages::{self, Wanted};
 use super::places::{Places, Progress, Stage};
 use super::token::TokenFile;
@@ -239,14 +240,28 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller) -> Res
             pages::render(page, request.headers(), now)
         }
         Wanted::Change(action) => change(desk, action, &request, caller).await,
+        Wanted::Logs => lines(desk, &request, caller).await,
     })
+}
+
+/// What workers wrote, for who may read it.
+async fn lines(desk: &Desk, request: &Request<Incoming>, caller: &Caller) -> Answer {
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
+        desk.control.audit.refused(caller, logs::PATH, &refused, Instant::now());
+        return refused.refusal.answer(headers);
+    }
+    match logs::wanted(uri.query()) {
+        Some(wanted) => logs::answered(headers, in_time(desk, desk.control.logs(wanted)).await),
+        None => logs::refuse_query(headers),
+    }
 }
 
 /// Changes something, for who may.
 async fn change(desk: &Desk, action: Action, request: &Request<Incoming>, caller: &Caller) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
     if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
-        desk.control.audit.refused(caller, action, &refused, Instant::now());
+        desk.control.audit.refused(caller, action.name(), &refused, Instant::now());
         return refused.refusal.answer(headers);
     }
     if !request.body().is_end_stream() {

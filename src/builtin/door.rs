@@ -29,9 +29,8 @@ use super::posted::{self, Unread};
 use super::query::{self, param};
 use super::refusal::Refusal;
 use crate::config::{Engine as Settings, Transport};
-use haft_worker::EndAddr;
 use haft_worker::scoreboard::Field;
-use haft_worker::{Tags, Untagged};
+use haft_worker::{EndAddr, Tags, Untagged};
 
 /// How long the body of a request that is refused may take to arrive.
 const READ_OUT: Duration = Duration::from_secs(5);

@@ -111,7 +111,7 @@ impl Which {
     }
 }
 
-fn slot(text: &str) -> Result<u64, String> {
+pub(super) fn slot(text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| *number < MAX_WORKERS as u64);
     number.ok_or_else(|| format!("write a slot's number, from 0 to {}", MAX_WORKERS - 1))
 }
@@ -123,12 +123,22 @@ fn slot_or_all(text: &str) -> Result<Which, String> {
 /// Asks for a change, and says what haft answered.
 fn ask(found: &Found, path: &str) -> Result<(), Failure> {
     let answer = found.client.post(path).map_err(TargetError::from)?;
-    let text = escaped(answer.body.trim_end());
+    let text = escaped(&said(&answer.body));
     if !answer.status.is_success() {
         return Err(Failure::Denied(text));
     }
     println!("{text}");
     Ok(())
+}
+
+/// The one line of an answer.
+pub(super) fn said(body: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        #[serde(alias = "error")]
+        message: String,
+    }
+    serde_json::from_str::<Said>(body).map_or_else(|_| body.trim_end().to_owned(), |said| said.message)
 }
 
 /// Why something was not done.

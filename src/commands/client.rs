@@ -132,8 +132,9 @@ impl Client {
             ListenAddr::Ip(addr) if addr.ip().is_unspecified() => format!("localhost:{}", addr.port()),
             ListenAddr::Ip(addr) => addr.to_string(),
         };
-        let mut request = Request::builder().method(&method).uri(path).header(header::HOST, host);
-        if let Some(file) = self.token_file.as_ref().filter(|_| method == Method::POST) {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+        request = request.header(header::ACCEPT, "application/json, text/plain;q=0.5");
+        if let Some(file) = &self.token_file {
             let wrong = |why: String| ClientError::Token { path: file.path().to_owned(), why };
             let token = file.text().map_err(|fault| wrong(fault.to_string()))?;
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));

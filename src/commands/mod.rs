@@ -12,12 +12,14 @@ mod change;
 mod client;
 mod completions;
 mod front;
+mod logs;
 mod man;
 mod pages;
 mod status;
 mod table;
 mod target;
 mod target_error;
+mod top;
 mod view;
 mod why;
 
@@ -38,6 +40,7 @@ enum Commands {
     Drain(change::Drain),
     Front(front::Front),
     Health(pages::Health),
+    Logs(logs::Logs),
     Man(man::Man),
     Why(why::Why),
     Metrics(pages::Metrics),
@@ -46,6 +49,7 @@ enum Commands {
     Scale(change::Scale),
     Status(status::StatusCommand),
     Stop(change::Stop),
+    Top(top::Top),
     Undrain(change::Undrain),
 }
 
@@ -74,6 +78,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Commands::Drain(drain) => drain.run(),
         Commands::Front(front) => front.run(),
         Commands::Health(health) => health.run(),
+        Commands::Logs(logs) => logs.run(),
         Commands::Man(man) => man.run(),
         Commands::Why(why) => why.run(),
         Commands::Metrics(metrics) => metrics.run(),
@@ -82,6 +87,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Commands::Scale(scale) => scale.run(),
         Commands::Status(status) => status.run(),
         Commands::Stop(stop) => stop.run(),
+        Commands::Top(top) => top.run(),
         Commands::Undrain(undrain) => undrain.run(),
     }
 }

@@ -28,6 +28,7 @@ pub struct Status {
     pub reload: Option<Reload>,
     pub slots: Vec<Slot>,
     pub draining: Vec<Draining>,
+    pub process: Option<Process>,
     pub balance: Vec<Balance>,
     pub routing: Routing,
 }
@@ -70,6 +71,17 @@ pub struct Slot {
     pub sessions: Option<u64>,
     pub respawned: u64,
     pub last_exit: Option<Exit>,
+    pub process: Option<Process>,
+    /// What its worker tells of itself, by the names of docs/scoreboard.md.
+    pub told: Option<BTreeMap<String, f64>>,
+}
+
+/// What a process uses.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    pub resident_bytes: u64,
+    pub cpu_seconds: f64,
 }
 
 /// How a process ended.
@@ -125,6 +137,11 @@ impl Status {
 }
 
 impl Slot {
+    /// A figure that its worker tells.
+    pub fn told(&self, name: &str) -> Option<f64> {
+        self.told.as_ref()?.get(name).copied()
+    }
+
     /// What its state is called, with all that keeps clients away.
     pub fn condition(&self) -> String {
         let also = [

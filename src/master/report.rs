@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::{Master, MasterError, Phase};
 use crate::admin::figures::Source;
 use crate::admin::{
-    Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, Routing, SlotBalance,
-    SlotState as Shown, SlotStatus, Snapshot,
+    Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, LinesWanted, LogLine, Routing,
+    SlotBalance, SlotState as Shown, SlotStatus, Snapshot,
 };
 use crate::config::{DispatchBy, Name};
 use crate::dispatch::link::Link;
@@ -15,8 +15,12 @@ use crate::listen::kernel::Kernel;
 use crate::log;
 use crate::pending::aim;
 use crate::pool::SlotState;
+use crate::process::lines::Line;
 use crate::route::Slot;
 use crate::sys::descriptors;
+
+/// Lines of workers in one answer.
+const MAX_LINES: usize = 1000;
 
 /// What the numbers leave out where the kernel assigns.
 const UNSEEN: &str = "the kernel gives connections to the workers without haft's seeing them: accepted, delivered, refused \
@@ -43,6 +47,7 @@ impl Master {
         match request {
             // Whoever asked may be gone.
             ControlRequest::Snapshot(reply) => drop(reply.send((self.snapshot(), self.sources()))),
+            ControlRequest::Logs(wanted, reply) => drop(reply.send(self.lines(wanted))),
             // The client already got 503; do not apply the change behind its back.
             ControlRequest::Change(_, reply) if reply.is_closed() => {}
             ControlRequest::Change(change, reply) => {
@@ -156,6 +161,19 @@ impl Master {
             draining: self.draining(),
             balance,
         }
+    }
+
+    /// The last lines that workers wrote.
+    fn lines(&self, wanted: LinesWanted) -> Vec<LogLine> {
+        let slot = wanted.slot.map(|slot| Slot(u16::try_from(slot).unwrap_or(u16::MAX)));
+        let lines = self.supervisor.crew.lines.borrow().after(wanted.after, slot, MAX_LINES);
+        let told = |line: Line| LogLine {
+            number: line.number,
+            unix_ms: line.unix_ms,
+            slot: line.slot.index(),
+            text: line.text,
+        };
+        lines.into_iter().map(told).collect()
     }
 
     /// Where more is to be had of each slot's worker.

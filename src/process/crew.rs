@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::guardian::Guardian;
+use super::lines::SharedLines;
 use super::output::{self, Output, Relay, SharedOutput};
 use super::program::script;
 use super::remains::Remains;
@@ -121,6 +122,8 @@ pub struct Processes {
     /// Outputs of starts that failed meanwhile, each once and at most [`MAX_SHOWN`]: to be shown if the speaker's
     /// turns out to be another.
     pending: Vec<(String, Slot, Vec<u8>)>,
+    /// The last lines of all that they wrote.
+    pub lines: SharedLines,
     /// What dead ones have left behind.
     pub remains: Remains,
     /// Ends the processes when this one has died, if there is one.
@@ -152,6 +155,7 @@ impl Processes {
                 anyone_spoke: false,
                 speaker: None,
                 pending: Vec::new(),
+                lines: SharedLines::default(),
                 remains: Remains::default(),
                 guardian,
             },
@@ -246,6 +250,7 @@ impl Processes {
             to,
             prefix: self.prefix_output.then(|| mark(slot, to.is_colourful())),
             output,
+            lines: self.lines.clone(),
         };
         let mut relays = Vec::new();
         if let Some(pipe) = child.stderr.take() {
@@ -404,36 +409,4 @@ pub fn was_killed(status: &io::Result<ExitStatus>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Slots that fail again and again while the first worker still starts.
-    #[test]
-    fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
-        let (mut crew, _exits) = Processes::new(false, 1024, None);
-        crew.speaker = Some(WorkerId(0));
-        let mut fail = |number: usize, text: String| {
-            let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
-            output.borrow_mut().write(text.as_bytes());
-            let is_there = Rc::new(Cell::new(true));
-            let member = WorkerProcess {
-                pid: 0,
-                slot: Slot(0),
-                by_signal: false,
-                output,
-                told: false,
-                is_there,
-                page: None,
-                serving: None,
-            };
-            crew.members.insert(worker, member);
-            crew.ended(worker, false);
-            crew.pending.len()
-        };
-        (0..100).for_each(|number| assert_eq!(fail(number, format!("Error at {number}\n")), 1));
-        // Other letters: numbers make no other failure.
-        let other = |number: usize| "x".repeat(number + 1) + "\n";
-        let waiting = (0..3 * MAX_SHOWN).map(|number| fail(number, other(number))).max();
-        assert_eq!(waiting, Some(MAX_SHOWN));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 
 pub mod crew;
 pub mod guardian;
+pub mod lines;
 pub mod output;
 pub mod program;
 pub mod remains;

@@ -7,10 +7,11 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::lines::SharedLines;
 use crate::log::OutputQueue;
 use crate::route::Slot;
 
@@ -133,13 +134,15 @@ pub struct Relay {
     pub prefix: Option<String>,
     /// What is kept of it.
     pub output: SharedOutput,
+    /// The last lines of all slots.
+    pub lines: SharedLines,
 }
 
 impl Relay {
     /// Passes a pipe on until its end, in whole lines as far as they come.
     pub async fn run(self, mut pipe: impl AsyncRead + Unpin) {
         let mut buffer = vec![0; 8 * 1024];
-        let mut line = Vec::new();
+        let (mut line, mut begun) = (Vec::new(), Vec::new());
         let mut pace = LineRate::new(Instant::now());
         loop {
             let read = match line.is_empty() || self.prefix.is_some() {
@@ -154,6 +157,7 @@ impl Relay {
                 },
             };
             let (Ok(len @ 1..), prefix) = (read, self.prefix.as_deref()) else { break };
+            self.lines.borrow_mut().note(self.slot, &mut begun, &buffer[..len], unix_ms());
             let lines = whole_lines(prefix, &buffer[..len], &mut line);
             self.pass(lines).await;
             self.slow_down(&mut pace, len).await;
@@ -192,6 +196,11 @@ impl Relay {
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Now, in milliseconds since 1970.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// How fast an output is read.

@@ -128,6 +128,18 @@ fn slots_are_scaled_drained_and_restarted() {
 }
 
 #[test]
+fn what_workers_wrote_is_shown_of_all_or_of_one() {
+    let haft = setup(&["workers: 2"]).mode("shouting").start_all();
+    eventually("both have written", || {
+        let text = says(&ask(&haft, &["logs", "--lines", "1000"]), 0, &[]);
+        (text.contains("\n[w1] quiet line ") && text.contains("[w0] xxx")).then_some(())
+    });
+    let one = says(&ask(&haft, &["logs", "1", "--lines", "3"]), 0, &[]);
+    assert!(one.lines().count() == 3 && one.lines().all(|line| line.starts_with("quiet line ")), "{one}");
+    haft.stop();
+}
+
+#[test]
 fn stop_waits_for_the_end_and_leaves_nothing() {
     let mut haft = setup(&["workers: 2"]).start_all();
     haft.note_workers();

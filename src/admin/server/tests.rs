@@ -9,7 +9,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::Receiver;
 
 use super::super::exposition::Exposition;
-use super::super::{Change, ControlRequest, Denied, Format, SlotState, Snapshot, channel, example};
+use super::super::{
+    Change, ControlRequest, Denied, Format, LinesWanted, LogLine, SlotState, Snapshot, channel, example,
+};
 use super::*;
 
 mod control;
@@ -41,10 +43,16 @@ fn master(snapshot: Snapshot) -> Control {
             match request {
                 ControlRequest::Snapshot(reply) => drop(reply.send((snapshot.clone(), Vec::new()))),
                 ControlRequest::Change(change, reply) => drop(reply.send(changed(change))),
+                ControlRequest::Logs(wanted, reply) => drop(reply.send(vec![line(wanted)])),
             }
         }
     });
     control
+}
+
+/// What that master says to a wish for lines.
+fn line(wanted: LinesWanted) -> LogLine {
+    LogLine { number: wanted.after + 1, unix_ms: 0, slot: wanted.slot.unwrap_or(0), text: "a line".to_owned() }
 }
 
 /// What that master says to a change.

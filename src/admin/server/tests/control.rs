@@ -74,6 +74,21 @@ fn post(path: &str, host: &str, lines: &[&str]) -> String {
 const RIGHT: &str = "Authorization: Bearer first-token";
 
 #[tokio::test]
+async fn what_workers_wrote_is_for_those_who_may_change_something() {
+    let server = Server::usual();
+    let own = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let heard = server.ask(&own("/logs?slot=1&after=7")).await;
+    assert_eq!((heard.status, heard.body.as_str()), (200, "[w1] a line\n"));
+    assert_eq!(server.ask(&own("/logs?slot=x")).await.status, 400);
+    let remote = Remote::start("127.0.0.1:0", true);
+    assert_eq!(remote.ask(&get("/logs")).await.status, 403, "it names another host");
+    let asks = |lines: &str| format!("GET /logs HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", remote.addr);
+    assert_eq!(remote.ask(&asks("")).await.status, 401);
+    assert_eq!(remote.ask(&asks(&format!("{RIGHT}\r\n"))).await.status, 200);
+    assert_eq!(remote.refused("no_token").await, 1.0);
+}
+
+#[tokio::test]
 async fn on_a_unix_socket_haft_s_own_user_changes_what_there_is_to_change() {
     let server = Server::usual();
     for (path, status, body) in [
