@@ -242,7 +242,14 @@ impl Kernel {
         self.closing = true;
         self.groups.values().try_for_each(|watched| {
             let keeper = watched.group.keeper();
-            reuseport::stop_accepting(keeper.as_fd())?;
+            match reuseport::stop_accepting(keeper.as_fd()) {
+                // Some kernels want CAP_NET_ADMIN for that (6.18 was seen to). Then clients that still come are reset when the
+                // keeper is closed, where they would have tried again.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::debug!(%error, "clients that come from now on are accepted by the kernel, and reset at the end");
+                }
+                outcome => outcome?,
+            }
             Program::to(watched.indices[0]).attach(keeper)
         })
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Haft, Load, Setup, eventually, signal};
+use crate::harness::{Client, Haft, Load, Setup, eventually, signal};
 
 /// A user that has nothing.
 const USER: u32 = 65_533;
@@ -255,4 +255,17 @@ fn a_configuration_that_others_can_write_is_refused() {
     if is_root() {
         refused(&|file| chown(file, Some(USER), None).expect("owner"), "chown 0");
     }
+}
+
+#[test]
+fn without_any_privilege_the_kernel_assigns_and_a_stop_is_orderly() {
+    if !is_root() {
+        return;
+    }
+    let flags = ["-w", "2", "--dispatch", "kernel"];
+    let haft = Setup::new(&flags).without_command().user(USER).start_all();
+    let mut client = Client::connect(haft.address()).expect("connect");
+    client.send("/").expect("send");
+    client.receive_body().expect("an answer");
+    haft.stop();
 }
