@@ -10,6 +10,7 @@ mod dispatch;
 mod drain_signal;
 mod first;
 mod limits;
+mod workers_user;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use dispatch::{Contradiction, DispatchBy};
 pub use drain_signal::DrainSignal;
 pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret, Unattributed};
 pub use limits::{Limits, OverLimit, Rate, RateError};
+pub use workers_user::{WorkersUser, WorkersUserError};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
 pub const MAX_WORKERS: usize = 1024;
@@ -43,6 +45,10 @@ pub struct Config {
     pub workers: usize,
     /// The workers' soft limit on descriptors. None: the one that haft was started with.
     pub worker_nofile: Option<u64>,
+    /// The user that workers run as. None: haft's own.
+    pub user: Option<WorkersUser>,
+    /// A file with more of the workers' environment, read at each start and reload.
+    pub worker_env: Option<PathBuf>,
     /// Whether each line that a worker writes is marked with its slot (`[w0]`); [`Config::marks_output`] has the default.
     pub prefix_output: Option<bool>,
     /// What sticks to a slot.
@@ -238,6 +244,8 @@ mod tests {
             default_listen: ListenAddr::default(),
             workers,
             worker_nofile: None,
+            user: None,
+            worker_env: None,
             prefix_output: None,
             affinity: "ip".parse().expect("an affinity"),
             prefix: Prefix::default(),

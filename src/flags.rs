@@ -336,6 +336,8 @@ impl Flags {
             backlog,
             workers: self.workers.workers.resolve()?,
             worker_nofile: self.workers.worker_nofile,
+            user: self.workers.user,
+            worker_env: self.workers.worker_env,
             prefix_output: self.workers.prefix_output,
             affinity,
             sessions,

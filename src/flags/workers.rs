@@ -1,11 +1,12 @@
 //! How many workers there are and what is done with their output.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::config::MAX_WORKERS;
-use crate::flags::SWITCH;
+use crate::config::{MAX_WORKERS, WorkersUser};
 use crate::flags::error::FlagsError;
 use crate::flags::number::{NumberError, number};
+use crate::flags::{SWITCH, file_name};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Workers")]
@@ -23,6 +24,20 @@ pub(super) struct Workers {
     /// raise theirs by themselves.
     #[arg(long, value_name = "N", value_parser = number::<64, { 1 << 30 }, u64>)]
     pub(super) worker_nofile: Option<u64>,
+
+    /// The user that workers run as, with all of its groups; haft itself must be root [default: haft's own user]
+    ///
+    /// After the start they have no rights beside that user's, and cannot get any. haft keeps of root's rights those to start
+    /// and end them and to bind low ports, so it may be unable to read an application's folder that only its user may read.
+    #[arg(long, value_name = "NAME[:GROUP]")]
+    pub(super) user: Option<WorkersUser>,
+
+    /// A file with variables for the workers' environment, a line each: NAME=VALUE [default: none]
+    ///
+    /// Empty lines and those that begin with # do not count, quotes around a value do not belong to it. It is read at the
+    /// start and at each reload. What haft tells its workers itself is not changed by it.
+    #[arg(long, value_name = "FILE", value_parser = file_name)]
+    pub(super) worker_env: Option<PathBuf>,
 
     /// Put [w0], [w1] and so on before each line that a worker writes [default: on if there are several workers]
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
@@ -103,6 +118,17 @@ mod tests {
         assert_eq!(config(&[]).worker_nofile, None);
         assert_eq!(config(&["--worker-nofile", "65536"]).worker_nofile, Some(65536));
         assert!(refused(&["--worker-nofile", "63"]).contains("write a number from 64"));
+    }
+
+    #[test]
+    fn workers_may_run_as_another_user() {
+        assert_eq!(config(&[]).user, None);
+        for text in ["app", "app:www-data", "1000:1000"] {
+            assert_eq!(config(&["--user", text]).user.expect("a user").to_string(), text);
+        }
+        for text in ["", ":", "app:", ":www-data", "a:b:c", "a/b"] {
+            assert!(refused(&["--user", text]).contains("write NAME or NAME:GROUP"), "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::addr::PassedAddr;
 use crate::config::{Config, Headroom};
 use crate::log;
 use crate::process::guardian::Guardian;
+use crate::sys::account::{self, Account};
 use crate::sys::listen::Listener;
 use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals};
 
@@ -22,6 +23,10 @@ const CONTAINER_STOP: Duration = Duration::from_secs(10);
 /// passed; `reread` yields the configuration anew for a reload.
 pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread) -> ExitCode {
     allocator::give_back_when_freed();
+    let account = match account(&config) {
+        Ok(account) => account,
+        Err(error) => return fail(2, error),
+    };
     if let Err(error) = log::start(&config.log) {
         return fail(2, error);
     }
@@ -38,6 +43,11 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
     };
     let limit = limits.now;
     tidy();
+    if account.is_none() && account::is_root() {
+        tracing::warn!(
+            "haft runs as root, and so do its workers: name a user for them (--user NAME), or start haft as another user"
+        );
+    }
     match config.check_descriptors(limit) {
         Ok(Headroom::Ample) => {}
         Ok(low @ Headroom::Low { .. }) => tracing::warn!("{low}"),
@@ -69,7 +79,8 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
         return fail(1, format_args!("the thread that closes connections cannot be made: {error}"));
     }
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, super::run(config, passed, limits, reread, guardian.ok().flatten()));
+    let outcome =
+        local.block_on(&runtime, super::run(config, passed, limits, reread, guardian.ok().flatten(), account));
     // What workers have written is passed on by then, or its reader is stuck: do not wait for it.
     runtime.shutdown_background();
     match outcome {
@@ -91,6 +102,15 @@ fn killed_before_drained(config: &Config) -> Option<String> {
              terminationGracePeriodSeconds in Kubernetes), or lower --drain-timeout"
         )
     })
+}
+
+/// The user that workers are to run as. From then on this process has no more of root's rights than it needs for that: so it
+/// must have one thread still.
+fn account(config: &Config) -> Result<Option<Account>, String> {
+    let Some(user) = &config.user else { return Ok(None) };
+    let account = Account::find(&user.user, user.group.as_deref()).map_err(|error| format!("--user {error}"))?;
+    account::keep_few_rights().map_err(|error| format!("--user {user}: haft cannot give up root's rights: {error}"))?;
+    Ok(Some(account))
 }
 
 /// Whether the workers need a guardian: with process 1 of a container, the kernel ends all others.
@@ -115,6 +135,7 @@ fn code(error: &MasterError) -> u8 {
         | MasterError::Program(_)
         | MasterError::Style(_)
         | MasterError::Unfit(_)
+        | MasterError::EnvFile(_)
         | MasterError::Preload(_) => 2,
         MasterError::Listen(_)
         | MasterError::Admin(_)

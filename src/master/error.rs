@@ -5,6 +5,7 @@ use std::io;
 use crate::listen::kernel::KernelError;
 use crate::node::preload::PreloadError;
 use crate::process::crew::StartError;
+use crate::process::env_file::EnvFileError;
 use crate::process::program::ProgramError;
 use crate::route::SlotCountError;
 use crate::sys::listen::ListenError;
@@ -36,6 +37,9 @@ pub enum MasterError {
     /// The preload cannot be written, without which a Node program would not do what was asked for.
     #[error(transparent)]
     Preload(#[from] PreloadError),
+    /// What is to be added to the workers' environment cannot be read.
+    #[error(transparent)]
+    EnvFile(#[from] EnvFileError),
     /// A worker's program cannot be started at all.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -63,6 +63,7 @@ use crate::pool::Event;
 use crate::process::crew::Exit;
 use crate::process::guardian::Guardian;
 use crate::route::TagKey;
+use crate::sys::account::Account;
 use crate::sys::closing;
 use crate::sys::listen::{Listener, SocketFile};
 use crate::sys::poller::Poller;
@@ -139,17 +140,18 @@ pub struct Limits {
 /// Runs the master until it is stopped. Must be called within a `LocalSet` of a single-threaded runtime.
 ///
 /// `passed` are the sockets that a service manager has passed, `limits` are those on this process's descriptors;
-/// `reread` yields the configuration anew for a reload.
+/// `reread` yields the configuration anew for a reload; `account` is the user that workers run as.
 pub async fn run(
     config: Config,
     passed: Vec<(PassedAddr, Listener)>,
     limits: Limits,
     reread: Reread,
     guardian: Option<Guardian>,
+    account: Option<Account>,
 ) -> Result<(), MasterError> {
     // Before the log states that haft listens: its reader may send a signal at once.
     let signals = Signals::listen()?;
-    let (mut master, inbox) = Master::new(config, passed, limits, reread, guardian)?;
+    let (mut master, inbox) = Master::new(config, passed, limits, reread, (guardian, account))?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(RejectReason::Stopping);
@@ -176,7 +178,7 @@ impl Master {
         passed: Vec<(PassedAddr, Listener)>,
         limits: Limits,
         reread: Reread,
-        guardian: Option<Guardian>,
+        (guardian, account): (Option<Guardian>, Option<Account>),
     ) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
@@ -209,7 +211,7 @@ impl Master {
             Some(kernel) => ClusterPrimary::over_kernel(node, kernel),
         });
         let doors = Listeners::new(listeners, config.hold_timeout).context("opening /dev/null")?;
-        let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian));
+        let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian, account));
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).context("making an epoll set")?;
         let mut master = Self {

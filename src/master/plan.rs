@@ -16,6 +16,7 @@ use crate::node::preload::Preload;
 use crate::node::primary::NodePlan;
 use crate::node::wire::ConnectionMessage;
 use crate::process::crew::Order;
+use crate::process::env_file;
 use crate::process::program::channel::NodeChannel;
 use crate::process::program::{self, Dialect, LaunchContext};
 use crate::route::{Slot, TagKey};
@@ -43,6 +44,8 @@ pub struct Plan {
     /// What the workers run, in words for the log.
     pub shown: String,
     environment: Vec<(&'static str, String)>,
+    /// What a file adds to it (`--worker-env`).
+    variables: Vec<(String, String)>,
     drain_timeout: Duration,
     dialect: Dialect,
     wait_ready: bool,
@@ -86,13 +89,14 @@ pub struct Start {
     pub command: Vec<String>,
     /// Added to haft's own environment.
     pub environment: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
 }
 
 impl Start {
     /// The same as an order. `descriptors`: the soft limit on them, if it is not the one that haft was started with.
     pub fn order<'a>(&'a self, descriptors: Option<u64>, inherited: Inherited<'a>, outlives_master: bool) -> Order<'a> {
-        let Self { command, environment } = self;
-        Order { command, environment, descriptors, inherited, outlives_master }
+        let Self { command, environment, variables } = self;
+        Order { command, environment, variables, descriptors, inherited, outlives_master }
     }
 }
 
@@ -103,8 +107,10 @@ impl Plan {
         let sticks = config.affinity.has_sessions();
         let tags = sticks.then(|| ("HAFT_TAG_KEY", tag_key.to_hex()));
         let host = config.sessions.host_id.map(|host| ("HAFT_HOST_ID", host.to_string()));
+        let variables = config.worker_env.as_deref().map(env_file::read).transpose()?.unwrap_or_default();
         let plan = |command, environment: Vec<_>| Self {
             command,
+            variables: variables.clone(),
             shown: "the built-in Socket.IO worker".to_owned(),
             environment: environment.into_iter().chain(tags.clone()).chain(host.clone()).collect(),
             drain_timeout: config.drain_timeout,
@@ -235,7 +241,7 @@ impl Plan {
             ChannelKind::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),
             ChannelKind::Notify(name) => {
                 environment.push(("NOTIFY_SOCKET", name.to_owned()));
-                return Start { command: self.command.clone(), environment };
+                return Start { command: self.command.clone(), environment, variables: self.variables.clone() };
             }
         };
         if !listeners.is_empty() {
@@ -244,7 +250,7 @@ impl Plan {
         }
         environment.push(("HAFT_CHANNEL_FD", channel));
         environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
-        Start { command: self.command.clone(), environment }
+        Start { command: self.command.clone(), environment, variables: self.variables.clone() }
     }
 
     /// Whether the process that serves is another than the one that is started, or may be.
@@ -278,7 +284,7 @@ impl Plan {
             None => own.node_options,
         };
         environment.extend(options.map(|options| ("NODE_OPTIONS", options)));
-        Start { command: own.command, environment }
+        Start { command: own.command, environment, variables: self.variables.clone() }
     }
 }
 

@@ -18,8 +18,8 @@ pub type Reread = fn(&[PassedAddr]) -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 37] = [
-    "workers", "worker-nofile", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
+const RELOADABLE: [&str; 38] = [
+    "workers", "worker-nofile", "worker-env", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
     "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-rate-per-client", "max-waiting-per-client",
     "max-rate", "over-limit", "allow", "deny", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
     "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
@@ -71,6 +71,7 @@ impl Changes {
             listen: old.listen,
             backlog: old.backlog,
             workers: old.workers,
+            user: old.user,
             prefix_output: old.prefix_output,
             sessions: Sessions { tag_key: old.sessions.tag_key, host_id: old.sessions.host_id, ..new.sessions },
             dispatch: old.dispatch,
@@ -339,6 +340,7 @@ mod tests {
             "-l4000",
             "--backlog=7",
             "--prefix-output",
+            "--user=app",
             "--admin=9090",
             "--log-format=json",
             "--log-level=debug",

@@ -25,6 +25,7 @@ use crate::process::guardian::Guardian;
 use crate::process::program::Dialect;
 use crate::process::program::channel::NodeChannel;
 use crate::route::Slot;
+use crate::sys::account::Account;
 use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
@@ -82,9 +83,9 @@ impl Supervisor {
         config: &Config,
         plan: Plan,
         preload: Option<Preload>,
-        (descriptors, guardian): (u64, Option<Guardian>),
+        (descriptors, guardian, account): (u64, Option<Guardian>, Option<Account>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Processes::new(config.marks_output(), descriptors, guardian);
+        let (crew, exits) = Processes::new(config.marks_output(), descriptors, guardian, account);
         let supervisor = Self {
             crew,
             plans: BTreeMap::from([(0, plan)]),

@@ -22,6 +22,7 @@ use super::remains::Remains;
 use crate::ids::WorkerId;
 use crate::log::{self, OutputQueue, STDOUT};
 use crate::route::Slot;
+use crate::sys::account::Account;
 use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
 use crate::sys::{pidfd, poller};
@@ -97,6 +98,8 @@ pub struct Order<'a> {
     pub command: &'a [String],
     /// Added to haft's own environment.
     pub environment: &'a [(&'static str, String)],
+    /// The same, of which what haft says itself is not changed.
+    pub variables: &'a [(String, String)],
     /// Its soft limit on descriptors, if it is not the one that haft was started with.
     pub descriptors: Option<u64>,
     /// What it inherits beside the standard streams.
@@ -128,6 +131,8 @@ pub struct Processes {
     pub remains: Remains,
     /// Ends the processes when this one has died, if there is one.
     pub guardian: Option<Guardian>,
+    /// The user that workers run as, if it is not this process's.
+    account: Option<Account>,
 }
 
 /// What stands before each line of a slot's worker.
@@ -138,11 +143,13 @@ fn mark(slot: Slot, colourful: bool) -> String {
 }
 
 impl Processes {
-    /// No process yet; the receiver reports ends of processes. `descriptors`: the soft limit on them for workers.
+    /// No process yet; the receiver reports ends of processes. `descriptors`: the soft limit on them for workers;
+    /// `account`: the user that they run as.
     pub fn new(
         prefix_output: bool,
         descriptors: u64,
         guardian: Option<Guardian>,
+        account: Option<Account>,
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (exits, receiver) = mpsc::unbounded_channel();
         (
@@ -158,6 +165,7 @@ impl Processes {
                 lines: SharedLines::default(),
                 remains: Remains::default(),
                 guardian,
+                account,
             },
             receiver,
         )
@@ -169,9 +177,16 @@ impl Processes {
         let Order { command, environment, inherited, outlives_master, .. } = *order;
         let descriptors = order.descriptors.unwrap_or(self.descriptors);
         let by_signal = matches!(inherited, Inherited::Listeners(_));
+        let account = self.account.as_ref();
+        let variables = order.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let own = account.into_iter().flat_map(own_variables);
+        // Each name once: the last one counts.
+        let environment: BTreeMap<_, _> = own.chain(variables).chain(environment.iter().cloned()).collect();
+        let environment: Vec<_> = environment.into_iter().collect();
         let child = launch(&Launch {
             command,
-            environment,
+            environment: &environment,
+            account,
             descriptors,
             inherited,
             pipe_stdout: self.prefix_output,
@@ -375,6 +390,12 @@ impl Processes {
         self.speaker = None;
         self.show_pending();
     }
+}
+
+/// What a login would tell the user of itself: programs look there for their files.
+fn own_variables(account: &Account) -> [(&str, String); 3] {
+    let home = account.home.display().to_string();
+    [("HOME", home), ("USER", account.name.clone()), ("LOGNAME", account.name.clone())]
 }
 
 fn start_error(command: &[String], source: io::Error) -> StartError {

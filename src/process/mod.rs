@@ -2,6 +2,7 @@
 //! has died.
 
 pub mod crew;
+pub mod env_file;
 pub mod guardian;
 pub mod lines;
 pub mod output;

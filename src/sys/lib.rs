@@ -7,6 +7,8 @@
 
 pub mod accept;
 #[cfg(feature = "master")]
+pub mod account;
+#[cfg(feature = "master")]
 mod activation;
 pub mod addr;
 pub mod allocator;

@@ -13,6 +13,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
 
+use super::account::Account;
 use super::activation::{Activation, not_passed_on};
 pub use super::activation::{Passed, Reserved};
 use super::closing;
@@ -33,6 +34,8 @@ pub struct Launch<'a> {
     pub pipe_stdout: bool,
     /// Whether it ends by itself, in its own time, when its master has died; otherwise SIGTERM comes then.
     pub outlives_master: bool,
+    /// The user that it is to run as. `None`: this process's own.
+    pub account: Option<&'a Account>,
     /// What ends it when this process has died. `None`: the kernel, by SIGTERM.
     pub registration: Option<Registration<'a>>,
 }
@@ -88,10 +91,14 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     }
     let (master, descriptors) = (getpid(), launch.descriptors);
     let registration = launch.registration.map(|it| (it.socket.as_raw_fd(), it.head));
-    let outlives_master = launch.outlives_master;
+    let (outlives_master, account) = (launch.outlives_master, launch.account.cloned());
     let before_exec = move || {
         super::signals::reset()?;
         let is_guarded = registration.is_some_and(register);
+        if let Some(account) = &account {
+            account.assume()?;
+        }
+        // Not before: a change of user clears it.
         prctl::set_pdeathsig((!is_guarded && !outlives_master).then_some(Signal::SIGTERM))?;
         if getppid() != master {
             // The master died before the request above: its death will not be signalled any more, and nothing needs
@@ -340,6 +347,7 @@ mod tests {
             inherited,
             pipe_stdout: true,
             outlives_master: false,
+            account: None,
             registration: None,
         };
         let output = super::launch(&launch).expect("sh").wait_with_output().await.expect("output");
@@ -393,6 +401,7 @@ mod tests {
                 inherited,
                 pipe_stdout: false,
                 outlives_master: false,
+                account: None,
                 registration: None,
             };
             let error = super::launch(&launch).expect_err("no such program");

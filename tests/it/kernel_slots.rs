@@ -58,7 +58,9 @@ fn more_and_fewer_workers_take_the_clients_that_hand_over_would_give_them() {
         assert_eq!((status.accepted(), status.refused_in_all()), (0, 0), "the master had no part in it");
         assert_eq!(status.of_each("respawned"), [0; 3]);
         let log = haft.log().so_far();
-        assert!(!log.contains("WARN") && !log.contains("ERROR"), "all is well: {log}");
+        // Tests may run as root.
+        let mut others = log.lines().filter(|line| !line.contains("haft runs as root"));
+        assert!(!others.any(|line| line.contains("WARN") || line.contains("ERROR")), "all is well: {log}");
         haft.stop();
     }
 }

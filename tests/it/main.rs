@@ -53,3 +53,4 @@ mod stickiness;
 mod stopping;
 mod terminal;
 mod tidy;
+mod user;
