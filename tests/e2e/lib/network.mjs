@@ -33,6 +33,8 @@ class Bridged {
     this.bridge = `hf${MARK}${number}`;
     this.machines = {};
     place.atEnd(() => this.#remove());
+    // Also when this program is told to stop in the middle.
+    process.once('exit', () => this.#remove());
     ip('link', 'add', this.bridge, 'type', 'bridge');
     ip('addr', 'add', `${this.net}.1/24`, 'dev', this.bridge);
     for (let index = 0; index < CLIENT_ADDRESSES; index++) ip('addr', 'add', `${this.net}.${100 + index}/24`, 'dev', this.bridge);
@@ -92,6 +94,8 @@ class Bridged {
   }
 
   #remove() {
+    if (this.removed) return;
+    this.removed = true;
     for (const [name, { namespace, ours }] of Object.entries(this.machines)) {
       // What has not ended by itself would keep the namespace.
       attempt(() => this.kill(name));
