@@ -21,7 +21,9 @@ use crate::addr::{Listen, ListenAddr};
 use crate::route::Prefix;
 pub use admin::{Admin, Name};
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
-pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization, SharedRooms};
+pub use command::{
+    CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Redis, Serialization, SharedRooms,
+};
 pub(crate) use descriptors::DESCRIPTORS_PER_WORKER;
 pub use descriptors::{Headroom, TooFewDescriptors};
 pub use dispatch::{Contradiction, DispatchBy};

@@ -23,6 +23,7 @@ mod passed;
 mod peek;
 mod provenance;
 mod proxies;
+mod redis;
 mod routing;
 mod sessions;
 mod time;
@@ -320,7 +321,7 @@ impl Flags {
             self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, &affinity, provenance)?;
         let program = match self.command.first() {
             Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: provenance.name("command") }),
-            Some(_) => Program::Command(self.node.resolve(self.command)),
+            Some(_) => Program::Command(self.node.resolve(self.command, provenance)?),
             None => Program::BuiltIn(self.engine.resolve(provenance)?),
         };
         let backlog = self.listening.backlog;

@@ -69,6 +69,7 @@ declare -A more=(
     [page]="chromium=chromium"
     [library]="rust_examples"
     [behind-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy"
+    [node-rooms-hosts]="redis-server=redis-server"
     [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
     [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2"
     [deploy-npm]="artefacts"

@@ -72,6 +72,10 @@ pub(super) fn snapshot() -> Snapshot {
         node_messages_dropped: 19,
         rooms: Totals {
             members: 41,
+            hosts: 46,
+            is_linked: true,
+            is_required: false,
+            link_breaks: 47,
             messages: 42,
             deliveries: 43,
             bytes: 44,

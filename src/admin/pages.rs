@@ -138,6 +138,7 @@ fn readiness(now: &Snapshot) -> String {
     let verdict = match (now.is_ready(), now.stopping) {
         (true, _) => "ready",
         (false, true) => "not ready, the master is stopping",
+        (false, false) if now.lacks_link() => "not ready, the link to Redis is broken",
         (false, false) => "not ready",
     };
     let mut text = format!("{verdict}: {ready} of {} slots ready\n", now.slots.len());

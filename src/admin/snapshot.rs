@@ -286,9 +286,17 @@ impl Snapshot {
             && self.balance.iter().all(SlotBalance::is_balanced)
     }
 
-    /// Whether a new connection would find a worker: at least one slot takes clients, and the master is not stopping.
+    /// Whether a new connection would find a worker: at least one slot takes clients, and the master is not stopping, nor
+    /// lacks other hosts that it must have.
     pub fn is_ready(&self) -> bool {
-        !self.stopping && self.slots.iter().any(SlotStatus::takes_clients)
+        !self.stopping && !self.lacks_link() && self.slots.iter().any(SlotStatus::takes_clients)
+    }
+}
+
+impl Snapshot {
+    /// Whether the link to other hosts is broken that haft is not ready without.
+    pub fn lacks_link(&self) -> bool {
+        self.rooms.is_required && !self.rooms.is_linked
     }
 }
 

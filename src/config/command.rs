@@ -70,6 +70,19 @@ pub struct NodeOptions {
     pub preload: bool,
     /// Whether workers share the rooms of Socket.IO.
     pub rooms: SharedRooms,
+    /// Where other hosts share them, if there are any.
+    pub redis: Option<Redis>,
+}
+
+/// The Redis over which hosts share rooms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// Its URL.
+    pub url: String,
+    /// What tells this application's rooms from another's.
+    pub prefix: String,
+    /// Whether haft is not ready without it.
+    pub required: bool,
 }
 
 /// Whether what Socket.IO sends to many reaches the clients of all workers.
@@ -91,6 +104,7 @@ impl Default for NodeOptions {
             relay_messages: false,
             preload: true,
             rooms: SharedRooms::default(),
+            redis: None,
         }
     }
 }

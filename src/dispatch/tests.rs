@@ -279,6 +279,7 @@ fn node_rig(flags: &[&str], change: impl FnOnce(&mut NodePlan)) -> (Fixture, Nod
         wait_ready: false,
         relay_messages: false,
         rooms: false,
+        redis: None,
         names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,

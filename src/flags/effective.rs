@@ -22,6 +22,8 @@ impl Config {
     pub fn to_yaml(&self) -> Result<String, YamlError> {
         let shown = |text: String| if text.starts_with('@') { text } else { NOT_SHOWN.to_owned() };
         let shown = |(key, node)| match node {
+            // It may hold a password.
+            YamlValue::One(url) if key == "redis" && url.contains('@') => (key, one(NOT_SHOWN)),
             YamlValue::Many(texts) if key == "tag-key" => {
                 (key, YamlValue::Many(texts.into_iter().map(shown).collect()))
             }
@@ -135,6 +137,13 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, YamlValue)> {
             ("no-preload", one(!node.preload)),
             ("rooms", one(node.rooms)),
         ]);
+        if let Some(redis) = &node.redis {
+            entries.extend([
+                ("redis", one(&redis.url)),
+                ("redis-prefix", one(&redis.prefix)),
+                ("redis-required", one(redis.required)),
+            ]);
+        }
     }
     entries
 }
@@ -186,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{Listen, ListenAddr};
+    use crate::config::Redis;
     use crate::config::{
         Affinity, DispatchBy, FirstRequest, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle, OverLimit,
         PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
@@ -251,16 +261,22 @@ mod tests {
         ];
         let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
         let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
+        let redis = option::of(any::<bool>().prop_map(|required| Redis {
+            url: "redis://127.0.0.1:6379/1".to_owned(),
+            prefix: "a b".to_owned(),
+            required,
+        }));
         let rooms = prop_oneof![Just(SharedRooms::Auto), Just(SharedRooms::Off)];
-        let switches = (any::<bool>(), any::<bool>(), any::<bool>(), rooms);
+        let switches = (any::<bool>(), any::<bool>(), any::<bool>(), rooms, redis);
         (style, serialization, switches).prop_map(
-            |(style, serialization, (wait_ready, relay_messages, preload, rooms))| NodeOptions {
+            |(style, serialization, (wait_ready, relay_messages, preload, rooms, redis))| NodeOptions {
                 style,
                 serialization,
                 wait_ready,
                 relay_messages,
                 preload,
                 rooms,
+                redis,
             },
         )
     }

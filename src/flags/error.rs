@@ -17,6 +17,9 @@ pub(super) enum FlagsError {
     #[error("{0}")]
     Clap(clap::Error),
 
+    #[error("{name} is of no use without --redis: say which Redis, or leave it out")]
+    NoRedis { name: String },
+
     #[error("there is no program after `--`: name one, or leave out `--` for the built-in Socket.IO worker")]
     NothingAfterDashes,
 

@@ -2,6 +2,9 @@
 
 use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization, SharedRooms};
 use crate::flags::SWITCH;
+use crate::flags::error::FlagsError;
+use crate::flags::provenance::Provenance;
+use crate::flags::redis::RedisFlags;
 
 /// The heading of these flags in the help, by which they are told from the others.
 pub(super) const HEADING: &str = "Programs (when a COMMAND is given)";
@@ -60,6 +63,9 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     rooms: SharedRooms,
 
+    #[command(flatten)]
+    redis: RedisFlags,
+
     /// Do not load haft's preload into Node programs
     ///
     /// The preload is a small file that Node loads before the program (--require). It tags session ids, makes
@@ -70,8 +76,9 @@ pub(super) struct NodeFlags {
 }
 
 impl NodeFlags {
-    pub(super) fn resolve(self, argv: Vec<String>) -> CommandLine {
-        CommandLine {
+    pub(super) fn resolve(self, argv: Vec<String>, provenance: &Provenance) -> Result<CommandLine, FlagsError> {
+        let redis = self.redis.resolve(&argv, provenance)?;
+        Ok(CommandLine {
             argv,
             dialect: self.dialect,
             node: NodeOptions {
@@ -81,8 +88,9 @@ impl NodeFlags {
                 relay_messages: self.relay_messages,
                 preload: !self.no_preload,
                 rooms: self.rooms,
+                redis,
             },
-        }
+        })
     }
 }
 
@@ -111,6 +119,7 @@ mod tests {
                 relay_messages: false,
                 preload: true,
                 rooms: SharedRooms::Auto,
+                redis: None,
             },
         };
         assert_eq!(command(&[]), expected);

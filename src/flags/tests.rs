@@ -55,6 +55,9 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("relay-messages", "true", "false"),
     ("no-preload", "true", "false"),
     ("rooms", "off", "auto"),
+    ("redis", "redis://127.0.0.1", "rediss://127.0.0.1:6380"),
+    ("redis-prefix", "a", "b"),
+    ("redis-required", "true", "false"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
     ("transports", "polling", "websocket"),
@@ -80,6 +83,7 @@ fn keys() -> BTreeSet<String> {
 fn company(key: &str) -> &'static [&'static str] {
     match key {
         "admin-token-file" => &["--admin=9090"],
+        "redis-prefix" | "redis-required" => &["--redis=redis://127.0.0.1"],
         "tag-key" => &["--affinity=session"],
         "host-id" => &["--affinity=session", "--tag-key=a secret of some length"],
         "proxy-protocol" => &["--trusted-proxy=::2", "--client-ip-header=x-me"],
@@ -190,7 +194,7 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         "--tag-key=a secret of some length",
     ];
     let engine = config(&[&engine[..], &told].concat());
-    let command = config(&["--", "x"]);
+    let command = config(&["--redis=redis://127.0.0.1", "--", "x"]);
     let both: BTreeSet<_> = keys_of(&engine).union(&keys_of(&command)).cloned().collect();
     assert_eq!(both, keys());
 }
@@ -280,7 +284,9 @@ fn engine_keys() -> BTreeSet<&'static str> {
 }
 
 fn node_keys() -> BTreeSet<&'static str> {
-    "dialect node-style node-serialization wait-ready relay-messages no-preload rooms".split_whitespace().collect()
+    "dialect node-style node-serialization wait-ready relay-messages no-preload rooms redis redis-prefix redis-required"
+        .split_whitespace()
+        .collect()
 }
 
 /// Whether a flag is refused with these arguments after it.

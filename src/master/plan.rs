@@ -277,7 +277,7 @@ impl Plan {
             Some(preload) => {
                 environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
                 if self.node.as_ref().is_some_and(|node| node.rooms) {
-                    environment.push(("HAFT_ROOMS", "1".to_owned()));
+                    environment.push(("HAFT_ROOMS_LINK", "1".to_owned()));
                 }
                 Some(preload.node_options(&own.command, own.node_options.as_deref()))
             }
@@ -304,6 +304,7 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
         relay_messages: options.relay_messages,
+        redis: options.redis.clone(),
         rooms: options.rooms == config::SharedRooms::Auto,
         start_timeout: config.start_timeout,
         server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),

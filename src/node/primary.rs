@@ -156,7 +156,7 @@ impl ClusterPrimary {
             messages: 0,
             dropped: 0,
             troubles: Troubles::default(),
-            rooms: plan.rooms.then(SharedRooms::default),
+            rooms: plan.rooms.then(|| SharedRooms::new(plan.redis.as_ref())),
             plan,
         }
     }

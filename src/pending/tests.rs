@@ -82,6 +82,7 @@ impl Fixture {
             wait_ready: false,
             relay_messages: false,
             rooms: false,
+            redis: None,
             start_timeout: Duration::from_secs(30),
             backlog: 1,
             server_ports: Vec::new(),

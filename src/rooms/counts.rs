@@ -1,7 +1,7 @@
 //! What the relay has done, to be read while it goes on.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Why a message did not arrive somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,16 +12,19 @@ pub enum Dropped {
     Left,
     /// Its sender could not send it: too much waited, or it was too long.
     Unsent,
+    /// It was for other hosts, and could not be published.
+    Redis,
 }
 
 impl Dropped {
-    const ALL: [Self; 3] = [Self::Unread, Self::Left, Self::Unsent];
+    const ALL: [Self; 4] = [Self::Unread, Self::Left, Self::Unsent, Self::Redis];
 
     fn name(self) -> &'static str {
         match self {
             Self::Unread => "unread",
             Self::Left => "left",
             Self::Unsent => "unsent",
+            Self::Redis => "redis",
         }
     }
 }
@@ -30,6 +33,9 @@ impl Dropped {
 #[derive(Debug, Default)]
 pub struct Counts {
     members: AtomicU64,
+    hosts: AtomicU64,
+    is_linked: AtomicBool,
+    breaks: AtomicU64,
     messages: AtomicU64,
     deliveries: AtomicU64,
     bytes: AtomicU64,
@@ -41,6 +47,14 @@ pub struct Counts {
 pub struct Totals {
     /// Members that are there now.
     pub members: u64,
+    /// Other hosts that share these rooms now.
+    pub hosts: u64,
+    /// Whether there is a link to other hosts, and it holds.
+    pub is_linked: bool,
+    /// Whether haft is not ready without it.
+    pub is_required: bool,
+    /// How often that link broke.
+    pub link_breaks: u64,
     /// Messages that members have sent.
     pub messages: u64,
     /// Messages put down for a member: one that goes to three counts three times.
@@ -56,6 +70,10 @@ impl Counts {
     pub fn totals(&self) -> Totals {
         Totals {
             members: self.members.load(Relaxed),
+            hosts: self.hosts.load(Relaxed),
+            is_linked: self.is_linked.load(Relaxed),
+            is_required: false,
+            link_breaks: self.breaks.load(Relaxed),
             messages: self.messages.load(Relaxed),
             deliveries: self.deliveries.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
@@ -65,6 +83,19 @@ impl Counts {
 
     pub(super) fn set_members(&self, members: usize) {
         self.members.store(members as u64, Relaxed);
+    }
+
+    pub(super) fn set_hosts(&self, hosts: usize) {
+        self.hosts.store(hosts as u64, Relaxed);
+    }
+
+    /// Yields what was before.
+    pub(super) fn set_linked(&self, is_linked: bool) -> bool {
+        let before = self.is_linked.swap(is_linked, Relaxed);
+        if before && !is_linked {
+            self.breaks.fetch_add(1, Relaxed);
+        }
+        before
     }
 
     pub(super) fn message(&self) {

@@ -85,21 +85,32 @@ impl Member {
     /// When the member is gone.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while self.queued > 0 {
+            if self.pieces.is_empty() {
+                match self.stream.try_write(&self.tail) {
+                    Ok(written) => self.written(written),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(),
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
             let pieces = self.pieces.iter().map(|piece| &piece[..]).chain(Some(&self.tail[..]));
             let mut slices = [IoSlice::new(&[]); PIECES];
             let count = slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
             match self.stream.try_write_vectored(&slices[..count]) {
                 Ok(written) => self.written(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !std::mem::replace(&mut self.is_blocked, true) {
-                        self.wake.notify_one();
-                    }
-                    return Ok(());
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(),
                 Err(error) => return Err(error),
             }
         }
         self.is_blocked = false;
+        Ok(())
+    }
+
+    /// Waits until it can be written to.
+    fn block(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.is_blocked, true) {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 

@@ -4,6 +4,9 @@
 //! all others. The relay has a thread of its own, so that however much is sent, the master's loop accepts and hands over
 //! as if nothing were. What a message says is the members' own business: [`frame`] is all that the relay reads.
 //!
+//! Where there are several hosts, their relays are members of each other ([`bridge`]): one link for each host, over Redis.
+//! Workers do not see the difference.
+//!
 //! # What must hold
 //!
 //! 1. What one member sends arrives in its order, and everything arrives at each member that lives and reads.
@@ -13,13 +16,16 @@
 //!    left. Its end is known as soon as the kernel closes its socket.
 //! 4. Any bytes of a member's give frames, or end that member.
 
+pub mod bridge;
 mod counts;
 pub mod frame;
 mod member;
+mod redis;
 mod relay;
 mod thread;
 
 pub use counts::{Counts, Dropped, Totals};
+pub use redis::Link;
 pub use thread::{Rooms, RoomsError};
 
 #[cfg(test)]

@@ -5,15 +5,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::yield_now;
 
+use super::bridge::{self, Changes, Heard, Hosts, host_of};
 use super::counts::{Counts, Dropped};
 use super::frame::{self, ALL, Frame, Kind, Malformed, Reader};
-use super::member::Member;
+use super::member::{MAX_QUEUED, Member};
 
+/// Most messages that wait to be published; their bytes are bounded by [`MAX_QUEUED`].
+const MAX_UNPUBLISHED: usize = 1 << 16;
+/// So many bytes in one read may be followed by more at once.
+const MUCH: usize = 32 << 10;
 /// Longest body of READY.
 const MAX_TOLD: usize = 1024;
 
@@ -25,6 +32,27 @@ pub(super) struct Relay {
     next: u64,
     /// Members for whom something has been put down that the kernel does not have yet.
     dirty: Vec<u64>,
+    host: u32,
+    bridge: Option<Bridge>,
+}
+
+/// What is to be published.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// To this host alone.
+    pub(super) host: Option<u32>,
+    pub(super) payload: Bytes,
+    /// It is of a member's, and counted where it is dropped.
+    pub(super) is_message: bool,
+}
+
+/// The way to other hosts.
+#[derive(Debug)]
+struct Bridge {
+    hosts: Hosts,
+    queue: Sender<Published>,
+    /// Bytes in it.
+    queued: usize,
 }
 
 /// Why a member was let go of.
@@ -39,7 +67,7 @@ enum End {
 impl Relay {
     /// A relay without members. `host`: the upper half of its members' numbers, not 0.
     pub(super) fn new(host: u32, counts: Arc<Counts>) -> Self {
-        Self { members: BTreeMap::new(), counts, next: u64::from(host) << 32, dirty: Vec::new() }
+        Self { members: BTreeMap::new(), counts, next: u64::from(host) << 32, dirty: Vec::new(), host, bridge: None }
     }
 
     /// Takes a member in, and yields its number.
@@ -60,6 +88,7 @@ impl Relay {
         self.counts.set_members(self.members.len());
         if member.told.is_some() {
             self.tell(&frame::write(Kind::Lost, number, &[]), |_| true);
+            self.tell_state(false);
         }
     }
 
@@ -76,7 +105,10 @@ impl Relay {
 
     fn ready(&mut self, number: u64, frame: &Frame) {
         let body = Bytes::copy_from_slice(&frame.body()[..frame.body().len().min(MAX_TOLD)]);
-        let others: Vec<_> = self.members.iter().filter_map(|(other, it)| Some((*other, it.told.clone()?))).collect();
+        let mut others: Vec<_> =
+            self.members.iter().filter_map(|(other, it)| Some((*other, it.told.clone()?))).collect();
+        let afar = self.bridge.iter().flat_map(|bridge| bridge.hosts.members());
+        others.extend(afar.map(|(other, told)| (other, told.clone())));
         let Some(member) = self.members.get_mut(&number).filter(|member| member.told.is_none()) else { return };
         for (other, told) in others {
             member.push_always(&frame::write(Kind::Ready, other, &told));
@@ -84,6 +116,7 @@ impl Relay {
         member.told = Some(body.clone());
         self.dirty.push(number);
         self.tell(&frame::write(Kind::Ready, number, &body), |other| other != number);
+        self.tell_state(false);
     }
 
     /// Tells those who read of a member's coming or going.
@@ -100,13 +133,24 @@ impl Relay {
         self.counts.message();
         let to = frame.member;
         let frame = frame.naming(from);
+        if to == ALL {
+            self.publish(None, to, &frame);
+        } else if self.bridge.as_ref().is_some_and(|bridge| bridge.hosts.has(to)) {
+            self.publish(Some(host_of(to)), to, &frame);
+            return;
+        }
+        self.deliver(from, to, &frame);
+    }
+
+    /// Puts a message down for members of this host.
+    fn deliver(&mut self, from: u64, to: u64, frame: &Bytes) {
         if to != ALL && !self.members.contains_key(&to) {
             self.counts.dropped(Dropped::Left, 1);
             return;
         }
         for (number, member) in &mut self.members {
             if *number == to || (to == ALL && *number != from) {
-                if member.push(&frame) {
+                if member.push(frame) {
                     self.counts.delivery(frame.len());
                 } else {
                     self.counts.dropped(Dropped::Unread, 1);
@@ -128,6 +172,105 @@ impl Relay {
                 tracing::debug!(number, %error, "a member of the rooms cannot be written to");
             }
         }
+    }
+}
+
+/// Other hosts.
+impl Relay {
+    /// From now on there are other hosts; yields what is to be published to them.
+    pub(super) fn open_bridge(&mut self) -> Receiver<Published> {
+        let (queue, published) = mpsc::channel(MAX_UNPUBLISHED);
+        self.bridge = Some(Bridge { hosts: Hosts::default(), queue, queued: 0 });
+        published
+    }
+
+    /// The upper half of this host's members' numbers.
+    pub(super) fn host(&self) -> u32 {
+        self.host
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// So many bytes do not wait any more.
+    pub(super) fn published(&mut self, bytes: usize) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.queued -= bytes;
+        }
+    }
+
+    /// Whether the link to other hosts holds. Yields whether it did before.
+    pub(super) fn linked(&mut self, is_linked: bool) -> bool {
+        self.counts.set_linked(is_linked)
+    }
+
+    /// Publishes which members this host has.
+    pub(super) fn tell_state(&mut self, asks: bool) {
+        let Some(bridge) = &mut self.bridge else { return };
+        let members = self.members.iter().filter_map(|(number, member)| Some((*number, member.told.as_ref()?)));
+        let payload = bridge::state(self.host, asks, members);
+        let length = payload.len();
+        // The next one follows soon.
+        if bridge.queue.try_send(Published { host: None, payload, is_message: false }).is_ok() {
+            bridge.queued += length;
+        }
+    }
+
+    fn publish(&mut self, host: Option<u32>, to: u64, frame: &Bytes) {
+        let Some(bridge) = &mut self.bridge else { return };
+        let payload = bridge::message(self.host, to, frame);
+        let length = payload.len();
+        let fits = bridge.queued < MAX_QUEUED;
+        if fits && bridge.queue.try_send(Published { host, payload, is_message: true }).is_ok() {
+            bridge.queued += length;
+        } else {
+            self.counts.dropped(Dropped::Redis, 1);
+        }
+    }
+
+    /// Takes in what was published. Says whether that was this relay's own.
+    pub(super) fn hear_from_afar(&mut self, payload: &[u8], now: Instant) -> bool {
+        match bridge::read(payload) {
+            Some(Heard::State { host, .. } | Heard::Message { host, .. }) if host == self.host => return true,
+            Some(Heard::State { host, asks, members }) => {
+                let Some(bridge) = &mut self.bridge else { return false };
+                let changes = bridge.hosts.heard(host, members, now);
+                self.tell_changes(&changes);
+                if asks {
+                    self.tell_state(false);
+                }
+            }
+            Some(Heard::Message { to, frame, .. }) => {
+                let from = frame.member;
+                let is_known = self.bridge.as_ref().is_some_and(|bridge| bridge.hosts.has(from));
+                // Nothing of a member comes before it has joined.
+                if is_known && frame.kind == Kind::Message {
+                    self.deliver(from, to, &frame.naming(from));
+                }
+            }
+            None => {}
+        }
+        self.flush();
+        false
+    }
+
+    /// Notices hosts that have said nothing for too long.
+    pub(super) fn expire_hosts(&mut self, now: Instant) {
+        let Some(bridge) = &mut self.bridge else { return };
+        let changes = bridge.hosts.expire(now);
+        self.tell_changes(&changes);
+        self.flush();
+    }
+
+    fn tell_changes(&mut self, Changes { come, gone }: &Changes) {
+        for (number, told) in come {
+            self.tell(&frame::write(Kind::Ready, *number, told), |_| true);
+        }
+        for number in gone {
+            self.tell(&frame::write(Kind::Lost, *number, &[]), |_| true);
+        }
+        self.counts.set_hosts(self.bridge.as_ref().map_or(0, |bridge| bridge.hosts.count()));
     }
 }
 
@@ -165,12 +308,16 @@ async fn attend(relay: &RefCell<Relay>, number: u64) -> Result<(), End> {
                 ready?;
                 match stream.try_read_buf(reader.room()) {
                     Ok(0) => return Ok(()),
-                    Ok(_) => take_in(&mut relay.borrow_mut(), number, &mut reader)?,
+                    Ok(count) => {
+                        take_in(&mut relay.borrow_mut(), number, &mut reader)?;
+                        // One that writes without end does not keep the others waiting.
+                        if count >= MUCH {
+                            yield_now().await;
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(error) => return Err(error.into()),
                 }
-                // One that writes without end does not keep the others waiting.
-                yield_now().await;
             }
             ready = stream.writable(), if is_blocked => {
                 ready?;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::counts::{Counts, Totals};
+use super::redis::{Link, bridge};
 use super::relay::{Relay, serve};
 use crate::sys::scm;
 
@@ -23,7 +24,8 @@ pub struct RoomsError {
     source: io::Error,
 }
 
-/// The rooms of one master. Their thread begins with the first member, and ends when this is dropped.
+/// The rooms of one master. Their thread begins with the first member, or at once if there may be other hosts, and ends when
+/// this is dropped.
 #[derive(Debug, Default)]
 pub struct Rooms {
     thread: Option<UnboundedSender<OwnedFd>>,
@@ -31,6 +33,16 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// Rooms that are shared with other hosts.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no thread.
+    pub fn linked(link: Link) -> Result<Self, RoomsError> {
+        let counts = Arc::default();
+        Ok(Self { thread: Some(begin(Arc::clone(&counts), Some(link))?), counts })
+    }
+
     /// The end of a new member's socket: whoever holds it is that member, until the last copy is closed. Close-on-exec and
     /// non-blocking.
     ///
@@ -41,7 +53,7 @@ impl Rooms {
         let (ours, theirs) = scm::stream_pair().map_err(while_doing("making a socket pair"))?;
         let thread = match &self.thread {
             Some(thread) => thread,
-            None => self.thread.insert(begin(Arc::clone(&self.counts))?),
+            None => self.thread.insert(begin(Arc::clone(&self.counts), None)?),
         };
         let gone = |_| while_doing("reaching the thread of the rooms")(io::ErrorKind::BrokenPipe.into());
         thread.send(ours).map_err(gone)?;
@@ -58,7 +70,7 @@ fn while_doing(doing: &'static str) -> impl Fn(io::Error) -> RoomsError {
     move |source| RoomsError { doing, source }
 }
 
-fn begin(counts: Arc<Counts>) -> Result<UnboundedSender<OwnedFd>, RoomsError> {
+fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<OwnedFd>, RoomsError> {
     let failed = while_doing("beginning the thread of the rooms");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(&failed)?;
     let mut host = [0; 4];
@@ -69,13 +81,18 @@ fn begin(counts: Arc<Counts>) -> Result<UnboundedSender<OwnedFd>, RoomsError> {
     let run = move || {
         // Signals go to the thread that waits for them.
         SigSet::all().thread_block().ok();
-        LocalSet::new().block_on(&runtime, relay(members, Rc::new(RefCell::new(Relay::new(host, counts)))));
+        LocalSet::new().block_on(&runtime, relay(members, Relay::new(host, counts), link));
     };
     std::thread::Builder::new().name("haft-rooms".to_owned()).spawn(run).map_err(&failed)?;
     Ok(sender)
 }
 
-async fn relay(mut members: UnboundedReceiver<OwnedFd>, relay: Rc<RefCell<Relay>>) {
+async fn relay(mut members: UnboundedReceiver<OwnedFd>, mut relay: Relay, link: Option<Link>) {
+    let published = link.map(|link| (link, relay.open_bridge()));
+    let relay = Rc::new(RefCell::new(relay));
+    if let Some((link, published)) = published {
+        spawn_local(bridge(link, Rc::clone(&relay), published));
+    }
     while let Some(socket) = members.recv().await {
         match tokio::net::UnixStream::from_std(UnixStream::from(socket)) {
             Ok(stream) => drop(spawn_local(serve(Rc::clone(&relay), stream))),

@@ -7,6 +7,13 @@ use crate::rooms::Totals;
 
 pub(super) fn totals(families: &mut Families<'_>, now: &Totals) -> fmt::Result {
     families.gauge("haft_rooms_members", "Workers that share rooms.", [(no_labels(), now.members)])?;
+    families.gauge("haft_rooms_hosts", "Other hosts that share rooms with this one.", [(no_labels(), now.hosts)])?;
+    families.gauge(
+        "haft_rooms_linked",
+        "1 while the link to other hosts (--redis) holds.",
+        [(no_labels(), u64::from(now.is_linked))],
+    )?;
+    families.counter("haft_rooms_link_breaks", "How often that link broke.", [(no_labels(), now.link_breaks)])?;
     families.counter(
         "haft_rooms_messages",
         "Messages that workers have sent to each other for rooms (broadcasts, questions, answers).",

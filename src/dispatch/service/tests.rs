@@ -265,6 +265,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
         wait_ready: true,
         relay_messages: false,
         rooms: false,
+        redis: None,
         names_sessions: false,
         start_timeout: Duration::from_secs(60),
         backlog: 1,

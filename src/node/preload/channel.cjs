@@ -114,6 +114,6 @@ function cleanEnvironment() {
   takeOutOfOptions();
   delete env.HAFT_NODE_CHANNEL;
   delete env.HAFT_TAG_KEY;
-  delete env.HAFT_ROOMS;
+  delete env.HAFT_ROOMS_LINK;
   delete env.HAFT_SCOREBOARD;
 }

@@ -102,7 +102,8 @@ let answerWith;
  * link: behind the packets that were sent before it.
  */
 function pass({ slot, generation }, message) {
-  const [member] = [...peers].find(([, peer]) => peer.slot === slot && peer.generation === generation) || [];
+  const isIt = ([member, peer]) => peer.slot === slot && peer.generation === generation && member.startsWith(ownHost);
+  const [member] = [...peers].find(isIt) || [];
   if (member) sendBody(member, packBody({ type: PASS, message }));
   else say({ act: 'pass', slot, generation, ...message });
 }

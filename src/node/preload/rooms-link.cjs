@@ -25,6 +25,8 @@ const roomsHeard = { message: () => {}, gone: () => {} };
 const ownPlace = { slot: Number(env.HAFT_SLOT), generation: Number(env.HAFT_GENERATION) };
 
 let roomsSocket;
+/** What the numbers of this host's members begin with. */
+let ownHost;
 let askedForLink = false;
 /** Frames from before the link was there, their bytes, and how many were lost since haft was told. */
 let unlinked = [];
@@ -90,6 +92,7 @@ function hearFrame(kind, member, body) {
     peers.delete(member);
     asProgram(() => roomsHeard.gone(member));
   } else if (kind === WELCOME) {
+    ownHost = member.slice(0, 4);
     // Only now: this process reads, and answers.
     write(frameOf(READY, ALL_OTHERS, Buffer.from(JSON.stringify(ownPlace))));
     unlinked.splice(0).forEach(write);

@@ -11,7 +11,7 @@ const [EMIT, JOIN, LEAVE, DISCONNECT, FETCH, FETCHED, COUNTED, ACKED, SIDE, SIDE
 const PATIENT = 5000;
 
 /** Whether workers share rooms, and whether there is but one: the program may change its environment. */
-const sharesRooms = env.HAFT_ROOMS !== undefined;
+const sharesRooms = env.HAFT_ROOMS_LINK !== undefined;
 const isOnlyWorker = env.HAFT_WORKERS === '1';
 const ownNumber = Number(env.HAFT_WORKER).toString(36);
 

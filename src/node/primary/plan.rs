@@ -22,6 +22,8 @@ pub struct NodePlan {
     pub relay_messages: bool,
     /// Whether what Socket.IO sends to many reaches the clients of all workers.
     pub rooms: bool,
+    /// Where those of other hosts are found.
+    pub redis: Option<crate::config::Redis>,
     /// How long a worker may take to be ready.
     pub start_timeout: Duration,
     /// The ports that the program's servers ask for, by the listeners of `--listen` that are for them.

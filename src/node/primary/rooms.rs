@@ -3,13 +3,16 @@
 use std::os::fd::OwnedFd;
 
 use super::ClusterPrimary;
-use crate::rooms::{Rooms, RoomsError, Totals};
+use crate::config::Redis;
+use crate::rooms::{Link, Rooms, RoomsError, Totals};
 use crate::route::Slot;
 
 /// The relay, and what was logged about it.
 #[derive(Debug, Default)]
 pub(super) struct SharedRooms {
     rooms: Rooms,
+    /// Other hosts must be reached.
+    is_required: bool,
     /// There has been more than one slot.
     are_several: bool,
     /// A program has a Socket.IO.
@@ -18,6 +21,17 @@ pub(super) struct SharedRooms {
 }
 
 impl SharedRooms {
+    /// Rooms of this host, or of all that share this Redis.
+    pub(super) fn new(redis: Option<&Redis>) -> Self {
+        let Some(Redis { url, prefix, required }) = redis else { return Self::default() };
+        let link = Link { url: url.clone(), prefix: prefix.clone() };
+        let rooms = Rooms::linked(link).unwrap_or_else(|error| {
+            tracing::error!("rooms are this host's own: {error}");
+            Rooms::default()
+        });
+        Self { rooms, is_required: *required, ..Self::default() }
+    }
+
     /// A worker of this slot is started.
     pub(super) fn started(&mut self, slot: Slot) {
         self.are_several |= slot.0 > 0;
@@ -45,6 +59,7 @@ impl ClusterPrimary {
 
     /// What was sent between workers so far.
     pub fn rooms(&self) -> Totals {
-        self.rooms.as_ref().map(|shared| shared.rooms.totals()).unwrap_or_default()
+        let shared = self.rooms.as_ref();
+        shared.map(|shared| Totals { is_required: shared.is_required, ..shared.rooms.totals() }).unwrap_or_default()
     }
 }

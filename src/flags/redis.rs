@@ -1,0 +1,107 @@
+//! Rooms of several hosts.
+
+use redis::IntoConnectionInfo;
+
+use super::error::FlagsError;
+use super::provenance::Provenance;
+use crate::config::Redis;
+use crate::flags::SWITCH;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = super::node::HEADING)]
+pub(super) struct RedisFlags {
+    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with TLS, or
+    /// unix:///PATH [default: off]
+    ///
+    /// One link for each host, beside what accepts connections. Without Redis, or while it is away, rooms are those of this
+    /// host. Whoever can publish there can send to all clients: give it a password, or a network of its own.
+    #[arg(long, value_name = "URL", value_parser = url)]
+    redis: Option<String>,
+
+    /// What tells this application's rooms from another's on the same Redis [default: the program's name]
+    #[arg(long, value_name = "TEXT", value_parser = prefix)]
+    redis_prefix: Option<String>,
+
+    /// /readyz says 503 while the link to Redis is broken
+    #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
+    redis_required: bool,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    match text.into_connection_info() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("write redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH".to_owned()),
+    }
+}
+
+fn prefix(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
+}
+
+impl RedisFlags {
+    pub(super) fn resolve(self, argv: &[String], provenance: &Provenance) -> Result<Option<Redis>, FlagsError> {
+        let Some(url) = self.redis else {
+            return match (self.redis_prefix, self.redis_required) {
+                (None, false) => Ok(None),
+                (Some(_), _) => Err(FlagsError::NoRedis { name: provenance.name("redis-prefix") }),
+                (None, true) => Err(FlagsError::NoRedis { name: provenance.name("redis-required") }),
+            };
+        };
+        let prefix = self.redis_prefix.unwrap_or_else(|| name_of(argv));
+        Ok(Some(Redis { url, prefix, required: self.redis_required }))
+    }
+}
+
+/// A program's name: that of its file, which follows the interpreter; the last word of a package manager's script.
+fn name_of(argv: &[String]) -> String {
+    let is_file =
+        |word: &&String| word.rsplit_once('.').is_some_and(|(_, end)| matches!(end, "js" | "mjs" | "cjs" | "ts"));
+    let word =
+        argv.iter().find(is_file).or_else(|| argv.iter().skip(1).rfind(|word| !word.starts_with('-'))).or(argv.first());
+    let name = word.map_or("haft", |word| word.rsplit('/').next().unwrap_or(word));
+    name.split('.').next().filter(|name| !name.is_empty()).unwrap_or("haft").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Program;
+    use crate::flags::testing::{config, refused};
+
+    fn redis(args: &[&str]) -> Option<Redis> {
+        match config(&[args, &["--", "node", "--title=x", "src/chat.server.js", "-v"]].concat()).program {
+            Program::Command(command) => command.node.redis,
+            Program::BuiltIn(_) => panic!("no command: {args:?}"),
+        }
+    }
+
+    #[test]
+    fn without_it_rooms_are_those_of_this_host() {
+        assert_eq!(redis(&[]), None);
+        let message = refused(&["--redis-prefix=a", "--", "x"]);
+        assert!(message.contains("--redis-prefix is of no use without --redis"), "{message}");
+        assert!(refused(&["--redis-required", "--", "x"]).contains("--redis-required is of no use without --redis"));
+    }
+
+    #[test]
+    fn a_url_is_one_that_the_client_knows() {
+        let expected = Redis { url: "redis://127.0.0.1:6380".to_owned(), prefix: "chat".to_owned(), required: false };
+        assert_eq!(redis(&["--redis=redis://127.0.0.1:6380"]), Some(expected));
+        for url in ["rediss://me:secret@redis.example", "unix:///run/redis.sock"] {
+            assert_eq!(
+                redis(&["--redis", url, "--redis-required"]).map(|it| (it.url, it.required)),
+                Some((url.to_owned(), true))
+            );
+        }
+        assert!(refused(&["--redis=http://x", "--", "x"]).contains("write redis://HOST:PORT"));
+    }
+
+    #[test]
+    fn a_program_has_a_name() {
+        let name = |words: &str| name_of(&words.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(name("node --inspect /srv/app/server.js 3000"), "server");
+        assert_eq!(name("npm run chat"), "chat");
+        assert_eq!(name("/opt/chat"), "chat");
+        assert_eq!(redis(&["--redis=redis://a", "--redis-prefix=b"]).map(|it| it.prefix).as_deref(), Some("b"));
+    }
+}

@@ -1,0 +1,249 @@
+//! The rooms of several hosts: what is said between their relays, over Redis. Pure.
+//!
+//! Each relay publishes to everybody's channel, and hears that and its own. A relay tells which members it has whenever that
+//! changes and every [`BEAT`]. One that says nothing for [`SILENCE`] is taken to be dead, and its members with it.
+//!
+//! ```text
+//! | version: 1 | kind: 1 | host: 4 | ...
+//! kind 0, STATE    | asks: 1 | for each member: number: 8 | length: 2 | what it has told |
+//! kind 1, MESSAGE  | to: 8 | a frame of MESSAGE, naming its sender |
+//! ```
+//!
+//! Numbers are big-endian. A relay that `asks` is new: the others tell at once what they have.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::frame::{Frame, Reader};
+
+/// The version of all this; it is in the channels' names, too, so that two of them can be on one Redis.
+pub const VERSION: u8 = 1;
+/// How often a relay tells what it has.
+pub const BEAT: Duration = Duration::from_millis(800);
+/// After how long without a word it is taken to be dead.
+pub const SILENCE: Duration = Duration::from_millis(2800);
+
+const STATE: u8 = 0;
+const MESSAGE: u8 = 1;
+/// Length of what stands before a message's frame.
+const MESSAGE_HEAD: usize = 14;
+/// Most hosts that are known at a time; another's members are not heard of.
+const MAX_HOSTS: usize = 1024;
+/// Most members of one host.
+const MAX_MEMBERS: usize = 4096;
+
+/// The host of a member's number.
+pub fn host_of(member: u64) -> u32 {
+    (member >> 32) as u32
+}
+
+/// What a relay has heard from another.
+#[derive(Debug)]
+pub enum Heard {
+    /// Which members a host has.
+    State {
+        /// The host.
+        host: u32,
+        /// It wants to be told what others have.
+        asks: bool,
+        /// Its members, each with what it has told.
+        members: BTreeMap<u64, Bytes>,
+    },
+    /// A message for members here.
+    Message {
+        /// The host that sends it.
+        host: u32,
+        /// Whom it is for.
+        to: u64,
+        /// It names its sender.
+        frame: Frame,
+    },
+}
+
+/// Reads what was published; nothing if it is none of ours.
+pub fn read(payload: &[u8]) -> Option<Heard> {
+    let ([VERSION, kind], rest) = payload.split_first_chunk::<2>()? else { return None };
+    let (host, mut rest) = rest.split_first_chunk::<4>()?;
+    let host = u32::from_be_bytes(*host);
+    match *kind {
+        STATE => {
+            let (asks, mut rest) = rest.split_first()?;
+            let mut members = BTreeMap::new();
+            while let Some((number, more)) = rest.split_first_chunk::<8>() {
+                let (length, more) = more.split_first_chunk::<2>()?;
+                let (told, more) = more.split_at_checked(u16::from_be_bytes(*length).into())?;
+                let number = u64::from_be_bytes(*number);
+                if host_of(number) != host || members.len() >= MAX_MEMBERS {
+                    return None;
+                }
+                members.insert(number, Bytes::copy_from_slice(told));
+                rest = more;
+            }
+            rest.is_empty().then_some(Heard::State { host, asks: *asks != 0, members })
+        }
+        MESSAGE => {
+            let (to, frame) = rest.split_first_chunk::<8>()?;
+            rest = frame;
+            let mut reader = Reader::default();
+            reader.room().extend_from_slice(rest);
+            let frame = reader.take().ok()??;
+            (host_of(frame.member) == host).then_some(Heard::Message { host, to: u64::from_be_bytes(*to), frame })
+        }
+        _ => None,
+    }
+}
+
+fn head(kind: u8, host: u32, room: usize) -> BytesMut {
+    let mut payload = BytesMut::with_capacity(6 + room);
+    payload.put_slice(&[VERSION, kind]);
+    payload.put_u32(host);
+    payload
+}
+
+/// A message, as it is published. `frame` names its sender.
+pub fn message(host: u32, to: u64, frame: &[u8]) -> Bytes {
+    let mut payload = head(MESSAGE, host, MESSAGE_HEAD + frame.len());
+    payload.put_u64(to);
+    payload.put_slice(frame);
+    payload.freeze()
+}
+
+/// Which members this host has, as it is published.
+pub fn state<'a>(host: u32, asks: bool, members: impl Iterator<Item = (u64, &'a Bytes)>) -> Bytes {
+    let mut payload = head(STATE, host, 64);
+    payload.put_u8(asks.into());
+    for (number, told) in members.take(MAX_MEMBERS) {
+        payload.put_u64(number);
+        // It fits: the relay keeps no more than 1,024 bytes.
+        payload.put_u16(told.len().min(usize::from(u16::MAX)) as u16);
+        payload.put_slice(&told[..told.len().min(usize::from(u16::MAX))]);
+    }
+    payload.freeze()
+}
+
+/// What is known of the other hosts.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    hosts: BTreeMap<u32, Host>,
+}
+
+#[derive(Debug)]
+struct Host {
+    heard: Instant,
+    members: BTreeMap<u64, Bytes>,
+}
+
+/// Who has come and gone.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Members that have come, each with what it has told.
+    pub come: Vec<(u64, Bytes)>,
+    /// Members that have gone.
+    pub gone: Vec<u64>,
+}
+
+impl Hosts {
+    /// A host has told what it has.
+    pub fn heard(&mut self, host: u32, members: BTreeMap<u64, Bytes>, now: Instant) -> Changes {
+        if !self.hosts.contains_key(&host) && self.hosts.len() >= MAX_HOSTS {
+            return Changes::default();
+        }
+        let known = self.hosts.entry(host).or_insert_with(|| Host { heard: now, members: BTreeMap::new() });
+        known.heard = now;
+        let before = std::mem::replace(&mut known.members, members);
+        let after = &known.members;
+        Changes {
+            come: after
+                .iter()
+                .filter(|(number, _)| !before.contains_key(number))
+                .map(|(n, t)| (*n, t.clone()))
+                .collect(),
+            gone: before.into_keys().filter(|number| !after.contains_key(number)).collect(),
+        }
+    }
+
+    /// The hosts that have said nothing for too long are no more.
+    pub fn expire(&mut self, now: Instant) -> Changes {
+        let silent = |host: &Host| now.saturating_duration_since(host.heard) > SILENCE;
+        let gone = self.hosts.extract_if(.., |_, host| silent(host)).flat_map(|(_, host)| host.members.into_keys());
+        Changes { come: Vec::new(), gone: gone.collect() }
+    }
+
+    /// All their members.
+    pub fn members(&self) -> impl Iterator<Item = (u64, &Bytes)> {
+        self.hosts.values().flat_map(|host| host.members.iter().map(|(number, told)| (*number, told)))
+    }
+
+    /// Whether this member is known.
+    pub fn has(&self, member: u64) -> bool {
+        self.hosts.get(&host_of(member)).is_some_and(|host| host.members.contains_key(&member))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.hosts.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{ALL, Kind, write};
+    use super::*;
+    use proptest::prelude::*;
+
+    const A: u64 = (7 << 32) | 1;
+    const B: u64 = (7 << 32) | 2;
+
+    fn members(of: &[u64]) -> BTreeMap<u64, Bytes> {
+        of.iter().map(|number| (*number, Bytes::from(number.to_string()))).collect()
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let told = members(&[A, B]);
+        let Some(Heard::State { host: 7, asks: true, members }) =
+            read(&state(7, true, told.iter().map(|(number, told)| (*number, told))))
+        else {
+            panic!("a state")
+        };
+        assert_eq!(members, told);
+        let frame = write(Kind::Message, A, b"hello");
+        let Some(Heard::Message { host: 7, to: ALL, frame }) = read(&message(7, ALL, &frame)) else {
+            panic!("a message")
+        };
+        assert_eq!((frame.member, frame.body()), (A, &b"hello"[..]));
+    }
+
+    /// Nobody speaks for another host, and another version is not understood.
+    #[test]
+    fn what_is_not_ours_is_nothing() {
+        let told = members(&[A]);
+        assert!(read(&state(8, false, told.iter().map(|(number, told)| (*number, told)))).is_none());
+        assert!(read(&message(8, ALL, &write(Kind::Message, A, b""))).is_none());
+        let mut other = state(7, false, std::iter::empty()).to_vec();
+        other[0] = VERSION + 1;
+        assert!(read(&other).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(0..4u8, 0..80)) {
+            let _ = read(&bytes);
+        }
+    }
+
+    #[test]
+    fn members_come_and_go_and_a_silent_host_goes_with_all_of_them() {
+        let (mut hosts, now) = (Hosts::default(), Instant::now());
+        let come = |of: &[u64]| members(of).into_iter().collect::<Vec<_>>();
+        assert_eq!(hosts.heard(7, members(&[A]), now), Changes { come: come(&[A]), gone: vec![] });
+        assert_eq!(hosts.heard(7, members(&[A, B]), now), Changes { come: come(&[B]), gone: vec![] });
+        assert_eq!(hosts.heard(7, members(&[B]), now + BEAT), Changes { come: vec![], gone: vec![A] });
+        assert!(hosts.has(B) && !hosts.has(A));
+        assert_eq!(hosts.expire(now + BEAT + SILENCE), Changes::default());
+        assert_eq!(hosts.expire(now + BEAT + SILENCE + BEAT), Changes { come: vec![], gone: vec![B] });
+        assert_eq!((hosts.count(), hosts.members().count()), (0, 0));
+    }
+}

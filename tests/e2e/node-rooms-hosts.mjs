@@ -1,0 +1,119 @@
+// Rooms of several hosts over Redis: two haft with the same program for one process, each with its own workers.
+
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { redis } from './lib/databases.mjs';
+import { Haft } from './lib/haft.mjs';
+import { homes } from './lib/home.mjs';
+import { SERVER, hearing, one, run, settled } from './lib/node-rooms.mjs';
+import { program } from './lib/program.mjs';
+import { inTurns, until } from './lib/wait.mjs';
+
+program('everybody is reached on both hosts, over one link each', async (place) => {
+  const { url } = await redis(place);
+  const hosts = await two(place, url);
+  const clients = await gather(place, hosts);
+  const heard = hearing(clients, 'all');
+  const payload = { text: 'äöü', bytes: randomBytes(100_000) };
+  for (const client of one(clients)) await run(client, 'io.emit("all", args)', payload);
+  await until('all to hear all', () => heard.every((words) => words.length === 4));
+  assert.ok(heard.every((words) => words.every(([got]) => got.bytes.equals(payload.bytes))));
+  for (const client of one(clients)) {
+    assert.equal(await run(client, 'return (await io.fetchSockets()).length'), clients.length);
+    assert.equal((await run(client, 'return io.serverSideEmitWithAck("ask")')).length, 3);
+  }
+  clients.forEach(({ socket }, at) => socket.on('question', (answer) => answer(at)));
+  const answers = await run(clients[0], 'return io.timeout(20000).emitWithAck("question")');
+  assert.deepEqual(answers.sort((one, other) => one - other), clients.map((_, at) => at));
+  for (const haft of hosts) {
+    assert.equal(await haft.total('haft_rooms_hosts'), 1);
+    assert.equal(await haft.total('haft_rooms_dropped_total'), 0);
+    await haft.child.heard(/rooms are shared with other hosts over Redis/);
+  }
+  await Promise.all(hosts.map((haft) => haft.stop()));
+});
+
+program('a host that dies is not waited for, and the others go on', async (place) => {
+  const { url } = await redis(place);
+  const [first, second] = await two(place, url, '--drain-timeout', '1s');
+  const clients = await gather(place, [first, second]);
+  clients.forEach(({ socket }) => socket.io.reconnection(false));
+  const [own] = one(clients.filter(({ host }) => host === first));
+  const here = clients.filter(({ host }) => host === first);
+  await second.child.end('SIGKILL');
+  const began = performance.now();
+  await until('the others to be given up', async () => (await run(own, 'return (await io.fetchSockets()).length')) === here.length);
+  place.say(`a host's death was known after ${((performance.now() - began) / 1000).toFixed(1)} s`);
+  assert.equal(await first.total('haft_rooms_hosts'), 0);
+  await settled(here, own);
+  await first.stop();
+});
+
+program('without Redis rooms are each host\'s own, and it is told once; with it again they are shared', async (place) => {
+  const server = await redis(place);
+  const hosts = await two(place, server.url, '--redis-required');
+  const clients = await gather(place, hosts);
+  await server.child.end('SIGTERM');
+  for (const haft of hosts) {
+    await until('503 from /readyz', async () => (await haft.get('/readyz')).status === 503);
+    assert.match((await haft.get('/readyz')).body, /the link to Redis is broken/);
+    await until('the other host to be given up', async () => (await haft.total('haft_rooms_hosts')) === 0);
+  }
+  for (const haft of hosts) {
+    const here = clients.filter(({ host }) => host === haft);
+    await settled(here);
+    assert.equal(await run(here[0], 'return (await io.fetchSockets()).length'), here.length);
+  }
+  await redis(place, server.port);
+  for (const haft of hosts) {
+    await until('200 from /readyz', async () => (await haft.get('/readyz')).status === 200);
+    await until('the other host', async () => (await haft.total('haft_rooms_hosts')) === 1);
+    assert.equal(haft.child.lines.filter((line) => line.includes('the link to Redis')).length, 1, 'it is told once');
+    assert.equal(await haft.total('haft_rooms_link_breaks_total'), 1);
+  }
+  await until('all to be found', async () => (await run(clients[0], 'return (await io.fetchSockets()).length')) === clients.length);
+  await settled(clients);
+  assert.ok(clients.every(({ disconnects }) => disconnects.length === 0), 'no client was lost');
+  await Promise.all(hosts.map((haft) => haft.stop()));
+});
+
+program('applications with other prefixes do not hear each other', async (place) => {
+  const { url } = await redis(place);
+  const hosts = await Promise.all(['a', 'b'].map((prefix) => host(place, prefix, '--redis', url, '--redis-prefix', prefix)));
+  const clients = await gather(place, hosts, false);
+  const here = clients.filter((client) => client.host === hosts[0]);
+  assert.equal(await run(here[0], 'return (await io.fetchSockets()).length'), here.length);
+  assert.equal(await hosts[0].total('haft_rooms_hosts'), 0);
+  await Promise.all(hosts.map((haft) => haft.stop()));
+});
+
+async function host(place, name, ...flags) {
+  const folder = join(place.folder, name);
+  mkdirSync(folder);
+  const all = ['-w', '2', '--affinity', 'session', ...flags, '--', 'node', SERVER];
+  const haft = new Haft({ folder, child: (...command) => place.child(...command) }, all);
+  await haft.ready();
+  return haft;
+}
+
+function two(place, url, ...flags) {
+  return Promise.all(['one', 'two'].map((name) => host(place, name, '--redis', url, ...flags)));
+}
+
+/** Clients on all workers of both, once these know each other. */
+async function gather(place, hosts, areJoined = true) {
+  const clients = await inTurns(homes(16), 8, async (home) => {
+    const haft = hosts[Number(home.address.split('.')[3]) % 2];
+    const client = await place.client(haft.url, home, { transports: ['websocket'] }).connected();
+    return Object.assign(client, await client.hello(), { host: haft });
+  });
+  assert.equal(one(clients).length, 4, 'every worker of both has clients');
+  if (!areJoined) return clients;
+  for (const client of one(clients)) {
+    await until('the hosts to know each other', async () => (await run(client, 'return (await io.fetchSockets()).length')) === clients.length);
+  }
+  return clients;
+}
