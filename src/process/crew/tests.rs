@@ -1,3 +1,5 @@
+//! What is kept of the outputs of failed starts.
+
 use super::*;
 
 /// Slots that fail again and again while the first worker still starts.
