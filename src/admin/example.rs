@@ -37,20 +37,7 @@ pub(super) fn snapshot() -> Snapshot {
         redelivered_unread: 6,
         redelivered_unacknowledged: 7,
         returned: 8,
-        routing: Routing {
-            routed: vec![("address", 0), ("session", 21)],
-            unattributed: 28,
-            peeking: 2,
-            at_the_gate: 0,
-            delayed: 31,
-            given_up: vec![("timeout", 23)],
-            proxy_headers: vec![("taken", 24), ("malformed", 0)],
-            client_ip_headers: vec![("taken", 0), ("malformed", 25)],
-            ipv4_prefix: 32,
-            ipv6_prefix: 64,
-            other_hosts: 44,
-            criteria: vec![criterion()],
-        },
+        routing: routing(),
         rescued: 20,
         listener_repairs: vec![("shut", 28), ("steering", 0)],
         accept_errors: vec![("emfile", 1), ("aborted", 9)],
@@ -70,17 +57,7 @@ pub(super) fn snapshot() -> Snapshot {
         hang_kills: 17,
         node_messages: 18,
         node_messages_dropped: 19,
-        rooms: Totals {
-            members: 41,
-            hosts: 46,
-            is_linked: true,
-            is_required: false,
-            link_breaks: 47,
-            messages: 42,
-            deliveries: 43,
-            bytes: 44,
-            dropped: [("unread", 45), ("left", 0)].into(),
-        },
+        rooms: rooms(),
         node_listens_refused: 20,
         node_names_forgotten: 21,
         log_lines_dropped: 32,
@@ -93,6 +70,37 @@ pub(super) fn snapshot() -> Snapshot {
         slots: vec![ready_slot(), gone_slot()],
         draining: vec![draining_worker()],
         balance: balance(),
+    }
+}
+
+fn routing() -> Routing {
+    Routing {
+        routed: vec![("address", 0), ("session", 21)],
+        unattributed: 28,
+        peeking: 2,
+        at_the_gate: 0,
+        delayed: 31,
+        given_up: vec![("timeout", 23)],
+        proxy_headers: vec![("taken", 24), ("malformed", 0)],
+        client_ip_headers: vec![("taken", 0), ("malformed", 25)],
+        ipv4_prefix: 32,
+        ipv6_prefix: 64,
+        other_hosts: 44,
+        criteria: vec![criterion()],
+    }
+}
+
+fn rooms() -> Totals {
+    Totals {
+        members: 41,
+        hosts: 46,
+        is_linked: true,
+        is_required: false,
+        link_breaks: 47,
+        messages: 42,
+        deliveries: 43,
+        bytes: 44,
+        dropped: [("unread", 45), ("left", 0)].into(),
     }
 }
 

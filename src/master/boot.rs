@@ -53,15 +53,7 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
         Ok(low @ Headroom::Low { .. }) => tracing::warn!("{low}"),
         Err(error) => return fail(2, error),
     }
-    if limit < FEW_DESCRIPTORS {
-        tracing::warn!(
-            "RLIMIT_NOFILE is {limit}: a worker can hold no more connections than that; raise the hard limit \
-             (ulimit -Hn 65536; LimitNOFILE=65536 in a systemd unit)"
-        );
-    }
-    if let Some(hint) = killed_before_drained(&config) {
-        tracing::warn!("{hint}");
-    }
+    warn_of_limits(&config, limit);
     // Before there is any worker. Without it, the kernel signals this process's death to most workers.
     let guardian = is_guarded().then(|| Guardian::start(config.drain_timeout)).transpose();
     if let Err(error) = &guardian {
@@ -89,6 +81,19 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
             ExitCode::SUCCESS
         }
         Err(error) => fail(code(&error), error),
+    }
+}
+
+/// Says what is likely to be too little: descriptors, or the time in which a container may end.
+fn warn_of_limits(config: &Config, limit: u64) {
+    if limit < FEW_DESCRIPTORS {
+        tracing::warn!(
+            "RLIMIT_NOFILE is {limit}: a worker can hold no more connections than that; raise the hard limit \
+             (ulimit -Hn 65536; LimitNOFILE=65536 in a systemd unit)"
+        );
+    }
+    if let Some(hint) = killed_before_drained(config) {
+        tracing::warn!("{hint}");
     }
 }
 

@@ -172,6 +172,19 @@ struct Inbox {
     requests: mpsc::Receiver<ControlRequest>,
 }
 
+/// The first line of the log.
+fn announce(config: &Config, plan: &Plan) {
+    tracing::info!(
+        pid = std::process::id(),
+        workers = config.workers,
+        program = %plan.shown,
+        affinity = %config.affinity,
+        dispatch = %config.dispatch,
+        "haft {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
 impl Master {
     fn new(
         config: Config,
@@ -185,15 +198,7 @@ impl Master {
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         let preload = supervise::first_preload(&plan)?;
-        tracing::info!(
-            pid = std::process::id(),
-            workers = config.workers,
-            program = %plan.shown,
-            affinity = %config.affinity,
-            dispatch = %config.dispatch,
-            "haft {}",
-            env!("CARGO_PKG_VERSION")
-        );
+        announce(&config, &plan);
         let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
         let (listeners, kernel) = listen(&config, &plan, passed)?;
         let bound: Vec<_> = listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)).collect();

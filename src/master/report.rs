@@ -13,7 +13,7 @@ use crate::dispatch::link::Link;
 use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
 use crate::log;
-use crate::pending::aim;
+use crate::pending::counts;
 use crate::pool::SlotState;
 use crate::process::lines::Line;
 use crate::route::Slot;
@@ -116,20 +116,7 @@ impl Master {
             redelivered_unread: ledger.redelivered_unread,
             redelivered_unacknowledged: ledger.redelivered_unacknowledged,
             returned: ledger.returned,
-            routing: Routing {
-                routed: RouteReason::ALL.into_iter().map(RouteReason::name).zip(ledger.routed).collect(),
-                unattributed: self.peeking.counts.unattributed,
-                peeking: self.peeking.len() as u64,
-                at_the_gate: self.gate.len() as u64,
-                delayed: self.gate.delayed,
-                given_up: self.peeking.counts.given_up(),
-                proxy_headers: self.peeking.counts.proxy_headers(),
-                client_ip_headers: self.peeking.counts.client_ip_headers(),
-                ipv4_prefix: self.changes.config.prefix.ipv4,
-                ipv6_prefix: self.changes.config.prefix.ipv6,
-                other_hosts: self.peeking.counts.other_hosts,
-                criteria: self.peeking.counts.criteria.iter().map(criterion).collect(),
-            },
+            routing: self.routing(),
             rescued: ledger.rescued,
             listener_repairs: self.kernel.as_ref().map(Kernel::repairs).unwrap_or_default().by_fault(),
             accept_errors: vec![("aborted", ledger.aborted), ("no_descriptor", ledger.exhausted)],
@@ -160,6 +147,27 @@ impl Master {
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
             draining: self.draining(),
             balance,
+        }
+    }
+
+    fn routing(&self) -> Routing {
+        Routing {
+            routed: RouteReason::ALL
+                .into_iter()
+                .map(RouteReason::name)
+                .zip(self.service.dispatch.ledger.routed)
+                .collect(),
+            unattributed: self.peeking.counts.unattributed,
+            peeking: self.peeking.len() as u64,
+            at_the_gate: self.gate.len() as u64,
+            delayed: self.gate.delayed,
+            given_up: self.peeking.counts.given_up(),
+            proxy_headers: self.peeking.counts.proxy_headers(),
+            client_ip_headers: self.peeking.counts.client_ip_headers(),
+            ipv4_prefix: self.changes.config.prefix.ipv4,
+            ipv6_prefix: self.changes.config.prefix.ipv6,
+            other_hosts: self.peeking.counts.other_hosts,
+            criteria: self.peeking.counts.criteria.iter().map(criterion).collect(),
         }
     }
 
@@ -273,8 +281,8 @@ pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn criterion(count: &aim::CriterionCount) -> CriterionCount {
-    let aim::CriterionCount { criterion, decided, absent, too_long } = count;
+fn criterion(count: &counts::CriterionCount) -> CriterionCount {
+    let counts::CriterionCount { criterion, decided, absent, too_long } = count;
     let outcomes = vec![("decided", *decided), ("absent", *absent), ("too_long", *too_long)];
     CriterionCount { criterion: criterion.clone(), outcomes }
 }

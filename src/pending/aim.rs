@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::verdict::Counts;
+use super::counts::{Counts, CriterionCount};
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
 use crate::connection::{Connection, RouteBy};
 use crate::dispatch::Dispatch;
@@ -29,19 +29,6 @@ pub(super) enum Aim {
     Headers,
     /// Decided, but that a worker may be about to name this session.
     AwaitingOwner(SessionKey),
-}
-
-/// How often a criterion decided, or could not.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CriterionCount {
-    /// The criterion, as it is written in `--affinity`.
-    pub criterion: String,
-    /// First requests that it decided.
-    pub decided: u64,
-    /// Those that did not have it.
-    pub absent: u64,
-    /// Those whose value was too long.
-    pub too_long: u64,
 }
 
 /// What one request comes to.

@@ -5,6 +5,7 @@
 //! line wakes the master once for what it sent (EPOLLET), never for what it did not.
 
 pub mod aim;
+pub mod counts;
 pub mod hints;
 mod unnamed;
 mod verdict;
@@ -13,8 +14,9 @@ mod waiting;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+pub use self::counts::Counts;
 use self::unnamed::AwaitingOwner;
-pub use self::verdict::{Counts, Rules};
+pub use self::verdict::Rules;
 use self::verdict::{Progress, Verdict};
 use self::waiting::Waiting;
 use crate::config::{Config, PeekTimeoutAction};

@@ -1,9 +1,10 @@
 //! The processes of the workers: starting them, signalling them, learning of their end.
 
+mod ending;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use self::ending::{describe, was_killed};
 use super::guardian::Guardian;
 use super::lines::SharedLines;
 use super::output::{self, Output, Relay, SharedOutput};
@@ -410,23 +412,6 @@ fn start_error(command: &[String], source: io::Error) -> StartError {
         io::ErrorKind::PermissionDenied => StartError::NotPermitted(program),
         _ => StartError::Other { program, source },
     }
-}
-
-/// How a process ended, for people: `exit code 1`, `signal SIGKILL`.
-pub fn describe(status: &io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => match (status.code(), status.signal().map(Signal::try_from)) {
-            (Some(code), _) => format!("exit code {code}"),
-            (None, Some(Ok(signal))) => format!("signal {signal}"),
-            _ => status.to_string(),
-        },
-        Err(error) => format!("unknown ({error})"),
-    }
-}
-
-/// Whether SIGKILL ended it.
-pub fn was_killed(status: &io::Result<ExitStatus>) -> bool {
-    status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::SIGKILL as i32))
 }
 
 #[cfg(test)]

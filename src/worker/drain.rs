@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::goodbye::Pace;
+use super::pace::Pace;
 
 /// How long a worker that lingers still opens sessions, and at least lingers: a connection that was on its way when it
 /// was told so has had its turn by then.

@@ -1,55 +1,11 @@
 //! Goodbyes: a worker that leaves ends its sessions one by one, so that their clients do not all come back in the same
 //! second.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::drain::Drain;
-
-/// The last part of the time to linger, in which sessions are ended. The master lets a worker linger for nine tenths of
-/// `--drain-timeout`, so sessions are left alone for four fifths of that.
-const SHARE_OF_LINGERING: u32 = 9;
-
-/// Within so short a time all sessions are ended at once: an operator waits (Ctrl-C), and nothing is won by spreading them.
-const SHORT: Duration = Duration::from_secs(1);
-
-/// When sessions are ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
-    from: Instant,
-    until: Instant,
-    /// The worker is to finish, and not only to linger.
-    last: bool,
-}
-
-impl Pace {
-    /// The worker lingers for so long at the most.
-    pub(super) fn of_lingering(within: Duration) -> Self {
-        let part = within / SHARE_OF_LINGERING;
-        let from = Instant::now() + (within - part);
-        Self { from, until: from + most_of(part), last: false }
-    }
-
-    /// The worker is to finish within this time.
-    pub(super) fn of_draining(within: Duration) -> Self {
-        let now = Instant::now();
-        let over = if within <= SHORT { Duration::ZERO } else { most_of(within) };
-        Self { from: now, until: now + over, last: true }
-    }
-
-    /// The master is gone, and the worker ends itself after this time. No operator waits: sessions go on for half of it.
-    pub(super) fn without_master(within: Duration) -> Self {
-        let from = Instant::now() + within / 2;
-        Self { from, until: from + most_of(within / 2), last: true }
-    }
-}
-
-/// The session that is told last needs a moment before the time is over.
-fn most_of(time: Duration) -> Duration {
-    time / 5 * 4
-}
+use super::pace::Pace;
 
 impl Drain {
     /// Ends sessions one by one, evenly spread over the time that the worker has for that: the last ninth of the time to
@@ -100,8 +56,10 @@ async fn changed_before(changes: &mut watch::Receiver<Option<Pace>>, moment: Ins
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use super::super::drain::DrainSource;
+    use super::super::pace::SHORT;
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);

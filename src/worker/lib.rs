@@ -31,6 +31,7 @@ mod doors;
 mod drain;
 mod goodbye;
 mod incoming;
+mod pace;
 pub mod protocol;
 pub mod scoreboard;
 mod stream;

@@ -86,6 +86,9 @@ fn a_worker_inherits_its_streams_and_its_channel_and_clean_signals() {
             .map(|(number, target)| (number.parse().expect("number"), target))
             .filter(|(number, target)| *number < 3 || !ours.iter().any(|ours| ours == target))
             .collect();
+        let (pages, inherited): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            inherited.into_iter().partition(|(_, target)| target.contains("haft-scoreboard"));
+        assert_eq!(pages.len(), 1, "the page on which the worker says how it is: {pages:?}");
         assert_eq!(inherited.keys().copied().collect::<Vec<_>>(), [0, 1, 2, channel], "{inherited:?}");
         assert!(inherited[&0].starts_with("pipe:"), "it never ends: {inherited:?}");
         assert!(inherited[&channel].starts_with("socket:"), "{inherited:?}");

@@ -60,7 +60,7 @@ fn a_worker_whose_output_nobody_reads_goes_on_and_its_lines_are_counted() {
 
 #[test]
 fn a_worker_that_writes_without_end_is_slowed_down_and_costs_others_no_line() {
-    let haft = Setup::new(&["-w", "2"]).mode("shouting").start_all();
+    let haft = Setup::new(&["-w", "2", "--prefix-output=false"]).mode("shouting").start_all();
     let line = haft.log().line_with("the worker writes more than");
     assert!(line.contains("to standard error") && line.contains("slot=0"), "{line}");
     assert!(haft.metric("haft_worker_output_pauses_total{slot=\"0\"}") > 0);

@@ -24,7 +24,7 @@ export class Haft {
     const defaults = { ...listen, '--drain-timeout': '5s', '--admin': `unix:${this.admin}` };
     const missing = Object.entries(defaults).filter(([flag]) => !flags.includes(flag));
     // Tests compare what programs write as it is.
-    const marks = flags.some((flag) => flag.startsWith('--prefix-output')) ? [] : ['--prefix-output=false'];
+    const marks = flags.some((flag) => String(flag).startsWith('--prefix-output')) ? [] : ['--prefix-output=false'];
     this.child = place.child(...under, BINARY, ...missing.flat(), ...marks, ...flags);
     /** Every worker that was ever seen in the status. */
     this.workers = new Set();

@@ -153,9 +153,17 @@ fn each_command_is_one_that_haft_takes() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A network of its own, in which every port is free. Without root that needs a user namespace.
+/// A network of its own, in which every port is free, and this host has the address of the documents. Without root that needs a user namespace.
 fn network() -> Option<Vec<String>> {
-    let network = ["unshare", "--map-root-user", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+    let network = [
+        "unshare",
+        "--map-root-user",
+        "--net",
+        "sh",
+        "-c",
+        "ip link set lo up && ip address add 10.0.0.1 dev lo && exec \"$@\"",
+        "sh",
+    ];
     let network: Vec<String> = network.map(str::to_owned).into();
     let works = Command::new(&network[0]).args(&network[1..]).arg("true").output().ok()?.status.success();
     works.then_some(network)

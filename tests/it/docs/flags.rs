@@ -6,7 +6,19 @@ use std::process::Command;
 use super::documents;
 
 /// Flags of other programs, and of haft's commands, that the documents speak of.
-const FOREIGN: &[&str] = &["json", "live", "wait", "allow-fs-read", "init", "inspect", "locked", "permission"];
+const FOREIGN: &[&str] = &[
+    "json",
+    "live",
+    "wait",
+    "client",
+    "allow-fs-read",
+    "cpus",
+    "init",
+    "inspect",
+    "locked",
+    "permission",
+    "stop-timeout",
+];
 
 /// A flag of the help: how it is written, and its default.
 struct Known {
