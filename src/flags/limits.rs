@@ -33,7 +33,7 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "CIDR")]
     allow: Vec<TrustedProxy>,
 
-    /// Whose connections are reset, even if --allow names them; repeatable [default: nobody's]
+    /// Whose connections are reset, even if --allow names them; repeatable [default: none]
     #[arg(long, value_name = "CIDR")]
     deny: Vec<TrustedProxy>,
 }

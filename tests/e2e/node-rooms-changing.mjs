@@ -60,7 +60,7 @@ program('old and new workers share rooms during a reload, and so do more of them
 
   assert.equal((await haft.post('/scale?workers=4')).status, 202);
   await members(haft, 4);
-  const more = await inTurns(homes(12), 6, async (home) => {
+  const more = await inTurns(homes(40), 6, async (home) => {
     const client = await place.client(haft.url, home, { transports: ['websocket'] }).connected();
     return Object.assign(client, await client.hello());
   });
@@ -204,7 +204,7 @@ program('one worker has nobody to tell, until there are two', async (place) => {
   assert.doesNotMatch(haft.child.lines.join('\n'), /rooms are shared/);
   assert.equal((await haft.post('/scale?workers=2')).status, 202);
   await members(haft, 2);
-  const more = await inTurns(homes(12), 6, async (home) => {
+  const more = await inTurns(homes(40), 6, async (home) => {
     const client = await place.client(haft.url, home, { transports: ['websocket'] }).connected();
     return Object.assign(client, await client.hello());
   });

@@ -117,8 +117,11 @@ fn furnish(folder: &Path, words: &[String]) -> Vec<String> {
     replaced.collect()
 }
 
-/// Whether what the workers run is on this machine. Programs of other packages have tests of their own.
+/// Whether what the workers run is on this machine, and their user. Programs of other packages have tests of their own.
 fn is_at_hand(words: &[String]) -> bool {
+    if words.iter().any(|word| word == "--user") {
+        return false;
+    }
     match words.iter().position(|word| word == "--").map(|at| &words[at + 1..]) {
         None => true,
         Some(command) => {

@@ -16,14 +16,14 @@ use super::{DEADLINE, Haft};
 /// The slot that a client's address belongs to, by the library's own routing.
 pub fn slot_of(client: impl Into<IpAddr>, slots: usize) -> usize {
     let client = EndAddr::from_ip((client.into(), 0).into());
-    let key = Key::of_client(&client, Prefix { ipv4: 32, ipv6: 128 });
+    let key = Key::of_client(&client, Prefix::default());
     Table::new(slots).expect("slots").choose(key).index()
 }
 
 /// All slots in the order in which a client's address would try them, by the library's own routing.
 pub fn order_of(client: impl Into<IpAddr>, slots: usize) -> Vec<usize> {
     let client = EndAddr::from_ip((client.into(), 0).into());
-    let key = Key::of_client(&client, Prefix { ipv4: 32, ipv6: 128 });
+    let key = Key::of_client(&client, Prefix::default());
     Table::new(slots).expect("slots").order(key).map(|slot| slot.index()).collect()
 }
 
