@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 import { assertAllStuck, crowd } from './lib/crowd.mjs';
 import { Haft } from './lib/haft.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { beside } from './lib/program.mjs';
 import { executable, nginxAround, onFreePorts } from './lib/proxies.mjs';
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { postgres, redis } from './lib/databases.mjs';
 import { Haft } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { hearing, one, run, settled } from './lib/node-rooms.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';

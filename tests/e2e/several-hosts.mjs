@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fetchText } from './lib/fetch.mjs';
 import { Home } from './lib/home.mjs';
 import { Crowd, Site, executable, front, hostOf } from './lib/hosts.mjs';
-import { program as file } from './lib/node-haft.mjs';
+import { file } from './lib/files.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
