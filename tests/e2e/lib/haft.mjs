@@ -19,7 +19,7 @@ export class Haft {
    */
   constructor(place, flags, { under = [], listens = true } = {}) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release makes it`);
-    this.admin = join(place.folder, `admin-${place.children.length}.sock`);
+    this.admin = join(place.folder, `admin-${place.children?.length ?? 0}.sock`);
     const listen = listens ? { '-l': '127.0.0.1:0' } : {};
     const defaults = { ...listen, '--drain-timeout': '5s', '--admin': `unix:${this.admin}` };
     const missing = Object.entries(defaults).filter(([flag]) => !flags.includes(flag));
