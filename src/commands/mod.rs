@@ -1,11 +1,11 @@
 //! The commands beside running a master: `haft status`, `haft man` and the like. Each has a file, or shares one with its
-//! kind. One that needs a running master finds it ([`target`]) and asks it ([`client`]); it runs in a process of its own, and
+//! kind. One that needs a running master finds it (`target`) and asks it (`client`); it runs in a process of its own, and
 //! may wait.
 //!
 //! A command is the first word of the command line; `haft` alone, or with flags first, runs a master. What a worker runs
 //! stands behind `--`, so a command is never taken for a program.
 //!
-//! To add a command: a file with its arguments (`clap::Args`) and its `run`, and a line in [`Commands`] and in
+//! To add a command: a file with its arguments (`clap::Args`) and its `run`, and a line in `Commands` and in
 //! [`main`].
 
 mod change;

@@ -10,7 +10,7 @@
 //! # What must hold
 //!
 //! 1. What one member sends arrives in its order, and everything arrives at each member that lives and reads.
-//! 2. A member that does not read loses only what is sent to it, once [`member::MAX_QUEUED`] bytes wait for it. That is
+//! 2. A member that does not read loses only what is sent to it, once `member::MAX_QUEUED` bytes wait for it. That is
 //!    counted by reason ([`Counts`]), and nobody else waits.
 //! 3. Who is there is told in the order of the messages: nothing of a member comes before it has joined, or after it has
 //!    left. Its end is known as soon as the kernel closes its socket.

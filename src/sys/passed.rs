@@ -1,6 +1,6 @@
 //! Listening sockets that a service manager has passed to haft (sd_listen_fds(3)): `LISTEN_FDS`, `LISTEN_FDNAMES`.
 //!
-//! [`super::activation`] is the other direction: what haft passes to its workers.
+//! `activation` is the other direction: what haft passes to its workers.
 
 use std::env;
 use std::io;
