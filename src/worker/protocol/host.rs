@@ -22,7 +22,7 @@ impl HostId {
     }
 
     /// Whether both have a name, and not the same one.
-    pub fn is_other(self, other: Self) -> bool {
+    pub(super) fn is_other(self, other: Self) -> bool {
         self != other && self.is_some() && other.is_some()
     }
 
@@ -32,7 +32,6 @@ impl HostId {
     }
 
     /// As it stands in a tag.
-    #[cfg(feature = "tags")]
     pub(super) fn bytes(self) -> [u8; 2] {
         self.0
     }

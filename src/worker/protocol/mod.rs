@@ -1,6 +1,7 @@
 #![doc = include_str!("protocol.md")]
 
 mod frame;
+#[cfg(feature = "tags")]
 mod host;
 mod master_end;
 pub mod scoreboard;
@@ -13,6 +14,7 @@ mod worker_end;
 mod tests;
 
 pub use frame::{Entry, FrameError, FromMaster, FromWorker, MAX_CONNECTIONS};
+#[cfg(feature = "tags")]
 pub use host::{HostId, HostIdError};
 pub use master_end::MasterEnd;
 pub use slot::Slot;
