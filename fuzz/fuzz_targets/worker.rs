@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use haft::node::wire::{
-    ConnectionMessage, Decision, Delivery, Effect, Piece, Reader, Relay, Serialization, ServerId, Servers, Session,
-    Sockname, Violation,
-};
 use haft::ids::WorkerId;
+use haft::node::wire::{
+    ConnectionMessage, Decision, Delivery, Effect, Own, Piece, Reader, Relay, Serialization, ServerId, Servers,
+    Session, Sockname, Violation,
+};
 
 /// Longest frame that is kept: short, so that longer ones come about.
 const MAX_FRAME: usize = 4096;
@@ -19,7 +19,7 @@ pub fn hear(serialization: Serialization, bytes: &[u8]) {
     let Ok(message) = ConnectionMessage::from_json("\"sticky:balance\"") else { return };
     let mut session = Session::new(serialization, message.frame(serialization).into());
     let mut sent = Vec::new();
-    let own = "127.0.0.1:3000".parse().map(Sockname::Ip).ok();
+    let (own, _) = Own::new([(Sockname::Ip(SocketAddr::from(([127, 0, 0, 1], 3000))), None)]);
     let (mut servers, mut relay) = (Servers::new(own, "/".into()), Relay::new());
     for at in 0..4 {
         let told = (at > 1).then(|| SocketAddr::from(([203, 0, 113, 9], at)));
@@ -34,6 +34,7 @@ pub fn hear(serialization: Serialization, bytes: &[u8]) {
             match session.hear(&frame) {
                 Ok(Effect::Ask(query)) => match servers.ask(WORKER, &query) {
                     Decision::Join(server) => answer(&mut session, &servers, server, query.seq),
+                    Decision::Displace(..) => answer(&mut session, &servers, ServerId::OWN, query.seq),
                     Decision::Refuse(refusal) => session.refuse(query.seq, &refusal),
                     Decision::Open(_) => match servers.opened(WORKER, &query, Ok(None)) {
                         Ok(server) => answer(&mut session, &servers, server, query.seq),
