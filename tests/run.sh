@@ -76,6 +76,8 @@ declare -A more=(
     [deploy-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy caddy=caddy"
     [listen-fds]="gunicorn=gunicorn uvicorn=uvicorn+python3-socketio"
 )
+# It starts nine haft behind two proxies, and waits for pings to be missed.
+declare -A minutes=([several-hosts]=20)
 declare -A alone=([memory]=1 [reload]=1 [first-request]=1 [several-hosts]=1)
 for program in tests/e2e/*.mjs; do
     name=$(basename "$program" .mjs)
@@ -83,7 +85,7 @@ for program in tests/e2e/*.mjs; do
     # It shows what Node does without haft.
     [[ $name != reference ]] || needs=npm
     how=${alone[$name]:+step}
-    "${how:-beside}" "e2e/$name" node 10 "$needs" node --test-reporter=spec "$program"
+    "${how:-beside}" "e2e/$name" node "${minutes[$name]:-10}" "$needs" node --test-reporter=spec "$program"
 done
 
 step chaos            node 10 "npm haft" node --test-reporter=spec tests/chaos/run.mjs
