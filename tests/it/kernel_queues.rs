@@ -242,7 +242,7 @@ fn a_reload_steers_by_another_prefix_and_among_as_many_as_it_says() {
 
 #[test]
 fn when_the_master_is_killed_its_workers_let_go_of_the_port_and_serve_whom_they_have() {
-    let mut haft = setup(&["-w", "2"]).start_all();
+    let mut haft = setup(&["-w", "2", "--drain-timeout", "2m"]).start_all();
     let to = haft.address();
     let mut busy: Vec<Client> =
         (0..2).map(|slot| Client::half_asking(&haft, addresses_of(slot, 2).next().expect("an address"))).collect();
