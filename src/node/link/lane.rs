@@ -46,7 +46,7 @@ impl LaneSockets {
         while session.has_on_lane() {
             let records = session.on_lane().map(|(record, number)| (record, outbox.get(number).map(AsFd::as_fd)));
             match scm::send_many(self.ours.as_fd(), records)? {
-                Ok(sent) => sent.taken().for_each(|_| session.sent_on_lane()),
+                Ok(sent) => sent.taken().try_for_each(|taken| session.sent_on_lane(taken))?,
                 Err(Sent::TooManyInFlight) => return Ok(Blocked::TooManyInFlight),
                 // The worker has as many to take, and confirms them on the channel.
                 Err(Sent::Bytes(_) | Sent::Full | Sent::TooLong) => break,

@@ -6,8 +6,10 @@
 //! worker's channel holds all that there is to know, as without a lane.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
 use std::net::SocketAddr;
 
+use super::outgoing::Split;
 use super::violation::Violation;
 
 /// What goes with each connection: as many bytes as the preload reads at once.
@@ -99,9 +101,17 @@ impl Lane {
         !self.waiting.is_empty()
     }
 
-    /// The kernel took the first record that waits.
-    pub fn sent(&mut self) {
+    /// The kernel took so many bytes of the first record that waits.
+    ///
+    /// # Errors
+    ///
+    /// It took a part of it: where the next record begins is not known any more.
+    pub fn sent(&mut self, taken: usize) -> Result<(), Split> {
+        if taken != RECORD {
+            return Err(Split { taken, len: RECORD });
+        }
         self.in_flight.extend(self.waiting.pop_front().map(|(connection, _)| connection));
+        Ok(())
     }
 
     /// The next connection that the worker answers for.
@@ -127,10 +137,10 @@ fn record(server: u32, told: Option<SocketAddr>) -> [u8; RECORD] {
     if let Some(told) = told {
         record[1] = if told.is_ipv4() { 4 } else { 6 };
         record[2..4].copy_from_slice(&told.port().to_le_bytes());
-        let (text, mut rest) = (told.ip().to_string(), &mut record[9..]);
+        let mut rest = &mut record[9..];
         let room = rest.len();
         // It fits: an address has at most 45 characters.
-        std::io::Write::write_all(&mut rest, text.as_bytes()).ok();
+        write!(rest, "{}", told.ip()).ok();
         record[8] = (room - rest.len()) as u8;
     }
     record
@@ -175,8 +185,9 @@ mod tests {
         let mut lane = open_lane("a");
         assert!([5, 6, 9].into_iter().all(|connection| lane.push(connection, "a", None)));
         assert!(matches!(lane.answered(), Err(Violation::NothingToAcknowledge)), "none was sent");
-        lane.sent();
-        lane.sent();
+        assert_eq!(lane.sent(RECORD - 1), Err(Split { taken: RECORD - 1, len: RECORD }));
+        lane.sent(RECORD).expect("whole");
+        lane.sent(RECORD).expect("whole");
         assert_eq!(
             (lane.waiting().map(|(_, connection)| connection).collect::<Vec<_>>(), lane.in_flight()),
             (vec![9], 2)

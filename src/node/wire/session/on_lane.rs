@@ -1,5 +1,6 @@
 //! The part of a session that goes over the worker's lane.
 
+use super::Split;
 use super::{Effect, Handle, LaneMessage, Passing, ReturnReason, Session, Violation};
 
 impl Session {
@@ -20,9 +21,9 @@ impl Session {
         self.lane.has_waiting()
     }
 
-    /// The kernel took the first of what was to be sent on the lane.
-    pub fn sent_on_lane(&mut self) {
-        self.lane.sent();
+    /// The kernel took so many bytes of the first record for the lane; see [`Session::sent`].
+    pub fn sent_on_lane(&mut self, taken: usize) -> Result<(), Split> {
+        self.lane.sent(taken)
     }
 
     /// The next of the connections that [`Effect::Took`] counts.

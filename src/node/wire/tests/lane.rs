@@ -69,8 +69,9 @@ impl Worker {
 
     /// Sends so many on the lane; which ones those are.
     fn send_on_lane(&mut self, count: usize) -> Vec<u64> {
-        let numbers = self.session.on_lane().take(count).map(|(_, number)| number).collect();
-        (0..count).for_each(|_| self.session.sent_on_lane());
+        let records = self.session.on_lane().take(count).map(|(record, number)| (record.len(), number));
+        let (lengths, numbers): (Vec<_>, Vec<_>) = records.unzip();
+        lengths.into_iter().for_each(|taken| self.session.sent_on_lane(taken).expect("whole"));
         numbers
     }
 }
