@@ -78,8 +78,6 @@ declare -A more=(
 )
 # It starts nine haft behind two proxies, and waits for pings to be missed.
 declare -A minutes=([several-hosts]=20)
-# A socket into a network that is gone keeps its process alive.
-declare -A options=([several-hosts]=--test-force-exit)
 declare -A alone=([memory]=1 [reload]=1 [first-request]=1 [several-hosts]=1)
 for program in tests/e2e/*.mjs; do
     name=$(basename "$program" .mjs)
@@ -87,7 +85,7 @@ for program in tests/e2e/*.mjs; do
     # It shows what Node does without haft.
     [[ $name != reference ]] || needs=npm
     how=${alone[$name]:+step}
-    "${how:-beside}" "e2e/$name" node "${minutes[$name]:-10}" "$needs" node ${options[$name]:-} --test-reporter=spec "$program"
+    "${how:-beside}" "e2e/$name" node "${minutes[$name]:-10}" "$needs" node --test-reporter=spec "$program"
 done
 
 step chaos            node 10 "npm haft" node --test-reporter=spec tests/chaos/run.mjs

@@ -91,8 +91,7 @@ async function siege(place, kind, command) {
   if (site.net.canCut) {
     await crowd.phase('a host is cut off', () => site.net.cut('C'), { may: ({ host }) => host === 'C', settled: gone('C') });
     await crowd.phase('kill -9 of a front, whose address the other takes', async () => {
-      site.net.kill('f1');
-      await site.fronts.f1.exited;
+      await site.net.kill('f1');
       site.net.takeOver('f1', 'f2');
     }, { may: ({ front }) => front === 'f1' });
   }

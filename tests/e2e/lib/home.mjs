@@ -10,7 +10,14 @@ export class Home {
   constructor(address) {
     this.address = address;
     this.opened = 0;
+    this.connections = new Set();
     this.agent = new CountingAgent(this);
+  }
+
+  /** Closes all its connections, those into a network that is gone as well, and lets it open no other. */
+  end() {
+    this.isAway = true;
+    this.connections.forEach((socket) => socket.destroy());
   }
 }
 
@@ -68,6 +75,9 @@ class CountingAgent extends http.Agent {
     const socket = super.createConnection(options, done);
     // Only an established connection can have been accepted; a refused one never reached anybody.
     socket.once('connect', () => this.home.opened++);
+    this.home.connections.add(socket);
+    socket.once('close', () => this.home.connections.delete(socket));
+    if (this.home.isAway) socket.destroy();
     return socket;
   }
 }

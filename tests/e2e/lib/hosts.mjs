@@ -32,6 +32,8 @@ export class Site {
   constructor(place, kind, command) {
     Object.assign(this, { place, kind, command });
     this.net = network(place, [...HOSTS, ...FRONTS]);
+    // What connects to a machine that is gone would keep this program from its end.
+    place.atEnd(() => place.clients.forEach(({ home }) => home.end()));
     this.hafts = {};
     this.fronts = {};
     this.key = join(place.folder, 'tag-key');
@@ -148,6 +150,15 @@ export class Crowd {
     await inTurns(this.members, AT_ONCE, ({ client }) => client.ask('echo', client.socket.id));
   }
 
+  /** How many are with no host, or are not answered there. That a session ends meanwhile is no error. */
+  async unanswered() {
+    const outcomes = await inTurns(this.members, AT_ONCE, async ({ client }) => {
+      if (!client.socket.connected) return false;
+      return client.ask('echo', client.socket.id).then(() => true, () => false);
+    });
+    return outcomes.filter((isAnswered) => !isAnswered).length;
+  }
+
   hosts() {
     const counts = {};
     for (const { client } of this.members) {
@@ -158,8 +169,8 @@ export class Crowd {
   }
 
   /**
-   * Does something, waits until `settled` holds and all clients are answered again, and writes down who lost a session.
-   * `may(member)`: whether it may. Everybody else keeps the session, without an error.
+   * Does something, waits until all clients are answered again and `settled` holds, and writes down which of them lost a
+   * session. `may(member)`: whether it may. Everybody else keeps the session, without an error.
    */
   async phase(name, action, { may = () => false, settled = () => true } = {}) {
     const before = this.members.map((member) => {
@@ -169,11 +180,14 @@ export class Crowd {
     });
     const began = Date.now();
     await action();
+    const isCalm = () => this.members.every(({ client }) => client.socket.connected) && settled(this);
     await until(`${name}: all clients to be answered`, async () => {
-      if (!this.members.every(({ client }) => client.socket.connected) || !settled(this)) return false;
-      await this.talk();
-      return true;
-    }, { within: 120_000, every: 100 });
+      if (!isCalm()) return false;
+      const unanswered = await this.unanswered();
+      if (unanswered > 0) throw new Error(`${unanswered} are not`);
+      // One that was answered may have ended since.
+      return isCalm();
+    }, { within: 180_000, every: 100 });
     const took = Date.now() - began;
     const row = { name, lost: 0, unknown: 0, unexpected: [], seconds: (took / 1000).toFixed(1), reasons: {} };
     this.members.forEach((member, index) => {

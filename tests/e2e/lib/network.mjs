@@ -2,6 +2,9 @@
 // addresses. All of it is removed at the end of the test.
 
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+import { until } from './wait.mjs';
 
 /** A part of a machine's name that no other run has at the moment. */
 const MARK = process.pid.toString(36).slice(-5);
@@ -74,10 +77,18 @@ class Bridged {
     return this.place.child('ip', 'netns', 'exec', this.machines[name].namespace, command, ...args);
   }
 
-  /** Ends all that runs on the machine. */
-  kill(name) {
+  /** Ends all that runs on the machine. When this resolves, the kernel has closed all their connections. */
+  async kill(name) {
+    const pids = this.#kill(name);
+    await until(`the end of all on ${name}`, () => this.#kill(name).length === 0 && !pids.some(hasSockets));
+  }
+
+  /** Yields the processes that it has found. */
+  #kill(name) {
     const { stdout } = spawnSync('ip', ['netns', 'pids', this.machines[name].namespace], { encoding: 'utf8' });
-    for (const pid of stdout.split('\n').filter(Boolean)) attempt(() => process.kill(Number(pid), 'SIGKILL'));
+    const pids = stdout.split('\n').filter(Boolean);
+    for (const pid of pids) attempt(() => process.kill(Number(pid), 'SIGKILL'));
+    return pids;
   }
 
   /** Takes the machine off the network. */
@@ -98,7 +109,7 @@ class Bridged {
     this.removed = true;
     for (const [name, { namespace, ours }] of Object.entries(this.machines)) {
       // What has not ended by itself would keep the namespace.
-      attempt(() => this.kill(name));
+      attempt(() => this.#kill(name));
       attempt(() => ip('link', 'del', ours));
       attempt(() => ip('netns', 'del', namespace));
     }
@@ -127,6 +138,15 @@ class Loopback {
 
   child(name, command, ...args) {
     return this.place.child(command, ...args);
+  }
+}
+
+/** A process leaves its namespaces before its files are closed, and is a zombie after that. */
+function hasSockets(pid) {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
   }
 }
 
