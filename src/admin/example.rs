@@ -59,6 +59,7 @@ pub(super) fn snapshot() -> Snapshot {
         node_messages_dropped: 19,
         rooms: rooms(),
         node_listens_refused: 20,
+        node_troubles: vec![("exclusive", 48), ("late_server", 0)],
         node_names_forgotten: 21,
         log_lines_dropped: 32,
         log_lines_suppressed: 33,

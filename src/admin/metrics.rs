@@ -241,6 +241,11 @@ fn node(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         [(no_labels(), now.node_listens_refused)],
     )?;
     families.counter(
+        "haft_node_troubles",
+        "What Node programs did that cannot be sticky, or only in part; the log has the cure.",
+        by("kind", &now.node_troubles),
+    )?;
+    families.counter(
         "haft_node_names_forgotten",
         "Names of sessions and namespaces that Node workers told and that were too many to be remembered, each time.",
         [(no_labels(), now.node_names_forgotten)],

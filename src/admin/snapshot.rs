@@ -92,6 +92,9 @@ pub struct Snapshot {
     pub rooms: Totals,
     /// What Node workers wanted to listen on and may not, or was too much.
     pub node_listens_refused: u64,
+    /// What Node programs do that cannot be sticky, or only in part, by kind: how often workers did it.
+    #[serde(serialize_with = "as_map")]
+    pub node_troubles: Vec<(&'static str, u64)>,
     /// How often a name that a Node worker told was not remembered, because it has too many.
     pub node_names_forgotten: u64,
     /// Lines of haft's own log that were dropped, because standard error was not read or could not be written.

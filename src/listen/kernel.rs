@@ -14,6 +14,7 @@
 //!   hands the connections to other slots, in each client's own order: it *rescues* them. A program that takes no
 //!   connections from us (`listen-fds`) cannot be given any: there they wait.
 
+mod by_master;
 mod integrity;
 mod queue;
 
@@ -142,6 +143,8 @@ struct Watched {
     /// By member: its place in the kernel's group.
     indices: Vec<u32>,
     integrity: Integrity,
+    /// The master accepts at the keeper, and no client is steered to a slot.
+    by_master: bool,
 }
 
 /// A listener of a group: the group's number, and its owner.
@@ -227,7 +230,8 @@ impl Kernel {
         let queues = vec![Queue::default(); group.len()];
         let indices = (0..group.members.len() as u32).collect();
         let steering = self.opener.0.borrow().clone();
-        self.groups.insert(number, Watched { group, steering, queues, indices, integrity: Integrity::default() });
+        let integrity = Integrity::default();
+        self.groups.insert(number, Watched { group, steering, queues, indices, integrity, by_master: false });
     }
 
     /// Forgets a group, if there is one of this number. It is closed when no other process holds it.
@@ -360,9 +364,9 @@ impl Kernel {
     /// All accept queues, each with its listener, and whether clients are steered to it.
     pub fn queues(&mut self) -> impl Iterator<Item = (MemberId, &mut Queue, &Listener, bool)> {
         self.groups.iter_mut().flat_map(|(number, watched)| {
-            let (steering, queues) = (&watched.steering, watched.queues.iter_mut());
-            queues.zip(watched.group.slots()).map(|(queue, (slot, listener))| {
-                (MemberId { number: *number, slot }, queue, listener, steering.is_open(slot))
+            let (steering, queues, by_master) = (&watched.steering, watched.queues.iter_mut(), watched.by_master);
+            queues.zip(watched.group.slots()).map(move |(queue, (slot, listener))| {
+                (MemberId { number: *number, slot }, queue, listener, !by_master && steering.is_open(slot))
             })
         })
     }
@@ -376,6 +380,9 @@ impl Watched {
     }
 
     fn program(&self, probed: bool) -> Program {
+        if self.by_master {
+            return Program::to(self.indices[0]);
+        }
         let standing = self.indices.iter().skip(KEEPERS);
         let elsewhere = (0..).map(Slot).zip(standing).map(|(slot, index)| (slot, *index));
         let elsewhere = elsewhere.filter(|(slot, index)| *index as usize != slot.index() + KEEPERS).collect::<Vec<_>>();

@@ -31,10 +31,10 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Closed doors: nobody is taken before [`Listeners::open`].
-    pub fn new(listeners: Vec<Listener>, hold_timeout: Duration) -> io::Result<Self> {
+    /// Closed doors: nobody is taken before [`Listeners::open`]. The listeners have numbers from `first` on.
+    pub fn new(listeners: Vec<Listener>, first: u32, hold_timeout: Duration) -> io::Result<Self> {
         let spare = Some(File::open("/dev/null")?);
-        let listeners = (0..).zip(listeners).collect();
+        let listeners = (first..).zip(listeners).collect();
         Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
     }
 
@@ -172,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_listener_stays_however_many_a_program_opens_and_closes() {
         let poller = Poller::new(8).expect("poller");
-        let mut doors = Listeners::new(vec![listener()], Duration::from_secs(1)).expect("doors");
+        let mut doors = Listeners::new(vec![listener()], 0, Duration::from_secs(1)).expect("doors");
         doors.open(&poller).expect("open");
         // So many came and went.
         doors.add(1 << 16, listener(), &poller).expect("add");

@@ -17,6 +17,7 @@ mod error;
 mod farewell;
 mod finished;
 mod manager;
+mod opened;
 mod orphans;
 mod plan;
 mod reload;
@@ -56,7 +57,7 @@ use crate::dispatch::service::Service;
 use crate::listen::gate::Gate;
 use crate::listen::kernel::{FIRST_GROUP_TOKEN, Kernel};
 use crate::listen::listeners::Listeners;
-use crate::node::primary::{ClusterPrimary, Opened};
+use crate::node::primary::ClusterPrimary;
 use crate::pending::hints::ProxyWatch;
 use crate::pending::{Peeking, Rules};
 use crate::pool::Event;
@@ -213,9 +214,10 @@ impl Master {
         let mut service = Service::new(&config, Instant::now())?;
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
             None => ClusterPrimary::new(node, &listeners),
-            Some(kernel) => ClusterPrimary::over_kernel(node, kernel),
+            Some(kernel) => ClusterPrimary::over_kernel(node, kernel, &listeners),
         });
-        let doors = Listeners::new(listeners, config.hold_timeout).context("opening /dev/null")?;
+        let of_kernel = kernel.iter().map(|kernel| kernel.own().count() as u32).sum();
+        let doors = Listeners::new(listeners, of_kernel, config.hold_timeout).context("opening /dev/null")?;
         let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian, account));
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).context("making an epoll set")?;
@@ -299,36 +301,6 @@ impl Master {
     fn observe(&mut self, event: Event) -> Result<(), MasterError> {
         self.service.observe(event, Instant::now());
         self.perform()
-    }
-
-    /// Opens and closes the listeners that programs have asked for.
-    fn refresh_doors(&mut self) -> Result<(), MasterError> {
-        let Some(primary) = &mut self.service.dispatch.node else { return Ok(()) };
-        let mut groups_changed = false;
-        for opened in primary.take_fresh() {
-            tracing::info!("listening on {}", opened.addr().url());
-            self.finished.note(opened.addr());
-            match (opened, &mut self.kernel) {
-                (Opened::Accepting(number, listener), _) => {
-                    self.doors.add(number, listener, &self.poller).context("waiting for connections")?;
-                }
-                (Opened::Group(number, group), kernel) => {
-                    kernel.iter_mut().for_each(|kernel| kernel.add(number, group.clone()));
-                    groups_changed = true;
-                }
-            }
-        }
-        for number in primary.take_closing() {
-            self.kernel.iter_mut().for_each(|kernel| kernel.remove(number, &self.poller));
-            self.doors.remove(number, &self.poller).context("closing a listener")?;
-            groups_changed |= self.kernel.is_some();
-        }
-        if groups_changed {
-            self.service.dispatch.steer_anew();
-            self.steer();
-            self.guard_listeners();
-        }
-        Ok(())
     }
 
     /// Stops accepting while as many connections are held as there are descriptors for, or as wait well: then the next

@@ -24,9 +24,9 @@ use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Passed};
 
 /// A server of Node's has one listener, and so cannot have those of several addresses.
-const ONE_LISTENER: &str = "--listen: with --dispatch kernel a Node program accepts by itself, and each of its servers has \
-    one listener: let each address name another server of the program (--listen ADDR=PORT), give one address, or none and \
-    let the program ask for all of its ports, or use --dispatch handover";
+const ONE_LISTENER: &str = "with --dispatch kernel a Node program accepts by itself, and each of its servers has one \
+    listener: the connections of this further address are handed over. To have the kernel assign them, too, let the \
+    address name another server of the program (--listen ADDR=PORT)";
 
 /// Node opens its channel in the first process that is Node.
 const WITHOUT_PRELOAD: &str = "with --no-preload the first process of Node that it starts keeps the channel: if that is \
@@ -65,6 +65,8 @@ pub struct Plan {
     pub descriptors: Option<u64>,
     /// Where clients connect; nothing if the program is to say.
     pub listen: Vec<ListenAddr>,
+    /// Where the workers are Node's and accept by themselves: so many of those addresses have a listener for each slot.
+    by_kernel: usize,
 }
 
 /// Other programs have no servers that haft could tell apart.
@@ -124,6 +126,7 @@ impl Plan {
             needs_preload: false,
             descriptors: config.worker_nofile,
             listen: config.listen_or_default(),
+            by_kernel: 0,
         };
         let command = match &config.program {
             // This program itself, whatever has become of its file meanwhile.
@@ -150,6 +153,7 @@ impl Plan {
             plan.be_node(&command.node, config, recognised.is_wrapped)?;
         }
         plan.check(config)?;
+        plan.put_further_addresses_last(config);
         Ok(plan)
     }
 
@@ -179,16 +183,31 @@ impl Plan {
         if self.node.is_none() && config.listen.iter().flatten().any(|listen| listen.server_port.is_some()) {
             return Err(MasterError::Unfit(ONLY_NODE));
         }
-        let servers = config.listen.iter().flatten().map(|listen| listen.server_port);
-        let each_another = servers.collect::<BTreeSet<_>>().len() >= self.listen.len();
-        if config.dispatch == DispatchBy::Kernel
-            && self.dialect == Dialect::Node
-            && self.listen.len() > 1
-            && !each_another
-        {
-            return Err(MasterError::Unfit(ONE_LISTENER));
-        }
         Ok(())
+    }
+
+    /// Puts the first address of each server before the further ones, whose connections are handed over, where workers
+    /// accept by themselves.
+    fn put_further_addresses_last(&mut self, config: &Config) {
+        let Some(node) = self.node.as_mut().filter(|_| config.dispatch == DispatchBy::Kernel) else { return };
+        let mut servers = BTreeSet::new();
+        let server_ports = std::mem::take(&mut node.server_ports).into_iter().chain(std::iter::repeat(None));
+        let listeners = std::mem::take(&mut self.listen).into_iter().zip(server_ports);
+        let (first, further): (Vec<_>, Vec<_>) = listeners.partition(|(_, server_port)| servers.insert(*server_port));
+        for (addr, _) in &further {
+            tracing::warn!("--listen {addr}: {ONE_LISTENER}");
+        }
+        self.by_kernel = first.len();
+        (self.listen, node.server_ports) = first.into_iter().chain(further).unzip();
+    }
+
+    /// So many of the addresses, the first ones, have a listener for each slot.
+    pub fn listened_by_kernel(&self, config: &Config) -> usize {
+        match (config.dispatch, &self.node) {
+            (DispatchBy::Handover, _) => 0,
+            (DispatchBy::Kernel, Some(_)) => self.by_kernel,
+            (DispatchBy::Kernel, None) => self.listen.len(),
+        }
     }
 
     /// What is spoken with the workers.

@@ -140,6 +140,7 @@ impl Master {
                 .map(crate::node::primary::ClusterPrimary::rooms)
                 .unwrap_or_default(),
             node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.refused),
+            node_troubles: self.service.dispatch.node.as_ref().map(|it| it.troubles.by_kind()).unwrap_or_default(),
             node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.forgotten()),
             log_lines_dropped: log.dropped,
             log_lines_suppressed: log.suppressed,

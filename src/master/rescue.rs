@@ -113,7 +113,8 @@ impl Master {
         let Some(listener) = kernel.open_listener(place) else { return Ok(()) };
         let dispatch = &self.service.dispatch;
         let most = self.budget.room(dispatch.ledger.outstanding() + closing::waiting() as u64);
-        let is_served = self.service.served_by(place.number, place.slot).is_some();
+        let is_served =
+            self.service.served_by(place.number, place.slot).is_some() && !kernel.is_left_to_master(place.number);
         if is_served || most == 0 || !self.service.can_empty(place.slot, place.number) {
             kernel.shut(place, &self.poller);
             return Ok(());
@@ -210,10 +211,12 @@ fn look(
     now: Instant,
 ) -> Vec<WorkerId> {
     let mut asked = Vec::new();
+    let left_to_master: Vec<u32> = kernel.left_to_master().collect();
     for (place, queue, listener, is_steered_to) in kernel.queues() {
         let length = queued(listener.as_fd()).unwrap_or(0);
         queue.note(length, now);
-        let Some(worker) = service.served_by(place.number, place.slot) else {
+        let worker = service.served_by(place.number, place.slot).filter(|_| !left_to_master.contains(&place.number));
+        let Some(worker) = worker else {
             let since = *queue.unserved_since.get_or_insert(now);
             let is_late = now.saturating_duration_since(since) >= config.hold_timeout;
             // Where we steer past it, only what came before waits there; else more may come.

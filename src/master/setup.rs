@@ -14,33 +14,41 @@ use crate::sys::listen::{Access, ListenError, Listener};
 /// Where a master was killed a moment ago, its guardian frees the ports of its workers within this time.
 const GUARDIAN_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Opens what `--listen` names: listeners of our own, or one for each slot. What was `passed` is open already.
+/// Opens what `--listen` names: listeners of our own, or one for each slot, which come first. What was `passed` is open
+/// already.
 pub(super) fn listen(
     config: &Config,
     plan: &Plan,
-    mut passed: Vec<(PassedAddr, Listener)>,
+    passed: Vec<(PassedAddr, Listener)>,
 ) -> Result<(Vec<Listener>, Option<Kernel>), MasterError> {
+    let (by_kernel, by_master) = plan.listen.split_at(plan.listened_by_kernel(config));
     Ok(match config.dispatch {
-        DispatchBy::Handover => {
-            let bind = |addr: &ListenAddr| match passed.iter().position(|(passed, _)| passed.addr == *addr) {
-                Some(at) => Ok(passed.swap_remove(at).1),
-                None => Listener::bind(addr, config.backlog, Access::Umask),
-            };
-            (plan.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?, None)
-        }
+        DispatchBy::Handover => (bind(by_master, passed, config)?, None),
         DispatchBy::Kernel => {
             let until = Instant::now() + GUARDIAN_PATIENCE;
             let kernel = loop {
-                match Kernel::new(config, &plan.listen, plan.passes_listeners()) {
+                match Kernel::new(config, by_kernel, plan.passes_listeners()) {
                     Err(KernelError::Listen(ListenError::PortInUse(_))) if Instant::now() < until => {
                         std::thread::sleep(GUARDIAN_PATIENCE / 100);
                     }
                     outcome => break outcome?,
                 }
             };
-            (Vec::new(), Some(kernel))
+            (bind(by_master, passed, config)?, Some(kernel))
         }
     })
+}
+
+fn bind(
+    addrs: &[ListenAddr],
+    mut passed: Vec<(PassedAddr, Listener)>,
+    config: &Config,
+) -> Result<Vec<Listener>, ListenError> {
+    let bind = |addr: &ListenAddr| match passed.iter().position(|(passed, _)| passed.addr == *addr) {
+        Some(at) => Ok(passed.swap_remove(at).1),
+        None => Listener::bind(addr, config.backlog, Access::Umask),
+    };
+    addrs.iter().map(bind).collect()
 }
 
 /// The tag key: the configured one, or a random one.

@@ -18,7 +18,7 @@ use crate::dispatch::service::Effect;
 use crate::handover::haft::MasterEnd;
 use crate::ids::WorkerId;
 use crate::node::preload::{Preload, PreloadError};
-use crate::node::wire::Trouble;
+use crate::node::wire::{Noticed, Trouble};
 use crate::pool::{Action, MAX_FAILED_STARTS};
 use crate::process::crew::{self, Exit, Processes};
 use crate::process::guardian::Guardian;
@@ -324,6 +324,7 @@ impl Master {
         let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
         let own = own_listeners(pid).unwrap_or_default();
         if self.service.dispatch.node.is_some() && !own.is_empty() {
+            self.service.dispatch.node.iter_mut().for_each(|it| it.troubles.note(Noticed::OwnListener));
             let own: Vec<String> = own.iter().map(ToString::to_string).collect();
             return format!(
                 "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun and native addons do so, and \
@@ -332,6 +333,7 @@ impl Master {
                 own.join(", ")
             );
         }
+        self.service.dispatch.node.iter_mut().for_each(|it| it.troubles.note(Noticed::NeverListens));
         match &self.service.dispatch.node {
             Some(primary) if primary.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
             _ => why.to_owned(),

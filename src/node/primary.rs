@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::messages::Relayed;
+pub use self::opening::Opened;
 use self::opening::RESERVED_PORT;
 pub use self::plan::NodePlan;
 use self::rooms::SharedRooms;
@@ -40,15 +41,6 @@ const READ: usize = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(2);
 /// The same for a program that is expected to listen.
 const LONG_SILENCE: Duration = Duration::from_secs(15);
-
-/// What was opened for a server, with the listener's number.
-#[derive(Debug)]
-pub enum Opened {
-    /// A listener of which connections are handed over.
-    Accepting(u32, Listener),
-    /// Listeners for each worker to accept from.
-    Group(u32, Rc<Group>),
-}
 
 /// What Node workers have in common.
 #[derive(Debug)]
@@ -111,9 +103,11 @@ impl ClusterPrimary {
         Self::over(plan, own.iter().map(Listener::addr).collect())
     }
 
-    /// A desk whose workers accept from listeners of their own, if they listen on TCP.
-    pub fn over_kernel(plan: NodePlan, kernel: &Kernel) -> Self {
-        let mut primary = Self::over(plan, kernel.own().map(|group| group.addr()).collect());
+    /// A desk whose workers accept from listeners of their own, if they listen on TCP. `by_master`: those of `--listen`
+    /// after the kernel's, of which connections are handed over.
+    pub fn over_kernel(plan: NodePlan, kernel: &Kernel, by_master: &[Listener]) -> Self {
+        let own = kernel.own().map(|group| group.addr()).chain(by_master.iter().map(Listener::addr));
+        let mut primary = Self::over(plan, own.collect());
         primary.servers.share_listeners(primary.plan.tells_ports);
         primary.opener = Some(kernel.opener());
         let own =
@@ -278,6 +272,7 @@ impl ClusterPrimary {
             }
             Decision::Displace(before, spec) => {
                 self.joined(ServerId::OWN, query);
+                self.take_back_listeners();
                 self.open_for_displaced(before, &spec, sender);
                 Ok(ServerId::OWN)
             }
@@ -291,7 +286,7 @@ impl ClusterPrimary {
             }
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
-                let opened = self.open(&addr, backlog, access, sender);
+                let opened = self.open(&addr, backlog, access, sender, false);
                 let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
                     tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
                     error.errno()
@@ -379,16 +374,6 @@ impl ClusterPrimary {
     /// Gives the room back.
     pub fn give_buffer(&mut self, buffer: Vec<u8>) {
         self.buffer = buffer;
-    }
-}
-
-impl Opened {
-    /// Where clients connect.
-    pub fn addr(&self) -> &ListenAddr {
-        match self {
-            Self::Accepting(_, listener) => listener.addr(),
-            Self::Group(_, group) => group.addr(),
-        }
     }
 }
 

@@ -80,6 +80,16 @@ impl Listener {
         self.local
     }
 
+    /// The same listener under another descriptor. A Unix socket's file stays with this one.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left (EMFILE, ENFILE).
+    pub fn duplicate(&self) -> io::Result<Self> {
+        let socket = self.socket.try_clone()?;
+        Ok(Self { socket, addr: self.addr.clone(), local: self.local, file: None })
+    }
+
     /// Gives up the socket for another owner; a Unix socket's file stays as long as the second part lives.
     pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
         (self.socket, self.file)

@@ -10,39 +10,45 @@ import { copy } from './lib/files.mjs';
 import { Haft } from './lib/haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { beside } from './lib/program.mjs';
+import { until } from './lib/wait.mjs';
 
+/** How often this kind of trouble was counted. */
+const metric = ({ body }, kind) => Number(body.match(new RegExp(`^haft_node_troubles_total\\{kind="${kind}"\\} (\\d+)$`, 'm'))[1]);
 const BIN = fileURLToPath(new URL('node_modules/.bin', import.meta.url));
 const newest = versions.at(-1).path;
 const LISTEN = (options) => `require('http').createServer().listen(${options});`;
 
-/** A program, the Node that it needs, what is told of it, and flags. */
+/** A program, the Node that it needs, what is told of it, and the kind that is counted. */
 const TROUBLES = {
-  exclusive: [LISTEN('{ port: 0, exclusive: true }'), newest, /listens with `exclusive: true`.*Leave that option out/],
-  reusePort: [LISTEN('{ port: 0, reusePort: true }'), newest, /listens with `reusePort: true`.*Leave that option out/],
+  exclusive: [LISTEN('{ port: 0, exclusive: true }'), newest, /listens with `exclusive: true`.*Leave that option out/, 'exclusive'],
+  reusePort: [LISTEN('{ port: 0, reusePort: true }'), newest, /listens with `reusePort: true`.*Leave that option out/, 'reuse_port'],
   'a bound socket': [
-    LISTEN('new (require("net").BoundSocket)({ port: 0 })'), newest, /it has bound by itself.*Give the port and the address/,
+    LISTEN('new (require("net").BoundSocket)({ port: 0 })'), newest, /it has bound by itself.*Give the port and the address/, 'bound_socket',
   ],
   'a primary': [
     'const cluster = require("cluster"); cluster.setupPrimary({ exec: "worker.js" }); cluster.fork();',
-    newest, /the program is a primary.*Give haft the file of the worker/,
+    newest, /the program is a primary.*Give haft the file of the worker/, 'primary',
   ],
   'a program that forks its servers': [
-    'require("child_process").fork("serve.js");', newest, /(starts processes by child_process\.fork|no process of it has listened).*haft -- node FILE/,
+    'require("child_process").fork("serve.js");', newest, /(starts processes by child_process\.fork|no process of it has listened).*haft -- node FILE/, ['fork', 'never_listens'],
   ],
   'a program that listens without Node': [
     'require("child_process").spawn("python3", ["-c", "import socket, time; s = socket.create_server((\'127.0.0.1\', 0)); time.sleep(60)"]);',
-    newest, /listens by itself on 127\.0\.0\.1:\d+, and not on a server of haft's/,
+    newest, /listens by itself on 127\.0\.0\.1:\d+, and not on a server of haft's/, 'own_listener',
   ],
 };
 
-for (const [name, [text, node, told]] of Object.entries(TROUBLES)) {
+for (const [name, [text, node, told, kind]] of Object.entries(TROUBLES)) {
   for (const wrapped of [false, true]) {
     beside(`${name}${wrapped ? ', below a shell,' : ''} is told`, async (place) => {
       writeFileSync(join(place.folder, 'program.js'), text);
       writeFileSync(join(place.folder, 'serve.js'), 'setInterval(() => {}, 1000);');
       const command = wrapped ? ['sh', '-c', `${node} program.js; true`] : [node, 'program.js'];
-      const { child } = new Haft(place, ['-w', '1', '--start-timeout', '2s', '--', ...command]);
+      const haft = new Haft(place, ['-w', '1', '--start-timeout', '2s', '--', ...command]);
+      const { child } = haft;
       await child.heard(told);
+      const counted = [kind].flat().at(wrapped ? -1 : 0);
+      await until(`${counted} to be counted`, async () => metric(await haft.get('/metrics'), counted) >= 1);
       assert.equal(child.lines.filter((line) => / WARN .*(`|primary|bound by itself)/.test(line)).length <= 1, true, 'told once');
       await child.end('SIGKILL');
     });

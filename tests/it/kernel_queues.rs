@@ -338,7 +338,4 @@ fn a_node_program_without_the_preload_must_ask_for_the_port_that_it_can_have() {
         "with --dispatch kernel and --no-preload the program must ask for the port of --listen, or for port 0",
     );
     assert_eq!(haft.wait_for_exit().code(), Some(1));
-    let mut haft = setup(&["-w", "1", "-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).node().launch();
-    assert_eq!(haft.wait_for_exit().code(), Some(2));
-    haft.log().line_with("--listen: with --dispatch kernel a Node program accepts by itself");
 }

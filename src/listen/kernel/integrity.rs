@@ -169,7 +169,7 @@ impl Watched {
     fn is_steered_right(&mut self, now: Instant) -> bool {
         let is_blind =
             self.integrity.blind_since.is_some_and(|since| now.saturating_duration_since(since) < TELL_AGAIN);
-        let Some(to) = address(self.group.addr()).filter(|_| !is_blind) else { return true };
+        let Some(to) = address(self.group.addr()).filter(|_| !is_blind && !self.by_master) else { return true };
         let count = PROBES.min(self.steering.slots());
         let probes: Vec<_> = (0..count).map(|_| self.integrity.next_probe(&self.steering, to)).collect();
         let trial = self.group.trial(to);
@@ -185,7 +185,7 @@ impl Watched {
 
     /// Finds out where in the group each member stands, if that can be known. Probes are steered by what they say then.
     fn find_members(&mut self) {
-        let Some(to) = address(self.group.addr()) else { return };
+        let Some(to) = address(self.group.addr()).filter(|_| !self.by_master) else { return };
         let Ok(strangers) = reuseport::strangers(&self.group.members) else { return };
         let marks = if to.is_ipv4() { MARKS_IPV4 } else { MARKS_IPV6 };
         let places = u32::try_from(self.indices.len() + strangers).unwrap_or(u32::MAX);

@@ -71,7 +71,7 @@ function hookServer({ prototype }) {
 function choose(server, given) {
   if (ownAdapters.has(given)) {
     if (typeof methodOf(given.prototype, 'fetchSockets') === 'function') return sharedOver(given);
-    if (!isOnlyWorker) tellTrouble('rooms-old');
+    if (!isOnlyWorker) tellTrouble('rooms_old');
   }
   for (const adapter of [...enrolled.values()]) if (adapter.nsp.server === server) dismiss(adapter);
   return given;

@@ -18,10 +18,10 @@ function watchListening() {
     noteServer(server);
     if (options === null || typeof options !== 'object') return;
     if (options.exclusive) tellTrouble('exclusive');
-    if (options.reusePort) tellTrouble('reuse-port');
+    if (options.reusePort) tellTrouble('reuse_port');
     const { BoundSocket } = net;
     const isBound = (value) => typeof BoundSocket === 'function' && value instanceof BoundSocket;
-    if (isBound(options) || isBound(options.handle)) tellTrouble('bound-socket');
+    if (isBound(options) || isBound(options.handle)) tellTrouble('bound_socket');
   });
   wrap(require('child_process'), 'fork', () => tellTrouble('fork'));
   // What an ECMAScript module imports by name is a copy.
@@ -50,5 +50,5 @@ function watchForking(settle = () => {}) {
 function seeRequest({ url }) {
   if (typeof url !== 'string' || !url.includes('EIO=') || sawEngine) return;
   if (tagging) tellTrouble('bundled');
-  if (sharesRooms && !isOnlyWorker && !sawServer) tellTrouble('rooms-bundled');
+  if (sharesRooms && !isOnlyWorker && !sawServer) tellTrouble('rooms_bundled');
 }

@@ -1,10 +1,12 @@
 //! Opening what a program wants to listen on: with the rights of its worker, which may be another user's than haft's.
 
 use std::io;
+use std::rc::Rc;
 
-use super::{ClusterPrimary, Opened};
+use super::ClusterPrimary;
 use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
+use crate::listen::kernel::Group;
 use crate::node::wire::{ListenRefusal, Query};
 use crate::sys::listen::{Access, ListenError, Listener};
 use crate::sys::rights::{Rights, Sender};
@@ -17,13 +19,36 @@ const MAX_SHOWN: usize = 100;
 pub(super) const RESERVED_PORT: &str = "it runs as another user than haft, and ports below 1024 are then haft's to give: name the port \
     in --listen, or use one from 1024 on";
 
+/// What was opened for a server, with the listener's number.
+#[derive(Debug)]
+pub enum Opened {
+    /// A listener of which connections are handed over.
+    Accepting(u32, Listener),
+    /// Listeners for each worker to accept from.
+    Group(u32, Rc<Group>),
+    /// Connections of this group are handed over from now on, those of its keeper.
+    TakenBack(u32, Listener, Rc<Group>),
+}
+
+impl Opened {
+    /// Where clients connect.
+    pub fn addr(&self) -> &ListenAddr {
+        match self {
+            Self::Accepting(_, listener) | Self::TakenBack(_, listener, _) => listener.addr(),
+            Self::Group(_, group) => group.addr(),
+        }
+    }
+}
+
 impl ClusterPrimary {
+    /// `by_master`: connections are handed over, though workers accept those of other servers themselves.
     pub(super) fn open(
         &self,
         addr: &ListenAddr,
         backlog: Option<u32>,
         access: Access,
         sender: Option<Sender>,
+        by_master: bool,
     ) -> Result<Opened, ListenError> {
         let backlog = backlog.filter(|it| *it > 0).unwrap_or(self.plan.backlog);
         if matches!(addr, ListenAddr::Unix(_)) {
@@ -38,7 +63,7 @@ impl ClusterPrimary {
             return Listener::bind_as(addr, backlog, access, &rights)
                 .map(|listener| Opened::Accepting(self.next, listener));
         }
-        match &self.opener {
+        match self.opener.as_ref().filter(|_| !by_master) {
             None => Listener::bind(addr, backlog, access).map(|listener| Opened::Accepting(self.next, listener)),
             Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
         }

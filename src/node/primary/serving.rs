@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::opening::RESERVED_PORT;
-use super::{ClusterPrimary, Opened};
+use super::{ClusterPrimary, Opened, sockname};
 use crate::ids::WorkerId;
-use crate::node::wire::{ListenRefusal, Query, ServerId, Spec};
+use crate::node::wire::{ListenRefusal, Noticed, Query, ServerId, Spec};
 use crate::sys::listen::Access;
 use crate::sys::rights::Sender;
 
@@ -27,6 +27,30 @@ impl ClusterPrimary {
         self.next += 1;
     }
 
+    /// Where workers accept from listeners of `--listen` that are for another server: its connections are handed over.
+    pub(super) fn take_back_listeners(&mut self) {
+        if !self.servers.is_by_master() {
+            return;
+        }
+        let Some(group) = self.groups.remove(&ServerId::OWN) else { return };
+        match group.for_master() {
+            Ok(listener) => {
+                tracing::warn!(
+                    "the program asked for the port of {addr} only after workers had begun to accept there for the server                      that it opened first: the connections of both are handed over, since a listener cannot be taken back                      from a worker. To have the kernel assign them, name the server: --listen {addr}={port}",
+                    addr = group.addr(),
+                    port = group.addr().port().unwrap_or_default(),
+                );
+                self.troubles.note(Noticed::LateServer);
+                self.serve(ServerId::OWN, Opened::TakenBack(self.next, listener, group));
+            }
+            Err(error) => tracing::error!(
+                %error,
+                "connections of {} go to the server that the program opened first: raise the limit on descriptors, or                  name the server that is meant (--listen ADDR=PORT), and restart",
+                group.addr()
+            ),
+        }
+    }
+
     /// A server that `--listen` served gets a listener of its own, since another one has come that fits better. Its
     /// program was answered long ago that it listens.
     pub(super) fn open_for_displaced(&mut self, server: ServerId, spec: &Spec, sender: Option<Sender>) {
@@ -37,8 +61,12 @@ impl ClusterPrimary {
             self.forget_displaced(server);
             return;
         }
-        match self.open(addr, *backlog, Access::for_all(*readable_all, *writable_all), sender) {
-            Ok(opened) => self.serve(server, opened),
+        let by_master = self.servers.is_by_master();
+        match self.open(addr, *backlog, Access::for_all(*readable_all, *writable_all), sender, by_master) {
+            Ok(opened) => {
+                self.servers.tell_address(server, sockname(opened.addr()));
+                self.serve(server, opened);
+            }
             Err(error) => {
                 tracing::error!(
                     "the program's server on {addr} was served from --listen until another one came that asks for that \
@@ -51,7 +79,7 @@ impl ClusterPrimary {
 
     /// Its workers, which accept by themselves, were not answered yet, and get an error.
     fn forget_displaced(&mut self, server: ServerId) {
-        if self.is_over_kernel() {
+        if self.is_over_kernel() && !self.servers.is_by_master() {
             self.servers.forget(server);
         }
     }
@@ -111,6 +139,7 @@ impl ClusterPrimary {
 
     fn tell_that_apart(&mut self) {
         (self.apart_since, self.apart_told) = (None, true);
+        self.troubles.note(Noticed::PortsApart);
         let servers: BTreeSet<_> = self.server_of.values().filter_map(|server| self.servers.key(*server)).collect();
         let servers = servers.into_iter().take(8).collect::<Vec<_>>().join(", ");
         tracing::warn!(

@@ -64,7 +64,7 @@ pub use servers::{Decision, Left, ListenRefusal, Servers};
 pub use session::{Delivery, Handle, MAX_QUEUED, MAX_SOCKETS, Session};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
-pub use trouble::{Trouble, Troubles};
+pub use trouble::{Noticed, Trouble, Troubles};
 pub use unheard::Library;
 pub use violation::Violation;
 

@@ -13,7 +13,8 @@
 //!   haft's preload can tell it the true one, once Node has looked.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
 //!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a
-//!   listener cannot be taken back, so which server `--listen` serves is settled before its first worker gets it.
+//!   listener cannot be taken back, so which server `--listen` serves is settled before its first worker gets it. Where
+//!   another one comes later that fits better, the connections of both are handed over.
 
 mod own_listeners;
 mod server;
@@ -39,10 +40,6 @@ pub(super) const MAX_ADDRESS: usize = 4096;
 pub(super) const MAX_DATA: usize = 64 << 10;
 /// Most bytes of all servers' data.
 pub(super) const MAX_DATA_IN_ALL: usize = 1 << 20;
-
-/// A listener that a worker accepts from cannot be taken back.
-const TAKEN: &str = "with --dispatch kernel another server has the listener of --listen already; \
-    name the one that it is for: --listen ADDR=PORT";
 
 /// What is to be done about a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +98,8 @@ pub struct Servers {
     tells_ports: bool,
     /// Whether it stays as it is which server `--listen` serves, if a worker has it.
     settled: bool,
+    /// Whether the master accepts the connections of [`ServerId::OWN`] nevertheless.
+    by_master: bool,
     servers: BTreeMap<ServerId, Server>,
     last: u64,
     /// The slots of the living workers.
@@ -121,6 +120,7 @@ impl Servers {
             share: false,
             tells_ports: false,
             settled: false,
+            by_master: false,
             servers: BTreeMap::new(),
             last,
             slots: BTreeMap::new(),
@@ -162,7 +162,6 @@ impl Servers {
                 (None, _) => return self.take_own(own, fit, worker, query),
                 // One program at several addresses of one port.
                 (Some(Fit::Exact), Fit::Exact) => return self.take_beside(own, worker, query),
-                (Some(_), Fit::Exact) if self.share && self.settled => return refuse(key, libc::EADDRINUSE, TAKEN),
                 (Some(_), Fit::Exact) => return self.displace(own, worker, query),
                 // It is opened as it was asked for.
                 (Some(_), _) => {}

@@ -41,13 +41,13 @@ impl Trouble {
     fn name(self) -> &'static str {
         match self {
             Self::Exclusive => "exclusive",
-            Self::ReusePort => "reuse-port",
-            Self::BoundSocket => "bound-socket",
+            Self::ReusePort => "reuse_port",
+            Self::BoundSocket => "bound_socket",
             Self::Primary => "primary",
             Self::Fork => "fork",
             Self::Bundled => "bundled",
-            Self::BundledRooms => "rooms-bundled",
-            Self::OldRooms => "rooms-old",
+            Self::BundledRooms => "rooms_bundled",
+            Self::OldRooms => "rooms_old",
         }
     }
 
@@ -92,10 +92,37 @@ impl Trouble {
     }
 }
 
-/// Which of them were logged.
+/// What haft itself notices, in the words of the counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noticed {
+    /// A server came after workers had begun to accept from its listener for another one.
+    LateServer,
+    /// The workers listen on different ports.
+    PortsApart,
+    /// A worker that was to be ready listens by itself.
+    OwnListener,
+    /// A worker that was to be ready has asked for nothing that it could be given connections for.
+    NeverListens,
+}
+
+impl Noticed {
+    const ALL: [Self; 4] = [Self::LateServer, Self::PortsApart, Self::OwnListener, Self::NeverListens];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::LateServer => "late_server",
+            Self::PortsApart => "ports_apart",
+            Self::OwnListener => "own_listener",
+            Self::NeverListens => "never_listens",
+        }
+    }
+}
+
+/// How often each was seen: it is logged the first time.
 #[derive(Debug, Default)]
 pub struct Troubles {
-    seen: Vec<Trouble>,
+    reported: [u64; Trouble::ALL.len()],
+    noticed: [u64; Noticed::ALL.len()],
 }
 
 impl Troubles {
@@ -108,16 +135,25 @@ impl Troubles {
 
     /// A worker has reported one. Returns whether it is to be logged now.
     fn add(&mut self, trouble: Trouble) -> bool {
-        let is_new = !self.seen.contains(&trouble);
-        if is_new {
-            self.seen.push(trouble);
-        }
-        is_new && trouble != Trouble::Fork
+        let count = &mut self.reported[trouble as usize];
+        *count = count.saturating_add(1);
+        *count == 1 && trouble != Trouble::Fork
+    }
+
+    /// haft has noticed one, and has logged it.
+    pub fn note(&mut self, noticed: Noticed) {
+        self.noticed[noticed as usize] += 1;
     }
 
     /// Whether a worker has reported this one.
     pub fn has(&self, trouble: Trouble) -> bool {
-        self.seen.contains(&trouble)
+        self.reported[trouble as usize] > 0
+    }
+
+    /// How often each kind was seen, all kinds.
+    pub fn by_kind(&self) -> Vec<(&'static str, u64)> {
+        let reported = Trouble::ALL.map(Trouble::name).into_iter().zip(self.reported);
+        reported.chain(Noticed::ALL.map(Noticed::name).into_iter().zip(self.noticed)).collect()
     }
 }
 
@@ -126,12 +162,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_told_once_and_forks_only_when_asked_for() {
+    fn each_kind_is_told_once_and_counted_and_forks_only_when_asked_for() {
         let mut troubles = Troubles::default();
         for trouble in Trouble::ALL {
             assert_eq!(Trouble::read(trouble.name()), Some(trouble));
             assert_eq!(troubles.add(trouble), trouble != Trouble::Fork, "{trouble:?}");
             assert!(!troubles.add(trouble) && troubles.has(trouble), "{trouble:?}");
+        }
+        troubles.note(Noticed::OwnListener);
+        let kinds = troubles.by_kind();
+        for (trouble, noticed) in Trouble::ALL.iter().zip(Noticed::ALL.iter().cycle()) {
+            assert_eq!(kinds[*trouble as usize], (trouble.name(), 2));
+            let count = u64::from(*noticed == Noticed::OwnListener);
+            assert_eq!(kinds[Trouble::ALL.len() + *noticed as usize], (noticed.name(), count));
         }
         assert_eq!(Trouble::read("another"), None);
     }

@@ -3,6 +3,7 @@
 use super::server::{Server, Source};
 use super::{Decision, Fit, ListenRefusal, Query, ServerId, Servers, SharedKind, key, refuse};
 use crate::ids::WorkerId;
+use crate::node::wire::say::Sockname;
 
 /// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError`
 /// in its lib/net.js).
@@ -40,7 +41,7 @@ impl Servers {
 
     pub(super) fn take_own(&mut self, own: ServerId, fit: Fit, worker: WorkerId, query: &Query<'_>) -> Decision {
         let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-        let source = match self.share {
+        let source = match self.share && !(self.by_master && own == ServerId::OWN) {
             true => match self.shared_listener(own, port) {
                 Some(kind) => Source::Shared(kind),
                 None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
@@ -68,32 +69,44 @@ impl Servers {
 
     pub(super) fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
         let port = query.port.and_then(|port| u16::try_from(port).ok());
-        let source = match self.share {
-            true => match self.shared_listener(server, port) {
+        let source = match self.servers.get(&server).map(|server| &server.source) {
+            Some(Source::Shared(_)) => match self.shared_listener(server, port) {
                 Some(kind) => Source::Shared(kind),
                 None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
             },
-            false => {
-                let told = self.servers.get(&server).and_then(|server| match &server.source {
-                    Source::Stream { sockname, .. } => sockname.clone(),
-                    Source::Shared(_) => None,
-                });
-                Source::Stream { sockname: told, port }
-            }
+            Some(Source::Stream { sockname, .. }) => Source::Stream { sockname: sockname.clone(), port },
+            None => Source::Stream { sockname: None, port },
         };
         let id = self.next_id();
         self.insert(id, worker, query, (source, Some(Fit::Beside(server))), None);
         Decision::Join(id)
     }
 
+    /// Whether the master accepts the connections of [`ServerId::OWN`], where workers accept those of other servers
+    /// themselves.
+    pub fn is_by_master(&self) -> bool {
+        self.by_master
+    }
+
+    /// The address of a server that was displaced: its programs are shown this one.
+    pub fn tell_address(&mut self, server: ServerId, shown: Sockname) {
+        if let Some(Source::Stream { sockname, .. }) = self.servers.get_mut(&server).map(|server| &mut server.source) {
+            *sockname = Some(shown);
+        }
+    }
+
     /// The server that the listeners of `--listen` are for has come: the one that they served until now gets one of its
-    /// own.
+    /// own. Where workers accept from them already, the connections of both are handed over from now on.
     pub(super) fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
         let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
         before.fit = None;
         if let Source::Shared(kind) = &mut before.source {
             // It gets one on the port that it asked for.
             *kind = SharedKind::Listener;
+            if self.settled {
+                self.by_master = true;
+                before.source = Source::Stream { sockname: None, port: None };
+            }
         }
         let (id, spec) = (self.next_id(), before.spec.clone());
         self.servers.insert(id, before);

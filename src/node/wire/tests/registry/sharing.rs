@@ -50,10 +50,24 @@ fn which_server_a_listener_is_for_is_settled_before_a_worker_gets_it_and_it_is_t
     }
     displaced.forget(first);
     assert!(displaced.named(A, "null:3000:4:undefined").is_err_and(|it| it.errno == libc::EADDRINUSE));
-    // It comes too late.
+    // It comes late: the first worker accepts from the listener already, so both are handed over.
     servers.settle();
-    assert!(!servers.is_unsettled(ServerId::OWN));
-    assert_eq!(errno(&mut servers, A, &tcp(8080)), libc::EADDRINUSE);
+    assert!(!servers.is_unsettled(ServerId::OWN) && !servers.is_by_master());
+    let Decision::Displace(first, _) = servers.ask(A, &tcp(8080)) else { panic!("the second fits") };
+    assert!(servers.is_by_master());
+    servers.tell_address(first, name("127.0.0.1:3000"));
+    let outcome = |servers: &Servers, server| match servers.answer(server).map(|it| it.outcome) {
+        Some(Outcome::HandOver { sockname: Some(name), port }) => (name.port(), port),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(outcome(&servers, ServerId::OWN), (Some(8080), Some(8080)));
+    assert_eq!(outcome(&servers, first), (Some(3000), None));
+    // And so for other workers, and at another address of the port.
+    assert_eq!(servers.ask(B, &tcp(3000)), Decision::Join(first));
+    assert_eq!(servers.ask(B, &tcp(8080)), Decision::Join(ServerId::OWN));
+    let beside = get(&mut servers, B, &at("127.0.0.2", AddressType::Tcp4, 8080));
+    assert_eq!(outcome(&servers, beside), (Some(8080), Some(8080)));
+    assert!([first, ServerId::OWN].iter().all(|server| servers.holds(A, *server) && servers.holds(B, *server)));
 }
 
 #[test]
