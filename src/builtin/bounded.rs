@@ -225,6 +225,7 @@ mod tests {
     use super::super::budget::Budget;
     use super::super::wire::WsLife;
     use super::*;
+    use haft_worker::scoreboard::Scoreboard;
 
     const MESSAGE: usize = 100_000;
     const PATIENCE: Duration = Duration::from_secs(45);
@@ -246,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_may_send_without_end() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let (client, bounded, _life) = pair(&budget);
         let (mut hears, mut says) = split(client);
         let talking = tokio::spawn(async move {
@@ -276,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_read_while_much_waits_and_it_goes_on_when_that_is_read() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let (mut client, mut bounded, life) = pair(&budget);
         bounded.write_all(&vec![1; MESSAGE]).await.expect("taken at once");
         assert!(budget.held() > MESSAGE - 2048);
@@ -298,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_the_bound_ends_it_and_wakes_its_reader() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let (_client, bounded, life) = pair(&budget);
         let (mut reader, mut writer) = split(bounded);
         let reading = tokio::spawn(async move { reader.read_u8().await.map_err(|error| error.kind()) });
@@ -314,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_that_hold_little_are_bounded_together() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let mut all: Vec<_> = (0..300).map(|_| pair(&budget)).collect();
         for (_, bounded, _) in &mut all {
             // The last of them fail.
@@ -327,7 +328,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_for_long_is_cut_off() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let (_client, mut bounded, _life) = pair(&budget);
         bounded.write_all(&vec![0; MESSAGE]).await.expect("taken");
         let ended = bounded.read_u8().await.map_err(|error| error.kind());
@@ -337,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_when_the_engine_is_done_is_heard_still() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let (mut client, mut bounded, life) = pair(&budget);
         bounded.write_all(&vec![7; MESSAGE]).await.expect("taken");
         drop(bounded);

@@ -3,10 +3,11 @@
 //! Counted is what waits for a client to read it, what a client has begun to send, and what was taken from the engine for
 //! a poll that has not come. Whatever exceeds a bound is closed, counted by its reason, and told of now and then.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use haft_worker::scoreboard::{Field, Scoreboard};
 use tokio::time::Instant;
 
 use super::wire::lock;
@@ -42,6 +43,14 @@ impl Excess {
             Self::Stalled => "it read nothing for the time of a heartbeat",
         }
     }
+
+    fn field(self) -> Field {
+        match self {
+            Self::Connection => Field::ClosedMemoryConnection,
+            Self::Worker => Field::ClosedMemoryWorker,
+            Self::Stalled => Field::ClosedMemoryStalled,
+        }
+    }
 }
 
 /// The bounds of one worker, and what it holds.
@@ -51,19 +60,20 @@ pub(super) struct Budget {
     pub(super) each: usize,
     all: usize,
     held: AtomicUsize,
-    closed: [AtomicU64; 3],
+    /// Where it is counted what was closed.
+    scoreboard: Scoreboard,
     told: Mutex<Option<Instant>>,
 }
 
 impl Budget {
     /// Bounds for messages of up to `max_payload` bytes.
-    pub(super) fn new(max_payload: usize) -> Arc<Self> {
+    pub(super) fn new(max_payload: usize, scoreboard: Scoreboard) -> Arc<Self> {
         let message = max_payload.max(LEAST_MESSAGE);
         Arc::new(Self {
             each: message.saturating_mul(MESSAGES_EACH),
             all: message.saturating_mul(MESSAGES_IN_ALL),
             held: AtomicUsize::new(0),
-            closed: Default::default(),
+            scoreboard,
             told: Mutex::default(),
         })
     }
@@ -81,12 +91,12 @@ impl Budget {
 
     /// How many were closed for this reason.
     pub(super) fn closed(&self, excess: Excess) -> u64 {
-        self.closed[excess as usize].load(Ordering::Relaxed)
+        self.scoreboard.get(excess.field()).unwrap_or(0)
     }
 
     /// Counts one that is closed, and tells of it if nothing was told lately.
     pub(super) fn close(&self, excess: Excess) {
-        self.closed[excess as usize].fetch_add(1, Ordering::Relaxed);
+        self.scoreboard.add(excess.field(), 1);
         let mut told = lock(&self.told);
         let now = Instant::now();
         if told.is_some_and(|told| now < told + TELL_EVERY) {
@@ -158,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_may_hold_four_messages_and_all_together_256() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         let mut first = budget.hold();
         assert_eq!(first.set(4 * MESSAGE), Ok(()));
         assert_eq!(first.set(4 * MESSAGE + 1), Err(Excess::Connection));
@@ -174,13 +184,13 @@ mod tests {
 
     #[test]
     fn small_messages_do_not_make_small_bounds() {
-        let mut hold = Budget::new(1).hold();
+        let mut hold = Budget::new(1, Scoreboard::default()).hold();
         assert_eq!(hold.set(4 * LEAST_MESSAGE), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_closed_is_counted_and_seldom_told() {
-        let budget = Budget::new(MESSAGE);
+        let budget = Budget::new(MESSAGE, Scoreboard::default());
         for _ in 0..1000 {
             budget.close(Excess::Connection);
         }

@@ -208,6 +208,7 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
             seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &said);
             let missed = missed(socket.to(room.clone()).emit("message", &said).await);
             seat.chat.scoreboard.add(Field::MessagesOut, members.saturating_sub(1 + missed) as u64);
+            seat.chat.scoreboard.add(Field::LostQueue, missed as u64);
             Ok(Delivered { ok: true, room, id, members, missed })
         }
         Err(refused) => Err(refused),
@@ -294,7 +295,8 @@ impl Chat {
             if members > 0 {
                 let news = RoomMembers { ok: None, room: room.clone(), members };
                 chat.pollers.sent(&room, None, &news);
-                missed(chat.io.to(room).emit("members", &news).await);
+                let missed = missed(chat.io.to(room).emit("members", &news).await);
+                chat.scoreboard.add(Field::LostQueue, missed as u64);
             }
         });
     }

@@ -8,7 +8,7 @@ use socketioxide::socket::DisconnectReason;
 use super::refusal::Refusal;
 
 /// All that it counts, so that none is unknown before it first happens.
-const COUNTED: [Field; 19] = [
+const COUNTED: [Field; 24] = [
     Field::PollingSessions,
     Field::WebsocketSessions,
     Field::SessionsOpened,
@@ -28,6 +28,11 @@ const COUNTED: [Field; 19] = [
     Field::RefusedProtocol,
     Field::RefusedOther,
     Field::UncaughtErrors,
+    Field::ClosedMemoryConnection,
+    Field::ClosedMemoryWorker,
+    Field::ClosedMemoryStalled,
+    Field::LostGoodbye,
+    Field::LostQueue,
 ];
 
 /// Begins to count.

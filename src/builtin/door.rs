@@ -228,7 +228,12 @@ impl EngineService {
     async fn post(&self, conn: &Conn, sid: Sid, request: Request<Incoming>) -> Response<Body> {
         let gate = self.gate(conn, sid);
         let Some(outbox) = self.outboxes.of(sid).filter(|outbox| !outbox.moved()) else {
-            return self.posted(conn, sid, self.engine.answer(request).await);
+            if self.registry.has_parted(sid) {
+                conn.forget(sid);
+                let body = posted::read(request.into_body(), self.max_payload, &self.outboxes.budget).await;
+                return self.crossed(&body.unwrap_or_default());
+            }
+            return self.tidy(conn, sid, self.engine.answer(request).await).0;
         };
         outbox.settled().await;
         let Some(_posting) = outbox.post() else {
@@ -239,9 +244,12 @@ impl EngineService {
         };
         outbox.gather();
         match posted::read(request.into_body(), self.max_payload, &self.outboxes.budget).await {
-            Ok(body) => {
-                let answer = posted::give(&self.engine, sid, &outbox, body, self.max_payload).await;
-                self.posted(conn, sid, answer)
+            Ok(mut body) => {
+                let answer = posted::give(&self.engine, sid, &outbox, &mut body, self.max_payload).await;
+                match self.tidy(conn, sid, answer) {
+                    (_, true) => self.crossed(&body),
+                    (answer, false) => answer,
+                }
             }
             Err(Unread::Late) => with_close(status(StatusCode::REQUEST_TIMEOUT)),
             Err(Unread::TooMuch) => closing_down(),
@@ -310,34 +318,34 @@ impl EngineService {
         with_close(payload(closing_payload(&packets)))
     }
 
-    /// The answer to a POST. What crossed the goodbye of its session has no session any more, as its client hears from that.
-    fn posted(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
-        match self.tidy(conn, sid, response) {
-            (_, Some(Refusal::UnknownSid)) if self.registry.has_parted(sid) => {
-                tracing::debug!(%sid, "a message crossed its session's goodbye, and is lost");
-                with_close(payload(Bytes::from_static(b"ok")))
-            }
-            (response, _) => response,
-        }
+    /// The answer to a POST that crossed the goodbye of its session: there is no session any more, as its client hears from
+    /// that.
+    fn crossed(&self, lost: &[u8]) -> Response<Body> {
+        self.outboxes.scoreboard.add(Field::LostGoodbye, posted::messages(lost));
+        with_close(payload(Bytes::from_static(b"ok")))
     }
 
     /// The answer to a poll.
     fn polled(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> Response<Body> {
         match self.tidy(conn, sid, response) {
-            (_, Some(Refusal::UnknownSid)) if self.registry.has_parted(sid) => {
-                with_close(payload(closing_payload(b"")))
-            }
-            (response, _) => response,
+            (_, true) => with_close(payload(closing_payload(b""))),
+            (response, false) => response,
         }
     }
 
-    fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> (Response<Body>, Option<Refusal>) {
+    /// The engine's answer as Socket.IO's own server words it, and whether it says of a session that has ended by a goodbye
+    /// that it is unknown. That is no refusal.
+    fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> (Response<Body>, bool) {
         let (response, refusal) = tidy(response);
-        refusal.iter().for_each(|refusal| self.outboxes.scoreboard.add(counted::refused(*refusal), 1));
-        if refusal == Some(Refusal::UnknownSid) {
+        let is_unknown = refusal == Some(Refusal::UnknownSid);
+        if is_unknown {
             conn.forget(sid);
         }
-        (response, refusal)
+        let has_parted = is_unknown && self.registry.has_parted(sid);
+        if let Some(refusal) = refusal.filter(|_| !has_parted) {
+            self.outboxes.scoreboard.add(counted::refused(refusal), 1);
+        }
+        (response, has_parted)
     }
 }
 

@@ -22,6 +22,10 @@ use super::wire::{WsLife, lock};
 /// How long a client that was told to close may take before its connection is closed under it.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a connection stays after the session that it carried has ended: a message may be under way on it, which would be
+/// answered by a reset. A client of Socket.IO waits longer than this before it comes back.
+const CROSSING: Duration = Duration::from_millis(250);
+
 /// How many sessions one connection may name before dead ones are looked for (a reverse proxy that keeps its
 /// connections open carries many).
 const SWEEP_FROM: usize = 64;
@@ -268,10 +272,18 @@ impl Conn {
             _ = asked.wait_for(|asked| *asked) => {}
             _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
         }
+        let mut carried = false;
         loop {
             let live = lock(&self.gates).of.values().find(|gate| !gate.is(SessionPhase::Over)).cloned();
             match live {
-                Some(gate) => gate.until(SessionPhase::Over).await,
+                Some(gate) => {
+                    gate.until(SessionPhase::Over).await;
+                    carried = true;
+                }
+                None if std::mem::take(&mut carried) => tokio::select! {
+                    () = sleep(CROSSING) => {}
+                    _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
+                },
                 None => return,
             }
         }

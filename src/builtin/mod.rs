@@ -166,7 +166,7 @@ impl App {
         let site = Site::new(settings, identity)?;
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
-        let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX));
+        let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX), scoreboard.clone());
         counted::begin(&scoreboard);
         chat::put_on(&io, identity, Arc::clone(&registry), scoreboard.clone());
         let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget), scoreboard);

@@ -66,19 +66,22 @@ where
 }
 
 /// Gives the engine what a session posted. Between the parts what waits for the session is counted: the session may end
-/// of it.
-pub(super) async fn give(engine: &Engine, sid: Sid, outbox: &Outbox, mut body: Bytes, max: usize) -> Response<Body> {
+/// of it. What the engine did not take stays in `body`.
+pub(super) async fn give(engine: &Engine, sid: Sid, outbox: &Outbox, body: &mut Bytes, max: usize) -> Response<Body> {
     if body.len() > max {
-        return engine.post(sid, body).unwrap_or_else(failed);
+        return engine.post(sid, std::mem::take(body)).unwrap_or_else(failed);
     }
     loop {
-        let length = part(&body);
-        let answer = engine.post(sid, body.split_to(length)).unwrap_or_else(failed);
-        if answer.status() != StatusCode::OK || body.len() <= 1 {
+        let length = part(body);
+        let answer = engine.post(sid, body.slice(..length)).unwrap_or_else(failed);
+        if answer.status() != StatusCode::OK {
             return answer;
         }
         // Without the separator.
-        body.advance(1);
+        body.advance((length + 1).min(body.len()));
+        if body.is_empty() {
+            return answer;
+        }
         // What the packets caused runs first.
         for _ in 0..3 {
             yield_now().await;
@@ -87,6 +90,11 @@ pub(super) async fn give(engine: &Engine, sid: Sid, outbox: &Outbox, mut body: B
             return answer;
         }
     }
+}
+
+/// How many messages a payload holds.
+pub(super) fn messages(payload: &[u8]) -> u64 {
+    payload.split(|byte| *byte == SEPARATOR).filter(|packet| matches!(packet, [b'4' | b'b', ..])).count() as u64
 }
 
 /// How long the first part of a payload is: whole packets, without the separator behind the last.
@@ -105,6 +113,13 @@ fn failed() -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_messages_of_a_payload_are_counted() {
+        for (payload, count) in [("", 0), ("3", 0), ("42[]", 1), ("3\x1e42[1]\x1ebAQ==\x1e2", 2)] {
+            assert_eq!(messages(payload.as_bytes()), count, "{payload}");
+        }
+    }
 
     #[test]
     fn a_payload_is_cut_between_packets() {

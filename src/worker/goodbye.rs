@@ -8,7 +8,7 @@ use super::drain::Drain;
 use super::pace::Pace;
 
 impl Drain {
-    /// Ends sessions one by one, evenly spread over the time that the worker has for that: the last ninth of the time to
+    /// Ends sessions one by one, evenly spread over the time that the worker has for that: a ninth of the time to
     /// linger, or the drain time. (Within a second or less it ends all at once. When the master has died, sessions are left
     /// alone for half of the time.) To be run beside the server from its start; returns when the worker is to finish and no
     /// session is left to be told.
@@ -102,7 +102,7 @@ mod tests {
         let (_, moments, saying) = five(source.subscribe());
         source.linger(MINUTE * 9);
         tokio::time::sleep(MINUTE * 9).await;
-        assert_eq!(told(&moments), [480, 489, 499, 508, 518]);
+        assert_eq!(told(&moments), [475, 487, 499, 511, 523], "the clients have five seconds to come once more");
         assert!(!saying.is_finished());
         source.request(Some(MINUTE));
         saying.await.expect("task");

@@ -8,6 +8,11 @@ use tokio::time::Instant;
 /// `--drain-timeout`, so sessions are left alone for four fifths of that.
 const SHARE_OF_LINGERING: u32 = 9;
 
+/// The client of the session that is ended last must come once more to hear of it, while the master still brings it here. So long it
+/// has for that, and a third of the time to linger where that is less.
+const TO_COME_AGAIN: Duration = Duration::from_secs(5);
+const SHARE_TO_COME_AGAIN: u32 = 3;
+
 /// Within so short a time all sessions are ended at once: an operator waits (Ctrl-C), and nothing is won by spreading them.
 pub(super) const SHORT: Duration = Duration::from_secs(1);
 
@@ -23,9 +28,8 @@ pub(super) struct Pace {
 impl Pace {
     /// The worker lingers for so long at the most.
     pub(super) fn of_lingering(within: Duration) -> Self {
-        let part = within / SHARE_OF_LINGERING;
-        let from = Instant::now() + (within - part);
-        Self { from, until: from + most_of(part), last: false }
+        let until = Instant::now() + (within - to_come_again(within));
+        Self { from: until - within / SHARE_OF_LINGERING, until, last: false }
     }
 
     /// The worker is to finish within this time.
@@ -40,6 +44,11 @@ impl Pace {
         let from = Instant::now() + within / 2;
         Self { from, until: from + most_of(within / 2), last: true }
     }
+}
+
+/// The part of a time to linger in which all sessions have been told.
+pub(super) fn to_come_again(within: Duration) -> Duration {
+    TO_COME_AGAIN.min(within / SHARE_TO_COME_AGAIN)
 }
 
 /// The session that is told last needs a moment before the time is over.

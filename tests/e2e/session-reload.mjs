@@ -89,14 +89,16 @@ program('@socket.io/sticky without preload: a replaced worker goes on with the s
 });
 
 program('a goodbye is said one by one, and until its turn comes a session that polls finds its draining worker', async (place) => {
-  // After the last goodbye a fiftieth of this is left, in which its client must come: not too little for a busy machine.
-  const haft = await place.haft('-w', '2', '--affinity', 'session', '--drain-timeout', '40s');
+  // A tenth of this time for goodbyes, and then five seconds in which the client of the last one may come.
+  const haft = await place.haft('-w', '2', '--affinity', 'session', '--drain-timeout', '20s');
   const clients = await inTurns(Array(30), 20, () => place.client(haft.url, HERE, { transports: ['polling'] }).connected());
   let ended = 0;
+  let [asked, answered] = [0, 0];
   const talking = clients.map(async (client) => {
     // Over new connections all the time: each of them has to find the worker.
     for (let number = 0; client.disconnects.length === 0; number++) {
-      const answer = client.ask('echo', number).catch(() => {});
+      asked++;
+      const answer = client.ask('echo', number).then(() => answered++).catch(() => {});
       await Promise.race([answer, until('a goodbye', () => client.disconnects.length > 0, { within: 60_000 })]);
     }
     ended++;
@@ -109,6 +111,10 @@ program('a goodbye is said one by one, and until its turn comes a session that p
     assert.deepEqual([client.errors, client.disconnects], [[], ['transport close']], 'told by a close packet, and not by 400');
   }
   assert.equal((await haft.routed()).lost_session, 0, 'no poll came to a worker that does not know its session');
+  assert.equal((await haft.counts('haft_worker_requests_refused_total', 'reason')).session, 0, 'none was answered with 400');
+  const { goodbye } = await haft.counts('haft_worker_messages_lost_total', 'reason');
+  assert.ok(goodbye <= asked - answered, `${goodbye} lost of ${asked} messages, ${answered} answered`);
+  place.say(`${asked} messages, ${goodbye} of them crossed the goodbye of their session`);
   clients.forEach((client) => client.close());
   await haft.stop();
 });

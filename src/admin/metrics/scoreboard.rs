@@ -31,6 +31,12 @@ const REFUSED: [Labelled; 7] = [
     ("other", Field::RefusedOther),
 ];
 const MESSAGES: [Labelled; 2] = [("in", Field::MessagesIn), ("out", Field::MessagesOut)];
+const CLOSED_FOR_MEMORY: [Labelled; 3] = [
+    ("connection", Field::ClosedMemoryConnection),
+    ("worker", Field::ClosedMemoryWorker),
+    ("stalled", Field::ClosedMemoryStalled),
+];
+const LOST: [Labelled; 2] = [("goodbye", Field::LostGoodbye), ("queue", Field::LostQueue)];
 const BYTES: [Labelled; 2] = [("in", Field::BytesIn), ("out", Field::BytesOut)];
 const DELAYS: [Labelled; 3] = [("0.5", Field::LoopDelayP50), ("0.99", Field::LoopDelayP99), ("1", Field::LoopDelayMax)];
 
@@ -72,7 +78,14 @@ fn counters(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     for (name, help, label, fields) in [
         ("haft_worker_sessions_closed", "Sessions that have ended.", "reason", &CLOSED[..]),
         ("haft_worker_requests_refused", "Requests for sessions that were refused.", "reason", &REFUSED),
+        (
+            "haft_worker_closed_for_memory",
+            "Connections and polling sessions closed for the memory that they held.",
+            "reason",
+            &CLOSED_FOR_MEMORY,
+        ),
         ("haft_worker_messages", "Messages of sessions.", "direction", &MESSAGES),
+        ("haft_worker_messages_lost", "Messages of sessions that were lost.", "reason", &LOST),
         ("haft_worker_bytes", "Bytes of clients' connections.", "direction", &BYTES),
     ] {
         families.counter(name, help, labelled(slots, label, fields))?;

@@ -40,11 +40,14 @@ impl Registry {
     }
 
     /// Whether a session is there or about to begin: one over polling, with a connection or without, a WebSocket, or a
-    /// connection that has asked nothing yet.
+    /// connection that has asked nothing yet. Or one has ended by a goodbye just now.
     fn has_session(&self, alive: impl Fn(Sid) -> bool) -> bool {
         let of_conn = |conn: &Arc<Conn>| conn.websocket().is_some() || !*conn.asked.borrow();
-        if lock(&self.inner).conns.values().any(of_conn) {
-            return true;
+        {
+            let inner = lock(&self.inner);
+            if inner.parted.is_crossed() || inner.conns.values().any(of_conn) {
+                return true;
+            }
         }
         loop {
             let last = lock(&self.inner).began.last().copied();
@@ -125,6 +128,15 @@ mod tests {
         lock(&known).clear();
         lingering.await.expect("task");
         assert!(!registry.draining(), "that is for the master to say");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_crossed_the_last_goodbye_is_waited_for() {
+        let registry = Registry::new();
+        let (sid, start) = (Sid::new(), tokio::time::Instant::now());
+        registry.parted(sid);
+        registry.linger(|_| false).await;
+        assert!(start.elapsed() >= Duration::from_secs(5) && registry.has_parted(sid));
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,6 +53,30 @@ async fn a_pending_poll_is_answered_with_a_close_and_its_connection_ends() {
     assert_eq!(server.app.connections(), 0);
 }
 
+/// On a connection that is kept, on a new one, and however much later: an end is told, and no error.
+#[tokio::test]
+async fn a_message_that_crosses_its_session_s_goodbye_is_answered_and_counted() {
+    let server = serve(Settings::default()).await;
+    let lost = || server.scoreboard.get(Field::LostGoodbye);
+    let (mut wire, sid) = connected(&server).await;
+    let mut kept = Wire::open(server.addr).await;
+    kept.ask(&format!("POST {POLLING}&sid={sid}"), &[], "3").await;
+    assert_eq!(kept.reply().await.text(), "ok");
+    wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
+    let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
+    ws.heard("0{").await;
+    // The polling session is told at once. The turn of the WebSocket is an hour away, so the worker does not end.
+    let closing = server.close(Duration::from_secs(7200));
+    assert_eq!(wire.reply().await.text(), "1");
+    kept.ask(&format!("POST {POLLING}&sid={sid}"), &[], "3\x1e421[\"echo\",1]\x1ebAQ==").await;
+    assert_eq!(kept.reply().await.text(), "ok");
+    kept.closed().await;
+    assert_eq!((lost(), post(server.addr, &sid, "42[]").await.text()), (Some(2), "ok"));
+    assert_eq!(Wire::open(server.addr).await.get(&format!("{POLLING}&sid={sid}")).await.text(), "1");
+    assert_eq!((lost(), server.scoreboard.get(Field::RefusedSession)), (Some(3), Some(0)));
+    closing.abort();
+}
+
 #[tokio::test]
 async fn a_client_that_polls_on_new_connections_is_closed_with_what_it_hears_next() {
     let server = serve(Settings::default()).await;

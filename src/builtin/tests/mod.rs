@@ -17,6 +17,7 @@ use super::{App, Identity};
 use crate::config::Engine as Settings;
 use haft_worker::EndAddr;
 use haft_worker::protocol::MasterEnd;
+use haft_worker::scoreboard::{Field, Scoreboard};
 use haft_worker::{Drain, Incoming, Tags};
 
 pub(super) const IDENTITY: Identity = Identity { slot: 3, generation: 2, pid: 4711 };
@@ -24,6 +25,7 @@ pub(super) const IDENTITY: Identity = Identity { slot: 3, generation: 2, pid: 47
 pub(super) struct Server {
     pub(super) app: App,
     pub(super) addr: SocketAddr,
+    pub(super) scoreboard: Scoreboard,
 }
 
 /// Serves until the runtime of the test ends.
@@ -33,7 +35,8 @@ pub(super) async fn serve(settings: Settings) -> Server {
 
 /// As [`serve`], with tags.
 pub(super) async fn serve_tagging(settings: Settings, tags: Option<Tags>) -> Server {
-    let app = App::new(&settings, IDENTITY, tags, Default::default()).expect("settings");
+    let scoreboard = Scoreboard::default();
+    let app = App::new(&settings, IDENTITY, tags, scoreboard.clone()).expect("settings");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let addr = listener.local_addr().expect("address");
     let accepting = app.clone();
@@ -42,7 +45,7 @@ pub(super) async fn serve_tagging(settings: Settings, tags: Option<Tags>) -> Ser
             tokio::spawn(accepting.serve_connection(stream, EndAddr::from_ip(client)));
         }
     });
-    Server { app, addr }
+    Server { app, addr, scoreboard }
 }
 
 /// Opens a polling session that has joined the namespace `/` and has nothing to hear.

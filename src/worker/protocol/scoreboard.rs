@@ -12,6 +12,10 @@ const MAGIC: u64 = u64::from_le_bytes(*b"haftsb01");
 const SEQUENCE: [usize; 2] = [1, WORDS - 1];
 /// When it was written, in milliseconds since 1970.
 const WRITTEN: usize = 2;
+/// Where it stands how many figures follow.
+const COUNT: usize = 3;
+/// How many a page has that does not say so: the first version had these.
+const FIRST_COUNT: u64 = 29;
 /// Where the figures begin, in the order of [`Field::ALL`].
 const FIRST: usize = 4;
 /// Stands for a figure that is not known.
@@ -79,11 +83,21 @@ pub enum Field {
     RefusedOther,
     /// Errors that the program did not catch.
     UncaughtErrors,
+    /// Connections and polling sessions closed: one held more memory than one may.
+    ClosedMemoryConnection,
+    /// Connections and polling sessions closed: all together held more memory than the worker may.
+    ClosedMemoryWorker,
+    /// Connections closed: the client read nothing of what waited for it for the time of a heartbeat.
+    ClosedMemoryStalled,
+    /// Messages from clients that were lost: they crossed the goodbye by which the worker ended their session.
+    LostGoodbye,
+    /// Messages to clients that were lost: too many waited for the client already.
+    LostQueue,
 }
 
 impl Field {
     /// All, in the order of the page.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 34] = [
         Self::OpenConnections,
         Self::Connections,
         Self::PollingSessions,
@@ -113,6 +127,11 @@ impl Field {
         Self::RefusedProtocol,
         Self::RefusedOther,
         Self::UncaughtErrors,
+        Self::ClosedMemoryConnection,
+        Self::ClosedMemoryWorker,
+        Self::ClosedMemoryStalled,
+        Self::LostGoodbye,
+        Self::LostQueue,
     ];
 
     /// Its name in `/status`.
@@ -147,6 +166,11 @@ impl Field {
             Self::RefusedProtocol => "refused_protocol",
             Self::RefusedOther => "refused_other",
             Self::UncaughtErrors => "uncaught_errors",
+            Self::ClosedMemoryConnection => "closed_memory_connection",
+            Self::ClosedMemoryWorker => "closed_memory_worker",
+            Self::ClosedMemoryStalled => "closed_memory_stalled",
+            Self::LostGoodbye => "lost_goodbye",
+            Self::LostQueue => "lost_queue",
         }
     }
 
@@ -216,6 +240,7 @@ impl Figures {
         words[0] = MAGIC;
         SEQUENCE.iter().for_each(|at| words[*at] = sequence);
         words[WRITTEN] = self.written;
+        words[COUNT] = self.figures.len() as u64;
         words[FIRST..FIRST + self.figures.len()].copy_from_slice(&self.figures);
         let mut bytes = [0; RECORD];
         bytes.chunks_exact_mut(8).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
@@ -229,7 +254,10 @@ impl Figures {
         if word(0) != MAGIC || begin == 0 || begin != end {
             return None;
         }
-        Some(Self { figures: std::array::from_fn(|at| word(FIRST + at)), written: word(WRITTEN) })
+        // A worker of another version may tell fewer figures, or more.
+        let count = Some(word(COUNT)).filter(|count| *count > 0).unwrap_or(FIRST_COUNT);
+        let figure = |at: usize| if (at as u64) < count { word(FIRST + at) } else { UNKNOWN };
+        Some(Self { figures: std::array::from_fn(figure), written: word(WRITTEN) })
     }
 }
 
@@ -251,9 +279,23 @@ mod tests {
             assert_eq!(Figures::decode(&torn.try_into().expect("a record")), None, "{cut}");
         }
         assert_eq!(Figures::decode(&[0; RECORD]), None, "nothing was written");
+        assert_eq!(figures.encode(1)[24], Field::ALL.len() as u8);
         let mut newer = bytes;
         newer[7] = b'2';
         assert_eq!(Figures::decode(&newer), None, "another layout");
+    }
+
+    /// Old writers leave what they do not know at 0, and do not say how many figures they tell.
+    #[test]
+    fn a_page_of_another_version_is_read_as_far_as_it_goes() {
+        let mut figures = Figures::at(1);
+        Field::ALL.into_iter().for_each(|field| figures.set(field, 7));
+        for (said, known) in [(0, 29), (29, 29), (30, 30), (34, 34), (40, 34), (u64::MAX, 34)] {
+            let mut bytes = figures.encode(1);
+            bytes[COUNT * 8..(COUNT + 1) * 8].copy_from_slice(&said.to_le_bytes());
+            let read = Figures::decode(&bytes).expect("a page");
+            assert_eq!(read.known().count(), known, "{said}");
+        }
     }
 
     #[test]
