@@ -4,6 +4,7 @@
 
 mod admin;
 mod affinity;
+mod care;
 mod command;
 mod descriptors;
 mod dispatch;
@@ -21,6 +22,7 @@ use crate::addr::{Listen, ListenAddr};
 use crate::route::Prefix;
 pub use admin::{Admin, Name};
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
+pub use care::{Care, Often, OftenError, Size, SizeError};
 pub use command::{
     CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Redis, Serialization, SharedRooms,
 };
@@ -85,6 +87,8 @@ pub struct Config {
     pub hang_timeout: Option<Duration>,
     /// Whether a hung worker is killed and replaced; never true where none counts as hung.
     pub hang_kill: bool,
+    /// When workers are replaced though they serve, and when a slot is given up.
+    pub care: Care,
     /// Where metrics, status and control are served.
     pub admin: Admin,
     /// What this haft is called. None: after its program and port.
@@ -265,6 +269,7 @@ mod tests {
             drain_signal: DrainSignal::Auto,
             hang_timeout: None,
             hang_kill: false,
+            care: Care::default(),
             admin: Admin::Default,
             name: None,
             admin_token_file: None,

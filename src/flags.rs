@@ -7,6 +7,7 @@
 //! To add a flag: a field in its topic, a line in `Flags::resolve`, one in `effective.rs` and one in the samples of
 //! `tests.rs`; tests fail for each that is forgotten.
 
+mod care;
 mod dispatch;
 mod effective;
 mod engine;
@@ -128,6 +129,8 @@ struct Flags {
     timeouts: handover::Timeouts,
     #[command(flatten)]
     hanging: watchdog::Hanging,
+    #[command(flatten)]
+    care: care::CareFlags,
     #[command(flatten)]
     node: node::NodeFlags,
     #[command(flatten)]
@@ -355,6 +358,7 @@ impl Flags {
             drain_signal: self.timeouts.drain_signal,
             hang_timeout: self.hanging.resolve(provenance)?,
             hang_kill: self.hanging.hang_kill,
+            care: self.care.resolve(provenance)?,
             admin_token_file: self.admin.token_file(provenance)?,
             admin: self.admin.admin.unwrap_or_default(),
             name: self.admin.name,

@@ -158,6 +158,14 @@ fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         by_slot(slots, |status| Some(status.respawned)),
     )?;
     families.counter(
+        "haft_worker_replacements",
+        "Workers that were replaced by another in their slot, by why.",
+        slots.iter().flat_map(|status| {
+            let causes = status.replaced.iter();
+            causes.map(|(cause, count)| (vec![slot_label(status.slot), ("reason", (*cause).into())], *count))
+        }),
+    )?;
+    families.counter(
         "haft_worker_exits",
         "Ends of workers.",
         slots.iter().flat_map(|status| {
@@ -216,6 +224,11 @@ fn supervision(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         "haft_slot_drained",
         "1 while the slot is drained by the operator.",
         by_slot(&now.slots, |status| Some(status.drained.into())),
+    )?;
+    families.gauge(
+        "haft_slot_kept_out",
+        "1 while the slot gets no worker, since its workers ended too often (--max-restarts).",
+        by_slot(&now.slots, |status| Some(status.kept_out.into())),
     )?;
     families.gauge(
         "haft_workers_draining",

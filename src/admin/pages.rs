@@ -154,6 +154,7 @@ fn describe(text: &mut String, slot: &SlotStatus) {
     for (is_so, word) in [
         (slot.hung, ", hung"),
         (slot.drained, ", drained"),
+        (slot.kept_out, ", kept out since its workers ended too often"),
         (slot.listens_on_nothing, ", its program has closed all of its servers"),
     ] {
         text.push_str(if is_so { word } else { "" });

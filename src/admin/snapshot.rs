@@ -209,12 +209,15 @@ pub struct SlotStatus {
     pub state: SlotState,
     /// Whether the operator has drained it: it gets no new connections.
     pub drained: bool,
-    /// Whether it is to get a new worker, or is getting it, because somebody has asked for that.
+    /// Whether it is to get a new worker, or is getting it: an operator has asked for that, or the old one is too large or
+    /// too old.
     pub restarting: bool,
     /// Whether its worker counts as hung: new connections go to other slots.
     pub hung: bool,
     /// Whether its worker, a Node program, has closed all of its servers: new connections go to other slots.
     pub listens_on_nothing: bool,
+    /// Whether its workers ended too often: it gets none until an operator restarts it.
+    pub kept_out: bool,
     /// Former workers of this slot that finish what they have.
     pub draining_workers: usize,
     /// How many reloads came before this worker.
@@ -244,6 +247,9 @@ pub struct SlotStatus {
     pub told: Option<Told>,
     /// How often a worker of this slot was replaced because it had ended by itself.
     pub respawned: u64,
+    /// How often the slot got a worker in place of another, by why.
+    #[serde(serialize_with = "as_map")]
+    pub replaced: Vec<(&'static str, u64)>,
     /// Ends of this slot's workers, by reason.
     #[serde(serialize_with = "as_map")]
     pub deaths_by_reason: Vec<(String, u64)>,

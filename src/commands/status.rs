@@ -115,7 +115,7 @@ fn row(slot: &Slot) -> [String; 13] {
         slot.in_flight.to_string(),
         slot.held.to_string(),
         slot.delivered.to_string(),
-        slot.respawned.to_string(),
+        slot.restarts().to_string(),
         last_exit.unwrap_or_default(),
     ]
 }
@@ -131,7 +131,7 @@ mod tests {
             "accepted": 9, "refused": {"no_worker": 2, "stopping": 0}, "in_flight": 1, "held": 0,
             "affinity": "ip", "dispatch": "handover", "balance": [{"delivered": 6}],
             "slots": [{"slot": 0, "state": "ready", "drained": true, "worker": 3, "pid": 8, "generation": 1,
-                "last_exit": {"description": "exit code 1", "unix_time": 1}, "respawned": 1, "open": 4, "new": true}],
+                "last_exit": {"description": "exit code 1", "unix_time": 1}, "respawned": 1, "replaced": {"ended": 1, "memory": 2, "age": 3, "reload": 4}, "open": 4, "new": true}],
             "draining": [{"slot": 0, "worker": 2, "pid": 9, "open": 1}]
         }))
         .expect("a status");
@@ -142,7 +142,7 @@ mod tests {
         let rows: Vec<Vec<&str>> = text.lines().rev().take(2).map(|row| row.split_whitespace().collect()).collect();
         assert_eq!(
             rows[1],
-            ["0", "ready,", "drained", "3", "8", "1", "0s", "4", "-", "0", "0", "0", "1", "exit", "code", "1"]
+            ["0", "ready,", "drained", "3", "8", "1", "0s", "4", "-", "0", "0", "0", "6", "exit", "code", "1"]
         );
         assert_eq!(rows[0][..6], ["0", "finishing", "2", "9", "0", "0s"]);
     }

@@ -60,6 +60,7 @@ pub struct Slot {
     pub restarting: bool,
     pub hung: bool,
     pub listens_on_nothing: bool,
+    pub kept_out: bool,
     pub generation: u64,
     pub worker: u64,
     pub pid: Option<u32>,
@@ -70,6 +71,8 @@ pub struct Slot {
     pub open: Option<u64>,
     pub sessions: Option<u64>,
     pub respawned: u64,
+    /// Workers that got another in their place, by why.
+    pub replaced: BTreeMap<String, u64>,
     pub last_exit: Option<Exit>,
     pub process: Option<Process>,
     /// What its worker tells of itself, by the names of docs/scoreboard.md.
@@ -142,6 +145,12 @@ impl Slot {
         self.told.as_ref()?.get(name).copied()
     }
 
+    /// How often it got a worker that no operator asked for.
+    pub fn restarts(&self) -> u64 {
+        let cared = ["memory", "age"].map(|why| self.replaced.get(why).copied().unwrap_or(0));
+        self.respawned + cared.iter().sum::<u64>()
+    }
+
     /// What its state is called, with all that keeps clients away.
     pub fn condition(&self) -> String {
         let also = [
@@ -149,6 +158,7 @@ impl Slot {
             (self.drained, ", drained"),
             (self.restarting, ", restarting"),
             (self.listens_on_nothing, ", no server"),
+            (self.kept_out, ", kept out"),
         ];
         also.iter().filter(|(is_so, _)| *is_so).fold(self.state.clone(), |text, (_, word)| text + word)
     }

@@ -381,7 +381,13 @@ impl Service {
 }
 
 fn policy(config: &Config) -> Policy {
-    Policy { start_timeout: config.start_timeout, drain_timeout: config.drain_timeout, hang_kill: config.hang_kill }
+    Policy {
+        start_timeout: config.start_timeout,
+        drain_timeout: config.drain_timeout,
+        hang_kill: config.hang_kill,
+        max_age: config.care.max_age,
+        restarts: config.care.restarts,
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Program};
+use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Often, Program};
 use crate::flags::file::{self, YamlError, YamlValue};
 use crate::flags::provenance::Provenance;
+use crate::pool::RestartLimit;
 
 /// Stands for a secret, and is too short to be one.
 const NOT_SHOWN: &str = "(not shown)";
@@ -79,6 +80,10 @@ impl Config {
             ("drain-signal", one(self.drain_signal)),
             ("hang-timeout", span(self.hang_timeout.unwrap_or_default())),
             ("hang-kill", one(self.hang_kill)),
+            ("max-memory", self.care.max_memory.map_or(YamlValue::Nothing, one)),
+            ("max-age", self.care.max_age.map_or(YamlValue::Nothing, span)),
+            ("max-restarts", self.care.restarts.map_or(YamlValue::Nothing, |limit| one(often(limit)))),
+            ("give-up", self.care.restarts.map_or(YamlValue::Nothing, |limit| one(limit.then))),
             ("name", self.name.as_ref().map_or(YamlValue::Nothing, one)),
             ("admin", if self.admin == Admin::Default { YamlValue::Nothing } else { one(&self.admin) }),
             ("admin-token-file", path(self.admin_token_file.as_deref())),
@@ -170,6 +175,10 @@ fn one(value: impl ToString) -> YamlValue {
 /// A list; an empty one is as if the key were not there.
 fn many<T: ToString>(values: &[T]) -> YamlValue {
     if values.is_empty() { YamlValue::Nothing } else { YamlValue::Many(values.iter().map(T::to_string).collect()) }
+}
+
+fn often(limit: RestartLimit) -> Often {
+    Often { most: limit.most, within: limit.within }
 }
 
 fn span(time: Duration) -> YamlValue {

@@ -103,6 +103,9 @@ pub(super) enum FlagsError {
     #[error("{kill}: {never} is 0, so no worker counts as hung: leave out one or the other")]
     NeverHung { kill: String, never: String },
 
+    #[error("{name}: say when, with --max-restarts such as 5/1m, or leave it out")]
+    NeverGivesUp { name: String },
+
     #[error("{name}: {dispatch} is {is}, and {why}: leave out one or the other")]
     NotByDispatch { name: String, dispatch: String, is: DispatchBy, why: &'static str },
 

@@ -48,6 +48,10 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("drain-signal", "TERM", "none"),
     ("hang-timeout", "1s", "0"),
     ("hang-kill", "true", "false"),
+    ("max-memory", "512M", "2G"),
+    ("max-age", "1h", "1day"),
+    ("max-restarts", "5/1m", "20/1h"),
+    ("give-up", "exit", "out"),
     ("dialect", "haft", "node"),
     ("node-style", "'\"my:connection\"'", "sticky-session"),
     ("node-serialization", "advanced", "json"),
@@ -84,6 +88,7 @@ fn company(key: &str) -> &'static [&'static str] {
     match key {
         "admin-token-file" => &["--admin=9090"],
         "redis-prefix" | "redis-required" => &["--redis=redis://127.0.0.1"],
+        "give-up" => &["--max-restarts=1/1m"],
         "tag-key" => &["--affinity=session"],
         "host-id" => &["--affinity=session", "--tag-key=a secret of some length"],
         "proxy-protocol" => &["--trusted-proxy=::2", "--client-ip-header=x-me"],
@@ -191,6 +196,9 @@ fn every_flag_is_a_key_of_the_effective_configuration() {
         &folder_a,
         &folder_b,
         "--cors-origin=*",
+        "--max-memory=1G",
+        "--max-age=1h",
+        "--max-restarts=1/1m",
         "--tag-key=a secret of some length",
     ];
     let engine = config(&[&engine[..], &told].concat());
@@ -350,6 +358,7 @@ fn help_is_grouped_and_as_wide_as_the_terminal() {
         "Routing:",
         "Hand-over:",
         "Timeouts:",
+        "Care for workers:",
         "Programs (when a COMMAND is given):",
         "Built-in Socket.IO worker (when no COMMAND is given):",
         "Admin:",

@@ -147,6 +147,7 @@ fn code(error: &MasterError) -> u8 {
         | MasterError::ProgramListen(_)
         | MasterError::Start(_)
         | MasterError::GaveUp { .. }
+        | MasterError::TooManyRestarts { .. }
         | MasterError::System { .. } => 1,
     }
 }

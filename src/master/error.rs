@@ -55,6 +55,12 @@ pub enum MasterError {
         /// The probable cause, if its end suggests one.
         hint: &'static str,
     },
+    /// The workers of a slot end again and again.
+    #[error("{why}: haft has stopped (--give-up exit)")]
+    TooManyRestarts {
+        /// Which, and how often.
+        why: String,
+    },
     /// The system refused what cannot be done without.
     #[error("{doing}: {source}")]
     System {

@@ -13,6 +13,7 @@ mod arrivals;
 mod batching;
 mod boot;
 mod budget;
+mod care;
 mod error;
 mod farewell;
 mod finished;
@@ -27,6 +28,7 @@ mod setup;
 mod signals;
 mod stopping;
 mod supervise;
+mod ticking;
 
 pub use self::boot::{cannot_start, main};
 pub use self::error::MasterError;
@@ -37,9 +39,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use self::arrivals::connection;
 use self::batching::Batching;
 use self::budget::Budget;
+use self::care::Care;
 use self::error::Context;
 use self::finished::Finished;
 use self::manager::ServiceManager;
@@ -107,6 +109,7 @@ struct Master {
     changes: Changes,
     manager: ServiceManager,
     finished: Finished,
+    care: Care,
     budget: Budget,
     over_budget: bool,
     /// As many have come as `--max-rate` allows: the next ones wait in the kernel's queue.
@@ -163,13 +166,14 @@ pub async fn run(
         // No worker is left. After a failure some may be, and then it ends them as it would if this process was killed.
         guardian.into_iter().for_each(Guardian::end);
     }
-    outcome
+    outcome.and_then(|()| master.supervisor.gave_up.take().map_or(Ok(()), Err))
 }
 
 /// What comes to the loop from beside it.
 struct Inbox {
     exits: mpsc::UnboundedReceiver<Exit>,
     found: mpsc::UnboundedReceiver<finished::Answer>,
+    weighed: mpsc::UnboundedReceiver<care::Weights>,
     requests: mpsc::Receiver<ControlRequest>,
 }
 
@@ -196,6 +200,7 @@ impl Master {
     ) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
+        let (care, weighed) = Care::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         let preload = supervise::first_preload(&plan)?;
@@ -212,6 +217,7 @@ impl Master {
         let about = report::About::new(name, limits.now);
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = Service::new(&config, Instant::now())?;
+        service.pool.set_seed(setup::seed()?);
         service.dispatch.node = plan.node.clone().map(|node| match &kernel {
             None => ClusterPrimary::new(node, &listeners),
             Some(kernel) => ClusterPrimary::over_kernel(node, kernel, &listeners),
@@ -243,12 +249,13 @@ impl Master {
             changes: Changes::new(config, passed_addrs, reread),
             manager: ServiceManager::find(),
             finished,
+            care,
             reap_again: false,
             look_soon: false,
             _admin_files: admin_files,
         };
         master.guard_listeners();
-        Ok((master, Inbox { exits, found, requests }))
+        Ok((master, Inbox { exits, found, weighed, requests }))
     }
 
     async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
@@ -257,6 +264,7 @@ impl Master {
         let mut looks = rescue::looks();
         let mut beats = tokio::time::interval(self.manager.period());
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = care::rounds();
         let mut ready = Vec::new();
         let mut ends = orphans::adopt()?;
         self.observe(Event::Tick)?;
@@ -273,6 +281,8 @@ impl Master {
                             }
                             Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
                             Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
+                            Some(weights) = inbox.weighed.recv() => self.weighed(&weights)?,
+                            _ = rounds.tick(), if self.cares() => self.look_after_workers()?,
                             Some(request) = inbox.requests.recv() => self.answer(request)?,
                             _ = ends.recv() => self.reap(),
                             _ = beats.tick(), if self.manager.is_there() => self.beat(),
@@ -348,39 +358,5 @@ impl Master {
             self.doors.open(&self.poller).context("waiting for connections")?;
         }
         Ok(())
-    }
-
-    /// Whether something happens without an event.
-    fn depends_on_time(&self) -> bool {
-        self.service.depends_on_time()
-            || self.peeking.len() > 0
-            || self.gate.depends_on_time()
-            || self.over_rate
-            || self.doors.is_paused()
-            || self.reap_again
-            || !self.supervisor.crew.remains.is_empty()
-            || self.awaits_closing
-            || self.stop.is_some()
-    }
-
-    fn tick(&mut self) -> Result<(), MasterError> {
-        let now = Instant::now();
-        if self.doors.is_paused() {
-            let dispatch = &mut self.service.dispatch;
-            let resumed = self.doors.resume(now, &self.poller, |arrival| {
-                let connection = connection(dispatch, arrival, now);
-                dispatch.ledger.accept();
-                dispatch.ledger.refuse(connection, RejectReason::NoDescriptor);
-            });
-            resumed.context("accepting connections")?;
-        }
-        self.look_after_orphans(now);
-        self.release_from_gate(now);
-        self.expire_peeking(now);
-        self.service.tick(now);
-        self.perform()?;
-        self.look_for_finished(now);
-        self.keep_budget()?;
-        self.stop_when_flushed(now)
     }
 }

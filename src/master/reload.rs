@@ -18,11 +18,11 @@ pub type Reread = fn(&[PassedAddr]) -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 38] = [
+const RELOADABLE: [&str; 42] = [
     "workers", "worker-nofile", "worker-env", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
     "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-rate-per-client", "max-waiting-per-client",
     "max-rate", "over-limit", "allow", "deny", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
-    "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "command", "path", "no-serve-client", "transports", "ping-interval",
+    "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "max-memory", "max-age", "max-restarts", "give-up", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
 
@@ -300,8 +300,11 @@ impl Master {
         slots.nth(slot).ok_or_else(|| Denied::Impossible(format!("there is no slot {slot}: they are 0 to {last}")))
     }
 
+    /// How many take no clients because an operator said so, or get no worker until one says so.
     fn drained_among(&self, slots: usize) -> usize {
-        self.service.dispatch.all_slots().take(slots).filter(|slot| self.service.pool.is_drained(*slot)).count()
+        let pool = &self.service.pool;
+        let is_out = |slot: &Slot| pool.is_drained(*slot) || pool.is_kept_out(*slot);
+        self.service.dispatch.all_slots().take(slots).filter(is_out).count()
     }
 
     /// Does what a signal asks for, and logs the result. Requests at the admin listener are logged there.

@@ -14,7 +14,7 @@ use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
 use crate::log;
 use crate::pending::counts;
-use crate::pool::SlotState;
+use crate::pool::{Cause, SlotState};
 use crate::process::lines::Line;
 use crate::route::Slot;
 use crate::sys::descriptors;
@@ -249,6 +249,7 @@ impl Master {
             restarting: pool.is_renewing(slot),
             hung: worker.is_some_and(|worker| worker.hung),
             listens_on_nothing: self.listens_on_nothing(slot),
+            kept_out: pool.is_kept_out(slot),
             draining_workers: pool.leaving(slot),
             generation: worker.map_or(0, |worker| worker.generation.into()),
             worker: worker.map_or(0, |worker| worker.id.0),
@@ -263,6 +264,7 @@ impl Master {
             process: None,
             told: None,
             respawned: pool.respawned(slot),
+            replaced: Cause::ALL.into_iter().map(Cause::name).zip(pool.replaced(slot)).collect(),
             deaths_by_reason: history
                 .into_iter()
                 .flat_map(|history| &history.deaths)

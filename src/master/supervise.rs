@@ -51,6 +51,8 @@ pub struct Supervisor {
     pub(super) plans: BTreeMap<u32, Plan>,
     /// Whether the master has nothing left to do.
     pub(super) finished: bool,
+    /// Why it stops, if that is a failure.
+    pub(super) gave_up: Option<MasterError>,
     /// What became of the earlier workers of each slot.
     pub(super) history: BTreeMap<Slot, History>,
     oom: OomWatch,
@@ -90,6 +92,7 @@ impl Supervisor {
             crew,
             plans: BTreeMap::from([(0, plan)]),
             finished: false,
+            gave_up: None,
             history: BTreeMap::new(),
             oom: OomWatch::new(),
             preload,
@@ -172,6 +175,9 @@ impl Master {
             Action::RenewalFailed(slot) => {
                 tracing::error!(%slot, "the slot's new worker did not become ready: the slot keeps its old one");
             }
+            Action::Renewing { slot, worker, why, age } => self.renewing(slot, worker, why, age),
+            Action::TooManyRestarts(slot) => self.gives_up(slot)?,
+            Action::KeptOut(slot) => self.keep_out(slot),
             Action::GiveUp(_) => return Err(self.give_up()),
             Action::Finished => self.supervisor.finished = true,
             // The service sends it to the worker.

@@ -2,7 +2,7 @@
 //! left alone.
 
 use super::worker::{Deadline, State};
-use super::{Action, INTERRUPT_TIME, Pool, SlotWorkers, Time, WorkerId};
+use super::{Action, INTERRUPT_TIME, Pool, Renewal, SlotWorkers, Time, WorkerId};
 use crate::route::Slot;
 
 impl Pool {
@@ -67,7 +67,7 @@ impl Pool {
 
     /// Whether the slot is to get a new worker, or is getting it.
     pub fn is_renewing(&self, slot: Slot) -> bool {
-        self.places.iter().take(self.wanted).nth(slot.index()).is_some_and(|place| place.to_renew)
+        self.places.iter().take(self.wanted).nth(slot.index()).is_some_and(|place| place.renewal.is_some())
     }
 
     /// Starts a reload, unless one is under way.
@@ -76,7 +76,7 @@ impl Pool {
             self.newest += 1;
             self.reloading = Some(self.newest);
             // Every slot gets a new worker now.
-            self.places.iter_mut().for_each(|place| place.to_renew = false);
+            self.places.iter_mut().for_each(|place| place.renewal = None);
         }
     }
 
@@ -142,7 +142,8 @@ impl Pool {
         let Some(newcomer) = place.newcomer.take() else { return };
         let old = place.incumbent;
         if let Some(worker) = self.workers.get(&newcomer) {
-            place.take_over(newcomer, worker.generation);
+            let age = old.and_then(|old| self.workers.get(&old)).map(|old| now.saturating_sub(old.started));
+            place.take_over(newcomer, worker.generation, age);
         }
         let within = self.policy.drain_timeout;
         if let Some(old) = old.and_then(|old| self.workers.get_mut(&old)) {
@@ -154,7 +155,8 @@ impl Pool {
     pub(super) fn renew(&mut self, slot: Slot) {
         let wanted = self.wanted;
         if let Some(place) = self.places.iter_mut().take(wanted).nth(slot.index()) {
-            place.to_renew = true;
+            place.renewal = Some(Renewal::Asked);
+            place.take_back();
         }
     }
 
@@ -163,25 +165,34 @@ impl Pool {
         if self.reloading.is_some() || self.places.iter().any(|place| place.newcomer.is_some()) {
             return;
         }
-        for at in 0..self.wanted {
-            if !self.places[at].to_renew {
-                continue;
-            }
+        // The oldest first, so that each slot's turn comes however often the others are due.
+        let mut due: Vec<usize> = (0..self.wanted).filter(|at| self.places[*at].renewal.is_some()).collect();
+        due.sort_by_key(|at| self.places[*at].incumbent);
+        for at in due {
+            let Some(why) = self.places[at].renewal else { continue };
             let is_ready = |id| self.workers.get(&id).is_some_and(|worker| matches!(worker.state, State::Ready { .. }));
-            if self.places[at].incumbent.is_some_and(is_ready) {
+            if let Some(old) = self.places[at].incumbent.filter(|id| is_ready(*id)) {
+                if !self.may_renew(at, why) {
+                    continue;
+                }
+                let age = self.workers.get(&old).map_or(Time::ZERO, |worker| now.saturating_sub(worker.started));
                 let id = self.start(at, self.places[at].generation, now, actions);
                 self.places[at].newcomer = Some(id);
+                if why != Renewal::Asked {
+                    actions.push(Action::Renewing { slot: Slot(at as u16), worker: old, why, age });
+                }
                 return;
             }
             // What fills it next is new already.
-            self.places[at].to_renew = false;
+            self.places[at].renewal = None;
         }
     }
 
     /// The newcomer of a slot will not be ready. The slot keeps its old worker, and a reload ends here.
-    pub(super) fn lose_newcomer(&mut self, at: usize, actions: &mut Vec<Action>) {
+    pub(super) fn lose_newcomer(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
         let place = &mut self.places[at];
-        place.to_renew = false;
+        place.renewal = None;
+        place.past.renewal_failed(now);
         let newcomer = place.newcomer.take().and_then(|id| self.workers.get_mut(&id));
         let generation = newcomer.map(|worker| {
             worker.retired = true;

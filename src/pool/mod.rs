@@ -5,6 +5,7 @@
 //! do about the difference. A worker that goes, for whatever reason, no longer fills its slot: the next one starts
 //! while it finishes what it has.
 
+mod care;
 mod change;
 mod place;
 mod view;
@@ -13,6 +14,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use self::care::{Cause, GiveUp, Renewal, RestartLimit};
 use self::place::SlotWorkers;
 pub use self::view::{About, Availability, SlotState};
 use self::worker::{Deadline, State, Worker};
@@ -37,6 +39,10 @@ pub struct Policy {
     pub drain_timeout: Duration,
     /// Whether a hung worker is killed.
     pub hang_kill: bool,
+    /// How old a worker may become.
+    pub max_age: Option<Duration>,
+    /// How often a slot's worker may end by itself. None: as often as it likes, with longer and longer pauses.
+    pub restarts: Option<RestartLimit>,
 }
 
 /// What was observed, or is wanted.
@@ -65,6 +71,10 @@ pub enum Event {
     /// A new worker is wanted in place of this slot's, of the same generation. Slots are renewed one after another, and
     /// wait for a reload that is under way.
     Renew(Slot),
+    /// The worker has so many bytes of resident memory, more than it may have.
+    TooLarge(WorkerId, u64),
+    /// It is time to look how old the workers are.
+    CheckAges,
     /// The operator wants so many slots, at least 1.
     Scale(usize),
     /// The operator wants no new client in this slot.
@@ -122,6 +132,21 @@ pub enum Action {
     },
     /// The slot was to get a new worker, which did not become ready: it keeps its old one.
     RenewalFailed(Slot),
+    /// This worker, which serves, is replaced, though no operator wants that; [`Action::Start`] was just before.
+    Renewing {
+        /// Its slot.
+        slot: Slot,
+        /// The old worker.
+        worker: WorkerId,
+        /// Why.
+        why: Renewal,
+        /// How long it has lived.
+        age: Duration,
+    },
+    /// The slot's workers have ended by themselves too often: haft is to stop.
+    TooManyRestarts(Slot),
+    /// The same: the slot gets no worker until the operator wants it.
+    KeptOut(Slot),
     /// The pool is to stop, and no worker is left.
     Finished,
 }
@@ -147,6 +172,8 @@ pub struct Pool {
     /// The operator sits at the terminal and waits.
     interrupted: bool,
     finished: bool,
+    /// What the ages of workers differ by.
+    seed: u64,
 }
 
 impl Pool {
@@ -165,6 +192,7 @@ impl Pool {
             deadline: None,
             interrupted: false,
             finished: false,
+            seed: 0,
         }
     }
 
@@ -189,7 +217,7 @@ impl Pool {
             }
             Event::Hung(id) => {
                 if self.set_hung(id, true) && self.policy.hang_kill {
-                    self.kill(id, now, actions);
+                    self.kill_for(Cause::Hung, id, now, actions);
                 }
             }
             Event::Recovered(id) => {
@@ -197,6 +225,8 @@ impl Pool {
             }
             Event::Reload => self.reload(),
             Event::Renew(slot) => self.renew(slot),
+            Event::TooLarge(id, bytes) => self.note_size(id, bytes, now),
+            Event::CheckAges => self.note_ages(now),
             Event::Scale(slots) => self.scale(slots, now, actions),
             Event::Drain(slot) => self.set_drained(slot, true),
             Event::Undrain(slot) => self.set_drained(slot, false),
@@ -246,7 +276,7 @@ impl Pool {
             && worker.is_staying()
         {
             worker.state = State::Draining { until, told };
-            self.lose(id, now, actions);
+            self.lose(Cause::Ended, id, now, actions);
         } else if let Some(worker) = self.workers.get_mut(&id) {
             // Its channel is closed because its connections have ended.
             if !told {
@@ -256,9 +286,13 @@ impl Pool {
     }
 
     fn kill(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
+        self.kill_for(Cause::Ended, id, now, actions);
+    }
+
+    fn kill_for(&mut self, cause: Cause, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.kill(actions);
-            self.lose(id, now, actions);
+            self.lose(cause, id, now, actions);
         }
     }
 
@@ -272,20 +306,21 @@ impl Pool {
     }
 
     /// The worker fills its place no more, for reasons of its own.
-    fn lose(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
+    fn lose(&mut self, cause: Cause, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get(&id) else { return };
         let at = worker.slot.index();
         let place = &mut self.places[at];
         if place.incumbent == Some(id) {
-            place.lose(worker.served.then(|| now.saturating_sub(worker.started)), now);
+            place.lose(cause, worker.served.then(|| now.saturating_sub(worker.started)), now);
+            self.count_end(at, now, actions);
         } else if place.newcomer == Some(id) {
-            self.lose_newcomer(at, actions);
+            self.lose_newcomer(at, now, actions);
         }
     }
 
     fn exited(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
         let was_newcomer = self.places.iter().any(|place| place.newcomer == Some(id));
-        self.lose(id, now, actions);
+        self.lose(Cause::Ended, id, now, actions);
         let Some(worker) = self.workers.remove(&id) else { return };
         if worker.served || worker.retired || was_newcomer || self.stopping {
             return;

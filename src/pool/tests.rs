@@ -1,13 +1,19 @@
 //! The life of workers without processes: time and events go in, actions are looked at.
 
+mod care;
 mod changes;
 
 use super::place::{FIRST_BACK_OFF, LONGEST_BACK_OFF};
 use super::worker::{LAST_GRACE, TERMINATION_GRACE};
 use super::*;
 
-const POLICY: Policy =
-    Policy { start_timeout: Duration::from_secs(30), drain_timeout: Duration::from_secs(25), hang_kill: false };
+const POLICY: Policy = Policy {
+    start_timeout: Duration::from_secs(30),
+    drain_timeout: Duration::from_secs(25),
+    hang_kill: false,
+    max_age: None,
+    restarts: None,
+};
 
 fn signal(worker: u64) -> Action {
     Action::Signal(WorkerId(worker))

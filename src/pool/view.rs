@@ -64,7 +64,7 @@ impl Pool {
         match self.incumbent(slot) {
             Some(Worker { id, state: State::Ready { hung: false }, .. }) => Availability::Serving(*id),
             Some(Worker { state: State::Ready { hung: true }, .. }) => Availability::OutOfRotation,
-            _ if place.is_new => Availability::OutOfRotation,
+            _ if place.is_new || place.given_up => Availability::OutOfRotation,
             _ => Availability::Pending,
         }
     }
@@ -132,7 +132,8 @@ impl Pool {
     pub fn most_workers(&self) -> usize {
         let expects = |place: &&SlotWorkers| match self.reloading {
             Some(generation) => place.generation < generation && place.newcomer.is_none(),
-            None => place.incumbent.is_none() || (place.to_renew && place.newcomer.is_none()),
+            None if place.incumbent.is_none() => !place.given_up,
+            None => place.renewal.is_some() && place.newcomer.is_none(),
         };
         self.workers.len() + self.places.iter().take(self.wanted).filter(expects).count()
     }

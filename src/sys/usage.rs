@@ -34,6 +34,29 @@ pub fn of(pid: u32) -> io::Result<Option<Usage>> {
     Ok(Some(Usage { descriptors: descriptors(pid), ..usage }))
 }
 
+/// Processes that are looked at of one worker.
+const MAX_PROCESSES: usize = 64;
+
+/// Bytes of resident memory of the largest process among this one and those that it has started, as far as they are its
+/// children still (`CONFIG_PROC_CHILDREN`); `None` if it has ended or `/proc` tells nothing.
+pub fn resident_of_largest(pid: u32) -> Option<u64> {
+    let (mut found, mut next, mut largest) = (vec![pid], 0, None);
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        largest = largest.max(stat.and_then(|stat| Some(parse(&stat, 1, page_size())?.resident_bytes)));
+        let room = MAX_PROCESSES - found.len();
+        found.extend(children(pid).into_iter().take(room));
+    }
+    largest
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
 fn descriptors(pid: u32) -> Option<u64> {
     let folder = format!("/proc/{pid}/fd");
     let entries = fs::read_dir(&folder).ok()?;
@@ -82,6 +105,28 @@ mod tests {
         for wrong in ["", "1 (x) S", "1 (x", "1 (x) S 1 2 3 4 5 6 7 8 9 10 x 75 0 0 20 0 12 0 1 1 1"] {
             assert_eq!(parse(wrong, 100, 4096), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_process_is_as_large_as_the_largest_that_it_has_started() {
+        let own = of(std::process::id()).expect("/proc").expect("it lives").resident_bytes;
+        // What it reads stays in memory: 64 MiB, more than a shell has.
+        let text = "x=$(head -c 67108864 /dev/zero | tr '\\0' x); echo; read end";
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &format!("sh -c {:?}; true", text.replace('$', "\\$"))])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let mut line = [0];
+        std::io::Read::read_exact(shell.stdout.as_mut().expect("a pipe"), &mut line).expect("it is ready");
+        let outer = of(shell.id()).expect("/proc").expect("it lives").resident_bytes;
+        let largest = resident_of_largest(shell.id()).expect("it lives");
+        assert!(outer < 32 << 20 && largest > 64 << 20, "{outer} {largest}");
+        assert!(resident_of_largest(std::process::id()).expect("it lives") >= own.min(largest));
+        drop(shell.stdin.take());
+        shell.wait().expect("it ends");
+        assert_eq!(resident_of_largest(5_000_000), None);
     }
 
     #[test]

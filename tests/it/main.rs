@@ -7,6 +7,7 @@ mod harness;
 
 mod balance;
 mod busy_poll;
+mod care;
 mod circles;
 mod closing;
 mod command_line;

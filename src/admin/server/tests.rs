@@ -236,7 +236,7 @@ async fn readiness_names_the_slots_that_are_not_ready() {
     let (mut hung, mut drained) = (example::snapshot(), example::snapshot());
     hung.slots[0].hung = true;
     drained.slots[0].drained = true;
-    const GONE: &str = "slot 1: gone, drained, last exit: signal SIGKILL\n";
+    const GONE: &str = "slot 1: gone, drained, kept out since its workers ended too often, last exit: signal SIGKILL\n";
     for (snapshot, status, text) in [
         (example::snapshot(), 200, "ready: 1 of 2 slots ready\n"),
         (starting, 503, "not ready: 0 of 2 slots ready\nslot 0: starting\n"),

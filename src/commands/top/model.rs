@@ -220,7 +220,7 @@ impl Model {
             Sort::Delay => rows.sort_by_key(|row| Reverse(tenths(row.delay))),
             Sort::Connections => rows.sort_by_key(|row| Reverse(row.connections)),
             Sort::Rate => rows.sort_by_key(|row| Reverse(tenths(Some(row.rate)))),
-            Sort::Restarts => rows.sort_by_key(|row| Reverse(row.slot.respawned)),
+            Sort::Restarts => rows.sort_by_key(|row| Reverse(row.slot.restarts())),
         }
         rows
     }
@@ -333,6 +333,11 @@ fn row(slot: &Slot, old: Option<&Slot>, seconds: f64) -> Row {
     }
 }
 
+/// Whether workers of the slot were replaced for this, since it was so.
+fn is_more(old: &Slot, cause: &str, count: u64) -> bool {
+    cause != "reload" && count > old.replaced.get(cause).copied().unwrap_or(0)
+}
+
 /// What has happened between two looks, in words.
 fn happenings(before: &Status, now: &Status) -> Vec<String> {
     let mut texts = Vec::new();
@@ -342,12 +347,15 @@ fn happenings(before: &Status, now: &Status) -> Vec<String> {
         let exit = slot.last_exit.as_ref().map_or("unknown", |exit| exit.description.as_str());
         if slot.respawned > old.respawned {
             texts.push(format!("{name}: its worker died ({exit}) and was replaced"));
+        } else if let Some((cause, _)) = slot.replaced.iter().find(|(cause, count)| is_more(old, cause, **count)) {
+            texts.push(format!("{name}: its worker was replaced ({cause})"));
         } else if slot.worker != old.worker && slot.worker > 0 {
             texts.push(format!("{name}: worker {} of generation {}", slot.worker, slot.generation));
         }
         for (was, is, what, over) in [
             (old.hung, slot.hung, "its worker hangs", "its worker answers again"),
             (old.drained, slot.drained, "drained", "takes its clients again"),
+            (old.kept_out, slot.kept_out, "kept out: its workers ended too often", "gets workers again"),
         ] {
             if was != is {
                 texts.push(format!("{name}: {}", if is { what } else { over }));

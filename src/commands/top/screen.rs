@@ -184,7 +184,7 @@ impl Look {
             number(or_dash(row.sessions), 6),
             number(format!("{:.0}", row.rate), 6),
             number((slot.in_flight + slot.held).to_string(), 4),
-            number(slot.respawned.to_string(), 4),
+            number(slot.restarts().to_string(), 4),
         ];
         if wide {
             cells.push(number(slot.generation.to_string(), 4));

@@ -11,11 +11,12 @@ use super::*;
 use crate::addr::{Listen, ListenAddr};
 use crate::config::Redis;
 use crate::config::{
-    Affinity, DispatchBy, FirstRequest, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle, OverLimit,
+    Affinity, Care, DispatchBy, FirstRequest, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle, OverLimit,
     PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
 };
 use crate::flags::testing::{Folder, config, refused, told, without_sources};
 use crate::peek::ClientHeader;
+use crate::pool::{GiveUp, RestartLimit};
 use crate::route::Prefix;
 use crate::route::TagKey;
 
@@ -168,6 +169,17 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn care() -> impl Strategy<Value = Care> {
+    let size = option::of("[1-9][0-9]{0,3}[KMGT]".prop_map(|text| text.parse().expect("a size")));
+    let then = prop_oneof![Just(GiveUp::Exit), Just(GiveUp::Out)];
+    let limit = (1_usize..=1000, span(1), then).prop_map(|(most, within, then)| RestartLimit { most, within, then });
+    (size, option::of(span(1)), option::of(limit)).prop_map(|(max_memory, max_age, restarts)| Care {
+        max_memory,
+        max_age,
+        restarts,
+    })
+}
+
 fn admin(dir: &str) -> impl Strategy<Value = (Admin, Option<PathBuf>)> + use<> {
     let token = option::of(Just(PathBuf::from(format!("{dir}/token"))));
     let tcp = token.prop_map(|token| (Admin::At(ListenAddr::Ip(([127, 0, 0, 1], 9).into())), token));
@@ -194,8 +206,8 @@ fn configs(dir: String) -> impl Strategy<Value = Config> {
     let routing = (affinity(), prefix, routing(dir.clone()));
     let dispatch =
         prop_oneof![(Just(DispatchBy::Handover), limits()), (Just(DispatchBy::Kernel), Just(Limits::default()))];
-    let configs = (numbers, routing, times, admin, log, program(dir), dispatch).prop_map(
-        |(numbers, routing, times, admin, log, (program, listen), (dispatch, limits))| {
+    let configs = (numbers, routing, times, admin, log, program(dir), dispatch, care()).prop_map(
+        |(numbers, routing, times, admin, log, (program, listen), (dispatch, limits), care)| {
             let (affinity, prefix, (mut sessions, proxies, first)) = routing;
             match &program {
                 Program::BuiltIn(engine) => sessions.paths = vec![engine.path.clone()],
@@ -234,6 +246,7 @@ fn configs(dir: String) -> impl Strategy<Value = Config> {
                 drain_signal,
                 hang_timeout: hanging.map(|(time, _)| time),
                 hang_kill: hanging.is_some_and(|(_, kill)| kill),
+                care,
                 name: (workers % 2 == 0).then(|| Name::of("api")),
                 admin,
                 admin_token_file,
