@@ -2,8 +2,7 @@
 //!
 //! The engine's writes are always taken, so that nothing piles up inside the engine, where it could not be counted; what
 //! the client has not read waits here, in bytes. While more than a little waits, nothing is read from the client: what it
-//! sends can only make more. What exceeds the bounds of the [`Budget`](super::budget::Budget), or does not move for the
-//! time of a heartbeat, ends the connection.
+//! sends can only make more. What exceeds the bounds of the [`Budget`](super::budget::Budget) ends the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 
 use super::budget::{Excess, Hold};
 use super::wire::{FrameScan, WsGuard};
@@ -44,16 +43,13 @@ pub(super) struct Bounded<S: AsyncWrite + Unpin + Send + 'static> {
     frames: FrameScan,
     since_turn: usize,
     turns: u8,
-    /// Set while nothing can be written.
-    stalled: Option<Pin<Box<Sleep>>>,
-    patience: Duration,
     reader: Option<Waker>,
     ended: bool,
 }
 
 impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
-    /// `waiting` is written before anything else. A client that reads nothing for `patience` is cut off.
-    pub(super) fn new(io: S, guard: WsGuard, hold: Hold, waiting: BytesMut, patience: Duration) -> Self {
+    /// `waiting` is written before anything else.
+    pub(super) fn new(io: S, guard: WsGuard, hold: Hold, waiting: BytesMut) -> Self {
         Self {
             io: Some(io),
             guard: Some(guard),
@@ -62,8 +58,6 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
             frames: FrameScan::default(),
             since_turn: 0,
             turns: 0,
-            stalled: None,
-            patience,
             reader: None,
             ended: false,
         }
@@ -84,18 +78,12 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
             self.waiting = waiting;
             match written? {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(written) => {
-                    self.waiting.advance(written?);
-                    self.stalled = None;
+                Poll::Ready(Ok(written)) => self.waiting.advance(written),
+                Poll::Ready(Err(error)) => {
+                    self.give_up();
+                    return Err(error);
                 }
-                Poll::Pending => {
-                    let patience = self.patience;
-                    let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
-                    return match stalled.as_mut().poll(cx) {
-                        Poll::Ready(()) => Err(self.end(Excess::Stalled)),
-                        Poll::Pending => Ok(()),
-                    };
-                }
+                Poll::Pending => return Ok(()),
             }
         }
         if self.waiting.capacity() > KEEP_CAPACITY {
@@ -114,13 +102,17 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
     }
 
     fn end(&mut self, excess: Excess) -> io::Error {
-        self.ended = true;
-        self.waiting = BytesMut::new();
         if let Some(hold) = &self.hold {
             hold.budget().close(excess);
         }
-        self.reader.take().into_iter().for_each(Waker::wake);
+        self.give_up();
         io::ErrorKind::ConnectionAborted.into()
+    }
+
+    fn give_up(&mut self) {
+        self.ended = true;
+        self.waiting = BytesMut::new();
+        self.reader.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -223,18 +215,18 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex, split};
 
     use super::super::budget::Budget;
+    use super::super::patience::Patient;
     use super::super::wire::WsLife;
     use super::*;
     use haft_worker::scoreboard::Scoreboard;
 
     const MESSAGE: usize = 100_000;
-    const PATIENCE: Duration = Duration::from_secs(45);
 
     /// A client, the bounded connection to it, and what tells whether that is gone.
     fn pair(budget: &Arc<Budget>) -> (DuplexStream, Bounded<DuplexStream>, Arc<WsLife>) {
         let (client, server) = duplex(1024);
         let (life, guard) = WsLife::begin();
-        (client, Bounded::new(server, guard, budget.hold(), BytesMut::new(), PATIENCE), life)
+        (client, Bounded::new(server, guard, budget.hold(), BytesMut::new()), life)
     }
 
     /// A client's frame of `length` bytes, header and all.
@@ -329,11 +321,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_for_long_is_cut_off() {
         let budget = Budget::new(MESSAGE, Scoreboard::default());
-        let (_client, mut bounded, _life) = pair(&budget);
+        let (_client, server) = duplex(1024);
+        let (life, guard) = WsLife::begin();
+        let patient = Patient::new(server, Duration::from_secs(45), Arc::clone(&budget));
+        let mut bounded = Bounded::new(patient, guard, budget.hold(), BytesMut::new());
         bounded.write_all(&vec![0; MESSAGE]).await.expect("taken");
         let ended = bounded.read_u8().await.map_err(|error| error.kind());
-        assert_eq!(ended, Err(io::ErrorKind::ConnectionAborted));
+        assert_eq!(ended, Err(io::ErrorKind::TimedOut));
         assert_eq!(budget.closed(Excess::Stalled), 1);
+        drop(bounded);
+        life.closed().await;
+        assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use super::drain::{Conn, Gate, Registry, SessionPhase};
 use super::engine::{Engine, Known, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
 use super::heartbeat::settle;
+use super::held::{self, Held};
 use super::outbox::{Outbox, Outboxes};
 use super::posted::{self, Unread};
 use super::query::{self, param};
@@ -58,8 +59,6 @@ pub(super) struct EngineService {
     pub(super) engine: Engine,
     pub(super) upgrade_timeout: Duration,
     pub(super) ping_interval: Duration,
-    /// How long a client may read nothing of what waits for it.
-    pub(super) patience: Duration,
     pub(super) max_payload: usize,
     pub(super) outboxes: Arc<Outboxes>,
     registry: Arc<Registry>,
@@ -81,7 +80,6 @@ impl EngineService {
             engine,
             upgrade_timeout: settings.upgrade_timeout,
             ping_interval: settings.ping_interval,
-            patience: settings.ping_interval + settings.ping_timeout,
             max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
             outboxes,
             registry,
@@ -267,7 +265,8 @@ impl EngineService {
         if let Some(outbox) = &outbox {
             outbox.settled().await;
             if let Some(kept) = outbox.take() {
-                return self.kept(&gate, sid, payload(kept), last).await;
+                let response = self.kept(&gate, sid, payload(kept), last).await;
+                return self.held(sid, response).await;
             }
         }
         let polled = outbox.as_ref().map(Outbox::polled);
@@ -293,7 +292,24 @@ impl EngineService {
         if let (Some(outbox), Some(bytes)) = (outbox, response.body().size_hint().exact()) {
             outbox.answered(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
-        response
+        self.held(sid, response).await
+    }
+
+    /// Counts an answer until its client reads it. If the worker holds too much, the session ends instead.
+    async fn held(&self, sid: Sid, response: Response<Body>) -> Response<Body> {
+        if response.body().size_hint().exact().is_some_and(|bytes| bytes <= held::UNCOUNTED as u64) {
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        match Held::new(bytes, &self.outboxes.budget) {
+            Ok(held) => Response::from_parts(parts, Body::new(held)),
+            Err(excess) => {
+                self.outboxes.budget.close(excess);
+                self.engine.close(sid);
+                closing_down()
+            }
+        }
     }
 
     /// Answers a poll with what was kept for it.

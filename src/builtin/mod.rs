@@ -13,7 +13,7 @@
 //! * A ping follows the one before by `pingInterval` (Socket.IO's own: the pong before).
 //! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
 //! * What a client can make the worker hold is bounded: four messages of `maxPayload` for each connection, 256 for all.
-//!   Beyond that, and when a client reads nothing for a whole heartbeat, the connection is closed. While much waits for a
+//!   Beyond that, and when a client reads nothing of what waits for a whole heartbeat, the connection is closed. While much waits for a
 //!   client, nothing is read from it. (Socket.IO's own: no bound.)
 //! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
@@ -37,8 +37,10 @@ mod folder;
 mod handshake;
 mod heads;
 mod heartbeat;
+mod held;
 mod outbox;
 mod page;
+mod patience;
 mod pollers;
 mod posted;
 pub mod process;
@@ -84,6 +86,7 @@ use self::engine::{Engine, Known};
 use self::heads::Watched;
 use self::outbox::Outboxes;
 use self::page::Site;
+use self::patience::Patient;
 use crate::config::Engine as Settings;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::Scoreboard;
@@ -140,6 +143,8 @@ pub struct App {
     engine: Engine,
     answering: Answering,
     budget: Arc<Budget>,
+    /// How long a client may read nothing of what waits for it.
+    patience: Duration,
 }
 
 impl App {
@@ -178,7 +183,8 @@ impl App {
         ));
         let answers = answers.map_response(|response| response.map(Body::new));
         let answering = answering(settings.path.clone(), BoxCloneSyncService::new(answers), site);
-        Ok(Self { registry, engine, answering, budget })
+        let patience = settings.ping_interval + settings.ping_timeout;
+        Ok(Self { registry, engine, answering, budget, patience })
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
@@ -190,6 +196,7 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let open = self.registry.open();
+        let stream = Patient::new(stream, self.patience, Arc::clone(&self.budget));
         serve(open, self.answering.clone(), stream, client)
     }
 

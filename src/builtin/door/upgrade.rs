@@ -127,7 +127,7 @@ pub(in crate::builtin) fn farewell_to(
 
 /// The connection with a bound on what waits there.
 fn bounded(door: &EngineService, io: Socket, guard: &WsGuard, waiting: BytesMut) -> Bounded<Socket> {
-    Bounded::new(io, guard.another(), door.outboxes.budget.hold(), waiting, door.patience)
+    Bounded::new(io, guard.another(), door.outboxes.budget.hold(), waiting)
 }
 
 /// Answers 101, and gives the stream to `then` once it is ours.

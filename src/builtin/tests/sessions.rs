@@ -166,3 +166,24 @@ async fn the_chat_refuses_in_words_and_survives_nonsense() {
     ws.say(r#"428["message",{"room":"r","text":"still here"}]"#).await;
     assert!(ws.heard("438").await.contains(r#""ok":true"#));
 }
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_counted_until_its_connection_is_cut_off() {
+    let beat = Duration::from_secs(2);
+    let server = serve(Settings { ping_interval: beat, ping_timeout: beat, ..Settings::default() }).await;
+    let (_wire, sid) = connected(&server).await;
+    let long = "x".repeat(200_000);
+    assert_eq!(post(server.addr, &sid, &format!("42[\"echo\",\"{long}\"]")).await.text(), "ok");
+    let (mut deaf, stream) = tokio::io::duplex(1024);
+    tokio::spawn(server.app.serve_connection(stream, EndAddr::from_ip(server.addr)));
+    let poll = format!("GET {POLLING}&sid={sid} HTTP/1.1\r\nhost: a\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut deaf, poll.as_bytes()).await.expect("write");
+    until("it is answered", || server.app.connections() == 2).await;
+    until("all of it is counted", || server.app.budget.held() > 150_000).await;
+    let stalled = || server.scoreboard.get(Field::ClosedMemoryStalled);
+    until("the connection is cut off", || stalled() == Some(1)).await;
+    until("and holds nothing", || server.app.budget.held() == 0).await;
+    let mut heard = Vec::new();
+    deaf.read_to_end(&mut heard).await.expect("what was written before");
+    assert!(heard.starts_with(b"HTTP/1.1 200") && heard.len() < 100_000, "{}", heard.len());
+}
