@@ -52,10 +52,10 @@ step rustfmt       one   2  "$CARGO" cargo fmt --all --check
 step clippy        one   20 "$CARGO" cargo clippy --locked --workspace --all-targets -- -D warnings
 step rustdoc       one   10 "$CARGO" env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 # Most of the tests wait for other processes: more at a time than there are CPUs.
-step cargo-test    cargo 30 "$CARGO python3=python3 ip=iproute2 puma=puma" \
+step cargo-test    cargo 30 "$CARGO python3=python3 ip=iproute2 puma=puma go=golang-go" \
     env RUST_TEST_THREADS=8 cargo test --locked --workspace --no-fail-fast
 for name in "$@"; do
-    [[ $name != it/* ]] || step "$name" cargo 30 "$CARGO python3=python3 ip=iproute2 puma=puma" \
+    [[ $name != it/* ]] || step "$name" cargo 30 "$CARGO python3=python3 ip=iproute2 puma=puma go=golang-go" \
         env RUST_TEST_THREADS=8 cargo test --locked --test it -- "${name#it/}"
     [[ $name != lib/* ]] || step "$name" cargo 30 "$CARGO" cargo test --locked --workspace --lib -- "${name#lib/}"
 done

@@ -1,11 +1,12 @@
-//! What is promised of dispatch by the kernel, with real programs: Node's backlog, workers of another user, Puma.
+//! What is promised of dispatch by the kernel, with real programs: Node's backlog, workers of another user, Puma, Go.
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Setup, addresses_of, eventually, signal, slot_of};
+use crate::harness::{Client, Haft, Setup, addresses_of, eventually, signal, slot_of};
 use crate::kernel_queues::{ask, pids, setup, waiting};
 
 /// More than the programs say.
@@ -58,7 +59,66 @@ fn puma_takes_its_listener_over() {
       [200, { 'Content-Length' => body.bytesize.to_s }, [body]]
     end)";
     fs::write(setup.folder().join("config.ru"), app).expect("a file");
-    let haft = setup.command(&["puma", "--bind-to-activated-sockets", "only", "{dir}/config.ru"]).start_all();
+    all_are_served_in_their_slots(
+        setup.command(&["puma", "--bind-to-activated-sockets", "only", "{dir}/config.ru"]).start_all(),
+    );
+}
+
+/// With the standard library alone, as the documentation shows it.
+#[test]
+fn a_go_program_takes_its_listener_over() {
+    let flags = ["-w", "3", "--dispatch", "kernel", "--dialect", "listen-fds"];
+    let setup = Setup::new(&flags);
+    let server = r#"package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	listener, err := net.FileListener(os.NewFile(3, "haft0"))
+	if err != nil {
+		panic(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(to http.ResponseWriter, request *http.Request) {
+		client, _, _ := net.SplitHostPort(request.RemoteAddr)
+		fmt.Fprintf(to, "slot: %s\nworker: %s\npid: %d\nclient: %s\nlistener: 0\nrequest: %s\n",
+			os.Getenv("HAFT_SLOT"), os.Getenv("HAFT_WORKER"), os.Getpid(), client, request.URL.Path)
+	})}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	ended := make(chan struct{})
+	go func() {
+		<-asked
+		server.Shutdown(context.Background())
+		close(ended)
+	}()
+	if err := server.Serve(listener); err != http.ErrServerClosed {
+		panic(err)
+	}
+	<-ended
+}
+"#;
+    fs::write(setup.folder().join("server.go"), server).expect("a file");
+    let built = Command::new("go")
+        .args(["build", "-o", "server", "server.go"])
+        .current_dir(setup.folder())
+        .envs([("CGO_ENABLED", "0"), ("GO111MODULE", "off"), ("GOFLAGS", "")])
+        .env("GOCACHE", setup.folder().join("go-cache"))
+        .status()
+        .expect("go: install it (Debian: golang-go)");
+    assert!(built.success());
+    fs::remove_dir_all(setup.folder().join("go-cache")).expect("the cache");
+    all_are_served_in_their_slots(setup.command(&["{dir}/server"]).start_all());
+}
+
+fn all_are_served_in_their_slots(haft: Haft) {
     for slot in 0..3 {
         for from in addresses_of(slot, 3).take(10) {
             let answer = Client::asking(&haft, from).receive().expect("an answer");
