@@ -79,6 +79,13 @@ pub enum PeekTimeoutAction {
 
 words!(PeekTimeoutAction, "hand-over or close", HandOver = "hand-over", Close = "close");
 
+impl Sessions {
+    /// Whether unmodified Node programs tell further paths, by haft's preload: unless the user has named them.
+    pub fn learns_paths(&self) -> bool {
+        self.paths == Self::default().paths
+    }
+}
+
 impl Default for Sessions {
     fn default() -> Self {
         Self { paths: vec!["/socket.io/".to_owned()], sticky_paths: Vec::new(), tag_key: None, host_id: None }

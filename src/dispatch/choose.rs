@@ -8,7 +8,9 @@ use crate::dispatch::link::Link;
 use crate::handover::ledger::RouteReason;
 use crate::ids::WorkerId;
 use crate::node::named::{SessionKey, Whose};
+use crate::node::paths::Learnt;
 use crate::node::primary::ClusterPrimary;
+use crate::peek::Request;
 use crate::pool::Availability;
 use crate::route::{Slot, Steering, Tag, least_loaded};
 
@@ -31,6 +33,13 @@ impl Dispatch {
             None if !named.is_full() && self.links.values().any(Link::names_sessions) => Whose::Awaited(key),
             None => Whose::Unknown,
         }
+    }
+
+    /// What the preload of Node workers has told of a request's path.
+    pub fn learnt(&self, request: &Request<'_>) -> Learnt {
+        let workers = self.slots().filter_map(|slot| self.serving(slot));
+        let tagging = workers.filter(|worker| self.links.get(worker).is_some_and(Link::tells_sessions));
+        self.node.as_ref().map_or(Learnt::Nothing, |primary| primary.paths.look(request, tagging))
     }
 
     /// The worker that has named this session as its own.

@@ -3,6 +3,7 @@
 
 pub(crate) mod link;
 pub(crate) mod named;
+pub mod paths;
 pub mod preload;
 pub(crate) mod primary;
 pub(crate) mod refused;

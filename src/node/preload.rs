@@ -44,6 +44,8 @@ pub const PRELOAD: &str = concat!(
     "\n",
     include_str!("preload/figures.cjs"),
     "\n",
+    include_str!("preload/paths.cjs"),
+    "\n",
     include_str!("preload/channel.cjs"),
     "\n",
     include_str!("preload/start.cjs"),

@@ -21,6 +21,7 @@ use self::opening::RESERVED_PORT;
 pub use self::plan::NodePlan;
 use self::rooms::SharedRooms;
 use super::named::SessionIndex;
+use super::paths::EnginePaths;
 use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
 use crate::listen::kernel::{Group, Kernel, Opener};
@@ -91,6 +92,8 @@ pub struct ClusterPrimary {
     pub messages: u64,
     /// Messages between workers that were dropped, because they were too long or too many.
     pub dropped: u64,
+    /// Where workers have an Engine.IO.
+    pub paths: EnginePaths,
     /// What the program does that goes round haft.
     pub troubles: Troubles,
     /// The relay between workers, if they share rooms.
@@ -149,6 +152,7 @@ impl ClusterPrimary {
             apart_told: false,
             messages: 0,
             dropped: 0,
+            paths: EnginePaths::default(),
             troubles: Troubles::default(),
             rooms: plan.rooms.then(|| SharedRooms::new(plan.redis.as_ref())),
             plan,
@@ -351,6 +355,7 @@ impl ClusterPrimary {
         self.changed = true;
         self.servers.exited(worker);
         self.named.ended(worker);
+        self.paths.ended(worker);
         self.mail.extend(self.relay.died(worker).into_iter().map(Relayed::WorkerDied));
     }
 

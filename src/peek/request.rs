@@ -124,6 +124,11 @@ impl<'b> Request<'b> {
         self.query?.split('&').find_map(|pair| pair.strip_prefix("sid=")).filter(|sid| !sid.is_empty())
     }
 
+    /// Whether it states a version of Engine.IO's protocol, as each of its requests does.
+    pub fn is_engine_io(&self) -> bool {
+        self.query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("EIO=")))
+    }
+
     /// Whether the path is `prefix` or below it. See [`is_below`].
     pub fn is_below(&self, prefix: &str) -> bool {
         is_below(self.path, prefix)

@@ -7,6 +7,7 @@ use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
 use crate::connection::{Connection, RouteBy};
 use crate::dispatch::Dispatch;
 use crate::node::named::{SessionKey, Whose};
+use crate::node::paths::Learnt;
 use crate::peek::{NoValue, Request, ValueRoom, request};
 use crate::route::{HostId, Key, Reading, Tag, TagKey, Tagger, ValueKeys};
 
@@ -17,6 +18,8 @@ pub struct Aims {
     tagger: Tagger,
     keys: ValueKeys,
     paths: Vec<String>,
+    /// Whether there may be others, which Node workers tell.
+    learns_paths: bool,
     sticky_paths: Vec<String>,
 }
 
@@ -68,6 +71,7 @@ impl Aims {
             tagger: Tagger::new(key).on(config.sessions.host_id.unwrap_or_default()),
             keys: ValueKeys::new(key),
             paths: config.sessions.paths.clone(),
+            learns_paths: config.sessions.learns_paths(),
             sticky_paths: config.sessions.sticky_paths.clone(),
         }
     }
@@ -101,7 +105,8 @@ impl Aims {
         counts: &mut Counts,
         dispatch: &Dispatch,
     ) -> Aim {
-        let Some(found) = self.find(request, has_headers, |sid| dispatch.whose(sid)) else { return Aim::Headers };
+        let found = self.find(request, has_headers, |it| dispatch.learnt(it), |sid| dispatch.whose(sid));
+        let Some(found) = found else { return Aim::Headers };
         // Only now: what waits for headers is looked at again.
         for (count, outcome) in counts.criteria.iter_mut().zip(found.outcomes()) {
             *match outcome {
@@ -119,9 +124,15 @@ impl Aims {
         found.awaited.map_or(Aim::Decided, Aim::AwaitingOwner)
     }
 
-    /// Where a request leads by itself; none if headers that may decide are still to come. `whose`: the owner of a session
-    /// without a tag is.
-    pub fn find(&self, request: &Request<'_>, has_headers: bool, whose: impl Fn(&str) -> Whose) -> Option<Found> {
+    /// Where a request leads by itself; none if headers that may decide are still to come. `learnt`: what workers have
+    /// told of its path. `whose`: the owner of a session without a tag is.
+    pub fn find(
+        &self,
+        request: &Request<'_>,
+        has_headers: bool,
+        learnt: impl Fn(&Request<'_>) -> Learnt,
+        whose: impl Fn(&str) -> Whose,
+    ) -> Option<Found> {
         let outcomes = [Err(NoValue::Absent); MAX_CRITERIA];
         let mut found = Found {
             goal: RouteBy::Address,
@@ -142,7 +153,7 @@ impl Aims {
             }
             let outcome = match criterion {
                 Criterion::Session => {
-                    self.session(request, &whose, &mut found).map(RouteBy::Session).ok_or(NoValue::Absent)
+                    self.session(request, &learnt, &whose, &mut found).map(RouteBy::Session).ok_or(NoValue::Absent)
                 }
                 Criterion::Value(source) => source.value(request, &mut ValueRoom::new()).map(|value| {
                     found.key = Some(self.keys.key(value));
@@ -163,10 +174,23 @@ impl Aims {
     }
 
     /// The worker that has the request's session.
-    fn session(&self, request: &Request<'_>, whose: impl Fn(&str) -> Whose, found: &mut Found) -> Option<Tag> {
-        let path = self.paths.iter().find(|path| request.is_below(path))?;
+    fn session(
+        &self,
+        request: &Request<'_>,
+        learnt: impl Fn(&Request<'_>) -> Learnt,
+        whose: impl Fn(&str) -> Whose,
+        found: &mut Found,
+    ) -> Option<Tag> {
+        let begins = match self.paths.iter().find(|path| request.is_below(path)) {
+            Some(path) => request::is_at(request.path, path),
+            None if !self.learns_paths => return None,
+            None => match learnt(request) {
+                Learnt::Nothing => return None,
+                learnt => learnt == Learnt::Begins,
+            },
+        };
         let Some(sid) = request.sid() else {
-            found.opens = request.method == "GET" && request::is_at(request.path, path);
+            found.opens = request.method == "GET" && begins;
             return None;
         };
         // An id of the program's own making may have what must be escaped. Nothing is allocated where nothing is.

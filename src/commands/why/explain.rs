@@ -6,6 +6,7 @@ use crate::addr::EndAddr;
 use crate::config::{Config, Criterion, DispatchBy, Rest};
 use crate::connection::RouteBy;
 use crate::node::named::Whose;
+use crate::node::paths::Learnt;
 use crate::peek::{MAX_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
 use crate::pending::aim::{Aims, Found};
 use crate::route::{HostId, Key, MAX_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
@@ -138,7 +139,7 @@ impl Explanation {
         if self.session.is_none() && config.affinity.has_sessions() {
             self.session = request.sid().map(|sid| Session::of(sid, secret));
         }
-        let found = Aims::new(config, key).find(&request, true, |_| Whose::Unknown)?;
+        let found = Aims::new(config, key).find(&request, true, engine_s, |_| Whose::Unknown)?;
         for (criterion, outcome) in config.affinity.criteria().iter().zip(found.outcomes()) {
             self.criteria.push((criterion.to_string(), fate(criterion, outcome.err(), &request)));
         }
@@ -218,6 +219,14 @@ fn by_key(of: String, key: Key, config: &Config) -> By {
             with_one_more: Table::new(config.workers + 1).ok().map(|table| table.choose(key)),
         },
         Err(_) => By::Unknown("there are no slots"),
+    }
+}
+
+/// Whether it is a request of Engine.IO's: at whichever path, the workers of a Node program tell it.
+fn engine_s(request: &Request<'_>) -> Learnt {
+    match request.is_engine_io() {
+        true => Learnt::Begins,
+        false => Learnt::Nothing,
     }
 }
 

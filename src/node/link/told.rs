@@ -45,6 +45,7 @@ impl Told {
             PreloadMessage::Idle => news.push(WorkerEvent::Idle),
             PreloadMessage::Handles { term } => self.handles_term = term,
             PreloadMessage::Pass { slot, generation } => primary.pass(Tag { slot: Slot(slot), generation }, whole),
+            PreloadMessage::Path(path) => primary.paths.learn(worker, path),
             PreloadMessage::Trouble(trouble) => primary.troubles.tell(worker.0, trouble),
         }
     }

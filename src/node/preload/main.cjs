@@ -1,5 +1,5 @@
 // haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does
-// fourteen things, and leaves the program as it is otherwise:
+// fifteen things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket shows that address: socket.remoteAddress,
 //    and so req.ip of Express and handshake.address of Socket.IO.
@@ -20,6 +20,7 @@
 // 12. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
 // 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to all clients reaches those of all workers.
 // 14. Figures (figures.cjs). A page of memory shows haft the state of the process.
+// 15. Paths (paths.cjs). haft learns where each Engine.IO listens, and finds its sessions there.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
@@ -403,9 +404,11 @@ function hook({ prototype }, tags) {
   wrap(prototype, 'init', meet);
   wrap(prototype, 'handleUpgrade', (engine, [, socket]) => void ofEngine.add(socket));
   if (!tags) return;
+  watchPaths(prototype);
   // A proxy uses a connection for several clients, and this one's session is with another worker. The engine says 400,
   // and the connection ends with it: haft looks at the first request of the next.
   wrap(prototype, 'handleRequest', (engine, [req, res]) => {
+    seePath(engine, req);
     const [, escaped] = /[?&]sid=([^&#]*)/.exec(req.url) || [];
     if (!escaped || req.httpVersionMajor !== 1 || res.headersSent) return;
     const sid = decode(escaped);

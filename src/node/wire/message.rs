@@ -8,6 +8,7 @@ use super::lane::LaneMessage;
 use super::preload_message::PreloadMessage;
 use super::raw::{self, Malformed, Outside, Raw};
 use super::trouble::Trouble;
+use crate::node::paths::EnginePath;
 
 /// What the messages of `@socket.io/cluster-adapter` are marked with.
 pub(super) const ADAPTER: &str = "_sio_adapter";
@@ -282,6 +283,7 @@ impl<'f> Fields<'f> {
             }),
             "handles" => WorkerMessage::Preload(PreloadMessage::Handles { term: self.signals?.lists("SIGTERM") }),
             "trouble" => WorkerMessage::Preload(PreloadMessage::Trouble(Trouble::read(&text(self.kind)?)?)),
+            "path" => WorkerMessage::Preload(PreloadMessage::Path(EnginePath::read(&text(self.kind)?)?)),
             "rooms" => WorkerMessage::Rooms,
             "lane" => WorkerMessage::Lane(LaneMessage::Wanted),
             "open" => WorkerMessage::Lane(LaneMessage::Open),

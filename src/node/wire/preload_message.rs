@@ -1,9 +1,10 @@
 //! The messages of haft's preload about its process.
 
 use super::trouble::Trouble;
+use crate::node::paths::EnginePath;
 
 /// One message of the preload, to the master or to be passed on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PreloadMessage {
     /// The program's Engine.IO tags its sessions, and [`super::Session::linger`] means something to the process.
     Tags,
@@ -28,4 +29,6 @@ pub enum PreloadMessage {
     },
     /// The program does something that goes round haft.
     Trouble(Trouble),
+    /// The program has an Engine.IO at this path.
+    Path(EnginePath),
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{body_of, framed, read, tcp};
+use crate::node::paths::EnginePath;
 use crate::node::wire::PreloadMessage;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::say::Voice;
@@ -52,6 +53,11 @@ fn a_worker_s_short_messages() {
         ),
         (r#"{"cmd":"NODE_HAFT","act":"sessions","count":-1}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
+        (
+            r#"{"cmd":"NODE_HAFT","act":"path","type":"/a/"}"#,
+            WorkerMessage::Preload(PreloadMessage::Path(EnginePath::read("/a/").expect("a path"))),
+        ),
+        (r#"{"cmd":"NODE_HAFT","act":"path","type":"a"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Preload(PreloadMessage::Idle)),
         (
             r#"{"cmd":"NODE_HAFT","act":"pass","slot":3,"generation":70000,"what":"restore"}"#,
