@@ -24,6 +24,14 @@ fn query(line: &str) -> Query<'_> {
 }
 
 #[test]
+fn the_path_of_an_engine() {
+    let path = EnginePath::read("/a/").expect("a path");
+    let told = WorkerMessage::Preload(PreloadMessage::Path(path));
+    assert_eq!(of_line(r#"{"cmd":"NODE_HAFT","act":"path","type":"/a/"}"#), told);
+    assert_eq!(of_line(r#"{"cmd":"NODE_HAFT","act":"path","type":"a"}"#), WorkerMessage::Internal);
+}
+
+#[test]
 fn a_worker_s_short_messages() {
     for (line, message) in [
         (r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#, WorkerMessage::Online),
@@ -53,11 +61,6 @@ fn a_worker_s_short_messages() {
         ),
         (r#"{"cmd":"NODE_HAFT","act":"sessions","count":-1}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"sessions"}"#, WorkerMessage::Internal),
-        (
-            r#"{"cmd":"NODE_HAFT","act":"path","type":"/a/"}"#,
-            WorkerMessage::Preload(PreloadMessage::Path(EnginePath::read("/a/").expect("a path"))),
-        ),
-        (r#"{"cmd":"NODE_HAFT","act":"path","type":"a"}"#, WorkerMessage::Internal),
         (r#"{"cmd":"NODE_HAFT","act":"idle"}"#, WorkerMessage::Preload(PreloadMessage::Idle)),
         (
             r#"{"cmd":"NODE_HAFT","act":"pass","slot":3,"generation":70000,"what":"restore"}"#,
