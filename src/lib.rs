@@ -31,6 +31,7 @@
 //! | [`process`] | what to run for a worker, starting it, its output, the guardian |
 //! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
 //! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
+//! | `alarms` | pure: what goes wrong for a while, found in samples of counters, as one line with the cure |
 //! | [`log`] | how haft speaks to its operator |
 //! | [`config`] | the validated configuration |
 //! | `connection` | a connection on its way, and the reasons for refusing it |
@@ -54,6 +55,7 @@ pub(crate) use haft_sys as sys;
 pub use haft_sys::addr;
 
 pub mod admin;
+mod alarms;
 pub mod builtin;
 pub mod commands;
 pub mod config;

@@ -67,6 +67,7 @@ step cargo-install one   10 "$CARGO" bash tests/prepare.sh check_install
 # the machine.
 declare -A more=(
     [page]="chromium=chromium"
+    [admin-page]="chromium=chromium"
     [library]="rust_examples"
     [behind-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy"
     [node-rooms-hosts]="redis-server=redis-server"

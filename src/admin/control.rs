@@ -86,6 +86,17 @@ impl Control {
         Ok(tokio::task::spawn_blocking(move || figures::fill(snapshot, sources)).await.unwrap_or(bare))
     }
 
+    /// The same as JSON, in one line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::snapshot`].
+    pub(super) async fn status(&self) -> Result<Vec<u8>, ControlError> {
+        let now = self.figures().await?;
+        let json = tokio::task::spawn_blocking(move || serde_json::to_vec(&now).unwrap_or_default()).await;
+        json.map_err(|_| ControlError::Stopped)
+    }
+
     async fn ask_for_snapshot(&self) -> Result<(Snapshot, Vec<Source>), ControlError> {
         let (snapshot, sources) = self.ask(ControlRequest::Snapshot).await?;
         Ok((Snapshot { control: self.audit.counts(), ..snapshot }, sources))

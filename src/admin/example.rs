@@ -4,8 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::usage::{ProcessFigures, Told};
 use super::{
-    ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing, SlotBalance,
-    SlotState, SlotStatus, Snapshot,
+    AlarmStatus, ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing,
+    SlotBalance, SlotState, SlotStatus, Snapshot,
 };
 use crate::histogram::Histogram;
 use crate::rooms::Totals;
@@ -63,6 +63,7 @@ pub(super) fn snapshot() -> Snapshot {
         node_names_forgotten: 21,
         log_lines_dropped: 32,
         log_lines_suppressed: 33,
+        alarms: alarms(),
         control: ControlCounts {
             requests: vec![("reload", 12), ("scale", 0)],
             refused: vec![("no_token", 13), ("foreign_uid", 0)],
@@ -89,6 +90,14 @@ fn routing() -> Routing {
         other_hosts: 44,
         criteria: vec![criterion()],
     }
+}
+
+fn alarms() -> Vec<AlarmStatus> {
+    let line = Some("slot 1 gets all".to_owned());
+    vec![
+        AlarmStatus { alarm: "skew", active: true, raised: 48, unix_time: Some(1_700_003_400), line },
+        AlarmStatus { alarm: "restarts", active: false, raised: 49, unix_time: None, line: None },
+    ]
 }
 
 fn rooms() -> Totals {

@@ -2,6 +2,7 @@
 //!
 //! The numbers come from the snapshot at each scrape; nothing is registered or counted here.
 
+mod alarms;
 mod kernel;
 mod output;
 mod rooms;
@@ -55,6 +56,7 @@ impl Collector for Scrape {
         rooms::totals(&mut families, &self.snapshot.rooms)?;
         control(&mut families, &self.snapshot.control)?;
         output::lines(&mut families, &self.snapshot)?;
+        alarms::alarms(&mut families, &self.snapshot.alarms)?;
         scoreboard::figures(&mut families, &self.snapshot)?;
         process(&mut families, &self.snapshot)
     }

@@ -9,6 +9,8 @@
 //! | `/status` | the same and more, as JSON |
 //! | `/healthz` | 200 as long as the master's loop answers |
 //! | `/logs?slot=K&after=N` | the last lines that workers wrote, as text or JSON: only for those who may change something |
+//! | `/` | a page for browsers, live; for others the list of paths |
+//! | `/events` | the status each second, as server-sent events |
 //! | `/readyz` | 200 if a new connection would find a worker, else 503 and why |
 //!
 //! | `POST /reload` | replaces the workers, slot by slot |
@@ -22,6 +24,7 @@
 //! more than the snapshot holds.
 
 mod action;
+mod alarm_status;
 mod answer;
 mod audit;
 mod change;
@@ -29,9 +32,11 @@ mod control;
 mod families;
 pub mod figures;
 mod guard;
+mod live;
 mod logs;
 mod metrics;
 mod negotiate;
+mod page;
 mod pages;
 mod places;
 mod routing;
@@ -46,6 +51,7 @@ mod example;
 #[cfg(test)]
 mod exposition;
 
+pub use alarm_status::AlarmStatus;
 pub use change::{Change, ControlError, Denied};
 pub use control::{Control, ControlRequest, LinesWanted, LogLine, channel};
 pub use metrics::encode;

@@ -50,6 +50,12 @@ pub(super) fn prefers_json<'a>(accept: impl IntoIterator<Item = &'a str>) -> boo
     json > text
 }
 
+/// Whether a client with these `Accept` headers is shown a page: one that names HTML, as browsers do.
+pub(super) fn prefers_html<'a>(accept: impl IntoIterator<Item = &'a str>) -> bool {
+    let mut ranges = accept.into_iter().flat_map(|header| header.split(',')).map(Range::parse);
+    ranges.any(|range| range.media_type.eq_ignore_ascii_case("text/html") && range.quality > 0.0)
+}
+
 /// One element of an `Accept` header.
 struct Range<'a> {
     media_type: &'a str,
@@ -89,6 +95,19 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(prefers_json([accept]), json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_for_who_names_it() {
+        for (accept, html) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("Text/HTML;q=0.3", true),
+            ("text/html;q=0", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            assert_eq!(prefers_html([accept]), html, "{accept}");
         }
     }
 

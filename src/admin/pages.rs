@@ -8,9 +8,11 @@ use http::{Method, StatusCode};
 use super::action::Action;
 use super::answer::{Answer, answer, plain};
 use super::change::ControlError;
+use super::live;
 use super::logs;
 use super::metrics;
 use super::negotiate::Format;
+use super::page;
 use super::snapshot::{SlotStatus, Snapshot};
 
 /// All that a page may be asked with.
@@ -33,6 +35,8 @@ pub(super) enum Wanted {
     Change(Action),
     /// What workers wrote, if the asker may: it may hold what is not for everybody.
     Logs,
+    /// The status, again and again.
+    Events,
     /// The answer does not depend on the master.
     Already(Answer),
 }
@@ -65,12 +69,13 @@ impl Page {
 }
 
 /// Judges a request. `has_body`: whether it announces a body, which nothing here takes.
-pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
+pub(super) fn wanted(method: &Method, path: &str, headers: &HeaderMap, has_body: bool) -> Wanted {
     if let Some(action) = Action::from_path(path) {
         return action.refuse_method(method).map_or(Wanted::Change(action), Wanted::Already);
     }
     let page = Page::ALL.into_iter().find(|page| page.path() == path);
-    if page.is_none() && path != "/" && path != logs::PATH {
+    let asset = page::asset(path);
+    if page.is_none() && asset.is_none() && !["/", logs::PATH, live::EVENTS].contains(&path) {
         let text = format!("There is nothing here. The paths are:\n\n{}", list());
         return Wanted::Already(plain(StatusCode::NOT_FOUND, text));
     }
@@ -82,10 +87,16 @@ pub(super) fn wanted(method: &Method, path: &str, has_body: bool) -> Wanted {
     if has_body {
         return Wanted::Already(refuse_body());
     }
-    match page {
-        Some(page) => Wanted::Page(page),
-        None if path == logs::PATH => Wanted::Logs,
-        None => Wanted::Already(plain(StatusCode::OK, index())),
+    match (page, asset) {
+        (Some(page), _) => Wanted::Page(page),
+        (None, Some(asset)) => Wanted::Already(asset),
+        (None, None) if path == logs::PATH => Wanted::Logs,
+        (None, None) if path == live::EVENTS => Wanted::Events,
+        (None, None) => {
+            let mut answer = if page::is_for(headers) { page::page() } else { plain(StatusCode::OK, index()) };
+            answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+            Wanted::Already(answer)
+        }
     }
 }
 
@@ -172,6 +183,9 @@ fn index() -> String {
 fn list() -> String {
     let pages = Page::ALL.map(|page| (page.path(), page.about()));
     let actions = Action::ALL.map(|action| (action.usage(), action.about()));
-    let lines = (logs::USAGE, "the last lines that workers wrote, for those who may change something");
-    pages.into_iter().chain([lines]).chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()
+    let others = [
+        (logs::USAGE, "the last lines that workers wrote, for those who may change something"),
+        (live::EVENTS, "the status each second, as server-sent events; a browser has a page of them at /"),
+    ];
+    pages.into_iter().chain(others).chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()
 }

@@ -19,6 +19,8 @@ pub(super) enum Stage {
     Answering,
     /// The answer goes out, as fast as the client reads.
     Writing,
+    /// The answer has no end, and its client reads it.
+    Streaming,
     /// It was answered, and the client has not closed its end.
     Lingering,
 }
@@ -32,7 +34,7 @@ impl Progress {
         self.0.store(stage as u8, Ordering::Relaxed);
     }
 
-    fn is(&self, stage: Stage) -> bool {
+    pub(super) fn is(&self, stage: Stage) -> bool {
         self.0.load(Ordering::Relaxed) == stage as u8
     }
 
@@ -58,11 +60,13 @@ impl Places {
         self.0.len() < most && self.0.iter().filter(|(_, progress)| progress.is_idle()).count() < idle
     }
 
-    /// Ends the oldest connection that is idle, or else the oldest whose client does not read. `false`: there is none.
+    /// Ends the oldest connection that is idle, or else the oldest whose client does not read, or else the oldest stream.
+    /// `false`: there is none.
     pub(super) fn push_out(&mut self) -> bool {
-        let idle = self.0.iter().position(|(_, progress)| progress.is_idle());
-        let slow = || self.0.iter().position(|(_, progress)| progress.is(Stage::Writing));
-        let Some(at) = idle.or_else(slow) else { return false };
+        let first = |is: fn(&Progress) -> bool| self.0.iter().position(|(_, progress)| is(progress));
+        let slow = || first(|progress| progress.is(Stage::Writing));
+        let stream = || first(|progress| progress.is(Stage::Streaming));
+        let Some(at) = first(Progress::is_idle).or_else(slow).or_else(stream) else { return false };
         let (task, _) = self.0.remove(at);
         task.abort();
         true

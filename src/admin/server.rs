@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,11 +20,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::action::{self, Action};
-use super::answer::Answer;
+use super::answer::{Answer, AnswerBody};
 use super::audit::{Audit, Closed};
 use super::change::ControlError;
 use super::control::Control;
 use super::guard::{Caller, Guard};
+use super::live::{self, Streams};
 use super::logs;
 use super::pages::{self, Wanted};
 use super::places::{Places, Progress, Stage};
@@ -78,6 +80,7 @@ struct Desk {
     limits: Limits,
     control: Control,
     guard: Guard,
+    streams: Streams,
 }
 
 /// What one client, and all of them together, may take.
@@ -121,7 +124,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `token_file` opens control on a TCP listener; without it control is off there. Must be called inside a tokio runtime.
 pub async fn serve(listener: AdminListener, control: Control, token_file: Option<TokenFile>) {
     let guard = Guard { own_uid: geteuid().as_raw(), token_file };
-    serve_from(Desk { limits: Limits::DEFAULT, control, guard }, listener).await;
+    serve_from(Desk { limits: Limits::DEFAULT, control, guard, streams: Streams::default() }, listener).await;
 }
 
 async fn serve_from(desk: Desk, listener: AdminListener) {
@@ -172,7 +175,13 @@ async fn serve_from(desk: Desk, listener: AdminListener) {
 
 /// One connection from accept to close.
 async fn attend(desk: Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller, progress: Progress) {
-    match timeout(desk.limits.connection_time, exchange(&desk, stream, &caller, &progress)).await {
+    let mut exchange = pin!(exchange(&desk, stream, &caller, &progress));
+    let mut outcome = timeout(desk.limits.connection_time, &mut exchange).await;
+    // A stream has no end, but a time for each piece.
+    while outcome.is_err() && progress.is(Stage::Streaming) {
+        outcome = timeout(desk.limits.connection_time, &mut exchange).await;
+    }
+    match outcome {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             if error.is_timeout() {
@@ -197,9 +206,10 @@ async fn exchange(
 ) -> Result<(), hyper::Error> {
     let service = service_fn(|request| async {
         progress.reach(Stage::Answering);
-        let answer = answer(desk, request, caller).await;
-        progress.reach(Stage::Writing);
-        answer
+        let answer = answer(desk, request, caller, progress).await;
+        let is_live = matches!(answer.body(), AnswerBody::Live(_));
+        progress.reach(if is_live { Stage::Streaming } else { Stage::Writing });
+        Ok::<_, Infallible>(answer)
     });
     let exchanged = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -228,9 +238,9 @@ async fn drain(stream: impl AsyncRead + Unpin) -> io::Result<u64> {
     tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
 }
 
-async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller) -> Result<Answer, Infallible> {
+async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progress: &Progress) -> Answer {
     let has_body = !request.body().is_end_stream();
-    Ok(match pages::wanted(request.method(), request.uri().path(), has_body) {
+    match pages::wanted(request.method(), request.uri().path(), request.headers(), has_body) {
         Wanted::Already(answer) => answer,
         Wanted::Page(page) => {
             let now = match page.needs_figures() {
@@ -241,7 +251,10 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller) -> Res
         }
         Wanted::Change(action) => change(desk, action, &request, caller).await,
         Wanted::Logs => lines(desk, &request, caller).await,
-    })
+        // Nothing would read the pieces of an answer to HEAD.
+        Wanted::Events if request.method() == Method::HEAD => live::events_head(),
+        Wanted::Events => live::events(&desk.control, desk.streams.begin(), progress.clone()),
+    }
 }
 
 /// What workers wrote, for who may read it.

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use super::alarm_status::AlarmStatus;
 use super::routing::{Routing, as_map};
 use super::usage::{ProcessFigures, Told, seconds};
 use crate::histogram::Histogram;
@@ -101,6 +102,8 @@ pub struct Snapshot {
     pub log_lines_dropped: u64,
     /// Lines of haft's own log that were suppressed, because there were too many of one kind.
     pub log_lines_suppressed: u64,
+    /// What goes wrong for a while, each kind once.
+    pub alarms: Vec<AlarmStatus>,
     /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master says.
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.

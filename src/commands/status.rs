@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::table::{Table, age, or_dash};
 use super::target::{Found, Target};
-use super::view::{Slot, Status};
+use super::view::{Draining, Slot, Status};
 use crate::log::escaped;
 
 /// Show a running haft: its slots, workers and connections
@@ -32,92 +32,48 @@ impl StatusCommand {
 }
 
 fn table(status: &Status) -> String {
-    let mut text = format!(
-        "haft {}  {}  pid {}  up {}  {}\n",
-        escaped(&status.version),
-        escaped(&status.name),
-        status.pid,
-        age(status.uptime_seconds),
-        escaped(&status.listen.join(" "))
-    );
-    let refused: u64 = status.refused.values().sum();
-    text += &format!(
-        "accepted {}, delivered {}, refused {refused}, in flight {} (held {}); affinity {}, dispatch {}\n",
-        status.accepted,
-        status.delivered(),
-        status.in_flight,
-        status.held,
-        escaped(&status.affinity),
-        escaped(&status.dispatch)
-    );
-    for (reason, count) in status.refused.iter().filter(|(_, count)| **count > 0) {
-        text += &format!("refused, {}: {count}\n", escaped(reason));
-    }
-    text += &status.note.iter().map(|note| format!("{}\n", escaped(note))).collect::<String>();
-    if let Some(reload) = &status.reload {
-        text += &format!("{}\n", escaped(&reload.description));
-    }
-    if status.stopping {
-        text += "haft is stopping\n";
-    }
+    let mut text = format!("{}\n{}\n", status.heading(), status.totals());
+    let refused = status.refusals().map(|refusal| format!("refused: {refusal}"));
+    let note = status.note.iter().map(|note| escaped(note));
+    let reload = status.reload.iter().map(|reload| escaped(&reload.description));
+    let stopping = status.stopping.then(|| "haft is stopping".to_owned());
+    let alarms = status.alarm_lines().map(|line| format!("alarm: {line}"));
+    text.extend(refused.chain(note).chain(reload).chain(stopping).chain(alarms).map(|line| line + "\n"));
     format!("{text}\n{}", slots(status))
 }
 
-fn slots(status: &Status) -> Table {
-    let mut table = Table::new(&[
-        "SLOT",
-        "STATE",
-        "WORKER",
-        "PID",
-        "GEN",
-        "UP",
-        "OPEN",
-        "SESSIONS",
-        "IN FLIGHT",
-        "HELD",
-        "DELIVERED",
-        "RESTARTS",
+/// A column: its heading, what it says of a slot, and of a worker that finishes what it has.
+type Column = (&'static str, fn(&Slot) -> String, fn(&Draining) -> String);
+
+const COLUMNS: [Column; 13] = [
+    ("SLOT", |slot| slot.slot.to_string(), |worker| worker.slot.to_string()),
+    ("STATE", Slot::condition, |_| "finishing".to_owned()),
+    ("WORKER", |slot| or_dash(Some(slot.worker).filter(|worker| *worker > 0)), |worker| worker.worker.to_string()),
+    ("PID", |slot| or_dash(slot.pid), |worker| or_dash(worker.pid)),
+    ("GEN", |slot| slot.generation.to_string(), |worker| worker.generation.to_string()),
+    ("UP", |slot| age(slot.uptime_seconds), |worker| age(worker.uptime_seconds)),
+    ("OPEN", |slot| or_dash(slot.open), |worker| or_dash(worker.open)),
+    ("SESSIONS", |slot| or_dash(slot.sessions), |worker| or_dash(worker.sessions)),
+    ("IN FLIGHT", |slot| slot.in_flight.to_string(), |worker| worker.in_flight.to_string()),
+    ("HELD", |slot| slot.held.to_string(), |worker| worker.held.to_string()),
+    ("DELIVERED", |slot| slot.delivered.to_string(), |_| "-".to_owned()),
+    ("RESTARTS", |slot| slot.restarts().to_string(), |_| "-".to_owned()),
+    (
         "LAST EXIT",
-    ]);
+        |slot| slot.last_exit.as_ref().map(|exit| escaped(&exit.description)).unwrap_or_default(),
+        |_| String::new(),
+    ),
+];
+
+fn slots(status: &Status) -> Table {
+    let mut table = Table::new(&COLUMNS.map(|(heading, ..)| heading));
     for slot in &status.slots {
-        table.row(row(slot));
+        table.row(COLUMNS.map(|(_, of, _)| of(slot)));
         for worker in status.draining.iter().filter(|it| it.slot == slot.slot && it.worker != slot.worker) {
-            table.row([
-                slot.slot.to_string(),
-                "finishing".to_owned(),
-                worker.worker.to_string(),
-                or_dash(worker.pid),
-                worker.generation.to_string(),
-                age(worker.uptime_seconds),
-                or_dash(worker.open),
-                or_dash(worker.sessions),
-                worker.in_flight.to_string(),
-                worker.held.to_string(),
-                "-".to_owned(),
-                "-".to_owned(),
-            ]);
+            table.row(COLUMNS.map(|(_, _, of)| of(worker)));
         }
     }
     table
-}
-
-fn row(slot: &Slot) -> [String; 13] {
-    let last_exit = slot.last_exit.as_ref().map(|exit| escaped(&exit.description));
-    [
-        slot.slot.to_string(),
-        slot.condition(),
-        or_dash(Some(slot.worker).filter(|worker| *worker > 0)),
-        or_dash(slot.pid),
-        slot.generation.to_string(),
-        age(slot.uptime_seconds),
-        or_dash(slot.open),
-        or_dash(slot.sessions),
-        slot.in_flight.to_string(),
-        slot.held.to_string(),
-        slot.delivered.to_string(),
-        slot.restarts().to_string(),
-        last_exit.unwrap_or_default(),
-    ]
 }
 
 #[cfg(test)]
@@ -132,13 +88,15 @@ mod tests {
             "affinity": "ip", "dispatch": "handover", "balance": [{"delivered": 6}],
             "slots": [{"slot": 0, "state": "ready", "drained": true, "worker": 3, "pid": 8, "generation": 1,
                 "last_exit": {"description": "exit code 1", "unix_time": 1}, "respawned": 1, "replaced": {"ended": 1, "memory": 2, "age": 3, "reload": 4}, "open": 4, "new": true}],
-            "draining": [{"slot": 0, "worker": 2, "pid": 9, "open": 1}]
+            "draining": [{"slot": 0, "worker": 2, "pid": 9, "open": 1}],
+            "alarms": [{"alarm": "skew", "active": true, "line": "slot 0\u{7} gets all"}, {"alarm": "restarts"}]
         }))
         .expect("a status");
         let text = table(&status);
         assert!(text.starts_with("haft 1.2.3  api-80  pid 7  up 1h 01m  http://x\\u{1b}[2J\n"), "{text}");
         assert!(text.contains("accepted 9, delivered 6, refused 2, in flight 1 (held 0)"), "{text}");
-        assert!(text.contains("refused, no_worker: 2\n") && !text.contains("stopping"), "{text}");
+        assert!(text.contains("\nrefused: no_worker 2\n") && !text.contains("stopping"), "{text}");
+        assert!(text.contains("\nalarm: slot 0\\u{7} gets all\n\n"), "{text}");
         let rows: Vec<Vec<&str>> = text.lines().rev().take(2).map(|row| row.split_whitespace().collect()).collect();
         assert_eq!(
             rows[1],

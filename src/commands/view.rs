@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
+use super::table::age;
 use super::target_error::TargetError;
+use crate::log::escaped;
 
 /// A master as it was at one instant. What an older one does not say is as if it was nothing.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -31,6 +33,16 @@ pub struct Status {
     pub process: Option<Process>,
     pub balance: Vec<Balance>,
     pub routing: Routing,
+    pub alarms: Vec<Alarm>,
+}
+
+/// A kind of alarm.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Alarm {
+    pub alarm: String,
+    pub active: bool,
+    pub line: Option<String>,
 }
 
 /// How connections are assigned.
@@ -131,6 +143,43 @@ impl Status {
         }
         let read = serde_json::from_str(&answer.body);
         Ok(read.map_err(|error| wrong(format!("this is no haft's admin listener: {error}")))?)
+    }
+
+    /// Who it is, in one line.
+    pub fn heading(&self) -> String {
+        format!(
+            "haft {}  {}  pid {}  up {}  {}",
+            escaped(&self.version),
+            escaped(&self.name),
+            self.pid,
+            age(self.uptime_seconds),
+            escaped(&self.listen.join(" "))
+        )
+    }
+
+    /// What became of connections, in one line.
+    pub fn totals(&self) -> String {
+        format!(
+            "accepted {}, delivered {}, refused {}, in flight {} (held {}); {} by {}",
+            self.accepted,
+            self.delivered(),
+            self.refused.values().sum::<u64>(),
+            self.in_flight,
+            self.held,
+            escaped(&self.affinity),
+            escaped(&self.dispatch)
+        )
+    }
+
+    /// Why connections were refused, and how many for each reason.
+    pub fn refusals(&self) -> impl Iterator<Item = String> {
+        let some = self.refused.iter().filter(|(_, count)| **count > 0);
+        some.map(|(reason, count)| format!("{} {count}", escaped(reason)))
+    }
+
+    /// The lines of the alarms that are active.
+    pub fn alarm_lines(&self) -> impl Iterator<Item = String> {
+        self.alarms.iter().filter(|alarm| alarm.active).filter_map(|alarm| alarm.line.as_deref()).map(escaped)
     }
 
     /// Connections that workers have acknowledged.

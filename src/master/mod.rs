@@ -9,6 +9,7 @@
 //! kernel assigns (`kernel`), the master does not accept, and takes only from queues that no worker serves (`rescue`).
 
 mod admin_pages;
+mod alarms;
 mod arrivals;
 mod batching;
 mod boot;
@@ -47,12 +48,13 @@ use self::finished::Finished;
 use self::manager::ServiceManager;
 use self::plan::Plan;
 use self::reload::Changes;
-use self::setup::{listen, tag_key};
+use self::setup::{announce, listen, tag_key};
 use self::signals::{Signals, received};
 use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
 use crate::addr::PassedAddr;
 use crate::admin::{self, ControlRequest};
+use crate::alarms::Alarms;
 use crate::config::Config;
 use crate::connection::RejectReason;
 use crate::dispatch::service::Service;
@@ -121,6 +123,7 @@ struct Master {
     /// Connections whose first request must be seen before they can be assigned.
     peeking: Peeking,
     proxy_watch: ProxyWatch,
+    alarms: Alarms,
     /// What sessions are tagged with.
     tag_key: TagKey,
     about: report::About,
@@ -177,19 +180,6 @@ struct Inbox {
     requests: mpsc::Receiver<ControlRequest>,
 }
 
-/// The first line of the log.
-fn announce(config: &Config, plan: &Plan) {
-    tracing::info!(
-        pid = std::process::id(),
-        workers = config.workers,
-        program = %plan.shown,
-        affinity = %config.affinity,
-        dispatch = %config.dispatch,
-        "haft {}",
-        env!("CARGO_PKG_VERSION")
-    );
-}
-
 impl Master {
     fn new(
         config: Config,
@@ -244,6 +234,7 @@ impl Master {
             gate: Gate::new(&config, budget.most(), setup::seed()?, Instant::now()),
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
+            alarms: Alarms::default(),
             tag_key,
             about,
             changes: Changes::new(config, passed_addrs, reread),
@@ -262,6 +253,7 @@ impl Master {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = rescue::looks();
+        let mut alarm_looks = alarms::looks();
         let mut beats = tokio::time::interval(self.manager.period());
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = care::rounds();
@@ -288,6 +280,7 @@ impl Master {
                             _ = beats.tick(), if self.manager.is_there() => self.beat(),
                             _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                             () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
+                            _ = alarm_looks.tick() => self.look_for_alarms(Instant::now()),
                             _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                             _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
                             _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,

@@ -5,9 +5,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::{Master, MasterError, Phase};
 use crate::admin::figures::Source;
 use crate::admin::{
-    Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, LinesWanted, LogLine, Routing,
-    SlotBalance, SlotState as Shown, SlotStatus, Snapshot,
+    AlarmStatus, Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, LinesWanted,
+    LogLine, Routing, SlotBalance, SlotState as Shown, SlotStatus, Snapshot,
 };
+use crate::alarms::Alarm;
 use crate::config::{DispatchBy, Name};
 use crate::dispatch::link::Link;
 use crate::handover::ledger::RouteReason;
@@ -144,10 +145,22 @@ impl Master {
             node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.forgotten()),
             log_lines_dropped: log.dropped,
             log_lines_suppressed: log.suppressed,
+            alarms: Alarm::ALL.into_iter().map(|alarm| self.alarm_status(alarm)).collect(),
             control: ControlCounts::default(),
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
             draining: self.draining(),
             balance,
+        }
+    }
+
+    fn alarm_status(&self, alarm: Alarm) -> AlarmStatus {
+        let (raised, active) = self.alarms.state(alarm);
+        AlarmStatus {
+            alarm: alarm.name(),
+            active: active.is_some(),
+            raised,
+            unix_time: active.map(|(_, since)| unix_time().saturating_sub(since.elapsed().as_secs())),
+            line: active.map(|(finding, _)| finding.line()),
         }
     }
 

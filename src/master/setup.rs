@@ -51,6 +51,19 @@ fn bind(
     addrs.iter().map(bind).collect()
 }
 
+/// The first line of the log.
+pub(super) fn announce(config: &Config, plan: &Plan) {
+    tracing::info!(
+        pid = std::process::id(),
+        workers = config.workers,
+        program = %plan.shown,
+        affinity = %config.affinity,
+        dispatch = %config.dispatch,
+        "haft {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
 /// The tag key: the configured one, or a random one.
 pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     if let Some(secret) = &config.sessions.tag_key {

@@ -95,8 +95,10 @@ pub struct ProxyWatch {
     samples: u32,
     /// Whether the clients' addresses decide where they go.
     sticks: bool,
-    /// Whether it was logged.
-    told: bool,
+    /// The line about it, once it was detected.
+    found: Option<String>,
+    /// The address of most clients of the last period, if most had one.
+    leader: Option<IpAddr>,
     /// Whether proxies are configured, so that there is nothing to detect.
     knows: bool,
 }
@@ -107,17 +109,33 @@ impl ProxyWatch {
         let (candidate, suspect) = (None, None);
         let sticks = config.affinity.is_address_alone();
         let knows = config.proxies.protocol || config.proxies.header.is_some();
-        Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, told: false, knows }
+        let (found, leader) = (None, None);
+        Self { since: now, clients: 0, candidate, lead: 0, suspect, samples: 0, sticks, found, leader, knows }
     }
 
-    /// Applies another configuration. What was logged is not logged again.
+    /// Applies another configuration: whether haft knows of the proxy now is to be seen anew.
     pub fn reconfigure(&mut self, now: Instant, config: &Config) {
-        *self = Self { told: self.told, ..Self::new(now, config) };
+        *self = Self::new(now, config);
+    }
+
+    /// What is wrong, and the flags that help, once such a proxy was detected.
+    pub fn found(&self) -> Option<&str> {
+        self.found.as_deref()
+    }
+
+    /// The address of most clients, if most have one.
+    pub fn leader(&self) -> Option<IpAddr> {
+        if self.clients >= FEW { self.most() } else { self.leader }
+    }
+
+    /// It leads by a fifth: six of ten clients have it.
+    fn most(&self) -> Option<IpAddr> {
+        self.candidate.filter(|_| self.lead >= self.clients / 5)
     }
 
     /// A connection has come.
     pub fn saw(&mut self, connection: &Connection, now: Instant) {
-        if self.told || self.knows {
+        if self.knows {
             return;
         }
         let client = connection.client.ip().map(|client| client.ip());
@@ -136,7 +154,9 @@ impl ProxyWatch {
         if now.saturating_duration_since(self.since) >= PERIOD {
             // It leads by nine tenths: it has 95 of 100 at least.
             let is_one = self.clients >= FEW && self.lead >= self.clients / 10 * 9;
-            (self.suspect, self.samples) = (self.candidate, if is_one { SAMPLES } else { 0 });
+            let is_suspect = is_one && self.found.is_none();
+            (self.suspect, self.samples) = (self.candidate, if is_suspect { SAMPLES } else { 0 });
+            self.leader = self.most().filter(|_| self.clients >= FEW);
             (self.since, self.clients, self.lead) = (now, 0, 0);
         }
     }
@@ -150,13 +170,13 @@ impl ProxyWatch {
             request::Look::NotHttp(_) | request::Look::More => None,
         };
         let Some(header) = header else { return };
-        self.told = true;
+        self.samples = 0;
         let client = self.suspect.map_or("unix".to_owned(), |client| client.to_string());
         let flag = if header == PROXY_HEADER { "--proxy-protocol" } else { &format!("--client-ip-header {header}") };
         let sticks = if self.sticks { " (so they all stick to one worker; see also --affinity session)" } else { "" };
-        tracing::warn!(
+        self.found = Some(format!(
             "nearly all clients have the address {client} and bring {header}: haft is behind a proxy, and takes its \
              address for theirs{sticks}. Use {flag} --trusted-proxy {client}"
-        );
+        ));
     }
 }

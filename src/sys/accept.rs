@@ -63,6 +63,20 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Accepted> {
 /// tcp(7): for a listening socket TCP_INFO reports the queue's length as `tcpi_unacked`. It costs a fifth of an accept4
 /// that finds none.
 pub fn waiting(listener: BorrowedFd<'_>) -> Option<usize> {
+    Some(queue(listener)?.waiting)
+}
+
+/// The accept queue of a TCP listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// Connections that wait in it.
+    pub waiting: usize,
+    /// Connections that it has room for: what listen(2) was asked for, capped at net.core.somaxconn.
+    pub length: usize,
+}
+
+/// The accept queue of a TCP listener; None for any other. The kernel reports its capacity as `tcpi_sacked`.
+pub fn queue(listener: BorrowedFd<'_>) -> Option<AcceptQueue> {
     // SAFETY: tcp_info is plain data; all zero is a value of it.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -70,7 +84,7 @@ pub fn waiting(listener: BorrowedFd<'_>) -> Option<usize> {
     let asked = unsafe {
         libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
     };
-    (asked == 0).then_some(info.tcpi_unacked as usize)
+    (asked == 0).then_some(AcceptQueue { waiting: info.tcpi_unacked as usize, length: info.tcpi_sacked as usize })
 }
 
 /// Whether a connection waits at a listener, of any kind.
@@ -143,6 +157,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
         assert!(somebody_waits(listener.as_fd()));
         assert_eq!(waiting(listener.as_fd()), Some(1));
+        socket2::SockRef::from(&listener).listen(7).expect("listen");
+        assert_eq!(queue(listener.as_fd()), Some(AcceptQueue { waiting: 1, length: 7 }));
         let Accepted::Connection(connection, peer) = accept(listener.as_fd()).expect("accept") else {
             panic!("no connection");
         };

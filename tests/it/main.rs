@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alarms;
 mod balance;
 mod busy_poll;
 mod care;

@@ -15,6 +15,7 @@ use super::super::{
 use super::*;
 
 mod control;
+mod live;
 mod places;
 
 /// So long that no test ever waits for it.
@@ -76,7 +77,10 @@ impl Server {
         let bound = std::os::unix::net::UnixListener::bind(folder.path().join("admin")).expect("bind");
         let listener = AdminListener::from_unix(bound).expect("listener");
         let guard = Guard { own_uid: geteuid().as_raw(), token_file: None };
-        Self { folder, task: tokio::spawn(serve_from(Desk { limits, control, guard }, listener)) }
+        Self {
+            folder,
+            task: tokio::spawn(serve_from(Desk { limits, control, guard, streams: Streams::default() }, listener)),
+        }
     }
 
     fn usual() -> Self {

@@ -371,6 +371,14 @@ fn happenings(before: &Status, now: &Status) -> Vec<String> {
             texts.push(format!("{more} connections refused: {reason}"));
         }
     }
+    let is_active = |status: &Status, name: &str| status.alarms.iter().any(|alarm| alarm.alarm == name && alarm.active);
+    for alarm in &now.alarms {
+        match (is_active(before, &alarm.alarm), alarm.active) {
+            (false, true) => texts.push(format!("alarm: {}", alarm.line.as_deref().unwrap_or(&alarm.alarm))),
+            (true, false) => texts.push(format!("over: {}", alarm.alarm)),
+            _ => {}
+        }
+    }
     let state = |status: &Status| status.reload.as_ref().map(|reload| (reload.state.clone(), reload.unix_time));
     if let Some(reload) = now.reload.as_ref().filter(|_| state(before) != state(now)) {
         texts.push(reload.description.clone());

@@ -14,6 +14,8 @@ use crate::log::escaped;
 const WIDE: u16 = 110;
 /// From this height on there are charts.
 const TALL: u16 = 20;
+/// Alarms that are shown at once.
+const MAX_ALARMS: usize = 3;
 
 const HELP: &str = "\
  j k, arrows   choose a slot          r    reload: new workers in all slots
@@ -32,7 +34,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, coloured: bool) {
     let charts = if area.height >= TALL { 4 } else { 0 };
     let events = if area.height >= TALL - 6 { 6 } else { 0 };
     let parts = [
-        Constraint::Length(3),
+        Constraint::Length(3 + model.status.alarm_lines().count().min(MAX_ALARMS) as u16),
         Constraint::Length(charts),
         Constraint::Min(3),
         Constraint::Length(events),
@@ -69,39 +71,26 @@ impl Look {
 
     fn header(&self, frame: &mut Frame<'_>, area: Rect, model: &Model) {
         let status = &model.status;
-        let refused: Vec<String> = (status.refused.iter().filter(|(_, count)| **count > 0))
-            .map(|(reason, count)| format!("{} {count}", escaped(reason)))
-            .collect();
-        let refused = if refused.is_empty() { "0".to_owned() } else { refused.join(", ") };
         let master = status.process.as_ref().map_or_else(String::new, |process| {
             format!("  master {} {:.1} s CPU", bytes(process.resident_bytes), process.cpu_seconds)
         });
-        let first = format!(
-            "haft {}  {}  pid {}  up {}{master}  {}",
-            escaped(&status.version),
-            escaped(&status.name),
-            status.pid,
-            age(status.uptime_seconds),
-            escaped(&status.listen.join(" ")),
-        );
-        let second = format!(
-            "accepted {}  delivered {}  in flight {} (held {})  {} by {}",
-            status.accepted,
-            status.delivered(),
-            status.in_flight,
-            status.held,
-            escaped(&status.affinity),
-            escaped(&status.dispatch)
-        );
+        let first = status.heading() + &master;
         let third = match (&model.message, status.stopping) {
             (Some(message), _) => Line::styled(escaped(message), self.colour(Color::Yellow)),
             (None, true) => Line::styled("haft is stopping", self.colour(Color::Yellow)),
-            (None, false) => Line::raw(format!("refused {refused}")),
+            (None, false) => {
+                let refusals: Vec<String> = status.refusals().collect();
+                Line::raw(format!("refused {}", if refusals.is_empty() { "0".to_owned() } else { refusals.join(", ") }))
+            }
         };
         let bold = Style::new().add_modifier(Modifier::BOLD);
-        frame.render_widget(Text::from(vec![Line::styled(first, bold), Line::raw(second), third]), area);
+        let mut lines = vec![Line::styled(first, bold), Line::raw(status.totals()), third];
+        let red = self.colour(Color::Red).add_modifier(Modifier::BOLD);
+        lines.extend(status.alarm_lines().map(|line| Line::styled(format!("! {line}"), red)));
+        frame.render_widget(Text::from(lines), area);
         if let Some((done, of)) = model.reload_progress() {
-            let [_, line] = Layout::vertical([Constraint::Length(2), Constraint::Length(1)]).areas(area);
+            let [_, line, _] =
+                Layout::vertical([Constraint::Length(2), Constraint::Length(1), Constraint::Min(0)]).areas(area);
             let gauge = Gauge::default()
                 .gauge_style(self.colour(Color::Cyan))
                 .ratio((done as f64 / of.max(1) as f64).min(1.0))

@@ -102,6 +102,27 @@ fn a_reload_shows_how_far_it_has_come() {
 }
 
 #[test]
+fn alarms_stand_above_the_table_as_long_as_they_last() {
+    let mut model = model(4);
+    let mut now = status(4, true);
+    now.alarms = serde_json::from_value(serde_json::json!([
+        {"alarm": "skew", "active": true, "line": "slot 2 gets 3.1 times the mean: most clients have one address"},
+        {"alarm": "restarts", "active": false, "line": null},
+        {"alarm": "descriptors", "active": true, "line": "900 of 1000 descriptors are open: raise the limit"},
+    ]))
+    .expect("alarms");
+    model.take(now, 1.0, 1_700_000_061);
+    is_as_in(&shown(&model, 80, 24), "alarms");
+    model.take(status(4, true), 1.0, 1_700_000_062);
+    assert!(
+        model.events.iter().all(|event| event.text != "over: skew"),
+        "what an older haft does not tell is not over"
+    );
+    let lines = shown(&model, 80, 24);
+    assert!(!lines.iter().any(|line| line.starts_with('!')), "{lines:#?}");
+}
+
+#[test]
 fn small_and_odd_sizes_do_not_break_it() {
     let mut model = model(4);
     for (width, height) in [(1, 1), (10, 3), (80, 10), (79, 13), (300, 8), (40, 200)] {

@@ -183,7 +183,7 @@ async fn on_a_unix_socket_another_user_changes_nothing() {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("mode");
     }
     let guard = Guard { own_uid, token_file: None };
-    let desk = Desk { limits: Limits::DEFAULT, control: control.clone(), guard };
+    let desk = Desk { limits: Limits::DEFAULT, control: control.clone(), guard, streams: Streams::default() };
     let task = tokio::spawn(serve_from(desk, AdminListener::from_unix(bound).expect("listener")));
     let answer = if root {
         ask_as_nobody(&path).await

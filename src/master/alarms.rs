@@ -1,0 +1,90 @@
+//! The counters from which alarms are found, and telling the operator. Every few seconds, never for a connection.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+
+use super::Master;
+use crate::admin::figures;
+use crate::alarms::{LOOK_EVERY, Sample, SlotSample};
+use crate::config::DispatchBy;
+use crate::pool::Availability;
+use crate::route::Slot;
+use crate::sys::accept;
+use crate::sys::descriptors;
+use haft_worker::protocol::scoreboard::{Field, Figures};
+
+/// A worker writes its page once a second: what is older than this is late by the rest.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// When samples are taken.
+pub(super) fn looks() -> Interval {
+    let mut looks = interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
+impl Master {
+    /// Takes a sample, and logs what is wrong.
+    pub(super) fn look_for_alarms(&mut self, now: Instant) {
+        let sample = self.sample(now);
+        for (alarm, line) in self.alarms.look(now, &sample) {
+            tracing::warn!(alarm = alarm.name(), "{line}");
+        }
+    }
+
+    fn sample(&self, now: Instant) -> Sample {
+        let config = &self.changes.config;
+        let ledger = &self.service.dispatch.ledger;
+        Sample {
+            slots: self.service.dispatch.slots().map(|slot| self.slot_sample(slot, now)).collect(),
+            refused: ledger.refused().collect(),
+            descriptors: (descriptors::open_count().unwrap_or(0), self.about.descriptor_limit),
+            queue: self.fullest_queue(),
+            backlog: config.backlog as usize,
+            address: self.proxy_watch.leader(),
+            affinity: (!config.affinity.is_address_alone()).then(|| config.affinity.to_string()),
+            one_address: self.proxy_watch.found().map(str::to_owned),
+        }
+    }
+
+    fn slot_sample(&self, slot: Slot, now: Instant) -> SlotSample {
+        let (supervisor, pool) = (&self.supervisor, &self.service.pool);
+        let history = supervisor.history.get(&slot);
+        let page = pool.worker(slot, self.service.time(now)).and_then(|worker| supervisor.crew.page(worker.id));
+        let told = page.and_then(|page| figures::read(page));
+        let arrivals = match self.changes.config.dispatch {
+            DispatchBy::Handover => self.service.dispatch.ledger.delivered()[slot.index()],
+            DispatchBy::Kernel => {
+                let of = |figures: &Figures| figures.get(Field::Connections).unwrap_or(0);
+                told.as_ref().map_or(0, of) + history.map_or(0, |history| of(&history.told))
+            }
+        };
+        SlotSample {
+            slot: slot.index(),
+            serves: matches!(pool.standing(slot), Availability::Serving(_)),
+            arrivals,
+            losses: pool.respawned(slot),
+            last_exit: history.and_then(|history| history.last_exit.as_ref()).map(|(exit, _)| exit.clone()),
+            delay: told.as_ref().and_then(delay),
+        }
+    }
+
+    /// Of the kernel's queues the one with the least room, as a share.
+    fn fullest_queue(&self) -> Option<(String, usize, usize)> {
+        let own = self.doors.listeners().map(|(_, listener)| listener);
+        let groups = self.kernel.iter().flat_map(|kernel| kernel.places().map(|(_, listener)| listener));
+        let queues = own.chain(groups).filter_map(|listener| Some((listener, accept::queue(listener.as_fd())?)));
+        let fullest = queues.max_by_key(|(_, queue)| queue.waiting * 1000 / queue.length.max(1));
+        fullest.map(|(listener, queue)| (listener.addr().to_string(), queue.waiting, queue.length))
+    }
+}
+
+/// By how much a worker's event loop is late. One that does not get to writing its page is late by that.
+fn delay(told: &Figures) -> Option<Duration> {
+    let said = Duration::from_nanos(told.get(Field::LoopDelayP99)?);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = clock.saturating_sub(Duration::from_millis(told.written));
+    Some(said.max(age.saturating_sub(FRESH)))
+}
