@@ -14,6 +14,7 @@ use crate::dispatch::link::Link;
 use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
 use crate::log;
+use crate::node::primary::ClusterPrimary;
 use crate::pending::counts;
 use crate::pool::{Cause, SlotState};
 use crate::process::lines::Line;
@@ -90,7 +91,7 @@ impl Master {
         let (started, since) = self.about.started;
         let own = self.kernel.iter().flat_map(Kernel::addrs);
         let balance = self.service.dispatch.balances();
-        let log = log::missing();
+        let (log, node) = (log::missing(), self.service.dispatch.node.as_ref());
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self.about.name.to_string(),
@@ -131,18 +132,12 @@ impl Master {
             reloads_failed: self.changes.failed,
             hung: ledger.hung,
             hang_kills: ledger.hang_kills,
-            node_messages: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.messages),
-            node_messages_dropped: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.dropped),
-            rooms: self
-                .service
-                .dispatch
-                .node
-                .as_ref()
-                .map(crate::node::primary::ClusterPrimary::rooms)
-                .unwrap_or_default(),
-            node_listens_refused: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.refused),
+            node_messages: node.map_or(0, |primary| primary.messages),
+            node_messages_dropped: node.map_or(0, |primary| primary.dropped),
+            rooms: node.map(ClusterPrimary::rooms).unwrap_or_default(),
+            node_listens_refused: node.map_or(0, |primary| primary.refused),
             node_troubles: self.service.dispatch.node.as_ref().map(|it| it.troubles.by_kind()).unwrap_or_default(),
-            node_names_forgotten: self.service.dispatch.node.as_ref().map_or(0, |primary| primary.forgotten()),
+            node_names_forgotten: node.map_or(0, |primary| primary.forgotten()),
             log_lines_dropped: log.dropped,
             log_lines_suppressed: log.suppressed,
             alarms: Alarm::ALL.into_iter().map(|alarm| self.alarm_status(alarm)).collect(),

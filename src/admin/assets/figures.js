@@ -9,13 +9,13 @@ const sum = (numbers) => numbers.reduce((all, number) => all + (number ?? 0), 0)
 
 /** What a slot's state is called, with all that keeps clients away. */
 export function condition(slot) {
-  const also = [['hung', 'hung'], ['drained', 'drained'], ['restarting', 'restarting'], ['listens_on_nothing', 'no server']];
+  const also = [['hung', 'hung'], ['drained', 'drained'], ['restarting', 'restarting'], ['listens_on_nothing', 'no server'], ['kept_out', 'kept out']];
   return [slot.state, ...also.filter(([name]) => slot[name]).map(([, word]) => word)].join(', ');
 }
 
 /** How serious it is: good, warn or bad. */
 export function mood(slot) {
-  if (slot.state === 'gone') return 'bad';
+  if (slot.state === 'gone' || slot.kept_out) return 'bad';
   return slot.state === 'ready' && !slot.hung && !slot.drained && !slot.listens_on_nothing ? 'good' : 'warn';
 }
 
@@ -23,6 +23,9 @@ function sessions(slot) {
   const told = ['polling_sessions', 'websocket_sessions', 'other_sessions'].map((name) => slot.told?.[name]);
   return told.some((count) => count !== undefined) ? sum(told) : slot.sessions;
 }
+
+/** Causes for which haft replaces a worker by itself. */
+const cared = ['memory', 'age'];
 
 /** A slot as a row; `before` is the same slot at the last look, so many seconds ago. */
 export function row(slot, before, seconds) {
@@ -38,6 +41,7 @@ export function row(slot, before, seconds) {
     connections: slot.told?.open_connections ?? slot.open,
     sessions: sessions(slot) ?? null,
     rate: before ? per(slot.delivered, before.delivered, seconds) : 0,
+    restarts: slot.respawned + cared.reduce((all, cause) => all + (slot.replaced?.[cause] ?? 0), 0),
     pending: slot.in_flight + slot.held,
     exit: slot.last_exit?.description ?? '',
   };
@@ -53,12 +57,16 @@ export function happenings(before, now) {
     const name = `Slot ${slot.slot}`;
     if (slot.respawned > old.respawned) {
       say('bad', `${name}: its worker died (${slot.last_exit?.description ?? 'unknown'}) and was replaced`);
+    } else if (cared.some((cause) => (slot.replaced?.[cause] ?? 0) > (old.replaced?.[cause] ?? 0))) {
+      const cause = cared.find((cause) => (slot.replaced[cause] ?? 0) > (old.replaced?.[cause] ?? 0));
+      say('warn', `${name}: its worker was replaced (${cause})`);
     } else if (slot.worker !== old.worker && slot.worker > 0) {
       say('good', `${name}: worker ${slot.worker} of generation ${slot.generation}`);
     }
     for (const [what, begins, ends] of [
       ['hung', 'its worker hangs', 'its worker answers again'],
       ['drained', 'drained', 'takes its clients again'],
+      ['kept_out', 'kept out: its workers ended too often', 'gets workers again'],
     ]) {
       if (slot[what] !== old[what]) say(slot[what] ? 'warn' : 'good', `${name}: ${slot[what] ? begins : ends}`);
     }

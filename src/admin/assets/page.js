@@ -24,7 +24,7 @@ const COLUMNS = [
   ['Sess', (row) => dash(row.sessions, count), (row) => row.sessions, 'number', 'sessions'],
   ['Rate', (row) => decimal(row.rate), (row) => row.rate, 'number', 'connections a second'],
   ['Pending', (row) => row.pending, (row) => row.pending, 'number', 'in flight and held'],
-  ['Restarts', (row) => row.slot.respawned, (row) => row.slot.respawned, 'number', 'workers that ended by themselves'],
+  ['Restarts', (row) => row.restarts, (row) => row.restarts, 'number', 'workers that no operator asked for'],
   ['Gen', (row) => row.slot.generation, (row) => row.slot.generation, 'number quiet', 'how many reloads came before its worker'],
   ['Last exit', (row) => row.exit, (row) => row.exit, 'exit quiet', 'how its last worker ended'],
 ];
