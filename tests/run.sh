@@ -102,6 +102,7 @@ beside deploy/image      one 10 "artefacts curl=curl python3=python3 buildah=bui
 beside deploy/debian     one 15 "artefacts curl=curl python3=python3 lintian=lintian mmdebstrap=mmdebstrap" \
     bash tests/deploy/debian.sh "$ARTEFACTS"
 step prometheus       one   2  "promtool=prometheus" promtool test rules deploy/prometheus/haft.tests.yml
+beside deploy/metrics    one 3  "haft curl=curl python3=python3 promtool=prometheus" bash tests/deploy/metrics.sh "$HAFT"
 
 step deny/policy      one  5  "deny" cargo deny check bans licenses sources
 # The advisories are a database of their own, which a machine without the open Internet cannot fetch.

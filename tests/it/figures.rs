@@ -57,7 +57,7 @@ fn an_unmodified_node_program_tells_of_its_loop_its_heap_and_its_connections() {
     for metric in ["haft_worker_heap_bytes", "haft_worker_resident_bytes", "haft_worker_cpu_seconds_total"] {
         assert!(page.contains(&format!("{metric}{{slot=\"0\"}} ")), "{metric}");
     }
-    assert!(page.contains("haft_worker_event_loop_delay_seconds{slot=\"0\",quantile=\"0.99\"} "), "{page}");
+    assert!(page.contains("haft_worker_event_loop_delay_seconds{slot=\"0\",stat=\"p99\"} "), "{page}");
     haft.stop();
 }
 

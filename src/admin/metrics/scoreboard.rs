@@ -38,14 +38,15 @@ const CLOSED_FOR_MEMORY: [Labelled; 3] = [
 ];
 const LOST: [Labelled; 2] = [("goodbye", Field::LostGoodbye), ("queue", Field::LostQueue)];
 const BYTES: [Labelled; 2] = [("in", Field::BytesIn), ("out", Field::BytesOut)];
-const DELAYS: [Labelled; 3] = [("0.5", Field::LoopDelayP50), ("0.99", Field::LoopDelayP99), ("1", Field::LoopDelayMax)];
+const DELAYS: [Labelled; 3] =
+    [("p50", Field::LoopDelayP50), ("p99", Field::LoopDelayP99), ("max", Field::LoopDelayMax)];
 
 pub(super) fn figures(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     processes(families, now)?;
     families.gauge(
         "haft_worker_event_loop_delay_seconds",
-        "By how much the worker's event loop was late in the last second, by quantile.",
-        labelled(&now.slots, "quantile", &DELAYS).map(|(labels, nanos)| (labels, nanos as f64 / 1e9)),
+        "By how much the worker's event loop was late in the last second: the median, the 99th percentile, the most.",
+        labelled(&now.slots, "stat", &DELAYS).map(|(labels, nanos)| (labels, nanos as f64 / 1e9)),
     )?;
     let transports = labelled(&now.slots, "transport", &SESSIONS);
     families.gauge("haft_worker_transport_sessions", "Sessions of the worker, by their transport.", transports)?;
