@@ -104,7 +104,7 @@ impl Action {
         }
     }
 
-    /// What the master said, for whoever asked with these headers.
+    /// What the master said, for the request with these headers.
     pub(super) fn answered(self, asked: &HeaderMap, said: Result<Result<String, Denied>, ControlError>) -> Answer {
         let (status, text) = match said {
             Ok(Ok(text)) => (self.success(), text),
@@ -174,7 +174,7 @@ impl Parameters<'_> {
     }
 }
 
-/// One line for whoever asked: as text, or as JSON if that is preferred.
+/// One line for the caller: as text, or as JSON if that is preferred.
 pub(super) fn say(status: StatusCode, asked: &HeaderMap, text: &str) -> Answer {
     let accept = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut said = if negotiate::prefers_json(accept) {

@@ -50,12 +50,12 @@ impl Audit {
         tracing::info!(%caller, action = action.name(), "control: {text}");
     }
 
-    /// A change that the master did not take on, asked by somebody who may ask.
+    /// A change that the master did not take on, asked by a caller that may ask.
     pub(super) fn denied(caller: &Caller, action: Action, why: &dyn fmt::Display) {
         tracing::info!(%caller, action = action.name(), "control, not done: {why}");
     }
 
-    /// An attempt by somebody who may not.
+    /// An attempt by a caller that may not.
     pub(super) fn refused(&self, caller: &Caller, action: &str, refused: &Refused, now: Instant) {
         let refusal = refused.refusal;
         self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);

@@ -16,15 +16,15 @@ const QUEUE: usize = 32;
 /// What the master is asked.
 ///
 /// The asker may have left meanwhile ([`oneshot::Sender::is_closed`]): then nothing need be sent, and nothing should be
-/// changed, since the asker was told that the master is late.
+/// changed, since the caller has had the answer that the master is late.
 #[derive(Debug)]
 pub enum ControlRequest {
     /// The state of this instant, and where more is to be had of the workers.
     Snapshot(oneshot::Sender<(Snapshot, Vec<Source>)>),
     /// The last lines of workers.
     Logs(LinesWanted, oneshot::Sender<Vec<LogLine>>),
-    /// To change something, asked by somebody who may. Answered at once, not when the change is complete, with one line
-    /// for the operator.
+    /// To change something, asked by a caller that may. Answered at once, not when the change is complete, with one
+    /// line for the operator.
     Change(Change, oneshot::Sender<Result<String, Denied>>),
 }
 
@@ -50,15 +50,15 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A handle to the master's loop, for those who want something of it. Cheap to clone.
+/// A handle to the master's loop, for other threads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control {
     requests: mpsc::Sender<ControlRequest>,
     pub(super) audit: Arc<Audit>,
 }
 
-/// A handle, and the end that the master's loop serves. Requests come one at a time, and the master answers each between
-/// two steps of its own: that is what makes an answer one consistent instant.
+/// A handle, and the end that the master's loop serves. Requests come one at a time, and the master answers each
+/// between two steps of its own: that is what makes an answer one consistent instant.
 pub fn channel() -> (Control, mpsc::Receiver<ControlRequest>) {
     let (requests, received) = mpsc::channel(QUEUE);
     (Control { requests, audit: Arc::default() }, received)
@@ -74,7 +74,7 @@ impl Control {
         Ok(self.ask_for_snapshot().await?.0)
     }
 
-    /// The same, with what workers tell of themselves and what their processes use: read beside the master's loop, a
+    /// The same, with what workers report of themselves and what their processes use: read beside the master's loop, a
     /// moment later.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Control {
         self.ask(|reply| ControlRequest::Logs(wanted, reply)).await
     }
 
-    /// Asks for a change, for somebody who has been found to be allowed to.
+    /// Asks for a change, for a caller that has been found to be allowed to.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A snapshot for tests: two slots, one of them without a worker, and every number told apart from the others.
+//! A snapshot for tests: two slots, one of them without a worker, and every number different from the others.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! What workers tell of themselves, and what `/proc` tells of their processes. It is read when somebody asks, in a thread of
+//! What workers report of themselves, and what `/proc` shows of their processes. It is read on request, in a thread of
 //! its own: the master's loop waits for none of it.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub fn read(page: &Page) -> Option<Figures> {
     (0..TRIES).find_map(|_| page.read(&mut bytes).ok().and_then(|()| Figures::decode(&bytes)))
 }
 
-/// Puts into a snapshot what only a look at the processes tells. May wait for the kernel.
+/// Puts into a snapshot what only a look at the processes shows. May wait for the kernel.
 pub(super) fn fill(mut snapshot: Snapshot, sources: Vec<Source>) -> Snapshot {
     snapshot.process = look(snapshot.pid);
     for source in sources {

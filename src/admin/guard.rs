@@ -1,8 +1,8 @@
 //! Who may change something.
 //!
-//! On a Unix socket: root and haft's own user, as the kernel tells it (SO_PEERCRED, unix(7)). On TCP: who knows the
-//! token, if there is a token file. In both cases only a request that no browser made for another site (cross-site
-//! request forgery) and that was made for this listener's own address (DNS rebinding).
+//! On a Unix socket: root and haft's own user, as the kernel states it (SO_PEERCRED, unix(7)). On TCP: callers that
+//! know the token, if there is a token file. In both cases only a request that no browser made for another site
+//! (cross-site request forgery) and that was made for this listener's own address (DNS rebinding).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use super::action;
 use super::answer::Answer;
 use super::token::TokenFile;
 
-/// Who asks, as the kernel tells it.
+/// The caller, as the kernel states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Over a Unix socket. `uid`: the effective user when it connected; None if the kernel did not tell.
+    /// Over a Unix socket. `uid`: the effective user when it connected; None if the kernel did not say.
     Unix { uid: Option<u32> },
     /// Over TCP. `local`: the address that it connected to. IPv4-mapped addresses are IPv4.
     Tcp { peer: SocketAddr, local: SocketAddr },
@@ -42,7 +42,7 @@ impl fmt::Display for Caller {
     }
 }
 
-/// Why somebody may not change anything.
+/// Why a caller may not change anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AuthError {
     /// A Unix peer that is neither root nor haft's own user.
@@ -61,7 +61,7 @@ pub(super) enum AuthError {
     TokenFile,
 }
 
-/// A refusal, and what only the operator is told of it.
+/// A refusal, and what of it only the operator's log has.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) refusal: AuthError,
@@ -105,7 +105,7 @@ impl AuthError {
         }
     }
 
-    /// What the caller is told: the cure, and nothing that it does not know already.
+    /// What the caller gets: the cure, and nothing that it does not know already.
     const fn text(self) -> &'static str {
         match self {
             Self::ForeignUid => "control is for root and the user that haft runs as",
@@ -120,7 +120,7 @@ impl AuthError {
         }
     }
 
-    /// The answer to who asked with these headers.
+    /// The answer to a request with these headers.
     pub(super) fn answer(self, asked: &HeaderMap) -> Answer {
         let mut answer = action::say(self.status(), asked, self.text());
         // RFC 6750, section 3.
@@ -134,7 +134,7 @@ impl AuthError {
     }
 }
 
-/// Decides who may change something.
+/// Decides which callers may change something.
 #[derive(Debug)]
 pub(super) struct Guard {
     /// The user that haft runs as.
@@ -191,8 +191,8 @@ fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&HeaderVa
     }
 }
 
-/// A browser names the site of the page with every POST (Fetch, "append a request `Origin` header"); there is none with a
-/// Unix socket.
+/// A browser names the site of the page with every POST (Fetch, "append a request `Origin` header"); there is none with
+/// a Unix socket.
 fn check_origin(caller: &Caller, headers: &HeaderMap) -> Result<(), AuthError> {
     let origin = match only(headers, header::ORIGIN) {
         Ok(None) => return Ok(()),

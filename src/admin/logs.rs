@@ -40,7 +40,7 @@ pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
     action::say(StatusCode::BAD_REQUEST, asked, &format!("the query is wrong: write GET {USAGE}"))
 }
 
-/// What the master said, for whoever asked with these headers.
+/// What the master said, for the request with these headers.
 pub(super) fn answered(asked: &HeaderMap, said: Result<Vec<LogLine>, ControlError>) -> Answer {
     let lines = match said {
         Ok(lines) => lines,

@@ -242,7 +242,7 @@ fn supervision(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
 fn node(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter(
         "haft_node_messages",
-        "Messages of Node programs that were for nobody here.",
+        "Messages of Node programs that have no receiver here.",
         [(no_labels(), now.node_messages)],
     )?;
     families.counter(
@@ -262,7 +262,7 @@ fn node(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     )?;
     families.counter(
         "haft_node_names_forgotten",
-        "Names of sessions and namespaces that Node workers told and that were too many to be remembered, each time.",
+        "Names of sessions and namespaces that Node workers reported and that were too many to be remembered, each time.",
         [(no_labels(), now.node_names_forgotten)],
     )
 }
@@ -275,7 +275,7 @@ fn control(families: &mut Families<'_>, control: &ControlCounts) -> fmt::Result 
     )?;
     families.counter(
         "haft_control_refused",
-        "Attempts to change something by those who may not.",
+        "Attempts to change something by callers that may not.",
         by("reason", &control.refused),
     )?;
     families.counter(

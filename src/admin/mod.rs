@@ -1,14 +1,14 @@
 //! What people and machines may see of a running master (metrics, status, health), and what they may change.
 //!
-//! The master owns every number. For each request this folder asks it, through [`Control`], for one [`Snapshot`] taken at
-//! one instant, and renders that: so the numbers of one answer always fit each other, and nothing is counted twice.
+//! The master owns every number. For each request this folder asks it, through [`Control`], for one [`Snapshot`] taken
+//! at one instant, and renders that: so the numbers of one answer always fit each other, and nothing is counted twice.
 //!
 //! | path | what it says |
 //! |---|---|
 //! | `/metrics` | the numbers, for Prometheus (text format 0.0.4, or OpenMetrics 1.0.0 if the client prefers it) |
 //! | `/status` | the same and more, as JSON |
 //! | `/healthz` | 200 as long as the master's loop answers |
-//! | `/logs?slot=K&after=N` | the last lines that workers wrote, as text or JSON: only for those who may change something |
+//! | `/logs?slot=K&after=N` | the last lines that workers wrote, as text or JSON: only for callers that may change something |
 //! | `/` | a page for browsers, live; for others the list of paths |
 //! | `/events` | the status each second, as server-sent events |
 //! | `/readyz` | 200 if a new connection would find a worker, else 503 and why |
@@ -19,9 +19,9 @@
 //! | `POST /restart?slot=K` | gives a slot, or without `slot` each, a new worker of the same version |
 //! | `POST /stop` | ends haft as SIGTERM does |
 //!
-//! Reading is for everybody who can connect; changing only for those whom `guard` lets pass. A change is the master's to
-//! make: nothing here touches its state. This folder never binds a socket, never reads `/proc`, and never answers with
-//! more than the snapshot holds.
+//! Any caller that can connect may read; only those that `guard` lets pass may change something. A change is the
+//! master's to make: nothing here touches its state. This folder never binds a socket, never reads `/proc`, and never
+//! answers with more than the snapshot holds.
 
 mod action;
 mod alarm_status;

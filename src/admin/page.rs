@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::answer::{Answer, answer};
 use super::negotiate;
 
-/// Nothing but what the page brings itself, and nobody may frame it.
+/// Nothing but what the page brings itself, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -32,7 +32,7 @@ pub(super) fn page() -> Answer {
     guarded("text/html; charset=utf-8", include_bytes!("assets/page.html"))
 }
 
-/// Whether who asked with these headers is a browser that shows a page.
+/// Whether a request with these headers comes from a browser that shows a page.
 pub(super) fn is_for(headers: &HeaderMap) -> bool {
     negotiate::prefers_html(headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()))
 }

@@ -53,7 +53,7 @@ impl Page {
         }
     }
 
-    /// Whether it tells of the workers' processes.
+    /// Whether it shows the workers' processes.
     pub(super) const fn needs_figures(self) -> bool {
         matches!(self, Self::Metrics | Self::Status)
     }
@@ -184,7 +184,7 @@ fn list() -> String {
     let pages = Page::ALL.map(|page| (page.path(), page.about()));
     let actions = Action::ALL.map(|action| (action.usage(), action.about()));
     let others = [
-        (logs::USAGE, "the last lines that workers wrote, for those who may change something"),
+        (logs::USAGE, "the last lines that workers wrote, for callers that may change something"),
         (live::EVENTS, "the status each second, as server-sent events; a browser has a page of them at /"),
     ];
     pages.into_iter().chain(others).chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()

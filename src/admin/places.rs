@@ -1,8 +1,9 @@
 //! How many connections the admin listener has at once, and which of them give way to a new one.
 //!
-//! No client can hold the pages by doing nothing: a connection that only waits for its client (for the rest of its request,
-//! or for the client to close) gives way to a new one, the oldest first, and some places are not for such connections at
-//! all. Only connections whose request is being answered keep the new one waiting, and that is soon over.
+//! No client can hold the pages by doing nothing: a connection that only waits for its client (for the rest of its
+//! request, or for the client to close) gives way to a new one, the oldest first, and some places are not for such
+//! connections at all. Only connections whose request is being answered keep the new one waiting, and that is soon
+//! over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -25,7 +26,7 @@ pub(super) enum Stage {
     Lingering,
 }
 
-/// A connection's stage, as the connection tells it.
+/// A connection's stage, as the connection reports it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
@@ -60,7 +61,8 @@ impl Places {
         self.0.len() < most && self.0.iter().filter(|(_, progress)| progress.is_idle()).count() < idle
     }
 
-    /// Ends the oldest connection that is idle, or else the oldest whose client does not read, or else the oldest stream.
+    /// Ends the oldest connection that is idle, or else the oldest whose client does not read, or else the oldest
+    /// stream.
     /// `false`: there is none.
     pub(super) fn push_out(&mut self) -> bool {
         let first = |is: fn(&Progress) -> bool| self.0.iter().position(|(_, progress)| is(progress));

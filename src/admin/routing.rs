@@ -8,7 +8,7 @@ pub struct Routing {
     /// Connections by what decided which worker they go to.
     #[serde(serialize_with = "as_map")]
     pub routed: Vec<(&'static str, u64)>,
-    /// Connections of trusted proxies whose clients could not be told.
+    /// Connections of trusted proxies whose clients' addresses are unknown.
     pub unattributed: u64,
     /// Of the connections that are held, those whose first request has not come.
     pub peeking: u64,
@@ -22,7 +22,7 @@ pub struct Routing {
     /// PROXY headers of trusted peers, by outcome.
     #[serde(serialize_with = "as_map")]
     pub proxy_headers: Vec<(&'static str, u64)>,
-    /// First requests of trusted peers by what the header said that tells the client's address.
+    /// First requests of trusted peers by what the header said that gives the client's address.
     #[serde(serialize_with = "as_map")]
     pub client_ip_headers: Vec<(&'static str, u64)>,
     /// How many leading bits of an IPv4 address count.

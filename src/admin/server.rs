@@ -228,12 +228,13 @@ async fn exchange(
     exchanged
 }
 
-/// Reads on until the client closes, now that our writing end is closed. A socket closed with bytes unread (a refused body)
-/// makes the kernel send a reset, which can destroy the answer before the client has read it (RFC 9112, section 9.6).
+/// Reads on until the client closes, now that our writing end is closed. A socket closed with bytes unread (a refused
+/// body) makes the kernel send a reset, which can destroy the answer before the client has read it (RFC 9112, section
+/// 9.6).
 ///
 /// # Errors
 ///
-/// They concern nobody: the answer is out.
+/// They concern no caller: the answer is out.
 async fn drain(stream: impl AsyncRead + Unpin) -> io::Result<u64> {
     tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
 }
@@ -257,7 +258,7 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progre
     }
 }
 
-/// What workers wrote, for who may read it.
+/// What workers wrote, for callers that may read it.
 async fn lines(desk: &Desk, request: &Request<Incoming>, caller: &Caller) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
     if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
@@ -270,7 +271,7 @@ async fn lines(desk: &Desk, request: &Request<Incoming>, caller: &Caller) -> Ans
     }
 }
 
-/// Changes something, for who may.
+/// Changes something, for callers that may.
 async fn change(desk: &Desk, action: Action, request: &Request<Incoming>, caller: &Caller) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
     if let Err(refused) = desk.guard.admit(caller, uri, headers).await {

@@ -12,8 +12,8 @@ use crate::rooms::Totals;
 
 /// Everything the admin pages know, read at one instant.
 ///
-/// In a list of reasons each reason appears once. List a reason that can occur while its count is still zero: Prometheus
-/// cannot see the first increase of a series that was not there before.
+/// In a list of reasons each reason appears once. List a reason that can occur while its count is still zero:
+/// Prometheus cannot see the first increase of a series that was not there before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
     /// haft's version.
@@ -36,7 +36,7 @@ pub struct Snapshot {
     pub dispatch: String,
     /// For people: what the numbers leave out.
     pub note: Option<&'static str>,
-    /// Whether the master has been told to stop.
+    /// Whether the master has been asked to stop.
     pub stopping: bool,
     /// Connections accepted since the start.
     pub accepted: u64,
@@ -57,7 +57,7 @@ pub struct Snapshot {
     pub returned: u64,
     /// What decided where connections went, and what was learnt for it.
     pub routing: Routing,
-    /// Connections taken out of the accept queue of a slot that nobody served, and handed to another.
+    /// Connections taken out of the accept queue of a slot that no worker served, and handed to another.
     pub rescued: u64,
     /// How often a group of listeners that a worker had changed was put right, by what was wrong (`--dispatch kernel`).
     #[serde(serialize_with = "as_map")]
@@ -85,7 +85,7 @@ pub struct Snapshot {
     pub hung: u64,
     /// How often such a worker was killed for it.
     pub hang_kills: u64,
-    /// Messages of Node programs (`process.send`) that were for nobody here.
+    /// Messages of Node programs (`process.send`) that have no receiver here.
     pub node_messages: u64,
     /// Messages between Node workers that were dropped, because they were too long or too many.
     pub node_messages_dropped: u64,
@@ -96,7 +96,7 @@ pub struct Snapshot {
     /// What Node programs do that cannot be sticky, or only in part, by kind: how often workers did it.
     #[serde(serialize_with = "as_map")]
     pub node_troubles: Vec<(&'static str, u64)>,
-    /// How often a name that a Node worker told was not remembered, because it has too many.
+    /// How often a name that a Node worker reported was not remembered, because it has too many.
     pub node_names_forgotten: u64,
     /// Lines of haft's own log that were dropped, because standard error was not read or could not be written.
     pub log_lines_dropped: u64,
@@ -138,7 +138,8 @@ pub struct DrainingWorker {
     pub sessions: Option<u64>,
 }
 
-/// What became of the connections that were assigned to a slot. `assigned = delivered + refused + moved + in_flight + held`.
+/// What became of the connections that were assigned to a slot. `assigned = delivered + refused + moved + in_flight +
+/// held`.
 ///
 /// A connection whose first request has not come is in no slot's books: it is counted by [`Routing::peeking`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -195,7 +196,7 @@ pub struct ControlCounts {
     /// Changes that the master has taken on, by what they were.
     #[serde(serialize_with = "as_map")]
     pub requests: Vec<(&'static str, u64)>,
-    /// Attempts by those who may not, by reason.
+    /// Attempts by callers that may not, by reason.
     #[serde(serialize_with = "as_map")]
     pub refused: Vec<(&'static str, u64)>,
     /// Connections of the admin listener that were closed before their time, by reason.
@@ -212,8 +213,8 @@ pub struct SlotStatus {
     pub state: SlotState,
     /// Whether the operator has drained it: it gets no new connections.
     pub drained: bool,
-    /// Whether it is to get a new worker, or is getting it: an operator has asked for that, or the old one is too large or
-    /// too old.
+    /// Whether it is to get a new worker, or is getting it: an operator has asked for that, or the old one is too large
+    /// or too old.
     pub restarting: bool,
     /// Whether its worker counts as hung: new connections go to other slots.
     pub hung: bool,
@@ -246,7 +247,7 @@ pub struct SlotStatus {
     pub sessions: Option<u64>,
     /// What the worker's process uses. [`super::Control::figures`] fills it.
     pub process: Option<ProcessFigures>,
-    /// What the slot's workers tell of themselves (docs/scoreboard.md). [`super::Control::figures`] fills it.
+    /// What the slot's workers report of themselves (docs/scoreboard.md). [`super::Control::figures`] fills it.
     pub told: Option<Told>,
     /// How often a worker of this slot was replaced because it had ended by itself.
     pub respawned: u64,
@@ -288,7 +289,8 @@ pub struct ExitStatus {
 }
 
 impl Snapshot {
-    /// Whether `accepted = delivered + refused + in flight`, in all and slot by slot: no connection has been lost sight of.
+    /// Whether `accepted = delivered + refused + in flight`, in all and slot by slot: no connection has been lost sight
+    /// of.
     pub fn is_balanced(&self) -> bool {
         let delivered: u64 = self.delivered.iter().sum();
         let refused: u64 = self.refused.iter().map(|(_, count)| count).sum();
@@ -298,8 +300,8 @@ impl Snapshot {
             && self.balance.iter().all(SlotBalance::is_balanced)
     }
 
-    /// Whether a new connection would find a worker: at least one slot takes clients, and the master is not stopping, nor
-    /// lacks other hosts that it must have.
+    /// Whether a new connection would find a worker: at least one slot takes clients, and the master is not stopping,
+    /// nor lacks other hosts that it must have.
     pub fn is_ready(&self) -> bool {
         !self.stopping && !self.lacks_link() && self.slots.iter().any(SlotStatus::takes_clients)
     }

@@ -1,4 +1,4 @@
-//! Where the control socket is that nobody had to name: in which folder, under which name. A command that looks for a
+//! Where the control socket is when no flag names it: in which folder, under which name. A command that looks for a
 //! running haft looks in the same places.
 
 use std::env;
@@ -102,7 +102,8 @@ impl Surroundings {
 }
 
 impl Place {
-    /// The names that a socket may have here, the best first: the next ones are for a haft that has the name of another.
+    /// The names that a socket may have here, the best first: the next ones are for a haft that has the name of
+    /// another.
     pub fn sockets(&self, name: &Name) -> impl Iterator<Item = PathBuf> {
         let stem = if self.fixed { ALONE } else { name.as_str() };
         let number = |number: u32| if number == 1 { String::new() } else { format!("-{number}") };
@@ -110,7 +111,8 @@ impl Place {
     }
 }
 
-/// Whether a file is called as a control socket is in this folder: where other things may be, too, only one name counts.
+/// Whether a file is called as a control socket is in this folder: where other things may be, too, only one name
+/// counts.
 pub fn is_named_like_one(path: &Path) -> bool {
     let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -135,7 +137,7 @@ pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>
     Name::of(&port.map_or_else(|| program.to_owned(), |port| format!("{program}-{port}")))
 }
 
-/// What a command runs in the end, as far as its words tell.
+/// What a command runs in the end, as far as its words show.
 fn program(command: &[String]) -> &str {
     let mut named = command.iter().filter(|word| !word.starts_with('-') && !word.contains('=')).map(|word| stem(word));
     let found = named.find(|stem| !stem.is_empty() && !RUNNERS.contains(stem));

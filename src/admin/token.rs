@@ -16,8 +16,8 @@ const OTHERS: u32 = 0o077;
 
 /// A file that holds one bearer token (RFC 6750, section 2.1), with or without an end of line.
 ///
-/// It is read anew for every use, so that the token can be changed while haft runs: write the new one to another file and
-/// rename that over this one.
+/// It is read anew for every use, so that the token can be changed while haft runs: write the new one to another file
+/// and rename that over this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFile {
     path: PathBuf,
@@ -115,8 +115,8 @@ impl Token {
         }
     }
 
-    /// Whether this is the token. Looks at every byte however many are right, so that the time it takes tells nothing but
-    /// the length of what was given.
+    /// Whether this is the token. Looks at every byte however many are right, so that the time it takes shows nothing
+    /// but the length of what was given.
     pub(super) fn is(&self, given: &[u8]) -> bool {
         let token = self.0.as_bytes();
         let differing = given.iter().enumerate().fold(given.len() ^ token.len(), |differing, (index, byte)| {

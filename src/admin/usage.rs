@@ -1,4 +1,4 @@
-//! What a process uses of its host, and what it tells of itself.
+//! What a process uses of its host, and what it reports of itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,10 +29,10 @@ impl From<Usage> for ProcessFigures {
     }
 }
 
-/// What a slot's workers have told: the counters of all that there were, the rest of the one that is there now.
+/// What a slot's workers have reported: the counters of all that there were, the rest of the one that is there now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Told {
-    /// Seconds since it was told.
+    /// Seconds since it was reported.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
     /// The figures by their names.

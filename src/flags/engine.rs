@@ -12,7 +12,7 @@ use crate::flags::number::number;
 use crate::flags::provenance::Provenance;
 use crate::flags::time;
 
-/// The heading of these flags in the help, by which they are told from the others.
+/// The heading of these flags in the help, which sets them apart.
 pub(super) const HEADING: &str = "Built-in Socket.IO worker (when no COMMAND is given)";
 
 /// Keeps a slip of the keyboard from giving a worker's whole memory to one message.

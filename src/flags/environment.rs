@@ -50,7 +50,7 @@ impl Environment {
                 (None, _) => provenance.port = Some(value),
             }
         }
-        // The order of variables means nothing: the same are told of in the same order.
+        // The order of variables means nothing: messages name them in one order.
         provenance.flags.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(provenance)
     }

@@ -46,7 +46,7 @@ impl File {
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        // A pipe comes from whoever typed the command.
+        // A pipe was given on the command line, by its user.
         if metadata.is_file() {
             trust::check_file(path, &metadata).map_err(FlagsError::Untrusted)?;
         }
@@ -91,7 +91,7 @@ impl File {
         FlagsError::Line { path: self.path.clone(), line: self.line(index), why }
     }
 
-    /// The line of an entry's key. The YAML library tells a place only with an error, so one is made there.
+    /// The line of an entry's key. The YAML library gives a place only with an error, so one is made there.
     fn line(&self, index: usize) -> usize {
         let stopped = serde_yaml::Deserializer::from_str(&self.text).deserialize_map(StopAt(index));
         stopped.err().and_then(|error| error.location()).map_or(1, |location| location.line())

@@ -15,8 +15,8 @@ pub(super) struct HandOver {
 
     /// How long haft polls for the next connection without sleeping, such as 200us; 0 is off
     ///
-    /// A connection that arrives within that time does not wait for haft to wake up, which is slow on virtual machines. The
-    /// price: haft keeps a CPU busy for this long after each connection.
+    /// A connection that arrives within that time does not wait for haft to wake up, which is slow on virtual machines.
+    /// The price: haft keeps a CPU busy for this long after each connection.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time::span_or_off)]
     pub(super) busy_poll: Duration,
 }
@@ -32,7 +32,7 @@ pub(super) struct Timeouts {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::positive)]
     pub(super) start_timeout: Duration,
 
-    // Less than the 30 s that Kubernetes waits between SIGTERM and SIGKILL unless told otherwise.
+    // Less than the 30 s that Kubernetes waits between SIGTERM and SIGKILL unless configured otherwise.
     /// How long workers may take to finish their connections when haft stops or has replaced them
     ///
     /// SIGTERM, SIGQUIT and SIGINT stop haft; a second one ends it at once. After Ctrl-C at a terminal the time is two
@@ -40,12 +40,12 @@ pub(super) struct Timeouts {
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = time::span)]
     pub(super) drain_timeout: Duration,
 
-    /// The signal that tells a program to finish: NAME (such as TERM), none, or auto
+    /// The signal that asks a program to finish: NAME (such as TERM), none, or auto
     ///
     /// A program gets it at once when haft stops. When only its worker is replaced or removed, it gets it when its
-    /// connections have ended or a fifth of --drain-timeout is left. auto: SIGTERM for a Node program that handles it and
-    /// for a program with --dialect listen-fds (after Ctrl-C: SIGINT), no signal for others. When --drain-timeout is over,
-    /// every program gets SIGTERM, and SIGKILL two seconds later.
+    /// connections have ended or a fifth of --drain-timeout is left. auto: SIGTERM for a Node program that handles it
+    /// and for a program with --dialect listen-fds (after Ctrl-C: SIGINT), no signal for others. When --drain-timeout
+    /// is over, every program gets SIGTERM, and SIGKILL two seconds later.
     #[arg(long, value_name = "NAME|none|auto", default_value = "auto")]
     pub(super) drain_signal: DrainSignal,
 }

@@ -9,11 +9,13 @@ use crate::peek::TrustedProxy;
 pub(super) struct LimitFlags {
     /// How many connections one client may open: 10/s, 600/m, or with how many at once, 10/s:50 [default: any]
     ///
-    /// A client is an IPv4 address, or the first 64 bits of an IPv6 address: the peer's, or what a trusted proxy tells.
+    /// A client is an IPv4 address, or the first 64 bits of an IPv6 address: the peer's, or what a trusted proxy
+    /// states.
     #[arg(long, value_name = "N/s|N/m[:N]")]
     max_rate_per_client: Option<Rate>,
 
-    /// How many connections of one client may wait: for their first request, or for a worker to take them [default: any]
+    /// How many connections of one client may wait: for their first request, or for a worker to take them [default:
+    /// any]
     #[arg(long, value_name = "N", value_parser = number::<1, 1_000_000, usize>)]
     max_waiting_per_client: Option<usize>,
 
@@ -29,7 +31,7 @@ pub(super) struct LimitFlags {
 
     /// Whose connections are taken: an address or a network (10.0.0.0/8, ::1), or `unix`; repeatable [default: all]
     ///
-    /// It is the peer's own address that counts, whatever a proxy tells. All others are reset before anything else.
+    /// It is the peer's own address that counts, whatever a proxy states. All others are reset before anything else.
     #[arg(long, value_name = "CIDR")]
     allow: Vec<TrustedProxy>,
 

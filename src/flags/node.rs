@@ -6,7 +6,7 @@ use crate::flags::error::FlagsError;
 use crate::flags::provenance::Provenance;
 use crate::flags::redis::RedisFlags;
 
-/// The heading of these flags in the help, by which they are told from the others.
+/// The heading of these flags in the help, which sets them apart.
 pub(super) const HEADING: &str = "Programs (when a COMMAND is given)";
 
 /// The one of them that concerns every COMMAND.
@@ -18,19 +18,19 @@ pub(super) const WAIT_READY: &str = "wait-ready";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct NodeFlags {
-    /// The protocol that COMMAND speaks: that of Node's cluster (node), haft's own (haft), none (listen-fds), or detect it
-    /// (auto)
+    /// The protocol that COMMAND speaks: that of Node's cluster (node), haft's own (haft), none (listen-fds), or detect
+    /// it (auto)
     ///
-    /// auto is node when COMMAND runs Node, as `node server.js` and `npm start` do, and haft otherwise. listen-fds is for a
-    /// program that inherits a listener as from systemd (LISTEN_FDS, descriptor 3); it needs --dispatch kernel.
+    /// auto is node when COMMAND runs Node, as `node server.js` and `npm start` do, and haft otherwise. listen-fds is
+    /// for a program that inherits a listener as from systemd (LISTEN_FDS, descriptor 3); it needs --dispatch kernel.
     #[arg(long, value_name = "auto|haft|node|listen-fds", default_value = "auto")]
     pub(super) dialect: DialectChoice,
 
     /// How a Node program gets its connections: auto, cluster, classic, sticky-session, sticky-cluster, sticky-listen,
     /// socket.io-sticky, or JSON
     ///
-    /// cluster: through the servers that it listens with, as under Node's own cluster. The others are for a program that
-    /// expects a message with each socket: `"sticky-session:connection"` (classic), that of the npm package
+    /// cluster: through the servers that it listens with, as under Node's own cluster. The others are for a program
+    /// that expects a message with each socket: `"sticky-session:connection"` (classic), that of the npm package
     /// sticky-session, sticky-cluster, sticky-listen or @socket.io/sticky, or any other, written as JSON
     /// (`'"my:connection"'`). auto is cluster; if the program has no server, the log says what to try.
     #[arg(long, value_name = "STYLE|JSON", default_value = "auto")]
@@ -38,8 +38,8 @@ pub(super) struct NodeFlags {
 
     /// The encoding of messages to and from a Node program: json, or advanced, which keeps binary data
     ///
-    /// This is `serialization` of Node's cluster.setupPrimary. Socket.IO's cluster adapter needs advanced to send binary
-    /// data from worker to worker.
+    /// This is `serialization` of Node's cluster.setupPrimary. Socket.IO's cluster adapter needs advanced to send
+    /// binary data from worker to worker.
     #[arg(long, value_name = "json|advanced", default_value = "json")]
     node_serialization: Serialization,
 
@@ -50,16 +50,16 @@ pub(super) struct NodeFlags {
 
     /// Pass each message that a Node program sends to its primary (process.send) to all other workers
     ///
-    /// Primaries of chats and caches usually do that. Without this flag haft counts such messages and logs the first one.
-    /// Messages of @socket.io/cluster-adapter are always passed on.
+    /// Primaries of chats and caches usually do that. Without this flag haft counts such messages and logs the first
+    /// one. Messages of @socket.io/cluster-adapter are always passed on.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     relay_messages: bool,
 
     /// Whether messages of a Node program's Socket.IO to a room, or to every client, reach the clients of all workers
     /// (auto) or of the same worker only (off)
     ///
-    /// auto: if the program's Socket.IO (4.0 or later) would use the adapter that knows its own process only, haft's preload
-    /// gives it one that knows all workers. A program that sets an adapter keeps it.
+    /// auto: if the program's Socket.IO (4.0 or later) would use the adapter that knows its own process only, haft's
+    /// preload gives it one that knows all workers. A program that sets an adapter keeps it.
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     rooms: SharedRooms,
 
@@ -69,8 +69,9 @@ pub(super) struct NodeFlags {
     /// Do not load haft's preload into Node programs
     ///
     /// The preload is a small file that Node loads before the program (--require). It tags session ids, makes
-    /// socket.remoteAddress the client's address behind a proxy, shares rooms, ends the sessions of a leaving worker one by
-    /// one instead of all at once, and keeps a worker's connections for up to --drain-timeout when haft itself is killed.
+    /// socket.remoteAddress the client's address behind a proxy, shares rooms, ends the sessions of a leaving worker
+    /// one by one instead of all at once, and keeps a worker's connections for up to --drain-timeout when haft itself
+    /// is killed.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     no_preload: bool,
 }

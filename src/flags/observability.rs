@@ -21,8 +21,8 @@ pub(super) struct AdminFlags {
     /// `/tmp/haft-UID`, the first of these folders that haft may write to. `unix:/path` is another place for it. A TCP
     /// address is served beside it: a port alone, `9090`, is on the loopback; for every interface write `0.0.0.0:9090`,
     /// `[::]:9090` or `*:9090`. With `off` there is no listener at all. A Unix socket may be opened by its owner only. Every
-    /// client that can connect may read. Changes are POST requests (`/scale?workers=4`, `/drain?slot=0`): on a Unix socket
-    /// from root or haft's own user, on TCP with the token.
+    /// client that can connect may read. Changes are POST requests (`/scale?workers=4`, `/drain?slot=0`): on a Unix
+    /// socket from root or haft's own user, on TCP with the token.
     #[arg(long, value_name = "ADDR|off")]
     pub(super) admin: Option<Admin>,
 
@@ -32,8 +32,8 @@ pub(super) struct AdminFlags {
 
     /// The file with the token that opens control on a TCP admin listener [default: control is off on TCP]
     ///
-    /// One line; only its owner may read it (mode 600). Requests send `Authorization: Bearer <token>`. haft reads the file
-    /// for each of them, so the token can be changed at any time.
+    /// One line; only its owner may read it (mode 600). Requests send `Authorization: Bearer <token>`. haft reads the
+    /// file for each of them, so the token can be changed at any time.
     #[arg(long, value_name = "PATH", value_parser = file_name)]
     admin_token_file: Option<PathBuf>,
 }
@@ -68,8 +68,8 @@ pub(super) struct Logging {
 
     /// The file that haft appends its log to, and what workers write to their standard error [default: standard error]
     ///
-    /// After it was renamed, SIGUSR1 has it opened anew (logrotate). It is made with mode 640 if it is not there. Why haft
-    /// does not start is told on standard error, too.
+    /// After it was renamed, SIGUSR1 has it opened anew (logrotate). It is made with mode 640 if it is not there. Why
+    /// haft does not start is written to standard error, too.
     #[arg(long, value_name = "PATH", value_parser = file_name)]
     log_file: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Behind a proxy: where the client's address is learnt, and from whom.
+//! Behind a proxy: where the client's address comes from, and which peers are trusted with it.
 
 use crate::config::{Proxies, Unattributed};
 use crate::flags::SWITCH;
@@ -11,8 +11,8 @@ use crate::peek::{ClientHeader, TrustedProxies, TrustedProxy};
 pub(super) struct ProxyFlags {
     /// Trusted peers begin each connection with a PROXY header (version 1 or 2)
     ///
-    /// nginx: `proxy_protocol on` in a stream server; HAProxy: `send-proxy` or `send-proxy-v2`. haft consumes the header
-    /// and takes the address in it as the client's.
+    /// nginx: `proxy_protocol on` in a stream server; HAProxy: `send-proxy` or `send-proxy-v2`. haft consumes the
+    /// header and takes the address in it as the client's.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     proxy_protocol: bool,
 
@@ -38,7 +38,7 @@ pub(super) struct ProxyFlags {
 }
 
 impl ProxyFlags {
-    /// Checks that who is believed says something, and that what is said is believed of somebody.
+    /// Checks that trusted peers and the source of addresses are given together.
     pub(super) fn resolve(self, provenance: &Provenance) -> Result<Proxies, FlagsError> {
         let told = self.proxy_protocol || self.client_ip_header.is_some();
         if told && self.trusted_proxy.is_empty() {

@@ -10,15 +10,15 @@ use crate::flags::SWITCH;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = super::node::HEADING)]
 pub(super) struct RedisFlags {
-    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with TLS, or
-    /// unix:///PATH [default: off]
+    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with
+    /// TLS, or unix:///PATH [default: off]
     ///
-    /// One link for each host, beside what accepts connections. Without Redis, or while it is away, rooms are those of this
-    /// host. Whoever can publish there can send to all clients: give it a password, or a network of its own.
+    /// One link for each host, beside what accepts connections. Without Redis, or while it is away, rooms are those of
+    /// this host. Whoever can publish there can send to all clients: give it a password, or a network of its own.
     #[arg(long, value_name = "URL", value_parser = url)]
     redis: Option<String>,
 
-    /// What tells this application's rooms from another's on the same Redis [default: the program's name]
+    /// What sets this application's rooms apart from another's on the same Redis [default: the program's name]
     #[arg(long, value_name = "TEXT", value_parser = prefix)]
     redis_prefix: Option<String>,
 

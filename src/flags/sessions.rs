@@ -6,7 +6,7 @@ use crate::flags::error::FlagsError;
 use crate::flags::provenance::Provenance;
 use crate::route::{HostId, TagKey};
 
-/// The heading of these flags in the help, by which they are told from the others.
+/// The heading of these flags in the help, which sets them apart.
 pub(super) const HEADING: &str = "Sessions (with --affinity session and what else stands in a request)";
 
 /// Fewer characters than this are too easily tried out.
@@ -21,8 +21,8 @@ pub(super) struct SessionFlags {
     /// [default: random]
     ///
     /// With a fixed secret, clients find their slot again after haft has been restarted. To change it, give the new one
-    /// first and the old one second until the old sessions have ended. Prefer a file (its first line, mode 600): the list
-    /// of processes shows what is typed.
+    /// first and the old one second until the old sessions have ended. Prefer a file (its first line, mode 600): the
+    /// list of processes shows what is typed.
     #[arg(long, value_name = "SECRET")]
     tag_key: Vec<String>,
 

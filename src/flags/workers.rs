@@ -20,22 +20,23 @@ pub(super) struct Workers {
 
     /// Maximum number of descriptors (connections, files) of a worker [default: as many as haft was started with]
     ///
-    /// This is the soft limit, RLIMIT_NOFILE; it can be raised up to the hard limit. Node programs and the built-in worker
-    /// raise theirs by themselves.
+    /// This is the soft limit, RLIMIT_NOFILE; it can be raised up to the hard limit. Node programs and the built-in
+    /// worker raise theirs by themselves.
     #[arg(long, value_name = "N", value_parser = number::<64, { 1 << 30 }, u64>)]
     pub(super) worker_nofile: Option<u64>,
 
     /// The user that workers run as, with all of its groups; haft itself must be root [default: haft's own user]
     ///
-    /// After the start they have no rights beside that user's, and cannot get any. haft keeps of root's rights those to start
-    /// and end them and to bind low ports, so it may be unable to read an application's folder that only its user may read.
+    /// After the start they have no rights beside that user's, and cannot get any. haft keeps of root's rights those to
+    /// start and end them and to bind low ports, so it may be unable to read an application's folder that only its user
+    /// may read.
     #[arg(long, value_name = "NAME[:GROUP]")]
     pub(super) user: Option<WorkersUser>,
 
     /// A file with variables for the workers' environment, a line each: NAME=VALUE [default: none]
     ///
-    /// Empty lines and those that begin with # do not count, quotes around a value do not belong to it. It is read at the
-    /// start and at each reload. What haft tells its workers itself is not changed by it.
+    /// Empty lines and those that begin with # do not count, quotes around a value do not belong to it. It is read at
+    /// the start and at each reload. The variables that haft itself sets are not changed by it.
     #[arg(long, value_name = "FILE", value_parser = file_name)]
     pub(super) worker_env: Option<PathBuf>,
 

@@ -44,7 +44,7 @@ struct InheritedListener {
     /// The address at our end of each connection, if it is the same for all.
     local: Option<EndAddr>,
     number: u16,
-    /// How many are known to wait still: to ask for it is cheaper than an accept that finds nobody.
+    /// How many are known to wait still: to ask for it is cheaper than an accept that finds no client.
     waiting: usize,
 }
 
@@ -64,7 +64,7 @@ impl InheritedListeners {
         Ok(Self { doors, turn: 0 })
     }
 
-    /// Closes them all: who waits there waits for whoever else has them.
+    /// Closes them all: clients that wait there are left to the other processes that hold them.
     pub(super) fn close(&mut self) {
         self.doors.clear();
     }
@@ -81,7 +81,7 @@ impl InheritedListeners {
         }
     }
 
-    /// Whether somebody may wait at one of the listeners.
+    /// Whether a client may wait at one of the listeners.
     fn poll_any(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut polled = self.doors.iter().map(|door| door.listener.poll_read_ready(context));
         polled.find(Poll::is_ready).map_or(Poll::Pending, |ready| ready.map_ok(drop))
@@ -99,7 +99,7 @@ impl InheritedListeners {
         Ok(None)
     }
 
-    /// The next of those that wait when nobody is waited for any more; `None` if there is none, and all are closed.
+    /// The next of the clients that wait, once no other is waited for; `None` if there is none, and all are closed.
     pub(super) async fn take_last(&mut self) -> io::Result<Option<Arrival>> {
         while let Some(door) = self.doors.last_mut() {
             if let Some(arrival) = door.take_one(InheritedListener::waiting).await? {
@@ -117,9 +117,9 @@ impl InheritedListener {
         accept::waiting(self.listener.get_ref().as_fd()).unwrap_or(1)
     }
 
-    /// The same, if anybody has come since the last look; otherwise tokio is to tell of the next one.
+    /// The same, if a client has come since the last look; otherwise tokio is to report the next one.
     fn look(&self) -> usize {
-        // Whoever comes after the look within is told anew.
+        // A client that comes after the look within is reported anew.
         let look = |_: &OwnedFd| match self.waiting() {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             waiting => Ok(waiting),

@@ -10,23 +10,23 @@ use tokio::time::{Instant, sleep_until};
 use super::pace::Pace;
 
 /// How long a worker that lingers still opens sessions, and at least lingers: a connection that was on its way when it
-/// was told so has had its turn by then.
+/// was asked to has had its turn by then.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// Tells a worker when to finish, and when all its connections have ended. Cheap to clone.
 ///
 /// # Lingering
 ///
-/// With session affinity a worker that is replaced by a reload is not told to finish at once: no new session is sent to
-/// it, but the clients of those it has find it, until the last has left or the time is over. That is for workers that
-/// tag their sessions (`Incoming::tags`); others are told to finish as ever.
+/// With session affinity a worker that is replaced by a reload is not asked to finish at once: no new session is sent
+/// to it, but the clients of those it has find it, until the last has left or the time is over. That is for workers
+/// that tag their sessions (`Incoming::tags`); others are asked to finish as ever.
 ///
 /// A session of Socket.IO is more than a connection: between two polls it has none. So only the program knows when no
-/// session is left, and it tells by counting them: [`Drain::session`] as each begins, held until it ends. When the
-/// worker lingers and none is held any more, the master hears of it, and tells it to finish. A program that counts none
-/// is told so at once.
+/// session is left, and it counts them: [`Drain::session`] as each begins, held until it ends. When the
+/// worker lingers and none is held any more, the master hears of it, and asks it to finish. A program that counts none
+/// is asked at once.
 ///
-/// Once it is told to finish, no connection comes any more: a session that polls on a new connection each time is then
+/// Once it is asked to finish, no connection comes any more: a session that polls on a new connection each time is then
 /// lost without a word. [`Drain::goodbyes`] ends sessions one by one, and begins before that.
 #[derive(Debug, Clone)]
 pub struct Drain {
@@ -42,7 +42,7 @@ pub struct Drain {
 #[derive(Debug, Clone, Copy)]
 struct Deadline(Option<Instant>);
 
-/// When the worker was told to linger, and when it is told to finish at the latest.
+/// When the worker was asked to linger, and when it is asked to finish at the latest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Linger {
     #[cfg(feature = "tags")]
@@ -50,7 +50,7 @@ pub(super) struct Linger {
     until: Instant,
 }
 
-/// The side that tells. Clones are the same.
+/// The side that asks. Clones are the same.
 #[derive(Debug, Clone)]
 pub(super) struct DrainSource {
     deadline: watch::Sender<Option<Deadline>>,
@@ -106,13 +106,13 @@ impl DrainSource {
         }
     }
 
-    /// The worker is to finish within this time; `None`: at once, nothing will come any more. Of several times the one that
-    /// is over first holds.
+    /// The worker is to finish within this time; `None`: at once, nothing will come any more. Of several times the one
+    /// that is over first holds.
     pub(super) fn request(&self, within: Option<Duration>) {
         self.finish(within, Pace::of_draining(within.unwrap_or_default()));
     }
 
-    /// The worker is to finish, without a master; within this time, if it was told.
+    /// The worker is to finish, without a master; within this time, if the master gave one.
     pub(super) fn master_gone(&self, within: Option<Duration>) {
         self.finish(within, Pace::without_master(within.unwrap_or_default()));
     }
@@ -136,7 +136,7 @@ impl DrainSource {
         }
     }
 
-    /// The worker is to keep its sessions, and is told to finish within this time.
+    /// The worker is to keep its sessions, and is asked to finish within this time.
     pub(super) fn linger(&self, within: Duration) {
         let now = Instant::now();
         self.linger.send_replace(Some(Linger {
@@ -197,7 +197,7 @@ impl Drain {
         self.requested().await;
     }
 
-    /// Resolves when the worker is to linger. Yields how long it may: then it is told to finish at the latest. `None`
+    /// Resolves when the worker is to linger. Yields how long it may: then it is asked to finish at the latest. `None`
     /// when that cannot come any more, the [`super::Incoming`] having been dropped.
     pub async fn lingering(&mut self) -> Option<Duration> {
         let linger = self.linger.wait_for(Option::is_some).await.ok().and_then(|linger| *linger);
@@ -233,8 +233,8 @@ impl Drain {
     /// Resolves when every connection that was yielded as a [`super::Stream`] has been dropped, upgraded ones
     /// (WebSockets) too.
     ///
-    /// Nobody ends them but the program: what it keeps open, or a client that does not close, holds this up. Put a limit
-    /// around it; `examples/socketio.rs` shows one.
+    /// Nobody ends them but the program: what it keeps open, or a client that does not close, holds this up. Put a
+    /// limit around it; `examples/socketio.rs` shows one.
     pub async fn finished(mut self) {
         // An error means that the Incoming and all streams were dropped.
         self.open.wait_for(|open| *open == 0).await.ok();

@@ -9,15 +9,16 @@ use super::pace::Pace;
 
 impl Drain {
     /// Ends sessions one by one, evenly spread over the time that the worker has for that: a ninth of the time to
-    /// linger, or the drain time. (Within a second or less it ends all at once. When the master has died, sessions are left
-    /// alone for half of the time.) To be run beside the server from its start; returns when the worker is to finish and no
-    /// session is left to be told.
+    /// linger, or the drain time. (Within a second or less it ends all at once. When the master has died, sessions are
+    /// left alone for half of the time.) To be run beside the server from its start; returns when the worker is to
+    /// finish and no session is left to be ended.
     ///
-    /// `open` lists the sessions that were not told yet. It is asked again after each round, and when the master gives
-    /// another time: who has ended by itself leaves its moment unused, and the others are told no later. `end` tells one.
+    /// `open` lists the sessions that are still to be ended. It is asked again after each round, and when the master gives
+    /// another time: a session that has ended by itself leaves its moment unused, and the others are ended no later.
+    /// `end` ends one.
     pub async fn goodbyes<T>(&mut self, mut open: impl FnMut() -> Vec<T>, mut end: impl FnMut(T)) {
         let mut changes = self.pace.clone();
-        // An error means that the Incoming was dropped without a word from the master: there is nobody to be told.
+        // An error means that the Incoming was dropped without a word from the master: there is nothing left to end.
         'paces: while let Some(pace) = changes.wait_for(Option::is_some).await.ok().and_then(|pace| *pace) {
             changes.mark_unchanged();
             if changed_before(&mut changes, pace.from).await {
@@ -66,7 +67,7 @@ mod tests {
 
     type Shared<T> = Arc<Mutex<Vec<T>>>;
 
-    /// Five sessions, and at which second from now each of those that were told was.
+    /// Five sessions, and the second from now at which each was ended.
     fn five(mut drain: Drain) -> (Shared<u32>, Shared<u64>, tokio::task::JoinHandle<()>) {
         let open = Arc::new(Mutex::new((0..5).collect::<Vec<u32>>()));
         let moments = Arc::new(Mutex::new(Vec::new()));

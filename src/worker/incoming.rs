@@ -33,7 +33,7 @@ use haft_sys::inherit;
 use haft_sys::poller;
 use haft_sys::scm::Sent;
 
-/// How often the number of open connections is told to the master while it changes.
+/// How often the number of open connections is sent to the master while it changes.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often a worker that is out of descriptors looks whether some are free again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -58,11 +58,12 @@ pub struct Peer {
     pub listener: u16,
 }
 
-/// The connections of this worker: those that the master hands over and, with `--dispatch kernel`, those that the kernel
-/// steers to the worker's own listeners. They come the same way.
+/// The connections of this worker: those that the master hands over and, with `--dispatch kernel`, those that the
+/// kernel steers to the worker's own listeners. They come the same way.
 ///
-/// The first call of [`Incoming::next`] or [`Incoming::accept`] tells the master that the worker is ready. A connection
-/// is acknowledged before it is yielded, so before its first byte can be read. It is also a listener for `axum::serve`.
+/// The first call of [`Incoming::next`] or [`Incoming::accept`] reports to the master that the worker is ready. A
+/// connection is acknowledged before it is yielded, so before its first byte can be read. It is also a listener for
+/// `axum::serve`.
 #[derive(Debug)]
 pub struct Incoming {
     end: WorkerEnd,
@@ -78,14 +79,14 @@ pub struct Incoming {
     reported: Instant,
     ended: bool,
     drain: DrainSource,
-    /// What this worker was told to tag with.
+    /// What this worker tags with.
     #[cfg(feature = "tags")]
     tagging: Option<(Tagger, Tag)>,
     /// The program asked for tags, and so will tag.
     tags: bool,
     /// While this worker lingers and has not said that it is idle: the earliest moment to say so.
     idle_from: Option<Instant>,
-    /// How long this process may outlive its master, if it was told.
+    /// How long this process may outlive its master, if the master gave a time.
     outlive: Option<Duration>,
     scoreboard: Scoreboard,
 }
@@ -94,8 +95,9 @@ impl Incoming {
     /// Takes over the channel that haft passed to this process. To be called once, within a tokio runtime.
     ///
     /// From then on the process outlives its master until its clients have been served, or the drain time is over
-    /// (`HAFT_DRAIN_TIMEOUT`, milliseconds): then it ends itself by SIGTERM, as the master would have. So SIGHUP, which the kernel
-    /// sends to a worker that stood still when its master died, does nothing unless the program has said otherwise.
+    /// (`HAFT_DRAIN_TIMEOUT`, milliseconds): then it ends itself by SIGTERM, as the master would have. So SIGHUP, which
+    /// the kernel sends to a worker that stood still when its master died, does nothing unless the program has said
+    /// otherwise.
     pub fn from_env() -> Result<Self, AttachError> {
         let value = env::var("HAFT_CHANNEL_FD").map_err(|_| AttachError::NotUnderHaft)?;
         let channel = inherit::take_seqpacket(&value).map_err(|source| AttachError::NotAChannel { value, source })?;
@@ -163,8 +165,8 @@ impl Incoming {
     /// What session ids are tagged with, under `--affinity session`; `None` without it, and once the worker has said
     /// that it is ready: ask before the first [`Incoming::next`].
     ///
-    /// Who asks tags every session that it opens over polling, by [`super::TagLayer`] or by itself: the master is told
-    /// so, and lets this worker linger for its sessions when it is replaced (see [`Drain`]).
+    /// A worker that asks tags every session that it opens over polling, by [`super::TagLayer`] or by itself: the
+    /// master is informed so, and lets this worker linger for its sessions when it is replaced (see [`Drain`]).
     ///
     /// The key stays in the environment (`HAFT_TAG_KEY`), which cannot be changed safely once there are threads: a
     /// program that starts others and does not trust them with it takes it from theirs (`Command::env_remove`).
@@ -175,12 +177,12 @@ impl Incoming {
         Some(Tags::new(tagger, own, self.drain()))
     }
 
-    /// What haft is told of how this worker is.
+    /// What this worker reports about itself.
     pub fn scoreboard(&self) -> Scoreboard {
         self.scoreboard.clone()
     }
 
-    /// A handle that tells when to finish.
+    /// A handle that knows when to finish.
     pub fn drain(&self) -> Drain {
         self.drain.subscribe()
     }
@@ -205,8 +207,8 @@ impl Incoming {
                 }
             }
             let arrival = match self.ended {
-                // The master told to finish, and then there are no listeners; or it is gone, and then nobody else would
-                // take those who wait.
+                // The master asked to finish, and then there are no listeners; or it is gone, and then no other process
+                // would take the clients that wait.
                 true => match self.doors.take_last().await? {
                     None => return Ok(None),
                     last => last,
@@ -236,7 +238,7 @@ impl Incoming {
         Ok(None)
     }
 
-    /// Waits for something from the master, for a reason to tell it something, or for a client at a listener.
+    /// Waits for something from the master, for something to report to it, or for a client at a listener.
     async fn listen(&mut self) -> io::Result<Option<Arrival>> {
         let changed = self.reported_open != self.drain.open();
         let pause = match (self.window.is_shut(), changed) {
@@ -267,7 +269,7 @@ impl Incoming {
                     self.report();
                 }
             }
-            // Last: clients who keep coming must not keep the rest waiting.
+            // Last: clients that keep coming must not keep the rest waiting.
             arrival = self.doors.accept() => return arrival.map(Some),
         }
         Ok(None)
@@ -277,7 +279,7 @@ impl Incoming {
         match heard {
             Ok(None) => {}
             Ok(Some(Heard::Connections(entries, descriptors))) => self.take(&entries, descriptors),
-            // Comes only to those who said that they tag, and once.
+            // Comes only to workers that have said that they tag, and once.
             Ok(Some(Heard::Linger { within_ms })) => {
                 self.idle_from = Some(Instant::now() + SETTLE);
                 self.drain.linger(Duration::from_millis(within_ms.into()));

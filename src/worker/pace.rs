@@ -8,12 +8,13 @@ use tokio::time::Instant;
 /// `--drain-timeout`, so sessions are left alone for four fifths of that.
 const SHARE_OF_LINGERING: u32 = 9;
 
-/// The client of the session that is ended last must come once more to hear of it, while the master still brings it here. So long it
-/// has for that, and a third of the time to linger where that is less.
+/// The client of the session that is ended last must come once more to hear of it, while the master still brings it
+/// here. So long it has for that, and a third of the time to linger where that is less.
 const TO_COME_AGAIN: Duration = Duration::from_secs(5);
 const SHARE_TO_COME_AGAIN: u32 = 3;
 
-/// Within so short a time all sessions are ended at once: an operator waits (Ctrl-C), and nothing is won by spreading them.
+/// Within so short a time all sessions are ended at once: an operator waits (Ctrl-C), and nothing is won by spreading
+/// them.
 pub(super) const SHORT: Duration = Duration::from_secs(1);
 
 /// When sessions are ended.
@@ -39,19 +40,20 @@ impl Pace {
         Self { from: now, until: now + over, last: true }
     }
 
-    /// The master is gone, and the worker ends itself after this time. No operator waits: sessions go on for half of it.
+    /// The master is gone, and the worker ends itself after this time. No operator waits: sessions go on for half of
+    /// it.
     pub(super) fn without_master(within: Duration) -> Self {
         let from = Instant::now() + within / 2;
         Self { from, until: from + most_of(within / 2), last: true }
     }
 }
 
-/// The part of a time to linger in which all sessions have been told.
+/// The part of a time to linger in which all sessions have been ended.
 pub(super) fn to_come_again(within: Duration) -> Duration {
     TO_COME_AGAIN.min(within / SHARE_TO_COME_AGAIN)
 }
 
-/// The session that is told last needs a moment before the time is over.
+/// The session that is ended last needs a moment before the time is over.
 fn most_of(time: Duration) -> Duration {
     time / 5 * 4
 }

@@ -20,8 +20,8 @@ const EXACT_TO: Duration = Duration::from_millis(1);
 
 /// The figures of this worker, which haft shows in `/status`, `/metrics` and `haft top`. Cheap to clone.
 ///
-/// What this library knows it tells by itself: connections, bytes, the delay of the event loop, sessions that are counted by
-/// [`Drain::session`]. A program adds what it knows.
+/// What this library knows it writes by itself: connections, bytes, the delay of the event loop, sessions that are
+/// counted by [`Drain::session`]. A program adds what it knows.
 #[derive(Debug, Clone)]
 pub struct Scoreboard(Arc<[AtomicU64; Field::ALL.len()]>);
 
@@ -41,7 +41,7 @@ impl Scoreboard {
     pub fn add(&self, field: Field, count: u64) {
         let figure = &self.0[field as usize];
         if figure.load(Ordering::Relaxed) == u64::MAX {
-            // The first one to be told. Of two threads that are first at once, one is lost by the other at most.
+            // The first one to write. Of two threads that are first at once, one is lost by the other at most.
             figure.store(0, Ordering::Relaxed);
         }
         figure.fetch_add(count, Ordering::Relaxed);
@@ -53,7 +53,7 @@ impl Scoreboard {
         self.0[field as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).ok();
     }
 
-    /// A figure, if it was told.
+    /// A figure, if it was written.
     pub fn get(&self, field: Field) -> Option<u64> {
         Some(self.0[field as usize].load(Ordering::Relaxed)).filter(|figure| *figure != u64::MAX)
     }
@@ -67,7 +67,8 @@ impl Scoreboard {
         figures
     }
 
-    /// Writes the page that haft has given to this process, as long as the process lives. To be called within a runtime.
+    /// Writes the page that haft has given to this process, as long as the process lives. To be called within a
+    /// runtime.
     pub(super) fn keep_written(&self, drain: Drain) {
         if let Some(page) = env::var("HAFT_SCOREBOARD").ok().and_then(|name| Page::inherited(&name)) {
             [Field::Connections, Field::BytesIn, Field::BytesOut].iter().for_each(|field| self.add(*field, 0));
@@ -80,7 +81,7 @@ async fn keep_written(page: Page, scoreboard: Scoreboard, drain: Drain) {
     let (mut sequence, mut delays) = (0, Vec::new());
     loop {
         scoreboard.set(Field::OpenConnections, drain.open_connections() as u64);
-        // A program that knows the transports tells them itself.
+        // A program that knows the transports writes them itself.
         if scoreboard.get(Field::PollingSessions).is_none() && drain.counts_sessions() {
             scoreboard.set(Field::OtherSessions, drain.sessions() as u64);
         }

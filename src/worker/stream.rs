@@ -20,7 +20,7 @@ use super::scoreboard::{Field, Scoreboard};
 pub struct Stream {
     /// `None`: it was taken out.
     kind: Option<Kind>,
-    /// Its client was told that it has ended.
+    /// Its client knows that it has ended.
     ended: bool,
     _open: OpenGuard,
     scoreboard: Scoreboard,

@@ -21,14 +21,14 @@ const OPEN_PACKET_MAX_LEN: u64 = 16 * 1024;
 
 /// Tags the sessions of a Socket.IO engine, so that haft brings their clients to this worker without remembering them.
 ///
-/// It belongs directly around the engine, inside of what compresses answers. It appends the tag to the session id in the
-/// answer to a handshake over polling, and takes it out of the requests that bring it back, a WebSocket's upgrade
+/// It belongs directly around the engine, inside of what compresses answers. It appends the tag to the session id in
+/// the answer to a handshake over polling, and takes it out of the requests that bring it back, a WebSocket's upgrade
 /// included: the engine never sees it. (A session that begins as a WebSocket needs none, for its id never comes back.)
 ///
-/// A request for the session of another worker or host, which only a proxy brings that uses one connection for many clients, is
-/// answered as an engine answers it that does not know the session, and the connection is closed. A worker that lingers
-/// ([`super::Drain`]) opens no sessions any more, but for those that were on their way: 503, and the client asks again on
-/// a new connection, which goes to another worker.
+/// A request for the session of another worker or host, which only a proxy brings that uses one connection for many
+/// clients, is answered as an engine answers it that does not know the session, and the connection is closed. A worker
+/// that lingers ([`super::Drain`]) opens no sessions any more, but for those that were on their way: 503, and the
+/// client asks again on a new connection, which goes to another worker.
 #[derive(Debug, Clone)]
 pub struct TagLayer {
     tags: Option<Tags>,
@@ -138,7 +138,7 @@ where
     }
     let (mut parts, body) = response.into_parts();
     let Ok(body) = body.collect().await else {
-        // Engines have it whole; who cannot bring it to its end has no session to tell of.
+        // Engines have it whole; a body that fails part-way opens no session.
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, "").map(Either::Right);
     };
     let body = body.to_bytes();

@@ -67,8 +67,8 @@ impl Tags {
         }
     }
 
-    /// Takes the tag out of a request's address: of the first `sid` in its query, which is the one that engines look at.
-    /// Everything else stays as it came, to the byte.
+    /// Takes the tag out of a request's address: of the first `sid` in its query, which is the one that engines look
+    /// at. Everything else stays as it came, to the byte.
     pub fn untagged(&self, uri: &Uri) -> Untagged {
         let Some(sid) = uri.query().and_then(sid) else { return Untagged::AsItWas };
         match self.whose(sid) {
@@ -93,7 +93,7 @@ impl Tags {
         Some([before, self.tagger.append(sid, self.own).as_bytes(), after].concat())
     }
 
-    /// Whether this worker lingers, and what was on its way when it was told so has had its time: a session that begins
+    /// Whether this worker lingers, and what was on its way then has had its time: a session that begins
     /// now is to begin elsewhere.
     pub(super) fn refuses_sessions(&self) -> bool {
         self.drain.lingers().is_some_and(|linger| linger.since.elapsed() >= SETTLE)
@@ -106,7 +106,7 @@ impl fmt::Debug for Tags {
     }
 }
 
-/// What a worker is told about tags in its environment: `HAFT_TAG_KEY`, and who and where it is.
+/// What a worker's environment says about tags: `HAFT_TAG_KEY`, its slot and its generation.
 pub(super) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Option<(Tagger, Tag)> {
     let key = variable("HAFT_TAG_KEY")?;
     let Some(key) = TagKey::from_hex(&key) else {
@@ -158,7 +158,7 @@ pub(super) mod tests {
         Tagger::new(&TagKey::of_text("a key for tests"))
     }
 
-    /// Tags of a worker that is never told anything.
+    /// Tags of a worker without a master.
     pub(in super::super) fn tags() -> Tags {
         Tags::new(tagger(), OWN, DrainSource::new().subscribe())
     }

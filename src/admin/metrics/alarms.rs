@@ -13,7 +13,7 @@ pub(super) fn alarms(families: &mut Families<'_>, alarms: &[AlarmStatus]) -> fmt
     };
     families.gauge(
         "haft_alarm_active",
-        "1 while something is the matter; haft's log and /status tell the reason and the cure.",
+        "1 while something is the matter; haft's log and /status have the reason and the cure.",
         by_kind(|alarm| alarm.active.into()),
     )?;
     families.counter("haft_alarms_raised", "How often an alarm has begun.", by_kind(|alarm| alarm.raised))

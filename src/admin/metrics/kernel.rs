@@ -1,4 +1,4 @@
-//! What there is to tell where the kernel assigns connections.
+//! The figures where the kernel assigns connections.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{by, by_slot};
 pub(super) fn queues(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter(
         "haft_connections_rescued",
-        "Connections taken out of the accept queue of a slot that nobody served, and handed to another.",
+        "Connections taken out of the accept queue of a slot that no worker served, and handed to another.",
         [(no_labels(), now.rescued)],
     )?;
     families.counter(

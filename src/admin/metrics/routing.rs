@@ -14,7 +14,7 @@ pub(super) fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result
     )?;
     families.counter(
         "haft_connections_unattributed",
-        "Connections of trusted proxies whose clients could not be told.",
+        "Connections of trusted proxies whose clients' addresses are unknown.",
         [(no_labels(), now.unattributed)],
     )?;
     families.gauge(
@@ -35,7 +35,7 @@ pub(super) fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result
     families.counter("haft_proxy_headers", "PROXY headers of trusted peers.", by("outcome", &now.proxy_headers))?;
     families.counter(
         "haft_client_ip_headers",
-        "First requests of trusted peers, by the header that tells the client's address.",
+        "First requests of trusted peers, by the header that gives the client's address.",
         by("outcome", &now.client_ip_headers),
     )?;
     families.counter(

@@ -1,4 +1,4 @@
-//! What workers tell of themselves, and what their processes use.
+//! What workers report of themselves, and what their processes use.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use super::super::usage::ProcessFigures;
 use super::slot_label;
 use haft_worker::protocol::scoreboard::Field;
 
-/// A figure and the label that tells it from others of its family.
+/// A figure and the label that sets it apart in its family.
 type Labelled = (&'static str, Field);
 
 const SESSIONS: [Labelled; 3] =

@@ -13,7 +13,7 @@ fn tagger() -> Tagger {
     Tagger::new(&TagKey::of_text("a key for tests"))
 }
 
-/// Tags of a worker that is never told anything.
+/// Tags of a worker without a master.
 fn tags() -> Tags {
     let (_master, channel) = MasterEnd::pair().expect("a channel");
     let mut incoming = Incoming::over(channel).expect("a worker").tagging(tagger(), OWN);

@@ -57,7 +57,7 @@ pub enum FrameError {
     Family(u8),
 }
 
-/// What the master tells of one connection.
+/// What the master states about one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Counts the connections of this channel, from 0.

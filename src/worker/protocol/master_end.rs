@@ -10,8 +10,8 @@ use haft_sys::scm::{self, Received, Sent};
 
 /// The master's end of a channel, with a duplicate of the worker's receiving end.
 ///
-/// The duplicate keeps what the worker has not received alive after its death, so that it can be told from what it had
-/// received. Its price: death is not told by the channel but by the process.
+/// The duplicate keeps what the worker has not received alive after its death, so that it differs from what it had
+/// received. Its price: not the channel but the process shows its death.
 #[derive(Debug)]
 pub struct MasterEnd {
     channel: SharedFd,

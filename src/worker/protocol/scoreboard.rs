@@ -21,7 +21,7 @@ const FIRST: usize = 4;
 /// Stands for a figure that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// A figure that a worker may tell.
+/// A figure that a worker may report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Field {
@@ -174,7 +174,8 @@ impl Field {
         }
     }
 
-    /// Whether it only grows as long as a worker lives: then what former workers of a slot have told is a part of it.
+    /// Whether it only grows as long as a worker lives: then what former workers of a slot have reported is a part of
+    /// it.
     pub const fn is_counter(self) -> bool {
         !matches!(
             self,
@@ -191,7 +192,7 @@ impl Field {
     }
 }
 
-/// What a worker tells of itself at one moment.
+/// What a worker reports of itself at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
     figures: [u64; Field::ALL.len()],
@@ -254,7 +255,7 @@ impl Figures {
         if word(0) != MAGIC || begin == 0 || begin != end {
             return None;
         }
-        // A worker of another version may tell fewer figures, or more.
+        // A worker of another version may report fewer figures, or more.
         let count = Some(word(COUNT)).filter(|count| *count > 0).unwrap_or(FIRST_COUNT);
         let figure = |at: usize| if (at as u64) < count { word(FIRST + at) } else { UNKNOWN };
         Some(Self { figures: std::array::from_fn(figure), written: word(WRITTEN) })
@@ -285,7 +286,7 @@ mod tests {
         assert_eq!(Figures::decode(&newer), None, "another layout");
     }
 
-    /// Old writers leave what they do not know at 0, and do not say how many figures they tell.
+    /// Old writers leave what they do not know at 0, and do not say how many figures they report.
     #[test]
     fn a_page_of_another_version_is_read_as_far_as_it_goes() {
         let mut figures = Figures::at(1);

@@ -1,4 +1,4 @@
-//! Tags: a session id that names its worker by itself, so that nobody has to remember whose it is.
+//! Tags: a session id that names its worker by itself, so that no table has to say whose it is.
 //!
 //! A tagged session id is the engine's own id and 19 characters:
 //!
