@@ -22,7 +22,7 @@ use crate::addr::{Listen, ListenAddr};
 use crate::route::Prefix;
 pub use admin::{Admin, Name};
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
-pub use care::{Care, Often, OftenError, Size, SizeError};
+pub use care::{Care, HealthCheck, HealthPath, HealthPathError, Often, OftenError, Size, SizeError};
 pub use command::{
     CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Redis, Serialization, SharedRooms,
 };

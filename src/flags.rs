@@ -334,6 +334,7 @@ impl Flags {
             self.admin.admin.as_ref().and_then(Admin::addr),
             provenance,
         )?;
+        let care = self.care.resolve(provenance)?;
         let config = Config {
             listen,
             default_listen,
@@ -356,9 +357,9 @@ impl Flags {
             start_timeout: self.timeouts.start_timeout,
             drain_timeout: self.timeouts.drain_timeout,
             drain_signal: self.timeouts.drain_signal,
-            hang_timeout: self.hanging.resolve(provenance)?,
+            hang_timeout: self.hanging.resolve(care.health.is_some(), provenance)?,
             hang_kill: self.hanging.hang_kill,
-            care: self.care.resolve(provenance)?,
+            care,
             admin_token_file: self.admin.token_file(provenance)?,
             admin: self.admin.admin.unwrap_or_default(),
             name: self.admin.name,

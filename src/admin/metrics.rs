@@ -168,6 +168,14 @@ fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         }),
     )?;
     families.counter(
+        "haft_health_checks",
+        "Health checks of the slot's workers (--health-check).",
+        slots.iter().flat_map(|status| {
+            let outcomes = status.health_checks.iter();
+            outcomes.map(|(outcome, count)| (vec![slot_label(status.slot), ("outcome", (*outcome).into())], *count))
+        }),
+    )?;
+    families.counter(
         "haft_worker_exits",
         "Ends of workers.",
         slots.iter().flat_map(|status| {

@@ -254,6 +254,9 @@ pub struct SlotStatus {
     /// How often the slot got a worker in place of another, by why.
     #[serde(serialize_with = "as_map")]
     pub replaced: Vec<(&'static str, u64)>,
+    /// Health checks of this slot's workers, by what came of them.
+    #[serde(serialize_with = "as_map")]
+    pub health_checks: Vec<(&'static str, u64)>,
     /// Ends of this slot's workers, by reason.
     #[serde(serialize_with = "as_map")]
     pub deaths_by_reason: Vec<(String, u64)>,

@@ -18,6 +18,52 @@ pub struct Care {
     pub max_age: Option<Duration>,
     /// How often a slot's worker may end by itself, and what happens then.
     pub restarts: Option<RestartLimit>,
+    /// What idle workers have to answer, too.
+    pub health: Option<HealthCheck>,
+}
+
+/// A request that each worker has to answer from time to time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for.
+    pub path: HealthPath,
+    /// The time from one to the next.
+    pub interval: Duration,
+    /// How long a worker may take.
+    pub timeout: Duration,
+}
+
+/// What is asked for: a path and perhaps a query, as they stand in a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthPath(String);
+
+/// Why a text is no [`HealthPath`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write a path as it stands in a request, such as /healthz (printable ASCII without blanks, at most 1024 characters)"
+)]
+pub struct HealthPathError;
+
+impl HealthPath {
+    /// As it stands in the request.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HealthPath {
+    type Err = HealthPathError;
+
+    fn from_str(text: &str) -> Result<Self, HealthPathError> {
+        let is_right = text.starts_with('/') && text.len() <= 1024 && text.bytes().all(|it| it.is_ascii_graphic());
+        if is_right { Ok(Self(text.to_owned())) } else { Err(HealthPathError) }
+    }
+}
+
+impl fmt::Display for HealthPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// An amount of memory as it is written: `512M`, `2G`, with units of 1024.
@@ -119,6 +165,17 @@ mod tests {
             ["", "M", "512", "0M", "-1M", "1.5G", "512m", "1E", "99999999999999999999M", "18446744073709551615G"]
         {
             assert_eq!(text.parse::<Size>(), Err(SizeError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_to_ask_for_cannot_be_more_than_one_request() {
+        for text in ["/", "/healthz", "/a?b=c"] {
+            assert_eq!(text.parse::<HealthPath>().expect(text).to_string(), text);
+        }
+        let long = format!("/{}", "x".repeat(1024));
+        for text in ["", "healthz", "http://x/", "/a b", "/a\r\nHost: x", "/\u{e4}", &long] {
+            assert_eq!(text.parse::<HealthPath>(), Err(HealthPathError), "{text}");
         }
     }
 

@@ -70,6 +70,11 @@ impl Config {
                 "hang-kill",
                 "a program with the dialect listen-fds is never found to hang, since it acknowledges nothing",
             ),
+            (
+                takes_listeners && self.care.health.is_some(),
+                "health-check",
+                "haft cannot give a connection to a program with the dialect listen-fds, which accepts by itself",
+            ),
         ];
         let by_handover = [(
             takes_listeners,

@@ -214,6 +214,21 @@ impl Dispatch {
         self.pass_on(connection, from, RejectReason::NoWorker, now)
     }
 
+    /// Takes in a connection of our own, for this very worker. `false`: it is no more.
+    pub fn admit_check(&mut self, worker: WorkerId, make: impl FnOnce(&Self) -> Connection) -> bool {
+        if !self.links.contains_key(&worker) {
+            return false;
+        }
+        let mut connection = make(self);
+        self.ledger.accept();
+        self.ledger.routed[RouteReason::HealthCheck as usize] += 1;
+        if let Some(link) = self.links.get_mut(&worker) {
+            self.ledger.assign(&mut connection, link.slot);
+            link.own.push_back(connection);
+        }
+        true
+    }
+
     /// Whether another slot's worker would take the connections that come to this one at this listener.
     pub fn can_rescue(&self, from: Slot, listener: u32) -> bool {
         let takes =

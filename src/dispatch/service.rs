@@ -284,7 +284,7 @@ impl Service {
         self.looked = now;
         if absence > ABSENCE {
             // What hung before hangs until it acknowledges something.
-            let links = self.dispatch.links_mut().filter(|link| !self.pool.is_hung(link.worker));
+            let links = self.dispatch.links_mut().filter(|link| !self.pool.is_silent(link.worker));
             links.for_each(|link| link.forgive(now));
         }
         for worker in self.dispatch.ready_by_silence(now) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Care, Often, Size};
+use crate::config::{Care, HealthCheck, HealthPath, Often, Size};
 use crate::flags::error::FlagsError;
 use crate::flags::provenance::Provenance;
 use crate::flags::time;
@@ -36,6 +36,28 @@ pub(super) struct CareFlags {
     /// The last slot that takes clients is never taken out.
     #[arg(long, value_name = "exit|out")]
     give_up: Option<GiveUp>,
+
+    /// Ask each worker for this path from time to time (/healthz); one that does not answer, or with a status of 500 or
+    /// more, counts as hung [default: off]
+    ///
+    /// The request comes over a connection that the worker gets as any other, from 127.0.0.1. Of a worker that speaks TLS only
+    /// that it answers at all is asked. With --hang-kill such a worker is killed and replaced.
+    #[arg(long, value_name = "PATH")]
+    health_check: Option<HealthPath>,
+
+    /// The time from one --health-check to the next
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = health_interval)]
+    health_interval: Duration,
+
+    /// How long a worker may take to answer a --health-check
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time::positive)]
+    health_timeout: Duration,
+}
+
+/// Checks are looked after twice a second.
+fn health_interval(text: &str) -> Result<Duration, String> {
+    let interval = time::positive(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_secs(1) { Err("it must be 1s or more".to_owned()) } else { Ok(interval) }
 }
 
 impl CareFlags {
@@ -43,9 +65,20 @@ impl CareFlags {
         if self.max_restarts.is_none() && self.give_up.is_some() {
             return Err(FlagsError::NeverGivesUp { name: provenance.name("give-up") });
         }
+        for flag in ["health-interval", "health-timeout"] {
+            if self.health_check.is_none() && provenance.is_given(flag) {
+                return Err(FlagsError::NothingToAsk { name: provenance.name(flag) });
+            }
+        }
         let then = self.give_up.unwrap_or(GiveUp::Out);
         let limit = |Often { most, within }| RestartLimit { most, within, then };
-        Ok(Care { max_memory: self.max_memory, max_age: self.max_age, restarts: self.max_restarts.map(limit) })
+        let (interval, timeout) = (self.health_interval, self.health_timeout);
+        Ok(Care {
+            max_memory: self.max_memory,
+            max_age: self.max_age,
+            restarts: self.max_restarts.map(limit),
+            health: self.health_check.map(|path| HealthCheck { path, interval, timeout }),
+        })
     }
 }
 
@@ -72,6 +105,32 @@ mod tests {
         ] {
             assert!(refused(&[flag, value]).contains(cure), "{}", refused(&[flag, value]));
         }
+    }
+
+    #[test]
+    fn workers_are_asked_for_a_path_every_five_seconds_or_not_at_all() {
+        let health = |args: &[&str]| config(args).care.health.expect("a check");
+        let check = health(&["--health-check=/healthz?deep=1"]);
+        assert_eq!(
+            (check.path.as_str(), check.interval, check.timeout.as_secs()),
+            ("/healthz?deep=1", Duration::from_secs(5), 2)
+        );
+        let check = health(&["--health-check=/", "--health-interval=1s", "--health-timeout=100ms"]);
+        assert_eq!((check.interval.as_secs(), check.timeout.as_millis()), (1, 100));
+        for (flags, cure) in [
+            (&["--health-check=healthz"][..], "such as /healthz"),
+            (&["--health-check=/", "--health-interval=999ms"], "1s or more"),
+            (&["--health-interval=1s"], "--health-interval is of no use without --health-check: give it a path"),
+            (&["--health-timeout=1s"], "--health-timeout is of no use without --health-check"),
+            (
+                &["--health-check=/", "--dispatch=kernel", "--dialect=listen-fds", "--", "x"],
+                "haft cannot give a connection to a program with the dialect listen-fds",
+            ),
+        ] {
+            assert!(refused(flags).contains(cure), "{}", refused(flags));
+        }
+        // One that is asked can be found to hang.
+        assert!(config(&["--health-check=/", "--hang-timeout=0", "--hang-kill"]).hang_kill);
     }
 
     #[test]

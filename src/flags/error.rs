@@ -103,6 +103,9 @@ pub(super) enum FlagsError {
     #[error("{kill}: {never} is 0, so no worker counts as hung: leave out one or the other")]
     NeverHung { kill: String, never: String },
 
+    #[error("{name} is of no use without --health-check: give it a path, such as /healthz, or leave it out")]
+    NothingToAsk { name: String },
+
     #[error("{name}: say when, with --max-restarts such as 5/1m, or leave it out")]
     NeverGivesUp { name: String },
 

@@ -21,9 +21,10 @@ pub(super) struct Hanging {
 }
 
 impl Hanging {
-    /// The time after which a worker counts as hung, if one ever does.
-    pub(super) fn resolve(&self, provenance: &Provenance) -> Result<Option<Duration>, FlagsError> {
-        if self.hang_timeout.is_zero() && self.hang_kill {
+    /// The time after which a worker that acknowledges nothing counts as hung, if one ever does. `is_asked`: one that
+    /// does not answer may count as such, too.
+    pub(super) fn resolve(&self, is_asked: bool, provenance: &Provenance) -> Result<Option<Duration>, FlagsError> {
+        if self.hang_timeout.is_zero() && self.hang_kill && !is_asked {
             return Err(FlagsError::NeverHung {
                 kill: provenance.name("hang-kill"),
                 never: provenance.name("hang-timeout"),

@@ -38,11 +38,13 @@ pub enum RouteReason {
     Header,
     /// A segment of the path.
     Path,
+    /// It is haft's own, to see whether the worker answers.
+    HealthCheck,
 }
 
 impl RouteReason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Address,
         Self::Session,
         Self::LostSession,
@@ -52,6 +54,7 @@ impl RouteReason {
         Self::Cookie,
         Self::Header,
         Self::Path,
+        Self::HealthCheck,
     ];
 
     /// A value that stands there.
@@ -76,6 +79,7 @@ impl RouteReason {
             Self::Cookie => SourceKind::Cookie.word(),
             Self::Header => SourceKind::Header.word(),
             Self::Path => SourceKind::Path.word(),
+            Self::HealthCheck => "health_check",
         }
     }
 }

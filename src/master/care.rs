@@ -2,21 +2,23 @@
 //!
 //! `/proc` is read beside the loop, every two seconds and only with `--max-memory`. What follows is the pool's to decide.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::stopping::Haste;
 use super::{Master, MasterError, Phase};
-use crate::config::Size;
+use crate::config::{self, Size};
 use crate::ids::WorkerId;
 use crate::pool::{Event, Renewal};
 use crate::route::Slot;
 use crate::sys::usage;
 
-/// How often workers are looked at.
-const EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether something is due.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often workers' size and age are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How many bytes of memory each worker has that could be looked at.
 pub(super) type Weights = Vec<(WorkerId, u64)>;
@@ -32,6 +34,8 @@ pub(super) fn rounds() -> Interval {
 #[derive(Debug)]
 pub(super) struct Care {
     answers: mpsc::UnboundedSender<Weights>,
+    /// When workers' size and age are looked at next.
+    due: Option<Instant>,
     /// The last look is not over.
     is_looking: bool,
     /// It was logged that there are too many workers to start more.
@@ -42,7 +46,7 @@ impl Care {
     /// No look yet; answers come out of the receiver.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Weights>) {
         let (answers, receiver) = mpsc::unbounded_channel();
-        (Self { answers, is_looking: false, is_crowded: false }, receiver)
+        (Self { answers, due: None, is_looking: false, is_crowded: false }, receiver)
     }
 }
 
@@ -50,11 +54,17 @@ impl Master {
     /// Whether workers have limits that are looked after.
     pub(super) fn cares(&self) -> bool {
         let care = &self.changes.config.care;
-        self.phase == Phase::Serving && (care.max_memory.is_some() || care.max_age.is_some())
+        self.phase == Phase::Serving && *care != config::Care { restarts: care.restarts, ..config::Care::default() }
     }
 
     /// Looks after the workers. Must be called within a `LocalSet`.
     pub(super) fn look_after_workers(&mut self) -> Result<(), MasterError> {
+        let now = Instant::now();
+        self.ask_workers(now);
+        if self.care.due.is_some_and(|due| now < due) {
+            return Ok(());
+        }
+        self.care.due = Some(now + LOOK_EVERY);
         let pool = &self.service.pool;
         let room = self.budget.allows_reload(pool.worker_count(), pool.wanted());
         let was_crowded = std::mem::replace(&mut self.care.is_crowded, room.is_err());

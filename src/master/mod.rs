@@ -18,6 +18,7 @@ mod care;
 mod error;
 mod farewell;
 mod finished;
+mod health;
 mod manager;
 mod opened;
 mod orphans;
@@ -45,6 +46,7 @@ use self::budget::Budget;
 use self::care::Care;
 use self::error::Context;
 use self::finished::Finished;
+use self::health::Health;
 use self::manager::ServiceManager;
 use self::plan::Plan;
 use self::reload::Changes;
@@ -112,6 +114,7 @@ struct Master {
     manager: ServiceManager,
     finished: Finished,
     care: Care,
+    health: Health,
     budget: Budget,
     over_budget: bool,
     /// As many have come as `--max-rate` allows: the next ones wait in the kernel's queue.
@@ -177,6 +180,7 @@ struct Inbox {
     exits: mpsc::UnboundedReceiver<Exit>,
     found: mpsc::UnboundedReceiver<finished::Answer>,
     weighed: mpsc::UnboundedReceiver<care::Weights>,
+    health: mpsc::UnboundedReceiver<health::Finding>,
     requests: mpsc::Receiver<ControlRequest>,
 }
 
@@ -191,6 +195,7 @@ impl Master {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
         let (care, weighed) = Care::new();
+        let (health, health_findings) = Health::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         let preload = supervise::first_preload(&plan)?;
@@ -241,12 +246,13 @@ impl Master {
             manager: ServiceManager::find(),
             finished,
             care,
+            health,
             reap_again: false,
             look_soon: false,
             _admin_files: admin_files,
         };
         master.guard_listeners();
-        Ok((master, Inbox { exits, found, weighed, requests }))
+        Ok((master, Inbox { exits, found, weighed, health: health_findings, requests }))
     }
 
     async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
@@ -274,6 +280,7 @@ impl Master {
                             Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
                             Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
                             Some(weights) = inbox.weighed.recv() => self.weighed(&weights)?,
+                            Some(finding) = inbox.health.recv() => self.found_health(finding)?,
                             _ = rounds.tick(), if self.cares() => self.look_after_workers()?,
                             Some(request) = inbox.requests.recv() => self.answer(request)?,
                             _ = ends.recv() => self.reap(),

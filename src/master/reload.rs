@@ -18,11 +18,12 @@ pub type Reread = fn(&[PassedAddr]) -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
-const RELOADABLE: [&str; 42] = [
+const RELOADABLE: [&str; 45] = [
     "workers", "worker-nofile", "worker-env", "affinity", "ipv4-prefix", "ipv6-prefix", "sticky-path", "proxy-protocol", "client-ip-header",
     "trusted-proxy", "peek-timeout", "peek-timeout-action", "max-peeking", "max-rate-per-client", "max-waiting-per-client",
     "max-rate", "over-limit", "allow", "deny", "max-in-flight", "busy-poll", "hold-timeout", "start-timeout",
-    "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "max-memory", "max-age", "max-restarts", "give-up", "command", "path", "no-serve-client", "transports", "ping-interval",
+    "drain-timeout", "drain-signal", "hang-timeout", "hang-kill", "max-memory", "max-age", "max-restarts", "give-up", "health-check",
+    "health-interval", "health-timeout", "command", "path", "no-serve-client", "transports", "ping-interval",
     "ping-timeout", "upgrade-timeout", "max-payload", "cors-origin", "static", "client-dist",
 ];
 
@@ -135,6 +136,7 @@ impl Master {
         self.supervisor.plans.insert(generation, plan);
         self.changes.slots_afterwards = (slots_afterwards != config.workers).then_some(slots_afterwards);
         self.changes.config = config;
+        self.health_changed(Instant::now());
         let mut text = format!("reload to generation {generation} has begun, {slots} slots one after another");
         if !fixed.is_empty() {
             text += &format!("; these need a restart and stay as they were: {}", fixed.join(", "));

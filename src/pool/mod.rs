@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use self::care::{Cause, GiveUp, Renewal, RestartLimit};
 use self::place::SlotWorkers;
 pub use self::view::{About, Availability, SlotState};
-use self::worker::{Deadline, State, Worker};
+use self::worker::{Deadline, Signs, State, Worker};
 use crate::ids::WorkerId;
 use crate::route::Slot;
 
@@ -66,6 +66,10 @@ pub enum Event {
     Hung(WorkerId),
     /// The worker that was hung acknowledges again.
     Recovered(WorkerId),
+    /// The worker does not answer the health check: it counts as hung, too.
+    Unhealthy(WorkerId),
+    /// It answers again.
+    Healthy(WorkerId),
     /// The operator wants new workers in place of the old ones, slot by slot. Without effect while that is under way.
     Reload,
     /// A new worker is wanted in place of this slot's, of the same generation. Slots are renewed one after another, and
@@ -216,12 +220,16 @@ impl Pool {
                 }
             }
             Event::Hung(id) => {
-                if self.set_hung(id, true) && self.policy.hang_kill {
-                    self.kill_for(Cause::Hung, id, now, actions);
-                }
+                self.set_sign(id, |signs| signs.silent = true, now, actions);
+            }
+            Event::Unhealthy(id) => {
+                self.set_sign(id, |signs| signs.unhealthy = true, now, actions);
             }
             Event::Recovered(id) => {
-                self.set_hung(id, false);
+                self.set_sign(id, |signs| signs.silent = false, now, actions);
+            }
+            Event::Healthy(id) => {
+                self.set_sign(id, |signs| signs.unhealthy = false, now, actions);
             }
             Event::Reload => self.reload(),
             Event::Renew(slot) => self.renew(slot),
@@ -296,13 +304,15 @@ impl Pool {
         }
     }
 
-    /// Returns whether that matters: one that goes anyway is not asked.
-    fn set_hung(&mut self, id: WorkerId, is_hung: bool) -> bool {
-        let Some(State::Ready { hung }) = self.workers.get_mut(&id).map(|worker| &mut worker.state) else {
-            return false;
-        };
-        *hung = is_hung;
-        true
+    /// It hangs, or no longer: one that goes anyway is left alone.
+    fn set_sign(&mut self, id: WorkerId, set: impl Fn(&mut Signs), now: Time, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let State::Ready { hung } = &mut worker.state else { return };
+        set(&mut worker.signs);
+        *hung = worker.signs != Signs::default();
+        if *hung && self.policy.hang_kill {
+            self.kill_for(Cause::Hung, id, now, actions);
+        }
     }
 
     /// The worker fills its place no more, for reasons of its own.

@@ -40,7 +40,7 @@ pub struct About {
     pub generation: u32,
     /// How long it has lived.
     pub age: Duration,
-    /// Whether it has connections to take and acknowledges nothing.
+    /// Whether it has connections to take and acknowledges nothing, or fails its health check.
     pub hung: bool,
 }
 
@@ -63,6 +63,7 @@ impl Pool {
         };
         match self.incumbent(slot) {
             Some(Worker { id, state: State::Ready { hung: false }, .. }) => Availability::Serving(*id),
+            Some(worker) if self.must_serve(worker) => Availability::Serving(worker.id),
             Some(Worker { state: State::Ready { hung: true }, .. }) => Availability::OutOfRotation,
             _ if place.is_new || place.given_up => Availability::OutOfRotation,
             _ => Availability::Pending,
@@ -72,7 +73,18 @@ impl Pool {
     /// The worker that accepts what comes to the slot, where workers accept by themselves: that of a drained slot, too.
     pub fn accepting(&self, slot: Slot) -> Option<WorkerId> {
         let worker = self.incumbent(slot)?;
-        (worker.state == State::Ready { hung: false }).then_some(worker.id)
+        (worker.state == State::Ready { hung: false } || self.must_serve(worker)).then_some(worker.id)
+    }
+
+    /// Whether a worker that fails its health check, and acknowledges connections, serves all the same: what fails is
+    /// likely something else where no worker passes, such as a database, and without them no client is served.
+    fn must_serve(&self, worker: &Worker) -> bool {
+        let is_unhealthy = worker.state == State::Ready { hung: true } && !worker.signs.silent;
+        let healthy = |place: &SlotWorkers| {
+            let worker = place.incumbent.and_then(|id| self.workers.get(&id));
+            !place.drained && worker.is_some_and(|worker| worker.state == State::Ready { hung: false })
+        };
+        is_unhealthy && !self.places.iter().take(self.wanted).any(healthy)
     }
 
     /// Whether the slot is no more, and has no worker left.
@@ -96,9 +108,20 @@ impl Pool {
         })
     }
 
-    /// Whether the worker takes connections, and acknowledges nothing though it has some to take.
-    pub fn is_hung(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|worker| worker.state == State::Ready { hung: true })
+    /// Whether the worker fills its slot, and acknowledges nothing though it has connections to take.
+    pub fn is_silent(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|it| it.state == State::Ready { hung: true } && it.signs.silent)
+    }
+
+    /// Whether the worker fills its slot, and does not answer the health check.
+    pub fn is_unhealthy(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|it| it.state == State::Ready { hung: true } && it.signs.unhealthy)
+    }
+
+    /// The workers that can be asked how they are, each with its slot.
+    pub fn to_ask(&self) -> impl Iterator<Item = (Slot, WorkerId)> {
+        let ready = self.workers.values().filter(|worker| matches!(worker.state, State::Ready { .. }));
+        ready.map(|worker| (worker.slot, worker.id))
     }
 
     /// Whether a hung worker is killed.

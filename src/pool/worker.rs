@@ -39,7 +39,7 @@ pub(super) enum State {
     Starting {
         since: Time,
     },
-    /// `hung`: it acknowledges nothing though it has connections to take.
+    /// `hung`: there are [`Signs`] of it.
     Ready {
         hung: bool,
     },
@@ -54,6 +54,15 @@ pub(super) enum State {
     Killed,
 }
 
+/// By what a worker is known to hang, if it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// It acknowledges nothing.
+    pub silent: bool,
+    /// It does not answer the health check.
+    pub unhealthy: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     pub id: WorkerId,
@@ -61,6 +70,8 @@ pub(super) struct Worker {
     pub generation: u32,
     pub started: Time,
     pub state: State,
+    /// By what it is known to hang.
+    pub signs: Signs,
     /// Whether it has ever been ready.
     pub served: bool,
     /// Whether the pool has no use for it any more, by no fault of its own.
@@ -75,7 +86,8 @@ impl Worker {
     pub fn new(id: WorkerId, slot: Slot, generation: u32, now: Time) -> Self {
         let state = State::Starting { since: now };
         let (served, retired, signal_at, signalled) = (false, false, None, false);
-        Self { id, slot, generation, started: now, state, served, retired, signal_at, signalled }
+        let signs = Signs::default();
+        Self { id, slot, generation, started: now, state, signs, served, retired, signal_at, signalled }
     }
 
     /// Whether it is there to stay: it starts, or takes connections.

@@ -23,6 +23,7 @@ mod figures;
 mod fuzz;
 mod guardian;
 mod hang;
+mod health;
 mod hold;
 mod hostile;
 mod hostile_node;

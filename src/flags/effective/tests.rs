@@ -11,8 +11,8 @@ use super::*;
 use crate::addr::{Listen, ListenAddr};
 use crate::config::Redis;
 use crate::config::{
-    Affinity, Care, DispatchBy, FirstRequest, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle, OverLimit,
-    PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
+    Affinity, Care, DispatchBy, FirstRequest, HealthCheck, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle,
+    OverLimit, PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
 };
 use crate::flags::testing::{Folder, config, refused, told, without_sources};
 use crate::peek::ClientHeader;
@@ -173,11 +173,10 @@ fn care() -> impl Strategy<Value = Care> {
     let size = option::of("[1-9][0-9]{0,3}[KMGT]".prop_map(|text| text.parse().expect("a size")));
     let then = prop_oneof![Just(GiveUp::Exit), Just(GiveUp::Out)];
     let limit = (1_usize..=1000, span(1), then).prop_map(|(most, within, then)| RestartLimit { most, within, then });
-    (size, option::of(span(1)), option::of(limit)).prop_map(|(max_memory, max_age, restarts)| Care {
-        max_memory,
-        max_age,
-        restarts,
-    })
+    let check = ("/[a-z]{0,9}", (1_u64..9999).prop_map(Duration::from_secs), span(1))
+        .prop_map(|(path, interval, timeout)| HealthCheck { path: path.parse().expect("a path"), interval, timeout });
+    (size, option::of(span(1)), option::of(limit), option::of(check))
+        .prop_map(|(max_memory, max_age, restarts, health)| Care { max_memory, max_age, restarts, health })
 }
 
 fn admin(dir: &str) -> impl Strategy<Value = (Admin, Option<PathBuf>)> + use<> {

@@ -151,6 +151,31 @@ fn what_is_replaced_for_other_reasons_is_counted_by_them() {
     assert_eq!((counts(0), counts(1)), ([1, 0, 0, 0, 1, 1], [0, 1, 0, 0, 0, 1]));
 }
 
+#[test]
+fn a_worker_that_fails_its_health_check_is_passed_over_unless_none_passes() {
+    let mut rig = Fixture::ready(2);
+    assert_eq!(rig.event(Event::Unhealthy(WorkerId(1))), []);
+    assert_eq!((rig.serving(0), rig.serving(1)), (None, Some(WorkerId(2))));
+    assert!(rig.pool.worker(Slot(0), rig.now).is_some_and(|worker| worker.hung));
+    rig.event(Event::Hung(WorkerId(1)));
+    rig.event(Event::Healthy(WorkerId(1)));
+    assert_eq!(rig.serving(0), None, "it still acknowledges nothing");
+    rig.event(Event::Unhealthy(WorkerId(1)));
+    rig.event(Event::Recovered(WorkerId(1)));
+    rig.event(Event::Unhealthy(WorkerId(2)));
+    assert_eq!((rig.serving(0), rig.serving(1)), (Some(WorkerId(1)), Some(WorkerId(2))), "no other is better");
+    assert_eq!(rig.pool.accepting(Slot(0)), Some(WorkerId(1)));
+    rig.event(Event::Hung(WorkerId(1)));
+    assert_eq!((rig.serving(0), rig.serving(1)), (None, Some(WorkerId(2))), "one that takes nothing is worse");
+    rig.event(Event::Healthy(WorkerId(2)));
+    assert_eq!((rig.serving(0), rig.pool.accepting(Slot(0))), (None, None));
+    rig.event(Event::Unhealthy(WorkerId(2)));
+    rig.event(Event::Drain(Slot(1)));
+    assert_eq!(rig.serving(1), None, "a drained slot is left alone");
+    rig.pool.set_policy(Policy { hang_kill: true, ..POLICY });
+    assert_eq!(rig.event(Event::Unhealthy(WorkerId(2))), [Action::Kill(WorkerId(2))]);
+}
+
 fn limited(slots: usize, then: GiveUp) -> Fixture {
     let mut rig = Fixture::ready(slots);
     let limit = RestartLimit { most: 2, within: Duration::from_secs(60), then };
