@@ -1,10 +1,10 @@
 //! Which slot a connection belongs to now, and which one it goes to when it cannot wait there any longer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Dispatch, MAX_HELD};
 use crate::connection::{Connection, RejectReason, RouteBy};
-use crate::dispatch::link::Link;
+use crate::dispatch::link::{Link, ToldLoad};
 use crate::handover::ledger::RouteReason;
 use crate::ids::WorkerId;
 use crate::node::named::{SessionKey, Whose};
@@ -12,7 +12,7 @@ use crate::node::paths::Learnt;
 use crate::node::primary::ClusterPrimary;
 use crate::peek::Request;
 use crate::pool::Availability;
-use crate::route::{Slot, Steering, Tag, least_loaded};
+use crate::route::{Slot, Steering, Tag, least_loaded, weight};
 
 /// Where a connection waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,15 +116,28 @@ impl Dispatch {
         }
     }
 
-    /// The ready slot whose worker has the fewest sessions, of those that tag them: the others' sessions could not be
-    /// found again but by the address.
+    /// Takes in how late the event loops of workers are, and how many connections they have, by their own words. One that
+    /// tells nothing is as good as the best.
+    pub fn note_loads(&mut self, told: &[(WorkerId, Duration, u64)]) {
+        let least = told.iter().map(|(_, delay, _)| *delay).min().unwrap_or_default();
+        for link in self.links.values_mut() {
+            let own = told.iter().find(|(worker, ..)| *worker == link.worker);
+            link.told_load = own.map_or_else(ToldLoad::default, |(_, delay, connections)| ToldLoad {
+                weight: weight(*delay, least),
+                connections: *connections,
+            });
+        }
+    }
+
+    /// The ready slot whose worker has the fewest sessions, where one of a late worker weighs more, of those that tag them:
+    /// the others' sessions could not be found again but by the address.
     fn fewest_sessions(&mut self, except: Option<Slot>, listener: u32, now: Instant) -> Option<Slot> {
         let (queues, standings, links, node) = (&self.queues, &self.standings, &self.links, &self.node);
         let loads = self.table.slots().filter(|slot| Some(*slot) != except).filter_map(|slot| {
             let Availability::Serving(worker) = standings[slot.index()] else { return None };
             let link = links.get(&worker).filter(|link| link.tells_sessions())?;
             node.as_ref().is_none_or(|primary| primary.takes(worker, listener)).then_some(())?;
-            (queues[slot.index()].len() < MAX_HELD).then(|| (slot, link.sessions(now)))
+            (queues[slot.index()].len() < MAX_HELD).then(|| (slot, link.burden(now)))
         });
         let slot = least_loaded(loads, &mut self.round_robin)?;
         if let Some(link) = self.serving(slot).and_then(|worker| self.links.get_mut(&worker)) {

@@ -17,6 +17,7 @@ impl Master {
     /// Accepts what waits at a listener.
     pub(super) fn accept(&mut self, token: u64) -> Result<(), MasterError> {
         let now = Instant::now();
+        self.read_loads(now);
         let Self { service, peeking, proxy_watch, gate, poller, .. } = self;
         let most = self.budget.room(service.dispatch.ledger.outstanding() + closing::waiting() as u64);
         let most = most.min(gate.room(now));

@@ -19,6 +19,7 @@ mod error;
 mod farewell;
 mod finished;
 mod health;
+mod loads;
 mod manager;
 mod opened;
 mod orphans;
@@ -47,6 +48,7 @@ use self::care::Care;
 use self::error::Context;
 use self::finished::Finished;
 use self::health::Health;
+use self::loads::Loads;
 use self::manager::ServiceManager;
 use self::plan::Plan;
 use self::reload::Changes;
@@ -115,6 +117,7 @@ struct Master {
     finished: Finished,
     care: Care,
     health: Health,
+    loads: Loads,
     budget: Budget,
     over_budget: bool,
     /// As many have come as `--max-rate` allows: the next ones wait in the kernel's queue.
@@ -247,6 +250,7 @@ impl Master {
             finished,
             care,
             health,
+            loads: Loads::default(),
             reap_again: false,
             look_soon: false,
             _admin_files: admin_files,

@@ -17,7 +17,7 @@ const server = require('node:http').createServer((request, response) => {
   }
   response.end(process.env.NODE_APP_INSTANCE);
 });
-if (process.argv[3] !== 'by-message') server.listen(0);
+server.listen(0);
 process.on('message', (message, socket) => {
   if (message === 'sticky-session:connection') {
     server.emit('connection', socket);
@@ -56,14 +56,8 @@ fn touch(folder: &Path, name: &str) {
 
 #[test]
 fn one_that_answers_with_an_error_is_passed_over_until_it_answers_well() {
-    let by_message = ["--node-style", "sticky-session", "--", "node", "{dir}/server.cjs", "{dir}", "by-message"];
-    for (more, command) in
-        [(&[][..], None), (&["--dispatch", "kernel"], None), (&by_message[..2], Some(&by_message[3..]))]
-    {
-        let mut setup = setup(&FLAGS, more);
-        if let Some(command) = command {
-            setup = setup.command(command);
-        }
+    for more in [&[][..], &["--dispatch", "kernel"], &["--node-style", "classic"]] {
+        let setup = setup(&FLAGS, more);
         let mut haft = setup.start_all();
         haft.wait("both pass", |status| (0..2).all(|slot| checks(status, slot, "passed") >= 2));
         assert_eq!(serves(&haft), "0");

@@ -70,6 +70,17 @@ pub struct Link {
     finishes: bool,
     lingers: Option<Lingering>,
     opening: RecentSessions,
+    /// What the worker last told of itself.
+    pub told_load: ToldLoad,
+}
+
+/// How much a new session would weigh with a worker, by its own word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ToldLoad {
+    /// See [`crate::route::weight`].
+    pub weight: u64,
+    /// Connections that it has.
+    pub connections: u64,
 }
 
 impl Link {
@@ -121,6 +132,7 @@ impl Link {
             finishes: false,
             lingers: None,
             opening: RecentSessions::default(),
+            told_load: ToldLoad::default(),
         }
     }
 

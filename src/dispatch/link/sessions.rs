@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{End, Link, LinkError};
 use crate::node::link::StartupPhase;
+use crate::route::burden;
 
 /// A worker that was replaced, and goes on with the sessions that it has.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,11 @@ impl Link {
     /// The estimated number of sessions: those reported, and those sent to it lately, since its reports are late.
     pub fn sessions(&self, now: Instant) -> u64 {
         self.told_sessions() + self.opening.lately(now)
+    }
+
+    /// What a new session is weighed against.
+    pub fn burden(&self, now: Instant) -> u64 {
+        burden(self.sessions(now), self.told_load.connections, self.told_load.weight)
     }
 
     /// A session is about to be opened there.

@@ -30,15 +30,77 @@ const figures = {};
 const givenPage = String(env.HAFT_SCOREBOARD || '');
 /** Servers that have listened. */
 const servers = new Set();
+/** The same, those that are closed too. */
+const everListened = new WeakSet();
+/** Sockets that are open, each with the bytes that are counted already: in, out. */
+const sockets = new Map();
+/** Of how many open sockets the bytes are counted at a time: a million of them cost no more than these. */
+const COUNTED_AT_ONCE = 500;
+let turn = sockets.entries();
 
 function noteServer(server) {
   servers.add(server);
+  if (everListened.has(server) || typeof server.on !== 'function') return;
+  everListened.add(server);
+  if (figures.connections === undefined) [figures.connections, figures.bytesIn, figures.bytesOut] = [0, 0, 0];
+  server.on('connection', noteSocket);
+}
+
+function noteSocket(socket) {
+  attempt(() => {
+    figures.connections += 1;
+    if (sockets.has(socket)) return;
+    sockets.set(socket, [0, 0]);
+    socket.on('close', countLast);
+  });
+}
+
+/** Counts what has gone through a socket since the last time. */
+function countBytes(socket, counted) {
+  const [read, written] = [socket.bytesRead || 0, socket.bytesWritten || 0];
+  figures.bytesIn += Math.max(0, read - counted[0]);
+  figures.bytesOut += Math.max(0, written - counted[1]);
+  [counted[0], counted[1]] = [read, written];
+}
+
+function countLast() {
+  attempt(() => {
+    const counted = sockets.get(this);
+    if (counted) countBytes(this, counted);
+    sockets.delete(this);
+  });
+}
+
+/** Counts the next open sockets: after some seconds, all have had their turn. */
+function countNext() {
+  for (let rest = Math.min(COUNTED_AT_ONCE, sockets.size); rest > 0; rest -= 1) {
+    let next = turn.next();
+    if (next.done) {
+      turn = sockets.entries();
+      next = turn.next();
+      if (next.done) return;
+    }
+    const [socket, counted] = next.value;
+    countBytes(socket, counted);
+    // The program may have taken its listeners away.
+    if (socket.destroyed) sockets.delete(socket);
+  }
+}
+
+const isMessage = (packet) => Boolean(packet) && packet.type === 'message';
+
+function countIn(packet) {
+  if (isMessage(packet)) figures.messagesIn += 1;
+}
+
+function countOut(packet) {
+  if (isMessage(packet)) figures.messagesOut += 1;
 }
 
 /** Counts an engine's sessions from now on; once for each. */
 function countSessions(engine) {
   if (figures.opened === undefined) {
-    const names = ['polling', 'websocket', 'otherSessions', 'opened', 'upgrades', ...Object.values(REASONS), 'closedOther', 'refusedOther'];
+    const names = ['polling', 'websocket', 'otherSessions', 'opened', 'upgrades', 'messagesIn', 'messagesOut', ...Object.values(REASONS), 'closedOther', 'refusedOther'];
     for (const name of [...names, ...[0, 1, 2, 3, 4, 5].map((code) => `refused${code}`)]) figures[name] = 0;
   }
   engine.on('connection', (session) => {
@@ -46,6 +108,8 @@ function countSessions(engine) {
       let kind = kindOf(session);
       figures[kind] += 1;
       figures.opened += 1;
+      session.on('packet', countIn);
+      session.on('packetCreate', countOut);
       session.once('upgrade', () => attempt(() => {
         figures.upgrades += 1;
         figures[kind] -= 1;
@@ -120,6 +184,7 @@ function tellFigures() {
   function write() {
     if (failed) return;
     figures.openConnections = countOpen();
+    if (figures.bytesIn !== undefined) countNext();
     // A sample is the time from one to the next.
     const late = (nanoseconds) => Math.max(0, nanoseconds - SAMPLE_EVERY * 1e6);
     // Blocked for all that time, the loop has taken no sample: the next second tells.
