@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use super::MasterError;
@@ -32,6 +30,10 @@ const ONE_LISTENER: &str = "with --dispatch kernel a Node program accepts by its
 const WITHOUT_PRELOAD: &str = "with --no-preload the first process of Node that it starts keeps the channel: if that is \
     not the server itself (npm, npx, yarn and nodemon are Node, too), give haft the command that they run \
     (haft -- node FILE), or leave --no-preload out";
+
+/// What is only said to be Node's.
+const SEEMS_NOT_NODE: &str = "haft sees no Node in the command, and takes it for something that starts one; if it speaks \
+    Node's protocol itself (--dialect node), say --no-preload, too: then it finds its channel in NODE_CHANNEL_FD";
 
 /// What haft does for programs of Node's by its preload, which others do not run.
 const NOT_ON_NODE: &str = "haft gives its preload to Node alone: sessions get no tags here (with --affinity session they \
@@ -151,6 +153,9 @@ impl Plan {
             plan.node_options = recognised.node_options;
             plan.texts = program::texts(&plan.command, &place);
             plan.be_node(&command.node, config, recognised.is_wrapped)?;
+            if plan.preload && !recognised.seems_node {
+                tracing::warn!("{}: {SEEMS_NOT_NODE}", plan.command[0]);
+            }
         }
         plan.check(config)?;
         plan.put_further_addresses_last(config);
@@ -309,7 +314,8 @@ impl Plan {
 
 /// Whether a program of this dialect runs on Node itself: others speak it too, and take options as they like.
 fn runs_on_node(command: &[String]) -> bool {
-    let name = command.first().and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str);
+    let is_program = |word: &&String| program::node::base_name(word) != "env" && !word.contains('=');
+    let name = command.iter().find(is_program).map(|program| program::node::base_name(program));
     !matches!(name, Some("deno" | "bun" | "bunx"))
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::process::program::node;
 use crate::sys::folder::{self, PrivateFolder};
 
 /// The script that runs inside unmodified programs ([`Preload`]): it shows them the addresses of
@@ -45,6 +46,8 @@ pub const PRELOAD: &str = concat!(
     include_str!("preload/figures.cjs"),
     "\n",
     include_str!("preload/paths.cjs"),
+    "\n",
+    include_str!("preload/inspect.cjs"),
     "\n",
     include_str!("preload/channel.cjs"),
     "\n",
@@ -149,8 +152,11 @@ impl Preload {
         let mut options = format!("--require {}", quoted(&path));
         let inherited = inherited.map(str::trim).filter(|inherited| !inherited.is_empty());
         let words = command.iter().map(String::as_str).chain(inherited);
-        // Versions of Node that do not know the model end at once if they are given a right.
-        if words.flat_map(|word| word.split(' ')).any(|word| PERMISSION.contains(&word)) {
+        // Node ends at once if it is given a right and the model is not in force, as in a package manager that starts the
+        // program. From Node 22 on, what is required may be read anyway.
+        let is_elsewhere = command.iter().any(|word| node::is_wrapper(word));
+        let own = inherited.is_some_and(|options| options.split(' ').any(|word| PERMISSION.contains(&word)));
+        if (own || !is_elsewhere) && words.flat_map(|word| word.split(' ')).any(|word| PERMISSION.contains(&word)) {
             options += &format!(" {}", quoted(&format!("--allow-fs-read={path}")));
         }
         match inherited {
@@ -255,6 +261,17 @@ mod tests {
         let file = preload.file().display();
         assert_eq!(preload.node_options(&[], None), format!("--require {file}"));
         assert_eq!(preload.node_options(&[], Some("  ")), format!("--require {file}"));
+        let right = format!("--allow-fs-read={file}");
+        for (command, given, has_right) in [
+            ("node --permission server.js", None, true),
+            ("sh -c node_--experimental-permission", None, false),
+            ("npx node --permission server.js", None, false),
+            ("npm start", Some("--permission"), true),
+        ] {
+            let command: Vec<String> = command.split(' ').map(|word| word.replace('_', " ")).collect();
+            let options = preload.node_options(&command, given);
+            assert_eq!(options.contains(&right), has_right || command[0] == "sh", "{command:?}: {options}");
+        }
         let inherited = "--max-old-space-size=100 -r \"/a b/c.js\"";
         assert_eq!(preload.node_options(&[], Some(inherited)), format!("--require {file} {inherited}"));
     }

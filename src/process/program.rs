@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub mod channel;
 mod detect;
 pub mod inspect;
-mod node;
+pub mod node;
 mod package;
 mod plain;
 pub mod script;
@@ -57,6 +57,8 @@ pub struct Recognised {
     pub is_wrapped: bool,
     /// What the workers run, in words for the log.
     pub shown: String,
+    /// Whether it leads to Node as far as can be seen: what is only said to may be a program that speaks as Node does.
+    pub seems_node: bool,
     /// What will probably go wrong, and the cure; for the log.
     pub warnings: Vec<String>,
 }
@@ -129,6 +131,7 @@ pub fn recognise(
         node_options: None,
         is_wrapped,
         shown: command.join(" "),
+        seems_node: true,
         warnings: Vec::new(),
     };
     // Their channels have other names, which pass through package managers.
@@ -154,10 +157,11 @@ pub fn recognise(
             Started::AsItStands(more) => warnings.extend(more),
         }
     }
-    if asked.is_none() && !detect::leads_to_node(command, place) {
+    let seems_node = detect::leads_to_node(command, place);
+    if asked.is_none() && !seems_node {
         return Ok(as_it_stands(Dialect::Haft, false));
     }
-    let mut recognised = as_it_stands(Dialect::Node, true);
+    let mut recognised = Recognised { seems_node, ..as_it_stands(Dialect::Node, true) };
     recognised.warnings = warnings;
     recognised.warnings.extend(node::trouble(command));
     keep_variables(&mut recognised.command);
@@ -189,14 +193,17 @@ fn script(asked: &plain::Asked<'_>, place: &LaunchContext) -> Result<Started, Pr
         });
     };
     let around = package.around(asked.name);
-    let direct = plain::words(&text).and_then(|words| Some((plain::of_script(&words)?, words)));
+    let direct = plain::words(&text).map(plain::without_cross_env);
+    let direct = direct.and_then(|words| Some((plain::of_script(&words)?, words)));
     let Some((assignments, words)) = direct.filter(|_| around.is_empty() && package.folder == place.folder) else {
-        let told = if text.contains("--permission") || text.contains("--experimental-permission") {
+        let told = if text.contains("--experimental-permission") {
             Some(format!(
-                "{}: its Node may not read haft's preload under the permission model, where another process of Node starts \
+                "{}: a Node 20 may not read haft's preload under the permission model, where another process of Node starts \
                  it: give haft the command itself ({text})",
                 asked.saying
             ))
+        } else if let Some(lost) = node::lost_options(&asked.saying, &text) {
+            Some(lost)
         } else {
             let told = format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
             (!around.is_empty()).then_some(told)
@@ -214,6 +221,7 @@ fn script(asked: &plain::Asked<'_>, place: &LaunchContext) -> Result<Started, Pr
         node_options: options.last().and_then(|word| Some(plain::assignment(word)?.1.to_owned())),
         is_wrapped: false,
         shown: format!("{text} ({})", asked.saying),
+        seems_node: true,
         warnings: Vec::new(),
     }))
 }

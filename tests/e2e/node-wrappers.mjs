@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,6 +12,7 @@ import { copy } from './lib/files.mjs';
 import { Haft } from './lib/haft.mjs';
 import { opened } from './lib/home.mjs';
 import { versions } from './lib/node-versions.mjs';
+import { freePort } from './lib/ports.mjs';
 import { beside } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
@@ -27,6 +29,8 @@ const SCRIPTS = {
   crossed: `cross-env A=1 ${SERVER}`,
   mixed: `dotenv -- cross-env A=1 nodemon -q node-server.mjs http:127.0.0.1:0`,
   piped: `${SERVER} | node formatter.js`,
+  optioned: `NODE_OPTIONS='--no-warnings --max-old-space-size=300' ${SERVER}`,
+  crossedOptions: `cross-env NODE_OPTIONS=--no-warnings ${SERVER}`,
 };
 
 /** Commands, and whether no other process than the server's is needed for a worker. */
@@ -38,6 +42,8 @@ const COMMANDS = [
   ['npm run nested'],
   ['npm run early'],
   ['npm run piped'],
+  ['npm run optioned', true],
+  ['npm run crossedOptions', true],
   ['npm run mixed'],
   ['yarn nested'],
   ['pnpm nested'],
@@ -128,6 +134,46 @@ beside('what the program starts has nothing of haft\'s', async (place) => {
   await haft.stop();
 });
 
+for (const { name, path } of versions) {
+  const NAMED = [['named in the text', (port) => `--inspect=${port}`], ['after the host', (port) => `--inspect=127.0.0.1:${port}`]];
+  for (const [where, option] of NAMED) {
+    beside(`${name}: below a shell each worker's inspector has a port of its own, ${where}`, async (place) => {
+      project(place);
+      const port = await freePorts(2);
+      const haft = await start(place, path, '-w', '2', '--', 'sh', '-c', `node ${option(port)} node-server.mjs http:127.0.0.1:0; true`);
+      const { slots } = await haft.status();
+      for (const slot of slots.keys()) {
+        const { Browser } = await until(`the inspector of slot ${slot}`, async () => (await fetch(`http://127.0.0.1:${port + slot}/json/version`)).json());
+        assert.match(Browser, /^node\.js/);
+      }
+      await haft.stop();
+    });
+  }
+}
+
+for (const { name, path } of versions.filter(({ name }) => Number(name.match(/\d+/)[0]) >= 22)) {
+  const right = Number(name.match(/\d+/)[0]) >= 26 ? '--permission --allow-net' : '--permission';
+  for (const command of ['npm run guarded', `npx node ${right} --allow-fs-read=SERVER SERVER`]) {
+    beside(`${name}: a program under the permission model: ${command.split(' ', 2).join(' ')}`, async (place) => {
+      const script = join(place.folder, 'program.js');
+      writeFileSync(script, 'require("http").createServer((_, response) => response.end(process.env.HAFT_SLOT)).listen(0, "127.0.0.1");');
+      const guarded = `node ${right} --allow-fs-read=${script} ${script}`;
+      writeFileSync(join(place.folder, 'package.json'), JSON.stringify({ name: 'project', scripts: { guarded, preguarded: 'true' } }));
+      const words = command.replaceAll('SERVER', script).split(' ');
+      const haft = await start(place, path, '-w', '2', '--affinity', 'session', '--', ...words);
+      assert.match(await (await fetch(haft.url)).text(), /^[01]$/);
+      assert.equal((await haft.status()).slots.length, 2);
+      await haft.stop();
+    });
+  }
+}
+
+beside('what speaks as Node and is none is told of --no-preload', async (place) => {
+  const { child } = new Haft(place, ['-w', '1', '--dialect', 'node', '--', 'python3', '-c', 'import time; time.sleep(60)']);
+  await child.heard(/python3: haft sees no Node in the command.*--no-preload/);
+  await child.end('SIGKILL');
+});
+
 beside('a wrapper that closes every descriptor is told', async (place) => {
   project(place);
   const close = 'import subprocess; subprocess.call(["node", "node-server.mjs", "http:127.0.0.1:0"])';
@@ -149,8 +195,23 @@ beside('a script that is not there is named, with those that are', async (place)
   const { child } = new Haft(place, ['--', 'npm', 'run', 'sreve']);
   const { code } = await child.exited;
   assert.ok(code === 1 || code === 2, `it fails: ${code}`);
-  assert.match(child.tail(), /package\.json has no script "sreve"; it has: crossed, early, inner, mixed, nested, piped, preearly, serve, start/);
+  assert.match(child.tail(), /package\.json has no script "sreve"; it has: crossed, crossedOptions, early, inner, mixed, nested, optioned, piped, preearly, serve, start/);
 });
+
+/** The first of so many ports that follow each other and are free. */
+async function freePorts(count) {
+  return until('free ports in a row', async () => {
+    const first = await freePort();
+    for (let port = first + 1; port < first + count; port++) await listenOnce(port);
+    return first;
+  });
+}
+
+function listenOnce(port) {
+  return new Promise((resolve, reject) => {
+    const server = createServer().on('error', reject).listen(port, '127.0.0.1', () => server.close(resolve));
+  });
+}
 
 /** haft, with this Node and the installed programs in PATH. */
 async function start(place, node, ...flags) {

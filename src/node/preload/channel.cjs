@@ -38,6 +38,7 @@ function offered() {
  */
 function awaitChannel(offer, begin) {
   if (isWrapper()) return;
+  attempt(moveInspector);
   // The module decides by this, when it is first loaded, which half of a cluster it is.
   env.NODE_UNIQUE_ID = env.HAFT_WORKER;
   const cluster = require('cluster');

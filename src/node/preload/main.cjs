@@ -1,5 +1,5 @@
 // haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does
-// fifteen things, and leaves the program as it is otherwise:
+// sixteen things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket shows that address: socket.remoteAddress,
 //    and so req.ip of Express and handshake.address of Socket.IO.
@@ -21,6 +21,7 @@
 // 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to all clients reaches those of all workers.
 // 14. Figures (figures.cjs). A page of memory shows haft the state of the process.
 // 15. Paths (paths.cjs). haft learns where each Engine.IO listens, and finds its sessions there.
+// 16. The inspector (inspect.cjs). Below a wrapper, each worker's has a port of its own.
 //
 // The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO

@@ -177,13 +177,18 @@ pub fn trouble(command: &[String]) -> Option<String> {
         "setsid" | "systemd-run" => LEAVES,
         "bun" => BUN,
         "pm2" | "pm2-runtime" | "forever" => SUPERVISES,
-        _ if command.iter().any(|word| word.contains("NODE_OPTIONS=") && !word.contains("$NODE_OPTIONS")) => {
-            return Some(format!(
-                "{program}: NODE_OPTIONS is set anew in the command, and haft's part in them is lost, without which the \
-                 worker does not find its channel: write NODE_OPTIONS=\"$NODE_OPTIONS ...\""
-            ));
-        }
-        _ => return None,
+        _ => return command.iter().find_map(|word| lost_options(program, word)),
     };
     Some(format!("{program} {trouble}"))
+}
+
+/// What a text loses that sets NODE_OPTIONS, and the cure. `what`: the text's place.
+pub fn lost_options(what: &str, text: &str) -> Option<String> {
+    let is_lost = text.contains("NODE_OPTIONS=") && !text.contains("$NODE_OPTIONS") && !text.contains("${NODE_OPTIONS");
+    is_lost.then(|| {
+        format!(
+            "{what}: NODE_OPTIONS is set anew in the command, and haft's part in them is lost, without which the worker does \
+             not find its channel: write NODE_OPTIONS=\"$NODE_OPTIONS ...\""
+        )
+    })
 }

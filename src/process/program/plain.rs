@@ -20,10 +20,12 @@ pub fn is_deno(words: &[String]) -> bool {
     words.first().is_some_and(|program| node::base_name(program) == "deno") && words.get(1).is_some_and(is_start)
 }
 
-/// The number of assignments before it, if the words of a script are `[NAME=value ...] node [OPTIONS] FILE [ARGUMENTS]`.
+/// The number of assignments before it, if the words of a script are `[NAME=value ...] node [OPTIONS] FILE [ARGUMENTS]`, or
+/// a start by Deno.
 pub fn of_script(words: &[String]) -> Option<usize> {
     let assignments = words.iter().take_while(|word| assignment(word).is_some()).count();
-    is_node_with_file(&words[assignments..]).then_some(assignments)
+    let program = &words[assignments..];
+    (is_node_with_file(program) || is_deno(program)).then_some(assignments)
 }
 
 /// The NODE_OPTIONS that it sets, and the command without them, if a command is `env [NAME=value ...] node FILE`.
@@ -35,10 +37,36 @@ pub fn of_env(command: &[String]) -> Option<(Option<String>, Vec<String>)> {
     Some((options, std::iter::once(env).chain(assigned).chain(node).cloned().collect()))
 }
 
-/// The words of a script's text, if any shell would see the same ones: nothing is quoted, expanded or redirected.
+/// The words of a script's text, if any shell would see the same ones: nothing is expanded or redirected, and quotation
+/// marks hold nothing that a shell reads.
 pub fn words(text: &str) -> Option<Vec<String>> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || " _-./:=@%+,".contains(c);
-    text.chars().all(is_plain).then(|| text.split_whitespace().map(str::to_owned).collect())
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    let (mut words, mut word, mut mark) = (Vec::new(), None::<String>, None);
+    for c in text.chars() {
+        match mark {
+            Some(end) if c == end => mark = None,
+            Some(_) if is_plain(c) || c == ' ' => word.get_or_insert_default().push(c),
+            None if matches!(c, '\'' | '"') => {
+                word.get_or_insert_default();
+                mark = Some(c);
+            }
+            None if c == ' ' => words.extend(word.take()),
+            None if is_plain(c) => word.get_or_insert_default().push(c),
+            _ => return None,
+        }
+    }
+    words.extend(word);
+    mark.is_none().then_some(words)
+}
+
+/// The words of a script in which cross-env sets NODE_OPTIONS, without cross-env: the options get haft's part then.
+pub fn without_cross_env(mut words: Vec<String>) -> Vec<String> {
+    if words.first().is_some_and(|word| word == "cross-env")
+        && words.iter().any(|word| word.starts_with("NODE_OPTIONS="))
+    {
+        words.remove(0);
+    }
+    words
 }
 
 /// A script of package.json that a package manager, or Node itself, is asked for.

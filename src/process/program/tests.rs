@@ -50,7 +50,11 @@ const PACKAGE: &str = r#"{
         "pretty": "node server.js 2>&1 | tool --colour",
         "flags": "node server.js --port $PORT",
         "options": "NODE_OPTIONS=--max-old-space-size=100 A=1 node server.js",
-        "quoted": "node 'server.js'",
+        "several": "NODE_OPTIONS='--max-old-space-size=100 --x' A=1 node \"server.js\"",
+        "crossed": "cross-env NODE_OPTIONS=--max-old-space-size=100 A=1 node server.js",
+        "lost": "NODE_OPTIONS=--x node server.js | tool",
+        "deno": "A=1 deno run -A server.ts",
+        "quoted": "node 'server.js' \"$A\"",
         "wrapped": "node node_modules/.bin/nodemon server.js",
         "either": "test -f dist.js && node dist.js || node server.js",
         "tool": "serve --quiet",
@@ -229,12 +233,14 @@ fn a_script_that_is_plainly_node_is_direct_with_what_its_package_manager_would_a
         ("pnpm start", "node server.js", "start"),
         ("node --run start -- --port 3", "node server.js --port 3", "start"),
         ("npm run options", "A=1 node server.js", "options"),
+        ("npm run several", "A=1 node server.js", "several"),
+        ("npm run crossed", "A=1 node server.js", "crossed"),
     ] {
         let seen = at(&place, line);
         assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Node, false), "{line}");
         assert!(seen.command.ends_with(&words(runs)), "{line}: {:?}", seen.command);
         let (program, _) = seen.shown.split_once(" (").expect("what was typed");
-        assert!(program.ends_with("node server.js"), "{line}: {}", seen.shown);
+        assert!(program.replace('"', "").ends_with("node server.js"), "{line}: {}", seen.shown);
         let bin = format!("PATH={}/node_modules/.bin:", app.display());
         assert!(seen.command.iter().any(|word| word.starts_with(&bin)), "{line}: {:?}", seen.command);
         for entry in [
@@ -250,7 +256,14 @@ fn a_script_that_is_plainly_node_is_direct_with_what_its_package_manager_would_a
         }
     }
     // The preload is put in front of them.
-    assert_eq!(at(&place, "npm run options").node_options.as_deref(), Some("--max-old-space-size=100"));
+    for (line, options) in [
+        ("npm run options", "--max-old-space-size=100"),
+        ("npm run crossed", "--max-old-space-size=100"),
+        ("npm run several", "--max-old-space-size=100 --x"),
+    ] {
+        assert_eq!(at(&place, line).node_options.as_deref(), Some(options), "{line}");
+    }
+    assert!(at(&place, "npm run deno").command.ends_with(&words("A=1 deno run -A server.ts")));
     let command = at(&place, "npm run options").command;
     let output = Command::new(&command[0]).args(&command[1..]).current_dir(&app).output().expect("env");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "node[server.js] event=options A=1\n");
@@ -275,6 +288,7 @@ fn what_cannot_work_is_told_with_its_cure() {
         ("bun run server.ts", "on Node or Deno"),
         ("setsid node server.js", "leave it out"),
         ("pm2-runtime server.js", "haft -- node FILE"),
+        ("npm run lost", "write NODE_OPTIONS=\"$NODE_OPTIONS ...\""),
         ("cross-env NODE_OPTIONS=--x node server.js", "write NODE_OPTIONS=\"$NODE_OPTIONS ...\""),
     ] {
         let seen = at(&place, line);
@@ -296,8 +310,8 @@ fn an_environment_that_is_emptied_keeps_what_a_worker_needs() {
 fn what_is_not_there_is_named() {
     let (folder, mut place) = project();
     let package = folder.path().join("app/package.json");
-    let known = "build, chain, cross, early, either, flags, options, postearly, preearly, pretty, prod, python, \
-                 quoted, serve, start, tool, typed, wrapped";
+    let known = "build, chain, cross, crossed, deno, early, either, flags, lost, options, postearly, preearly, \
+                 pretty, prod, python, quoted, serve, several, start, tool, typed, wrapped";
     let script = error(&place, "npm run sevre");
     assert_eq!(script, format!("npm run sevre: {} has no script \"sevre\"; it has: {known}", package.display()));
     fs::write(&package, "{,}").expect("file");
