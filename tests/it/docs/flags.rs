@@ -7,17 +7,18 @@ use super::documents;
 
 /// Flags of other programs, and of haft's commands, that the documents speak of.
 const FOREIGN: &[&str] = &[
-    "json",
-    "live",
-    "wait",
-    "client",
     "allow-fs-read",
+    "client",
     "cpus",
+    "experimental-permission",
     "init",
     "inspect",
+    "json",
+    "live",
     "locked",
     "permission",
     "stop-timeout",
+    "wait",
 ];
 
 /// A flag of the help: how it is written, and its default.
