@@ -83,6 +83,7 @@ Commands (`haft NAME --help` tells more):
   status       show a running haft: slots, workers, connections
   stop         end a running haft in an orderly way
   top          watch a running haft: slots, workers, connections, each second
+  trace        follow connections: where each goes, why, and what becomes of it
   undrain      give a drained slot connections again
   why          show which slot a client goes to, and why
 

@@ -9,6 +9,7 @@ use super::audit::Audit;
 use super::change::{Change, ControlError, Denied};
 use super::figures::{self, Source};
 use super::snapshot::Snapshot;
+use crate::handover::trace::{Filter, Following, TooManyFollowers};
 
 /// How many requests may wait for the master; the next one waits for its place.
 const QUEUE: usize = 32;
@@ -21,6 +22,8 @@ const QUEUE: usize = 32;
 pub enum ControlRequest {
     /// The state of this instant, and where more is to be had of the workers.
     Snapshot(oneshot::Sender<(Snapshot, Vec<Source>)>),
+    /// To be told what becomes of connections.
+    Trace(Filter, oneshot::Sender<Result<Following, TooManyFollowers>>),
     /// The last lines of workers.
     Logs(LinesWanted, oneshot::Sender<Vec<LogLine>>),
     /// To change something, asked by a caller that may. Answered at once, not when the change is complete, with one
@@ -100,6 +103,15 @@ impl Control {
     async fn ask_for_snapshot(&self) -> Result<(Snapshot, Vec<Source>), ControlError> {
         let (snapshot, sources) = self.ask(ControlRequest::Snapshot).await?;
         Ok((Snapshot { control: self.audit.counts(), ..snapshot }, sources))
+    }
+
+    /// What becomes of connections from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::snapshot`].
+    pub(super) async fn trace(&self, filter: Filter) -> Result<Result<Following, TooManyFollowers>, ControlError> {
+        self.ask(|reply| ControlRequest::Trace(filter, reply)).await
     }
 
     /// The last lines of workers.

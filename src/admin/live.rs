@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Streams at once.
 const MAX_STREAMS: usize = 8;
 /// How long a reader may take for one piece.
-const READING_TIME: Duration = Duration::from_secs(10);
+pub(super) const READING_TIME: Duration = Duration::from_secs(10);
 /// How long the master may take to answer.
 const REPLY_TIME: Duration = Duration::from_secs(2);
 /// What a page is told whose stream ends for another one: it is not to come back by itself, or two would take turns.
@@ -59,6 +59,13 @@ impl Streams {
     }
 }
 
+impl Place {
+    /// Waits until it is to end for a newer one.
+    pub(super) async fn is_displaced(&self) {
+        self.displaced.notified().await;
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.streams.lock().retain(|stream| !Arc::ptr_eq(stream, &self.displaced));
@@ -83,7 +90,7 @@ async fn tell(control: Control, place: Place, progress: Progress, pieces: mpsc::
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = place.displaced.notified() => {
+            () = place.is_displaced() => {
                 pieces.try_send(Bytes::from_static(DISPLACED.as_bytes())).ok();
                 return;
             }

@@ -11,6 +11,7 @@
 //! | `/logs?slot=K&after=N` | the last lines that workers wrote, as text or JSON: only for callers that may change something |
 //! | `/` | a page for browsers, live; for others the list of paths |
 //! | `/events` | the status each second, as server-sent events |
+//! | `/trace?slot=K&client=CIDR&one_in=N` | connections, as they are delivered or refused: for the same as `/logs` |
 //! | `/readyz` | 200 if a new connection would find a worker, else 503 and why |
 //!
 //! | `POST /reload` | replaces the workers, slot by slot |
@@ -44,6 +45,7 @@ mod server;
 mod snapshot;
 pub mod socket;
 mod token;
+mod trace;
 mod usage;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::metrics;
 use super::negotiate::Format;
 use super::page;
 use super::snapshot::{SlotStatus, Snapshot};
+use super::trace;
 
 /// All that a page may be asked with.
 const METHODS: &str = "GET, HEAD";
@@ -35,6 +36,8 @@ pub(super) enum Wanted {
     Change(Action),
     /// What workers wrote, if the asker may: it may hold what is not for everybody.
     Logs,
+    /// What becomes of connections, if the asker may.
+    Trace,
     /// The status, again and again.
     Events,
     /// The answer does not depend on the master.
@@ -75,7 +78,7 @@ pub(super) fn wanted(method: &Method, path: &str, headers: &HeaderMap, has_body:
     }
     let page = Page::ALL.into_iter().find(|page| page.path() == path);
     let asset = page::asset(path);
-    if page.is_none() && asset.is_none() && !["/", logs::PATH, live::EVENTS].contains(&path) {
+    if page.is_none() && asset.is_none() && !["/", logs::PATH, live::EVENTS, trace::PATH].contains(&path) {
         let text = format!("There is nothing here. The paths are:\n\n{}", list());
         return Wanted::Already(plain(StatusCode::NOT_FOUND, text));
     }
@@ -91,6 +94,7 @@ pub(super) fn wanted(method: &Method, path: &str, headers: &HeaderMap, has_body:
         (Some(page), _) => Wanted::Page(page),
         (None, Some(asset)) => Wanted::Already(asset),
         (None, None) if path == logs::PATH => Wanted::Logs,
+        (None, None) if path == trace::PATH => Wanted::Trace,
         (None, None) if path == live::EVENTS => Wanted::Events,
         (None, None) => {
             let mut answer = if page::is_for(headers) { page::page() } else { plain(StatusCode::OK, index()) };
@@ -185,6 +189,7 @@ fn list() -> String {
     let actions = Action::ALL.map(|action| (action.usage(), action.about()));
     let others = [
         (logs::USAGE, "the last lines that workers wrote, for callers that may change something"),
+        (trace::USAGE, "connections as they are delivered or refused, for the same callers"),
         (live::EVENTS, "the status each second, as server-sent events; a browser has a page of them at /"),
     ];
     pages.into_iter().chain(others).chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()

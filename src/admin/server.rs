@@ -30,6 +30,7 @@ use super::logs;
 use super::pages::{self, Wanted};
 use super::places::{Places, Progress, Stage};
 use super::token::TokenFile;
+use super::trace;
 
 /// Where the admin pages are served: a socket that is bound and listens already.
 #[derive(Debug)]
@@ -252,10 +253,23 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progre
         }
         Wanted::Change(action) => change(desk, action, &request, caller).await,
         Wanted::Logs => lines(desk, &request, caller).await,
+        Wanted::Trace => trace(desk, &request, caller, progress).await,
         // Nothing would read the pieces of an answer to HEAD.
         Wanted::Events if request.method() == Method::HEAD => live::events_head(),
         Wanted::Events => live::events(&desk.control, desk.streams.begin(), progress.clone()),
     }
+}
+
+/// What becomes of connections, for callers that may know.
+async fn trace(desk: &Desk, request: &Request<Incoming>, caller: &Caller, progress: &Progress) -> Answer {
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
+        desk.control.audit.refused(caller, trace::PATH, &refused, Instant::now());
+        return refused.refusal.answer(headers);
+    }
+    let Some(filter) = trace::wanted(uri.query()) else { return trace::refuse_query(headers) };
+    let following = in_time(desk, desk.control.trace(filter)).await;
+    trace::answered(headers, following, desk.streams.begin(), progress.clone())
 }
 
 /// What workers wrote, for callers that may read it.

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More than the longest answer has, that of 1024 slots.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// More than a line of an answer without an end has.
+const MAX_LINE: usize = 1 << 20;
+
 /// A running haft, which may be asked.
 #[derive(Debug)]
 pub struct Client {
@@ -29,6 +32,12 @@ pub struct Client {
     token_file: Option<TokenFile>,
     patience: Duration,
     runtime: Runtime,
+}
+
+/// A connection to it.
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
 }
 
 /// What it answered.
@@ -114,6 +123,55 @@ impl Client {
         self.ask(Method::POST, path)
     }
 
+    /// Reads an answer that has no end, line by line, until it ends all the same or `on_line` says no.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub fn follow(&self, path: &str, mut on_line: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
+        let request = self.request(Method::GET, path)?;
+        self.runtime.block_on(async {
+            match self.connect().await? {
+                Stream::Unix(stream) => self.follow_over(stream, request, &mut on_line).await,
+                Stream::Tcp(stream) => self.follow_over(stream, request, &mut on_line).await,
+            }
+        })
+    }
+
+    async fn follow_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Empty<Bytes>>,
+        on_line: &mut impl FnMut(&str) -> bool,
+    ) -> Result<(), ClientError> {
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.other(error))?;
+        // It ends with the runtime, or when all that holds it is dropped.
+        tokio::task::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| self.other(error))?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| self.other(error))?.into_data() else { continue };
+            rest.extend_from_slice(&data);
+            while let Some(end) = memchr::memchr(b'\n', &rest) {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line[..end]);
+                if !status.is_success() {
+                    return Err(self.other(line));
+                }
+                if !on_line(&line) {
+                    return Ok(());
+                }
+            }
+            if rest.len() > MAX_LINE {
+                return Err(self.other("a line is too long"));
+            }
+        }
+        Ok(())
+    }
+
     fn ask(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
         let request = self.request(method, path)?;
         let asking = async {
@@ -143,20 +201,19 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Empty<Bytes>>) -> Result<Answer, ClientError> {
-        match &self.addr {
-            ListenAddr::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
-                self.exchange_over(stream, request).await
-            }
-            ListenAddr::Ip(addr) => {
-                let stream = TcpStream::connect(addr).await.map_err(|error| self.unreachable(error))?;
-                self.exchange_over(stream, request).await
-            }
-            ListenAddr::DualStack(port) => {
-                let stream = TcpStream::connect(("localhost", *port)).await.map_err(|error| self.unreachable(error))?;
-                self.exchange_over(stream, request).await
-            }
+        match self.connect().await? {
+            Stream::Unix(stream) => self.exchange_over(stream, request).await,
+            Stream::Tcp(stream) => self.exchange_over(stream, request).await,
         }
+    }
+
+    async fn connect(&self) -> Result<Stream, ClientError> {
+        let connected = match &self.addr {
+            ListenAddr::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            ListenAddr::Ip(addr) => TcpStream::connect(addr).await.map(Stream::Tcp),
+            ListenAddr::DualStack(port) => TcpStream::connect(("localhost", *port)).await.map(Stream::Tcp),
+        };
+        connected.map_err(|error| self.unreachable(error))
     }
 
     async fn exchange_over(

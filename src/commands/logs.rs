@@ -66,6 +66,9 @@ impl Logs {
     fn show(&self) -> Result<(), TargetError> {
         let client = self.target.find()?.client;
         let mut lines = read(&client, 0, self.slot)?;
+        if lines.is_empty() {
+            eprintln!("haft: no line is kept yet (lines of standard output are kept with --prefix-output alone)");
+        }
         lines.drain(..lines.len().saturating_sub(self.lines));
         let mut last = 0;
         loop {

@@ -20,6 +20,7 @@ mod table;
 mod target;
 mod target_error;
 mod top;
+mod trace;
 mod view;
 mod why;
 
@@ -50,6 +51,7 @@ enum Commands {
     Status(status::StatusCommand),
     Stop(change::Stop),
     Top(top::Top),
+    Trace(trace::Trace),
     Undrain(change::Undrain),
 }
 
@@ -88,6 +90,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Commands::Status(status) => status.run(),
         Commands::Stop(stop) => stop.run(),
         Commands::Top(top) => top.run(),
+        Commands::Trace(trace) => trace.run(),
         Commands::Undrain(undrain) => undrain.run(),
     }
 }

@@ -61,6 +61,12 @@ pub fn age(seconds: f64) -> String {
     }
 }
 
+/// The time of day, UTC, of a time in seconds since 1970.
+pub fn clock(unix_time: u64) -> String {
+    let second = unix_time % 86_400;
+    format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
 /// A number that may not be known.
 pub fn or_dash<T: ToString>(number: Option<T>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())

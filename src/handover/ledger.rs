@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use super::trace::{Outcome, Trace};
 use crate::connection::{Connection, RejectReason};
 use crate::histogram::Histogram;
 use crate::ids::WorkerId;
@@ -128,6 +129,8 @@ pub struct Ledger {
     pub aborted: u64,
     /// Times that accept found no descriptor left.
     pub exhausted: u64,
+    /// Those who follow connections.
+    pub trace: Trace,
 }
 
 impl Ledger {
@@ -151,6 +154,7 @@ impl Ledger {
             hang_kills: 0,
             aborted: 0,
             exhausted: 0,
+            trace: Trace::default(),
         }
     }
 
@@ -184,7 +188,11 @@ impl Ledger {
         self.delivered[slot.index()] += 1;
         let client = &connection.client;
         tracing::trace!(target: TARGET, %client, %slot, worker = worker.0, "delivered a connection");
-        self.hand_over.observe(now.saturating_duration_since(connection.accepted));
+        let took = now.saturating_duration_since(connection.accepted);
+        self.hand_over.observe(took);
+        if self.trace.is_on() {
+            self.trace.tell(&connection, took, Outcome::Delivered(worker));
+        }
         self.closing.extend(connection.delivered());
     }
 
@@ -203,6 +211,9 @@ impl Ledger {
         }
         let client = &connection.client;
         tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
+        if self.trace.is_on() {
+            self.trace.tell(&connection, connection.accepted.elapsed(), Outcome::Refused(refusal));
+        }
         match refusal {
             RejectReason::NoDescriptor => connection.refuse_unsent(),
             _ => connection.refuse(),

@@ -10,3 +10,4 @@ pub(crate) mod error;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
 pub mod outbox;
+pub mod trace;

@@ -49,6 +49,9 @@ impl Master {
         match request {
             // Whoever asked may be gone.
             ControlRequest::Snapshot(reply) => drop(reply.send((self.snapshot(), self.sources()))),
+            ControlRequest::Trace(filter, reply) => {
+                drop(reply.send(self.service.dispatch.ledger.trace.follow(filter)));
+            }
             ControlRequest::Logs(wanted, reply) => drop(reply.send(self.lines(wanted))),
             // The client already got 503; do not apply the change behind its back.
             ControlRequest::Change(_, reply) if reply.is_closed() => {}

@@ -56,4 +56,5 @@ mod stickiness;
 mod stopping;
 mod terminal;
 mod tidy;
+mod trace;
 mod user;

@@ -39,11 +39,13 @@ async fn reached<T>(state: impl Future<Output = T>) -> T {
 /// A master that answers each request with the same snapshot.
 fn master(snapshot: Snapshot) -> Control {
     let (control, mut requests) = channel();
+    let mut trace = crate::handover::trace::Trace::default();
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
                 ControlRequest::Snapshot(reply) => drop(reply.send((snapshot.clone(), Vec::new()))),
                 ControlRequest::Change(change, reply) => drop(reply.send(changed(change))),
+                ControlRequest::Trace(filter, reply) => drop(reply.send(trace.follow(filter))),
                 ControlRequest::Logs(wanted, reply) => drop(reply.send(vec![line(wanted)])),
             }
         }

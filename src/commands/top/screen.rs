@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Borders, Cell, Clear, Gauge, Paragraph, Row as TableRow, Sparkline, Table, TableState};
 
 use super::model::{Model, Row, Screen, Sort};
-use crate::commands::table::{age, or_dash};
+use crate::commands::table::{age, clock, or_dash};
 use crate::log::escaped;
 
 /// From this width on there is room for what is less often asked for.
@@ -238,12 +238,6 @@ impl Look {
         frame.render_widget(Clear, area);
         frame.render_widget(Paragraph::new(text.to_owned()).block(Block::bordered().title(title.to_owned())), area);
     }
-}
-
-/// A time of day.
-fn clock(unix_time: u64) -> String {
-    let second = unix_time % 86_400;
-    format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// Bytes in three digits: `44M`, `1.2G`.

@@ -4,6 +4,11 @@ use tokio::io::AsyncReadExt;
 
 use super::*;
 
+/// A request for what is not for everybody.
+fn local(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
 /// Reads until so many events have come, or the end; yields them.
 async fn events(stream: &mut UnixStream, count: usize) -> Vec<String> {
     let (mut text, mut room) = (Vec::new(), [0; 65_536]);
@@ -85,4 +90,27 @@ async fn a_browser_gets_a_page_and_its_parts_under_a_strict_policy() {
     }
     let head = server.ask("HEAD /events HTTP/1.1\r\nHost: haft\r\n\r\n").await;
     assert_eq!((head.status, head.header("content-type"), head.body.as_str()), (200, "text/event-stream", ""));
+}
+
+#[tokio::test]
+async fn a_trace_says_each_second_how_many_were_dropped_and_there_are_few_at_once() {
+    let server = Server::usual();
+    let mut traces = Vec::new();
+    for _ in 0..4 {
+        let mut stream = server.connect().await;
+        stream.write_all(local("/trace?slot=1").as_bytes()).await.expect("write");
+        let mut text = String::new();
+        while !text.contains("{\"dropped\":0}\n") {
+            let mut room = [0; 4096];
+            let read = reached(stream.read(&mut room)).await.expect("read");
+            assert!(read > 0, "{text}");
+            text += &String::from_utf8_lossy(&room[..read]);
+        }
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("application/x-ndjson"), "{text}");
+        traces.push(stream);
+    }
+    assert_eq!(server.ask(&local("/trace")).await.status, 409);
+    assert_eq!(server.ask(&local("/trace?slots=1")).await.status, 400);
+    drop(traces);
+    reached(async { while server.ask("HEAD /trace HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status != 200 {} }).await;
 }
