@@ -52,7 +52,7 @@ use self::loads::Loads;
 use self::manager::ServiceManager;
 use self::plan::Plan;
 use self::reload::Changes;
-use self::setup::{announce, listen, tag_key};
+use self::setup::{announce, cluster_primary, listen, tag_key};
 use self::signals::{Signals, received};
 use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
@@ -65,7 +65,6 @@ use crate::dispatch::service::Service;
 use crate::listen::gate::Gate;
 use crate::listen::kernel::{FIRST_GROUP_TOKEN, Kernel};
 use crate::listen::listeners::Listeners;
-use crate::node::primary::ClusterPrimary;
 use crate::pending::hints::ProxyWatch;
 use crate::pending::{Peeking, Rules};
 use crate::pool::Event;
@@ -216,10 +215,7 @@ impl Master {
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = Service::new(&config, Instant::now())?;
         service.pool.set_seed(setup::seed()?);
-        service.dispatch.node = plan.node.clone().map(|node| match &kernel {
-            None => ClusterPrimary::new(node, &listeners),
-            Some(kernel) => ClusterPrimary::over_kernel(node, kernel, &listeners),
-        });
+        service.dispatch.node = cluster_primary(&plan, kernel.as_ref(), &listeners);
         let of_kernel = kernel.iter().map(|kernel| kernel.own().count() as u32).sum();
         let doors = Listeners::new(listeners, of_kernel, config.hold_timeout).context("opening /dev/null")?;
         let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian, account));

@@ -8,6 +8,7 @@ use super::plan::Plan;
 use crate::addr::{ListenAddr, PassedAddr};
 use crate::config::{Config, DispatchBy};
 use crate::listen::kernel::{Kernel, KernelError};
+use crate::node::primary::ClusterPrimary;
 use crate::route::TagKey;
 use crate::sys::listen::{Access, ListenError, Listener};
 
@@ -49,6 +50,14 @@ fn bind(
         None => Listener::bind(addr, config.backlog, Access::Umask),
     };
     addrs.iter().map(bind).collect()
+}
+
+/// What Node programs take for the primary of their cluster, if the plan has Node programs.
+pub(super) fn cluster_primary(plan: &Plan, kernel: Option<&Kernel>, listeners: &[Listener]) -> Option<ClusterPrimary> {
+    plan.node.clone().map(|node| match kernel {
+        None => ClusterPrimary::new(node, listeners),
+        Some(kernel) => ClusterPrimary::over_kernel(node, kernel, listeners),
+    })
 }
 
 /// The first line of the log.
