@@ -27,7 +27,7 @@ for (const { name, path } of versions) {
       const command = [path, file('node-parting-server.cjs'), note, 'noisy'];
       if (style === 'classic') command.push('message=sticky-session:connection');
       if (style === 'kernel') command.push('any');
-      const start = (...more) => place.haft('-w', '2', '--drain-timeout', '30s', ...more, ...flags, '--', ...command);
+      const start = (...more) => place.haft('-w', '2', '--drain-timeout', '45s', ...more, ...flags, '--', ...command);
       const before = await start();
       const held = await hold(place, before);
       await before.status();
@@ -39,7 +39,7 @@ for (const { name, path } of versions) {
       const later = await place.client(after.url, homes(1)[0], { transports: ['websocket'] }).connected();
       assert.ok(after.workers.has((await later.hello()).pid), 'served by a new worker');
 
-      await until('all to be told', () => held.every((one) => one.isOver()), { within: 60_000 });
+      await until('all to be told', () => held.every((one) => one.isOver()), { within: 90_000 });
       const orphans = [...before.workers];
       await until('the end of the old workers', () => !orphans.some(alive), { within: 60_000 });
       const ends = notes(note).filter(({ pid }) => orphans.includes(pid));
@@ -47,8 +47,8 @@ for (const { name, path } of versions) {
       assert.deepEqual(ends.filter(({ error }) => error), []);
       const told = ends.filter(({ ended }) => ended);
       assert.equal(told.length, HELD);
-      assert.ok(told.every(({ at }) => at >= killed + 15_000), 'they are left alone for half of the drain time');
-      assertApart(told, { over: 12_000 });
+      assert.ok(told.every(({ at }) => at >= killed + 22_500), 'they are left alone for half of the drain time');
+      assertApart(told, { over: 18_000 });
       for (const one of held) one.assertTold();
       assert.equal(later.disconnects.length, 0);
       await after.stop();

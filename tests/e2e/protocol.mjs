@@ -227,6 +227,18 @@ program('WebSocket: what is sent, and what ends it', async (place) => {
   echo.ws.send('42/echo,456["echo",1,"2",{"3":[false]}]');
   assert.equal(await echo.packet(), '43/echo,456[1,"2",{"3":[false]}]');
   assert.equal(await echo.packet(), '42/echo,["echo",1,"2",{"3":[false]}]');
+
+  const placeholders = '{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}';
+  [`452-/echo,789["echo",${placeholders}]`, ...parts.slice(1)].forEach((part) => echo.ws.send(part));
+  for (const part of [`462-/echo,789[${placeholders}]`, ...parts.slice(1)]) assert.deepEqual(await echo.packet(), part);
+  for (const part of parts) assert.deepEqual(await echo.packet(), part);
+
+  // A packet of no type, one whose data is no list, and an acknowledgement whose id is no number.
+  for (const wrong of ['4abc', '42{}', '42abc["echo",1]']) {
+    const socket = await engine.joined();
+    socket.ws.send(wrong);
+    await socket.end();
+  }
 });
 
 program('upgrades: the WebSocket takes over, and takes over once', async (place) => {
@@ -250,6 +262,12 @@ program('upgrades: the WebSocket takes over, and takes over once', async (place)
 
 program('namespaces: joining, leaving, and one that is not there', async (place) => {
   const engine = await Engine.start(place);
+  for (const [joins, joined] of [['40{"token":"123"}', /^40\{"sid":"[^"]+"\}$/], ['40/echo,{"token":"abc"}', /^40\/echo,\{"sid":"[^"]+"\}$/]]) {
+    const socket = engine.socket();
+    await socket.next();
+    socket.ws.send(joins);
+    assert.match(await socket.packet(), joined);
+  }
   const stranger = engine.socket();
   await stranger.next();
   stranger.ws.send('40/random');

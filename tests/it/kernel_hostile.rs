@@ -1,7 +1,7 @@
 //! Workers that do to their listener what they must not, where the kernel steers: clients of other slots go on coming to
 //! their own workers, and none of those that wait is lost.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use nix::sys::signal::Signal;
 
@@ -19,11 +19,16 @@ fn start(flags: &[&str]) -> Haft {
     listen_fds::setup(&[&hold, flags].concat(), &[]).start_all()
 }
 
+/// Where clients of IPv4 connect to.
+fn address(haft: &Haft) -> SocketAddr {
+    // So it is told where haft listens on every interface.
+    haft.addresses(1)[0].replace("localhost", "127.0.0.1").parse().expect("an address")
+}
+
 /// Has the hostile worker do something, and yields what it says of that.
 fn spoil(haft: &Haft, how: &str) -> String {
-    let port = haft.addresses(1)[0].rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let from = addresses_of(HOSTILE, SLOTS).next().expect("an address");
-    let mut client = Client::connect_from(from, (Ipv4Addr::LOCALHOST, port).into()).expect("connect");
+    let mut client = Client::connect_from(from, address(haft)).expect("connect");
     client.ask(&format!("/spoil/{how}")).expect("an answer").request
 }
 
@@ -32,10 +37,9 @@ fn repairs(status: &Status, fault: &str) -> u64 {
 }
 
 fn assert_all_in_their_slots(haft: &Haft) {
-    let port: u16 = haft.addresses(1)[0].rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     for n in 1..=80 {
         let from = Ipv4Addr::new(127, 0, 9, n);
-        let mut client = Client::connect_from(from, (Ipv4Addr::LOCALHOST, port).into()).expect("connect");
+        let mut client = Client::connect_from(from, address(haft)).expect("connect");
         let answer = client.ask("/").expect("an answer and no reset");
         assert_eq!(answer.slot, slot_of(from, SLOTS), "{from}");
     }

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Setup, addresses_of, eventually, is_running, is_stopped, signal};
+use crate::harness::{Client, Setup, addresses_of, eventually, is_running, is_stopped, own_address, signal};
 
 /// A client in the middle of its first request, which keeps its worker from finishing.
 fn half_a_request(haft: &crate::harness::Haft) -> Client {
@@ -203,7 +203,7 @@ fn a_built_in_worker_of_a_killed_master_ends_with_the_drain_time() {
 
 #[test]
 fn the_next_master_takes_the_place_of_a_killed_one_at_once() {
-    let first = Setup::new(&["-w", "1", "-l", "127.0.0.1:0", "-l", "unix:{dir}/clients.sock"]).start_all();
+    let first = Setup::new(&["-w", "1", "-l", &own_address(), "-l", "unix:{dir}/clients.sock"]).start_all();
     let mut client = Client::connect(first.addresses(2)[0].parse().expect("an address")).expect("connect");
     client.ask("/").expect("answer");
     first.signal(Signal::SIGKILL);

@@ -187,3 +187,20 @@ async fn an_answer_that_is_not_read_is_counted_until_its_connection_is_cut_off()
     deaf.read_to_end(&mut heard).await.expect("what was written before");
     assert!(heard.starts_with(b"HTTP/1.1 200") && heard.len() < 100_000, "{}", heard.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_that_joins_no_namespace_is_closed() {
+    let hour = Duration::from_secs(3600);
+    let settings = Settings { ping_interval: hour, ..Settings::default() };
+    let app = App::new(&settings, IDENTITY, None, Scoreboard::default()).expect("settings");
+    let (mut client, stream) = tokio::io::duplex(4096);
+    tokio::spawn(app.serve_connection(stream, EndAddr::Unix));
+    let headers = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = format!("GET {} HTTP/1.1\r\n{headers}", POLLING.replace("polling", "websocket"));
+    tokio::io::AsyncWriteExt::write_all(&mut client, request.as_bytes()).await.expect("write");
+    let (start, mut heard) = (tokio::time::Instant::now(), Vec::new());
+    client.read_to_end(&mut heard).await.expect("read");
+    assert!(heard.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&heard));
+    assert!(start.elapsed() < hour / 2, "Socket.IO's own server waits for 45 s");
+}

@@ -42,8 +42,8 @@ async fn a_session_that_nobody_names_is_not_waited_for_long_nor_by_many() {
     let _naming = rig.attach_node(true);
     let (_client, outcome) = rig.arrive(request.as_bytes());
     assert!(outcome.is_none());
-    assert!(rig.peeking.named(rig.now + Duration::from_millis(19), &rig.dispatch).is_none());
-    let outcome = rig.peeking.named(rig.now + Duration::from_millis(20), &rig.dispatch);
+    assert!(rig.peeking.named(rig.now + Duration::from_millis(249), &rig.dispatch).is_none());
+    let outcome = rig.peeking.named(rig.now + Duration::from_millis(250), &rig.dispatch);
     assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address);
 
     let clients: Vec<_> = std::iter::repeat_with(|| rig.arrive(request.as_bytes()))

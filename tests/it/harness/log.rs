@@ -39,15 +39,17 @@ impl Log {
         log
     }
 
-    /// Waits until the lines are enough, the output has ended, or the deadline has come. Yields them, and whether they
-    /// are enough.
-    fn wait(&self, enough: impl Fn(&[String]) -> bool) -> (Vec<String>, bool) {
+    /// Waits until the lines are enough, the output has ended, or the deadline has come. Yields whether they are enough.
+    fn wait(&self, mut enough: impl FnMut(&[String]) -> bool) -> bool {
         let deadline = Instant::now() + DEADLINE;
         let mut lines = self.lock();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if enough(&lines.0) || lines.1 || left.is_zero() {
-                return (lines.0.clone(), enough(&lines.0));
+            if enough(&lines.0) {
+                return true;
+            }
+            if lines.1 || left.is_zero() {
+                return false;
             }
             lines = self.0.changed.wait_timeout(lines, left).expect("lines").0;
         }
@@ -55,10 +57,15 @@ impl Log {
 
     /// Waits for `count` lines that contain `part` and yields them.
     pub fn lines_with(&self, part: &str, count: usize) -> Vec<String> {
-        let matching = |lines: &[String]| lines.iter().filter(|line| line.contains(part)).count();
-        let (lines, found) = self.wait(|lines| matching(lines) >= count);
-        assert!(found, "not written: {part:?}, {count} times");
-        lines.into_iter().filter(|line| line.contains(part)).collect()
+        // Each line is looked at once: a process that writes very much must not wait for its reader.
+        let (mut found, mut seen) = (Vec::new(), 0);
+        let are_there = self.wait(|lines| {
+            found.extend(lines[seen..].iter().filter(|line| line.contains(part)).cloned());
+            seen = lines.len();
+            found.len() >= count
+        });
+        assert!(are_there, "not written: {part:?}, {count} times");
+        found
     }
 
     /// Waits for a line that contains `part`.

@@ -12,7 +12,7 @@ pub use client::{Answer, Client, addresses_of, order_of, slot_of};
 pub use load::Load;
 pub use log::Log;
 pub use proc::{children, cpu_time, descriptors, is_running, is_sleeping, is_stopped, signal};
-pub use process::{Haft, Setup};
+pub use process::{Haft, Setup, own_address};
 pub use stalled::full_pipe;
 pub use status::Status;
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -37,13 +38,21 @@ pub struct Haft {
     workers: Vec<u32>,
 }
 
+/// A free port of an address that no other test has: where nothing listens for a while, as between a killed master and the
+/// next, the kernel would give the port to whoever asks for a free one.
+pub fn own_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 254 + 1;
+    format!("127.{}.{}.{number}:0", 32 + std::process::id() / 256 % 64, std::process::id() % 256)
+}
+
 impl Setup {
-    /// With these flags, beside `-l 127.0.0.1:0`, unless they name a listener, and an admin socket.
+    /// With these flags, beside a listener at an address of its own, unless they name one, and an admin socket.
     pub fn new(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut flags: Vec<String> = flags.iter().map(|flag| flag.replace("{dir}", &display(folder.path()))).collect();
         if !flags.iter().any(|flag| flag == "-l") {
-            flags.extend(["-l", "127.0.0.1:0"].map(str::to_owned));
+            flags.extend(["-l".to_owned(), own_address()]);
         }
         let admin = format!("unix:{}", display(&folder.path().join("admin.sock")));
         flags.extend(["--admin".to_owned(), admin]);
