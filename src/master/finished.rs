@@ -57,8 +57,9 @@ impl Finished {
         self.held.get(&worker).copied()
     }
 
-    /// Clients may come here.
-    pub fn note(&mut self, listener: &ListenAddr) {
+    /// Clients may come here from now on: the log says so.
+    pub fn opened(&mut self, listener: &ListenAddr) {
+        tracing::info!("listening on {}", listener.url());
         match listener {
             ListenAddr::DualStack(port) => drop(self.ports.insert(*port)),
             ListenAddr::Ip(addr) => drop(self.ports.insert(addr.port())),

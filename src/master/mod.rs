@@ -205,10 +205,7 @@ impl Master {
         let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
         let (listeners, kernel) = listen(&config, &plan, passed)?;
         let bound: Vec<_> = listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)).collect();
-        for addr in &bound {
-            tracing::info!("listening on {}", addr.url());
-            finished.note(addr);
-        }
+        bound.iter().for_each(|addr| finished.opened(addr));
         let name = admin::socket::name(&config, bound.iter().copied());
         let admin_files = admin_pages::serve(&config, &name, &control)?;
         let about = report::About::new(name, limits.now);

@@ -11,8 +11,7 @@ impl Master {
         let mut groups_changed = false;
         for opened in primary.take_fresh() {
             if !matches!(opened, Opened::TakenBack(..)) {
-                tracing::info!("listening on {}", opened.addr().url());
-                self.finished.note(opened.addr());
+                self.finished.opened(opened.addr());
             }
             match (opened, &mut self.kernel) {
                 (Opened::Accepting(number, listener), _) => {
