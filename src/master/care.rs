@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::health::{Finding, Health};
+use super::loads::Loads;
 use super::stopping::Haste;
 use super::{Master, MasterError, Phase};
 use crate::config::{self, Size};
@@ -40,13 +42,25 @@ pub(super) struct Care {
     is_looking: bool,
     /// It was logged that there are too many workers to start more.
     is_crowded: bool,
+    pub(super) health: Health,
+    pub(super) loads: Loads,
+}
+
+/// What comes of the looks.
+pub(super) struct Inbox {
+    pub(super) weights: mpsc::UnboundedReceiver<Weights>,
+    pub(super) findings: mpsc::UnboundedReceiver<Finding>,
 }
 
 impl Care {
-    /// No look yet; answers come out of the receiver.
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Weights>) {
-        let (answers, receiver) = mpsc::unbounded_channel();
-        (Self { answers, due: None, is_looking: false, is_crowded: false }, receiver)
+    /// No look yet; answers come out of the receivers.
+    pub(super) fn new() -> (Self, Inbox) {
+        let (answers, weights) = mpsc::unbounded_channel();
+        let (health, findings) = Health::new();
+        (
+            Self { answers, due: None, is_looking: false, is_crowded: false, health, loads: Loads::default() },
+            Inbox { weights, findings },
+        )
     }
 }
 

@@ -60,10 +60,10 @@ impl Master {
     /// Asks the workers, if it is time to. Must be called within a `LocalSet`.
     pub(super) fn ask_workers(&mut self, now: Instant) {
         let Some(check) = self.changes.config.care.health.clone() else { return };
-        if self.phase != Phase::Serving || self.health.due.is_some_and(|due| now < due) {
+        if self.phase != Phase::Serving || self.care.health.due.is_some_and(|due| now < due) {
             return;
         }
-        self.health.due = Some(now + check.interval);
+        self.care.health.due = Some(now + check.interval);
         // One that was not asked by its slot's next worker would be asked in vain.
         let timeout = check.timeout.min(self.changes.config.hold_timeout.max(Duration::from_secs(1)));
         let check = HealthCheck { timeout, ..check };
@@ -73,14 +73,14 @@ impl Master {
             let waits = dispatch
                 .link(worker)
                 .is_none_or(|link| !link.own.is_empty() || (pool.is_unhealthy(worker) && link.in_flight() > 0));
-            if !waits && self.health.asked.insert(worker) {
+            if !waits && self.care.health.asked.insert(worker) {
                 self.ask(slot, worker, check.clone());
             }
         }
     }
 
     fn ask(&self, slot: Slot, worker: WorkerId, check: HealthCheck) {
-        let findings = self.health.findings.clone();
+        let findings = self.care.health.findings.clone();
         tokio::task::spawn_local(async move {
             // The receiver lives as long as the master.
             let hand_over = |end| drop(findings.send(Finding::Connected(worker, end)));
@@ -95,8 +95,8 @@ impl Master {
         match finding {
             Finding::Connected(worker, end) => self.hand_over_check(worker, end, now),
             Finding::Over(slot, worker, verdict) => {
-                self.health.asked.remove(&worker);
-                let checks = self.health.checks.entry(slot).or_default();
+                self.care.health.asked.remove(&worker);
+                let checks = self.care.health.checks.entry(slot).or_default();
                 match &verdict {
                     Verdict::Healthy => checks.passed += 1,
                     Verdict::Unhealthy(_) => checks.failed += 1,
@@ -110,7 +110,7 @@ impl Master {
 
     fn judge(&mut self, worker: WorkerId, verdict: &Verdict, now: Instant) {
         let is_broken = matches!(verdict, Verdict::Unknown(_));
-        let was_broken = std::mem::replace(&mut self.health.is_broken, is_broken);
+        let was_broken = std::mem::replace(&mut self.care.health.is_broken, is_broken);
         match verdict {
             _ if self.phase != Phase::Serving => {}
             Verdict::Healthy => self.service.note_healthy(worker, now),
@@ -134,7 +134,7 @@ impl Master {
 
     /// Forgets what depends on the configuration before.
     pub(super) fn health_changed(&mut self, now: Instant) {
-        self.health.due = None;
+        self.care.health.due = None;
         if self.changes.config.care.health.is_none() {
             // No check would ever take it back.
             for (_, worker) in self.service.pool.to_ask().collect::<Vec<_>>() {

@@ -22,10 +22,10 @@ impl Master {
     /// Reads the pages of the scoreboard, if a new session may depend on them and they were not read just now: a copy of 512
     /// bytes of memory for each worker.
     pub(super) fn read_loads(&mut self, now: Instant) {
-        if !self.changes.config.affinity.has_sessions() || self.loads.due.is_some_and(|due| now < due) {
+        if !self.changes.config.affinity.has_sessions() || self.care.loads.due.is_some_and(|due| now < due) {
             return;
         }
-        self.loads.due = Some(now + READ_EVERY);
+        self.care.loads.due = Some(now + READ_EVERY);
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let crew = &self.supervisor.crew;
         let told = |worker: WorkerId| {

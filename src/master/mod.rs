@@ -47,8 +47,6 @@ use self::budget::Budget;
 use self::care::Care;
 use self::error::Context;
 use self::finished::Finished;
-use self::health::Health;
-use self::loads::Loads;
 use self::manager::ServiceManager;
 use self::plan::Plan;
 use self::reload::Changes;
@@ -115,8 +113,6 @@ struct Master {
     manager: ServiceManager,
     finished: Finished,
     care: Care,
-    health: Health,
-    loads: Loads,
     budget: Budget,
     over_budget: bool,
     /// As many have come as `--max-rate` allows: the next ones wait in the kernel's queue.
@@ -181,8 +177,7 @@ pub async fn run(
 struct Inbox {
     exits: mpsc::UnboundedReceiver<Exit>,
     found: mpsc::UnboundedReceiver<finished::Answer>,
-    weighed: mpsc::UnboundedReceiver<care::Weights>,
-    health: mpsc::UnboundedReceiver<health::Finding>,
+    looks: care::Inbox,
     requests: mpsc::Receiver<ControlRequest>,
 }
 
@@ -196,8 +191,7 @@ impl Master {
     ) -> Result<(Self, Inbox), MasterError> {
         let (control, requests) = admin::channel();
         let (mut finished, found) = Finished::new();
-        let (care, weighed) = Care::new();
-        let (health, health_findings) = Health::new();
+        let (care, looks) = Care::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
         let preload = supervise::first_preload(&plan)?;
@@ -210,8 +204,7 @@ impl Master {
         let admin_files = admin_pages::serve(&config, &name, &control)?;
         let about = report::About::new(name, limits.now);
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
-        let mut service = Service::new(&config, Instant::now())?;
-        service.pool.set_seed(setup::seed()?);
+        let mut service = setup::service(&config)?;
         service.dispatch.node = cluster_primary(&plan, kernel.as_ref(), &listeners);
         let of_kernel = kernel.iter().map(|kernel| kernel.own().count() as u32).sum();
         let doors = Listeners::new(listeners, of_kernel, config.hold_timeout).context("opening /dev/null")?;
@@ -242,14 +235,12 @@ impl Master {
             manager: ServiceManager::find(),
             finished,
             care,
-            health,
-            loads: Loads::default(),
             reap_again: false,
             look_soon: false,
             _admin_files: admin_files,
         };
         master.guard_listeners();
-        Ok((master, Inbox { exits, found, weighed, health: health_findings, requests }))
+        Ok((master, Inbox { exits, found, looks, requests }))
     }
 
     async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
@@ -276,8 +267,8 @@ impl Master {
                             }
                             Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
                             Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
-                            Some(weights) = inbox.weighed.recv() => self.weighed(&weights)?,
-                            Some(finding) = inbox.health.recv() => self.found_health(finding)?,
+                            Some(weights) = inbox.looks.weights.recv() => self.weighed(&weights)?,
+                            Some(finding) = inbox.looks.findings.recv() => self.found_health(finding)?,
                             _ = rounds.tick(), if self.cares() => self.look_after_workers()?,
                             Some(request) = inbox.requests.recv() => self.answer(request)?,
                             _ = ends.recv() => self.reap(),

@@ -277,7 +277,7 @@ impl Master {
             respawned: pool.respawned(slot),
             replaced: Cause::ALL.into_iter().map(Cause::name).zip(pool.replaced(slot)).collect(),
             health_checks: {
-                let checks = self.health.checks.get(&slot).copied().unwrap_or_default();
+                let checks = self.care.health.checks.get(&slot).copied().unwrap_or_default();
                 vec![("passed", checks.passed), ("failed", checks.failed)]
             },
             deaths_by_reason: history

@@ -7,6 +7,7 @@ use super::error::Context;
 use super::plan::Plan;
 use crate::addr::{ListenAddr, PassedAddr};
 use crate::config::{Config, DispatchBy};
+use crate::dispatch::service::Service;
 use crate::listen::kernel::{Kernel, KernelError};
 use crate::node::primary::ClusterPrimary;
 use crate::route::TagKey;
@@ -81,6 +82,13 @@ pub(super) fn tag_key(config: &Config) -> Result<TagKey, MasterError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other).context("making a secret for tags")?;
     Ok(TagKey::new(bytes))
+}
+
+/// Empty slots, whose workers do not all grow old at the same time.
+pub(super) fn service(config: &Config) -> Result<Service, MasterError> {
+    let mut service = Service::new(config, Instant::now())?;
+    service.pool.set_seed(seed()?);
+    Ok(service)
 }
 
 /// What nobody can guess.
