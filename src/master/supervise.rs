@@ -333,8 +333,8 @@ impl Master {
             self.service.dispatch.node.iter_mut().for_each(|it| it.troubles.note(Noticed::OwnListener));
             let own: Vec<String> = own.iter().map(ToString::to_string).collect();
             return format!(
-                "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun and native addons do so, and \
-                 a Node that has no channel to haft: what has closed it is told above. Such a server cannot get its \
+                "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun, native addons and servers in \
+                 a worker thread (worker_threads) do so, and a Node that has no channel to haft: what has closed it is told above. Such a server cannot get its \
                  connections from haft: let the program listen with node:http or node:net",
                 own.join(", ")
             );

@@ -272,6 +272,7 @@ impl ClusterPrimary {
         match self.servers.ask(worker, query) {
             Decision::Join(server) => {
                 self.joined(server, query);
+                self.reopen_removed_path(server, sender);
                 Ok(server)
             }
             Decision::Displace(before, spec) => {

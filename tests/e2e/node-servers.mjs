@@ -143,6 +143,23 @@ program('a Unix socket', async (place) => {
   assert.ok(!existsSync(path), 'no socket file is left');
 });
 
+program('a Unix socket whose file each worker removes before it listens', async (place) => {
+  const path = join(place.folder, 'app.sock');
+  const script = join(place.folder, 'program.cjs');
+  writeFileSync(script, `const { createServer } = require('http');
+require('fs').rmSync(${JSON.stringify(path)}, { force: true });
+createServer((_, response) => response.end(JSON.stringify({ worker: { pid: process.pid } }))).listen(${JSON.stringify(path)});`);
+  const haft = new OwnListeners(place, ['-w', '3', '--', 'node', script]);
+  await haft.child.heard(/worker is ready/, 3);
+  const { worker } = await answer({ socketPath: path });
+  process.kill(worker.pid, 'SIGKILL');
+  await haft.child.heard(/worker is ready/, 4);
+  for (let round = 0; round < 10; round++) await answer({ socketPath: path });
+  assert.equal((await haft.status()).listen.length, 1, 'the listeners before are closed');
+  await haft.stop();
+  assert.ok(!existsSync(path), 'no socket file is left');
+});
+
 program('what cannot be had comes to the program as an error', async (place) => {
   const holder = net.createServer().listen(0, '127.0.0.1');
   place.atEnd(() => holder.close());

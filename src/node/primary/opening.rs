@@ -7,7 +7,7 @@ use super::ClusterPrimary;
 use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
 use crate::listen::kernel::Group;
-use crate::node::wire::{ListenRefusal, Query};
+use crate::node::wire::{ListenRefusal, Query, ServerId, Spec};
 use crate::sys::listen::{Access, ListenError, Listener};
 use crate::sys::rights::{Rights, Sender};
 
@@ -66,6 +66,29 @@ impl ClusterPrimary {
         match self.opener.as_ref().filter(|_| !by_master) {
             None => Listener::bind(addr, backlog, access).map(|listener| Opened::Accepting(self.next, listener)),
             Some(opener) => opener.open(addr, backlog).map(|group| Opened::Group(self.next, group)),
+        }
+    }
+
+    /// Programs remove the file at their Unix path before they listen there, since they would find a stale one after a
+    /// crash. The next worker removes the file of the listener that haft has: then there is another one from now on.
+    pub(super) fn reopen_removed_path(&mut self, server: ServerId, sender: Option<Sender>) {
+        let Some(Spec::Stream { addr, backlog, readable_all, writable_all }) = self.servers.spec(server).cloned()
+        else {
+            return;
+        };
+        let ListenAddr::Unix(path) = &addr else { return };
+        let is_removed =
+            |error: &io::Error| error.kind() == io::ErrorKind::NotFound && !path.to_string_lossy().starts_with('@');
+        if !std::fs::symlink_metadata(path).as_ref().is_err_and(is_removed) {
+            return;
+        }
+        match self.open(&addr, backlog, Access::for_all(readable_all, writable_all), sender, true) {
+            Ok(opened) => {
+                let before = self.server_of.extract_if(.., |_, of| *of == server).map(|(number, _)| number);
+                self.closing.extend(before);
+                self.serve(server, opened);
+            }
+            Err(error) => tracing::error!("the program has removed {addr}, and {error}"),
         }
     }
 

@@ -252,6 +252,11 @@ impl Servers {
         }
     }
 
+    /// What was opened for the server.
+    pub fn spec(&self, server: ServerId) -> Option<&Spec> {
+        self.servers.get(&server)?.spec.as_ref()
+    }
+
     /// The server whose listener serves this one, too.
     pub fn listener_of(&self, server: ServerId) -> ServerId {
         match self.servers.get(&server).and_then(|server| server.fit) {
