@@ -101,6 +101,11 @@ beside deploy/pm2        one 5  "haft curl=curl python3=python3" bash tests/depl
 beside deploy/image      one 10 "artefacts curl=curl python3=python3 buildah=buildah runc=runc" bash tests/deploy/image.sh "$ARTEFACTS"
 beside deploy/debian     one 15 "artefacts curl=curl python3=python3 lintian=lintian mmdebstrap=mmdebstrap" \
     bash tests/deploy/debian.sh "$ARTEFACTS"
+# haft on other kernels and below systemd, in virtual machines.
+readonly VM="qemu-system-x86_64=qemu-system-x86 busybox=busybox-static cpio=cpio xz=xz-utils mke2fs=e2fsprogs mmdebstrap=mmdebstrap"
+step vm/kernels    cargo 15 "$CARGO npm haft $VM" bash tests/vm/kernels.sh "$HAFT"
+step vm/systemd    cargo 12 "npm artefacts $VM" bash tests/vm/systemd.sh "$ARTEFACTS"
+
 step prometheus       one   2  "promtool=prometheus" promtool test rules deploy/prometheus/haft.tests.yml
 beside deploy/metrics    one 3  "haft curl=curl python3=python3 promtool=prometheus" bash tests/deploy/metrics.sh "$HAFT"
 

@@ -16,7 +16,7 @@ const TOGETHER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct OomWatch {
     /// Kept open, so that it can be read when no descriptor is left. None where the count cannot be known: in the root
-    /// group of cgroup v2, which has no such file, or without control groups.
+    /// group, which has no such file, or without cgroup v2.
     file: Option<File>,
     kills: Kills,
 }
@@ -42,13 +42,11 @@ impl OomWatch {
     }
 
     /// Whether the kernel has killed for want of memory since the last call that returned true. Ask once for each child
-    /// that
-    /// died by a SIGKILL that haft did not send.
+    /// that died by a SIGKILL that haft did not send.
     ///
     /// Of several kills that are counted together each answers one call, if that comes soon. False where it cannot be
     /// known. A kill of another process of the group (a worker's own child) is taken for the next such death: the
-    /// kernel
-    /// does not name the process it killed.
+    /// kernel does not name the process it killed.
     pub fn killed_since_last(&mut self) -> bool {
         match self.file.as_ref().and_then(count) {
             Some(count) => self.kills.take(count, Instant::now()),
@@ -84,14 +82,13 @@ impl Kills {
 }
 
 fn count(file: &File) -> Option<u64> {
-    // memory.events has some ten short lines, memory.oom_control three.
+    // It has some ten short lines.
     let mut bytes = [0; 1024];
     let length = file.read_at(&mut bytes, 0).ok()?;
     oom_kill(std::str::from_utf8(&bytes[..length]).ok()?)
 }
 
-/// The count in `memory.events` (Documentation/admin-guide/cgroup-v2.rst) or `memory.oom_control`
-/// (cgroup-v1/memory.rst, Linux 4.13): lines of a word and a number.
+/// The count in `memory.events` (Documentation/admin-guide/cgroup-v2.rst): lines of a word and a number.
 fn oom_kill(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -99,25 +96,11 @@ fn oom_kill(text: &str) -> Option<u64> {
 /// The file that holds the count, from the texts of `/proc/self/cgroup` (cgroups(7)) and `/proc/self/mountinfo`
 /// (proc_pid_mountinfo(5)).
 fn counter(groups: &str, mounts: &str) -> Option<PathBuf> {
-    // Where v1 has the memory controller, v2 has it not.
-    let v1 = groups.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let is_memory = fields.next()?.split(',').any(|controller| controller == "memory");
-        is_memory.then(|| fields.next())?
-    });
-    let v2 = || groups.lines().find_map(|line| line.strip_prefix("0::"));
-    match v1 {
-        Some(group) => Some(folder(group, mounts, |mount| mount.is_v1_memory())?.join("memory.oom_control")),
-        None => Some(folder(v2()?, mounts, |mount| mount.kind == "cgroup2")?.join("memory.events")),
-    }
-}
-
-/// The group's folder below the mount that shows it.
-fn folder(group: &str, mounts: &str, is_wanted: impl Fn(&Mount<'_>) -> bool) -> Option<PathBuf> {
-    mounts.lines().filter_map(Mount::parse).filter(is_wanted).find_map(|mount| {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mounts.lines().filter_map(Mount::parse).filter(|mount| mount.kind == "cgroup2").find_map(|mount| {
         // In a container the group may be the root of what is mounted.
         let below = Path::new(group).strip_prefix(mount.root).ok()?;
-        Some(Path::new(mount.point).join(below))
+        Some(Path::new(mount.point).join(below).join("memory.events"))
     })
 }
 
@@ -126,21 +109,13 @@ struct Mount<'a> {
     root: &'a str,
     point: &'a str,
     kind: &'a str,
-    options: &'a str,
 }
 
 impl<'a> Mount<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (place, system) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
-        let mut system = system.split(' ');
-        let (root, point) = (place.next()?, place.next()?);
-        let (kind, _, options) = (system.next()?, system.next()?, system.next()?);
-        Some(Self { root, point, kind, options })
-    }
-
-    fn is_v1_memory(&self) -> bool {
-        self.kind == "cgroup" && self.options.split(',').any(|option| option == "memory")
+        Some(Self { root: place.next()?, point: place.next()?, kind: system.split(' ').next()? })
     }
 }
 
@@ -150,13 +125,9 @@ mod tests {
 
     const V2: &str = "24 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
         30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
-        32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
-        35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
-        41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
     #[test]
-    fn the_count_is_where_the_memory_controller_is() {
+    fn the_count_is_in_the_folder_of_this_process_s_group() {
         let counter = |groups, mounts| counter(groups, mounts).map(|path| path.to_string_lossy().into_owned());
         let found = |path: &str| Some(path.to_owned());
         assert_eq!(
@@ -164,8 +135,6 @@ mod tests {
             found("/sys/fs/cgroup/system.slice/haft.service/memory.events")
         );
         assert_eq!(counter("0::/\n", V2), found("/sys/fs/cgroup/memory.events"));
-        let hybrid = "5:cpu,cpuacct:/x\n4:memory:/haft:1\n1:name=systemd:/y\n0::/z\n";
-        assert_eq!(counter(hybrid, HYBRID), found("/sys/fs/cgroup/memory/haft:1/memory.oom_control"));
         let bound = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
         assert_eq!(counter("0::/docker/abc/app\n", bound), found("/sys/fs/cgroup/app/memory.events"));
         assert_eq!(counter("0::/docker/abc\n", bound), found("/sys/fs/cgroup/memory.events"));
@@ -185,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_read_from_either_form() {
+    fn the_count_is_the_one_of_kills() {
         assert_eq!(oom_kill("low 0\nhigh 0\nmax 31\noom 4\noom_kill 3\noom_group_kill 1\n"), Some(3));
-        assert_eq!(oom_kill("oom_kill_disable 0\nunder_oom 0\noom_kill 18446744073709551615\n"), Some(u64::MAX));
-        for text in ["", "oom 4\n", "oom_kill_disable 0\n", "oom_kill\n", "oom_kill x\n"] {
+        assert_eq!(oom_kill("oom_kill 18446744073709551615\n"), Some(u64::MAX));
+        for text in ["", "oom 4\n", "oom_group_kill 1\n", "oom_kill\n", "oom_kill x\n"] {
             assert_eq!(oom_kill(text), None, "{text:?}");
         }
     }
