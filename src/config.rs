@@ -176,6 +176,19 @@ pub struct Engine {
     pub static_dir: Option<PathBuf>,
     /// The `dist` folder of an installed npm `socket.io-client`; found by itself in `node_modules` if not given.
     pub client_dist: Option<PathBuf>,
+    /// Whether a worker gives up what it does not need.
+    pub confine: Confinement,
+}
+
+/// Whether a built-in worker gives up to run programs, to open files but those it serves, and to make sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confinement {
+    /// As far as the kernel can.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
 }
 
 /// A transport of Socket.IO.
@@ -201,6 +214,7 @@ impl Default for Engine {
             cors_origin: Vec::new(),
             static_dir: None,
             client_dist: None,
+            confine: Confinement::Auto,
         }
     }
 }
@@ -237,6 +251,7 @@ macro_rules! words {
 // A path, by which the modules of this one find it.
 use words;
 
+words!(Confinement, "auto or off", Auto = "auto", Off = "off");
 words!(LogFormat, "text or json", Text = "text", Json = "json");
 words!(Transport, "polling or websocket", Polling = "polling", Websocket = "websocket");
 

@@ -59,6 +59,12 @@ impl Bundle {
         Ok(Self { start: start.to_owned(), dist: Mutex::new(dist.map(Arc::new)) })
     }
 
+    /// Below what its files are, or may be installed later.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        let found = lock(&self.dist).as_ref().map(|dist| dist.folder.clone());
+        found.or_else(|| (self.start != Path::new("/")).then(|| self.start.clone()))
+    }
+
     /// Which file of the bundle a path below the engine's path names, if it names one.
     pub(super) fn file(name: &str) -> Option<&'static str> {
         FILES.into_iter().find(|file| *file == name)

@@ -13,8 +13,8 @@
 //! * A ping follows the one before by `pingInterval` (Socket.IO's own: the pong before).
 //! * A client for which 1024 packets wait loses further messages (Socket.IO's own buffers without limit).
 //! * What a client can make the worker hold is bounded: four messages of `maxPayload` for each connection, 256 for all.
-//!   Beyond that, and when a client reads nothing of what waits for a whole heartbeat, the connection is closed. While much waits for a
-//!   client, nothing is read from it. (Socket.IO's own: no bound.)
+//!   Beyond that, and when a client reads nothing of what waits for a whole heartbeat, the connection is closed. While
+//!   much waits for a client, nothing is read from it. (Socket.IO's own: no bound.)
 //! * Compression is per response, for HTTP alone, Brotli included (Socket.IO's own: gzip and deflate for polls).
 //! * A POST is answered `ok` as `text/plain` (Socket.IO's own: `text/html`).
 //! * An idle connection is kept for 60 s (Node: 5 s).
@@ -29,6 +29,7 @@ mod budget;
 mod bundle;
 mod chat;
 mod client_frames;
+mod confine;
 mod counted;
 mod door;
 mod drain;
@@ -145,6 +146,8 @@ pub struct App {
     budget: Arc<Budget>,
     /// How long a client may read nothing of what waits for it.
     patience: Duration,
+    /// Where the files are that it serves.
+    folders: Vec<PathBuf>,
 }
 
 impl App {
@@ -169,6 +172,8 @@ impl App {
             false => None,
         };
         let site = Site::new(settings, identity)?;
+        let bundle_folder = bundle.as_ref().and_then(|bundle: &Arc<Bundle>| bundle.folder());
+        let folders = settings.static_dir.iter().cloned().chain(bundle_folder).collect();
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
         let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX), scoreboard.clone());
@@ -184,7 +189,16 @@ impl App {
         let answers = answers.map_response(|response| response.map(Body::new));
         let answering = answering(settings.path.clone(), BoxCloneSyncService::new(answers), site);
         let patience = settings.ping_interval + settings.ping_timeout;
-        Ok(Self { registry, engine, answering, budget, patience })
+        Ok(Self { registry, engine, answering, budget, patience, folders })
+    }
+
+    /// Confines this process to what it serves: no other files, programs or sockets. To be called before it has other
+    /// threads.
+    ///
+    /// # Errors
+    /// The kernel has not all that this takes. What it has is in force.
+    pub fn confine(&self) -> Result<(), impl std::error::Error + use<>> {
+        confine::confine(&self.folders)
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this
@@ -209,8 +223,9 @@ impl App {
     }
 
     /// Ends the sessions one by one when `drain` says ([`Drain::goodbyes`]), a polling session by a close packet in the
-    /// answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and reconnect by themselves.
-    /// Until its turn comes each goes on. To be run from the start of the worker to its end: it never resolves.
+    /// answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and reconnect by
+    /// themselves. Until its turn comes each goes on. To be run from the start of the worker to its end: it never
+    /// resolves.
     pub fn say_goodbye(&self, drain: Drain) -> impl Future<Output = ()> + Send + use<> {
         let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
         async move { registry.say_goodbye(drain, |sid| engine.known(sid) == Known::Polling).await }

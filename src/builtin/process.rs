@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use haft_worker::{AttachError, Drain, Incoming, SessionGuard};
 
 use super::{App, BuiltinError, Identity};
-use crate::config::{Config, Engine, Log, LogFormat};
+use crate::config::{Config, Confinement, Engine, Log, LogFormat};
 use crate::log;
 
 /// What a built-in worker is told in its environment, as JSON.
@@ -68,18 +68,27 @@ pub fn main() -> ExitCode {
 fn work() -> Result<(), WorkerError> {
     let orders: Orders = serde_json::from_str(&env::var(VARIABLE).unwrap_or_default())?;
     let format = if orders.log_json { LogFormat::Json } else { LogFormat::Text };
-    // Only a file can fail to open.
-    log::start(&Log { format, level: orders.log_level.clone(), file: None }).ok();
+    let log = Log { format, level: orders.log_level.clone(), file: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(tokio::task::LocalSet::new().run_until(serve(orders)))
+    runtime.block_on(tokio::task::LocalSet::new().run_until(serve(orders, &log)))
 }
 
 /// Serves what the master hands over, until it says to finish or is gone; then finishes.
-async fn serve(orders: Orders) -> Result<(), WorkerError> {
+async fn serve(orders: Orders, log: &Log) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
     let tags = incoming.tags();
     let app = App::new(&orders.engine, identity(), tags, incoming.scoreboard())?;
+    let confined = match orders.engine.confine {
+        Confinement::Auto => app.confine(),
+        Confinement::Off => Ok(()),
+    };
+    // Its thread is confined, too. Only a file can fail to open.
+    log::start(log).ok();
+    // Each worker has the same kernel: the first one tells.
+    if let (Err(error), 0) = (confined, identity().slot) {
+        tracing::warn!("the built-in worker is less confined than it could be: {error} (--confine off goes without)");
+    }
     tokio::task::spawn_local(linger(app.clone(), drain.clone(), drain.session()));
     tokio::task::spawn_local(app.say_goodbye(drain.clone()));
     while let Some(connection) = incoming.next().await? {

@@ -156,7 +156,7 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, YamlValue)> {
     entries
 }
 
-fn engine_entries(engine: &Engine) -> [(&'static str, YamlValue); 10] {
+fn engine_entries(engine: &Engine) -> [(&'static str, YamlValue); 11] {
     [
         ("path", one(&engine.path)),
         ("no-serve-client", one(!engine.serve_client)),
@@ -168,6 +168,7 @@ fn engine_entries(engine: &Engine) -> [(&'static str, YamlValue); 10] {
         ("cors-origin", many(&engine.cors_origin)),
         ("static", path(engine.static_dir.as_deref())),
         ("client-dist", path(engine.client_dist.as_deref())),
+        ("confine", one(engine.confine)),
     ]
 }
 

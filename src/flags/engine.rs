@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::config::{Engine, Transport};
+use crate::config::{Confinement, Engine, Transport};
 use crate::flags::SWITCH;
 use crate::flags::error::{FlagsError, FolderFault};
 use crate::flags::number::number;
@@ -62,6 +62,11 @@ pub(super) struct EngineFlags {
     /// The dist folder of npm's socket.io-client [default: searched in node_modules]
     #[arg(long, value_name = "DIR", value_parser = folder)]
     client_dist: Option<PathBuf>,
+
+    /// Confine each worker once it has started, by landlock and seccomp: it can run no program, open no file but those it
+    /// serves, and make no socket. auto: as far as the kernel can
+    #[arg(long, value_name = "auto|off", default_value_t)]
+    confine: Confinement,
 }
 
 impl EngineFlags {
@@ -97,6 +102,7 @@ impl EngineFlags {
             cors_origin: self.cors_origin,
             static_dir: self.static_dir,
             client_dist: self.client_dist,
+            confine: self.confine,
         })
     }
 }

@@ -75,6 +75,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("cors-origin", "'*'", "https://example.org"),
     ("static", "/", "/tmp"),
     ("client-dist", "DIR", "DIR/other"),
+    ("confine", "off", "auto"),
     ("name", "api", "chat"),
     ("admin", "9090", "unix:/run/y"),
     ("admin-token-file", "DIR/token", "DIR/other/token"),
@@ -122,7 +123,7 @@ fn the_defaults_are_these() {
         ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\nover-limit: wait\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
-        max-payload: 1000000\n";
+        max-payload: 1000000\nconfine: auto\n";
     assert_eq!(without_sources(&told(&["--check", "-w", "2"])), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
@@ -292,7 +293,7 @@ fn flags_of_a_command_do_not_go_without_one_nor_those_of_node_with_another() {
 
 fn engine_keys() -> BTreeSet<&'static str> {
     let engine = "path no-serve-client transports ping-interval ping-timeout upgrade-timeout max-payload cors-origin \
-        static client-dist";
+        static client-dist confine";
     engine.split_whitespace().collect()
 }
 

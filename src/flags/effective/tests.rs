@@ -11,8 +11,9 @@ use super::*;
 use crate::addr::{Listen, ListenAddr};
 use crate::config::Redis;
 use crate::config::{
-    Affinity, Care, DispatchBy, FirstRequest, HealthCheck, Limits, Log, LogFormat, Name, NodeOptions, NodeStyle,
-    OverLimit, PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport, Unattributed,
+    Affinity, Care, Confinement, DispatchBy, FirstRequest, HealthCheck, Limits, Log, LogFormat, Name, NodeOptions,
+    NodeStyle, OverLimit, PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport,
+    Unattributed,
 };
 use crate::flags::testing::{Folder, config, refused, told, without_sources};
 use crate::peek::ClientHeader;
@@ -47,9 +48,10 @@ fn engine(dir: String) -> impl Strategy<Value = Program> {
     let origins =
         prop_oneof![Just(vec!["*".to_owned()]), prop::collection::vec("https?://[a-z]{1,9}(:[1-9]{1,4})?", 0..3)];
     let transports = subsequence(vec![Transport::Polling, Transport::Websocket], 1..=2);
+    let confine = prop_oneof![Just(Confinement::Auto), Just(Confinement::Off)];
     let times = (millis(), millis(), millis());
-    (path, any::<bool>(), transports, times, 1u64..=1 << 30, origins, folder(), folder()).prop_map(
-        |(path, serve_client, transports, times, max_payload, cors_origin, static_dir, client_dist)| {
+    (path, any::<bool>(), transports, times, 1u64..=1 << 30, origins, (folder(), folder()), confine).prop_map(
+        |(path, serve_client, transports, times, max_payload, cors_origin, (static_dir, client_dist), confine)| {
             let (ping_interval, ping_timeout, upgrade_timeout) = times;
             Program::BuiltIn(Engine {
                 path,
@@ -62,6 +64,7 @@ fn engine(dir: String) -> impl Strategy<Value = Program> {
                 cors_origin,
                 static_dir,
                 client_dist,
+                confine,
             })
         },
     )
