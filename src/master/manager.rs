@@ -3,7 +3,7 @@
 //! The loop decides what is sent and when; a thread sends it, since the manager's socket may be full and its send would
 //! then block. So a watchdog message means that the loop has come round.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -20,7 +20,7 @@ const BEATS_IN_TIME: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// For so long after the end of the drain time workers that were killed may take to be gone.
 const AFTER_THE_END: Duration = Duration::from_secs(10);
-/// Messages that may wait for the thread. Further ones are dropped: the next one supersedes them.
+/// Messages that may wait for the thread. Further ones are dropped: the next one supersedes them, or it is told again.
 const MAX_WAITING: usize = 16;
 
 /// The service manager, if there is one.
@@ -30,6 +30,8 @@ pub(super) struct ServiceManager {
     watchdog: Option<Duration>,
     /// What the status line was last.
     status: String,
+    /// That haft is ready was dropped: the manager took nothing.
+    owes_ready: bool,
     /// What became of the last reload, if it was not done.
     last_reload: &'static str,
 }
@@ -59,11 +61,11 @@ impl ServiceManager {
         self.watchdog.map_or(STATUS_EVERY, |time| (time / BEATS_IN_TIME).min(STATUS_EVERY))
     }
 
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some(thread) = &self.thread else { return };
+    /// `false`: the manager takes nothing at the moment, and this was dropped.
+    fn tell(&self, states: &[NotifyState<'_>]) -> bool {
+        let Some(thread) = &self.thread else { return true };
         let text = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        // It is full where the manager takes nothing, and closed where there is none.
-        thread.try_send(text).ok();
+        !matches!(thread.try_send(text), Err(TrySendError::Full(_)))
     }
 }
 
@@ -85,12 +87,13 @@ impl Master {
     pub(super) fn tell_ready(&mut self) {
         let status = self.status_line();
         let main = NotifyState::MainPid(std::process::id());
-        self.manager.tell(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
+        self.manager.owes_ready = !self.manager.tell(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
         self.manager.status = status;
     }
 
     /// A reload is wanted. [`Master::tell_reload_is_over`] must follow.
     pub(super) fn tell_reloading(&mut self) {
+        self.manager.owes_ready = false;
         // Of no use without its time: the manager could not tell it from an earlier one.
         if let Ok(time) = NotifyState::monotonic_usec_now() {
             self.manager.tell(&[NotifyState::Reloading, time]);
@@ -113,6 +116,9 @@ impl Master {
 
     /// To be called every [`ServiceManager::period`]: the loop goes round, and how things are.
     pub(super) fn beat(&mut self) {
+        if self.manager.owes_ready && self.phase == Phase::Serving {
+            self.tell_ready();
+        }
         let status = self.status_line();
         let mut states = Vec::new();
         if self.manager.watchdog.is_some() {
@@ -124,11 +130,11 @@ impl Master {
         if status != self.manager.status {
             states.push(NotifyState::Status(&status));
         }
-        if !states.is_empty() {
-            self.manager.tell(&states);
-        }
+        let is_told = states.is_empty() || self.manager.tell(&states);
         drop(states);
-        self.manager.status = status;
+        if is_told {
+            self.manager.status = status;
+        }
     }
 
     /// Whether haft is on its way to another state, within times of its own.
