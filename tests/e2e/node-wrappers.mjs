@@ -153,13 +153,13 @@ for (const { name, path } of versions) {
 
 for (const { name, path } of versions.filter(({ name }) => Number(name.match(/\d+/)[0]) >= 22)) {
   const right = Number(name.match(/\d+/)[0]) >= 26 ? '--permission --allow-net' : '--permission';
-  for (const command of ['npm run guarded', `npx node ${right} --allow-fs-read=SERVER SERVER`]) {
-    beside(`${name}: a program under the permission model: ${command.split(' ', 2).join(' ')}`, async (place) => {
+  for (const manager of ['npm run', 'npx -c']) {
+    beside(`${name}: a program under the permission model: ${manager}`, async (place) => {
       const script = join(place.folder, 'program.js');
       writeFileSync(script, 'require("http").createServer((_, response) => response.end(process.env.HAFT_SLOT)).listen(0, "127.0.0.1");');
       const guarded = `node ${right} --allow-fs-read=${script} ${script}`;
       writeFileSync(join(place.folder, 'package.json'), JSON.stringify({ name: 'project', scripts: { guarded, preguarded: 'true' } }));
-      const words = command.replaceAll('SERVER', script).split(' ');
+      const words = [...manager.split(' '), manager === 'npm run' ? 'guarded' : guarded];
       const haft = await start(place, path, '-w', '2', '--affinity', 'session', '--', ...words);
       assert.match(await (await fetch(haft.url)).text(), /^[01]$/);
       assert.equal((await haft.status()).slots.length, 2);

@@ -5,7 +5,7 @@
 
 /** Milliseconds between two attempts to have a port, and how many there are: another worker may be about to leave it. */
 const PORT_AGAIN = 100;
-const PORT_ATTEMPTS = 20;
+const PORT_ATTEMPTS = 100;
 
 /** The host and port that this process was told to have its inspector at; nothing if it named none. */
 function namedInspector() {
