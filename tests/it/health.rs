@@ -29,8 +29,19 @@ process.on('message', (message, socket) => {
 /// Without a certificate it speaks no more than the beginning of TLS.
 const SECRET: &str = "require('node:https').createServer({}, () => {}).listen(0);";
 
-const FLAGS: [&str; 8] =
-    ["-w", "2", "--health-check", "/healthz", "--health-interval", "1s", "--health-timeout", "20s"];
+/// A worker is never slow in the eyes of the test, however busy the machine is.
+const FLAGS: [&str; 10] = [
+    "-w",
+    "2",
+    "--health-check",
+    "/healthz",
+    "--health-interval",
+    "1s",
+    "--health-timeout",
+    "20s",
+    "--hold-timeout",
+    "30s",
+];
 
 fn setup(flags: &[&str], more: &[&str]) -> Setup {
     let setup = Setup::new(&[flags, more].concat());
