@@ -11,6 +11,7 @@ mod dispatch;
 mod drain_signal;
 mod first;
 mod limits;
+mod rooms;
 mod workers_user;
 
 use std::fmt;
@@ -23,15 +24,14 @@ use crate::route::Prefix;
 pub use admin::{Admin, Name};
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
 pub use care::{Care, HealthCheck, HealthPath, HealthPathError, Often, OftenError, Size, SizeError};
-pub use command::{
-    CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Redis, Serialization, SharedRooms,
-};
+pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 pub(crate) use descriptors::DESCRIPTORS_PER_WORKER;
 pub use descriptors::{Headroom, TooFewDescriptors};
 pub use dispatch::{Contradiction, DispatchBy};
 pub use drain_signal::DrainSignal;
 pub use first::{FirstRequest, PeekTimeoutAction, Proxies, Sessions, TagSecret, Unattributed};
 pub use limits::{Limits, OverLimit, Rate, RateError};
+pub use rooms::{Redis, RoomsOptions, SharedRooms};
 pub use workers_user::{WorkersUser, WorkersUserError};
 
 /// Most slots there can be: far more than the CPUs of one host, few enough to weigh each of them for every client.
@@ -89,6 +89,8 @@ pub struct Config {
     pub hang_kill: bool,
     /// When workers are replaced though they serve, and when a slot is given up.
     pub care: Care,
+    /// Which rooms workers share, and with whom.
+    pub rooms: RoomsOptions,
     /// Where metrics, status and control are served.
     pub admin: Admin,
     /// What this haft is called. None: after its program and port.
@@ -131,6 +133,13 @@ pub enum Program {
     BuiltIn(Engine),
     /// A program of the user's.
     Command(CommandLine),
+}
+
+impl Program {
+    /// Whether its workers have a link to haft, and by it to each other.
+    pub fn has_link(&self) -> bool {
+        !matches!(self, Self::Command(command) if command.dialect == DialectChoice::ListenFds)
+    }
 }
 
 /// How haft writes its log.
@@ -285,6 +294,7 @@ mod tests {
             hang_timeout: None,
             hang_kill: false,
             care: Care::default(),
+            rooms: RoomsOptions::default(),
             admin: Admin::Default,
             name: None,
             admin_token_file: None,

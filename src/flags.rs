@@ -24,7 +24,7 @@ mod passed;
 mod peek;
 mod provenance;
 mod proxies;
-mod redis;
+mod rooms;
 mod routing;
 mod sessions;
 mod time;
@@ -134,6 +134,8 @@ struct Flags {
     care: care::CareFlags,
     #[command(flatten)]
     node: node::NodeFlags,
+    #[command(flatten)]
+    rooms: rooms::RoomsFlags,
     #[command(flatten)]
     engine: engine::EngineFlags,
     #[command(flatten)]
@@ -314,6 +316,9 @@ fn check_heeded(command: &Command, flags: &Flags, provenance: &Provenance) -> Re
         of_node.retain(|key| !heeded.contains(&key.as_str()));
         refuse(&of_node, Owner::Node { name: provenance.name(node::DIALECT), dialect })?;
     }
+    if dialect == DialectChoice::ListenFds {
+        refuse(&topic(rooms::HEADING), Owner::Linked { name: provenance.name(node::DIALECT) })?;
+    }
     Ok(())
 }
 
@@ -323,9 +328,10 @@ impl Flags {
         let affinity = self.routing.affinity;
         let sessions =
             self.sessions.resolve(self.engine.path.clone(), self.routing.sticky_path, &affinity, provenance)?;
+        let rooms = self.rooms.resolve(&self.command, provenance)?;
         let program = match self.command.first() {
             Some(name) if name.is_empty() => return Err(FlagsError::EmptyCommand { name: provenance.name("command") }),
-            Some(_) => Program::Command(self.node.resolve(self.command, provenance)?),
+            Some(_) => Program::Command(self.node.resolve(self.command)),
             None => Program::BuiltIn(self.engine.resolve(provenance)?),
         };
         let backlog = self.listening.backlog;
@@ -361,6 +367,7 @@ impl Flags {
             hang_timeout: self.hanging.resolve(care.health.is_some(), provenance)?,
             hang_kill: self.hanging.hang_kill,
             care,
+            rooms,
             admin_token_file: self.admin.token_file(provenance)?,
             admin: self.admin.admin.unwrap_or_default(),
             name: self.admin.name,

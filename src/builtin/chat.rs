@@ -4,23 +4,25 @@
 //!
 //! | from | event | data | acknowledged with |
 //! |---|---|---|---|
-//! | server | `hello` | `{slot, generation, pid, client, name, version}`, once connected | |
+//! | server | `hello` | `{slot, generation, pid, host, client, name, version}`, once connected | |
 //! | client | `join` | `{room, name?}` | `{ok: true, room, name, members}` |
 //! | client | `leave` | `{room}` | `{ok: true, room, members}` |
 //! | client | `message` | `{room, text}` | `{ok: true, room, id, members, missed}` |
-//! | server | `message` | `{room, id, from, text}`, to the other members | |
-//! | server | `members` | `{room, members}`, to all members when the number has changed | |
+//! | server | `message` | `{room, id, from, text, host, slot}`, to the other members | |
+//! | server | `members` | `{room, members, at?}`, to all members when the number has changed | |
 //! | client | `echo` | anything, binary too | the same; and an event `echo` with the same |
 //!
-//! What is refused is acknowledged with `{ok: false, error}`, `error` being a sentence. `missed` counts the members that
-//! were too far behind to be told. A message reaches the members on this worker only.
+//! What is refused is acknowledged with `{ok: false, error}`, `error` being a sentence. A message reaches the members on all
+//! workers, and `members` counts these; `at` lists `{host, slot, members}` where there are other workers. `missed` counts the
+//! members on the sender's worker that were too far behind to be told. `host` and `slot` of a message are its sender's.
 //!
 //! The namespace `/echo` has nothing but `echo`.
 //!
 //! Nothing tells one client the `socket.id` of another: in socketioxide it is the Engine.IO session id, and who knows
 //! that can speak in the session's name.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,6 +38,7 @@ use socketioxide::{BroadcastError, SocketIo};
 use super::Identity;
 use super::counted;
 use super::drain::Registry;
+use super::elsewhere::{Arrivals, Elsewhere, MembersAt, News, Said};
 use super::outbox::Outbox;
 use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
@@ -55,8 +58,9 @@ struct Chat {
     registry: Arc<Registry>,
     rooms: Mutex<Rooms>,
     pollers: Pollers,
-    /// Rooms whose members will be told their number.
-    changed: Mutex<HashSet<String>>,
+    elsewhere: Elsewhere,
+    /// Rooms whose members will be told their number, each with whether it has changed on this worker.
+    changed: Mutex<HashMap<String, bool>>,
     guests: AtomicU64,
     messages: AtomicU64,
     scoreboard: Scoreboard,
@@ -70,8 +74,15 @@ struct Seat {
     outbox: Option<Arc<Outbox>>,
 }
 
-/// Puts the application on the engine.
-pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>, scoreboard: Scoreboard) {
+/// Puts the application on the engine. `others`: the link to the other workers.
+pub(super) fn put_on(
+    io: &SocketIo,
+    identity: Identity,
+    registry: Arc<Registry>,
+    scoreboard: Scoreboard,
+    others: haft_worker::Rooms,
+) {
+    let (elsewhere, arrivals) = Elsewhere::new(others, identity.slot);
     let echoing = scoreboard.clone();
     let chat = Arc::new(Chat {
         io: io.clone(),
@@ -79,11 +90,13 @@ pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>,
         registry,
         rooms: Mutex::default(),
         pollers: Pollers::default(),
+        elsewhere,
         changed: Mutex::default(),
         guests: AtomicU64::new(0),
         messages: AtomicU64::new(0),
         scoreboard,
     });
+    tokio::spawn(attend(Arc::clone(&chat), arrivals));
     io.ns(
         "/",
         move |socket: SocketRef,
@@ -103,6 +116,7 @@ pub(super) fn put_on(io: &SocketIo, identity: Identity, registry: Arc<Registry>,
 struct Hello {
     #[serde(flatten)]
     worker: Identity,
+    host: String,
     client: Option<String>,
     name: String,
     version: &'static str,
@@ -112,6 +126,7 @@ fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<Outbo
     let name = format!("guest {}", chat.guests.fetch_add(1, Ordering::Relaxed) + 1);
     let hello = Hello {
         worker: chat.identity,
+        host: chat.elsewhere.host().to_owned(),
         client: client.map(|client| client.to_string()),
         name: name.clone(),
         version: env!("CARGO_PKG_VERSION"),
@@ -160,6 +175,8 @@ struct RoomMembers {
     ok: Option<bool>,
     room: String,
     members: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    at: Vec<MembersAt>,
 }
 
 async fn leave(socket: SocketRef, Extension(seat): Seated, TryData(data): TryData<Leave>, ack: AckSender) {
@@ -174,14 +191,6 @@ async fn leave(socket: SocketRef, Extension(seat): Seated, TryData(data): TryDat
 struct Say {
     room: String,
     text: String,
-}
-
-#[derive(Serialize)]
-struct ChatMessage<'a> {
-    room: &'a str,
-    id: u64,
-    from: &'a str,
-    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -204,11 +213,14 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
     let delivered = match may {
         Ok((members, room, from)) => {
             let id = seat.chat.messages.fetch_add(1, Ordering::Relaxed) + 1;
-            let said = ChatMessage { room: &room, id, from: &from, text: &text };
+            let (host, slot) = (seat.chat.elsewhere.host().to_owned(), seat.chat.identity.slot);
+            let said = Said { room: room.clone(), id, from, text, host, slot };
+            seat.chat.elsewhere.say(&said).await;
             seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &said);
             let missed = missed(socket.to(room.clone()).emit("message", &said).await);
             seat.chat.scoreboard.add(Field::MessagesOut, members.saturating_sub(1 + missed) as u64);
             seat.chat.scoreboard.add(Field::LostQueue, missed as u64);
+            let members = members + seat.chat.elsewhere.members(&room);
             Ok(Delivered { ok: true, room, id, members, missed })
         }
         Err(refused) => Err(refused),
@@ -224,7 +236,7 @@ async fn gone(reason: DisconnectReason, Extension(seat): Seated) {
     };
     for room in left {
         seat.left(&room);
-        seat.chat.tell_members(room);
+        seat.chat.tell_members(room, true);
     }
 }
 
@@ -249,14 +261,14 @@ impl Seat {
         let mut member = lock(&self.member);
         let mut rooms = lock(&self.chat.rooms);
         let (room, new) = rooms.join(&mut member, room, name)?;
-        let members = rooms.members(&room);
+        let members = rooms.members(&room) + self.chat.elsewhere.members(&room);
         drop(rooms);
         socket.join(room.clone());
         if new {
             if let Some(outbox) = &self.outbox {
                 self.chat.pollers.join(&room, outbox);
             }
-            self.chat.tell_members(room.clone());
+            self.chat.tell_members(room.clone(), true);
         }
         Ok(Joined { ok: true, room, name: member.name.clone(), members })
     }
@@ -265,12 +277,12 @@ impl Seat {
         let mut member = lock(&self.member);
         let mut rooms = lock(&self.chat.rooms);
         let room = rooms.leave(&mut member, room)?;
-        let members = rooms.members(&room);
+        let members = rooms.members(&room) + self.chat.elsewhere.members(&room);
         drop(rooms);
         socket.leave(room.clone());
         self.left(&room);
-        self.chat.tell_members(room.clone());
-        Ok(RoomMembers { ok: Some(true), room, members })
+        self.chat.tell_members(room.clone(), true);
+        Ok(RoomMembers { ok: Some(true), room, members, at: Vec::new() })
     }
 
     fn left(&self, room: &str) {
@@ -281,24 +293,58 @@ impl Seat {
 }
 
 impl Chat {
-    /// Tells the members of `room` their number, a little later. (Not while the worker ends: all will leave, and to be
-    /// told of each would only make those who are left poll once more.)
-    fn tell_members(self: &Arc<Self>, room: String) {
-        if self.registry.draining() || !lock(&self.changed).insert(room.clone()) {
-            return;
+    /// Tells the members of `room` their number, a little later, and the other workers if it is one that has changed `here`.
+    /// (While the worker ends its own members are not told: all will leave, and to be told of each would only make those who
+    /// are left poll once more.)
+    fn tell_members(self: &Arc<Self>, room: String, here: bool) {
+        match lock(&self.changed).entry(room.clone()) {
+            Entry::Occupied(mut waiting) => {
+                *waiting.get_mut() |= here;
+                return;
+            }
+            Entry::Vacant(free) => _ = free.insert(here),
         }
         let chat = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(GATHER).await;
-            lock(&chat.changed).remove(&room);
-            let members = lock(&chat.rooms).members(&room);
-            if members > 0 {
-                let news = RoomMembers { ok: None, room: room.clone(), members };
+            let here = lock(&chat.changed).remove(&room).unwrap_or(true);
+            let own = lock(&chat.rooms).members(&room);
+            if here {
+                chat.elsewhere.tell_members(HashMap::from([(room.clone(), own)]), false).await;
+            }
+            if own > 0 && !chat.registry.draining() {
+                let (members, at) = (own + chat.elsewhere.members(&room), chat.elsewhere.members_at(&room, own));
+                let news = RoomMembers { ok: None, room: room.clone(), members, at };
                 chat.pollers.sent(&room, None, &news);
                 let missed = missed(chat.io.to(room).emit("members", &news).await);
                 chat.scoreboard.add(Field::LostQueue, missed as u64);
             }
         });
+    }
+
+    /// Tells the members on this worker what was said on another.
+    async fn pass_on(&self, said: &Said) {
+        let members = lock(&self.rooms).members(&said.room);
+        if members > 0 {
+            self.pollers.sent(&said.room, None, said);
+            let missed = missed(self.io.to(said.room.clone()).emit("message", said).await);
+            self.scoreboard.add(Field::MessagesOut, members.saturating_sub(missed) as u64);
+            self.scoreboard.add(Field::LostQueue, missed as u64);
+        }
+    }
+}
+
+/// Takes in what happens on the other workers.
+async fn attend(chat: Arc<Chat>, mut arrivals: Arrivals) {
+    while let Some(news) = chat.elsewhere.next(&mut arrivals).await {
+        match news {
+            News::Said(said) => chat.pass_on(&said).await,
+            News::Changed(rooms) => rooms.into_iter().for_each(|room| chat.tell_members(room, false)),
+            News::TellAll => {
+                let all = lock(&chat.rooms).all();
+                chat.elsewhere.tell_members(all, true).await;
+            }
+        }
     }
 }
 

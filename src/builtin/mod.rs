@@ -33,6 +33,7 @@ mod confine;
 mod counted;
 mod door;
 mod drain;
+mod elsewhere;
 mod engine;
 mod folder;
 mod handshake;
@@ -91,7 +92,7 @@ use self::patience::Patient;
 use crate::config::Engine as Settings;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::Scoreboard;
-use haft_worker::{Drain, Tags};
+use haft_worker::{Drain, Rooms, Tags};
 
 /// How long a connection may take to send the head of its (next) request: Node's `server.headersTimeout`. It is also
 /// how long an idle connection is kept.
@@ -153,7 +154,7 @@ pub struct App {
 impl App {
     /// Builds the application. The client bundle is looked for from the current folder upwards. With `tags`, sessions
     /// that begin over polling are tagged. `scoreboard`: where
-    /// sessions and messages are counted.
+    /// sessions and messages are counted. `others`: the link to the other workers.
     ///
     /// # Errors
     /// A folder is missing or an origin is malformed: see [`BuiltinError`].
@@ -162,6 +163,7 @@ impl App {
         identity: Identity,
         tags: Option<Tags>,
         scoreboard: Scoreboard,
+        others: Rooms,
     ) -> Result<Self, BuiltinError> {
         if settings.transports.is_empty() {
             return Err(BuiltinError::NoTransport);
@@ -171,14 +173,14 @@ impl App {
             true => Some(Arc::new(Bundle::new(settings.client_dist.as_deref(), &start)?)),
             false => None,
         };
-        let site = Site::new(settings, identity)?;
+        let site = Site::new(settings, identity, tags.is_some())?;
         let bundle_folder = bundle.as_ref().and_then(|bundle: &Arc<Bundle>| bundle.folder());
         let folders = settings.static_dir.iter().cloned().chain(bundle_folder).collect();
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
         let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX), scoreboard.clone());
         counted::begin(&scoreboard);
-        chat::put_on(&io, identity, Arc::clone(&registry), scoreboard.clone());
+        chat::put_on(&io, identity, Arc::clone(&registry), scoreboard.clone(), others);
         let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget), scoreboard);
         let door = EngineService::new(outboxes, engine.clone(), Arc::clone(&registry), settings, tags);
         let answers = ServiceBuilder::new().option_layer(cors(&settings.cors_origin)?).service_fn(below_path(

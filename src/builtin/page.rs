@@ -50,17 +50,17 @@ pub(super) enum Site {
 }
 
 impl Site {
-    /// The user's folder if there is one, else the chat page.
+    /// The user's folder if there is one, else the chat page. `sessions`: these stick, not addresses.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(super) fn new(settings: &Settings, identity: Identity) -> Result<Self, BuiltinError> {
+    pub(super) fn new(settings: &Settings, identity: Identity, sessions: bool) -> Result<Self, BuiltinError> {
         match &settings.static_dir {
             Some(folder) => {
                 readable(folder).map_err(|source| BuiltinError::StaticDir { folder: folder.clone(), source })?;
                 Ok(Self::Folder(ServeDir::with_backend(folder, Beneath::new(folder))))
             }
-            None => Ok(Self::Page { facts: facts(settings, identity) }),
+            None => Ok(Self::Page { facts: facts(settings, identity, sessions) }),
         }
     }
 
@@ -96,12 +96,15 @@ fn readable(folder: &Path) -> std::io::Result<()> {
     std::fs::read_dir(folder).map(|_| ())
 }
 
-fn facts(settings: &Settings, identity: Identity) -> Bytes {
+fn facts(settings: &Settings, identity: Identity, sessions: bool) -> Bytes {
     let facts = serde_json::json!({
         "path": settings.path,
         "transports": settings.transports,
         "version": env!("CARGO_PKG_VERSION"),
         "worker": identity,
+        "sessions": sessions,
+        // haft gives a link to the other workers, but for --rooms off.
+        "shared": std::env::var_os("HAFT_ROOMS_FD").is_some(),
         "limits": chat::LIMITS,
     });
     Bytes::from(facts.to_string())

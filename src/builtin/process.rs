@@ -78,7 +78,7 @@ async fn serve(orders: Orders, log: &Log) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
     let tags = incoming.tags();
-    let app = App::new(&orders.engine, identity(), tags, incoming.scoreboard())?;
+    let app = App::new(&orders.engine, identity(), tags, incoming.scoreboard(), incoming.rooms())?;
     let confined = match orders.engine.confine {
         Confinement::Auto => app.confine(),
         Confinement::Off => Ok(()),

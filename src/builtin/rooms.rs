@@ -64,6 +64,11 @@ impl Rooms {
         self.0.get(room).copied().unwrap_or(0)
     }
 
+    /// All rooms, each with its members on this worker.
+    pub(super) fn all(&self) -> HashMap<String, usize> {
+        self.0.clone()
+    }
+
     /// Lets `member` in, under a new name if one is given. Returns the room's name as it is kept, and whether the
     /// member was not in it before.
     pub(super) fn join(

@@ -68,31 +68,6 @@ pub struct NodeOptions {
     pub relay_messages: bool,
     /// Whether programs are given the preload, where it has something to do.
     pub preload: bool,
-    /// Whether workers share the rooms of Socket.IO.
-    pub rooms: SharedRooms,
-    /// Where other hosts share them, if there are any.
-    pub redis: Option<Redis>,
-}
-
-/// The Redis over which hosts share rooms.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redis {
-    /// Its URL.
-    pub url: String,
-    /// What tells this application's rooms from another's.
-    pub prefix: String,
-    /// Whether haft is not ready without it.
-    pub required: bool,
-}
-
-/// Whether what Socket.IO sends to many reaches the clients of all workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SharedRooms {
-    /// Where the program's Socket.IO has no adapter of its own.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
 }
 
 impl Default for NodeOptions {
@@ -103,8 +78,6 @@ impl Default for NodeOptions {
             wait_ready: false,
             relay_messages: false,
             preload: true,
-            rooms: SharedRooms::default(),
-            redis: None,
         }
     }
 }
@@ -127,7 +100,6 @@ words!(
     Node = "node",
     ListenFds = "listen-fds"
 );
-words!(SharedRooms, "auto or off", Auto = "auto", Off = "off");
 words!(Serialization, "json or advanced", Json = "json", Advanced = "advanced");
 
 /// How a Node program gets its connections: from the servers that it has, or each with a message that it waits for.

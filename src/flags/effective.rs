@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Often, Program};
+use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Often, Program, RoomsOptions};
 use crate::flags::file::{self, YamlError, YamlValue};
 use crate::flags::provenance::Provenance;
 use crate::pool::RestartLimit;
@@ -94,7 +94,19 @@ impl Config {
             ("log-level", one(&self.log.level)),
             ("log-file", path(self.log.file.as_deref())),
         ];
-        let sessions = &self.sessions;
+        if self.program.has_link() {
+            entries.extend(rooms_entries(&self.rooms));
+        }
+        entries.extend(self.session_entries());
+        match &self.program {
+            Program::Command(command) => entries.extend(command_entries(command)),
+            Program::BuiltIn(engine) => entries.extend(engine_entries(engine)),
+        }
+        entries
+    }
+
+    fn session_entries(&self) -> Vec<(&'static str, YamlValue)> {
+        let (mut entries, sessions) = (Vec::new(), &self.sessions);
         if self.affinity.reads_requests() {
             entries
                 .push(("tag-key", sessions.tag_key.as_ref().map_or(YamlValue::Nothing, |secret| many(&secret.said))));
@@ -104,10 +116,6 @@ impl Config {
         }
         if self.affinity.has_sessions() && matches!(self.program, Program::Command(_)) {
             entries.push(("path", many(&sessions.paths)));
-        }
-        match &self.program {
-            Program::Command(command) => entries.extend(command_entries(command)),
-            Program::BuiltIn(engine) => entries.extend(engine_entries(engine)),
         }
         entries
     }
@@ -140,18 +148,19 @@ fn command_entries(command: &CommandLine) -> Vec<(&'static str, YamlValue)> {
     }
     if command.dialect.may_be_node() {
         let node = &command.node;
+        entries.extend([("relay-messages", one(node.relay_messages)), ("no-preload", one(!node.preload))]);
+    }
+    entries
+}
+
+fn rooms_entries(rooms: &RoomsOptions) -> Vec<(&'static str, YamlValue)> {
+    let mut entries = vec![("rooms", one(rooms.shared))];
+    if let Some(redis) = &rooms.redis {
         entries.extend([
-            ("relay-messages", one(node.relay_messages)),
-            ("no-preload", one(!node.preload)),
-            ("rooms", one(node.rooms)),
+            ("redis", one(&redis.url)),
+            ("redis-prefix", one(&redis.prefix)),
+            ("redis-required", one(redis.required)),
         ]);
-        if let Some(redis) = &node.redis {
-            entries.extend([
-                ("redis", one(&redis.url)),
-                ("redis-prefix", one(&redis.prefix)),
-                ("redis-required", one(redis.required)),
-            ]);
-        }
     }
     entries
 }

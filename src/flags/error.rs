@@ -125,6 +125,8 @@ pub(super) enum Owner {
     Command,
     #[error("a Node program, but {name} says {dialect}: leave out one or the other")]
     Node { name: String, dialect: DialectChoice },
+    #[error("a program with a link to haft, but {name} says listen-fds: leave out one or the other")]
+    Linked { name: String },
 }
 
 /// What is wrong with a folder.

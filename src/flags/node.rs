@@ -1,10 +1,7 @@
 //! How haft speaks to the program that each worker runs, above all to one that was written for Node's `cluster`.
 
-use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization, SharedRooms};
+use crate::config::{CommandLine, DialectChoice, NodeOptions, NodeStyle, Serialization};
 use crate::flags::SWITCH;
-use crate::flags::error::FlagsError;
-use crate::flags::provenance::Provenance;
-use crate::flags::redis::RedisFlags;
 
 /// The heading of these flags in the help, which sets them apart.
 pub(super) const HEADING: &str = "Programs (when a COMMAND is given)";
@@ -55,17 +52,6 @@ pub(super) struct NodeFlags {
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     relay_messages: bool,
 
-    /// Whether messages of a Node program's Socket.IO to a room, or to every client, reach the clients of all workers
-    /// (auto) or of the same worker only (off)
-    ///
-    /// auto: if the program's Socket.IO (4.0 or later) would use the adapter that knows its own process only, haft's
-    /// preload gives it one that knows all workers. A program that sets an adapter keeps it.
-    #[arg(long, value_name = "auto|off", default_value = "auto")]
-    rooms: SharedRooms,
-
-    #[command(flatten)]
-    redis: RedisFlags,
-
     /// Do not load haft's preload into Node programs
     ///
     /// The preload is a small file that Node loads before the program (--require). It tags session ids, makes
@@ -77,9 +63,8 @@ pub(super) struct NodeFlags {
 }
 
 impl NodeFlags {
-    pub(super) fn resolve(self, argv: Vec<String>, provenance: &Provenance) -> Result<CommandLine, FlagsError> {
-        let redis = self.redis.resolve(&argv, provenance)?;
-        Ok(CommandLine {
+    pub(super) fn resolve(self, argv: Vec<String>) -> CommandLine {
+        CommandLine {
             argv,
             dialect: self.dialect,
             node: NodeOptions {
@@ -88,10 +73,8 @@ impl NodeFlags {
                 wait_ready: self.wait_ready,
                 relay_messages: self.relay_messages,
                 preload: !self.no_preload,
-                rooms: self.rooms,
-                redis,
             },
-        })
+        }
     }
 }
 
@@ -119,8 +102,6 @@ mod tests {
                 wait_ready: false,
                 relay_messages: false,
                 preload: true,
-                rooms: SharedRooms::Auto,
-                redis: None,
             },
         };
         assert_eq!(command(&[]), expected);
@@ -169,13 +150,6 @@ mod tests {
         assert_eq!(serialization("json"), Serialization::Json);
         assert_eq!(serialization("advanced"), Serialization::Advanced);
         assert!(refused(&["--node-serialization", "v8", "--", "x"]).contains("write json or advanced"));
-    }
-
-    #[test]
-    fn rooms_can_be_each_worker_s_own() {
-        let rooms = |text: &str| command(&["--rooms", text]).node.rooms;
-        assert_eq!((rooms("auto"), rooms("off")), (SharedRooms::Auto, SharedRooms::Off));
-        assert!(refused(&["--rooms", "on", "--", "x"]).contains("write auto or off"));
     }
 
     #[test]

@@ -121,13 +121,14 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\naffinity: ip\n\
         ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\nover-limit: wait\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
-        drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\npath: /socket.io/\nno-serve-client: false\n\
+        drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\nrooms: auto\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\nconfine: auto\n";
     assert_eq!(without_sources(&told(&["--check", "-w", "2"])), expected);
     // With a program it is the program's defaults, and listeners only where haft has any of its own.
     let shared = expected.split_once("path:").map_or(expected, |(before, _)| before);
-    let node = "node-style: auto\nnode-serialization: json\nwait-ready: false\nrelay-messages: false\nno-preload: false\nrooms: auto\n";
+    let node =
+        "node-style: auto\nnode-serialization: json\nwait-ready: false\nrelay-messages: false\nno-preload: false\n";
     for (flags, listeners, rest) in [
         (vec!["--dialect=haft"], "listen:\n- 127.0.0.1:3000\n", "dialect: haft\n".to_owned()),
         (vec!["--dialect=node"], "", format!("dialect: node\n{node}")),
@@ -298,9 +299,7 @@ fn engine_keys() -> BTreeSet<&'static str> {
 }
 
 fn node_keys() -> BTreeSet<&'static str> {
-    "dialect node-style node-serialization wait-ready relay-messages no-preload rooms redis redis-prefix redis-required"
-        .split_whitespace()
-        .collect()
+    "dialect node-style node-serialization wait-ready relay-messages no-preload".split_whitespace().collect()
 }
 
 /// Whether a flag is refused with these arguments after it.

@@ -50,6 +50,7 @@ pub struct Plan {
     variables: Vec<(String, String)>,
     drain_timeout: Duration,
     dialect: Dialect,
+    rooms: bool,
     wait_ready: bool,
     /// NODE_OPTIONS that the command itself sets.
     node_options: Option<String>,
@@ -78,8 +79,8 @@ const ONLY_NODE: &str = "--listen ADDR=PORT names a server of a Node program, an
 /// How a worker is reached. What it inherits it has under the same numbers.
 #[derive(Debug, Clone, Copy)]
 pub enum ChannelKind<'a> {
-    /// By a channel; these are its own listeners, if it has any.
-    Channel(BorrowedFd<'a>, &'a [BorrowedFd<'a>]),
+    /// By a channel; these are its own listeners, if it has any, and its link to the other workers.
+    Channel(BorrowedFd<'a>, &'a [BorrowedFd<'a>], Option<BorrowedFd<'a>>),
     /// By Node's channel.
     Node(&'a NodeChannel),
     /// Not at all: it may say how it is at the socket of this name.
@@ -119,6 +120,7 @@ impl Plan {
             environment: environment.into_iter().chain(tags.clone()).chain(host.clone()).collect(),
             drain_timeout: config.drain_timeout,
             dialect: Dialect::Haft,
+            rooms: config.rooms.shared == config::SharedRooms::Auto,
             wait_ready: false,
             node_options: None,
             is_wrapped: false,
@@ -215,6 +217,11 @@ impl Plan {
         }
     }
 
+    /// Whether the workers get a link to each other when they are started.
+    pub fn shares_rooms(&self) -> bool {
+        self.dialect == Dialect::Haft && self.rooms
+    }
+
     /// What is spoken with the workers.
     pub fn dialect(&self) -> Dialect {
         self.dialect
@@ -261,7 +268,10 @@ impl Plan {
         // A page without a name is one that no worker would take for its own.
         environment.extend(page.and_then(|page| Some(("HAFT_SCOREBOARD", page.name().ok()?))));
         let (channel, listeners) = match reach {
-            ChannelKind::Channel(channel, listeners) => (channel.as_raw_fd().to_string(), listeners),
+            ChannelKind::Channel(channel, listeners, others) => {
+                environment.extend(others.map(|others| ("HAFT_ROOMS_FD", others.as_raw_fd().to_string())));
+                (channel.as_raw_fd().to_string(), listeners)
+            }
             ChannelKind::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),
             ChannelKind::Notify(name) => {
                 environment.push(("NOTIFY_SOCKET", name.to_owned()));
@@ -329,8 +339,8 @@ fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan,
         listens: matches!(options.style, NodeStyle::Classic | NodeStyle::StickyCluster),
         wait_ready: options.wait_ready,
         relay_messages: options.relay_messages,
-        redis: options.redis.clone(),
-        rooms: options.rooms == config::SharedRooms::Auto,
+        redis: config.rooms.redis.clone(),
+        rooms: config.rooms.shared == config::SharedRooms::Auto,
         start_timeout: config.start_timeout,
         server_ports: config.listen.iter().flatten().map(|listen| listen.server_port).collect(),
         backlog: config.backlog,

@@ -18,6 +18,7 @@ use crate::node::primary::ClusterPrimary;
 use crate::pending::counts;
 use crate::pool::{Cause, SlotState};
 use crate::process::lines::Line;
+use crate::rooms::SharedRooms;
 use crate::route::Slot;
 use crate::sys::descriptors;
 
@@ -137,7 +138,7 @@ impl Master {
             hang_kills: ledger.hang_kills,
             node_messages: node.map_or(0, |primary| primary.messages),
             node_messages_dropped: node.map_or(0, |primary| primary.dropped),
-            rooms: node.map(ClusterPrimary::rooms).unwrap_or_default(),
+            rooms: self.rooms().map(SharedRooms::totals).unwrap_or_default(),
             node_listens_refused: node.map_or(0, |primary| primary.refused),
             node_troubles: self.service.dispatch.node.as_ref().map(|it| it.troubles.by_kind()).unwrap_or_default(),
             node_names_forgotten: node.map_or(0, |primary| primary.forgotten()),
@@ -160,6 +161,12 @@ impl Master {
             unix_time: active.map(|(_, since)| unix_time().saturating_sub(since.elapsed().as_secs())),
             line: active.map(|(finding, _)| finding.line()),
         }
+    }
+
+    /// The relay between workers, if they share rooms.
+    fn rooms(&self) -> Option<&SharedRooms> {
+        let node = self.service.dispatch.node.as_ref();
+        node.and_then(ClusterPrimary::rooms).or(self.supervisor.rooms.as_ref())
     }
 
     fn routing(&self) -> Routing {

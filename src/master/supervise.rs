@@ -1,7 +1,7 @@
 //! Doing what the pool of slots decides: the joint between its decisions and the processes.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ use crate::process::crew::{self, Exit, Processes};
 use crate::process::guardian::Guardian;
 use crate::process::program::Dialect;
 use crate::process::program::channel::NodeChannel;
+use crate::rooms::SharedRooms;
 use crate::route::Slot;
 use crate::sys::account::Account;
 use crate::sys::input;
@@ -64,6 +65,8 @@ pub struct Supervisor {
     returned: bool,
     /// Workers that get DRAIN once their queues are empty, or at this time at the latest.
     pub(super) deferred_terms: BTreeMap<WorkerId, Instant>,
+    /// The relay between workers that have haft's own protocol, if they share rooms.
+    pub(super) rooms: Option<SharedRooms>,
     /// Connections that workers took with them when they ended as asked, as far as it is known.
     pub(super) cut_off: u64,
 }
@@ -88,7 +91,9 @@ impl Supervisor {
         (descriptors, guardian, account): (u64, Option<Guardian>, Option<Account>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (crew, exits) = Processes::new(config.marks_output(), descriptors, guardian, account);
+        let rooms = plan.shares_rooms().then(|| SharedRooms::new(config.rooms.redis.as_ref()));
         let supervisor = Self {
+            rooms,
             crew,
             plans: BTreeMap::from([(0, plan)]),
             finished: false,
@@ -141,6 +146,11 @@ fn scoreboard_page(plan: &Plan) -> Option<Page> {
         return None;
     }
     Page::new(PAGE).inspect_err(|error| tracing::debug!(%error, "a worker has no page of the scoreboard")).ok()
+}
+
+/// A worker's link to the others. Without one it is alone.
+fn link_to_others(rooms: &mut SharedRooms, slot: Slot) -> Option<OwnedFd> {
+    rooms.offer().inspect_err(|error| tracing::error!(%slot, "a worker's broadcasts stay within it: {error}")).ok()
 }
 
 impl Master {
@@ -208,7 +218,7 @@ impl Master {
         if self.supervisor.crew.keep_guarded() {
             self.guard_listeners();
         }
-        let Supervisor { crew, plans, preload, .. } = &mut self.supervisor;
+        let Supervisor { crew, plans, preload, rooms, .. } = &mut self.supervisor;
         // A plan is kept as long as a worker may be started by it.
         let plan =
             plans.get(&generation).ok_or(std::io::ErrorKind::NotFound.into()).context("finding what to start")?;
@@ -244,9 +254,12 @@ impl Master {
             }
             (_, None) => {
                 let (end, channel) = MasterEnd::pair().context("making a worker's channel")?;
-                let start = start(ChannelKind::Channel(channel.as_fd(), &own));
+                // It is closed here once the worker has it, so that the worker's end is the link's.
+                let link_to_others = rooms.as_mut().and_then(|rooms| link_to_others(rooms, slot));
+                let link_to_others = link_to_others.as_ref().map(AsFd::as_fd);
+                let start = start(ChannelKind::Channel(channel.as_fd(), &own, link_to_others));
                 let mut inherited = [&[channel.as_fd()], &own[..]].concat();
-                inherited.extend(page.as_ref().map(AsFd::as_fd));
+                inherited.extend(page.as_ref().map(AsFd::as_fd).into_iter().chain(link_to_others));
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), false);
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::haft(worker, slot, end), pid)

@@ -19,7 +19,6 @@ pub use self::messages::Relayed;
 pub use self::opening::Opened;
 use self::opening::RESERVED_PORT;
 pub use self::plan::NodePlan;
-use self::rooms::SharedRooms;
 use super::named::SessionIndex;
 use super::paths::EnginePaths;
 use crate::addr::ListenAddr;
@@ -29,6 +28,7 @@ use crate::node::wire::{
     Answer, Decision, Library, ListenRefusal, Own, Query, Relay, Serialization, ServerId, Servers, Sockname, Spec,
     Troubles,
 };
+use crate::rooms::SharedRooms;
 use crate::route::Slot;
 use crate::sys::listen::{self, Access, ListenError, Listener};
 use crate::sys::rights::Sender;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::frame::{Frame, Reader};
+use haft_worker::protocol::rooms::{Frame, Reader};
 
 /// The version of all this; it is in the channels' names, too, so that two of them can be on one Redis.
 pub const VERSION: u8 = 1;
@@ -189,8 +189,8 @@ impl Hosts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{ALL, Kind, write};
     use super::*;
+    use haft_worker::protocol::rooms::{ALL, Kind, write};
     use proptest::prelude::*;
 
     const A: u64 = (7 << 32) | 1;

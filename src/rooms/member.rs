@@ -25,6 +25,8 @@ pub(super) struct Member {
     pub(super) stream: Rc<UnixStream>,
     /// Its body of READY, once it has come.
     pub(super) told: Option<Bytes>,
+    /// Messages are kept for it before that.
+    pub(super) keeps: bool,
     /// Wakes the member's task, when there is something to be waited for.
     pub(super) wake: Rc<Notify>,
     pieces: VecDeque<Bytes>,
@@ -37,10 +39,11 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(stream: UnixStream) -> Self {
+    pub(super) fn new(stream: UnixStream, keeps: bool) -> Self {
         Self {
             stream: Rc::new(stream),
             told: None,
+            keeps,
             wake: Rc::default(),
             pieces: VecDeque::new(),
             tail: BytesMut::new(),

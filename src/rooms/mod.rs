@@ -2,7 +2,8 @@
 //!
 //! Workers are members. Each has a stream socket to a relay, which passes messages on from one member to another, or to
 //! all others. The relay has a thread of its own, so that however much is sent, the master's loop accepts and hands over
-//! as if nothing were. What a message says is the members' own business: [`frame`] is all that the relay reads.
+//! as if nothing were. What a message says is the members' own business: its frame ([`haft_worker::protocol::rooms`]) is all
+//! that the relay reads.
 //!
 //! Where there are several hosts, their relays are members of each other ([`bridge`]): one link for each host, over Redis.
 //! Workers do not see the difference.
@@ -18,14 +19,15 @@
 
 pub mod bridge;
 mod counts;
-pub mod frame;
 mod member;
 mod redis;
 mod relay;
+mod shared;
 mod thread;
 
 pub use counts::{Counts, Dropped, Totals};
 pub use redis::Link;
+pub use shared::SharedRooms;
 pub use thread::{Rooms, RoomsError};
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use tokio::task::yield_now;
 
 use super::bridge::{self, Changes, Heard, Hosts, host_of};
 use super::counts::{Counts, Dropped};
-use super::frame::{self, ALL, Frame, Kind, Malformed, Reader};
 use super::member::{MAX_QUEUED, Member};
+use haft_worker::protocol::rooms::{self as frame, ALL, Frame, Kind, Malformed, Reader};
 
 /// Most messages that wait to be published; their bytes are bounded by [`MAX_QUEUED`].
 const MAX_UNPUBLISHED: usize = 1 << 16;
@@ -71,10 +71,10 @@ impl Relay {
     }
 
     /// Takes a member in, and yields its number.
-    fn join(&mut self, stream: UnixStream) -> u64 {
+    fn join(&mut self, stream: UnixStream, keeps: bool) -> u64 {
         self.next += 1;
         let number = self.next;
-        let mut member = Member::new(stream);
+        let mut member = Member::new(stream, keeps);
         member.push_always(&frame::write(Kind::Welcome, number, &[frame::VERSION]));
         self.members.insert(number, member);
         self.dirty.push(number);
@@ -149,7 +149,7 @@ impl Relay {
             return;
         }
         for (number, member) in &mut self.members {
-            if *number == to || (to == ALL && *number != from) {
+            if (*number == to || (to == ALL && *number != from)) && (member.keeps || member.told.is_some()) {
                 if member.push(frame) {
                     self.counts.delivery(frame.len());
                 } else {
@@ -275,10 +275,10 @@ impl Relay {
 }
 
 /// Serves one member until it is gone.
-pub(super) async fn serve(relay: Rc<RefCell<Relay>>, stream: UnixStream) {
+pub(super) async fn serve(relay: Rc<RefCell<Relay>>, stream: UnixStream, keeps: bool) {
     let number = {
         let mut relay = relay.borrow_mut();
-        let number = relay.join(stream);
+        let number = relay.join(stream, keeps);
         relay.flush();
         number
     };

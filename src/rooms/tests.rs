@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::frame::{self, ALL, Kind, Reader};
 use super::{Rooms, Totals};
+use haft_worker::protocol::rooms::{self as frame, ALL, Kind, Reader};
 
 /// Far more than it ever takes: it bounds a failure.
 const DEADLINE: Duration = Duration::from_secs(30);

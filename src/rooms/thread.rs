@@ -28,7 +28,7 @@ pub struct RoomsError {
 /// this is dropped.
 #[derive(Debug, Default)]
 pub struct Rooms {
-    thread: Option<UnboundedSender<OwnedFd>>,
+    thread: Option<UnboundedSender<NewMember>>,
     counts: Arc<Counts>,
 }
 
@@ -50,13 +50,26 @@ impl Rooms {
     ///
     /// When there can be no socket, or no thread.
     pub fn attach(&mut self) -> Result<OwnedFd, RoomsError> {
+        self.add(true)
+    }
+
+    /// The same for one that may never say that it reads: messages from before it does are not kept for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rooms::attach`].
+    pub fn offer(&mut self) -> Result<OwnedFd, RoomsError> {
+        self.add(false)
+    }
+
+    fn add(&mut self, keeps: bool) -> Result<OwnedFd, RoomsError> {
         let (ours, theirs) = scm::stream_pair().map_err(while_doing("making a socket pair"))?;
         let thread = match &self.thread {
             Some(thread) => thread,
             None => self.thread.insert(begin(Arc::clone(&self.counts), None)?),
         };
         let gone = |_| while_doing("reaching the thread of the rooms")(io::ErrorKind::BrokenPipe.into());
-        thread.send(ours).map_err(gone)?;
+        thread.send(NewMember { socket: ours, keeps }).map_err(gone)?;
         Ok(theirs)
     }
 
@@ -66,11 +79,19 @@ impl Rooms {
     }
 }
 
+/// The relay's end of a member's socket.
+#[derive(Debug)]
+struct NewMember {
+    socket: OwnedFd,
+    /// Messages are kept for it from the beginning.
+    keeps: bool,
+}
+
 fn while_doing(doing: &'static str) -> impl Fn(io::Error) -> RoomsError {
     move |source| RoomsError { doing, source }
 }
 
-fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<OwnedFd>, RoomsError> {
+fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<NewMember>, RoomsError> {
     let failed = while_doing("beginning the thread of the rooms");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(&failed)?;
     let mut host = [0; 4];
@@ -87,15 +108,15 @@ fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<Owne
     Ok(sender)
 }
 
-async fn relay(mut members: UnboundedReceiver<OwnedFd>, mut relay: Relay, link: Option<Link>) {
+async fn relay(mut members: UnboundedReceiver<NewMember>, mut relay: Relay, link: Option<Link>) {
     let published = link.map(|link| (link, relay.open_bridge()));
     let relay = Rc::new(RefCell::new(relay));
     if let Some((link, published)) = published {
         spawn_local(bridge(link, Rc::clone(&relay), published));
     }
-    while let Some(socket) = members.recv().await {
+    while let Some(NewMember { socket, keeps }) = members.recv().await {
         match tokio::net::UnixStream::from_std(UnixStream::from(socket)) {
-            Ok(stream) => drop(spawn_local(serve(Rc::clone(&relay), stream))),
+            Ok(stream) => drop(spawn_local(serve(Rc::clone(&relay), stream, keeps))),
             Err(error) => {
                 tracing::error!(%error, "a worker's link for rooms cannot be watched: it hears no broadcasts")
             }

@@ -20,7 +20,7 @@ use super::descriptors::set_soft_limit;
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 /// Variables meant for haft itself, from a service manager or another haft, and not for the program.
-const NOT_PASSED_ON: [&str; 14] = [
+const NOT_PASSED_ON: [&str; 15] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
@@ -31,6 +31,7 @@ const NOT_PASSED_ON: [&str; 14] = [
     "FDSTORE",
     "HAFT_CHANNEL_FD",
     "HAFT_LISTEN_FDS",
+    "HAFT_ROOMS_FD",
     "HAFT_BUILTIN",
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",

@@ -27,6 +27,9 @@ pub enum InheritError {
     /// Another type of socket.
     #[error("descriptor {0} is a socket of another type than SOCK_SEQPACKET")]
     NotSeqPacket(RawFd),
+    /// Another type of socket.
+    #[error("descriptor {0} is a socket of another type than SOCK_STREAM")]
+    NotAStream(RawFd),
     /// Not inherited, or taken before.
     #[error("descriptor {0} was not inherited, or was taken before")]
     NotInherited(RawFd),
@@ -46,6 +49,15 @@ pub fn take_seqpacket(text: &str) -> Result<OwnedFd, InheritError> {
     take(text, |socket, number| match getsockopt(socket, sockopt::SockType) {
         Ok(SockType::SeqPacket) => Ok(()),
         Ok(_) => Err(InheritError::NotSeqPacket(number)),
+        Err(errno) => Err(InheritError::NotASocket(number, errno)),
+    })
+}
+
+/// As [`take_seqpacket`], but for a SOCK_STREAM socket.
+pub fn take_stream(text: &str) -> Result<OwnedFd, InheritError> {
+    take(text, |socket, number| match getsockopt(socket, sockopt::SockType) {
+        Ok(SockType::Stream) => Ok(()),
+        Ok(_) => Err(InheritError::NotAStream(number)),
         Err(errno) => Err(InheritError::NotASocket(number, errno)),
     })
 }

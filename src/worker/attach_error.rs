@@ -26,6 +26,14 @@ pub enum AttachError {
         /// What is wrong with one of them.
         source: InheritError,
     },
+    /// The variable does not name a link to other workers.
+    #[error("HAFT_ROOMS_FD={value} is not a link of haft's to other workers: {source}")]
+    NotRooms {
+        /// What the variable holds.
+        value: String,
+        /// What is wrong with it.
+        source: InheritError,
+    },
     /// The channel cannot be waited for.
     #[error("the channel to the master cannot be used: {0}")]
     Channel(#[from] io::Error),

@@ -19,6 +19,8 @@ use self::ending::{end_oneself, hear_shorter_times};
 use super::attach_error::AttachError;
 use super::doors::{Arrival, InheritedListeners};
 use super::drain::{Drain, DrainSource, SETTLE};
+#[cfg(feature = "rooms")]
+use super::rooms::Rooms;
 use super::scoreboard::{Field, Scoreboard};
 use super::stream::Stream;
 #[cfg(feature = "tags")]
@@ -89,6 +91,8 @@ pub struct Incoming {
     /// How long this process may outlive its master, if the master gave a time.
     outlive: Option<Duration>,
     scoreboard: Scoreboard,
+    #[cfg(feature = "rooms")]
+    rooms: Rooms,
 }
 
 impl Incoming {
@@ -112,6 +116,8 @@ impl Incoming {
             doors,
             #[cfg(feature = "tags")]
             tagging: tags::from_env(|name| env::var(name).ok()),
+            #[cfg(feature = "rooms")]
+            rooms: Rooms::from_env()?,
             ..Self::over(channel)?
         };
         incoming.scoreboard.keep_written(incoming.drain());
@@ -152,6 +158,8 @@ impl Incoming {
             idle_from: None,
             outlive: None,
             scoreboard: Scoreboard::default(),
+            #[cfg(feature = "rooms")]
+            rooms: Rooms::default(),
         })
     }
 
@@ -175,6 +183,13 @@ impl Incoming {
         let (tagger, own) = self.tagging.clone().filter(|_| !self.announced)?;
         self.tags = true;
         Some(Tags::new(tagger, own, self.drain()))
+    }
+
+    /// The link to all other workers of this haft, and of the hosts that share its Redis (`--redis`); with `--rooms off` one
+    /// to none.
+    #[cfg(feature = "rooms")]
+    pub fn rooms(&self) -> Rooms {
+        self.rooms.clone()
     }
 
     /// What this worker reports about itself.

@@ -18,7 +18,8 @@
 //! # Features
 //!
 //! None is on by default. `tags` brings the tags of sessions and the layer that writes them; `axum` brings `tags`, and makes
-//! [`Incoming`] a listener for `axum::serve`.
+//! [`Incoming`] a listener for `axum::serve`. `rooms` lets workers tell each other what concerns the clients of all of them
+//! (`Incoming::rooms`); `socketioxide` brings `rooms` as an adapter (`RoomsAdapter`), so that broadcasts reach all clients.
 //!
 //! # Tests
 //!
@@ -33,6 +34,8 @@ mod goodbye;
 mod incoming;
 mod pace;
 pub mod protocol;
+#[cfg(feature = "rooms")]
+mod rooms;
 pub mod scoreboard;
 mod stream;
 #[cfg(feature = "tags")]
@@ -48,6 +51,10 @@ pub use attach_error::AttachError;
 pub use drain::{Drain, SessionGuard};
 pub use haft_sys::addr::EndAddr;
 pub use incoming::{Connection, Incoming, Peer};
+#[cfg(feature = "socketioxide")]
+pub use rooms::RoomsAdapter;
+#[cfg(feature = "rooms")]
+pub use rooms::{Rooms, RoomsError, RoomsMessage};
 pub use stream::Stream;
 #[cfg(feature = "tags")]
 pub use tag_layer::{TagLayer, TagService};

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { redis } from './lib/databases.mjs';
+import { redis, redisWithTls } from './lib/databases.mjs';
 import { Haft } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
 import { SERVER, hearing, one, run, settled } from './lib/node-rooms.mjs';
@@ -80,9 +80,23 @@ program('without Redis rooms are each host\'s own, and it is told once; with it 
   await Promise.all(hosts.map((haft) => haft.stop()));
 });
 
+program('over TLS rooms are shared where the certificate is trusted, and nowhere else', async (place) => {
+  const { url, authority } = await redisWithTls(place);
+  const trusting = await Promise.all(['one', 'two'].map((name) => host(place, name, { under: ['env', `SSL_CERT_FILE=${authority}`] }, '--redis', url)));
+  const doubting = await host(place, 'three', {}, '--redis', url);
+  const clients = await gather(place, trusting);
+  await settled(clients);
+  await doubting.child.heard(/the link to Redis at rediss:\/\/127\.0\.0\.1:\d+ is broken.*certificate/i);
+  assert.equal(await doubting.total('haft_rooms_hosts'), 0);
+  for (const haft of [...trusting, doubting]) {
+    assert.doesNotMatch(haft.child.lines.join('\n'), /a-secret/, 'the password is told nowhere');
+    await haft.stop();
+  }
+});
+
 program('applications with other prefixes do not hear each other', async (place) => {
   const { url } = await redis(place);
-  const hosts = await Promise.all(['a', 'b'].map((prefix) => host(place, prefix, '--redis', url, '--redis-prefix', prefix)));
+  const hosts = await Promise.all(['a', 'b'].map((prefix) => host(place, prefix, {}, '--redis', url, '--redis-prefix', prefix)));
   const clients = await gather(place, hosts, false);
   const here = clients.filter((client) => client.host === hosts[0]);
   assert.equal(await run(here[0], 'return (await io.fetchSockets()).length'), here.length);
@@ -90,17 +104,17 @@ program('applications with other prefixes do not hear each other', async (place)
   await Promise.all(hosts.map((haft) => haft.stop()));
 });
 
-async function host(place, name, ...flags) {
+async function host(place, name, options, ...flags) {
   const folder = join(place.folder, name);
   mkdirSync(folder);
   const all = ['-w', '2', '--affinity', 'session', ...flags, '--', 'node', SERVER];
-  const haft = new Haft({ folder, child: (...command) => place.child(...command) }, all);
+  const haft = new Haft({ folder, child: (...command) => place.child(...command) }, all, options);
   await haft.ready();
   return haft;
 }
 
 function two(place, url, ...flags) {
-  return Promise.all(['one', 'two'].map((name) => host(place, name, '--redis', url, ...flags)));
+  return Promise.all(['one', 'two'].map((name) => host(place, name, {}, '--redis', url, ...flags)));
 }
 
 /** Clients on all workers of both, once these know each other. */

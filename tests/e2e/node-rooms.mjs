@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 
-import { MODULE, SERVER, chat, gather, hearing, members, one, run, settled } from './lib/node-rooms.mjs';
+import { MODULE, SERVER, TSX, TYPESCRIPT, chat, gather, hearing, members, one, run, settled } from './lib/node-rooms.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
@@ -157,6 +157,16 @@ program('namespaces and servers are told apart', async (place) => {
   assert.deepEqual(await run(alone, 'return nsp.serverSideEmitWithAck("ask")'), []);
   alone.socket.on('question', (answer) => answer(1));
   assert.deepEqual(await run(alone, 'return nsp.timeout(20000).emitWithAck("question")'), [1]);
+  await haft.stop();
+});
+
+program('everybody is reached where hooks load the program (tsx)', async (place) => {
+  const haft = await chat(place, { workers: 2, node: TSX, server: TYPESCRIPT });
+  const clients = await gather(place, haft.url, { count: 6, workers: 2 });
+  const heard = hearing(clients, 'all');
+  for (const client of one(clients)) await run(client, 'io.emit("all", args)', PAYLOADS);
+  await until('all to hear it', () => heard.every((all) => all.length === 2));
+  assert.equal(await run(clients[0], 'return (await io.fetchSockets()).length'), 6);
   await haft.stop();
 });
 

@@ -1,6 +1,6 @@
 //! Nothing is kept of a connection, and nothing is passed on that is not meant to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 
@@ -65,11 +65,11 @@ lines = [f'{number} {os.readlink(f\"/proc/self/fd/{number}\")}\\n' for number in
 with open(f'{folder}/status-{slot}', 'w') as status:
     status.write(open('/proc/self/status').read())
 with open(f'{folder}/descriptors-{slot}', 'w') as descriptors:
-    descriptors.write(os.environ['HAFT_CHANNEL_FD'] + '\\n' + ''.join(lines))
+    descriptors.write(os.environ['HAFT_CHANNEL_FD'] + ' ' + os.environ['HAFT_ROOMS_FD'] + '\\n' + ''.join(lines))
 os.execvp('python3', ['python3', '-S', '-E', sys.argv[2]])";
 
 #[test]
-fn a_worker_inherits_its_streams_and_its_channel_and_clean_signals() {
+fn a_worker_inherits_its_streams_its_channel_and_its_link_and_clean_signals() {
     let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/worker.py");
     let haft = Setup::new(&["-w", "2", "-l", "127.0.0.1:0", "-l", "unix:{dir}/clients.sock"])
         .command(&["sh", "-c", STARTER, RECORDER, "{dir}", worker])
@@ -80,7 +80,9 @@ fn a_worker_inherits_its_streams_and_its_channel_and_clean_signals() {
         let read = |name: &str| fs::read_to_string(haft.folder().join(format!("{name}-{slot}"))).expect(name);
         let text = read("descriptors");
         let mut lines = text.lines();
-        let channel: u32 = lines.next().and_then(|line| line.parse().ok()).expect("the channel's number");
+        let numbers = lines.next().expect("the numbers of the channel and of the link to the other workers").split(' ');
+        let numbers: BTreeSet<u32> = numbers.map(|number| number.parse().expect("a number")).collect();
+        assert_eq!(numbers.len(), 2, "{numbers:?}");
         let inherited: BTreeMap<u32, &str> = lines
             .map(|line| line.split_once(' ').expect("number and target"))
             .map(|(number, target)| (number.parse().expect("number"), target))
@@ -89,9 +91,10 @@ fn a_worker_inherits_its_streams_and_its_channel_and_clean_signals() {
         let (pages, inherited): (BTreeMap<_, _>, BTreeMap<_, _>) =
             inherited.into_iter().partition(|(_, target)| target.contains("haft-scoreboard"));
         assert_eq!(pages.len(), 1, "the page on which the worker says how it is: {pages:?}");
-        assert_eq!(inherited.keys().copied().collect::<Vec<_>>(), [0, 1, 2, channel], "{inherited:?}");
+        let expected: Vec<_> = [0, 1, 2].into_iter().chain(numbers.iter().copied()).collect();
+        assert_eq!(inherited.keys().copied().collect::<Vec<_>>(), expected, "{inherited:?}");
         assert!(inherited[&0].starts_with("pipe:"), "it never ends: {inherited:?}");
-        assert!(inherited[&channel].starts_with("socket:"), "{inherited:?}");
+        assert!(numbers.iter().all(|number| inherited[number].starts_with("socket:")), "{inherited:?}");
         let mask = |status, name| {
             let status = read(status);
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);

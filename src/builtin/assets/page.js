@@ -1,4 +1,4 @@
-// The chat page. It shows who serves this client, what becomes of the connection, and the rooms of this worker.
+// The chat page. It shows who serves this client, what becomes of the connection, and the rooms.
 import { io } from "/haft/client.js";
 
 const $ = (id) => document.getElementById(id);
@@ -35,6 +35,7 @@ function happened(kind, title, details = "", move = []) {
       [make("span", { className: "label", text: label }), " ", make("span", { className: "worker-name", text: worker }), " "])));
   }
   $("timeline").prepend(item);
+  $("nothing-yet").hidden = true;
   while ($("timeline").children.length > KEPT) $("timeline").lastChild.remove();
 }
 
@@ -63,12 +64,14 @@ function greeted(socket, hello) {
   worker = hello;
   document.documentElement.style.setProperty("--hue", String((262 + hello.slot * 137.508) % 360));
   $("slot").textContent = hello.slot;
-  $("slot-words").textContent = "The worker in this slot serves your session. By default your address leads you back to it.";
+  $("slot-words").textContent = "The worker in this slot serves your session.";
+  $("host").textContent = hello.host;
   $("pid").textContent = hello.pid;
+  $("kill").textContent = `kill -9 ${hello.pid}`;
   $("generation").textContent = hello.generation;
-  $("sid").textContent = socket.id;
+  $("sid").textContent = socket.io.engine.id;
+  $("socket-id").textContent = socket.id;
   $("client").textContent = hello.client ?? "a Unix socket";
-  $("scope-slot").textContent = ` (slot ${hello.slot})`;
   if (before) {
     const [kind, title, details] = comparison(before, hello);
     const away = lost ? ` Away for ${((performance.now() - lost) / 1000).toFixed(1)}\u00a0s.` : "";
@@ -122,7 +125,7 @@ function watchTransport(socket, transports) {
 
 /* ---- rooms ---- */
 
-const rooms = new Map(); // name -> { members, messages: [], unread }
+const rooms = new Map(); // name -> { members, at: [{ host, slot, members }], messages: [], unread }
 let current = null;
 
 function note(room, text) {
@@ -147,7 +150,9 @@ function keep(room, message) {
 function bubble(message) {
   if (message.note) return make("li", { className: "note", text: message.note });
   const item = make("li", message.mine ? { className: "mine" } : {});
-  if (!message.mine) item.append(make("span", { className: "from", text: message.from }));
+  if (!message.mine) {
+    item.append(make("span", { className: "from", text: message.from }, make("span", { className: "place", text: ` · ${place(message)}` })));
+  }
   item.append(make("span", { text: message.text }));
   if (message.mine) item.append(make("span", { className: "fate", text: message.fate }));
   message.node = item;
@@ -163,9 +168,15 @@ function drawTabs() {
   }));
 }
 
+/** Where a member is; the host is told where it is another one. */
+function place({ host, slot }) {
+  return host === worker?.host ? `slot ${slot}` : `host ${host}, slot ${slot}`;
+}
+
 function drawMembers() {
   const entry = rooms.get(current);
-  $("members").textContent = entry ? `${plural(entry.members, "member", "members")} on this worker` : "join a room to talk";
+  const where = entry?.at.map((at) => `${place(at)}: ${at.members}`).join(", ");
+  $("members").textContent = entry ? `${plural(entry.members, "member", "members")}${where ? ` (${where})` : ""}` : "join a room to talk";
 }
 
 function show(room) {
@@ -200,7 +211,7 @@ async function join(socket, room, words) {
   const called = $("name-input").value.trim();
   const answer = await ask(socket, "join", called ? { room, name: called } : { room });
   if (!answer) return;
-  if (!rooms.has(answer.room)) rooms.set(answer.room, { members: 0, messages: [], unread: 0 });
+  if (!rooms.has(answer.room)) rooms.set(answer.room, { members: 0, at: [], messages: [], unread: 0 });
   rooms.get(answer.room).members = answer.members;
   $("name-input").placeholder = answer.name;
   note(answer.room, `${words ?? "You joined as"} ${answer.name}, on slot ${worker.slot}.`);
@@ -271,13 +282,25 @@ function connect(facts) {
     state("waiting", `trying again · ${attempt}`);
     if (attempt <= 2 || attempt % 10 === 0) happened("warn", `Trying again, attempt ${attempt}`);
   });
-  socket.on("message", ({ room, from, text }) => keep(room, { from, text }));
-  socket.on("members", ({ room, members }) => {
+  socket.on("message", ({ room, from, text, host, slot }) => keep(room, { from, text, host, slot }));
+  socket.on("members", ({ room, members, at = [] }) => {
     const entry = rooms.get(room);
-    if (entry) entry.members = members;
+    if (entry) Object.assign(entry, { members, at });
     if (room === current) drawMembers();
   });
   return socket;
+}
+
+/** Puts a command onto the clipboard; where a browser forbids that, it is selected. */
+async function copy(button) {
+  const command = $(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(command.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  } catch {
+    getSelection().selectAllChildren(command);
+  }
 }
 
 function listen(socket, limits) {
@@ -287,6 +310,7 @@ function listen(socket, limits) {
   $("name-input").value = memory.get("name").slice(0, limits.name);
 
   $("break").addEventListener("click", () => socket.io.engine?.close());
+  for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", () => copy(button));
   $("echo").addEventListener("click", async () => {
     try {
       const { took, same } = await echo(socket, 65536);
@@ -325,6 +349,10 @@ async function start() {
   for (const step of $("transport").querySelectorAll("li")) step.hidden = !facts.transports.includes(step.dataset.step);
   $("version").textContent = facts.version;
   $("path").textContent = facts.path;
+  $("other-slot").hidden = !facts.sessions;
+  $("same-slot").hidden = $("session-flag").hidden = facts.sessions;
+  $("scope-all").hidden = !facts.shared;
+  $("scope-own").hidden = facts.shared;
   listen(connect(facts), facts.limits);
 }
 

@@ -76,9 +76,10 @@ async fn without_a_bundle_the_answer_says_what_to_install_and_finds_it_once_it_i
     assert_eq!(bundle.serve("socket.io.min.js", &::http::HeaderMap::new()).await.status(), 404);
 }
 
-#[test]
-fn folders_that_are_missing_are_named() {
-    let refused = |settings| App::new(&settings, IDENTITY, None, Default::default()).err().expect("refused");
+#[tokio::test]
+async fn folders_that_are_missing_are_named() {
+    let refused =
+        |settings| App::new(&settings, IDENTITY, None, Default::default(), Default::default()).err().expect("refused");
     let gone = Path::new("/does/not/exist");
     let error = refused(Settings { static_dir: Some(gone.into()), ..Settings::default() });
     assert!(matches!(error, BuiltinError::StaticDir { .. }));

@@ -36,7 +36,7 @@ pub(super) async fn serve(settings: Settings) -> Server {
 /// As [`serve`], with tags.
 pub(super) async fn serve_tagging(settings: Settings, tags: Option<Tags>) -> Server {
     let scoreboard = Scoreboard::default();
-    let app = App::new(&settings, IDENTITY, tags, scoreboard.clone()).expect("settings");
+    let app = App::new(&settings, IDENTITY, tags, scoreboard.clone(), Default::default()).expect("settings");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let addr = listener.local_addr().expect("address");
     let accepting = app.clone();

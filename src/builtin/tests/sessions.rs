@@ -192,7 +192,7 @@ async fn an_answer_that_is_not_read_is_counted_until_its_connection_is_cut_off()
 async fn a_websocket_that_joins_no_namespace_is_closed() {
     let hour = Duration::from_secs(3600);
     let settings = Settings { ping_interval: hour, ..Settings::default() };
-    let app = App::new(&settings, IDENTITY, None, Scoreboard::default()).expect("settings");
+    let app = App::new(&settings, IDENTITY, None, Scoreboard::default(), Default::default()).expect("settings");
     let (mut client, stream) = tokio::io::duplex(4096);
     tokio::spawn(app.serve_connection(stream, EndAddr::Unix));
     let headers = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\

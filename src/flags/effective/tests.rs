@@ -9,11 +9,10 @@ use proptest::sample::subsequence;
 
 use super::*;
 use crate::addr::{Listen, ListenAddr};
-use crate::config::Redis;
 use crate::config::{
     Affinity, Care, Confinement, DispatchBy, FirstRequest, HealthCheck, Limits, Log, LogFormat, Name, NodeOptions,
-    NodeStyle, OverLimit, PeekTimeoutAction, Proxies, Serialization, Sessions, SharedRooms, TagSecret, Transport,
-    Unattributed,
+    NodeStyle, OverLimit, PeekTimeoutAction, Proxies, Redis, RoomsOptions, Serialization, Sessions, SharedRooms,
+    TagSecret, Transport, Unattributed,
 };
 use crate::flags::testing::{Folder, config, refused, told, without_sources};
 use crate::peek::ClientHeader;
@@ -79,24 +78,20 @@ fn node_options() -> impl Strategy<Value = NodeOptions> {
     ];
     let style = prop_oneof![named, json].prop_map(|text| text.parse::<NodeStyle>().expect("a style"));
     let serialization = prop_oneof![Just(Serialization::Json), Just(Serialization::Advanced)];
+    let switches = (any::<bool>(), any::<bool>(), any::<bool>());
+    (style, serialization, switches).prop_map(|(style, serialization, (wait_ready, relay_messages, preload))| {
+        NodeOptions { style, serialization, wait_ready, relay_messages, preload }
+    })
+}
+
+fn rooms() -> impl Strategy<Value = RoomsOptions> {
     let redis = option::of(any::<bool>().prop_map(|required| Redis {
         url: "redis://127.0.0.1:6379/1".to_owned(),
         prefix: "a b".to_owned(),
         required,
     }));
-    let rooms = prop_oneof![Just(SharedRooms::Auto), Just(SharedRooms::Off)];
-    let switches = (any::<bool>(), any::<bool>(), any::<bool>(), rooms, redis);
-    (style, serialization, switches).prop_map(
-        |(style, serialization, (wait_ready, relay_messages, preload, rooms, redis))| NodeOptions {
-            style,
-            serialization,
-            wait_ready,
-            relay_messages,
-            preload,
-            rooms,
-            redis,
-        },
-    )
+    let shared = prop_oneof![Just(SharedRooms::Auto), Just(SharedRooms::Off)];
+    (shared, redis).prop_map(|(shared, redis)| RoomsOptions { shared, redis })
 }
 
 fn command() -> impl Strategy<Value = Program> {
@@ -194,11 +189,14 @@ fn admin(dir: &str) -> impl Strategy<Value = (Admin, Option<PathBuf>)> + use<> {
     ]
 }
 
-fn configs(dir: String) -> impl Strategy<Value = Config> {
+fn log() -> impl Strategy<Value = Log> {
     let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
     let level = prop_oneof![Just("off"), Just("TRACE"), Just("info,haft::master=debug")];
     let file = option::of(Just(PathBuf::from("/run/haft.log")));
-    let log = (format, level, file).prop_map(|(format, level, file)| Log { format, level: level.to_owned(), file });
+    (format, level, file).prop_map(|(format, level, file)| Log { format, level: level.to_owned(), file })
+}
+
+fn configs(dir: String) -> impl Strategy<Value = Config> {
     let prefix = (0u8..=32, 0u8..=128).prop_map(|(ipv4, ipv6)| Prefix { ipv4, ipv6 });
     let numbers = (1usize..=1024, 1u32..=i32::MAX as u32, 1usize..=65536, option::of(any::<bool>()));
     let hanging = option::of((span(1), any::<bool>()));
@@ -208,8 +206,9 @@ fn configs(dir: String) -> impl Strategy<Value = Config> {
     let routing = (affinity(), prefix, routing(dir.clone()));
     let dispatch =
         prop_oneof![(Just(DispatchBy::Handover), limits()), (Just(DispatchBy::Kernel), Just(Limits::default()))];
-    let configs = (numbers, routing, times, admin, log, program(dir), dispatch, care()).prop_map(
-        |(numbers, routing, times, admin, log, (program, listen), (dispatch, limits), care)| {
+    let program = (program(dir), rooms());
+    let configs = (numbers, routing, times, admin, log(), program, dispatch, care()).prop_map(
+        |(numbers, routing, times, admin, log, ((program, listen), rooms), (dispatch, limits), care)| {
             let (affinity, prefix, (mut sessions, proxies, first)) = routing;
             match &program {
                 Program::BuiltIn(engine) => sessions.paths = vec![engine.path.clone()],
@@ -249,6 +248,7 @@ fn configs(dir: String) -> impl Strategy<Value = Config> {
                 hang_timeout: hanging.map(|(time, _)| time),
                 hang_kill: hanging.is_some_and(|(_, kill)| kill),
                 care,
+                rooms: if program.has_link() { rooms } else { RoomsOptions::default() },
                 name: (workers % 2 == 0).then(|| Name::of("api")),
                 admin,
                 admin_token_file,

@@ -1,6 +1,6 @@
 // --- The link between workers ---------------------------------------------------------------------------------------
 //
-// haft gives a worker that has a Socket.IO a socket of its own to all others, over the channel: what `src/rooms/frame.rs`
+// haft gives a worker that has a Socket.IO a socket of its own to all others, over the channel: what docs/protocol.md
 // describes. It lives until the process ends, also when the channel has ended, and keeps no process alive.
 
 /** Kinds of frames. From haft, READY is that a member has come, and LOST that one has gone. */

@@ -4,6 +4,8 @@ mod frame;
 #[cfg(feature = "tags")]
 mod host;
 mod master_end;
+#[cfg(feature = "rooms")]
+pub mod rooms;
 pub mod scoreboard;
 mod slot;
 #[cfg(feature = "tags")]

@@ -1,7 +1,7 @@
 // A Redis and a PostgreSQL for one test, on free ports of the loopback; they end with it.
 
 import { spawnSync } from 'node:child_process';
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -16,6 +16,28 @@ export async function redis(place, port) {
   const child = place.child('redis-server', '--port', `${at}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no');
   await child.heard(/Ready to accept connections/);
   return { url: `redis://127.0.0.1:${at}`, port: at, child };
+}
+
+/** The same with TLS and a password alone: its URL, and the file of the authority that has signed for it. */
+export async function redisWithTls(place) {
+  const at = await freePort();
+  const path = (name) => join(place.folder, name);
+  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  openssl('req', '-x509', ...ec, '-keyout', path('ca.key'), '-out', path('ca.pem'), '-days', '2', '-subj', '/CN=haft tests');
+  openssl('req', '-new', ...ec, '-keyout', path('redis.key'), '-out', path('redis.csr'), '-subj', '/CN=localhost');
+  writeFileSync(path('names'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+  const signed = ['-CA', path('ca.pem'), '-CAkey', path('ca.key'), '-CAcreateserial', '-extfile', path('names')];
+  openssl('x509', '-req', '-in', path('redis.csr'), ...signed, '-days', '2', '-out', path('redis.pem'));
+  const tls = ['--tls-port', `${at}`, '--port', '0', '--tls-auth-clients', 'no', '--tls-ca-cert-file', path('ca.pem')];
+  const own = ['--tls-cert-file', path('redis.pem'), '--tls-key-file', path('redis.key'), '--requirepass', 'a-secret'];
+  const child = place.child('redis-server', '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', ...tls, ...own);
+  await child.heard(/Ready to accept connections/);
+  return { url: `rediss://:a-secret@127.0.0.1:${at}`, authority: path('ca.pem'), child };
+}
+
+function openssl(...args) {
+  const { status, stderr, error } = spawnSync('openssl', args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`openssl ${args[0]}: ${error ?? stderr}`);
 }
 
 /** A running PostgreSQL with an empty database: its URL. */

@@ -8,6 +8,8 @@ import { inTurns, until } from './wait.mjs';
 
 export const SERVER = file('node-rooms-server.cjs');
 export const MODULE = file('node-rooms-server.mjs');
+/** What runs TypeScript by hooks into Node's loader, and a program for it. */
+export const [TSX, TYPESCRIPT] = [file('../node_modules/.bin/tsx'), file('node-rooms-server.mts')];
 
 /** haft with the program, on these flags; `options` are those of its Server. */
 export function chat(place, { workers = 3, affinity = 'session', flags = [], node = 'node', server = SERVER, options = {}, env = [] } = {}) {

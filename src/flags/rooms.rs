@@ -1,17 +1,29 @@
-//! Rooms of several hosts.
+//! Rooms that workers share, on this host and on others.
 
 use redis::IntoConnectionInfo;
 
 use super::error::FlagsError;
 use super::provenance::Provenance;
-use crate::config::Redis;
+use crate::config::{Redis, RoomsOptions, SharedRooms};
 use crate::flags::SWITCH;
 
+/// The heading of these flags in the help, by which they are told from the others.
+pub(super) const HEADING: &str = "Rooms";
+
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = super::node::HEADING)]
-pub(super) struct RedisFlags {
-    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with
-    /// TLS, or unix:///PATH [default: off]
+#[command(next_help_heading = HEADING)]
+pub(super) struct RoomsFlags {
+    /// Whether messages of Socket.IO to a room, or to every client, reach the clients of all workers (auto) or of the same
+    /// worker only (off)
+    ///
+    /// auto: if a Node program's Socket.IO (4.0 or later) would use the adapter that knows its own process only, haft's
+    /// preload gives it one that knows all workers; a program that sets an adapter keeps it. Programs with haft's own protocol are
+    /// given a link to the other workers, and the built-in worker uses it.
+    #[arg(long, value_name = "auto|off", default_value = "auto")]
+    rooms: SharedRooms,
+
+    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with TLS, or
+    /// unix:///PATH [default: off]
     ///
     /// One link for each host, beside what accepts connections. Without Redis, or while it is away, rooms are those of
     /// this host. Whoever can publish there can send to all clients: give it a password, or a network of its own.
@@ -38,17 +50,17 @@ fn prefix(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
 }
 
-impl RedisFlags {
-    pub(super) fn resolve(self, argv: &[String], provenance: &Provenance) -> Result<Option<Redis>, FlagsError> {
+impl RoomsFlags {
+    pub(super) fn resolve(self, argv: &[String], provenance: &Provenance) -> Result<RoomsOptions, FlagsError> {
         let Some(url) = self.redis else {
             return match (self.redis_prefix, self.redis_required) {
-                (None, false) => Ok(None),
+                (None, false) => Ok(RoomsOptions { shared: self.rooms, redis: None }),
                 (Some(_), _) => Err(FlagsError::NoRedis { name: provenance.name("redis-prefix") }),
                 (None, true) => Err(FlagsError::NoRedis { name: provenance.name("redis-required") }),
             };
         };
         let prefix = self.redis_prefix.unwrap_or_else(|| name_of(argv));
-        Ok(Some(Redis { url, prefix, required: self.redis_required }))
+        Ok(RoomsOptions { shared: self.rooms, redis: Some(Redis { url, prefix, required: self.redis_required }) })
     }
 }
 
@@ -65,14 +77,17 @@ fn name_of(argv: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Program;
     use crate::flags::testing::{config, refused};
 
     fn redis(args: &[&str]) -> Option<Redis> {
-        match config(&[args, &["--", "node", "--title=x", "src/chat.server.js", "-v"]].concat()).program {
-            Program::Command(command) => command.node.redis,
-            Program::BuiltIn(_) => panic!("no command: {args:?}"),
-        }
+        config(&[args, &["--", "node", "--title=x", "src/chat.server.js", "-v"]].concat()).rooms.redis
+    }
+
+    #[test]
+    fn rooms_can_be_each_worker_s_own() {
+        let rooms = |text: &str| config(&["--rooms", text]).rooms.shared;
+        assert_eq!((rooms("auto"), rooms("off")), (SharedRooms::Auto, SharedRooms::Off));
+        assert!(refused(&["--rooms", "on", "--", "x"]).contains("write auto or off"));
     }
 
     #[test]
@@ -102,6 +117,7 @@ mod tests {
         assert_eq!(name("node --inspect /srv/app/server.js 3000"), "server");
         assert_eq!(name("npm run chat"), "chat");
         assert_eq!(name("/opt/chat"), "chat");
+        assert_eq!(config(&["--redis=redis://a"]).rooms.redis.map(|it| it.prefix).as_deref(), Some("haft"));
         assert_eq!(redis(&["--redis=redis://a", "--redis-prefix=b"]).map(|it| it.prefix).as_deref(), Some("b"));
     }
 }

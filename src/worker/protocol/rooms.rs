@@ -1,4 +1,6 @@
-//! What goes over a member's socket, in either direction. Pure.
+//! What goes over a worker's link to the rooms that all workers share (`HAFT_ROOMS_FD`), in either direction. Pure.
+//!
+//! The link is a stream socket to a relay in haft. A worker that says READY is a member.
 //!
 //! ```text
 //! | length: 4 | kind: 1 | member: 8 | body: length - 9 |
@@ -14,8 +16,7 @@
 //! | 2 | MESSAGE | MESSAGE |
 //! | 3 | LOST: `member` is how many messages could not be sent | LEFT: a member has gone |
 //!
-//! A member that says READY is told of all that are there, and all that are there of it. Messages for it are kept from the
-//! beginning.
+//! A member that says READY is told of all that are there, and all that are there of it.
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,0 +1,266 @@
+//! The chat on the other workers, of this host and of those that share its Redis: what is said there, and how many members
+//! each room has.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use haft_worker::{Rooms, RoomsMessage};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::wire::lock;
+
+/// What workers tell each other has this topic; the number is its version.
+const TOPIC: &str = "haft chat 1";
+/// Messages that wait here; more wait in haft.
+const BUFFER: usize = 1024;
+/// How often all is told anew: a host that was away for a while may have been forgotten without knowing it.
+const ANEW: Duration = Duration::from_secs(20);
+
+/// A message in a room, as its members are told it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Said {
+    pub(super) room: String,
+    pub(super) id: u64,
+    pub(super) from: String,
+    pub(super) text: String,
+    /// The host of its sender.
+    pub(super) host: String,
+    /// The slot of its sender.
+    pub(super) slot: u32,
+}
+
+/// Members of a room at one worker.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct MembersAt {
+    pub(super) host: String,
+    pub(super) slot: u32,
+    pub(super) members: usize,
+}
+
+/// What one worker tells all others.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Told {
+    Said(Said),
+    /// How many members rooms have there.
+    Members {
+        host: String,
+        slot: u32,
+        /// These are all rooms that have any; otherwise, those whose members have changed.
+        all: bool,
+        rooms: HashMap<String, usize>,
+    },
+}
+
+/// What happened elsewhere.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Somebody said something.
+    Said(Said),
+    /// These rooms have more or fewer members.
+    Changed(Vec<String>),
+    /// The others are to be told of all rooms here: there is another one, or it is time.
+    TellAll,
+}
+
+/// The other workers.
+#[derive(Debug)]
+pub(super) struct Elsewhere {
+    link: Rooms,
+    host: String,
+    slot: u32,
+    known: Mutex<HashMap<u64, Known>>,
+}
+
+/// What is known of one of them.
+#[derive(Debug, Default)]
+struct Known {
+    host: String,
+    slot: u32,
+    rooms: HashMap<String, usize>,
+}
+
+/// What comes from them.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    messages: mpsc::Receiver<RoomsMessage>,
+    changes: watch::Receiver<u64>,
+    /// Those that there were.
+    others: BTreeSet<u64>,
+    anew: Interval,
+}
+
+impl Elsewhere {
+    /// `slot`: this worker's.
+    pub(super) fn new(link: Rooms, slot: u32) -> (Self, Arrivals) {
+        let mut anew = interval(ANEW);
+        anew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (messages, changes) = (link.listen(TOPIC, BUFFER), link.changes());
+        let arrivals = Arrivals { messages, changes, others: BTreeSet::new(), anew };
+        (Self { link, host: own_host(), slot, known: Mutex::default() }, arrivals)
+    }
+
+    /// This host's name.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Members of a room on all other workers.
+    pub(super) fn members(&self, room: &str) -> usize {
+        lock(&self.known).values().filter_map(|known| known.rooms.get(room)).sum()
+    }
+
+    /// Where a room has members, `here` of them on this worker. Nothing if there is no other worker.
+    pub(super) fn members_at(&self, room: &str, here: usize) -> Vec<MembersAt> {
+        let known = lock(&self.known);
+        if known.is_empty() {
+            return Vec::new();
+        }
+        let there = known.values().map(|known| MembersAt {
+            host: known.host.clone(),
+            slot: known.slot,
+            members: known.rooms.get(room).copied().unwrap_or(0),
+        });
+        let own = MembersAt { host: self.host.clone(), slot: self.slot, members: here };
+        let mut all: Vec<_> = there.chain([own]).filter(|at| at.members > 0).collect();
+        all.sort();
+        all
+    }
+
+    /// Tells the others what was said here.
+    pub(super) async fn say(&self, said: &Said) {
+        if !self.link.others(TOPIC).is_empty() {
+            self.tell(&Told::Said(said.clone())).await;
+        }
+    }
+
+    /// Tells the others how many members rooms have here. `all`: no other room has any.
+    pub(super) async fn tell_members(&self, rooms: HashMap<String, usize>, all: bool) {
+        self.tell(&Told::Members { host: self.host.clone(), slot: self.slot, all, rooms }).await;
+    }
+
+    async fn tell(&self, told: &Told) {
+        let payload = serde_json::to_vec(told).unwrap_or_default();
+        if let Err(error) = self.link.publish(TOPIC, &payload).await {
+            tracing::warn!(%error, "the other workers are not told of the chat");
+        }
+    }
+
+    /// The next that happens elsewhere; nothing once there is nothing to come.
+    pub(super) async fn next(&self, arrivals: &mut Arrivals) -> Option<News> {
+        loop {
+            tokio::select! {
+                message = arrivals.messages.recv() => {
+                    let RoomsMessage { from, payload } = message?;
+                    match serde_json::from_slice(&payload) {
+                        Ok(told) => return Some(self.take(from, told)),
+                        Err(error) => tracing::debug!(%error, "another worker's words"),
+                    }
+                }
+                _ = arrivals.anew.tick() => {
+                    if !arrivals.others.is_empty() {
+                        return Some(News::TellAll);
+                    }
+                }
+                changed = arrivals.changes.changed() => {
+                    changed.ok()?;
+                    let others = self.link.others(TOPIC);
+                    let before = std::mem::replace(&mut arrivals.others, others);
+                    let gone: Vec<_> = before.difference(&arrivals.others).copied().collect();
+                    if !gone.is_empty() {
+                        // Whoever has come meanwhile is told at the next turn.
+                        arrivals.others.retain(|number| before.contains(number));
+                        arrivals.changes.mark_changed();
+                        return Some(News::Changed(self.forget(&gone)));
+                    }
+                    if arrivals.others.difference(&before).next().is_some() {
+                        return Some(News::TellAll);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self, from: u64, told: Told) -> News {
+        match told {
+            Told::Said(said) => News::Said(said),
+            Told::Members { host, slot, all, rooms } => {
+                let mut known = lock(&self.known);
+                let known = known.entry(from).or_default();
+                (known.host, known.slot) = (host, slot);
+                let mut changed = Vec::new();
+                if all {
+                    changed.extend(known.rooms.drain().map(|(room, _)| room));
+                }
+                for (room, members) in rooms {
+                    changed.push(room.clone());
+                    match members {
+                        0 => known.rooms.remove(&room),
+                        _ => known.rooms.insert(room, members),
+                    };
+                }
+                News::Changed(changed)
+            }
+        }
+    }
+
+    fn forget(&self, gone: &[u64]) -> Vec<String> {
+        let mut known = lock(&self.known);
+        gone.iter().filter_map(|number| known.remove(number)).flat_map(|known| known.rooms.into_keys()).collect()
+    }
+}
+
+/// The name that haft was given for session ids, or the machine's.
+fn own_host() -> String {
+    let named = std::env::var("HAFT_HOST_ID").ok().map(|id| id.trim_start_matches('0').to_owned());
+    named
+        .filter(|name| !name.is_empty())
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map_or_else(|| "?".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elsewhere() -> Elsewhere {
+        Elsewhere::new(Rooms::default(), 0).0
+    }
+
+    fn members(slot: u32, all: bool, rooms: &[(&str, usize)]) -> Told {
+        let rooms = rooms.iter().map(|(room, members)| ((*room).to_owned(), *members)).collect();
+        Told::Members { host: "b".to_owned(), slot, all, rooms }
+    }
+
+    fn changed(news: News) -> BTreeSet<String> {
+        match news {
+            News::Changed(rooms) => rooms.into_iter().collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn names(of: &[&str]) -> BTreeSet<String> {
+        of.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn members_are_those_of_the_workers_that_are_there() {
+        let elsewhere = elsewhere();
+        assert_eq!((elsewhere.members("a"), elsewhere.members_at("a", 3)), (0, vec![]));
+        assert_eq!(changed(elsewhere.take(7, members(1, true, &[("a", 2), ("b", 1)]))), names(&["a", "b"]));
+        assert_eq!(changed(elsewhere.take(8, members(2, true, &[("a", 5)]))), names(&["a"]));
+        assert_eq!((elsewhere.members("a"), elsewhere.members("b")), (7, 1));
+        let at = elsewhere.members_at("a", 3);
+        assert_eq!(at.iter().map(|at| at.members).sum::<usize>(), 10);
+        // Only what has changed, and all anew.
+        assert_eq!(changed(elsewhere.take(7, members(1, false, &[("b", 0)]))), names(&["b"]));
+        assert_eq!((elsewhere.members("a"), elsewhere.members("b")), (7, 0));
+        assert_eq!(changed(elsewhere.take(7, members(1, true, &[("c", 1)]))), names(&["a", "c"]));
+        assert_eq!(elsewhere.members("a"), 5);
+        assert_eq!(elsewhere.forget(&[8, 9]), ["a"]);
+        assert_eq!((elsewhere.members("a"), elsewhere.members("c")), (0, 1));
+    }
+}

@@ -1,0 +1,73 @@
+//! The rooms of one haft, and what is logged about them.
+
+use std::os::fd::OwnedFd;
+
+use super::{Link, Rooms, RoomsError, Totals};
+use crate::config::Redis;
+use crate::route::Slot;
+
+/// The relay, and what was logged about it.
+#[derive(Debug, Default)]
+pub struct SharedRooms {
+    rooms: Rooms,
+    /// Other hosts must be reached.
+    is_required: bool,
+    /// There has been more than one slot.
+    are_several: bool,
+    /// A program has a Socket.IO.
+    are_used: bool,
+    told: bool,
+}
+
+impl SharedRooms {
+    /// Rooms of this host, or of all that share this Redis.
+    pub fn new(redis: Option<&Redis>) -> Self {
+        let Some(Redis { url, prefix, required }) = redis else { return Self::default() };
+        let link = Link { url: url.clone(), prefix: prefix.clone() };
+        let rooms = Rooms::linked(link).unwrap_or_else(|error| {
+            tracing::error!("rooms are this host's own: {error}");
+            Rooms::default()
+        });
+        Self { rooms, is_required: *required, ..Self::default() }
+    }
+
+    /// A worker of this slot is started.
+    pub fn started(&mut self, slot: Slot) {
+        self.are_several |= slot.0 > 0;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if self.are_several && self.are_used && !std::mem::replace(&mut self.told, true) {
+            tracing::info!(
+                "rooms are shared: what the program sends by Socket.IO to a room or to everybody reaches the clients of \
+                 all workers (--rooms off: those of the same worker)"
+            );
+        }
+    }
+
+    /// A link for a worker, which uses rooms.
+    ///
+    /// # Errors
+    ///
+    /// When there can be none.
+    pub fn attach(&mut self) -> Result<OwnedFd, RoomsError> {
+        self.are_used = true;
+        self.tell();
+        self.rooms.attach()
+    }
+
+    /// A link for a worker that may use rooms: nothing is kept for it before it says that it does.
+    ///
+    /// # Errors
+    ///
+    /// When there can be none.
+    pub fn offer(&mut self) -> Result<OwnedFd, RoomsError> {
+        self.rooms.offer()
+    }
+
+    /// What was sent between workers so far.
+    pub fn totals(&self) -> Totals {
+        Totals { is_required: self.is_required, ..self.rooms.totals() }
+    }
+}
