@@ -16,7 +16,7 @@ const CONNECTIONS_A_SESSION: u64 = 4;
 const FEW_SESSIONS: u64 = 16;
 
 /// How much a session weighs with a worker whose event loop is late by `delay`, where the most punctual worker's is late
-/// by `least`: from 1, for all that are punctual, to [`MAX_WEIGHT`].
+/// by `least`: from 1, for all that are punctual, to `MAX_WEIGHT`.
 pub fn weight(delay: Duration, least: Duration) -> u64 {
     let late = delay.saturating_sub(least).saturating_sub(PUNCTUAL).as_micros().min(1 << 30) as u64;
     let steps = TWICE.as_micros() as u64;
@@ -24,7 +24,7 @@ pub fn weight(delay: Duration, least: Duration) -> u64 {
 }
 
 /// What a new session is weighed against: the worker's sessions, the connections that it says it has, and its weight. A
-/// worker that lies attracts or repels no more than [`MAX_WEIGHT`] allows, and twice its own sessions.
+/// worker that lies attracts or repels no more than `MAX_WEIGHT` allows, and twice its own sessions.
 pub fn burden(sessions: u64, connections: u64, weight: u64) -> u64 {
     let most = CONNECTIONS_A_SESSION * sessions.saturating_add(FEW_SESSIONS);
     let others = connections.saturating_sub(sessions).min(most);
