@@ -32,6 +32,6 @@ fn haft_has_its_flags_from_there_and_the_worker_only_what_is_its_own() {
 #[test]
 fn so_it_is_for_a_program_that_takes_a_listener_over() {
     let setup = Setup::new(&["--dispatch", "kernel", "--dialect", "listen-fds"]);
-    let seen = seen_by_the_worker(setup.command(&["sh", "-c", SHOWS, LISTEN_FDS]), "LISTEN_FDS=1");
+    let seen = seen_by_the_worker(setup.command(&["sh", "-c", SHOWS, LISTEN_FDS, "{dir}"]), "LISTEN_FDS=1");
     assert!(!seen.contains("HAFT_FLAG_"), "{seen}");
 }
