@@ -111,9 +111,9 @@ mod tests {
     fn a_process_is_as_large_as_the_largest_that_it_has_started() {
         let own = of(std::process::id()).expect("/proc").expect("it lives").resident_bytes;
         // What it reads stays in memory: 64 MiB, more than a shell has.
-        let text = "x=$(head -c 67108864 /dev/zero | tr '\\0' x); echo; read end";
+        let text = r"x=$(head -c 67108864 /dev/zero | tr '\0' x); echo; read end";
         let mut shell = std::process::Command::new("sh")
-            .args(["-c", &format!("sh -c {:?}; true", text.replace('$', "\\$"))])
+            .args(["-c", "sh -c \"$0\"; true", text])
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()
