@@ -72,6 +72,16 @@ fn twice_the_mean_for_a_minute_is_skew_and_is_over_with_an_even_minute() {
 }
 
 #[test]
+fn an_unknown_proxy_is_one_alarm_and_no_skew_beside_it() {
+    let mut clock = Clock::new();
+    clock.run(30, |second| {
+        let sample = slots(2, |slot| slot.arrivals = u64::from(second) * 10 * u64::from(slot.slot == 1));
+        Sample { one_address: Some("haft is behind a proxy".to_owned()), ..sample }
+    });
+    assert_eq!((clock.active(), clock.lines.len()), (vec!["one_address"], 1));
+}
+
+#[test]
 fn few_connections_one_slot_and_slots_that_take_no_clients_are_no_skew() {
     for sample in [
         (|second| slots(4, |slot| slot.arrivals = u64::from(second / 5 * u32::from(slot.slot == 0))))

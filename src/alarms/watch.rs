@@ -94,7 +94,8 @@ impl Alarms {
     /// Takes in a sample, and yields the lines that are to be logged.
     pub fn look(&mut self, now: Instant, sample: &Sample) -> Vec<(Alarm, String)> {
         let findings = [
-            self.skew(now, sample),
+            // An unknown proxy is the cause then, and its own line has the cure.
+            self.skew(now, sample).filter(|_| sample.one_address.is_none()),
             sample.one_address.clone().map(Finding::OneAddress),
             self.restarts(now, sample),
             self.loop_delay(now, sample),

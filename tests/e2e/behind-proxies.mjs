@@ -195,7 +195,7 @@ beside('a haft that was not told of its proxy says once which flags to use', asy
     const [line, ...others] = lines(haft);
     assert.deepEqual(others, [], 'it is said once');
     assert.ok(line.includes('WARN') && line.includes(`have the address 127.0.0.1 and bring ${header}:`), line);
-    assert.ok(line.endsWith(`Use ${flags}`), line);
+    assert.ok(line.endsWith(`Use ${flags} alarm="one_address"`), line);
     await haft.stop();
   }
 });
