@@ -4,7 +4,7 @@
 #
 #     bash tests/deploy/static.sh FOLDER
 set -eu -o pipefail
-readonly LARGEST=$((14 << 20))
+readonly LARGEST=$((13 << 20))
 program=$(echo "$1"/haft-*-linux-x64)
 work=$(mktemp -d)
 haft=
