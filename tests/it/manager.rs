@@ -153,7 +153,7 @@ fn passed_sockets_are_listeners_and_who_came_before_the_start_is_served() {
     assert_eq!(haft.status().0["listen"].to_string(), told);
     // They are still there after a reload, which reads everything again.
     haft.signal(Signal::SIGHUP);
-    haft.wait("reloaded", |status| status.number("generation") == 1 && status.all_ready());
+    haft.wait("reloaded", |status| status.number("generation") == 1 && status.0["reload"]["state"] == "done");
     Client::connect(more).expect("connect").ask("/").expect("an answer");
     haft.signal(Signal::SIGTERM);
     assert!(haft.wait_for_exit().success());
