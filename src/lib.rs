@@ -31,6 +31,7 @@
 //! | [`process`] | what to run for a worker, starting it, its output, the guardian |
 //! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
 //! | [`pool`] | the slots as a pure state machine: which worker starts, drains, is replaced |
+//! | `page` | what the chat page and the admin page have in common |
 //! | `alarms` | pure: what goes wrong for a while, found in samples of counters, as one line with the cure |
 //! | [`log`] | how haft speaks to its operator |
 //! | [`config`] | the validated configuration |
@@ -69,6 +70,7 @@ mod listen;
 pub mod log;
 pub mod master;
 pub mod node;
+mod page;
 pub mod peek;
 mod pending;
 pub mod pool;

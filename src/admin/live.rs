@@ -25,7 +25,8 @@ const MAX_STREAMS: usize = 8;
 pub(super) const READING_TIME: Duration = Duration::from_secs(10);
 /// How long the master may take to answer.
 const REPLY_TIME: Duration = Duration::from_secs(2);
-/// What a page is told whose stream ends for another one: it is not to come back by itself, or two would take turns.
+/// The event that ends a page's stream in favour of another page's: the page must not reconnect by itself, or two would take
+/// turns.
 const DISPLACED: &str = "event: displaced\ndata: \n\n";
 
 /// The streams that there are, the oldest first.

@@ -77,6 +77,18 @@ fn by_slot(
     slots.iter().filter_map(move |status| Some((vec![slot_label(status.slot)], number(status)?)))
 }
 
+/// The counts that each slot has by the values of one more label.
+fn by_slot_and<'a, S: AsRef<str> + 'a>(
+    label: &'static str,
+    slots: &'a [SlotStatus],
+    counts: fn(&SlotStatus) -> &Vec<(S, u64)>,
+) -> impl Iterator<Item = (Labels<'a>, u64)> {
+    slots.iter().flat_map(move |status| {
+        let counts = counts(status).iter();
+        counts.map(move |(value, count)| (vec![slot_label(status.slot), (label, value.as_ref().into())], *count))
+    })
+}
+
 fn connections(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter("haft_connections_accepted", "Connections accepted.", [(no_labels(), now.accepted)])?;
     families.counter(
@@ -162,26 +174,17 @@ fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     families.counter(
         "haft_worker_replacements",
         "Workers that were replaced by another in their slot, by why.",
-        slots.iter().flat_map(|status| {
-            let causes = status.replaced.iter();
-            causes.map(|(cause, count)| (vec![slot_label(status.slot), ("reason", (*cause).into())], *count))
-        }),
+        by_slot_and("reason", slots, |status| &status.replaced),
     )?;
     families.counter(
         "haft_health_checks",
         "Health checks of the slot's workers (--health-check).",
-        slots.iter().flat_map(|status| {
-            let outcomes = status.health_checks.iter();
-            outcomes.map(|(outcome, count)| (vec![slot_label(status.slot), ("outcome", (*outcome).into())], *count))
-        }),
+        by_slot_and("outcome", slots, |status| &status.health_checks),
     )?;
     families.counter(
         "haft_worker_exits",
         "Ends of workers.",
-        slots.iter().flat_map(|status| {
-            let deaths = status.deaths_by_reason.iter();
-            deaths.map(|(reason, count)| (vec![slot_label(status.slot), ("reason", reason.into())], *count))
-        }),
+        by_slot_and("reason", slots, |status| &status.deaths_by_reason),
     )?;
     families.gauge(
         "haft_worker_connections_in_flight",

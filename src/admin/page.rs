@@ -5,20 +5,18 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::{Answer, answer};
 use super::negotiate;
-
-/// Nothing but what the page brings itself, and no other page may frame it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use crate::page::{ICON, MAKE, POLICY};
 
 /// Path, content type and content.
-const ASSETS: [(&str, &str, &[u8]); 7] = [
+const ASSETS: [(&str, &str, &[u8]); 8] = [
     ("/page.css", "text/css; charset=utf-8", include_bytes!("assets/page.css")),
     ("/page.js", "text/javascript; charset=utf-8", include_bytes!("assets/page.js")),
     ("/figures.js", "text/javascript; charset=utf-8", include_bytes!("assets/figures.js")),
     ("/control.js", "text/javascript; charset=utf-8", include_bytes!("assets/control.js")),
     ("/draw.js", "text/javascript; charset=utf-8", include_bytes!("assets/draw.js")),
-    ("/icon.svg", "image/svg+xml", include_bytes!("../builtin/assets/icon.svg")),
-    ("/favicon.ico", "image/svg+xml", include_bytes!("../builtin/assets/icon.svg")),
+    ("/make.js", "text/javascript; charset=utf-8", MAKE),
+    ("/icon.svg", "image/svg+xml", ICON),
+    ("/favicon.ico", "image/svg+xml", ICON),
 ];
 
 /// What the page is made of, if this path is a part of it.

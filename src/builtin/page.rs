@@ -20,14 +20,11 @@ use tower_http::services::fs::DefaultServeDirFallback;
 use super::folder::{self, Beneath};
 use super::{BuiltinError, Identity, chat};
 use crate::config::Engine as Settings;
+use crate::page::{ICON, MAKE, POLICY};
 use crate::route::Key;
 
-/// Nothing but what this page brings itself; WebSockets to its own host are `'self'` too.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 /// Path, content type and content of what the page is made of.
-const ASSETS: [(&str, &str, &[u8]); 5] = [
+const ASSETS: [(&str, &str, &[u8]); 6] = [
     ("/", "text/html; charset=utf-8", include_bytes!("assets/page.html")),
     ("/haft/page.css", "text/css; charset=utf-8", include_bytes!("assets/page.css")),
     ("/haft/page.js", "text/javascript; charset=utf-8", include_bytes!("assets/page.js")),
@@ -36,7 +33,8 @@ const ASSETS: [(&str, &str, &[u8]); 5] = [
         "text/javascript; charset=utf-8",
         include_bytes!("assets/socket.io-client/socket.io.esm.min.js"),
     ),
-    ("/haft/icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
+    ("/haft/make.js", "text/javascript; charset=utf-8", MAKE),
+    ("/haft/icon.svg", "image/svg+xml", ICON),
 ];
 
 /// Where the page learns what it cannot know: the engine's settings and who served it.

@@ -101,18 +101,8 @@ fn one_that_answers_with_an_error_is_passed_over_until_it_answers_well() {
 
 #[test]
 fn one_that_does_not_answer_is_killed_where_that_is_wanted() {
-    let flags = [
-        "-w",
-        "2",
-        "--health-check",
-        "/healthz",
-        "--health-interval",
-        "1s",
-        "--health-timeout",
-        "1s",
-        "--hang-timeout",
-        "0",
-    ];
+    let words = "-w 2 --health-check /healthz --health-interval 1s --health-timeout 1s --hang-timeout 0";
+    let flags: Vec<&str> = words.split(' ').collect();
     let setup = setup(&flags, &["--hang-kill"]);
     touch(setup.folder(), "mute-0");
     let mut haft = setup.start_all();

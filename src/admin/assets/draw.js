@@ -1,14 +1,4 @@
-// Elements and charts. Texts never become markup.
-
-/** An element with a class, a text and children. */
-export function make(tag, { text, className, ...attributes } = {}, ...children) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
+// Texts and charts.
 
 /** Sets a text only where it differs: what a reader has selected stays selected. */
 export function write(node, text) {

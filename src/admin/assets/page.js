@@ -1,6 +1,7 @@
 // The page: rows, charts and events of a running haft, each second.
 import { change, lines, unlock } from '/control.js';
-import { Spark, make, write } from '/draw.js';
+import { Spark, write } from '/draw.js';
+import { make } from '/make.js';
 import { Model, age, bytes } from '/figures.js';
 
 const $ = (id) => document.getElementById(id);

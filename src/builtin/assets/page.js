@@ -1,18 +1,9 @@
 // The chat page. It shows who serves this client, what becomes of the connection, and the rooms.
 import { io } from "/haft/client.js";
+import { make } from "/haft/make.js";
 
 const $ = (id) => document.getElementById(id);
 const KEPT = 200;
-
-/** An element with a class, a text and children; texts never become markup. */
-function make(tag, { text, className, ...attributes } = {}, ...children) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
 
 /** What a browser may refuse to keep (a private window). */
 const memory = {
