@@ -19,6 +19,8 @@ exec </dev/null
 export TOOLS="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/haft-tests"
 export PATH="$PATH:$TOOLS/bin"
 export CARGO_TERM_COLOR=never NO_COLOR=1
+# Every crate is built once or twice only; and a registry that does not answer for a moment fails nothing.
+export CARGO_INCREMENTAL=0 CARGO_NET_RETRY=10
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
 export ARTEFACTS=$target/deploy

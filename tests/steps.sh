@@ -1,6 +1,7 @@
 # Steps: what they are called, what they need, how they run and how they are counted. tests/run.sh lists them.
 
 readonly SHOWN=250    # lines of output that a failed step shows
+readonly REPEATED=40  # lines about it that are shown again at the end
 readonly HEARTBEAT=30 # seconds between the lines that say what still runs
 readonly SKIPPED=77   # the exit code of a step that cannot run on this machine
 # Steps that mostly wait, at a time.
@@ -55,7 +56,14 @@ run_steps() { # NAME...: those whose names begin so; all if there is none
     done
     wait_until_at_most 0
     echo
-    ((${#broken[@]} == 0)) || echo "failed: ${broken[*]}"
+    if ((${#broken[@]} > 0)); then
+        # The end of the output alone shows why.
+        for name in "${broken[@]}"; do
+            echo "--- why $name failed"
+            summary_of "$name"
+        done
+        echo "failed: ${broken[*]}"
+    fi
     local result="$passed passed, $failed failed"
     ((skipped == 0)) || result+=", $skipped skipped"
     echo "$result"
@@ -183,6 +191,17 @@ count_node() { # LOG
         $2 == "skipped" || $2 == "todo" { s += $3 } END { print p + 0, f + 0, s + 0 }' <(grep -E '^ℹ [a-z]+ [0-9]+$' "$1"))
 }
 
+# The last lines of a step's output that are about what failed.
+lines_of() { # NAME COUNT
+    sed '/^✖ failing tests:/,$d; / \.\.\. ok$/d' "$(file_of "$1").log" | tail -n "$2" | sed 's/^/   | /'
+}
+
+# What the tool itself says at its end about what failed.
+summary_of() { # NAME
+    sed -n '/^\(✖ failing tests\|failures\):$/,$p' "$(file_of "$1").log" | head -n "$REPEATED" | grep . | sed 's/^/   | /' ||
+        lines_of "$1" "$REPEATED"
+}
+
 report() { # NAME: counts a step that has ended
     local name=$1 log code p f s took
     log=$(file_of "$name").log
@@ -209,7 +228,7 @@ report() { # NAME: counts a step that has ended
         printf '== %-24s FAILED %s passed, %s failed, %s\n' "$name" "$p" "$f" "$took"
         ((code != 124)) || echo "   it took longer than ${minutes[$name]} minutes and was ended"
         echo "   --- the last lines of $name"
-        sed '/^✖ failing tests:/,$d; / \.\.\. ok$/d' "$log" | tail -n "$SHOWN" | sed 's/^/   | /'
+        lines_of "$name" "$SHOWN"
         echo "   --- the end of $name"
     fi
     cat "$(file_of "$name").swept"
