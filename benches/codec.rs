@@ -72,7 +72,7 @@ fn node(c: &mut Criterion) {
                 seq += 1;
                 let mut frames = reader.take_in(words.as_bytes());
                 while let Ok(Some(Piece::Frame(frame))) = frames.next() {
-                    black_box(session.hear(&frame)).expect("proper words");
+                    black_box(session.receive(&frame)).expect("proper words");
                 }
             });
             assert_eq!(session.in_flight(), 0);

@@ -103,7 +103,7 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
 /// Reports why this process ends: on standard error, too, where the log is a file. What is yet to be written is waited
 /// for, but not for long.
 pub fn last_words(text: impl fmt::Display) {
-    notices::tell_all_suppressed();
+    notices::log_all_suppressed();
     let line = escape::without_error_numbers(&escape::one_line(text)) + "\n";
     STDERR.push(line.as_bytes());
     if file::path().is_some() {
@@ -114,7 +114,7 @@ pub fn last_words(text: impl fmt::Display) {
 
 /// Waits until what this process has to say has been written, but not for long: its reader may have stalled.
 pub fn flush() {
-    notices::tell_all_suppressed();
+    notices::log_all_suppressed();
     OUTPUTS.iter().for_each(|output| output.flush());
 }
 

@@ -13,7 +13,7 @@ const MAX_FRAME: usize = 4096;
 const WORKER: WorkerId = WorkerId(7);
 
 /// Takes in what a worker writes, as the master does.
-pub fn hear(serialization: Serialization, bytes: &[u8]) {
+pub fn receive(serialization: Serialization, bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
     let mut reader = Reader::new(serialization, MAX_FRAME);
     let Ok(message) = ConnectionMessage::from_json("\"sticky:balance\"") else { return };
@@ -31,7 +31,7 @@ pub fn hear(serialization: Serialization, bytes: &[u8]) {
         let mut frames = reader.take_in(piece);
         while let Ok(Some(piece)) = frames.next() {
             let Piece::Frame(frame) = piece else { continue };
-            match session.hear(&frame) {
+            match session.receive(&frame) {
                 Ok(Effect::Ask(query)) => match servers.ask(WORKER, &query) {
                     Decision::Join(server) => answer(&mut session, &servers, server, query.seq),
                     Decision::Displace(..) => answer(&mut session, &servers, ServerId::OWN, query.seq),
@@ -85,7 +85,7 @@ fn check(serialization: Serialization, sent: &[u8]) {
     while let Some(piece) = frames.next().expect("frames") {
         let Piece::Frame(frame) = piece else { panic!("{piece:?}") };
         let heard =
-            Session::new(serialization, [].as_slice().into()).hear(&frame).map(|effect| effect != Effect::Message);
+            Session::new(serialization, [].as_slice().into()).receive(&frame).map(|effect| effect != Effect::Message);
         assert!(!matches!(heard, Ok(false) | Err(Violation::Malformed(_))), "{frame:?}");
     }
     assert!(!reader.is_within_frame());

@@ -6,4 +6,4 @@ mod worker;
 
 use haft::node::wire::Serialization;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worker::hear(Serialization::Json, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worker::receive(Serialization::Json, bytes));

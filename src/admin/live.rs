@@ -76,7 +76,7 @@ impl Drop for Place {
 /// The status, now and each second.
 pub(super) fn events(control: &Control, place: Place, progress: Progress) -> Answer {
     let (pieces, received) = mpsc::channel(1);
-    tokio::spawn(tell(control.clone(), place, progress, pieces));
+    tokio::spawn(stream(control.clone(), place, progress, pieces));
     live(EVENT_STREAM, received)
 }
 
@@ -85,7 +85,7 @@ pub(super) fn events_head() -> Answer {
     live(EVENT_STREAM, mpsc::channel(1).1)
 }
 
-async fn tell(control: Control, place: Place, progress: Progress, pieces: mpsc::Sender<Bytes>) {
+async fn stream(control: Control, place: Place, progress: Progress, pieces: mpsc::Sender<Bytes>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -94,7 +94,7 @@ pub(super) fn answered(
     match said {
         Ok(Ok(following)) => {
             let (pieces, received) = mpsc::channel(1);
-            tokio::spawn(tell(following, place, progress, pieces));
+            tokio::spawn(stream(following, place, progress, pieces));
             live("application/x-ndjson", received)
         }
         Ok(Err(error)) => action::say(StatusCode::CONFLICT, asked, &error.to_string()),
@@ -102,7 +102,7 @@ pub(super) fn answered(
     }
 }
 
-async fn tell(mut following: Following, place: Place, progress: Progress, pieces: mpsc::Sender<Bytes>) {
+async fn stream(mut following: Following, place: Place, progress: Progress, pieces: mpsc::Sender<Bytes>) {
     let mut ticks = interval(EVERY);
     loop {
         let mut piece = Vec::new();

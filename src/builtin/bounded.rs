@@ -250,8 +250,8 @@ mod tests {
             }
         });
         let hearing = tokio::spawn(async move {
-            let mut heard = vec![0; 50 * MESSAGE];
-            hears.read_exact(&mut heard).await.map(|_| ())
+            let mut received = vec![0; 50 * MESSAGE];
+            hears.read_exact(&mut received).await.map(|_| ())
         });
         let (mut reader, mut writer) = split(bounded);
         let mut part = vec![0; 777];
@@ -262,7 +262,7 @@ mod tests {
         writer.write_all(&vec![0; 50 * MESSAGE % part.len()]).await.expect("write");
         // Nothing polls it any more: what waits is written in the background.
         drop((reader, writer));
-        hearing.await.expect("task").expect("all was heard");
+        hearing.await.expect("task").expect("all was received");
         talking.abort();
         assert_eq!(budget.closed(Excess::Connection), 0);
     }
@@ -340,9 +340,9 @@ mod tests {
         let (mut client, mut bounded, life) = pair(&budget);
         bounded.write_all(&vec![7; MESSAGE]).await.expect("taken");
         drop(bounded);
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.expect("read");
-        assert_eq!(heard.len(), MESSAGE);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.expect("read");
+        assert_eq!(received.len(), MESSAGE);
         life.closed().await;
         assert_eq!(budget.held(), 0);
     }

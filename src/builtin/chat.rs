@@ -236,7 +236,7 @@ async fn gone(reason: DisconnectReason, Extension(seat): Seated) {
     };
     for room in left {
         seat.left(&room);
-        seat.chat.tell_members(room, true);
+        seat.chat.send_members(room, true);
     }
 }
 
@@ -268,7 +268,7 @@ impl Seat {
             if let Some(outbox) = &self.outbox {
                 self.chat.pollers.join(&room, outbox);
             }
-            self.chat.tell_members(room.clone(), true);
+            self.chat.send_members(room.clone(), true);
         }
         Ok(Joined { ok: true, room, name: member.name.clone(), members })
     }
@@ -281,7 +281,7 @@ impl Seat {
         drop(rooms);
         socket.leave(room.clone());
         self.left(&room);
-        self.chat.tell_members(room.clone(), true);
+        self.chat.send_members(room.clone(), true);
         Ok(RoomMembers { ok: Some(true), room, members, at: Vec::new() })
     }
 
@@ -296,7 +296,7 @@ impl Chat {
     /// Tells the members of `room` their number, a little later, and the other workers if it is one that has changed `here`.
     /// (While the worker ends its own members are not told: all will leave, and to be told of each would only make those who
     /// are left poll once more.)
-    fn tell_members(self: &Arc<Self>, room: String, here: bool) {
+    fn send_members(self: &Arc<Self>, room: String, here: bool) {
         match lock(&self.changed).entry(room.clone()) {
             Entry::Occupied(mut waiting) => {
                 *waiting.get_mut() |= here;
@@ -310,7 +310,7 @@ impl Chat {
             let here = lock(&chat.changed).remove(&room).unwrap_or(true);
             let own = lock(&chat.rooms).members(&room);
             if here {
-                chat.elsewhere.tell_members(HashMap::from([(room.clone(), own)]), false).await;
+                chat.elsewhere.send_members(HashMap::from([(room.clone(), own)]), false).await;
             }
             if own > 0 && !chat.registry.draining() {
                 let (members, at) = (own + chat.elsewhere.members(&room), chat.elsewhere.members_at(&room, own));
@@ -339,10 +339,10 @@ async fn attend(chat: Arc<Chat>, mut arrivals: Arrivals) {
     while let Some(news) = chat.elsewhere.next(&mut arrivals).await {
         match news {
             News::Said(said) => chat.pass_on(&said).await,
-            News::Changed(rooms) => rooms.into_iter().for_each(|room| chat.tell_members(room, false)),
+            News::Changed(rooms) => rooms.into_iter().for_each(|room| chat.send_members(room, false)),
             News::TellAll => {
                 let all = lock(&chat.rooms).all();
-                chat.elsewhere.tell_members(all, true).await;
+                chat.elsewhere.send_members(all, true).await;
             }
         }
     }

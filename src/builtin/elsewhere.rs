@@ -133,16 +133,16 @@ impl Elsewhere {
     /// Tells the others what was said here.
     pub(super) async fn say(&self, said: &Said) {
         if !self.link.others(TOPIC).is_empty() {
-            self.tell(&Told::Said(said.clone())).await;
+            self.send(&Told::Said(said.clone())).await;
         }
     }
 
     /// Tells the others how many members rooms have here. `all`: no other room has any.
-    pub(super) async fn tell_members(&self, rooms: HashMap<String, usize>, all: bool) {
-        self.tell(&Told::Members { host: self.host.clone(), slot: self.slot, all, rooms }).await;
+    pub(super) async fn send_members(&self, rooms: HashMap<String, usize>, all: bool) {
+        self.send(&Told::Members { host: self.host.clone(), slot: self.slot, all, rooms }).await;
     }
 
-    async fn tell(&self, told: &Told) {
+    async fn send(&self, told: &Told) {
         let payload = serde_json::to_vec(told).unwrap_or_default();
         if let Err(error) = self.link.publish(TOPIC, &payload).await {
             tracing::warn!(%error, "the other workers are not told of the chat");

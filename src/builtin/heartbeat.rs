@@ -175,9 +175,9 @@ mod tests {
             let mut stream = FirstPing::new(server, Duration::from_secs(25));
             let said = [frame(&inside), PING.to_vec(), frame(b"40"), PING.to_vec()].concat();
             stream.write_all(&said).await.expect("write");
-            let mut heard = vec![0; said.len() - PING.len()];
-            client.read_exact(&mut heard).await.expect("read");
-            assert_eq!(heard, [frame(&inside), frame(b"40"), PING.to_vec()].concat());
+            let mut received = vec![0; said.len() - PING.len()];
+            client.read_exact(&mut received).await.expect("read");
+            assert_eq!(received, [frame(&inside), frame(b"40"), PING.to_vec()].concat());
             let mut answer = vec![0; PONG.len()];
             stream.read_exact(&mut answer).await.expect("the answer");
             assert_eq!(answer, PONG);
@@ -193,9 +193,9 @@ mod tests {
         stream.write_all(&frame(b"0{}")).await.expect("write");
         tokio::time::advance(Duration::from_millis(20)).await;
         stream.write_all(PING).await.expect("write");
-        let mut heard = vec![0; 5 + PING.len()];
-        client.read_exact(&mut heard).await.expect("read");
-        assert!(heard.ends_with(PING));
+        let mut received = vec![0; 5 + PING.len()];
+        client.read_exact(&mut received).await.expect("read");
+        assert!(received.ends_with(PING));
     }
 
     #[tokio::test]

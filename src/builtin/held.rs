@@ -75,12 +75,12 @@ mod tests {
         let whole: Bytes = (0..200_000_u32).map(|n| n as u8).collect::<Vec<_>>().into();
         let mut held = Held::new(whole.clone(), &budget).expect("room");
         assert_eq!(held.size_hint().exact(), Some(200_000));
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(piece) = held.frame().await {
             assert_eq!(budget.held(), if held.is_end_stream() { 0 } else { 200_000 });
-            heard.extend(piece.expect("no error").into_data().expect("data"));
+            received.extend(piece.expect("no error").into_data().expect("data"));
         }
-        assert_eq!(heard, whole);
+        assert_eq!(received, whole);
     }
 
     #[test]

@@ -97,10 +97,10 @@ mod tests {
         let (mut client, server) = duplex(16);
         let mut patient = Patient::new(server, PATIENCE, Arc::clone(&budget));
         let reading = tokio::spawn(async move {
-            let mut heard = [0; 16];
+            let mut received = [0; 16];
             for _ in 0..3 {
                 sleep(PATIENCE / 3 * 2).await;
-                client.read_exact(&mut heard).await.expect("read");
+                client.read_exact(&mut received).await.expect("read");
             }
             client
         });

@@ -327,9 +327,9 @@ mod tests {
         let (mut client, server) = duplex(1024);
         let (life, guard) = WsLife::begin();
         let mut stream = WsStream::new(server, guard, Bytes::from_static(b"\x81\x80mask"), 3);
-        let mut heard = [0; 6];
-        stream.read_exact(&mut heard).await.expect("what was read before");
-        assert_eq!(&heard, b"\x81\x80mask");
+        let mut received = [0; 6];
+        stream.read_exact(&mut received).await.expect("what was read before");
+        assert_eq!(&received, b"\x81\x80mask");
         stream.write_all(b"abcdef").await.expect("write");
         let mut said = [0; 3];
         client.read_exact(&mut said).await.expect("read");
@@ -337,14 +337,14 @@ mod tests {
 
         client.write_all(b"\x81\x82mas").await.expect("half a header");
         life.end();
-        let mut heard = vec![0; 5];
-        stream.read_exact(&mut heard).await.expect("the half");
+        let mut received = vec![0; 5];
+        stream.read_exact(&mut received).await.expect("the half");
         client.write_all(b"kxy").await.expect("the rest");
-        let mut heard = vec![0; 3 + CLOSE_PACKET.len()];
-        stream.read_exact(&mut heard).await.expect("the rest and the close");
-        assert_eq!(heard, [b"kxy", CLOSE_PACKET].concat());
+        let mut received = vec![0; 3 + CLOSE_PACKET.len()];
+        stream.read_exact(&mut received).await.expect("the rest and the close");
+        assert_eq!(received, [b"kxy", CLOSE_PACKET].concat());
         drop(client);
-        assert_eq!(stream.read(&mut heard).await.expect("end"), 0);
+        assert_eq!(stream.read(&mut received).await.expect("end"), 0);
         drop(stream);
         life.closed().await;
     }

@@ -38,7 +38,7 @@ impl Dispatch {
     /// What the preload of Node workers has told of a request's path.
     pub fn learnt(&self, request: &Request<'_>) -> Learnt {
         let workers = self.slots().filter_map(|slot| self.serving(slot));
-        let tagging = workers.filter(|worker| self.links.get(worker).is_some_and(Link::tells_sessions));
+        let tagging = workers.filter(|worker| self.links.get(worker).is_some_and(Link::reports_sessions));
         self.node.as_ref().map_or(Learnt::Nothing, |primary| primary.paths.look(request, tagging))
     }
 
@@ -135,7 +135,7 @@ impl Dispatch {
         let (queues, standings, links, node) = (&self.queues, &self.standings, &self.links, &self.node);
         let loads = self.table.slots().filter(|slot| Some(*slot) != except).filter_map(|slot| {
             let Availability::Serving(worker) = standings[slot.index()] else { return None };
-            let link = links.get(&worker).filter(|link| link.tells_sessions())?;
+            let link = links.get(&worker).filter(|link| link.reports_sessions())?;
             node.as_ref().is_none_or(|primary| primary.takes(worker, listener)).then_some(())?;
             (queues[slot.index()].len() < MAX_HELD).then(|| (slot, link.burden(now)))
         });

@@ -200,16 +200,16 @@ impl Dispatch {
         let returned = self.ledger.returned;
         if fills {
             let held = &mut self.queues[slot.index()];
-            let heard = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
+            let received = link.receive(held, &mut self.ledger, self.node.as_mut(), news, now);
             // It may have closed its server before it gave back what was on its way.
             if self.ledger.returned != returned {
                 self.node.as_mut().into_iter().for_each(ClusterPrimary::note_change);
             }
-            return Some((slot, heard));
+            return Some((slot, received));
         }
         // What it gives back is the slot's, but for sessions of its own.
         let mut back = VecDeque::new();
-        let heard = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
+        let received = link.receive(&mut back, &mut self.ledger, self.node.as_mut(), news, now);
         for connection in back.into_iter().rev() {
             match connection.goal {
                 RouteBy::Session(_) => {
@@ -219,7 +219,7 @@ impl Dispatch {
                 _ => self.queues[slot.index()].push_front(connection),
             }
         }
-        Some((slot, heard))
+        Some((slot, received))
     }
 
     /// A worker was started.

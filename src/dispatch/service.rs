@@ -213,9 +213,9 @@ impl Service {
     }
 
     /// Reads what a worker sent.
-    pub fn hear(&mut self, worker: WorkerId, now: Instant) {
+    pub fn read_channel(&mut self, worker: WorkerId, now: Instant) {
         let mut news = std::mem::take(&mut self.news);
-        let heard = self.dispatch.receive(worker, &mut news, now);
+        let received = self.dispatch.receive(worker, &mut news, now);
         for news in news.drain(..) {
             match news {
                 WorkerEvent::Ready => self.observe(Event::Ready(worker), now),
@@ -228,14 +228,14 @@ impl Service {
             }
         }
         self.news = news;
-        let Some((slot, heard)) = heard else { return };
+        let Some((slot, received)) = received else { return };
         for slot in self.dispatch.take_grown() {
             self.mark(slot);
         }
         self.mark(slot);
         self.reassign(slot, now);
         self.rehome(now);
-        match heard {
+        match received {
             Ok(_) => self.look_for_recovery(worker, now),
             Err(error) => self.mistrust(worker, &error, now),
         }
@@ -243,10 +243,10 @@ impl Service {
 
     /// Reads the workers that name their sessions: a client can come with an id as soon as it has it, and that is when its
     /// worker names it to us.
-    pub fn hear_namers(&mut self, now: Instant) {
+    pub fn read_namers(&mut self, now: Instant) {
         if self.dispatch.node.as_ref().is_some_and(ClusterPrimary::names_sessions) {
             let namers = self.dispatch.links().filter(|link| link.names_sessions()).map(|link| link.worker);
-            namers.collect::<Vec<_>>().into_iter().for_each(|worker| self.hear(worker, now));
+            namers.collect::<Vec<_>>().into_iter().for_each(|worker| self.read_channel(worker, now));
         }
     }
 
@@ -362,7 +362,7 @@ impl Service {
     /// they finish, and something was sent before we knew, then its last messages are read, and it has left.
     fn mistrust(&mut self, worker: WorkerId, error: &LinkError, now: Instant) {
         if error.is_closed_end() && self.dispatch.link(worker).is_some_and(|link| link.may_leave()) {
-            self.hear(worker, now);
+            self.read_channel(worker, now);
             if self.dispatch.link(worker).is_some_and(|link| !link.has_ended()) {
                 self.left(worker, now);
             }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::EndAddr;
 use crate::flags::{self, Outcome};
-use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
+use crate::handover::haft::{FromWorker, MasterEnd, MasterMessage, WorkerEnd};
 use crate::node::primary::NodePlan;
 use crate::node::wire::{ConnectionMessage, Serialization};
 use haft_sys::allocator::counting::allocations;
@@ -85,7 +85,7 @@ impl Fixture {
     /// The worker of a slot receives one frame.
     fn receive(&mut self, slot: Slot) {
         if let Some(puppet) = &mut self.workers[slot.index()]
-            && let Some(Heard::Connections(entries, _)) = puppet.end.receive().expect("receive")
+            && let Some(MasterMessage::Connections(entries, _)) = puppet.end.receive().expect("receive")
         {
             puppet.received += entries.len() as u64;
         }
@@ -386,8 +386,8 @@ fn once_warm_no_connection_to_node_costs_an_allocation() {
         assert_eq!(read, 50 * frame.len());
         std::io::Write::write_all(&mut worker.channel, acknowledged.as_bytes()).expect("write");
         let (hearing, ()) = allocations(|| {
-            let heard = rig.dispatch.receive(worker.worker, &mut news, rig.now);
-            assert!(matches!(heard, Some((_, Ok(true)))));
+            let received = rig.dispatch.receive(worker.worker, &mut news, rig.now);
+            assert!(matches!(received, Some((_, Ok(true)))));
             rig.dispatch.ledger.close_delivered();
         });
         if round >= 10 {

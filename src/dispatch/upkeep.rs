@@ -142,7 +142,7 @@ impl Dispatch {
                 let is_for = match &mail {
                     Relayed::Message(To::One(worker), _) => link.worker == *worker,
                     Relayed::Message(To::AllBut(worker), _) => link.worker != *worker,
-                    Relayed::Message(To::Nobody, _) => false,
+                    Relayed::Message(To::Nowhere, _) => false,
                     Relayed::Pass(..) => named == Some(link.worker),
                     Relayed::WorkerDied(_) => true,
                 };

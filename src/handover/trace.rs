@@ -111,7 +111,7 @@ impl Trace {
 
     /// Tells what became of a connection that took so long.
     #[cold]
-    pub fn tell(&mut self, connection: &Connection, took: Duration, outcome: Outcome) {
+    pub fn publish(&mut self, connection: &Connection, took: Duration, outcome: Outcome) {
         let traced = Traced {
             client: connection.client,
             client_is_told: connection.client_is_told,
@@ -123,13 +123,13 @@ impl Trace {
             took,
             outcome,
         };
-        self.0.retain_mut(|follower| follower.tell(traced));
+        self.0.retain_mut(|follower| follower.push(traced));
     }
 }
 
 impl Follower {
     /// Says whether it is still there.
-    fn tell(&mut self, traced: Traced) -> bool {
+    fn push(&mut self, traced: Traced) -> bool {
         if self.told.is_closed() {
             return false;
         }
@@ -168,9 +168,9 @@ mod tests {
         connection
     }
 
-    fn tell(trace: &mut Trace, client: &str, slot: u16) {
+    fn publish(trace: &mut Trace, client: &str, slot: u16) {
         let connection = connection(client, slot);
-        trace.tell(&connection, Duration::from_micros(7), Outcome::Delivered(WorkerId(3)));
+        trace.publish(&connection, Duration::from_micros(7), Outcome::Delivered(WorkerId(3)));
         connection.close_delivered();
     }
 
@@ -188,13 +188,13 @@ mod tests {
         let mut sampled = trace.follow(Filter { one_in: 2, ..Filter::default() }).expect("a place");
         assert!(trace.is_on());
         for (client, slot) in [("10.1.2.3:4", 1), ("192.0.2.1:5", 2), ("[::ffff:10.0.0.9]:6", 2)] {
-            tell(&mut trace, client, slot);
+            publish(&mut trace, client, slot);
         }
         assert_eq!(clients(&mut by_net), ["10.1.2.3:4", "10.0.0.9:6"]);
         assert_eq!(clients(&mut by_slot), ["192.0.2.1:5", "10.0.0.9:6"]);
         assert_eq!(clients(&mut sampled), ["192.0.2.1:5"]);
         drop((by_net, by_slot, sampled));
-        tell(&mut trace, "10.0.0.1:1", 0);
+        publish(&mut trace, "10.0.0.1:1", 0);
         assert!(!trace.is_on(), "they are gone");
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let mut trace = Trace::default();
         let mut slow = trace.follow(Filter::default()).expect("a place");
         for _ in 0..MAX_KEPT + 5 {
-            tell(&mut trace, "10.0.0.1:1", 0);
+            publish(&mut trace, "10.0.0.1:1", 0);
         }
         assert_eq!((clients(&mut slow).len(), slow.dropped.load(Ordering::Relaxed)), (MAX_KEPT, 5));
         let others: Vec<_> = (1..MAX_FOLLOWERS).map(|_| trace.follow(Filter::default()).expect("a place")).collect();

@@ -165,7 +165,7 @@ impl Gate {
 
     /// Takes out those whose turn has come, and those that have waited for too long. Tells the log of those over a limit.
     pub fn release(&mut self, now: Instant) -> Vec<Passage> {
-        self.offenders.tell(now);
+        self.offenders.log(now);
         let mut in_line: HashMap<Source, usize> = HashMap::new();
         self.line.iter().for_each(|it| *in_line.entry(it.source).or_default() += 1);
         let mut released = Vec::new();

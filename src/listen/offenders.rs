@@ -51,7 +51,7 @@ impl Offenders {
     }
 
     /// Tells what there is, if the time has come.
-    pub(super) fn tell(&mut self, now: Instant) {
+    pub(super) fn log(&mut self, now: Instant) {
         if !self.has_pending() || self.told.is_some_and(|told| now < told + PERIOD) {
             return;
         }
@@ -92,13 +92,13 @@ mod tests {
         assert!(offenders.describe().starts_with("10.0.0.7 (10"), "{}", offenders.describe());
         assert!(offenders.describe().contains("10.0.0.8 (5"), "{}", offenders.describe());
         let now = Instant::now();
-        offenders.tell(now);
+        offenders.log(now);
         assert!(!offenders.has_pending());
         offenders.note(None);
-        offenders.tell(now + PERIOD / 2);
+        offenders.log(now + PERIOD / 2);
         assert!(offenders.has_pending(), "not yet");
         assert_eq!(offenders.describe(), "Unix sockets");
-        offenders.tell(now + PERIOD);
+        offenders.log(now + PERIOD);
         assert!(!offenders.has_pending());
     }
 }

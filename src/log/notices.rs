@@ -16,16 +16,16 @@ pub(super) fn are_due_soon() -> bool {
 }
 
 /// Reports how many lines were suppressed, for floods that are over or last long.
-pub(super) fn tell_suppressed(now: Instant) {
-    LIMITS.due(now, false).iter().for_each(tell);
+pub(super) fn log_suppressed(now: Instant) {
+    LIMITS.due(now, false).iter().for_each(log);
 }
 
 /// Reports all of them: the process ends.
-pub(super) fn tell_all_suppressed() {
-    LIMITS.due(Instant::now(), true).iter().for_each(tell);
+pub(super) fn log_all_suppressed() {
+    LIMITS.due(Instant::now(), true).iter().for_each(log);
 }
 
-fn tell(Suppressed { level, count, example }: &Suppressed) {
+fn log(Suppressed { level, count, example }: &Suppressed) {
     // A macro's level is a constant.
     match *level {
         Level::ERROR => tracing::error!(target: TARGET, count, "more lines of one kind were suppressed: {example}"),
@@ -35,7 +35,7 @@ fn tell(Suppressed { level, count, example }: &Suppressed) {
 }
 
 /// Reports lines that were dropped, now that there is room again.
-pub(super) fn tell_dropped(output: Target, source: Source, lines: u64) {
+pub(super) fn log_dropped(output: Target, source: Source, lines: u64) {
     let output = output.name();
     match source {
         // Whoever wants errors alone may have lost errors.

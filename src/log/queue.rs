@@ -201,7 +201,7 @@ impl OutputQueue {
             let (source, bytes) = match self.next() {
                 Work::Write(source, bytes) => (source, bytes),
                 Work::TellNotices => {
-                    notices::tell_suppressed(Instant::now());
+                    notices::log_suppressed(Instant::now());
                     continue;
                 }
                 Work::Reopen => {
@@ -219,7 +219,7 @@ impl OutputQueue {
             let told = self.finished(source, bytes.len(), &bytes[written..]);
             self.room.notify_waiters();
             for (source, lines) in told {
-                notices::tell_dropped(self.target, source, lines);
+                notices::log_dropped(self.target, source, lines);
             }
         }
     }
@@ -234,7 +234,7 @@ impl OutputQueue {
             if let Some((source, bytes)) = state.chunks.pop_front() {
                 return Work::Write(source, bytes);
             }
-            if self.tells_notices() && notices::are_due_soon() {
+            if self.logs_notices() && notices::are_due_soon() {
                 let (after, timeout) =
                     self.changed.wait_timeout(state, NOTICE_INTERVAL).unwrap_or_else(PoisonError::into_inner);
                 state = after;
@@ -248,7 +248,7 @@ impl OutputQueue {
     }
 
     /// The output that has haft's own lines has the notices, too.
-    fn tells_notices(&self) -> bool {
+    fn logs_notices(&self) -> bool {
         self.target == if file::path().is_some() { Target::File } else { Target::Stderr }
     }
 

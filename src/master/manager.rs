@@ -62,7 +62,7 @@ impl ServiceManager {
     }
 
     /// `false`: the manager takes nothing at the moment, and this was dropped.
-    fn tell(&self, states: &[NotifyState<'_>]) -> bool {
+    fn notify(&self, states: &[NotifyState<'_>]) -> bool {
         let Some(thread) = &self.thread else { return true };
         let text = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         !matches!(thread.try_send(text), Err(TrySendError::Full(_)))
@@ -84,40 +84,40 @@ fn send(messages: &Receiver<String>) {
 
 impl Master {
     /// A connection that comes now would be served: after the start, and after a reload.
-    pub(super) fn tell_ready(&mut self) {
+    pub(super) fn notify_ready(&mut self) {
         let status = self.status_line();
         let main = NotifyState::MainPid(std::process::id());
-        self.manager.owes_ready = !self.manager.tell(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
+        self.manager.owes_ready = !self.manager.notify(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
         self.manager.status = status;
     }
 
-    /// A reload is wanted. [`Master::tell_reload_is_over`] must follow.
-    pub(super) fn tell_reloading(&mut self) {
+    /// A reload is wanted. [`Master::notify_reload_over`] must follow.
+    pub(super) fn notify_reloading(&mut self) {
         self.manager.owes_ready = false;
         // Of no use without its time: the manager could not tell it from an earlier one.
         if let Ok(time) = NotifyState::monotonic_usec_now() {
-            self.manager.tell(&[NotifyState::Reloading, time]);
+            self.manager.notify(&[NotifyState::Reloading, time]);
         }
     }
 
     /// The reload is done, or `why` it was not.
-    pub(super) fn tell_reload_is_over(&mut self, why: Option<&'static str>) {
+    pub(super) fn notify_reload_over(&mut self, why: Option<&'static str>) {
         self.manager.last_reload = why.unwrap_or_default();
         if self.phase == Phase::Serving {
-            self.tell_ready();
+            self.notify_ready();
         }
     }
 
     /// haft has begun to stop.
-    pub(super) fn tell_stopping(&mut self) {
-        self.manager.tell(&[NotifyState::Stopping]);
+    pub(super) fn notify_stopping(&mut self) {
+        self.manager.notify(&[NotifyState::Stopping]);
         self.beat();
     }
 
     /// To be called every [`ServiceManager::period`]: the loop goes round, and how things are.
     pub(super) fn beat(&mut self) {
         if self.manager.owes_ready && self.phase == Phase::Serving {
-            self.tell_ready();
+            self.notify_ready();
         }
         let status = self.status_line();
         let mut states = Vec::new();
@@ -130,9 +130,9 @@ impl Master {
         if status != self.manager.status {
             states.push(NotifyState::Status(&status));
         }
-        let is_told = states.is_empty() || self.manager.tell(&states);
+        let notified = states.is_empty() || self.manager.notify(&states);
         drop(states);
-        if is_told {
+        if notified {
             self.manager.status = status;
         }
     }
@@ -152,8 +152,8 @@ impl Master {
         }
         let pool = &self.service.pool;
         let ready = self.service.dispatch.slots().filter(|slot| pool.state(*slot) == SlotState::Ready).count();
-        let links = self.service.dispatch.links().filter(|link| link.tells_sessions());
-        let sessions = links.map(|link| link.told_sessions()).reduce(|one, other| one + other);
+        let links = self.service.dispatch.links().filter(|link| link.reports_sessions());
+        let sessions = links.map(|link| link.reported_sessions()).reduce(|one, other| one + other);
         let mut line = format!("{ready} of {} workers", pool.wanted());
         if let Some(sessions) = sessions {
             line += &format!(", {}", stopping::counted(sessions, "session"));

@@ -94,10 +94,10 @@ impl Master {
     /// Reads the configuration again and starts to replace all workers. Yields what to tell the operator.
     pub(super) fn reload(&mut self) -> Result<String, Denied> {
         self.must_serve()?;
-        self.tell_reloading();
+        self.notify_reloading();
         let outcome = self.begin_reload();
         if !self.service.pool.is_reloading() {
-            self.tell_reload_is_over(Some("; the last reload was refused (the log says why)"));
+            self.notify_reload_over(Some("; the last reload was refused (the log says why)"));
         }
         outcome
     }
@@ -152,7 +152,7 @@ impl Master {
         tracing::info!("{text}");
         self.changes.note(ReloadState::Done, text);
         self.forget_plans();
-        self.tell_reload_is_over(None);
+        self.notify_reload_over(None);
         let Some(slots) = self.changes.slots_afterwards.take() else { return };
         match self.scale(slots) {
             Ok(text) => {
@@ -180,7 +180,7 @@ impl Master {
         );
         tracing::error!("{text}");
         self.changes.note(ReloadState::Failed, text);
-        self.tell_reload_is_over(Some("; the last reload has failed (the log says why)"));
+        self.notify_reload_over(Some("; the last reload has failed (the log says why)"));
         self.forget_plans();
     }
 

@@ -237,7 +237,7 @@ impl Master {
                 in_flight: link.map_or(0, |link| link.in_flight() as u64),
                 held: link.map_or(0, |link| link.own.len() as u64),
                 open: link.and_then(Link::open).map(u64::from),
-                sessions: link.filter(|link| link.tells_sessions()).map(Link::told_sessions),
+                sessions: link.filter(|link| link.reports_sessions()).map(Link::reported_sessions),
             }
         };
         leaving.map(row).collect()
@@ -278,7 +278,7 @@ impl Master {
             delivered: self.service.dispatch.ledger.delivered()[slot.index()],
             accept_queue: self.kernel.as_ref().map(|kernel| kernel.waiting(slot) as u64),
             open: link.and_then(|link| link.open()).map(u64::from),
-            sessions: link.filter(|link| link.tells_sessions()).map(Link::told_sessions),
+            sessions: link.filter(|link| link.reports_sessions()).map(Link::reported_sessions),
             process: None,
             told: None,
             respawned: pool.respawned(slot),

@@ -46,7 +46,7 @@ impl Master {
         for worker in look(kernel, &self.service, &self.changes.config, (may_accept, &self.poller), now) {
             self.service.ping(worker, now);
         }
-        self.tell_late(now);
+        self.report_late(now);
         self.service.send(now);
         self.perform()
     }
@@ -91,7 +91,7 @@ impl Master {
     }
 
     /// Sends the postponed signals to finish.
-    fn tell_late(&mut self, now: Instant) {
+    fn report_late(&mut self, now: Instant) {
         let later = std::mem::take(&mut self.supervisor.deferred_terms);
         for (worker, until) in later {
             if now < until && self.has_last_clients(worker) {
@@ -157,7 +157,7 @@ impl Master {
             self.keepers = kernel.close(&self.poller);
         }
         self.guard_listeners();
-        self.tell_late(Instant::now());
+        self.report_late(Instant::now());
         if let Some(primary) = &mut self.service.dispatch.node {
             primary.forget_groups();
         }

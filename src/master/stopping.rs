@@ -90,7 +90,7 @@ impl Master {
         }
         self.cut_reload_short();
         self.stop = Some(Stop { heard: now, event, until, told: now });
-        self.tell_stopping();
+        self.notify_stopping();
         self.phase = Phase::Flushing(now + flush);
         self.doors.close(&self.poller).context("closing the listeners")?;
         self.end_peeking(Instant::now());
@@ -126,7 +126,7 @@ impl Master {
     }
 
     pub(super) fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
-        self.tell_what_stop_waits_for(now);
+        self.log_what_stop_waits_for(now);
         if self.stop.is_some() {
             self.service.refuse_hopeless(now);
         }
@@ -144,7 +144,7 @@ impl Master {
     }
 
     /// Logs once a second for how many workers and sessions a stop waits.
-    fn tell_what_stop_waits_for(&mut self, now: Instant) {
+    fn log_what_stop_waits_for(&mut self, now: Instant) {
         let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.told + TELL_EVERY) else { return };
         stop.told = now;
         if self.service.pool.worker_count() > 0
@@ -158,7 +158,7 @@ impl Master {
     pub(super) fn describe_stop(&self, stop: &Stop, now: Instant) -> String {
         let rest = stop.until.saturating_duration_since(now).as_secs_f64().ceil();
         let workers = self.service.pool.worker_count();
-        let sessions: u64 = self.service.dispatch.links().map(|link| link.told_sessions()).sum();
+        let sessions: u64 = self.service.dispatch.links().map(|link| link.reported_sessions()).sum();
         waits_for(workers, sessions, self.service.dispatch.held(), rest as u64)
     }
 }

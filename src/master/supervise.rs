@@ -285,7 +285,7 @@ impl Master {
         if self.phase == Phase::Starting {
             self.phase = Phase::Serving;
             self.open_doors()?;
-            self.tell_ready();
+            self.notify_ready();
         }
         Ok(())
     }

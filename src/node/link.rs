@@ -1,9 +1,9 @@
 //! The `node` dialect's way of handing over: one connection a message, confirmed one by one.
 
 mod lane;
+mod reported;
 mod rooms;
 mod sending;
-mod told;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use self::lane::LaneSockets;
+pub(crate) use self::reported::Reported;
 use self::rooms::Rooms;
-pub(crate) use self::told::Told;
 use crate::handover::channel::WorkerEvent;
 use crate::handover::error::LinkError;
 use crate::handover::haft::ChannelError;
@@ -53,9 +53,9 @@ pub(crate) struct NodeLink {
     /// The last that its program asked to listen on was refused.
     refused: Option<Refused>,
     /// When the worker last sent something.
-    heard: Option<Instant>,
+    last_received: Option<Instant>,
     /// What is known of its sessions and signals.
-    told: Told,
+    reported: Reported,
     /// The program has sent descriptors.
     sends_descriptors: bool,
     /// When it is asked to leave if it has not closed its servers before, and when it is to have finished.
@@ -87,7 +87,7 @@ impl StartupPhase {
 impl NodeLink {
     pub(crate) fn new(worker: WorkerId, slot: Slot, channel: OwnedFd, primary: &ClusterPrimary) -> Self {
         if let Err(error) = scm::ask_for_senders(channel.as_fd()) {
-            tracing::warn!(worker = worker.0, %error, "it cannot be told who the worker is: it gets no Unix paths");
+            tracing::warn!(worker = worker.0, %error, "cannot determine the worker's user: it gets no Unix paths");
         }
         Self {
             worker,
@@ -102,8 +102,8 @@ impl NodeLink {
             unsettled: Vec::new(),
             life: StartupPhase::Starting,
             refused: None,
-            heard: None,
-            told: Told::new(primary.names_sessions()),
+            last_received: None,
+            reported: Reported::new(primary.names_sessions()),
             sends_descriptors: false,
             leave_at: None,
         }
@@ -115,8 +115,8 @@ impl NodeLink {
     }
 
     /// What is known of its sessions and signals.
-    pub(crate) fn told(&self) -> &Told {
-        &self.told
+    pub(crate) fn reported(&self) -> &Reported {
+        &self.reported
     }
 
     /// As [`NodeLink::drain`], once the program has closed all its servers, and then at the latest.
@@ -151,13 +151,15 @@ impl NodeLink {
             StartupPhase::Asked => true,
             StartupPhase::Starting | StartupPhase::Ready => return false,
         };
-        let (Some(patience), Some(heard)) = (primary.patience(has_asked), self.heard) else { return false };
-        let ready = now >= heard + patience;
+        let (Some(patience), Some(last_received)) = (primary.patience(has_asked), self.last_received) else {
+            return false;
+        };
+        let ready = now >= last_received + patience;
         if ready {
             if primary.is_to_listen(has_asked) {
                 tracing::warn!(
                     worker = self.worker.0,
-                    "the program does not listen as programs of its style do, and has said nothing for {patience:?}: it \
+                    "the program does not listen as programs of its style do, and has been silent for {patience:?}: it \
                      is taken to be ready. What is sent before it waits for messages is lost: let it call \
                      process.send('ready') and use --wait-ready"
                 );
@@ -249,7 +251,7 @@ impl NodeLink {
         news: &mut Vec<WorkerEvent>,
         now: Instant,
     ) -> Result<(), LinkError> {
-        self.heard = Some(now);
+        self.last_received = Some(now);
         let mut frames = self.reader.take_in(bytes);
         while let Some(piece) = frames.next()? {
             let frame = match piece {
@@ -259,9 +261,9 @@ impl NodeLink {
                     continue;
                 }
             };
-            match self.session.hear(&frame)? {
+            match self.session.receive(&frame)? {
                 Effect::Nothing => {}
-                Effect::Preload(message) => self.told.hear(message, frame.whole(), self.worker, primary, news),
+                Effect::Preload(message) => self.reported.receive(message, frame.whole(), self.worker, primary, news),
                 Effect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 Effect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);
@@ -273,7 +275,7 @@ impl NodeLink {
                 }
                 Effect::Rooms => self.rooms.ask(self.worker, primary),
                 Effect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
-                Effect::SessionClosed { sid } => self.told.closed(&sid, self.worker, primary),
+                Effect::SessionClosed { sid } => self.reported.closed(&sid, self.worker, primary),
                 Effect::Online => self.life = StartupPhase::Online,
                 Effect::Ask(query) => {
                     self.life.ask();
@@ -288,7 +290,7 @@ impl NodeLink {
                     become_ready(&mut self.life, !primary.waits_for_ready(), news);
                 }
                 Effect::SessionOpened { sid } => {
-                    self.told.opened(&sid, self.worker, primary);
+                    self.reported.opened(&sid, self.worker, primary);
                     become_ready(&mut self.life, !primary.waits_for_ready(), news);
                 }
                 Effect::Ready => become_ready(&mut self.life, true, news),
@@ -365,7 +367,7 @@ fn ask(
         }
         Ok(server) => answer(session, server, query.seq, primary),
         Err(refusal) => {
-            tracing::warn!(worker = worker.0, "the program asks to listen and is told that it fails: {}", refusal.why);
+            tracing::warn!(worker = worker.0, "the program's request to listen is refused: {}", refusal.why);
             session.refuse(query.seq, &refusal);
             return Err(primary.why_refused(worker, query, &refusal));
         }

@@ -23,8 +23,8 @@ pub struct SessionKey(u64);
 pub enum Whose {
     /// The worker with this tag has named it.
     Known(Tag),
-    /// No worker has named it: one that names its sessions may be about to, which it does after it has told its
-    /// client already.
+    /// No worker has named it yet. A worker names a session after its client has the id, so the name may still be on
+    /// its way.
     Awaited(SessionKey),
     /// No worker has named it, and none will.
     Unknown,

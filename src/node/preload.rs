@@ -10,7 +10,7 @@ use crate::process::program::node;
 use crate::sys::folder::{self, PrivateFolder};
 
 /// The script that runs inside unmodified programs ([`Preload`]): it shows them the addresses of
-/// [`Session::connection`], tags the sessions of their Engine.IO, says [`PreloadMessage::Tags`],
+/// [`Session::connection`], tags the sessions of their Engine.IO, sends [`PreloadMessage::Tags`],
 /// [`PreloadMessage::Sessions`] and [`PreloadMessage::Idle`], ends sessions one by one after [`Session::disconnect`],
 /// and keeps connections when the master has died. Files of their own, so that they can be read as what they are; a
 /// test puts them together as this does.
@@ -64,8 +64,8 @@ const PERMISSION: [&str; 2] = ["--permission", "--experimental-permission"];
 /// knows the name may read it, so that workers may run as another user (`gosu`, `setpriv --reuid`): it holds no secret,
 /// and Node ends at once where it cannot read it.
 ///
-/// It cannot be a file without a name (a memfd at `/proc/self/fd/N`): Node asks for the real path of what it requires,
-/// and that one has none, whoever may open it.
+/// It cannot be a file without a name (a memfd at `/proc/self/fd/N`): Node resolves the real path of each file that it
+/// requires, and this one has none.
 #[derive(Debug)]
 pub struct Preload {
     file: PathBuf,
@@ -79,7 +79,7 @@ pub struct Preload {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the preload that Node programs need for --affinity session and behind a proxy cannot be written: {0}; set \
-     XDG_RUNTIME_DIR or TMPDIR to a folder that haft may write to and nobody but haft's user and root can change, or do \
+     XDG_RUNTIME_DIR or TMPDIR to a folder that haft may write to and that only haft's user and root can change, or do \
      without it (--no-preload: sessions get no tags then, and a proxy's address is taken for its clients')"
 )]
 pub struct PreloadError(String);

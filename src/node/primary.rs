@@ -75,7 +75,7 @@ pub struct ClusterPrimary {
     /// The listeners of `--listen`.
     own: Vec<ListenAddr>,
     /// Servers whose listener was logged.
-    told: BTreeSet<ServerId>,
+    logged: BTreeSet<ServerId>,
     /// Since when `--listen` serves a server only because it was the first; `None` once that is settled.
     provisional_since: Option<Instant>,
     settled: bool,
@@ -106,8 +106,8 @@ impl ClusterPrimary {
         Self::over(plan, own.iter().map(Listener::addr).collect())
     }
 
-    /// A desk whose workers accept from listeners of their own, if they listen on TCP. `by_master`: those of `--listen`
-    /// after the kernel's, of which connections are handed over.
+    /// A primary whose workers accept from listeners of their own, if they listen on TCP. `by_master`: those of
+    /// `--listen` after the kernel's, of which connections are handed over.
     pub fn over_kernel(plan: NodePlan, kernel: &Kernel, by_master: &[Listener]) -> Self {
         let own = kernel.own().map(|group| group.addr()).chain(by_master.iter().map(Listener::addr));
         let mut primary = Self::over(plan, own.collect());
@@ -142,7 +142,7 @@ impl ClusterPrimary {
             refused: 0,
             listen_failures: BTreeMap::new(),
             own: own.into_iter().cloned().collect(),
-            told: BTreeSet::new(),
+            logged: BTreeSet::new(),
             provisional_since: None,
             settled: false,
             libraries: BTreeSet::new(),
@@ -254,7 +254,7 @@ impl ClusterPrimary {
         self.listen_failures.remove(&worker)
     }
 
-    /// What to tell a worker that has joined a server.
+    /// The answer for a worker that has joined a server.
     pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
         self.servers.answer(server)
     }
@@ -292,13 +292,13 @@ impl ClusterPrimary {
             Decision::Open(Spec::Stream { addr, backlog, readable_all, writable_all }) => {
                 let access = Access::for_all(readable_all, writable_all);
                 let opened = self.open(&addr, backlog, access, sender, false);
-                let told = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
+                let bound = opened.as_ref().map(|opened| Some(sockname(opened.addr()))).map_err(|error| {
                     tracing::error!("the program wants to listen, but {error}, or give an address with --listen");
                     error.errno()
                 });
                 // Node takes the address of a Unix server from the path that the program gave.
-                let told = told.map(|told| told.filter(|told| matches!(told, Sockname::Ip(_))));
-                let server = self.servers.opened(worker, query, told);
+                let bound = bound.map(|bound| bound.filter(|bound| matches!(bound, Sockname::Ip(_))));
+                let server = self.servers.opened(worker, query, bound);
                 let opened = match opened {
                     Ok(opened) => Some(opened),
                     Err(error) => {
@@ -313,8 +313,8 @@ impl ClusterPrimary {
             }
             Decision::Open(Spec::Udp { addr, ipv6_only, reuse_addr }) => {
                 let opened = listen::udp(addr, ipv6_only, reuse_addr);
-                let told = opened.as_ref().map(|_| None).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL));
-                let server = self.servers.opened(worker, query, told)?;
+                let bound = opened.as_ref().map(|_| None).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL));
+                let server = self.servers.opened(worker, query, bound)?;
                 if let Ok(socket) = opened {
                     self.udp.insert(server, socket);
                 }

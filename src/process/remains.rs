@@ -15,11 +15,11 @@ use crate::sys::process::signal_group;
 pub struct Remains(Vec<(u32, Instant)>);
 
 impl Remains {
-    /// The leader of a group has ended. What it has left is killed after `within`; `tell`: send it SIGTERM first.
-    pub fn add(&mut self, leader: u32, tell: bool, within: Duration, now: Instant) {
+    /// The leader of a group has ended. What it has left is killed after `within`; `announce`: send it SIGTERM first.
+    pub fn add(&mut self, leader: u32, announce: bool, within: Duration, now: Instant) {
         // The number of an empty group may be another group's.
         if has_child_in_group(leader) {
-            if tell {
+            if announce {
                 signal_group(leader, Signal::SIGTERM);
             }
             self.0.push((leader, now + within));

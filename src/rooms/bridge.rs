@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! | version: 1 | kind: 1 | host: 4 | ...
-//! kind 0, STATE    | asks: 1 | for each member: number: 8 | length: 2 | what it has told |
+//! kind 0, STATE    | asks: 1 | for each member: number: 8 | length: 2 | what it has body |
 //! kind 1, MESSAGE  | to: 8 | a frame of MESSAGE, naming its sender |
 //! ```
 //!
@@ -41,14 +41,14 @@ pub fn host_of(member: u64) -> u32 {
 
 /// What a relay has heard from another.
 #[derive(Debug)]
-pub enum Heard {
+pub enum BridgeMessage {
     /// Which members a host has.
     State {
         /// The host.
         host: u32,
-        /// It wants to be told what others have.
+        /// It wants to be body what others have.
         asks: bool,
-        /// Its members, each with what it has told.
+        /// Its members, each with what it has body.
         members: BTreeMap<u64, Bytes>,
     },
     /// A message for members here.
@@ -63,7 +63,7 @@ pub enum Heard {
 }
 
 /// Reads what was published; nothing if it is none of ours.
-pub fn read(payload: &[u8]) -> Option<Heard> {
+pub fn read(payload: &[u8]) -> Option<BridgeMessage> {
     let ([VERSION, kind], rest) = payload.split_first_chunk::<2>()? else { return None };
     let (host, mut rest) = rest.split_first_chunk::<4>()?;
     let host = u32::from_be_bytes(*host);
@@ -73,15 +73,15 @@ pub fn read(payload: &[u8]) -> Option<Heard> {
             let mut members = BTreeMap::new();
             while let Some((number, more)) = rest.split_first_chunk::<8>() {
                 let (length, more) = more.split_first_chunk::<2>()?;
-                let (told, more) = more.split_at_checked(u16::from_be_bytes(*length).into())?;
+                let (body, more) = more.split_at_checked(u16::from_be_bytes(*length).into())?;
                 let number = u64::from_be_bytes(*number);
                 if host_of(number) != host || members.len() >= MAX_MEMBERS {
                     return None;
                 }
-                members.insert(number, Bytes::copy_from_slice(told));
+                members.insert(number, Bytes::copy_from_slice(body));
                 rest = more;
             }
-            rest.is_empty().then_some(Heard::State { host, asks: *asks != 0, members })
+            rest.is_empty().then_some(BridgeMessage::State { host, asks: *asks != 0, members })
         }
         MESSAGE => {
             let (to, frame) = rest.split_first_chunk::<8>()?;
@@ -89,7 +89,11 @@ pub fn read(payload: &[u8]) -> Option<Heard> {
             let mut reader = Reader::default();
             reader.room().extend_from_slice(rest);
             let frame = reader.take().ok()??;
-            (host_of(frame.member) == host).then_some(Heard::Message { host, to: u64::from_be_bytes(*to), frame })
+            (host_of(frame.member) == host).then_some(BridgeMessage::Message {
+                host,
+                to: u64::from_be_bytes(*to),
+                frame,
+            })
         }
         _ => None,
     }
@@ -114,11 +118,11 @@ pub fn message(host: u32, to: u64, frame: &[u8]) -> Bytes {
 pub fn state<'a>(host: u32, asks: bool, members: impl Iterator<Item = (u64, &'a Bytes)>) -> Bytes {
     let mut payload = head(STATE, host, 64);
     payload.put_u8(asks.into());
-    for (number, told) in members.take(MAX_MEMBERS) {
+    for (number, body) in members.take(MAX_MEMBERS) {
         payload.put_u64(number);
         // It fits: the relay keeps no more than 1,024 bytes.
-        payload.put_u16(told.len().min(usize::from(u16::MAX)) as u16);
-        payload.put_slice(&told[..told.len().min(usize::from(u16::MAX))]);
+        payload.put_u16(body.len().min(usize::from(u16::MAX)) as u16);
+        payload.put_slice(&body[..body.len().min(usize::from(u16::MAX))]);
     }
     payload.freeze()
 }
@@ -131,27 +135,27 @@ pub struct Hosts {
 
 #[derive(Debug)]
 struct Host {
-    heard: Instant,
+    last_seen: Instant,
     members: BTreeMap<u64, Bytes>,
 }
 
 /// Who has come and gone.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Members that have come, each with what it has told.
+    /// Members that have come, each with what it has body.
     pub come: Vec<(u64, Bytes)>,
     /// Members that have gone.
     pub gone: Vec<u64>,
 }
 
 impl Hosts {
-    /// A host has told what it has.
-    pub fn heard(&mut self, host: u32, members: BTreeMap<u64, Bytes>, now: Instant) -> Changes {
+    /// A host has body what it has.
+    pub fn update(&mut self, host: u32, members: BTreeMap<u64, Bytes>, now: Instant) -> Changes {
         if !self.hosts.contains_key(&host) && self.hosts.len() >= MAX_HOSTS {
             return Changes::default();
         }
-        let known = self.hosts.entry(host).or_insert_with(|| Host { heard: now, members: BTreeMap::new() });
-        known.heard = now;
+        let known = self.hosts.entry(host).or_insert_with(|| Host { last_seen: now, members: BTreeMap::new() });
+        known.last_seen = now;
         let before = std::mem::replace(&mut known.members, members);
         let after = &known.members;
         Changes {
@@ -166,14 +170,14 @@ impl Hosts {
 
     /// The hosts that have said nothing for too long are no more.
     pub fn expire(&mut self, now: Instant) -> Changes {
-        let silent = |host: &Host| now.saturating_duration_since(host.heard) > SILENCE;
+        let silent = |host: &Host| now.saturating_duration_since(host.last_seen) > SILENCE;
         let gone = self.hosts.extract_if(.., |_, host| silent(host)).flat_map(|(_, host)| host.members.into_keys());
         Changes { come: Vec::new(), gone: gone.collect() }
     }
 
     /// All their members.
     pub fn members(&self) -> impl Iterator<Item = (u64, &Bytes)> {
-        self.hosts.values().flat_map(|host| host.members.iter().map(|(number, told)| (*number, told)))
+        self.hosts.values().flat_map(|host| host.members.iter().map(|(number, body)| (*number, body)))
     }
 
     /// Whether this member is known.
@@ -202,15 +206,15 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let told = members(&[A, B]);
-        let Some(Heard::State { host: 7, asks: true, members }) =
-            read(&state(7, true, told.iter().map(|(number, told)| (*number, told))))
+        let body = members(&[A, B]);
+        let Some(BridgeMessage::State { host: 7, asks: true, members }) =
+            read(&state(7, true, body.iter().map(|(number, body)| (*number, body))))
         else {
             panic!("a state")
         };
-        assert_eq!(members, told);
+        assert_eq!(members, body);
         let frame = write(Kind::Message, A, b"hello");
-        let Some(Heard::Message { host: 7, to: ALL, frame }) = read(&message(7, ALL, &frame)) else {
+        let Some(BridgeMessage::Message { host: 7, to: ALL, frame }) = read(&message(7, ALL, &frame)) else {
             panic!("a message")
         };
         assert_eq!((frame.member, frame.body()), (A, &b"hello"[..]));
@@ -219,8 +223,8 @@ mod tests {
     /// Nobody speaks for another host, and another version is not understood.
     #[test]
     fn what_is_not_ours_is_nothing() {
-        let told = members(&[A]);
-        assert!(read(&state(8, false, told.iter().map(|(number, told)| (*number, told)))).is_none());
+        let body = members(&[A]);
+        assert!(read(&state(8, false, body.iter().map(|(number, body)| (*number, body)))).is_none());
         assert!(read(&message(8, ALL, &write(Kind::Message, A, b""))).is_none());
         let mut other = state(7, false, std::iter::empty()).to_vec();
         other[0] = VERSION + 1;
@@ -238,9 +242,9 @@ mod tests {
     fn members_come_and_go_and_a_silent_host_goes_with_all_of_them() {
         let (mut hosts, now) = (Hosts::default(), Instant::now());
         let come = |of: &[u64]| members(of).into_iter().collect::<Vec<_>>();
-        assert_eq!(hosts.heard(7, members(&[A]), now), Changes { come: come(&[A]), gone: vec![] });
-        assert_eq!(hosts.heard(7, members(&[A, B]), now), Changes { come: come(&[B]), gone: vec![] });
-        assert_eq!(hosts.heard(7, members(&[B]), now + BEAT), Changes { come: vec![], gone: vec![A] });
+        assert_eq!(hosts.update(7, members(&[A]), now), Changes { come: come(&[A]), gone: vec![] });
+        assert_eq!(hosts.update(7, members(&[A, B]), now), Changes { come: come(&[B]), gone: vec![] });
+        assert_eq!(hosts.update(7, members(&[B]), now + BEAT), Changes { come: vec![], gone: vec![A] });
         assert!(hosts.has(B) && !hosts.has(A));
         assert_eq!(hosts.expire(now + BEAT + SILENCE), Changes::default());
         assert_eq!(hosts.expire(now + BEAT + SILENCE + BEAT), Changes { come: vec![], gone: vec![B] });

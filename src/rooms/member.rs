@@ -24,7 +24,7 @@ const PIECES: usize = 64;
 pub(super) struct Member {
     pub(super) stream: Rc<UnixStream>,
     /// Its body of READY, once it has come.
-    pub(super) told: Option<Bytes>,
+    pub(super) body: Option<Bytes>,
     /// Messages are kept for it before that.
     pub(super) keeps: bool,
     /// Wakes the member's task, when there is something to be waited for.
@@ -42,7 +42,7 @@ impl Member {
     pub(super) fn new(stream: UnixStream, keeps: bool) -> Self {
         Self {
             stream: Rc::new(stream),
-            told: None,
+            body: None,
             keeps,
             wake: Rc::default(),
             pieces: VecDeque::new(),

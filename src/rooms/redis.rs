@@ -97,13 +97,13 @@ async fn listen(client: &Client, link: &Link, relay: &Rc<RefCell<Relay>>) -> Res
     let own = relay.borrow().host();
     let channels = [link.everybody(), link.of_host(own)];
     timeout(PATIENCE, subscribed.subscribe(&channels[..])).await.map_err(|_| Broken::Silent)??;
-    relay.borrow_mut().tell_state(true);
+    relay.borrow_mut().publish_state(true);
     let mut messages = subscribed.into_on_message();
     let mut heard_itself = Instant::now();
     loop {
         let left = SILENCE.saturating_sub(heard_itself.elapsed());
         let message = timeout(left, messages.next()).await.map_err(|_| Broken::Silent)?.ok_or(Broken::Closed)?;
-        let is_own = relay.borrow_mut().hear_from_afar(message.get_payload_bytes(), Instant::now());
+        let is_own = relay.borrow_mut().receive_remote(message.get_payload_bytes(), Instant::now());
         if is_own {
             heard_itself = Instant::now();
             if !relay.borrow_mut().linked(true) {
@@ -119,7 +119,7 @@ async fn beat(relay: Rc<RefCell<Relay>>) {
         sleep(BEAT).await;
         let mut relay = relay.borrow_mut();
         relay.expire_hosts(Instant::now());
-        relay.tell_state(false);
+        relay.publish_state(false);
     }
 }
 

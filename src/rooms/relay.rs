@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::yield_now;
 
-use super::bridge::{self, Changes, Heard, Hosts, host_of};
+use super::bridge::{self, BridgeMessage, Changes, Hosts, host_of};
 use super::counts::{Counts, Dropped};
 use super::member::{MAX_QUEUED, Member};
 use haft_worker::protocol::rooms::{self as frame, ALL, Frame, Kind, Malformed, Reader};
@@ -86,14 +86,14 @@ impl Relay {
     fn leave(&mut self, number: u64) {
         let Some(member) = self.members.remove(&number) else { return };
         self.counts.set_members(self.members.len());
-        if member.told.is_some() {
-            self.tell(&frame::write(Kind::Lost, number, &[]), |_| true);
-            self.tell_state(false);
+        if member.body.is_some() {
+            self.send(&frame::write(Kind::Lost, number, &[]), |_| true);
+            self.publish_state(false);
         }
     }
 
     /// What a member has said.
-    fn hear(&mut self, from: u64, frame: Frame) {
+    fn receive(&mut self, from: u64, frame: Frame) {
         match frame.kind {
             Kind::Ready => self.ready(from, &frame),
             Kind::Message => self.pass(from, frame),
@@ -106,23 +106,23 @@ impl Relay {
     fn ready(&mut self, number: u64, frame: &Frame) {
         let body = Bytes::copy_from_slice(&frame.body()[..frame.body().len().min(MAX_TOLD)]);
         let mut others: Vec<_> =
-            self.members.iter().filter_map(|(other, it)| Some((*other, it.told.clone()?))).collect();
+            self.members.iter().filter_map(|(other, it)| Some((*other, it.body.clone()?))).collect();
         let afar = self.bridge.iter().flat_map(|bridge| bridge.hosts.members());
-        others.extend(afar.map(|(other, told)| (other, told.clone())));
-        let Some(member) = self.members.get_mut(&number).filter(|member| member.told.is_none()) else { return };
-        for (other, told) in others {
-            member.push_always(&frame::write(Kind::Ready, other, &told));
+        others.extend(afar.map(|(other, body)| (other, body.clone())));
+        let Some(member) = self.members.get_mut(&number).filter(|member| member.body.is_none()) else { return };
+        for (other, body) in others {
+            member.push_always(&frame::write(Kind::Ready, other, &body));
         }
-        member.told = Some(body.clone());
+        member.body = Some(body.clone());
         self.dirty.push(number);
-        self.tell(&frame::write(Kind::Ready, number, &body), |other| other != number);
-        self.tell_state(false);
+        self.send(&frame::write(Kind::Ready, number, &body), |other| other != number);
+        self.publish_state(false);
     }
 
     /// Tells those who read of a member's coming or going.
-    fn tell(&mut self, frame: &Bytes, is_for: impl Fn(u64) -> bool) {
+    fn send(&mut self, frame: &Bytes, is_for: impl Fn(u64) -> bool) {
         for (number, member) in &mut self.members {
-            if member.told.is_some() && is_for(*number) {
+            if member.body.is_some() && is_for(*number) {
                 member.push_always(frame);
                 self.dirty.push(*number);
             }
@@ -149,7 +149,7 @@ impl Relay {
             return;
         }
         for (number, member) in &mut self.members {
-            if (*number == to || (to == ALL && *number != from)) && (member.keeps || member.told.is_some()) {
+            if (*number == to || (to == ALL && *number != from)) && (member.keeps || member.body.is_some()) {
                 if member.push(frame) {
                     self.counts.delivery(frame.len());
                 } else {
@@ -206,9 +206,9 @@ impl Relay {
     }
 
     /// Publishes which members this host has.
-    pub(super) fn tell_state(&mut self, asks: bool) {
+    pub(super) fn publish_state(&mut self, asks: bool) {
         let Some(bridge) = &mut self.bridge else { return };
-        let members = self.members.iter().filter_map(|(number, member)| Some((*number, member.told.as_ref()?)));
+        let members = self.members.iter().filter_map(|(number, member)| Some((*number, member.body.as_ref()?)));
         let payload = bridge::state(self.host, asks, members);
         let length = payload.len();
         // The next one follows soon.
@@ -230,18 +230,20 @@ impl Relay {
     }
 
     /// Takes in what was published. Says whether that was this relay's own.
-    pub(super) fn hear_from_afar(&mut self, payload: &[u8], now: Instant) -> bool {
+    pub(super) fn receive_remote(&mut self, payload: &[u8], now: Instant) -> bool {
         match bridge::read(payload) {
-            Some(Heard::State { host, .. } | Heard::Message { host, .. }) if host == self.host => return true,
-            Some(Heard::State { host, asks, members }) => {
+            Some(BridgeMessage::State { host, .. } | BridgeMessage::Message { host, .. }) if host == self.host => {
+                return true;
+            }
+            Some(BridgeMessage::State { host, asks, members }) => {
                 let Some(bridge) = &mut self.bridge else { return false };
-                let changes = bridge.hosts.heard(host, members, now);
-                self.tell_changes(&changes);
+                let changes = bridge.hosts.update(host, members, now);
+                self.send_changes(&changes);
                 if asks {
-                    self.tell_state(false);
+                    self.publish_state(false);
                 }
             }
-            Some(Heard::Message { to, frame, .. }) => {
+            Some(BridgeMessage::Message { to, frame, .. }) => {
                 let from = frame.member;
                 let is_known = self.bridge.as_ref().is_some_and(|bridge| bridge.hosts.has(from));
                 // Nothing of a member comes before it has joined.
@@ -259,16 +261,16 @@ impl Relay {
     pub(super) fn expire_hosts(&mut self, now: Instant) {
         let Some(bridge) = &mut self.bridge else { return };
         let changes = bridge.hosts.expire(now);
-        self.tell_changes(&changes);
+        self.send_changes(&changes);
         self.flush();
     }
 
-    fn tell_changes(&mut self, Changes { come, gone }: &Changes) {
-        for (number, told) in come {
-            self.tell(&frame::write(Kind::Ready, *number, told), |_| true);
+    fn send_changes(&mut self, Changes { come, gone }: &Changes) {
+        for (number, body) in come {
+            self.send(&frame::write(Kind::Ready, *number, body), |_| true);
         }
         for number in gone {
-            self.tell(&frame::write(Kind::Lost, *number, &[]), |_| true);
+            self.send(&frame::write(Kind::Lost, *number, &[]), |_| true);
         }
         self.counts.set_hosts(self.bridge.as_ref().map_or(0, |bridge| bridge.hosts.count()));
     }
@@ -333,7 +335,7 @@ async fn attend(relay: &RefCell<Relay>, number: u64) -> Result<(), End> {
 fn take_in(relay: &mut Relay, number: u64, reader: &mut Reader) -> Result<(), Malformed> {
     let outcome = loop {
         match reader.take() {
-            Ok(Some(frame)) => relay.hear(number, frame),
+            Ok(Some(frame)) => relay.receive(number, frame),
             Ok(None) => break Ok(()),
             Err(malformed) => break Err(malformed),
         }

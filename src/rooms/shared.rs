@@ -16,7 +16,7 @@ pub struct SharedRooms {
     are_several: bool,
     /// A program has a Socket.IO.
     are_used: bool,
-    told: bool,
+    is_logged: bool,
 }
 
 impl SharedRooms {
@@ -34,13 +34,13 @@ impl SharedRooms {
     /// A worker of this slot is started.
     pub fn started(&mut self, slot: Slot) {
         self.are_several |= slot.0 > 0;
-        self.tell();
+        self.announce();
     }
 
-    fn tell(&mut self) {
-        if self.are_several && self.are_used && !std::mem::replace(&mut self.told, true) {
+    fn announce(&mut self) {
+        if self.are_several && self.are_used && !std::mem::replace(&mut self.is_logged, true) {
             tracing::info!(
-                "rooms are shared: what the program sends by Socket.IO to a room or to everybody reaches the clients of \
+                "rooms are shared: what the program sends by Socket.IO to a room or to all clients reaches those of \
                  all workers (--rooms off: those of the same worker)"
             );
         }
@@ -53,7 +53,7 @@ impl SharedRooms {
     /// When there can be none.
     pub fn attach(&mut self) -> Result<OwnedFd, RoomsError> {
         self.are_used = true;
-        self.tell();
+        self.announce();
         self.rooms.attach()
     }
 

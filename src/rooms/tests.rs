@@ -34,9 +34,9 @@ impl Member {
     fn ready(rooms: &mut Rooms, told: &str, others: &mut [&mut Self]) -> Self {
         let mut member = Self::new(rooms);
         member.say(Kind::Ready, 0, told.as_bytes());
-        let mut heard: Vec<_> = others.iter().map(|_| member.next()).map(|(kind, other, _)| (kind, other)).collect();
-        heard.sort_by_key(|(_, other)| *other);
-        assert_eq!(heard, others.iter().map(|other| (Kind::Ready, other.number)).collect::<Vec<_>>());
+        let mut received: Vec<_> = others.iter().map(|_| member.next()).map(|(kind, other, _)| (kind, other)).collect();
+        received.sort_by_key(|(_, other)| *other);
+        assert_eq!(received, others.iter().map(|other| (Kind::Ready, other.number)).collect::<Vec<_>>());
         for other in others {
             assert_eq!(other.next(), (Kind::Ready, member.number, told.into()));
         }

@@ -35,7 +35,7 @@ pub enum AccountError {
     #[error("{0}: only root can start workers as another user: start haft as root, or leave it out")]
     NotRoot(String),
     /// The system does not say.
-    #[error("{0}: the system does not tell of this user: {1}")]
+    #[error("{0}: the system cannot look this user up: {1}")]
     Unknown(String, #[source] io::Error),
 }
 

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use self::ending::{end_oneself, hear_shorter_times};
+use self::ending::{end_oneself, receive_shorter_times};
 use super::attach_error::AttachError;
 use super::doors::{Arrival, InheritedListeners};
 use super::drain::{Drain, DrainSource, SETTLE};
@@ -26,7 +26,7 @@ use super::stream::Stream;
 #[cfg(feature = "tags")]
 use super::tags::{self, Tags};
 use super::window::Window;
-use crate::protocol::{ChannelError, Entry, FromWorker, Heard, WorkerEnd};
+use crate::protocol::{ChannelError, Entry, FromWorker, MasterMessage, WorkerEnd};
 #[cfg(feature = "tags")]
 use crate::protocol::{Tag, Tagger};
 use haft_sys::addr::EndAddr;
@@ -267,12 +267,12 @@ impl Incoming {
             biased;
             ready = self.readiness.readable() => {
                 let mut ready = ready?;
-                let heard = self.end.receive();
-                if matches!(heard, Ok(None)) {
+                let received = self.end.receive();
+                if matches!(received, Ok(None)) {
                     ready.clear_ready();
                 }
                 drop(ready);
-                self.hear(heard)?;
+                self.receive(received)?;
             }
             () = self.drain.no_session_from(idle_from), if self.idle_from.is_some() => {
                 self.idle_from = None;
@@ -290,27 +290,27 @@ impl Incoming {
         Ok(None)
     }
 
-    fn hear(&mut self, heard: Result<Option<Heard>, ChannelError>) -> io::Result<()> {
-        match heard {
+    fn receive(&mut self, received: Result<Option<MasterMessage>, ChannelError>) -> io::Result<()> {
+        match received {
             Ok(None) => {}
-            Ok(Some(Heard::Connections(entries, descriptors))) => self.take(&entries, descriptors),
+            Ok(Some(MasterMessage::Connections(entries, descriptors))) => self.take(&entries, descriptors),
             // Comes only to workers that have said that they tag, and once.
-            Ok(Some(Heard::Linger { within_ms })) => {
+            Ok(Some(MasterMessage::Linger { within_ms })) => {
                 self.idle_from = Some(Instant::now() + SETTLE);
                 self.drain.linger(Duration::from_millis(within_ms.into()));
             }
-            Ok(Some(Heard::Drain { within_ms })) => {
+            Ok(Some(MasterMessage::Drain { within_ms })) => {
                 let within = Duration::from_millis(within_ms.into());
                 self.ended = true;
                 self.doors.close();
                 self.drain.request(Some(within));
-                self.hear_on();
+                self.keep_receiving();
                 // The master may be gone by then.
                 if self.outlive.take().is_some() {
                     tokio::spawn(end_oneself(within));
                 }
             }
-            Ok(Some(Heard::Ping)) => self.report(),
+            Ok(Some(MasterMessage::Ping)) => self.report(),
             Err(ChannelError::Closed) => self.master_gone(),
             // The master died with unread words of ours in its end. What it had sent is still there, and then the end.
             Err(ChannelError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
@@ -352,14 +352,14 @@ impl Incoming {
     }
 
     /// After DRAIN the program asks for no connection any more, but the master may shorten the time.
-    fn hear_on(&self) {
+    fn keep_receiving(&self) {
         let watched = || {
             let channel = self.end.as_fd().try_clone_to_owned()?;
             Ok::<_, io::Error>((poller::watch(channel.try_clone()?)?, WorkerEnd::new(channel)))
         };
         match watched() {
-            Ok((readiness, end)) => drop(tokio::spawn(hear_shorter_times(readiness, end, self.drain.clone()))),
-            Err(error) => tracing::debug!(%error, "a shorter time to finish would not be heard"),
+            Ok((readiness, end)) => drop(tokio::spawn(receive_shorter_times(readiness, end, self.drain.clone()))),
+            Err(error) => tracing::debug!(%error, "a shorter time to finish would not be received"),
         }
     }
 

@@ -188,20 +188,20 @@ impl Rooms {
     fn add(&self, topic: String, listener: Listener) {
         let mut state = self.state();
         if state.topics.insert(topic, listener).is_none() {
-            self.tell_topics(&state, ALL, false);
+            self.send_topics(&state, ALL, false);
         }
     }
 
     fn remove(&self, topic: &str) {
         let mut state = self.state();
         if state.topics.remove(topic).is_some() {
-            self.tell_topics(&state, ALL, false);
+            self.send_topics(&state, ALL, false);
         }
     }
 
     /// Tells a member, or all, what is listened to here; `asks`: it is to tell the same. Under the lock, so that the last
     /// told is the last that holds.
-    fn tell_topics(&self, state: &State, member: u64, asks: bool) {
+    fn send_topics(&self, state: &State, member: u64, asks: bool) {
         let body = body::topics(state.topics.keys().map(String::as_str), asks);
         self.0.queue.send(Queued { frame: write(Kind::Message, member, &body), _room: None }).ok();
     }

@@ -85,7 +85,7 @@ async fn keep_written(page: Page, scoreboard: Scoreboard, drain: Drain) {
         if scoreboard.get(Field::PollingSessions).is_none() && drain.counts_sessions() {
             scoreboard.set(Field::OtherSessions, drain.sessions() as u64);
         }
-        tell_delays(&scoreboard, &mut delays);
+        write_delays(&scoreboard, &mut delays);
         sequence += 1;
         if page.write(&scoreboard.figures().encode(sequence)).is_err() {
             return;
@@ -99,7 +99,7 @@ async fn keep_written(page: Page, scoreboard: Scoreboard, drain: Drain) {
     }
 }
 
-fn tell_delays(scoreboard: &Scoreboard, delays: &mut Vec<Duration>) {
+fn write_delays(scoreboard: &Scoreboard, delays: &mut Vec<Duration>) {
     delays.sort_unstable();
     let at = |share: usize| delays.get((delays.len() * share / 100).min(delays.len().saturating_sub(1)));
     for (field, share) in [(Field::LoopDelayP50, 50), (Field::LoopDelayP99, 99), (Field::LoopDelayMax, 100)] {
@@ -128,11 +128,11 @@ mod tests {
     fn the_delays_of_a_second_are_told_by_rank() {
         let board = Scoreboard::default();
         let mut delays: Vec<Duration> = (1..=40).rev().map(Duration::from_micros).collect();
-        tell_delays(&board, &mut delays);
+        write_delays(&board, &mut delays);
         let told = [Field::LoopDelayP50, Field::LoopDelayP99, Field::LoopDelayMax].map(|field| board.get(field));
         assert_eq!(told, [Some(21_000), Some(40_000), Some(40_000)]);
         assert!(delays.is_empty());
-        tell_delays(&board, &mut delays);
+        write_delays(&board, &mut delays);
     }
 
     /// A loop that is blocked is seen to be late.

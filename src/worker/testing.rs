@@ -182,7 +182,7 @@ impl Wire {
     }
 
     /// The next frame: its first byte and what it carries.
-    pub(super) async fn hear(&mut self) -> (u8, String) {
+    pub(super) async fn receive(&mut self) -> (u8, String) {
         soon("a frame", async {
             let head = self.exactly(2).await;
             let length = match head[1] {
@@ -195,9 +195,9 @@ impl Wire {
     }
 
     /// The text of the next frame that begins with `start`.
-    pub(super) async fn heard(&mut self, start: &str) -> String {
+    pub(super) async fn receive_until(&mut self, start: &str) -> String {
         loop {
-            match self.hear().await {
+            match self.receive().await {
                 (0x81, text) if text.starts_with(start) => return text,
                 (0x81, _) => {}
                 (first, text) => panic!("waiting for {start}: frame {first:#x} {text}"),
@@ -224,12 +224,12 @@ pub(super) async fn post(addr: SocketAddr, sid: &str, packets: &str) -> Reply {
 
 /// Polls until `part` has been heard; returns all that was.
 pub(super) async fn poll_for(wire: &mut Wire, sid: &str, part: &str) -> String {
-    let mut heard = String::new();
-    while !heard.contains(part) {
+    let mut received = String::new();
+    while !received.contains(part) {
         let reply = wire.get(&format!("{POLLING}&sid={sid}")).await;
-        assert_eq!(reply.status, 200, "{reply:?} after {heard:?}");
-        assert_ne!(reply.text(), "1", "the session was closed, after {heard:?}");
-        heard += reply.text();
+        assert_eq!(reply.status, 200, "{reply:?} after {received:?}");
+        assert_ne!(reply.text(), "1", "the session was closed, after {received:?}");
+        received += reply.text();
     }
-    heard
+    received
 }

@@ -46,12 +46,12 @@ impl Master {
             .expect("spawn");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
         let mut master = Self { end, worker, listener, tagger: Tagger::new(&key), handed_over: 0 };
-        assert!(matches!(master.hear(), FromWorker::Ready { tags: true, .. }));
+        assert!(matches!(master.receive(), FromWorker::Ready { tags: true, .. }));
         master
     }
 
     /// The worker's next frame but for TAKEN.
-    fn hear(&mut self) -> FromWorker {
+    fn receive(&mut self) -> FromWorker {
         eventually("the worker speaks", || {
             let frame = self.end.receive().expect("receive")?;
             (!matches!(frame, FromWorker::Taken { .. })).then_some(frame)
@@ -92,15 +92,15 @@ impl Master {
         for number in 0..3 {
             let mut client = self.client();
             assert_eq!(post(&mut client, &sid, &format!("42{number}[\"echo\",{number}]")), "ok");
-            let mut heard = String::new();
-            while !heard.contains(&format!("43{number}[{number}]")) {
+            let mut received = String::new();
+            while !received.contains(&format!("43{number}[{number}]")) {
                 client.send(&format!("{POLLING}&sid={sid}")).expect("send");
-                heard += &client.receive_body().expect("an answer");
+                received += &client.receive_body().expect("an answer");
             }
         }
         let mut last = self.client();
         assert_eq!(post(&mut last, &sid, "1"), "ok");
-        assert_eq!(self.hear(), FromWorker::Idle);
+        assert_eq!(self.receive(), FromWorker::Idle);
         drop((kept, last));
         self.end.send_drain(60_000).expect("send");
         let status = eventually("the worker ends", || self.worker.try_wait().expect("wait"));

@@ -80,8 +80,7 @@ fn a_worker_that_provokes_the_same_line_again_and_again_gets_a_few_and_how_many_
     let flood = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/flood.cjs");
     let haft =
         Setup::new(&["-w", "1", "--log-format", "json"]).command(&["node", flood, &TIMES.to_string()]).start_all();
-    let kinds =
-        ["the program wants to listen, but 192.0.2.1:1", "the program asks to listen and is told that it fails"];
+    let kinds = ["the program wants to listen, but 192.0.2.1:1", "the program's request to listen is refused"];
     for kind in kinds {
         let (mut lines, mut suppressed) = (0, 0);
         eventually("all lines, written or counted", || {

@@ -93,14 +93,14 @@ impl Server {
         UnixStream::connect(self.folder.path().join("admin")).await.expect("connect")
     }
 
-    async fn ask(&self, request: &str) -> Heard {
-        reached(async { Heard::from(self.connect().await, request).await.expect("an answer") }).await
+    async fn ask(&self, request: &str) -> Reply {
+        reached(async { Reply::from(self.connect().await, request).await.expect("an answer") }).await
     }
 
     /// Asks until an honest client is answered, however often a short limit cuts it too.
     async fn serves_again(&self) {
         reached(async {
-            while Heard::from(self.connect().await, &get("/healthz")).await.is_none_or(|heard| heard.status != 200) {}
+            while Reply::from(self.connect().await, &get("/healthz")).await.is_none_or(|reply| reply.status != 200) {}
         })
         .await;
     }
@@ -118,13 +118,13 @@ fn get(path: &str) -> String {
 
 /// An answer as it came over the wire.
 #[derive(Debug)]
-struct Heard {
+struct Reply {
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
 }
 
-impl Heard {
+impl Reply {
     /// Sends a request and reads until the server closes; nothing if what came is no whole head.
     async fn from(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Option<Self> {
         stream.write_all(request.as_bytes()).await.ok()?;
@@ -161,7 +161,7 @@ async fn every_page_answers_over_tcp_as_over_a_unix_socket() {
     ] {
         let unix = server.ask(&get(path)).await;
         let stream = TcpStream::connect(addr).await.expect("connect");
-        let tcp = reached(Heard::from(stream, &get(path))).await.expect("an answer");
+        let tcp = reached(Reply::from(stream, &get(path))).await.expect("an answer");
         assert_eq!((unix.status, tcp.status), (200, 200), "{path}");
         assert_eq!(unix.body, tcp.body, "{path}");
         assert!(unix.body.contains(part), "{path}: {}", unix.body);
@@ -192,10 +192,10 @@ async fn the_client_chooses_the_form_of_the_metrics() {
     let server = Server::usual();
     let request = "GET /metrics HTTP/1.1\r\nHost: haft\r\nAccept: text/plain;q=0.5\r\n\
                    Accept: application/openmetrics-text;version=1.0.0\r\n\r\n";
-    let heard = server.ask(request).await;
-    assert_eq!(heard.header("content-type"), Format::OpenMetrics.content_type());
-    assert_eq!(heard.header("vary").to_lowercase(), "accept");
-    let open_metrics = Exposition::read(&heard.body, Format::OpenMetrics);
+    let reply = server.ask(request).await;
+    assert_eq!(reply.header("content-type"), Format::OpenMetrics.content_type());
+    assert_eq!(reply.header("vary").to_lowercase(), "accept");
+    let open_metrics = Exposition::read(&reply.body, Format::OpenMetrics);
     let text = Exposition::read(&server.ask(&get("/metrics")).await.body, Format::Text);
     assert_eq!(open_metrics.samples, text.samples);
 }
@@ -203,14 +203,14 @@ async fn the_client_chooses_the_form_of_the_metrics() {
 #[tokio::test]
 async fn a_wrong_path_or_method_is_told_what_is_right() {
     let server = Server::usual();
-    let heard = server.ask(&get("/metric")).await;
-    assert_eq!(heard.status, 404);
+    let reply = server.ask(&get("/metric")).await;
+    assert_eq!(reply.status, 404);
     for path in ["/metrics", "/status", "/healthz", "/readyz"] {
-        assert!(heard.body.contains(path), "{}", heard.body);
+        assert!(reply.body.contains(path), "{}", reply.body);
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"] {
-        let heard = server.ask(&format!("{method} /status HTTP/1.1\r\nHost: haft\r\nContent-Length: 0\r\n\r\n")).await;
-        assert_eq!((heard.status, heard.header("allow")), (405, "GET, HEAD"), "{method}");
+        let reply = server.ask(&format!("{method} /status HTTP/1.1\r\nHost: haft\r\nContent-Length: 0\r\n\r\n")).await;
+        assert_eq!((reply.status, reply.header("allow")), (405, "GET, HEAD"), "{method}");
     }
 }
 
@@ -251,8 +251,8 @@ async fn readiness_names_the_slots_that_are_not_ready() {
         (stopping, 503, "not ready, the master is stopping: 1 of 2 slots ready\n"),
     ] {
         let server = Server::start(Limits::DEFAULT, master(snapshot));
-        let heard = server.ask(&get("/readyz")).await;
-        assert_eq!((heard.status, heard.body), (status, format!("{text}{GONE}")));
+        let reply = server.ask(&get("/readyz")).await;
+        assert_eq!((reply.status, reply.body), (status, format!("{text}{GONE}")));
         assert_eq!(server.ask(&get("/healthz")).await.status, 200);
     }
 }
@@ -261,9 +261,9 @@ async fn readiness_names_the_slots_that_are_not_ready() {
 async fn unavailable(limits: Limits, control: Control, why: &str) {
     let server = Server::start(limits, control);
     for path in ["/metrics", "/status", "/healthz", "/readyz"] {
-        let heard = server.ask(&get(path)).await;
-        assert_eq!(heard.status, 503, "{path}");
-        assert!(heard.body.contains(why), "{path}: {}", heard.body);
+        let reply = server.ask(&get(path)).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert!(reply.body.contains(why), "{path}: {}", reply.body);
     }
 }
 
@@ -384,7 +384,7 @@ async fn more_clients_than_allowed_wait_and_are_served_when_others_have_left() {
     for _ in 0..3 {
         let stream = server.connect().await;
         clients
-            .push(tokio::spawn(async move { Heard::from(stream, &get("/healthz")).await.map(|heard| heard.status) }));
+            .push(tokio::spawn(async move { Reply::from(stream, &get("/healthz")).await.map(|reply| reply.status) }));
     }
     let (first, second) = (next(&mut requests).await, next(&mut requests).await);
     let_others_run().await;

@@ -14,7 +14,7 @@ async fn when_the_last_session_has_ended_by_itself_the_end_is_at_once() {
     let mut sockets = Vec::new();
     for _ in 0..3 {
         let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
-        ws.heard("0{").await;
+        ws.receive_until("0{").await;
         sockets.push(ws);
     }
     let (wire, sid) = connected(&server).await;
@@ -64,7 +64,7 @@ async fn a_message_that_crosses_its_session_s_goodbye_is_answered_and_counted() 
     assert_eq!(kept.reply().await.text(), "ok");
     wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
-    ws.heard("0{").await;
+    ws.receive_until("0{").await;
     // The polling session is told at once. The turn of the WebSocket is an hour away, so the worker does not end.
     let closing = server.close(Duration::from_secs(7200));
     assert_eq!(wire.reply().await.text(), "1");
@@ -101,8 +101,8 @@ async fn a_client_that_polls_on_new_connections_is_closed_with_what_it_hears_nex
     assert_eq!(told.text(), "1");
     posts.ask(&format!("POST {POLLING}&sid={sid}"), &[], "429[\"echo\",9]").await;
     assert_eq!(posts.reply().await.text(), "ok");
-    let heard = other.reply().await;
-    assert_eq!(heard.text(), "439[9]\x1e42[\"echo\",9]\x1e1");
+    let received = other.reply().await;
+    assert_eq!(received.text(), "439[9]\x1e42[\"echo\",9]\x1e1");
     soon("its own connection ends too", posts.closed()).await;
     closing.abort();
 }
@@ -114,14 +114,14 @@ async fn a_session_between_two_polls_is_closed_by_the_next_with_all_it_had_to_he
     assert_eq!(post(server.addr, &sid, "421[\"echo\",\"last words\"]").await.text(), "ok");
     let closing = server.close(AT_ONCE);
     until("the end has begun", || !closing.is_finished() && server.app.registry.draining()).await;
-    let mut heard = wire.get(&format!("{POLLING}&sid={sid}")).await;
-    let mut packets = heard.text().to_owned();
+    let mut received = wire.get(&format!("{POLLING}&sid={sid}")).await;
+    let mut packets = received.text().to_owned();
     if !packets.ends_with("\x1e1") {
-        heard = wire.get(&format!("{POLLING}&sid={sid}")).await;
-        packets = format!("{packets}\x1e{}", heard.text());
+        received = wire.get(&format!("{POLLING}&sid={sid}")).await;
+        packets = format!("{packets}\x1e{}", received.text());
     }
     assert!(packets.contains("431[\"last words\"]") && packets.ends_with("\x1e1"), "{packets:?}");
-    assert_eq!(heard.header("connection"), Some("close"));
+    assert_eq!(received.header("connection"), Some("close"));
     wire.closed().await;
     soon("the end", closing).await.expect("closed");
 }
@@ -131,16 +131,16 @@ async fn a_websocket_gets_what_is_queued_then_a_close_frame() {
     let server = serve(Settings::default()).await;
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
     ws.say("40").await;
-    ws.heard("42[\"hello\"").await;
+    ws.receive_until("42[\"hello\"").await;
     let message = b"\x81\x8d\0\0\0\x00421[\"echo\",1]";
     let (now, later) = message.split_at(11);
     ws.send(now).await;
     let closing = server.close(AT_ONCE);
     until("the end has begun", || server.app.registry.draining()).await;
     ws.send(later).await;
-    assert_eq!(ws.heard("431").await, "431[1]", "half a message is waited for");
-    assert_eq!(ws.heard("42").await, "42[\"echo\",1]");
-    assert_eq!(ws.hear().await.0, 0x88);
+    assert_eq!(ws.receive_until("431").await, "431[1]", "half a message is waited for");
+    assert_eq!(ws.receive_until("42").await, "42[\"echo\",1]");
+    assert_eq!(ws.receive().await.0, 0x88);
     ws.closed().await;
     soon("the end", closing).await.expect("closed");
 }
@@ -168,7 +168,7 @@ async fn who_does_not_close_is_cut_off() {
     let silent = Wire::open(server.addr).await;
     let (polling, _) = connected(&server).await;
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
-    ws.heard("0{").await;
+    ws.receive_until("0{").await;
     ws.send(b"\x81\x85\0").await;
     until("all three are served", || server.app.connections() == 3).await;
     let closing = server.close(AT_ONCE);

@@ -54,11 +54,11 @@ async fn a_websocket_that_says_nothing_before_the_first_ping_lives() {
     quiet.say("40").await;
     for mut ws in [quiet, hasty] {
         for start in ["0{", "40{", "42["] {
-            let (_, text) = ws.hear().await;
+            let (_, text) = ws.receive().await;
             assert!(text.starts_with(start), "{text}");
         }
         ws.say("421[\"echo\",1]").await;
-        assert_eq!(ws.hear().await.1, "431[1]");
+        assert_eq!(ws.receive().await.1, "431[1]");
     }
 }
 
@@ -70,10 +70,10 @@ async fn an_upgraded_session_is_pinged_after_the_interval_too() {
     let sid = open(&mut wire).await;
     let mut ws = Wire::websocket(server.addr, &format!("&sid={sid}")).await.expect("a WebSocket");
     ws.say("2probe").await;
-    assert_eq!(ws.hear().await.1, "3probe");
+    assert_eq!(ws.receive().await.1, "3probe");
     ws.say("5").await;
     for _ in 0..3 {
-        assert_eq!(ws.hear().await.1, "2");
+        assert_eq!(ws.receive().await.1, "2");
         ws.say("3").await;
     }
 }

@@ -173,7 +173,7 @@ async fn a_transport_that_is_not_allowed_is_unknown_and_not_offered() {
     let server = serve(Settings { transports: vec![Transport::Websocket], ..Settings::default() }).await;
     let refused = Wire::open(server.addr).await.get(POLLING).await;
     assert_eq!(refused.text(), r#"{"code":0,"message":"Transport unknown"}"#);
-    Wire::websocket(server.addr, "").await.expect("a WebSocket").heard("0{").await;
+    Wire::websocket(server.addr, "").await.expect("a WebSocket").receive_until("0{").await;
 }
 
 #[tokio::test]

@@ -34,10 +34,10 @@ async fn a_tagged_session_works_over_polling_and_as_a_websocket() {
     let query = format!("&sid={sid}");
     let mut ws = Wire::websocket(server.addr, &query).await.expect("a WebSocket");
     ws.say("2probe").await;
-    assert_eq!(ws.hear().await.1, "3probe");
+    assert_eq!(ws.receive().await.1, "3probe");
     ws.say("5").await;
     ws.say("422[\"echo\",2]").await;
-    assert_eq!(ws.heard("432").await, "432[2]");
+    assert_eq!(ws.receive_until("432").await, "432[2]");
     let again = wire.get(&format!("{POLLING}&sid={sid}")).await;
     assert_eq!(again.text(), r#"{"code":3,"message":"Bad request"}"#, "known, and moved");
 }
@@ -72,7 +72,7 @@ async fn sessions_go_on_until_the_last_has_ended_and_none_begins_on_a_kept_conne
     let (mut wire, sid) = connected(&server).await;
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
     ws.say("40").await;
-    ws.heard("42[\"hello\"").await;
+    ws.receive_until("42[\"hello\"").await;
     let mut idle = Wire::open(server.addr).await;
     assert_eq!(idle.get("/").await.status, 200);
     let mut late = Wire::open(server.addr).await;
@@ -90,7 +90,7 @@ async fn sessions_go_on_until_the_last_has_ended_and_none_begins_on_a_kept_conne
     for id in 1..5 {
         echoes(&server, &mut wire, &sid, id).await;
         ws.say(&format!("42{id}[\"echo\",{id}]")).await;
-        ws.heard(&format!("43{id}")).await;
+        ws.receive_until(&format!("43{id}")).await;
     }
     ws.frame(0x88, b"").await;
     ws.closed().await;
@@ -160,9 +160,9 @@ async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
             wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
             // What is told comes before an answer.
             let sent = post(server.addr, &sid, "42[\"echo\",\"still here\"]").await;
-            let heard = wire.reply().await.text().to_owned();
-            if !heard.ends_with('1') {
-                assert!(sent.text() == "ok" && heard.contains("still here"), "{heard}");
+            let received = wire.reply().await.text().to_owned();
+            if !received.ends_with('1') {
+                assert!(sent.text() == "ok" && received.contains("still here"), "{received}");
                 left.push(sid);
             }
         }

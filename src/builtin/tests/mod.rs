@@ -53,8 +53,8 @@ pub(super) async fn connected(server: &Server) -> (Wire, String) {
     let mut wire = Wire::open(server.addr).await;
     let sid = open(&mut wire).await;
     assert_eq!(post(server.addr, &sid, "40").await.text(), "ok");
-    let heard = poll_for(&mut wire, &sid, "hello").await;
-    assert!(heard.contains(r#""slot":3"#) && heard.contains(r#""pid":4711"#), "{heard}");
+    let received = poll_for(&mut wire, &sid, "hello").await;
+    assert!(received.contains(r#""slot":3"#) && received.contains(r#""pid":4711"#), "{received}");
     (wire, sid)
 }
 
@@ -62,8 +62,8 @@ pub(super) async fn connected(server: &Server) -> (Wire, String) {
 pub(super) async fn echoes(server: &Server, wire: &mut Wire, sid: &str, id: u32) {
     let sent = post(server.addr, sid, &format!("42{id}[\"echo\",\"x{id}\"]")).await;
     assert_eq!(sent.text(), "ok");
-    let heard = poll_for(wire, sid, &format!("42[\"echo\",\"x{id}\"]")).await;
-    assert!(heard.contains(&format!("43{id}[\"x{id}\"]")), "the acknowledgement comes first: {heard:?}");
+    let received = poll_for(wire, sid, &format!("42[\"echo\",\"x{id}\"]")).await;
+    assert!(received.contains(&format!("43{id}[\"x{id}\"]")), "the acknowledgement comes first: {received:?}");
 }
 
 /// What a worker hears whose master sends these; and the master, as long as it lives.

@@ -116,7 +116,7 @@ fn alarms_stand_above_the_table_as_long_as_they_last() {
     model.take(status(4, true), 1.0, 1_700_000_062);
     assert!(
         model.events.iter().all(|event| event.text != "over: skew"),
-        "what an older haft does not tell is not over"
+        "a figure that an older haft does not report is not over its limit"
     );
     let lines = shown(&model, 80, 24);
     assert!(!lines.iter().any(|line| line.starts_with('!')), "{lines:#?}");

@@ -18,7 +18,7 @@ impl Link {
             (DrainSignal::Named(signal), _) => Some(signal),
             (DrainSignal::Auto, End::Haft(_)) => None,
             (DrainSignal::Auto, End::Node(_) | End::ListenFds(_)) if interrupted => Some(Signal::SIGINT),
-            (DrainSignal::Auto, End::Node(end)) => end.told().handles_term().then_some(Signal::SIGTERM),
+            (DrainSignal::Auto, End::Node(end)) => end.reported().handles_term().then_some(Signal::SIGTERM),
             (DrainSignal::Auto, End::ListenFds(_)) => Some(Signal::SIGTERM),
         }
     }

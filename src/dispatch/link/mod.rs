@@ -358,13 +358,13 @@ impl Link {
             spoke: &mut spoke,
             ended: &mut self.ended,
         };
-        let heard = match (&mut self.end, primary) {
+        let received = match (&mut self.end, primary) {
             (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
             (End::Node(end), Some(primary)) => {
-                let before = end.told().sessions();
-                let heard = end.receive(&mut in_flight, primary, news, now);
-                self.opening.told(end.told().sessions().saturating_sub(before), now);
-                heard
+                let before = end.reported().sessions();
+                let received = end.receive(&mut in_flight, primary, news, now);
+                self.opening.told(end.reported().sessions().saturating_sub(before), now);
+                received
             }
             (End::Node(_), None) => Ok(true),
             (End::ListenFds(end), _) => end.receive(news),
@@ -374,7 +374,7 @@ impl Link {
         if self.outbox.settled() > settled {
             self.silent_since = (self.outbox.in_flight() > 0).then_some(now);
         }
-        heard
+        received
     }
 }
 

@@ -18,14 +18,14 @@ pub(super) struct Lingering {
 impl Link {
     /// Whether the worker names its sessions one by one, by messages.
     pub fn names_sessions(&self) -> bool {
-        matches!(&self.end, End::Node(end) if end.told().names_sessions())
+        matches!(&self.end, End::Node(end) if end.reported().names_sessions())
     }
 
     /// Whether the worker names its sessions, so that they can be found again.
-    pub fn tells_sessions(&self) -> bool {
+    pub fn reports_sessions(&self) -> bool {
         match &self.end {
             End::Haft(end) => end.tags(),
-            End::Node(end) => end.told().tells_sessions(),
+            End::Node(end) => end.reported().reports_sessions(),
             End::ListenFds(_) => false,
         }
     }
@@ -38,7 +38,7 @@ impl Link {
             End::Node(end) => end.life() == StartupPhase::Ready,
             End::ListenFds(_) => false,
         };
-        is_ready && !self.finishes && !self.ended && self.tells_sessions()
+        is_ready && !self.finishes && !self.ended && self.reports_sessions()
     }
 
     /// Whether the worker ends its sessions at DRAIN. A program of Node does by haft's preload; without
@@ -46,23 +46,23 @@ impl Link {
     pub fn ends_sessions(&self) -> bool {
         match &self.end {
             End::Haft(_) => true,
-            End::Node(end) => end.told().tags(),
+            End::Node(end) => end.reported().tags(),
             End::ListenFds(_) => false,
         }
     }
 
     /// How many sessions the worker reports. In haft's own dialect its connections count instead, which is much the same.
-    pub fn told_sessions(&self) -> u64 {
+    pub fn reported_sessions(&self) -> u64 {
         match &self.end {
             End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
-            End::Node(end) => end.told().sessions(),
+            End::Node(end) => end.reported().sessions(),
             End::ListenFds(_) => 0,
         }
     }
 
     /// The estimated number of sessions: those reported, and those sent to it lately, since its reports are late.
     pub fn sessions(&self, now: Instant) -> u64 {
-        self.told_sessions() + self.opening.lately(now)
+        self.reported_sessions() + self.opening.lately(now)
     }
 
     /// What a new session is weighed against.
@@ -80,7 +80,7 @@ impl Link {
         self.lingers = Some(Lingering { until, within });
         match &mut self.end {
             End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) if end.told().tags() => end.linger(until.saturating_duration_since(now)),
+            End::Node(end) if end.reported().tags() => end.linger(until.saturating_duration_since(now)),
             // The names that it sends show it.
             End::Node(_) => {}
             // It never can.

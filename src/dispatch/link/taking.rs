@@ -55,15 +55,15 @@ mod tests {
     fn it_is_quickly_taken_for_quick_and_slowly_for_slow() {
         let (mut taking, start) = (ServiceRate::default(), Instant::now());
         let mut at = start;
-        let mut hear = |each: u64, times: u32| {
+        let mut receive = |each: u64, times: u32| {
             for _ in 0..times {
                 at += Duration::from_micros(each * 4);
                 taking.took(4, 9, at);
             }
             taking.busy_for(20).as_micros()
         };
-        hear(100, 60);
-        let (slow, stalled, quick) = (hear(100, 1), hear(900, 1), hear(20, 1));
+        receive(100, 60);
+        let (slow, stalled, quick) = (receive(100, 1), receive(900, 1), receive(20, 1));
         assert!((900..=1000).contains(&slow), "{slow}");
         assert!(stalled <= 3 * slow, "{stalled}");
         assert_eq!(quick, 200);

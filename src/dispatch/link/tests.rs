@@ -9,7 +9,7 @@ use socket2::SockRef;
 
 use super::*;
 use crate::addr::EndAddr;
-use crate::handover::haft::{Entry, FromWorker, Heard, WorkerEnd};
+use crate::handover::haft::{Entry, FromWorker, MasterMessage, WorkerEnd};
 use crate::handover::in_flight::REST;
 use crate::route::Key;
 use crate::route::Prefix;
@@ -99,13 +99,13 @@ impl Fixture {
         let mut entries = Vec::new();
         while let Some(frame) = self.worker.receive().expect("receive") {
             match frame {
-                Heard::Connections(more, descriptors) => {
+                MasterMessage::Connections(more, descriptors) => {
                     assert_eq!(more.len(), descriptors.len());
                     entries.extend(more);
                 }
-                Heard::Drain { .. } => return (entries, true),
-                Heard::Linger { .. } => panic!("nobody sent it"),
-                Heard::Ping => self.pings += 1,
+                MasterMessage::Drain { .. } => return (entries, true),
+                MasterMessage::Linger { .. } => panic!("nobody sent it"),
+                MasterMessage::Ping => self.pings += 1,
             }
         }
         (entries, false)
@@ -302,8 +302,8 @@ fn the_last_words_of_a_dead_worker_are_heard_to_the_end() {
 fn a_session_that_was_just_sent_is_reckoned_with_and_shown_only_once_it_is_told() {
     let mut rig = Fixture::new();
     rig.link.opening(rig.now);
-    assert_eq!((rig.link.sessions(rig.now), rig.link.told_sessions()), (1, 0));
+    assert_eq!((rig.link.sessions(rig.now), rig.link.reported_sessions()), (1, 0));
     rig.say(FromWorker::Taken { below: 0, limit: 100_000, open: 4 });
     rig.receive().expect("receive");
-    assert_eq!((rig.link.sessions(rig.now), rig.link.told_sessions()), (5, 4));
+    assert_eq!((rig.link.sessions(rig.now), rig.link.reported_sessions()), (5, 4));
 }

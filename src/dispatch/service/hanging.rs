@@ -13,7 +13,7 @@ impl Service {
         let suspects = suspects.filter(|worker| !self.pool.is_silent(*worker)).collect::<Vec<_>>();
         for worker in suspects {
             // It may have spoken, and we have not listened yet.
-            self.hear(worker, now);
+            self.read_channel(worker, now);
             let Some(link) = self.dispatch.link(worker).filter(|link| link.silence(now) >= most) else { continue };
             let (slot, in_flight) = (link.slot, link.in_flight());
             if self.pool.standing(slot) != Availability::Serving(worker) {

@@ -220,7 +220,7 @@ impl World {
     /// Reads what was sent, in any order.
     fn listen(&mut self) {
         for worker in std::mem::take(&mut self.unheard) {
-            self.service.hear(worker, self.now);
+            self.service.read_channel(worker, self.now);
         }
         self.service.send(self.now);
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::addr::EndAddr;
 use crate::dispatch::link::Link;
 use crate::flags::{self, Outcome};
-use crate::handover::haft::{FromWorker, Heard, MasterEnd, WorkerEnd};
+use crate::handover::haft::{FromWorker, MasterEnd, MasterMessage, WorkerEnd};
 use haft_sys::allocator::counting::allocations;
 
 const HANG: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ impl Fixture {
         end.send(FromWorker::Ready { limit: 1000, tags: false }).expect("ready");
         self.workers.push(end);
         assert_eq!(self.workers.len() as u64, worker.0);
-        self.service.hear(worker, self.now);
+        self.service.read_channel(worker, self.now);
     }
 
     /// Clients of so many hosts come.
@@ -80,7 +80,7 @@ impl Fixture {
     fn take_counted(&mut self, worker: WorkerId) -> (u64, u64) {
         let mut count = 0;
         let mut below = 0;
-        while let Ok(Some(Heard::Connections(entries, _))) = self.workers[worker.0 as usize - 1].receive() {
+        while let Ok(Some(MasterMessage::Connections(entries, _))) = self.workers[worker.0 as usize - 1].receive() {
             count += entries.len() as u64;
             below = entries.last().expect("an entry").sequence + 1;
         }
@@ -88,7 +88,7 @@ impl Fixture {
             let taken = FromWorker::Taken { below, limit: below + 1000, open: 0 };
             self.workers[worker.0 as usize - 1].send(taken).expect("send");
         }
-        let (allocations, ()) = allocations(|| self.service.hear(worker, self.now));
+        let (allocations, ()) = allocations(|| self.service.read_channel(worker, self.now));
         (count, allocations)
     }
 
@@ -226,9 +226,9 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
     assert!(taken.iter().all(|taken| *taken > 0), "each client in its own order: {taken:?}");
     assert_eq!((taken.iter().sum::<u64>(), rig.service.dispatch.ledger.outstanding()), (30, 0));
     // It finds the ping in its channel, and answers.
-    assert!(matches!(rig.workers[0].receive(), Ok(Some(Heard::Ping))));
+    assert!(matches!(rig.workers[0].receive(), Ok(Some(MasterMessage::Ping))));
     rig.workers[0].send(FromWorker::Taken { below: 0, limit: 1000, open: 0 }).expect("send");
-    rig.service.hear(WorkerId(1), rig.now);
+    rig.service.read_channel(WorkerId(1), rig.now);
     assert_eq!(rig.standing(0), Availability::Serving(WorkerId(1)));
     assert_eq!(rig.service.served_by(0, Slot(0)), Some(WorkerId(1)));
 }
@@ -279,7 +279,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
     service.dispatch.node = Some(primary);
     let mut program = UnixStream::from(theirs);
     program.write_all(b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}\n\"ready\"\n").expect("write");
-    service.hear(worker, now);
+    service.read_channel(worker, now);
     assert_eq!(service.pool.standing(slot), Availability::Serving(worker));
     while service.next_effect().is_some() {}
 
@@ -289,7 +289,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
     service.dispatch.link(worker).expect("a link").drain(Duration::from_secs(1), None).expect("it is only noted");
     service.send(now);
     let messages = service.dispatch.node.as_ref().map(|primary| primary.messages);
-    assert_eq!(messages, Some(1), "the last word was heard");
+    assert_eq!(messages, Some(1), "the last word was received");
     assert!(service.dispatch.link(worker).is_some_and(|link| link.has_ended()));
     while let Some(effect) = service.next_effect() {
         assert!(!matches!(effect, Effect::Act(Action::Kill(_))), "it is left to finish");
@@ -304,8 +304,8 @@ fn a_worker_that_finishes_hears_that_it_has_less_time() {
     rig.pass(TICK);
     let mut times = Vec::new();
     rig.service.observe(Event::Interrupt, rig.now);
-    while let Some(heard) = rig.workers[0].receive().expect("receive") {
-        if let Heard::Drain { within_ms } = heard {
+    while let Some(received) = rig.workers[0].receive().expect("receive") {
+        if let MasterMessage::Drain { within_ms } = received {
             times.push(within_ms);
         }
     }

@@ -113,7 +113,7 @@ impl Kernel {
                 }
                 self.repairs.steering += 1;
             }
-            watched.tell(&shut, now);
+            watched.log(&shut, now);
         }
         lost
     }
@@ -223,7 +223,7 @@ impl Watched {
         }
     }
 
-    fn tell(&mut self, shut: &Shut, now: Instant) {
+    fn log(&mut self, shut: &Shut, now: Instant) {
         let integrity = &mut self.integrity;
         if integrity.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_AGAIN) {
             integrity.untold += 1;

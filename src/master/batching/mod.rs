@@ -169,7 +169,7 @@ impl Master {
     /// Reads the lazily polled channels.
     fn poll_lazy(&mut self, now: Instant) -> Result<(), MasterError> {
         for worker in self.batching.channels.look().context("waiting for a worker")? {
-            self.service.hear(worker, now);
+            self.service.read_channel(worker, now);
         }
         self.service.dispatch.ledger.close_delivered();
         Ok(())
@@ -180,13 +180,13 @@ impl Master {
         let now = Instant::now();
         let worker_of = |event: &Ready| channels::worker_of(event.token);
         for worker in ready.iter().filter_map(worker_of) {
-            self.service.hear(worker, now);
+            self.service.read_channel(worker, now);
         }
         if ready.iter().any(|event| event.token == channels::TOKEN) {
             self.poll_lazy(now)?;
         }
         if ready.iter().any(|event| event.token != channels::TOKEN && worker_of(event).is_none()) {
-            self.service.hear_namers(now);
+            self.service.read_namers(now);
         }
         self.settle_named(now);
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {

@@ -10,7 +10,7 @@ use crate::ids::WorkerId;
 use crate::node::wire::Session;
 use crate::sys::scm::{self, Sent};
 
-/// Our end of a lane, and the worker's until it has said that it reads from there.
+/// Our end of a lane, and the worker's end until the worker confirms that it reads from the lane.
 #[derive(Debug)]
 pub(super) struct LaneSockets {
     ours: OwnedFd,

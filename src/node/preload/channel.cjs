@@ -25,7 +25,7 @@ function isWrapper() {
   return WRAPPERS.has(String(name).split('/').pop());
 }
 
-/** What haft has said of the channel: numbers and kinds, or nothing. */
+/** The channel as haft describes it in the environment: numbers and kinds, or nothing. */
 function offered() {
   const [fd, inode, token, serialization, when] = String(env.HAFT_NODE_CHANNEL || '').split(':');
   if (!when || !require('worker_threads').isMainThread) return undefined;

@@ -26,7 +26,7 @@ const TRANSPORTS = { polling: 'polling', websocket: 'websocket' };
 
 /** What is known, by its name. */
 const figures = {};
-/** What haft has said of the page: the environment is cleaned before it is taken. */
+/** The page as haft describes it: read before the environment is cleaned. */
 const givenPage = String(env.HAFT_SCOREBOARD || '');
 /** Servers that have listened. */
 const servers = new Set();
@@ -187,7 +187,7 @@ function tellFigures() {
     if (figures.bytesIn !== undefined) countNext();
     // A sample is the time from one to the next.
     const late = (nanoseconds) => Math.max(0, nanoseconds - SAMPLE_EVERY * 1e6);
-    // Blocked for all that time, the loop has taken no sample: the next second tells.
+    // A loop that was blocked for the whole second has no sample yet: the next second includes the delay.
     if (delay.max > 0) {
       [figures.delayP50, figures.delayP99, figures.delayMax] = [delay.percentile(50), delay.percentile(99), delay.max].map(late);
     }

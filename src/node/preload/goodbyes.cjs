@@ -4,9 +4,9 @@
 // if they all fell at the end, their clients would all come back in one second. A session that polls gets a close
 // packet, a WebSocket by a close frame. Socket.IO's client takes both for a lost transport, and comes anew by itself.
 
-/** Milliseconds that a peer may take to close its end once it was told. */
+/** Milliseconds that a peer may take to close its end after the goodbye. */
 const GRACE = 5000;
-/** The part of the time to go in which goodbyes are said: the last to be told need a moment. */
+/** The part of the remaining time in which goodbyes are sent: the last clients need time to close. */
 const TELLING = 4 / 5;
 /** What of its time a worker leaves its sessions alone, where they are found as long as it is there. */
 const ALONE = 1 / 2;
@@ -14,7 +14,7 @@ const ALONE = 1 / 2;
 const LOOK_EVERY = 1000;
 /** Milliseconds within which the first request of a connection is read that came just before: Node 26 takes it for idle. */
 const FRESH = 250;
-/** The least milliseconds between two goodbyes: what is due at once is said at once. */
+/** The least milliseconds between two rounds of goodbyes: those that are due together are sent together. */
 const STEP = 10;
 /** `Service Restart`, of IANA's registry of close codes for WebSockets (RFC 6455, 7.4). */
 const SERVICE_RESTART = 1012;
@@ -25,7 +25,7 @@ const { hrtime } = process;
 const upgraded = new Set();
 /** Those of them that an Engine.IO has taken. */
 const ofEngine = new WeakSet();
-/** Sessions and sockets that were told to end. */
+/** Sessions and sockets that have received their goodbye. */
 const parting = new WeakSet();
 /** Classes of servers whose upgrades are seen. */
 const seeing = new Set();
@@ -81,8 +81,8 @@ function shuffled(list) {
 let goodbyes;
 
 /**
- * How many of `count` are to have been told at `time`, if they are told evenly from `began` until `until`. It follows from
- * the clock alone: a step that comes late makes none of the later ones late, and nothing is lost by rounding.
+ * How many of `count` are to have received their goodbye at `time`, if goodbyes are spread evenly from `began` until
+ * `until`. It follows from the clock alone: a late step makes no later one late, and nothing is lost by rounding.
  */
 function due(time, began, until, count) {
   const over = until - began;
@@ -153,7 +153,7 @@ function webSocketOf(socket) {
 
 // --- Draining -------------------------------------------------------------------------------------------------------
 
-/** haft has told the worker to finish within so many milliseconds, and may send a signal later. Node closes its servers next. */
+/** haft asks the worker to finish within so many milliseconds, and may send a signal later. Node closes its servers next. */
 function drain({ within, signal }) {
   if (!(within > 0)) return;
   closeServersGently();
@@ -164,8 +164,8 @@ function drain({ within, signal }) {
 
 /**
  * No connection comes any more. Those that there are carry the polls of sessions until these have ended: Node would
- * close what is idle between two polls, together with the servers. A session whose next poll will need a new connection
- * is told to end with the answer to this one.
+ * close what is idle between two polls, together with the servers. A session whose next poll needs a new connection
+ * receives its goodbye with the answer to this one.
  */
 function closeServersGently() {
   const servers = new Set();

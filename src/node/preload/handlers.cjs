@@ -4,11 +4,11 @@
 // has closed them before. For the program they are open until it closes them itself, once: as it would be alone, it finds
 // them listening, and its close succeeds when their connections have ended.
 
-/** What Node has closed for haft, and the program has not yet: `{ heard }`, the listeners that were told of it. */
+/** What Node has closed for haft, and the program has not yet: `{ heard }`, the listeners that have run. */
 const closedForHaft = new WeakMap();
 /** Classes whose `close` is seen. */
 const closable = new Set();
-/** While Node closes what haft has told it to close. */
+/** True while Node closes what haft asked it to close. */
 let isClosing = false;
 
 /** To be called before Node closes all servers, and `allClosed` after it. */
@@ -58,7 +58,7 @@ function closeForProgram(server, callback) {
   closedForHaft.delete(server);
   shown.forEach((name) => delete server[name]);
   if (typeof callback === 'function') server.once('close', callback);
-  // Its connections have ended: of that learns who has come since, the others know.
+  // Its connections have ended: only listeners added since then still have to run.
   if (heard) {
     nextTick(() => {
       for (const listener of server.rawListeners('close')) if (!heard.has(listener)) listener.call(server);

@@ -7,7 +7,7 @@
 const PORT_AGAIN = 100;
 const PORT_ATTEMPTS = 100;
 
-/** The host and port that this process was told to have its inspector at; nothing if it named none. */
+/** The host and port of the inspector on the command line; nothing if it names none. */
 function namedInspector() {
   const [last] = process.execArgv.map((word) => /^--(inspect(?:-brk|-wait|-port)?|debug-port)=(.+)$/.exec(word)).filter(Boolean).slice(-1);
   const [, host, port] = /^(?:(.*):)?(\d+)$/.exec(last ? last[2] : '') || [];
@@ -15,7 +15,7 @@ function namedInspector() {
   return Number(port) > 0 ? { host: host || '127.0.0.1', port: Number(port), stops } : undefined;
 }
 
-/** Moves the inspector to the port that is this worker's: the one that was named, and as many more as its slot says. */
+/** Moves the inspector to this worker's port: the named port plus the number of its slot. */
 function moveInspector() {
   const named = namedInspector();
   const slot = Number(env.HAFT_SLOT);

@@ -20,9 +20,9 @@ const IPC = 2;
 const served = new Map();
 /** What is kept as long as the process lives: Node and libuv point to it. */
 let lane;
-/** The number of the server that Node is about to make, as haft has said. */
+/** The number, assigned by haft, of the server that Node is about to make. */
 let expected;
-/** Connections taken since haft was told. */
+/** Connections taken since the last report to haft. */
 let taken = 0;
 
 /** To be called when the channel is open. */

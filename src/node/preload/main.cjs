@@ -7,7 +7,7 @@
 //    anything: BASE, the layout's version (1), the host's name (00 if it has none), and base64url(slot: 2 bytes,
 //    generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, all that stands before them)), numbers big-endian. BASE is
 //    the program's own id, whatever makes it.
-// 3. News. haft is told how many Engine.IO sessions the process has, and when a worker that was replaced has none left.
+// 3. News. The preload reports how many Engine.IO sessions the process has, and when a replaced worker has none left.
 // 4. Ports. Where haft listens on another port than the program asked for, server.address() shows haft's.
 // 5. Goodbyes (goodbyes.cjs). A worker that is drained ends its sessions and WebSockets one by one, not all at the end.
 // 6. A life without a master (orphan.cjs). When the master dies, the process keeps its connections for a while.
@@ -17,7 +17,7 @@
 // 9. Its own end (handlers.cjs). What Node has closed for haft, the program closes once more, and that succeeds.
 // 10. The channel (channel.cjs). Below npm, sh and the like, the process that serves opens it.
 // 11. The lane (lane.cjs). Connections come with a few bytes each, and are confirmed together.
-// 12. Troubles (troubles.cjs). haft is told once of each way of listening that goes round it.
+// 12. Troubles (troubles.cjs). Each way of listening that bypasses haft is reported once.
 // 13. Rooms (rooms.cjs). What Socket.IO sends to a room or to all clients reaches those of all workers.
 // 14. Figures (figures.cjs). A page of memory shows haft the state of the process.
 // 15. Paths (paths.cjs). haft learns where each Engine.IO listens, and finds its sessions there.
@@ -32,8 +32,8 @@
 /** Messages of haft's, to us and from us. Node takes them for its own, so that no program sees them. */
 const CMD = 'NODE_HAFT';
 /**
- * Milliseconds for which the number of sessions is not told again, and for which there must be none to be idle: one may
- * be about to begin, on a connection that came before `linger`.
+ * Milliseconds for which the number of sessions is not reported again, and for which there must be none to be idle: one
+ * may be about to begin, on a connection that came before `linger`.
  */
 const PAUSE = 100;
 /** The most milliseconds that a timer of Node's takes; with more it does not wait at all. */
@@ -49,7 +49,7 @@ const TAG = HEAD + 16;
 const { clearTimeout, setImmediate, setTimeout } = require('timers');
 const { env } = process;
 
-/** Runs what must never break the program. The first error is told, in one line. */
+/** Runs what must never break the program. The first error is reported, in one line. */
 function attempt(work, failed = complain) {
   try {
     return work();
@@ -135,7 +135,7 @@ function listenToHaft(search) {
   });
 }
 
-/** In every version of Node a net.Socket asks its handle for the peer, under TLS too. A port that nobody knows is 0. */
+/** In every version of Node a net.Socket asks its handle for the peer, under TLS too. An unknown port is 0. */
 function tellAddress(handle, { address, family, port }) {
   handle.getpeername = (out) => {
     Object.assign(out, { address, family, port });
@@ -148,7 +148,7 @@ function tellPort(sockname, port) {
   process.nextTick(() => (sockname.port = port));
 }
 
-/** A listener that is on another port: it tells the one that was asked for, for as long as Node compares. */
+/** A listener on another port: it reports the requested port for as long as Node compares them. */
 function tellAsked(handle, port) {
   const { getsockname } = handle;
   handle.getsockname = function (out) {
@@ -165,14 +165,14 @@ function tellAsked(handle, port) {
 const busy = new Set();
 /** Engines that are known. */
 const known = new WeakSet();
-/** Whether ids are tagged: haft is told of sessions only then. */
+/** Whether ids are tagged: sessions are reported to haft only then. */
 let tagging = false;
 let saidTags = false;
 /** Whether the program has loaded an engine that is known. */
 let sawEngine = false;
 /** The number of sessions that haft knows. */
 let told = 0;
-/** Running while the number must not be told again. */
+/** Runs while the number must not be reported again. */
 let timer;
 let lingering = false;
 /** Running while there is no session, in case that one begins. */
@@ -181,7 +181,7 @@ let saidIdle = false;
 
 /** Node's own function, once the channel is open: the program may put another one in its place. */
 let send;
-/** What was to be said before. */
+/** The number that was last due. */
 const pending = [];
 
 function say(message) {
@@ -406,8 +406,8 @@ function hook({ prototype }, tags) {
   wrap(prototype, 'handleUpgrade', (engine, [, socket]) => void ofEngine.add(socket));
   if (!tags) return;
   watchPaths(prototype);
-  // A proxy uses a connection for several clients, and this one's session is with another worker. The engine says 400,
-  // and the connection ends with it: haft looks at the first request of the next.
+  // A proxy uses a connection for several clients, and this one's session is with another worker. The engine answers
+  // 400, which ends the connection: haft reads the first request of the next one.
   wrap(prototype, 'handleRequest', (engine, [req, res]) => {
     seePath(engine, req);
     const [, escaped] = /[?&]sid=([^&#]*)/.exec(req.url) || [];

@@ -3,7 +3,7 @@
 // Node ends a worker whose primary has gone. With haft it goes on with the connections that it has, until the last has
 // ended or the drain time is over. Nothing is left to end it: it does so itself.
 
-/** How long a worker may take to finish, if haft has not said. */
+/** How long a worker may take to finish, if haft has set no limit. */
 const DRAIN = 25000;
 /** Milliseconds between two looks whether a connection is left. */
 const LOOK = 250;
@@ -69,7 +69,7 @@ function goOnAlone(worker, drainTime) {
   setTimeout(look, LOOK);
 }
 
-/** How many connections of clients there are; one if nobody can say. */
+/** The number of client connections; one if it is unknown. */
 function connectionsLeft() {
   const { Server, Socket } = require('net');
   if (typeof process._getActiveHandles !== 'function') return 1;
@@ -151,7 +151,7 @@ function forgiveStream(name) {
   Object.defineProperty(process, name, { ...property, get });
 }
 
-/** Of a write that finds nobody at the other end, a stream learns only if the master lives. */
+/** A stream learns of a write to a closed peer only if the master lives. */
 function forgive(stream, method) {
   const write = stream[method];
   if (typeof write !== 'function') return;

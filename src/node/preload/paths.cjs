@@ -1,13 +1,13 @@
 // --- The paths of Engine.IO -----------------------------------------------------------------------------------------
 //
-// haft looks for tags in requests below /socket.io/, and below what it is told here: a program may have several Socket.IO
-// servers, each at a path of its own.
+// haft looks for tags in requests below /socket.io/ and below the paths that are reported here: a program may have
+// several Socket.IO servers, each at a path of its own.
 
 /** Engines that take their requests from an HTTP server. */
 const attached = new WeakSet();
-/** The paths that haft knows of. The first is known without being told. */
+/** The paths that haft knows. The first needs no report. */
 const paths = new Set(['/socket.io/']);
-/** The most that are told: haft keeps no more. */
+/** The most that are reported: haft keeps no more. */
 const MAX_PATHS = 16;
 
 function tellPath(given) {

@@ -12,7 +12,7 @@ const ANSWER_WITHIN = 1000;
 const END_WITHIN = 500;
 /** The most questions that wait for an answer; what comes beyond is not recovered. */
 const MAX_QUESTIONS = 10000;
-/** The most clients of whom it is known that another worker keeps them. The oldest are forgotten. */
+/** The most clients that are known to be kept by another worker. The oldest are forgotten. */
 const MAX_KEPT_ELSEWHERE = 10000;
 /** The most bytes of one client's state. A longer one is not recovered elsewhere. */
 const MAX_STATE = 1 << 20;

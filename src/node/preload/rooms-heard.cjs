@@ -1,6 +1,6 @@
 // --- What other workers say of rooms ---------------------------------------------------------------------------------
 
-/** A worker has gone: nobody waits for its answers any more. */
+/** A worker has gone: its answers are not awaited any more. */
 roomsHeard.gone = (member) => [...asking.values()].forEach((request) => request.leave(member));
 
 roomsHeard.message = (from, message) => {
@@ -57,7 +57,7 @@ function broadcastHere(adapter, from, { packet, request, timeout }, options) {
     reply(adapter, from, { type: ACKED, request, value }, () => ({ type: ACKED, request }));
   };
   madeOf.get(adapter).base.broadcastWithAck.call(adapter, packet, options, counted, acknowledged);
-  // As Socket.IO does for its own clients: who has not answered by then is not waited for any more.
+  // As Socket.IO does for its own clients: answers are not awaited past the timeout.
   if (timeout > 0) later(() => adapter.nsp.sockets.forEach(({ acks }) => acks.delete(packet.id)), timeout);
 }
 

@@ -16,19 +16,19 @@ const ALL_OTHERS = '\0'.repeat(8);
 /** How the body of a message is written: as JSON, or as V8 does where there are bytes in it. */
 const [AS_JSON, AS_V8] = [0x4a, 0x56];
 
-/** Members that are there, by their numbers (8 bytes as text), each with what it has told of itself. */
+/** Present members by number (8 bytes as text), each with its own description. */
 const peers = new Map();
-/** What takes the messages of other members, and is told of each that has gone. */
+/** What takes the messages of other members, and learns of each that has gone. */
 const roomsHeard = { message: () => {}, gone: () => {} };
 
-/** What this one tells. */
+/** This member's own description. */
 const ownPlace = { slot: Number(env.HAFT_SLOT), generation: Number(env.HAFT_GENERATION) };
 
 let roomsSocket;
 /** What the numbers of this host's members begin with. */
 let ownHost;
 let askedForLink = false;
-/** Frames from before the link was there, their bytes, and how many were lost since haft was told. */
+/** Frames from before the link was there, their bytes, and how many were lost since the last report. */
 let unlinked = [];
 let unlinkedBytes = 0;
 let unsent = 0;
@@ -122,7 +122,7 @@ function frameOf(kind, member, body) {
   return frame;
 }
 
-/** Sends a body to a member, or to all others. What cannot be sent is counted, and haft is told. */
+/** Sends a body to a member, or to all others. What cannot be sent is counted and reported to haft. */
 function sendBody(member, body) {
   const waiting = isLinked && roomsSocket ? roomsSocket.writableLength : unlinkedBytes;
   if (isLinked && !roomsSocket) return;
@@ -170,12 +170,11 @@ function uncork() {
 
 // --- Bodies of messages ---------------------------------------------------------------------------------------------
 
-/**
- * A message as bytes. It says what Socket.IO's own parser would tell a client of the values in it, which are JSON and
- * bytes. `exactly`: the program has a parser of its own, which may tell more of them apart.
+/** A message as bytes. Its values become what Socket.IO's own parser would send to a client: JSON and
+ * bytes. `exactly`: the program has a parser of its own, which may distinguish more types.
  */
 function packBody(message, exactly) {
-  // A circle is told of by JSON, in better words than of a stack that is full.
+  // For a circular value, JSON's error is clearer than a stack overflow.
   if (!exactly && attempt(() => !hasBytes(message), () => {}) !== false) {
     const text = JSON.stringify(message);
     const body = Buffer.allocUnsafe(1 + Buffer.byteLength(text));

@@ -7,7 +7,7 @@
 
 /** Types of messages. */
 const [EMIT, JOIN, LEAVE, DISCONNECT, FETCH, FETCHED, COUNTED, ACKED, SIDE, SIDE_ANSWER, PASS] = Array(11).keys();
-/** Milliseconds that an answer is waited for, where the program has not said: as in Socket.IO's adapters. */
+/** Milliseconds to wait for an answer where the program sets no limit: as in Socket.IO's adapters. */
 const PATIENT = 5000;
 
 /** Whether workers share rooms, and whether there is but one: the program may change its environment. */
@@ -144,8 +144,8 @@ function sharedOver(Base) {
     broadcast(packet, options) {
       const offset = keepsPackets ? attempt(() => keep(this, packet, options)) : undefined;
       const { type, data } = packet;
-      // Before it is told here, where the parser may change it, and sent after that: what cannot be said is an error
-      // there.
+      // Packed before the local emit, where the parser may change it, and sent after it: the local emit throws for what
+      // cannot be encoded.
       const body = isForOne(this, options)
         ? undefined
         : attempt(() => prepared(this, options, { type: EMIT, packet: { type, data }, offset }), cannotSend);
@@ -165,7 +165,7 @@ function sharedOver(Base) {
       const body = attempt(() => prepared(this, options, message), cannotSend);
       super.broadcastWithAck(packet, options, counted, acknowledged);
       if (body) sendBody(ALL_OTHERS, body);
-      // Socket.IO waits for as many as `serverCount` says, whoever was asked.
+      // Socket.IO waits for `serverCount` answers, regardless of how many servers were asked.
       else others.forEach(() => counted(0));
     }
 
@@ -250,7 +250,7 @@ function keep(adapter, packet, options, given) {
 
 // --- Asking others --------------------------------------------------------------------------------------------------
 
-/** A message for the others, as bytes; none if there is nobody to tell. */
+/** A message for the other workers, as bytes; none if there are no others. */
 function prepared(adapter, options, message) {
   if (isLocal(options) || (peers.size === 0 && isOnlyWorker)) return undefined;
   const { rooms = [], except = [], flags } = options;

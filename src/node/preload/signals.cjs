@@ -3,7 +3,7 @@
 /** Signals that ask for an end. Of these haft wants to know whether the program handles them. */
 const ENDING = ['SIGTERM', 'SIGINT'];
 
-/** Tells haft which of them the program handles, each time that this changes. None is what it takes for granted. */
+/** Reports to haft which of them the program handles, at each change. haft assumes none. */
 function watchSignals() {
   let handled = '';
   const look = () => {
@@ -12,7 +12,7 @@ function watchSignals() {
     handled = `${signals}`;
     say({ act: 'handles', signals });
   };
-  // It is told before a listener is there, and after it is gone.
+  // Reported before a listener is added, and after it is removed.
   const heard = (name) => ENDING.includes(name) && setImmediate(() => attempt(look)).unref();
   process.on('newListener', heard);
   process.on('removeListener', heard);

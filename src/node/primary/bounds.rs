@@ -26,11 +26,11 @@ impl ClusterPrimary {
     }
 
     /// Logs once that there are names which are not remembered; each is counted.
-    pub(super) fn tell_of_forgotten(&self, worker: WorkerId, before: u64) {
+    pub(super) fn log_forgotten(&self, worker: WorkerId, before: u64) {
         if before == 0 && self.forgotten() > 0 {
             tracing::warn!(
                 worker = worker.0,
-                "it has told more or longer names of sessions or of adapters' namespaces than are remembered, or one of \
+                "it has named more or longer sessions or adapters' namespaces than are remembered, or one of \
                  another worker's: such sessions are found by their client's address, such answers go to all workers \
                  (haft_node_names_forgotten_total counts them)"
             );

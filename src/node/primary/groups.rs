@@ -10,7 +10,7 @@ use crate::node::wire::ServerId;
 use crate::route::Slot;
 
 impl ClusterPrimary {
-    /// The socket that goes with the answer to a worker of this slot, of a server whose socket is shared.
+    /// The shared socket of a server, which goes with the answer to a worker of this slot.
     pub fn shared_socket(&self, server: ServerId, slot: Slot) -> Option<BorrowedFd<'_>> {
         let group = self.groups.get(&self.servers.listener_of(server));
         let listener = group.and_then(|group| group.of_slot(slot)).map(AsFd::as_fd);

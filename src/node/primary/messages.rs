@@ -1,4 +1,4 @@
-//! What programs tell haft and each other: messages for other workers, and which sessions are theirs.
+//! Messages from programs: those for other workers, and those that name their sessions.
 
 use super::ClusterPrimary;
 use crate::ids::WorkerId;
@@ -18,7 +18,7 @@ pub enum Relayed {
 }
 
 impl ClusterPrimary {
-    /// Whether sessions stick, and programs tell which are their own.
+    /// Whether sessions stick and programs name their own sessions.
     pub fn names_sessions(&self) -> bool {
         self.plan.names_sessions
     }
@@ -27,7 +27,7 @@ impl ClusterPrimary {
     pub fn session_opened(&mut self, worker: WorkerId, sid: &str) {
         let before = self.forgotten();
         self.named.opened(sid, worker);
-        self.tell_of_forgotten(worker, before);
+        self.log_forgotten(worker, before);
     }
 
     /// A worker reports the end of a session.
@@ -56,10 +56,10 @@ impl ClusterPrimary {
     pub fn relay(&mut self, from: WorkerId, routing: &Routing<'_>, whole: &[u8]) {
         let before = self.forgotten();
         match self.relay.route(from, routing) {
-            To::Nobody => {}
+            To::Nowhere => {}
             to => self.mail.push(Relayed::Message(to, whole.to_vec())),
         }
-        self.tell_of_forgotten(from, before);
+        self.log_forgotten(from, before);
     }
 
     /// A message of a worker's preload for the preload of the worker that the tag names.

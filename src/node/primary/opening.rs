@@ -103,9 +103,8 @@ impl ClusterPrimary {
         format!("{}: {} ({})", what.join(", "), refusal.why, io::Error::from_raw_os_error(refusal.errno))
     }
 
-    /// Whether haft may open this port for whoever asks: those that are for privileged users only if they are its own,
-    /// or
-    /// haft is configured to listen there.
+    /// Whether haft may open this port for a worker: a privileged port only if the worker itself may, or if haft is
+    /// configured to listen there.
     pub(super) fn may_have(&self, port: Option<u16>, sender: Option<Sender>) -> bool {
         match port {
             Some(port @ 1..FIRST_FREE_PORT) => {

@@ -9,12 +9,11 @@ use crate::node::wire::{ConnectionMessage, Serialization};
 pub struct NodePlan {
     /// How messages are written.
     pub serialization: Serialization,
-    /// Whether sessions stick, and programs of this style tell which are their own.
+    /// Whether sessions stick and programs of this style name their own sessions.
     pub names_sessions: bool,
     /// The message that comes with each connection, in the styles that have one.
     pub message: Option<ConnectionMessage>,
-    /// Whether programs that take their connections by message listen on a server all the same, once they wait for
-    /// messages.
+    /// Whether programs that take their connections by message also listen on a server once they wait for messages.
     pub listens: bool,
     /// Whether a worker is ready only when its program announces it.
     pub wait_ready: bool,

@@ -64,7 +64,7 @@ impl ClusterPrimary {
         let by_master = self.servers.is_by_master();
         match self.open(addr, *backlog, Access::for_all(*readable_all, *writable_all), sender, by_master) {
             Ok(opened) => {
-                self.servers.tell_address(server, sockname(opened.addr()));
+                self.servers.set_address(server, sockname(opened.addr()));
                 self.serve(server, opened);
             }
             Err(error) => {
@@ -107,12 +107,12 @@ impl ClusterPrimary {
         }
         if self.servers.is_own(server) {
             self.provisional_since.take_if(|_| server == ServerId::OWN);
-            self.tell_of(server, query.port.unwrap_or_default());
+            self.log_server(server, query.port.unwrap_or_default());
         }
     }
 
-    fn tell_of(&mut self, server: ServerId, port: i64) {
-        if !self.told.insert(server) {
+    fn log_server(&mut self, server: ServerId, port: i64) {
+        if !self.logged.insert(server) {
             return;
         }
         let own = self.server_of.iter().filter(|(_, of)| **of == server);
@@ -137,7 +137,7 @@ impl ClusterPrimary {
         self.apart_since = (apart && !self.apart_told).then(|| self.apart_since.unwrap_or(now));
     }
 
-    fn tell_that_apart(&mut self) {
+    fn warn_apart(&mut self) {
         (self.apart_since, self.apart_told) = (None, true);
         self.troubles.note(Noticed::PortsApart);
         let servers: BTreeSet<_> = self.server_of.values().filter_map(|server| self.servers.key(*server)).collect();
@@ -153,13 +153,13 @@ impl ClusterPrimary {
     /// more (for `patience`) nor is expected to: `is_expected` gets a listener. Returns whether anything changed.
     pub fn tick(&mut self, now: Instant, patience: Duration, is_expected: impl Fn(&Self, u32) -> bool) {
         if self.apart_since.is_some_and(|since| now.saturating_duration_since(since) >= patience) {
-            self.tell_that_apart();
+            self.warn_apart();
         }
         if self.provisional_since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLING) {
             self.provisional_since = None;
             self.servers.settle();
             (self.settled, self.changed) = (true, true);
-            self.tell_of(ServerId::OWN, self.servers.port(ServerId::OWN).unwrap_or_default());
+            self.log_server(ServerId::OWN, self.servers.port(ServerId::OWN).unwrap_or_default());
         }
         let orphans: BTreeSet<ServerId> = self.servers.orphans().collect();
         self.orphaned.retain(|server, _| orphans.contains(server));

@@ -52,7 +52,7 @@ pub enum Effect<'f> {
     },
     /// The worker answered a ping.
     Pong,
-    /// The program is leaving of its own will; it was answered already.
+    /// The program leaves voluntarily; the answer was sent already.
     Leaving,
     /// The program announces that it is ready.
     Ready,
@@ -74,7 +74,7 @@ pub enum Effect<'f> {
     LaneWanted,
     /// The worker reads from its lane (haft's preload).
     LaneOpen,
-    /// The worker has taken so many connections more from its lane: [`super::Session::next_taken`] says which (haft's
+    /// The worker has taken so many connections more from its lane: [`super::Session::next_taken`] yields them (haft's
     /// preload).
     Took {
         /// Their number; as many are in flight on the lane.
@@ -87,7 +87,7 @@ pub enum Effect<'f> {
         /// It has it.
         has_it: bool,
     },
-    /// To be forwarded as it is, where [`super::Relay::route`] says.
+    /// To be forwarded unchanged to where [`super::Relay::route`] leads.
     Relay(Routing<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.
     Descriptor,

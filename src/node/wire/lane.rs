@@ -1,9 +1,9 @@
 //! The lane: a second socket to a Node worker, on which connections come with a few bytes each instead of a message of
 //! Node's own. Pure.
 //!
-//! The preload asks for it, says when it is open, and names the servers that it gets connections for (`lane.cjs`, which
-//! describes what goes over it too). What it has taken it says on Node's channel, in the order of sending, so a dead
-//! worker's channel holds all that there is to know, as without a lane.
+//! The preload asks for it, reports when it is open, and names the servers that it gets connections for (`lane.cjs`,
+//! which describes what goes over it too). It acknowledges what it has taken on Node's channel, in the order of
+//! sending, so a dead worker's channel holds everything that is known, as without a lane.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
@@ -62,7 +62,7 @@ impl Lane {
         self.is_open = self.is_wanted;
     }
 
-    /// The worker gets a server with this key: the number to tell it, if it has asked for a lane.
+    /// The worker gets a server with this key. Returns the number to send to it, if it has asked for a lane.
     pub fn number(&mut self, key: &str) -> Option<u32> {
         if !self.is_wanted {
             return None;
@@ -82,12 +82,12 @@ impl Lane {
         self.servers.remove(key);
     }
 
-    /// Takes a connection for a server in, if it may go this way. `told`: the client's address, where the kernel does
+    /// Takes a connection for a server in, if it may go this way. `stated`: the client's address, where the kernel does
     /// not know it.
-    pub fn push(&mut self, connection: u64, key: &str, told: Option<SocketAddr>) -> bool {
+    pub fn push(&mut self, connection: u64, key: &str, stated: Option<SocketAddr>) -> bool {
         let server = self.servers.get(key).filter(|(_, serves)| self.is_open && *serves);
         let Some((number, _)) = server else { return false };
-        self.waiting.push_back((connection, record(*number, told)));
+        self.waiting.push_back((connection, record(*number, stated)));
         true
     }
 
@@ -130,17 +130,17 @@ impl Lane {
 }
 
 /// What goes with a connection. Without a stated client address the rest is empty.
-fn record(server: u32, told: Option<SocketAddr>) -> [u8; RECORD] {
+fn record(server: u32, stated: Option<SocketAddr>) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     record[0] = LAYOUT;
     record[4..8].copy_from_slice(&server.to_le_bytes());
-    if let Some(told) = told {
-        record[1] = if told.is_ipv4() { 4 } else { 6 };
-        record[2..4].copy_from_slice(&told.port().to_le_bytes());
+    if let Some(stated) = stated {
+        record[1] = if stated.is_ipv4() { 4 } else { 6 };
+        record[2..4].copy_from_slice(&stated.port().to_le_bytes());
         let mut rest = &mut record[9..];
         let room = rest.len();
         // It fits: an address has at most 45 characters.
-        write!(rest, "{}", told.ip()).ok();
+        write!(rest, "{}", stated.ip()).ok();
         record[8] = (room - rest.len()) as u8;
     }
     record
@@ -163,7 +163,7 @@ mod tests {
     fn nothing_goes_this_way_before_the_worker_has_said_all_that_it_must() {
         let mut lane = Lane::default();
         lane.open();
-        assert_eq!(lane.number("a"), None, "nobody asked for a lane");
+        assert_eq!(lane.number("a"), None, "no worker asked for a lane");
         assert!(lane.want());
         let number = lane.number("a").expect("a number");
         lane.serves(number);
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn a_record_tells_the_server_and_the_address_that_a_proxy_told() {
         let mut lane = open_lane("a");
-        for told in ["203.0.113.7:65535", "[2001:db8:1111:2222:3333:4444:5555:6666]:1"] {
-            assert!(lane.push(0, "a", Some(told.parse().expect("an address"))));
+        for stated in ["203.0.113.7:65535", "[2001:db8:1111:2222:3333:4444:5555:6666]:1"] {
+            assert!(lane.push(0, "a", Some(stated.parse().expect("an address"))));
         }
         let records: Vec<Vec<u8>> = lane.waiting().map(|(record, _)| record.to_vec()).collect();
         assert_eq!(records[0][..20], *b"\x01\x04\xff\xff\x01\0\0\0\x0b203.0.113.7");

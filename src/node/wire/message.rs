@@ -321,7 +321,7 @@ impl<'f> Fields<'f> {
         Some(Routing { kind, uid, requester_uid: text(self.requester_uid), nsp: text(self.nsp), worker_id })
     }
 
-    /// What the sticky packages tell their primary.
+    /// Messages of the sticky packages to their primary.
     fn package(self) -> Option<WorkerMessage<'f>> {
         match text(self.kind)?.as_ref() {
             "sticky:connection" => Some(WorkerMessage::SessionOpened { sid: text(self.data)? }),

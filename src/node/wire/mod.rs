@@ -2,7 +2,7 @@
 //!
 //! Everything here is decided from bytes and messages: no socket, no clock. What is written here was measured with Node
 //! 14 to 26; the code of Node that it follows is `lib/internal/child_process.js` (framing, descriptors) and
-//! `lib/internal/cluster/` (what is said).
+//! `lib/internal/cluster/` (messages).
 //!
 //! # The channel
 //!
@@ -12,7 +12,7 @@
 //! # From bytes to effects, and back
 //!
 //! ```text
-//! read ──▶ Reader ──frames──▶ Session::hear ──▶ Effect ──▶ Servers (Ask, Closed), Relay (Relay), outbox (Taken, Returned)
+//! read ──▶ Reader ──frames──▶ Session::receive ──▶ Effect ──▶ Servers (Ask, Closed), Relay (Relay), outbox (Taken, Returned)
 //! write ◀── Session::chunks (bytes, which descriptor) ◀── Session::{answer, connection, forward, notify, disconnect}
 //! ```
 //!
@@ -21,12 +21,12 @@
 //! # What must hold
 //!
 //! 1. One descriptor and one message that wants it for each system call, and never a message that a read of Node's cuts
-//!    in two with its descriptor at the wrong end: [`Session::chunks`] says what goes into one call.
+//!    in two with its descriptor at the wrong end: [`Session::chunks`] yields what goes into one call.
 //! 2. Connections and listeners are non-blocking before they are sent: Node does not make them so.
 //! 3. A connection is ours until [`Effect::Taken`]; a dead worker's channel is read to its end before the rest is given
 //!    to another.
-//! 4. What a worker says costs at most that worker: any bytes give a message or an error. Only messages that were walked
-//!    to their end are forwarded, since Node dies of a malformed one.
+//! 4. Bad input costs at most the worker that sent it: any bytes give a message or an error. Only messages that were
+//!    walked to their end are forwarded, since Node dies of a malformed one.
 
 mod compose;
 mod effect;

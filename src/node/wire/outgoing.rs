@@ -84,7 +84,7 @@ impl<H> Outgoing<H> {
         }
     }
 
-    /// The old way, by which descriptors are mixed up: for showing that the test can tell.
+    /// The naive way, which mixes descriptors up: it shows that the test can fail.
     #[cfg(test)]
     pub fn without_the_rule() -> Self {
         Self { ruled: false, ..Self::new() }

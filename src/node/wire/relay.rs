@@ -1,4 +1,4 @@
-//! Messages of `@socket.io/cluster-adapter` between workers: who gets which. Pure.
+//! Messages of `@socket.io/cluster-adapter` between workers: which worker gets which. Pure.
 //!
 //! What its own primary does (`setupPrimary`, read in 0.2.2 and 0.3.0): answers go to the one worker that asked,
 //! everything else to all workers but the sender. Two things are better here: answers of the broadcast with
@@ -35,7 +35,7 @@ pub enum To {
     /// To all workers but this one.
     AllBut(WorkerId),
     /// To no worker: the one that asked is gone.
-    Nobody,
+    Nowhere,
 }
 
 /// News of a worker's end, to be sent to all others.
@@ -83,7 +83,7 @@ impl Relay {
             self.workers.entry(from).or_default().speaks_02 = true;
             return match message.worker_id.filter(|_| is_answer_of_02(message.kind)).map(WorkerId) {
                 Some(asked) if asked != from && self.workers.contains_key(&asked) => To::One(asked),
-                Some(_) => To::Nobody,
+                Some(_) => To::Nowhere,
                 None => To::AllBut(from),
             };
         };
@@ -97,7 +97,7 @@ impl Relay {
             Some(asked) => match self.owners.get(asked) {
                 Some((owner, _)) if *owner != from => To::One(*owner),
                 None if self.forgotten > 0 => To::AllBut(from),
-                Some(_) | None => To::Nobody,
+                Some(_) | None => To::Nowhere,
             },
         }
     }
@@ -119,7 +119,7 @@ impl Relay {
     }
 
     fn remember(&mut self, from: WorkerId, uid: &str, nsp: &str) {
-        // Whoever used an id first keeps it while it lives: ids are random, so a second one is a mistake.
+        // The first worker to use an id keeps it while it lives: ids are random, so a second use is a mistake.
         if self.owners.contains_key(uid) {
             return;
         }
@@ -199,8 +199,8 @@ mod tests {
         for kind in [8, 10, 11, 12] {
             assert_eq!(relay.route(B, &of_03(kind, "b", Some("a2"))), To::One(A));
             assert_eq!(relay.route(A, &of_03(kind, "a", Some("b"))), To::One(B));
-            assert_eq!(relay.route(A, &of_03(kind, "a", Some("gone"))), To::Nobody);
-            assert_eq!(relay.route(A, &of_03(kind, "a", Some("a2"))), To::Nobody);
+            assert_eq!(relay.route(A, &of_03(kind, "a", Some("gone"))), To::Nowhere);
+            assert_eq!(relay.route(A, &of_03(kind, "a", Some("a2"))), To::Nowhere);
             assert_eq!(relay.route(A, &of_03(kind, "a", None)), To::AllBut(A));
         }
         for kind in [2, 3, 4, 5, 6, 7, 9, 13, 99] {
@@ -215,10 +215,10 @@ mod tests {
         assert_eq!(relay.route(B, &of_02(8, Some(2))), To::AllBut(B), "a question names its sender");
         assert_eq!(relay.route(A, &of_02(9, Some(2))), To::One(B));
         assert_eq!(relay.route(A, &of_02(11, Some(2))), To::One(B));
-        assert_eq!(relay.route(A, &of_02(9, Some(3))), To::Nobody, "never heard of");
-        assert_eq!(relay.route(A, &of_02(9, Some(1))), To::Nobody);
+        assert_eq!(relay.route(A, &of_02(9, Some(3))), To::Nowhere, "an unknown id");
+        assert_eq!(relay.route(A, &of_02(9, Some(1))), To::Nowhere);
         relay.died(B);
-        assert_eq!(relay.route(A, &of_02(9, Some(2))), To::Nobody);
+        assert_eq!(relay.route(A, &of_02(9, Some(2))), To::Nowhere);
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let notices = relay.died(B);
         let expected = ["b1", "b3"].map(|uid| WorkerDied::AdapterClosed { uid: uid.into(), nsp: "/chat".into() });
         assert_eq!(notices, expected);
-        assert_eq!(relay.route(C, &of_03(8, "c", Some("b1"))), To::Nobody);
+        assert_eq!(relay.route(C, &of_03(8, "c", Some("b1"))), To::Nowhere);
         assert_eq!(relay.died(WorkerId(9)), []);
     }
 

@@ -161,20 +161,20 @@ impl Voice {
 
     /// Gives a connection to the server `key`, with the client's address as a proxy stated it. The connection must
     /// go with it.
-    pub fn connection(&mut self, key: &str, told: Option<SocketAddr>, out: &mut Vec<u8>) {
+    pub fn connection(&mut self, key: &str, stated: Option<SocketAddr>, out: &mut Vec<u8>) {
         let start = out.len();
         self.server_s_connection(key, out);
-        if let Some(told) = told {
-            write_told(self.serialization, told, start, out);
+        if let Some(stated) = stated {
+            write_stated(self.serialization, stated, start, out);
         }
     }
 
     /// Gives a connection with the message that is in `frame`, of [`super::ConnectionMessage::frame`].
-    pub fn message(&self, frame: &[u8], told: Option<SocketAddr>, out: &mut Vec<u8>) {
+    pub fn message(&self, frame: &[u8], stated: Option<SocketAddr>, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(frame);
-        if let Some(told) = told {
-            write_told(self.serialization, told, start, out);
+        if let Some(stated) = stated {
+            write_stated(self.serialization, stated, start, out);
         }
     }
 
@@ -260,10 +260,10 @@ impl Voice {
 /// Adds the client's address as a proxy stated it to the message that begins at `start` and ends `out`.
 ///
 /// It stands behind all that Node reads, so that what is written in front of it stays what it is without.
-fn write_told(serialization: Serialization, told: SocketAddr, start: usize, out: &mut Vec<u8>) {
+fn write_stated(serialization: Serialization, stated: SocketAddr, start: usize, out: &mut Vec<u8>) {
     if let Some(mut message) = Composer::reopen(serialization, start, out) {
-        message.open("haft").brief("address", told.ip()).text("family", family(told.ip()));
-        message.number("port", i64::from(told.port())).close().finish();
+        message.open("haft").brief("address", stated.ip()).text("family", family(stated.ip()));
+        message.number("port", i64::from(stated.port())).close().finish();
     }
 }
 

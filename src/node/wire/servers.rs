@@ -8,9 +8,9 @@
 //! * Node's primary closes a listener when its last worker goes, even if that one crashed. Here a crash leaves it open,
 //!   so that the clients in its queue are served by the replacement; only `server.close()` by the last one closes it.
 //!   In both cases the caller decides.
-//! * With `--listen`, haft's own listeners serve servers of the program; [`own`](super::own) decides which. The
-//!   program gets haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only
-//!   haft's preload can tell it the true one, once Node has looked.
+//! * With `--listen`, haft's own listeners serve servers of the program; [`own`](super::own) decides which. The program
+//!   gets haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only haft's
+//!   preload can give it the true one, after Node's check.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
 //!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a
 //!   listener cannot be taken back, so which server `--listen` serves is settled before its first worker gets it. Where
@@ -46,7 +46,7 @@ pub(super) const MAX_DATA_IN_ALL: usize = 1 << 20;
 pub enum Decision {
     /// The worker has this server now: answer with [`Servers::answer`].
     Join(ServerId),
-    /// Open this, then tell [`Servers::opened`].
+    /// Open this, then call [`Servers::opened`].
     Open(Spec),
     /// The worker has [`ServerId::OWN`] now. The server that had it before is this new one: open this for it.
     Displace(ServerId, Spec),
@@ -70,7 +70,7 @@ impl ListenRefusal {
         Self { key: key(query), errno, why }
     }
 
-    /// What to tell the worker.
+    /// The answer for the worker.
     pub fn answer(&self) -> Answer<'_> {
         Answer { key: &self.key, data: None, outcome: Outcome::Failed { errno: self.errno } }
     }
@@ -197,7 +197,7 @@ impl Servers {
         Ok(id)
     }
 
-    /// What to tell a worker that has joined a server.
+    /// The answer for a worker that has joined a server.
     pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
         let server = self.servers.get(&server)?;
         let outcome = match &server.source {
@@ -299,7 +299,7 @@ impl Servers {
         orphans.map(|(id, _)| *id)
     }
 
-    /// A server's socket was closed: whoever asks for it again gets a new one.
+    /// A server's socket was closed: the next request for it opens a new one.
     pub fn forget(&mut self, server: ServerId) {
         self.servers.remove(&server);
     }

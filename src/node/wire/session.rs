@@ -144,7 +144,7 @@ impl Session {
     }
 
     /// Takes in one frame of the worker's. After an error the worker must be ended.
-    pub fn hear<'f>(&mut self, frame: &Frame<'f>) -> Result<Effect<'f>, Violation> {
+    pub fn receive<'f>(&mut self, frame: &Frame<'f>) -> Result<Effect<'f>, Violation> {
         let effect = match WorkerMessage::read(frame)? {
             WorkerMessage::HandleAck => self.acknowledged()?,
             WorkerMessage::HandleNack => self.not_arrived()?,
@@ -175,7 +175,7 @@ impl Session {
             WorkerMessage::SessionOpened { sid } => Effect::SessionOpened { sid },
             WorkerMessage::SessionClosed { sid } => Effect::SessionClosed { sid },
             WorkerMessage::Preload(message) => Effect::Preload(message),
-            WorkerMessage::Lane(message) => self.hear_of_lane(message)?,
+            WorkerMessage::Lane(message) => self.receive_on_lane(message)?,
             WorkerMessage::Rooms => Effect::Rooms,
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
@@ -219,15 +219,15 @@ impl Session {
 
     /// Adds a connection. Yields its sequence number: they count from 0.
     ///
-    /// `told`: the client's address, where a proxy stated another than the socket's own; port 0 if it stated none. haft's
-    /// preload shows it to the program; without the preload Node pays no heed to it.
-    pub fn connection(&mut self, delivery: Delivery<'_>, told: Option<SocketAddr>) -> u64 {
+    /// `stated`: the client's address, if a proxy stated another than the socket's own; port 0 if it stated none.
+    /// haft's preload shows it to the program; without the preload Node ignores it.
+    pub fn connection(&mut self, delivery: Delivery<'_>, stated: Option<SocketAddr>) -> u64 {
         let number = self.next_connection;
         let handle = Handle::Connection(number);
         self.next_connection += 1;
         self.in_flight += 1;
         if let Delivery::Server { key } = delivery
-            && self.lane.push(number, key, told)
+            && self.lane.push(number, key, stated)
         {
             return number;
         }
@@ -235,10 +235,10 @@ impl Session {
         match delivery {
             Delivery::Server { key } => {
                 let seq = Some(voice.next_seq());
-                self.outgoing.with_handle(Passing { handle, seq }, |out| voice.connection(key, told, out));
+                self.outgoing.with_handle(Passing { handle, seq }, |out| voice.connection(key, stated, out));
             }
             Delivery::Message => {
-                let write = |out: &mut Vec<u8>| voice.message(message, told, out);
+                let write = |out: &mut Vec<u8>| voice.message(message, stated, out);
                 self.outgoing.with_handle(Passing { handle, seq: None }, write);
             }
         }
@@ -350,7 +350,7 @@ impl Session {
     /// A message of ours was answered. Node ignores an unexpected answer, such as a second one.
     fn replied(&mut self, ack: u64, accepted: bool) -> Result<Effect<'static>, Violation> {
         if ack >= self.voice.next_seq() {
-            return Err(Violation::AnsweredUnsaid { ack, said: self.voice.next_seq() });
+            return Err(Violation::AnsweredUnsent { ack, sent: self.voice.next_seq() });
         }
         let Some(connection) = self.settle(ack) else { return Ok(Effect::Nothing) };
         self.in_flight -= 1;

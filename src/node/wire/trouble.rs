@@ -81,11 +81,11 @@ impl Trouble {
             }
             Self::BundledRooms => {
                 "the program's Socket.IO is in a file of its own making (a bundle of esbuild, webpack or Next): what it \
-                 sends to a room or to everybody reaches the clients of the same worker alone. Leave socket.io out of the \
+                 sends to a room or to all clients reaches the clients of the same worker alone. Leave socket.io out of the \
                  bundle (esbuild: --external:socket.io; Next: serverExternalPackages), or give it an adapter"
             }
             Self::OldRooms => {
-                "the program's Socket.IO is too old to share rooms: what it sends to a room or to everybody reaches the \
+                "the program's Socket.IO is too old to share rooms: what it sends to a room or to all clients reaches the \
                  clients of the same worker alone. Install socket.io 4 (npm install socket.io@4), or give it an adapter"
             }
         }
@@ -127,7 +127,7 @@ pub struct Troubles {
 
 impl Troubles {
     /// A worker does it: this is logged once for each kind.
-    pub fn tell(&mut self, worker: u64, trouble: Trouble) {
+    pub fn report(&mut self, worker: u64, trouble: Trouble) {
         if self.add(trouble) {
             tracing::warn!(worker, "{}", trouble.text());
         }

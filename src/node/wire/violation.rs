@@ -12,12 +12,12 @@ pub enum Violation {
     #[error("acknowledged a descriptor that was never sent")]
     NothingToAcknowledge,
     /// It answered what was not asked.
-    #[error("answered message {ack}, but only those below {said} were sent")]
-    AnsweredUnsaid {
+    #[error("answered message {ack}, but only those below {sent} were sent")]
+    AnsweredUnsent {
         /// What it named.
         ack: u64,
         /// What is true.
-        said: u64,
+        sent: u64,
     },
     /// It gets sockets of servers and does not acknowledge them.
     #[error("does not acknowledge the sockets that it asked for ({sockets} of them)")]

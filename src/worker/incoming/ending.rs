@@ -7,18 +7,20 @@ use nix::sys::signal::{Signal, raise};
 use tokio::io::unix::AsyncFd;
 
 use crate::drain::DrainSource;
-use crate::protocol::{Heard, WorkerEnd};
+use crate::protocol::{MasterMessage, WorkerEnd};
 
 /// How long a worker has that ends itself at the last, and again between SIGTERM and SIGKILL.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Hears the master to its end, for the times in which this worker is to finish.
-pub(super) async fn hear_shorter_times(readiness: AsyncFd<OwnedFd>, mut end: WorkerEnd, drain: DrainSource) {
+pub(super) async fn receive_shorter_times(readiness: AsyncFd<OwnedFd>, mut end: WorkerEnd, drain: DrainSource) {
     while let Ok(mut ready) = readiness.readable().await {
         match end.receive() {
-            Ok(Some(Heard::Drain { within_ms })) => drain.request(Some(Duration::from_millis(within_ms.into()))),
+            Ok(Some(MasterMessage::Drain { within_ms })) => {
+                drain.request(Some(Duration::from_millis(within_ms.into())))
+            }
             // None of it is for a worker that finishes.
-            Ok(Some(Heard::Connections(..) | Heard::Linger { .. } | Heard::Ping)) => {}
+            Ok(Some(MasterMessage::Connections(..) | MasterMessage::Linger { .. } | MasterMessage::Ping)) => {}
             Ok(None) => ready.clear_ready(),
             Err(_) => return,
         }

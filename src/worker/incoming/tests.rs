@@ -32,19 +32,19 @@ fn hand_over(master: &mut MasterEnd, sequence: u64, client: EndAddr, local: EndA
 
 /// The next frame of the worker's but for TAKEN, while it runs.
 async fn said(master: &mut MasterEnd) -> FromWorker {
-    let mut heard = None;
+    let mut received = None;
     let hears = || loop {
         match master.receive().expect("receive") {
             Some(FromWorker::Taken { .. }) => {}
             Some(frame) => {
-                heard = Some(frame);
+                received = Some(frame);
                 return true;
             }
             None => return false,
         }
     };
     until("the worker speaks", hears).await;
-    heard.expect("a frame")
+    received.expect("a frame")
 }
 
 #[tokio::test]

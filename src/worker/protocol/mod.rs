@@ -22,7 +22,7 @@ pub use master_end::MasterEnd;
 pub use slot::Slot;
 #[cfg(feature = "tags")]
 pub use tag::{Reading, Tag, TagKey, Tagger};
-pub use worker_end::{Heard, WorkerEnd};
+pub use worker_end::{MasterMessage, WorkerEnd};
 
 use std::io;
 

@@ -74,7 +74,7 @@ fn a_worker_hears_linger_and_then_drain() {
     let (master, mut worker) = ends();
     master.send_linger(40_000).expect("send");
     master.send_drain(10_000).expect("send");
-    assert!(matches!(worker.receive(), Ok(Some(Heard::Linger { within_ms: 40_000 }))));
-    assert!(matches!(worker.receive(), Ok(Some(Heard::Drain { within_ms: 10_000 }))));
+    assert!(matches!(worker.receive(), Ok(Some(MasterMessage::Linger { within_ms: 40_000 }))));
+    assert!(matches!(worker.receive(), Ok(Some(MasterMessage::Drain { within_ms: 10_000 }))));
     assert!(matches!(worker.receive(), Ok(None)));
 }

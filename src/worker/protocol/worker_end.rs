@@ -16,7 +16,7 @@ pub struct WorkerEnd {
 
 /// What the worker heard.
 #[derive(Debug)]
-pub enum Heard {
+pub enum MasterMessage {
     /// Connections. The descriptors belong to the first entries, in order; where there are fewer descriptors than
     /// entries, this process was short of them, and the others must be returned.
     Connections(Vec<Entry>, Vec<OwnedFd>),
@@ -48,7 +48,7 @@ impl WorkerEnd {
     }
 
     /// Takes one frame of the master's, if there is one. [`ChannelError::Closed`]: the master is gone.
-    pub fn receive(&mut self) -> Result<Option<Heard>, ChannelError> {
+    pub fn receive(&mut self) -> Result<Option<MasterMessage>, ChannelError> {
         let mut descriptors = Vec::new();
         let len = match scm::receive(self.channel.as_fd(), &mut self.buffer, &mut descriptors)? {
             Received::Empty => return Ok(None),
@@ -61,10 +61,10 @@ impl WorkerEnd {
             }
         };
         match FromMaster::read(&self.buffer[..len])? {
-            FromMaster::Connections(entries) => Ok(Some(Heard::Connections(entries, descriptors))),
-            FromMaster::Drain { within_ms } => Ok(Some(Heard::Drain { within_ms })),
-            FromMaster::Linger { within_ms } => Ok(Some(Heard::Linger { within_ms })),
-            FromMaster::Ping => Ok(Some(Heard::Ping)),
+            FromMaster::Connections(entries) => Ok(Some(MasterMessage::Connections(entries, descriptors))),
+            FromMaster::Drain { within_ms } => Ok(Some(MasterMessage::Drain { within_ms })),
+            FromMaster::Linger { within_ms } => Ok(Some(MasterMessage::Linger { within_ms })),
+            FromMaster::Ping => Ok(Some(MasterMessage::Ping)),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn begin(rooms: Rooms, stream: UnixStream, queue: UnboundedReceiver<Q
     let (reading, writing) = stream.into_split();
     tokio::spawn(say(writing, queue));
     tokio::spawn(async move {
-        let why = hear(&rooms, reading).await;
+        let why = receive(&rooms, reading).await;
         tracing::debug!(?why, "the link to the other workers has ended");
         rooms.state().others.clear();
         // Those that wait to send need not.
@@ -59,7 +59,7 @@ async fn say(mut stream: OwnedWriteHalf, mut queue: UnboundedReceiver<Queued>) {
 }
 
 /// Yields why nothing more comes.
-async fn hear(rooms: &Rooms, mut stream: OwnedReadHalf) -> String {
+async fn receive(rooms: &Rooms, mut stream: OwnedReadHalf) -> String {
     let mut reader = Reader::default();
     loop {
         match stream.read_buf(reader.room()).await {
@@ -85,7 +85,7 @@ impl Rooms {
                 let mut state = self.state();
                 state.others.entry(frame.member).or_default();
                 // It may have been taken for dead, and not know of it.
-                self.tell_topics(&state, frame.member, true);
+                self.send_topics(&state, frame.member, true);
                 drop(state);
                 self.changed();
             }
@@ -101,7 +101,7 @@ impl Rooms {
                         *known = topics.into_iter().map(str::to_owned).collect();
                     }
                     if asks {
-                        self.tell_topics(&state, frame.member, false);
+                        self.send_topics(&state, frame.member, false);
                     }
                     drop(state);
                     self.changed();

@@ -64,7 +64,7 @@ fn topics(of: &[&str]) -> Vec<u8> {
 async fn a_message_goes_to_those_that_listen() {
     let (mut relay, rooms) = Relay::new();
     assert_eq!(relay.next().kind, Kind::Ready);
-    let mut heard = rooms.listen("a", 1);
+    let mut received = rooms.listen("a", 1);
     relay.expect(ALL, &topics(&["a"]));
     for member in [7, 8] {
         relay.say(Kind::Ready, member, b"{}");
@@ -90,7 +90,7 @@ async fn a_message_goes_to_those_that_listen() {
     relay.say(Kind::Message, 8, &body::message("a", b"one").expect("short"));
     relay.say(Kind::Message, 7, &body::message("a", b"two").expect("short"));
     for (from, payload) in [(8, &b"one"[..]), (7, b"two")] {
-        assert_eq!(heard.recv().await, Some(RoomsMessage { from, payload: Bytes::copy_from_slice(payload) }));
+        assert_eq!(received.recv().await, Some(RoomsMessage { from, payload: Bytes::copy_from_slice(payload) }));
     }
     relay.say(Kind::Lost, 8, b"");
     until(&rooms, |rooms| rooms.state().others.keys().eq([&7])).await;
@@ -101,9 +101,9 @@ async fn a_message_goes_to_those_that_listen() {
 async fn what_is_not_listened_to_any_more_is_told() {
     let (mut relay, rooms) = Relay::new();
     relay.next();
-    let heard = rooms.listen("a", 1);
+    let received = rooms.listen("a", 1);
     relay.expect(ALL, &topics(&["a"]));
-    drop(heard);
+    drop(received);
     relay.say(Kind::Message, 9, &body::message("a", b"hello").expect("short"));
     relay.expect(ALL, &topics(&[]));
 }

@@ -56,14 +56,14 @@ async fn a_session_s_id_has_the_tag_outside_and_the_engine_never_sees_it() {
     assert_eq!(untagged, format!("0{{\"sid\":\"{base}{engines}"));
 
     assert_eq!(post(addr, sid, "40").await.text(), "ok");
-    let heard = poll_for(&mut wire, sid, "engine").await;
-    assert!(heard.contains(&format!("42[\"engine\",\"{base}\",\"{POLLING}\"]")), "{heard}");
+    let received = poll_for(&mut wire, sid, "engine").await;
+    assert!(received.contains(&format!("42[\"engine\",\"{base}\",\"{POLLING}\"]")), "{received}");
     let mut ws = Wire::websocket(addr, &format!("&sid={sid}")).await.expect("a WebSocket");
     ws.say("2probe").await;
-    assert_eq!(ws.hear().await.1, "3probe");
+    assert_eq!(ws.receive().await.1, "3probe");
     ws.say("5").await;
     ws.say("421[\"echo\",7]").await;
-    assert_eq!(ws.heard("431").await, "431[7]");
+    assert_eq!(ws.receive_until("431").await, "431[7]");
 }
 
 #[tokio::test]

@@ -39,13 +39,13 @@ impl Remote {
         fs::rename(new, path).expect("rename");
     }
 
-    async fn ask(&self, request: &str) -> Heard {
+    async fn ask(&self, request: &str) -> Reply {
         let stream = TcpStream::connect(self.addr).await.expect("connect");
-        reached(Heard::from(stream, request)).await.expect("an answer")
+        reached(Reply::from(stream, request)).await.expect("an answer")
     }
 
     /// Asks for a reload with these lines in the head.
-    async fn reload(&self, lines: &[&str]) -> Heard {
+    async fn reload(&self, lines: &[&str]) -> Reply {
         self.ask(&post("/reload", &self.addr.to_string(), lines)).await
     }
 
@@ -77,8 +77,8 @@ const RIGHT: &str = "Authorization: Bearer first-token";
 async fn what_workers_wrote_is_for_those_who_may_change_something() {
     let server = Server::usual();
     let own = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let heard = server.ask(&own("/logs?slot=1&after=7")).await;
-    assert_eq!((heard.status, heard.body.as_str()), (200, "[w1] a line\n"));
+    let reply = server.ask(&own("/logs?slot=1&after=7")).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "[w1] a line\n"));
     assert_eq!(server.ask(&own("/logs?slot=x")).await.status, 400);
     let remote = Remote::start("127.0.0.1:0", true);
     assert_eq!(remote.ask(&get("/logs")).await.status, 403, "it names another host");
@@ -101,9 +101,9 @@ async fn on_a_unix_socket_haft_s_own_user_changes_what_there_is_to_change() {
         ("/scale", 400, "workers is missing: write POST /scale?workers=N\n"),
         ("/reload?now", 400, "there is a parameter that this path does not have: write POST /reload\n"),
     ] {
-        let heard = server.ask(&post(path, "localhost", &[])).await;
-        assert_eq!((heard.status, heard.body.as_str()), (status, body), "{path}");
-        assert_eq!(heard.header("cache-control"), "no-store", "{path}");
+        let reply = server.ask(&post(path, "localhost", &[])).await;
+        assert_eq!((reply.status, reply.body.as_str()), (status, body), "{path}");
+        assert_eq!(reply.header("cache-control"), "no-store", "{path}");
     }
     let page = Exposition::read(&server.ask(&get("/metrics")).await.body, Format::Text);
     for (action, count) in [("reload", 1.0), ("scale", 1.0), ("drain", 1.0), ("undrain", 1.0)] {
@@ -121,9 +121,9 @@ async fn an_answer_is_json_for_who_prefers_it() {
         ("/drain?slot=1", 200, serde_json::json!({ "message": "Drain { slot: 1 }" })),
         ("/scale?workers=99", 409, serde_json::json!({ "error": "a reload is under way: try again" })),
     ] {
-        let heard = server.ask(&post(path, "localhost", &["Accept: application/json"])).await;
-        assert_eq!((heard.status, heard.header("content-type")), (status, "application/json"), "{path}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&heard.body).expect("JSON"), json, "{path}");
+        let reply = server.ask(&post(path, "localhost", &["Accept: application/json"])).await;
+        assert_eq!((reply.status, reply.header("content-type")), (status, "application/json"), "{path}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&reply.body).expect("JSON"), json, "{path}");
     }
 }
 
@@ -131,8 +131,8 @@ async fn an_answer_is_json_for_who_prefers_it() {
 async fn only_post_changes_something_and_only_without_a_body() {
     let server = Server::usual();
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
-        let heard = server.ask(&post("/reload", "localhost", &[]).replace("POST", method)).await;
-        assert_eq!((heard.status, heard.header("allow")), (405, "POST"), "{method}");
+        let reply = server.ask(&post("/reload", "localhost", &[]).replace("POST", method)).await;
+        assert_eq!((reply.status, reply.header("allow")), (405, "POST"), "{method}");
     }
     let with_body = post("/scale?workers=2", "localhost", &["Content-Length: 9"]) + "workers=2";
     assert_eq!(server.ask(&with_body).await.status, 413);
@@ -148,9 +148,9 @@ async fn on_a_unix_socket_no_web_page_and_no_foreign_host_changes_anything() {
         ("localhost", "Origin: null", "control is not for a web page"),
         ("evil.example", "X: y", "the header Host names another host"),
     ] {
-        let heard = server.ask(&post("/reload", host, &[line])).await;
-        assert_eq!(heard.status, 403, "{host} {line}");
-        assert!(heard.body.starts_with(text), "{}", heard.body);
+        let reply = server.ask(&post("/reload", host, &[line])).await;
+        assert_eq!(reply.status, 403, "{host} {line}");
+        assert!(reply.body.starts_with(text), "{}", reply.body);
     }
     let page = Exposition::read(&server.ask(&get("/metrics")).await.body, Format::Text);
     assert_eq!(page.value("haft_control_refused_total", &[("reason", "foreign_origin")]), Some(2.0));
@@ -189,8 +189,8 @@ async fn on_a_unix_socket_another_user_changes_nothing() {
         ask_as_nobody(&path).await
     } else {
         let stream = UnixStream::connect(&path).await.expect("connect");
-        let heard = reached(Heard::from(stream, &post("/reload", "localhost", &[]))).await.expect("an answer");
-        format!("HTTP/1.1 {} {}", heard.status, heard.body)
+        let reply = reached(Reply::from(stream, &post("/reload", "localhost", &[]))).await.expect("an answer");
+        format!("HTTP/1.1 {} {}", reply.status, reply.body)
     };
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("control is for root and the user that haft runs as"), "{answer}");
@@ -204,9 +204,9 @@ async fn on_a_unix_socket_another_user_changes_nothing() {
 async fn on_tcp_control_is_off_without_a_token_file_and_reading_is_not() {
     let remote = Remote::start("127.0.0.1:0", false);
     for lines in [&[][..], &[RIGHT]] {
-        let heard = remote.reload(lines).await;
-        assert_eq!(heard.status, 403, "{lines:?}");
-        assert_eq!(heard.body, "control is off on TCP: use unix: or --admin-token-file\n", "{lines:?}");
+        let reply = remote.reload(lines).await;
+        assert_eq!(reply.status, 403, "{lines:?}");
+        assert_eq!(reply.body, "control is off on TCP: use unix: or --admin-token-file\n", "{lines:?}");
     }
     assert_eq!(remote.refused("control_off").await, 2.0);
     assert_eq!((remote.ask(&get("/status")).await.status, remote.done()), (200, 0));
@@ -238,9 +238,9 @@ async fn on_tcp_the_token_opens_control_and_can_be_changed() {
 async fn a_token_file_that_has_become_public_or_is_gone_opens_nothing() {
     let remote = Remote::start("127.0.0.1:0", true);
     remote.write_token("first-token", 0o644);
-    let heard = remote.reload(&[RIGHT]).await;
-    assert_eq!((heard.status, heard.header("www-authenticate")), (403, ""));
-    assert!(!heard.body.contains(remote.folder.path().to_str().expect("UTF-8")), "{}", heard.body);
+    let reply = remote.reload(&[RIGHT]).await;
+    assert_eq!((reply.status, reply.header("www-authenticate")), (403, ""));
+    assert!(!reply.body.contains(remote.folder.path().to_str().expect("UTF-8")), "{}", reply.body);
     fs::remove_file(remote.folder.path().join("token")).expect("file");
     assert_eq!(remote.reload(&[RIGHT]).await.status, 403);
     assert_eq!((remote.done(), remote.refused("token_file").await), (0, 2.0));
@@ -265,8 +265,8 @@ async fn on_tcp_the_right_token_helps_no_web_page_and_no_foreign_host() {
     for (host, origin) in
         [(own.clone(), format!("http://{own}")), (format!("localhost:{port}"), format!("http://{own}"))]
     {
-        let heard = remote.ask(&post("/reload", &host, &[RIGHT, &format!("Origin: {origin}")])).await;
-        assert_eq!(heard.status, 202, "{host} {origin}: {}", heard.body);
+        let reply = remote.ask(&post("/reload", &host, &[RIGHT, &format!("Origin: {origin}")])).await;
+        assert_eq!(reply.status, 202, "{host} {origin}: {}", reply.body);
     }
 }
 
@@ -275,14 +275,14 @@ async fn a_dual_stack_listener_knows_its_ipv4_clients_by_their_address() {
     let remote = Remote::start("[::]:0", true);
     let port = remote.addr.port();
     let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connect");
-    let heard = Heard::from(stream, &post("/reload", &format!("127.0.0.1:{port}"), &[RIGHT])).await;
-    assert_eq!(heard.map(|heard| heard.status), Some(202));
+    let reply = Reply::from(stream, &post("/reload", &format!("127.0.0.1:{port}"), &[RIGHT])).await;
+    assert_eq!(reply.map(|reply| reply.status), Some(202));
 }
 
 #[tokio::test]
 async fn a_change_that_the_master_never_answers_is_told_so() {
     let (control, _unanswered) = channel();
     let server = Server::start(Limits { reply_time: Duration::from_millis(20), ..UNLIMITED }, control);
-    let heard = server.ask(&post("/reload", "localhost", &[])).await;
-    assert_eq!((heard.status, heard.body.as_str()), (503, "the master did not answer in time\n"));
+    let reply = server.ask(&post("/reload", "localhost", &[])).await;
+    assert_eq!((reply.status, reply.body.as_str()), (503, "the master did not answer in time\n"));
 }

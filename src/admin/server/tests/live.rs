@@ -84,9 +84,9 @@ async fn a_browser_gets_a_page_and_its_parts_under_a_strict_policy() {
     let parts: std::collections::BTreeSet<&str> = parts.collect();
     assert!(parts.len() >= 3, "{parts:?}");
     for part in parts {
-        let heard = server.ask(&get(part)).await;
-        let policy = heard.header("content-security-policy");
-        assert!(heard.status == 200 && policy.starts_with("default-src 'none';"), "{part}: {heard:?}");
+        let reply = server.ask(&get(part)).await;
+        let policy = reply.header("content-security-policy");
+        assert!(reply.status == 200 && policy.starts_with("default-src 'none';"), "{part}: {reply:?}");
         assert!(!policy.contains("unsafe"), "{policy}");
     }
     let head = server.ask("HEAD /events HTTP/1.1\r\nHost: haft\r\n\r\n").await;

@@ -157,7 +157,7 @@ impl Laws {
             let before = self.sent.insert(link.worker, link.sent()).unwrap_or(0);
             let generation = service.pool.generation_of(link.worker);
             // One that tags its sessions gets what is for them as long as it lingers.
-            if let Some(generation) = generation.filter(|_| link.sent() > before && !link.tells_sessions()) {
+            if let Some(generation) = generation.filter(|_| link.sent() > before && !link.reports_sessions()) {
                 let newest = self.newest.get(&link.slot).copied().unwrap_or(0);
                 assert!(generation >= newest, "{:?} of generation {generation} gets what is {newest}'s", link.worker);
             }

@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::laws::Laws;
 use super::*;
-use crate::handover::haft::{FromWorker, Heard, WorkerEnd};
+use crate::handover::haft::{FromWorker, MasterMessage, WorkerEnd};
 use crate::sys::scm::Sent;
 
 /// A worker.
@@ -73,7 +73,7 @@ impl FakeWorker {
             return;
         }
         match self.end.receive() {
-            Ok(Some(Heard::Connections(entries, descriptors))) => {
+            Ok(Some(MasterMessage::Connections(entries, descriptors))) => {
                 assert_eq!(entries.len(), descriptors.len());
                 for entry in entries {
                     let EndAddr::Ip(client) = entry.client else { panic!("{entry:?}") };
@@ -81,12 +81,12 @@ impl FakeWorker {
                     self.received.push_back((entry.sequence, client.port()));
                 }
             }
-            Ok(Some(Heard::Linger { .. })) => {
+            Ok(Some(MasterMessage::Linger { .. })) => {
                 assert!(self.tags && !self.lingers, "told to linger for no reason");
                 self.lingers = true;
                 laws.totals.add("lingered", 1);
             }
-            Ok(Some(Heard::Drain { .. } | Heard::Ping) | None) | Err(_) => {}
+            Ok(Some(MasterMessage::Drain { .. } | MasterMessage::Ping) | None) | Err(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Decision, Fit, ListenRefusal, Query, ServerId, Servers, SharedKind, 
 use crate::ids::WorkerId;
 use crate::node::wire::say::Sockname;
 
-/// A listener tells its own port, and Node takes a server that asked for another one to have failed (`checkBindError`
+/// A listener reports its own port, and Node takes a server that asked for another one to have failed (`checkBindError`
 /// in its lib/net.js).
 const ANOTHER_PORT: &str = "with --dispatch kernel and --no-preload the program must ask for the port of --listen, or for \
     port 0: leave out --no-preload, or let --listen name the program's port";
@@ -89,7 +89,7 @@ impl Servers {
     }
 
     /// The address of a server that was displaced: its programs are shown this one.
-    pub fn tell_address(&mut self, server: ServerId, shown: Sockname) {
+    pub fn set_address(&mut self, server: ServerId, shown: Sockname) {
         if let Some(Source::Stream { sockname, .. }) = self.servers.get_mut(&server).map(|server| &mut server.source) {
             *sockname = Some(shown);
         }

@@ -52,7 +52,7 @@ fn is_udp(query: &Query<'_>) -> bool {
     matches!(query.address_type, AddressType::Udp4 | AddressType::Udp6)
 }
 
-/// Node's own name for a server (22 and later): with the count only where it tells servers apart, that is for port 0
+/// Node's own name for a server (22 and later): with the count only where it distinguishes servers, that is for port 0
 /// (as many ports as servers, the same in every worker) and for UDP sockets that may share a port.
 pub(in crate::node::wire) fn key(query: &Query<'_>) -> String {
     let number = |number: Option<i64>, none: &str| number.map_or_else(|| none.to_owned(), |number| number.to_string());

@@ -33,7 +33,7 @@ impl Session {
         Some(connection)
     }
 
-    pub(super) fn hear_of_lane(&mut self, message: LaneMessage) -> Result<Effect<'static>, Violation> {
+    pub(super) fn receive_on_lane(&mut self, message: LaneMessage) -> Result<Effect<'static>, Violation> {
         Ok(match message {
             LaneMessage::Wanted if self.lane.want() => Effect::LaneWanted,
             LaneMessage::Wanted => Effect::Nothing,

@@ -88,8 +88,8 @@ fn a_worker_that_acknowledges_no_socket_is_ended() {
     let answer = Answer { key: "key", data: None, outcome: Outcome::Shared(SharedKind::Udp) };
     let mut asked = 0;
     let violation = loop {
-        let heard = with_frame(Serialization::Json, &body, |frame| session.hear(frame).map(|_| ()));
-        if let Err(violation) = heard {
+        let received = with_frame(Serialization::Json, &body, |frame| session.receive(frame).map(|_| ()));
+        if let Err(violation) = received {
             break violation;
         }
         asked += 1;

@@ -21,9 +21,9 @@ fn session(serialization: Serialization) -> Session {
 }
 
 /// What a message, given as JSON, does to a session; connections by their number.
-fn hear(session: &mut Session, serialization: Serialization, json: &str) -> Result<Effect<'static>, Violation> {
+fn receive(session: &mut Session, serialization: Serialization, json: &str) -> Result<Effect<'static>, Violation> {
     with_frame(serialization, &body_of(serialization, json), |frame| {
-        Ok(match session.hear(frame)? {
+        Ok(match session.receive(frame)? {
             Effect::Nothing => Effect::Nothing,
             Effect::Taken { connection } => Effect::Taken { connection },
             Effect::Returned { connection, why } => Effect::Returned { connection, why },
@@ -116,7 +116,7 @@ proptest! {
                     }
                 },
                 Step::Arrive { has_descriptor } => if let Some(number) = arriving.pop_front() {
-                    let effect = hear(&mut session, serialization, if has_descriptor { ACK } else { NACK });
+                    let effect = receive(&mut session, serialization, if has_descriptor { ACK } else { NACK });
                     let expected = match (has_descriptor, seqs[number as usize]) {
                         (false, _) => Effect::Returned { connection: number, why: ReturnReason::NoDescriptor },
                         (true, None) => Effect::Taken { connection: number },
@@ -128,16 +128,16 @@ proptest! {
                     if expected != Effect::Nothing {
                         settled.push(number);
                     }
-                    prop_assert_eq!(effect.expect("heard"), expected);
+                    prop_assert_eq!(effect.expect("received"), expected);
                 },
                 Step::Answer { accepts } => if let Some((number, seq)) = answering.pop_front() {
-                    let effect = hear(&mut session, serialization, &accepted(seq, accepts)).expect("heard");
+                    let effect = receive(&mut session, serialization, &accepted(seq, accepts)).expect("received");
                     prop_assert_eq!(effect, match accepts {
                         true => Effect::Taken { connection: number },
                         false => Effect::Returned { connection: number, why: ReturnReason::NotAccepted },
                     });
 // A repeated answer has no effect.
-                    prop_assert_eq!(hear(&mut session, serialization, &accepted(seq, true)).expect("heard"), Effect::Nothing);
+                    prop_assert_eq!(receive(&mut session, serialization, &accepted(seq, true)).expect("received"), Effect::Nothing);
                     settled.push(number);
                 },
             }
@@ -168,8 +168,8 @@ proptest! {
     ) {
         let mut session = session(Serialization::Json);
         for at in 0..connections {
-            let told = (at % 2 == 0).then(|| SocketAddr::from(([203, 0, 113, 9], 4711)));
-            session.connection(if at % 3 == 0 { Delivery::Message } else { Delivery::Server { key: KEY } }, told);
+            let stated = (at % 2 == 0).then(|| SocketAddr::from(([203, 0, 113, 9], 4711)));
+            session.connection(if at % 3 == 0 { Delivery::Message } else { Delivery::Server { key: KEY } }, stated);
         }
         for _ in 0..sent {
             let Some(len) = session.next().map(|(bytes, _)| bytes.len()) else { break };
@@ -177,7 +177,7 @@ proptest! {
         }
         let mut settled = Vec::new();
         for line in lines {
-            match hear(&mut session, Serialization::Json, &line) {
+            match receive(&mut session, Serialization::Json, &line) {
                 Ok(Effect::Taken { connection } | Effect::Returned { connection, .. }) => settled.push(connection),
                 Ok(_) => {}
                 Err(_) => break,
@@ -193,15 +193,16 @@ fn what_was_never_sent_cannot_be_answered() {
     for line in [ACK, NACK] {
         let mut session = session(Serialization::Json);
         session.connection(Delivery::Message, None);
-        assert!(matches!(hear(&mut session, Serialization::Json, line), Err(Violation::NothingToAcknowledge)));
+        assert!(matches!(receive(&mut session, Serialization::Json, line), Err(Violation::NothingToAcknowledge)));
     }
     let mut session = session(Serialization::Json);
     session.connection(Delivery::Server { key: KEY }, None);
-    assert_eq!(hear(&mut session, Serialization::Json, &accepted(0, true)).expect("not sent yet"), Effect::Nothing);
-    let error = hear(&mut session, Serialization::Json, &accepted(1, true)).expect_err("never said");
-    assert!(matches!(error, Violation::AnsweredUnsaid { ack: 1, said: 1 }), "{error}");
+    assert_eq!(receive(&mut session, Serialization::Json, &accepted(0, true)).expect("not sent yet"), Effect::Nothing);
+    let error = receive(&mut session, Serialization::Json, &accepted(1, true)).expect_err("never said");
+    assert!(matches!(error, Violation::AnsweredUnsent { ack: 1, sent: 1 }), "{error}");
     assert_eq!(session.in_flight(), 1);
-    let error = with_frame(Serialization::Json, b"", |frame| session.hear(frame).map(drop)).expect_err("an empty line");
+    let error =
+        with_frame(Serialization::Json, b"", |frame| session.receive(frame).map(drop)).expect_err("an empty line");
     assert!(matches!(error, Violation::Malformed(_)), "{error}");
 }
 
@@ -211,9 +212,9 @@ fn a_worker_that_leaves_is_answered_and_asks_no_more() {
         let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"port":3000,"addressType":4,"seq":5}"#;
         let leaves = r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":32}"#;
         let mut session = session(serialization);
-        assert_eq!(hear(&mut session, serialization, query).expect("asks"), Effect::Online);
-        assert_eq!(hear(&mut session, serialization, leaves).expect("leaves"), Effect::Leaving);
-        assert_eq!(hear(&mut session, serialization, query).expect("asks"), Effect::Nothing);
+        assert_eq!(receive(&mut session, serialization, query).expect("asks"), Effect::Online);
+        assert_eq!(receive(&mut session, serialization, leaves).expect("leaves"), Effect::Leaving);
+        assert_eq!(receive(&mut session, serialization, query).expect("asks"), Effect::Nothing);
         assert!(session.is_leaving());
         let (sent, _) = send_all(&mut session);
         if serialization == Serialization::Json {
@@ -226,7 +227,7 @@ fn a_worker_that_leaves_is_answered_and_asks_no_more() {
 fn a_descriptor_of_the_worker_s_is_acknowledged_once() {
     let mut session = session(Serialization::Json);
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"cmd":"NODE_HANDLE_ACK"}}"#;
-    assert_eq!(hear(&mut session, Serialization::Json, line).expect("heard"), Effect::Descriptor);
+    assert_eq!(receive(&mut session, Serialization::Json, line).expect("received"), Effect::Descriptor);
     assert_eq!(send_all(&mut session).0, b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n");
 }
 
@@ -237,11 +238,11 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
     let handle = Handle::Server { server: ServerId::OWN, query: 4 };
     session.answer(4, ServerId::OWN, &answer);
     assert_eq!(send_all(&mut session).1, [handle]);
-    let effect = hear(&mut session, Serialization::Json, NACK).expect("heard");
+    let effect = receive(&mut session, Serialization::Json, NACK).expect("received");
     assert_eq!(effect, Effect::ServerReturned { server: ServerId::OWN, query: 4 });
     session.answer(4, ServerId::OWN, &answer);
     assert_eq!(send_all(&mut session).1, [handle]);
-    assert_eq!(hear(&mut session, Serialization::Json, ACK).expect("heard"), Effect::Nothing);
+    assert_eq!(receive(&mut session, Serialization::Json, ACK).expect("received"), Effect::Nothing);
     assert_eq!(session.in_flight(), 0);
 }
 
@@ -250,7 +251,7 @@ fn a_refusal_reaches_the_worker_as_a_negative_number() {
     let mut servers = Servers::new(Default::default(), "/".into());
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"fd":7,"port":null,"addressType":null,"seq":3}"#;
     let refusal: ListenRefusal = with_frame(Serialization::Json, line.as_bytes(), |frame| {
-        let Ok(Effect::Ask(query)) = session(Serialization::Json).hear(frame) else { panic!("asks") };
+        let Ok(Effect::Ask(query)) = session(Serialization::Json).receive(frame) else { panic!("asks") };
         match servers.ask(WorkerId(1), &query) {
             Decision::Refuse(refusal) => refusal,
             other => panic!("{other:?}"),
@@ -276,7 +277,7 @@ fn what_waits_for_a_worker_that_does_not_read_is_bounded() {
     session.sent(long.len()).expect("plain");
     assert!(session.forward(&long));
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
-    assert_eq!(hear(&mut session, Serialization::Json, line).expect("little"), Effect::Descriptor);
+    assert_eq!(receive(&mut session, Serialization::Json, line).expect("little"), Effect::Descriptor);
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn a_worker_that_asks_and_does_not_read_is_given_up() {
     assert!(session.forward(&vec![b' '; MAX_QUEUED - 1]));
     assert!(session.forward(&vec![b' '; MAX_FRAME]));
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
-    let asked = (1..100_000).find(|_| match hear(&mut session, Serialization::Json, line) {
+    let asked = (1..100_000).find(|_| match receive(&mut session, Serialization::Json, line) {
         Ok(effect) => effect != Effect::Descriptor,
         Err(violation) => matches!(violation, Violation::DoesNotRead { .. }),
     });
@@ -304,8 +305,8 @@ fn connections_are_written_into_the_room_that_is_there() {
         let before = session.held();
         send_all(&mut session);
         for at in 0..64 {
-            hear(&mut session, Serialization::Json, ACK).expect("ack");
-            hear(&mut session, Serialization::Json, &accepted(round * 64 + at, true)).expect("accepted");
+            receive(&mut session, Serialization::Json, ACK).expect("ack");
+            receive(&mut session, Serialization::Json, &accepted(round * 64 + at, true)).expect("accepted");
         }
         assert_eq!((session.in_flight(), session.held()), (0, before));
     }
@@ -322,13 +323,13 @@ fn a_ping_is_answered_behind_the_descriptors_before_it_and_none_may_follow_it_un
         assert!(session.is_pinging());
         assert_eq!(session.room(100), 0);
         assert_eq!(send_all(&mut session).1.len(), 2, "no descriptor goes with it");
-        let mut say = |json| hear(&mut session, serialization, json).expect("no violation");
+        let mut say = |json| receive(&mut session, serialization, json).expect("no violation");
         assert_eq!(say(ACK), Effect::Taken { connection: 0 });
         assert_eq!(say(NACK), Effect::Returned { connection: 1, why: ReturnReason::NoDescriptor });
         assert_eq!(say(NACK), Effect::Pong);
         assert_eq!((session.is_pinging(), session.room(100)), (false, 100));
-        assert!(hear(&mut session, serialization, NACK).is_err(), "only once");
+        assert!(receive(&mut session, serialization, NACK).is_err(), "only once");
         session.ping();
-        assert!(hear(&mut session, serialization, ACK).is_err(), "there is no descriptor to arrive");
+        assert!(receive(&mut session, serialization, ACK).is_err(), "there is no descriptor to arrive");
     }
 }

@@ -26,8 +26,8 @@ fn query(line: &str) -> Query<'_> {
 #[test]
 fn the_path_of_an_engine() {
     let path = EnginePath::read("/a/").expect("a path");
-    let told = WorkerMessage::Preload(PreloadMessage::Path(path));
-    assert_eq!(of_line(r#"{"cmd":"NODE_HAFT","act":"path","type":"/a/"}"#), told);
+    let stated = WorkerMessage::Preload(PreloadMessage::Path(path));
+    assert_eq!(of_line(r#"{"cmd":"NODE_HAFT","act":"path","type":"/a/"}"#), stated);
     assert_eq!(of_line(r#"{"cmd":"NODE_HAFT","act":"path","type":"a"}"#), WorkerMessage::Internal);
 }
 
@@ -201,7 +201,7 @@ fn an_adapter_s_messages() {
 }
 
 /// What a voice writes, as text.
-fn said(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
+fn written(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
     let mut voice = Voice::new(Serialization::Json);
     (0..seq).for_each(|_| voice.disconnect(Duration::ZERO, None, &mut Vec::new()));
     let mut out = b"before".to_vec();
@@ -215,50 +215,50 @@ fn the_master_s_answers() {
     let name = Sockname::Ip("[::]:3456".parse().expect("address"));
     let answer = Answer { key, data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: None } };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, None, out)),
+        written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"null:3456:4:undefined:0","ack":1,"data":null,"sockname":{"address":"::","family":"IPv6","port":3456},"seq":0}"#
     );
     let name = Sockname::Ip("127.0.0.1:8080".parse().expect("address"));
     let answer =
         Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, None, out)),
+        written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0,"haft":{"port":8080}}"#
     );
     let data = Some(br#"{"ticketKeys":"78b6"}"#.as_slice());
     let key = "/run/app/u.sock:-1:-1:undefined:0";
     let answer = Answer { key, data, outcome: Outcome::HandOver { sockname: None, port: None } };
     assert_eq!(
-        said(1, |voice, out| voice.answer(2, &answer, None, out)),
+        written(1, |voice, out| voice.answer(2, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"/run/app/u.sock:-1:-1:undefined:0","ack":2,"data":{"ticketKeys":"78b6"},"seq":1}"#
     );
     let key = "null:3456:4:undefined:0";
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Listener) };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, None, out)),
+        written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0}}"#
     );
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::ListenerAs(3456)) };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, None, out)),
+        written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0,"haft":{"asked":3456}}}"#
     );
     let key = "0.0.0.0:3458:udp4:-1:0";
     let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Udp) };
     assert_eq!(
-        said(2, |voice, out| voice.answer(4, &answer, None, out)),
+        written(2, |voice, out| voice.answer(4, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"dgram.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"0.0.0.0:3458:udp4:-1:0","ack":4,"data":null,"seq":2}}"#
     );
     let name = Sockname::Unix("/run/haft.sock".to_owned());
     let answer =
         Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
     assert_eq!(
-        said(0, |voice, out| voice.answer(1, &answer, None, out)),
+        written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"/run/haft.sock","family":"Unix","port":3000},"seq":0}"#
     );
     let answer = Answer { key: "x", data: None, outcome: Outcome::Failed { errno: 98 } };
     assert_eq!(
-        said(9, |voice, out| voice.answer(7, &answer, None, out)),
+        written(9, |voice, out| voice.answer(7, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"x","ack":7,"data":null,"seq":9}"#
     );
 }
@@ -266,11 +266,11 @@ fn the_master_s_answers() {
 #[test]
 fn the_master_s_other_messages() {
     assert_eq!(
-        said(4, |voice, out| voice.connection("null:3456:4:undefined:0", None, out)),
+        written(4, |voice, out| voice.connection("null:3456:4:undefined:0", None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"null:3456:4:undefined:0","seq":4}}"#
     );
     // The second to the same server is written from the first, and one to another server is not.
-    let again = said(8, |voice, out| {
+    let again = written(8, |voice, out| {
         for key in ["a", "b\"seq\":", "b\"seq\":"] {
             out.truncate(6);
             voice.connection(key, None, out);
@@ -281,22 +281,22 @@ fn the_master_s_other_messages() {
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"b\"seq\":","seq":10}}"#
     );
     assert_eq!(
-        said(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), None, out)),
+        written(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), None, out)),
         r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7,"haft":{"within":25000}}"#
     );
     assert_eq!(
-        said(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), Some("SIGTERM"), out)),
+        written(7, |voice, out| voice.disconnect(Duration::from_millis(25_000), Some("SIGTERM"), out)),
         r#"{"cmd":"NODE_CLUSTER","act":"disconnect","seq":7,"haft":{"within":25000,"signal":"SIGTERM"}}"#
     );
-    assert_eq!(said(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);
-    assert_eq!(said(3, |voice, out| voice.acknowledge_handle(out)), r#"{"cmd":"NODE_HANDLE_ACK"}"#);
+    assert_eq!(written(21, |voice, out| voice.acknowledge(32, out)), r#"{"cmd":"NODE_CLUSTER","ack":32,"seq":21}"#);
+    assert_eq!(written(3, |voice, out| voice.acknowledge_handle(out)), r#"{"cmd":"NODE_HANDLE_ACK"}"#);
     assert_eq!(
-        said(0, |voice, out| voice.connection("/a\"\\\nb", None, out)),
+        written(0, |voice, out| voice.connection("/a\"\\\nb", None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"/a\"\\\nb","seq":0}}"#
     );
 }
 
-fn told(text: &str) -> Option<SocketAddr> {
+fn stated(text: &str) -> Option<SocketAddr> {
     Some(text.parse().expect("address"))
 }
 
@@ -304,9 +304,9 @@ fn told(text: &str) -> Option<SocketAddr> {
 #[test]
 fn a_connection_whose_client_a_proxy_told() {
     let expected = r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","act":"newconn","key":"k","seq":2},"haft":{"address":"203.0.113.9","family":"IPv4","port":4711}}"#;
-    assert_eq!(said(2, |voice, out| voice.connection("k", told("203.0.113.9:4711"), out)), expected);
-    let warm = said(0, |voice, out| {
-        for client in [None, told("198.51.100.1:1"), told("203.0.113.9:4711")] {
+    assert_eq!(written(2, |voice, out| voice.connection("k", stated("203.0.113.9:4711"), out)), expected);
+    let warm = written(0, |voice, out| {
+        for client in [None, stated("198.51.100.1:1"), stated("203.0.113.9:4711")] {
             out.truncate(6);
             voice.connection("k", client, out);
         }
@@ -314,15 +314,15 @@ fn a_connection_whose_client_a_proxy_told() {
     assert_eq!(warm, expected);
     let frame = ConnectionMessage::from_json("\"sticky:balance\"").expect("JSON").frame(Serialization::Json);
     assert_eq!(
-        said(0, |voice, out| voice.message(&frame, told("[2001:db8::1]:0"), out)),
+        written(0, |voice, out| voice.message(&frame, stated("[2001:db8::1]:0"), out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"sticky:balance","haft":{"address":"2001:db8::1","family":"IPv6","port":0}}"#
     );
     assert_eq!(
-        said(0, |voice, out| voice.message(&frame, None, out)),
+        written(0, |voice, out| voice.message(&frame, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":"sticky:balance"}"#
     );
     let linger = r#"{"cmd":"NODE_HAFT","act":"linger","within":22500}"#;
-    assert_eq!(said(3, |voice, out| voice.linger(Duration::from_millis(22_500), out)), linger);
+    assert_eq!(written(3, |voice, out| voice.linger(Duration::from_millis(22_500), out)), linger);
 }
 
 /// The same in V8's format, of which the field count is the last byte.
@@ -336,7 +336,7 @@ fn an_advanced_connection_whose_client_a_proxy_told() {
         b"\x22\x06family\x22\x04IPv4\x22\x04port\x49\xce\x49\x7b\x03\x7b\x04",
     ];
     let mut out = b"before".to_vec();
-    voice.connection("k", told("203.0.113.9:4711"), &mut out);
+    voice.connection("k", stated("203.0.113.9:4711"), &mut out);
     assert_eq!(out, [b"before", expected.concat().as_slice()].concat());
     let frame = ConnectionMessage::from_json("7").expect("JSON").frame(Serialization::Advanced);
     let expected = [
@@ -345,7 +345,7 @@ fn an_advanced_connection_whose_client_a_proxy_told() {
         b"\x22\x06family\x22\x04IPv6\x22\x04port\x49\x00\x7b\x03\x7b\x04",
     ];
     out.clear();
-    voice.message(&frame, told("[2001:db8::1]:0"), &mut out);
+    voice.message(&frame, stated("[2001:db8::1]:0"), &mut out);
     assert_eq!(out, expected.concat());
     out.clear();
     voice.linger(Duration::from_millis(60), &mut out);

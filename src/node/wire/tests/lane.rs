@@ -41,7 +41,7 @@ impl Worker {
     fn say(&mut self, json: &str) -> Result<String, Violation> {
         let session = &mut self.session;
         with_frame(self.serialization, &body_of(self.serialization, json), |frame| {
-            Ok(match session.hear(frame)? {
+            Ok(match session.receive(frame)? {
                 Effect::Nothing => "nothing".to_owned(),
                 Effect::LaneWanted => "wanted".to_owned(),
                 Effect::LaneOpen => "open".to_owned(),

@@ -162,7 +162,7 @@ proptest! {
     }
 }
 
-/// The model can tell: sent the simple way, the same sequences are mixed up.
+/// The model can fail: sent the simple way, the same sequences are mixed up.
 #[test]
 fn without_the_rule_descriptors_are_mixed_up() {
     let mut steps = Vec::new();
@@ -265,7 +265,7 @@ fn a_session_s_connections_are_answered_one_by_one() {
         let mut frames = reader.take_in(&bytes);
         let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("a frame") };
         let frame: Frame<'_> = frame;
-        assert_eq!(session.hear(&frame).expect("heard"), effect);
+        assert_eq!(session.receive(&frame).expect("received"), effect);
     }
     assert_eq!(session.in_flight(), 0);
 }

@@ -81,14 +81,14 @@ impl Worker {
             .expect("these tests need Node.js: `node` on the PATH");
         let message = crate::config::NodeStyle::SocketIoSticky.message().expect("a message style");
         let message = ConnectionMessage::from_json(message).expect("JSON");
-        let told = Sockname::Ip("127.0.0.9:4000".parse().expect("address"));
+        let stated = Sockname::Ip("127.0.0.9:4000".parse().expect("address"));
         Self {
             process,
             channel,
             session: Session::new(serialization, message.frame(serialization).into()),
             reader: Reader::new(serialization, MAX_FRAME),
             // As with `--listen`: the program gets another address than it asked for, but no other port.
-            servers: Servers::new(Own::new([(told, None)]).0, "/".into()),
+            servers: Servers::new(Own::new([(stated, None)]).0, "/".into()),
             outbox: Outbox::new(),
             alone: 0,
             listening: false,
@@ -100,13 +100,13 @@ impl Worker {
     }
 
     /// Reads once and takes it in; `false` at the end of the channel.
-    fn hear(&mut self) -> bool {
+    fn receive(&mut self) -> bool {
         let mut piece = vec![0; 64 << 10];
-        let len = self.channel.read(&mut piece).expect("the worker says something in time");
+        let len = self.channel.read(&mut piece).expect("the worker writes something in time");
         let mut frames = self.reader.take_in(&piece[..len]);
         while let Some(piece) = frames.next().expect("frames") {
             let Piece::Frame(frame) = piece else { panic!("{piece:?}") };
-            match self.session.hear(&frame).expect("a well-behaved worker") {
+            match self.session.receive(&frame).expect("a well-behaved worker") {
                 Effect::Ask(query) => match self.servers.ask(WORKER, &query) {
                     Decision::Join(server) => {
                         let answer = self.servers.answer(server).expect("joined");
@@ -135,7 +135,7 @@ impl Worker {
         self.session.ping();
         self.flush();
         while self.session.is_pinging() {
-            assert!(self.hear(), "the program ended of a ping");
+            assert!(self.receive(), "the program ended after a ping");
         }
     }
 
@@ -148,7 +148,7 @@ impl Worker {
             self.alone += usize::from(descriptor.is_some() && bytes.len() == 1);
             match scm::send(self.channel.as_fd(), bytes, descriptor.into_iter()).expect("send") {
                 Sent::Bytes(taken) => self.session.sent(taken).expect("whole"),
-                // Node reads on by itself; it says something once it has a descriptor.
+                // Node reads on by itself; it answers once it has a descriptor.
                 Sent::Full => std::thread::yield_now(),
                 other => panic!("{other:?}"),
             }
@@ -162,7 +162,7 @@ fn talk(serialization: Serialization) {
     std::fs::write(&program, PROGRAM).expect("program");
     let mut worker = Worker::start(serialization, &program);
     while !(worker.listening && worker.refused) {
-        assert!(worker.hear(), "the program ended before it listened");
+        assert!(worker.receive(), "the program ended before it listened");
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let own = listener.local_addr().expect("address");
@@ -171,14 +171,14 @@ fn talk(serialization: Serialization) {
     for at in 0..150usize {
         let client = TcpStream::connect(own).expect("connect");
         // A proxy stated another address for some.
-        let told = (at % 4 == 1).then(|| SocketAddr::from(([203, 0, 113, 9], at as u16)));
-        let seen = told.unwrap_or(client.local_addr().expect("address"));
+        let stated = (at % 4 == 1).then(|| SocketAddr::from(([203, 0, 113, 9], at as u16)));
+        let seen = stated.unwrap_or(client.local_addr().expect("address"));
         let seen = format!("{} {}", seen.ip(), seen.port());
         let (connection, _) = listener.accept().expect("accept");
         connection.set_nonblocking(true).expect("non-blocking");
         let (key, by_message) = (worker.servers.key(crate::node::wire::ServerId::OWN), at % 3 == 0);
         let delivery = if by_message { Delivery::Message } else { Delivery::Server { key: key.expect("key") } };
-        worker.session.connection(delivery, told);
+        worker.session.connection(delivery, stated);
         worker.outbox.raise_limit(u64::MAX).expect("limit");
         worker.outbox.push(connection.into());
         let expected =
@@ -197,7 +197,7 @@ fn talk(serialization: Serialization) {
         }
     }
     while worker.outbox.in_flight() > 0 {
-        assert!(worker.hear(), "the program ended");
+        assert!(worker.receive(), "the program ended");
     }
     assert!(worker.alone > 10, "{} descriptors went alone", worker.alone);
     for (mut client, expected) in clients {
@@ -210,11 +210,11 @@ fn talk(serialization: Serialization) {
     worker.session.linger(Duration::from_secs(9));
     worker.flush();
     while !worker.idle {
-        assert!(worker.hear(), "the program ended");
+        assert!(worker.receive(), "the program ended");
     }
     worker.session.disconnect(Duration::from_secs(9), None);
     worker.flush();
-    while worker.hear() {}
+    while worker.receive() {}
     assert_eq!(worker.closed, 1, "the server was closed on the way out");
     let status = worker.process.wait().expect("exit");
     assert_eq!(status.code(), Some(0));

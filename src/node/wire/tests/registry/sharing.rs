@@ -55,7 +55,7 @@ fn which_server_a_listener_is_for_is_settled_before_a_worker_gets_it_and_it_is_t
     assert!(!servers.is_unsettled(ServerId::OWN) && !servers.is_by_master());
     let Decision::Displace(first, _) = servers.ask(A, &tcp(8080)) else { panic!("the second fits") };
     assert!(servers.is_by_master());
-    servers.tell_address(first, name("127.0.0.1:3000"));
+    servers.set_address(first, name("127.0.0.1:3000"));
     let outcome = |servers: &Servers, server| match servers.answer(server).map(|it| it.outcome) {
         Some(Outcome::HandOver { sockname: Some(name), port }) => (name.port(), port),
         other => panic!("{other:?}"),

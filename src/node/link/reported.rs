@@ -8,7 +8,7 @@ use crate::route::{Slot, Tag};
 
 /// What a worker has reported of its process.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     sessions: Sessions,
     handles_term: bool,
 }
@@ -24,14 +24,14 @@ enum Sessions {
     Tagged(u64),
 }
 
-impl Told {
+impl Reported {
     /// Nothing was reported. `names`: the worker names its sessions.
     pub(super) fn new(names: bool) -> Self {
         Self { sessions: if names { Sessions::Named(0) } else { Sessions::Unknown }, handles_term: false }
     }
 
     /// A message of haft's preload; `whole` is its frame.
-    pub(super) fn hear(
+    pub(super) fn receive(
         &mut self,
         message: PreloadMessage,
         whole: &[u8],
@@ -46,7 +46,7 @@ impl Told {
             PreloadMessage::Handles { term } => self.handles_term = term,
             PreloadMessage::Pass { slot, generation } => primary.pass(Tag { slot: Slot(slot), generation }, whole),
             PreloadMessage::Path(path) => primary.paths.learn(worker, path),
-            PreloadMessage::Trouble(trouble) => primary.troubles.tell(worker.0, trouble),
+            PreloadMessage::Trouble(trouble) => primary.troubles.report(worker.0, trouble),
         }
     }
 
@@ -77,7 +77,7 @@ impl Told {
     }
 
     /// Whether the worker reports how many sessions it has.
-    pub(crate) fn tells_sessions(&self) -> bool {
+    pub(crate) fn reports_sessions(&self) -> bool {
         !matches!(self.sessions, Sessions::Unknown)
     }
 
