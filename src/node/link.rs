@@ -273,7 +273,7 @@ impl NodeLink {
                     let taken = (0..count).map_while(|_| self.session.next_taken());
                     taken.for_each(|connection| in_flight.settled(connection, now));
                 }
-                Effect::Rooms => self.rooms.ask(self.worker, primary),
+                Effect::Rooms { replaces } => self.rooms.ask(self.worker, replaces, primary),
                 Effect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
                 Effect::SessionClosed { sid } => self.reported.closed(&sid, self.worker, primary),
                 Effect::Online => self.life = StartupPhase::Online,

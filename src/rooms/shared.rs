@@ -17,6 +17,7 @@ pub struct SharedRooms {
     /// A program has a Socket.IO.
     are_used: bool,
     is_logged: bool,
+    is_replacement_logged: bool,
 }
 
 impl SharedRooms {
@@ -42,6 +43,16 @@ impl SharedRooms {
             tracing::info!(
                 "rooms are shared: what the program sends by Socket.IO to a room or to all clients reaches those of \
                  all workers (--rooms off: those of the same worker)"
+            );
+        }
+    }
+
+    /// A program has `@socket.io/cluster-adapter`, and shares rooms in its place.
+    pub fn replaces_adapter(&mut self) {
+        if !std::mem::replace(&mut self.is_replacement_logged, true) {
+            tracing::info!(
+                "haft's rooms stand in for the program's @socket.io/cluster-adapter: the same messages, also to other hosts \
+                 (--redis), and with binary data (--rooms off: the program's adapter, within this host)"
             );
         }
     }

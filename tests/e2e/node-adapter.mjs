@@ -1,10 +1,15 @@
-// Workers that talk to each other through @socket.io/cluster-adapter: haft passes on what its Node primary would.
+// Workers that talk to each other through @socket.io/cluster-adapter: haft's rooms stand in for it, and with --rooms off haft
+// passes on what its Node primary would.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
+import { redis } from './lib/databases.mjs';
 import { file } from './lib/files.mjs';
+import { Haft } from './lib/haft.mjs';
 import { homes } from './lib/home.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns, until } from './lib/wait.mjs';
@@ -13,16 +18,37 @@ const SERVER = file('node-adapter-server.cjs');
 const ADAPTERS = ['@socket.io/cluster-adapter', 'cluster-adapter-0.2'];
 const WORKERS = 4;
 
+const REPLACED = /haft's rooms stand in for the program's @socket.io\/cluster-adapter/;
+
 for (const adapter of ADAPTERS) {
-  program(`${adapter}: everybody is reached, with binary payload`, async (place) => {
+  for (const module of ['CommonJS', 'ESM']) {
+    program(`${adapter}, ${module}: rooms stand in for it, with binary payload, also on another host`, async (place) => {
+      const { url } = await redis(place);
+      const hosts = await inTurns(['one', 'two'], 2, (name) => hostWith(place, name, module, adapter, '--redis', url));
+      const clients = await gather(place, hosts.map((haft) => haft.url));
+      await everybodyIsReached(clients);
+      for (const haft of hosts) {
+        assert.equal(await haft.total('haft_rooms_members'), WORKERS / 2);
+        assert.equal(await haft.total('haft_rooms_hosts'), 1);
+        assert.equal(await haft.total('haft_rooms_dropped_total'), 0);
+        assert.equal(haft.child.lines.filter((line) => REPLACED.test(line)).length, 1, 'it is said once');
+      }
+      clients.forEach((client) => client.close());
+      for (const haft of hosts) await haft.stop();
+    });
+  }
+
+  program(`${adapter}, --rooms off: everybody is reached, with binary payload`, async (place) => {
     const haft = await haftWith(place, adapter);
     const clients = await gather(place, haft.url);
     await everybodyIsReached(clients);
+    assert.equal(await haft.total('haft_rooms_members'), 0);
+    assert.doesNotMatch(haft.child.lines.join('\n'), REPLACED);
     clients.forEach((client) => client.close());
     await haft.stop();
   });
 
-  program(`${adapter}: the death of a worker is told to the others at once`, async (place) => {
+  program(`${adapter}, --rooms off: the death of a worker is told to the others at once`, async (place) => {
     const haft = await haftWith(place, adapter);
     const clients = await gather(place, haft.url);
     const victim = clients[0].pid;
@@ -61,8 +87,19 @@ program("Node's own primary: fetchSockets fails after the death of a worker", as
 });
 
 function haftWith(place, adapter) {
-  const flags = ['--node-serialization', 'advanced', '--drain-timeout', '1s'];
+  const flags = ['--rooms', 'off', '--node-serialization', 'advanced', '--drain-timeout', '1s'];
   return place.haft('-w', `${WORKERS}`, ...flags, '--', 'node', SERVER, adapter);
+}
+
+/** One of two hosts, with half of the workers. */
+async function hostWith(place, name, module, adapter, ...flags) {
+  const folder = join(place.folder, name);
+  mkdirSync(folder);
+  const server = module === 'ESM' ? file('node-adapter-server.mjs') : SERVER;
+  const all = ['-w', `${WORKERS / 2}`, ...flags, '--drain-timeout', '1s', '--', 'node', server, adapter];
+  const haft = new Haft({ folder, child: (...command) => place.child(...command) }, all);
+  await haft.ready();
+  return haft;
 }
 
 async function nodeWith(place, adapter) {
@@ -74,9 +111,10 @@ async function nodeWith(place, adapter) {
 }
 
 /** Clients on every worker, once the workers know each other. They use WebSocket only, which needs no stickiness. */
-async function gather(place, url) {
-  const clients = await inTurns(homes(24), 12, async (home) => {
-    const client = await place.client(url, home, { transports: ['websocket'] }).connected();
+async function gather(place, ...urls) {
+  const all = urls.flat();
+  const clients = await inTurns(homes(24), 12, async (home, at) => {
+    const client = await place.client(all[at % all.length], home, { transports: ['websocket'] }).connected();
     return Object.assign(client, await client.hello());
   });
   assert.equal(new Set(clients.map(({ pid }) => pid)).size, WORKERS, 'every worker has clients');

@@ -174,7 +174,7 @@ program('a client is recovered in another worker, with what all workers have sen
 });
 
 program('a program that has an adapter keeps it, and is given no link', async (place) => {
-  const haft = await place.haft('-w', '2', '--node-serialization', 'advanced', '--', 'node', file('node-adapter-server.cjs'), '@socket.io/cluster-adapter');
+  const haft = await place.haft('-w', '2', '--node-serialization', 'advanced', '--', 'node', file('node-adapter-server.cjs'), file('node-adapter-own.cjs'));
   const clients = await inTurns(homes(8), 8, async (home) => {
     const client = await place.client(haft.url, home, { transports: ['websocket'] }).connected();
     return Object.assign(client, await client.hello());

@@ -23,12 +23,12 @@ pub(super) enum Rooms {
 }
 
 impl Rooms {
-    /// The worker asks for it.
-    pub(super) fn ask(&mut self, worker: WorkerId, primary: &mut ClusterPrimary) {
+    /// The worker asks for it. `replaces`: in place of what it would have without haft.
+    pub(super) fn ask(&mut self, worker: WorkerId, replaces: bool, primary: &mut ClusterPrimary) {
         if !matches!(self, Self::Unasked) {
             return;
         }
-        *self = match primary.attach_to_rooms() {
+        *self = match primary.attach_to_rooms(replaces) {
             Some(Ok(socket)) => Self::Due(socket, MAX_TRIES),
             Some(Err(error)) => {
                 tracing::error!(worker = worker.0, "its broadcasts stay within the worker: {error}");

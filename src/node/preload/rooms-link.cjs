@@ -39,7 +39,7 @@ let isLinked = false;
 function openLink() {
   if (askedForLink) return;
   askedForLink = true;
-  say({ act: 'rooms' });
+  say({ act: 'rooms', replaces: replacedAdapter });
 }
 
 /** haft has given it. */

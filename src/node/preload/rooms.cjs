@@ -17,6 +17,12 @@ const ownNumber = Number(env.HAFT_WORKER).toString(36);
 
 /** Socket.IO's own adapters, of any version. */
 const ownAdapters = new WeakSet();
+/** The one of them that a server takes, or would take. */
+const ownAdapterOf = new WeakMap();
+/** What `createAdapter` of @socket.io/cluster-adapter yields, as source text, and the adapter that its class is made of. */
+const clusterAdapters = new Map();
+/** Whether a server was to use @socket.io/cluster-adapter, and shares rooms instead. */
+let replacedAdapter = false;
 /** Classes that share rooms, by the class that they are made of. */
 const sharing = new WeakMap();
 /** Adapters that share rooms, by what other workers know them by. */
@@ -50,8 +56,18 @@ function lookForRooms(exported) {
   for (const value of [exported, own('Server')]) {
     if (has(value, 'adapter', 'of', 'attach', 'path')) hookServer(value);
   }
+  lookForClusterAdapter(own);
   const Socket = own('Socket');
   if (has(Socket, 'emit', 'join', 'leave', 'disconnect', '_onconnect')) socketClasses.add(Socket);
+}
+
+/** Its messages would go through haft's loop, and to the workers of this host alone. */
+function lookForClusterAdapter(own) {
+  const [createAdapter, made] = [own('createAdapter'), own('NodeClusterAdapter') || own('ClusterAdapter')];
+  if (typeof createAdapter !== 'function' || typeof own('setupPrimary') !== 'function' || typeof made !== 'function') return;
+  let base = made;
+  while (base && !ownAdapters.has(base)) base = Object.getPrototypeOf(base);
+  if (base) clusterAdapters.set(String(createAdapter()), base);
 }
 
 /** Socket.IO asks for its adapter in the constructor of the server, and whenever the program sets one. */
@@ -70,8 +86,14 @@ function hookServer({ prototype }) {
 
 function choose(server, given) {
   if (ownAdapters.has(given)) {
+    ownAdapterOf.set(server, given);
     if (typeof methodOf(given.prototype, 'fetchSockets') === 'function') return sharedOver(given);
     if (!isOnlyWorker) tellTrouble('rooms_old');
+  }
+  const base = typeof given === 'function' && clusterAdapters.get(String(given));
+  if (base) {
+    replacedAdapter = true;
+    return sharedOver(ownAdapterOf.get(server) || base);
   }
   for (const adapter of [...enrolled.values()]) if (adapter.nsp.server === server) dismiss(adapter);
   return given;

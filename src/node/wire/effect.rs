@@ -81,7 +81,10 @@ pub enum Effect<'f> {
         count: u64,
     },
     /// The program wants a link for rooms: [`super::Session::rooms`] (haft's preload).
-    Rooms,
+    Rooms {
+        /// In place of `@socket.io/cluster-adapter`.
+        replaces: bool,
+    },
     /// The worker has its link for rooms, or could not receive it: our copy is of no use any more.
     RoomsSettled {
         /// It has it.

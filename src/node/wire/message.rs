@@ -57,7 +57,10 @@ pub enum WorkerMessage<'f> {
     /// haft's preload: of the second socket, on which connections come.
     Lane(LaneMessage),
     /// haft's preload: the program has a Socket.IO whose broadcasts are to reach the clients of all workers.
-    Rooms,
+    Rooms {
+        /// In place of `@socket.io/cluster-adapter`.
+        replaces: bool,
+    },
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
@@ -234,7 +237,8 @@ fields!(
     signals = "signals",
     server = "server",
     slot = "slot",
-    generation = "generation"
+    generation = "generation",
+    replaces = "replaces"
 );
 
 impl<'f> Fields<'f> {
@@ -284,7 +288,7 @@ impl<'f> Fields<'f> {
             "handles" => WorkerMessage::Preload(PreloadMessage::Handles { term: self.signals?.lists("SIGTERM") }),
             "trouble" => WorkerMessage::Preload(PreloadMessage::Trouble(Trouble::read(&text(self.kind)?)?)),
             "path" => WorkerMessage::Preload(PreloadMessage::Path(EnginePath::read(&text(self.kind)?)?)),
-            "rooms" => WorkerMessage::Rooms,
+            "rooms" => WorkerMessage::Rooms { replaces: is_true(self.replaces) },
             "lane" => WorkerMessage::Lane(LaneMessage::Wanted),
             "open" => WorkerMessage::Lane(LaneMessage::Open),
             "serves" => WorkerMessage::Lane(LaneMessage::Serves { server: self.server?.count()?.try_into().ok()? }),

@@ -176,7 +176,7 @@ impl Session {
             WorkerMessage::SessionClosed { sid } => Effect::SessionClosed { sid },
             WorkerMessage::Preload(message) => Effect::Preload(message),
             WorkerMessage::Lane(message) => self.receive_on_lane(message)?,
-            WorkerMessage::Rooms => Effect::Rooms,
+            WorkerMessage::Rooms { replaces } => Effect::Rooms { replaces },
             WorkerMessage::Internal => Effect::Nothing,
             WorkerMessage::Other => Effect::Message,
         };

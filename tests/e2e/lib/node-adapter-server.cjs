@@ -1,5 +1,4 @@
 // Socket.IO with @socket.io/cluster-adapter: `node node-adapter-server.cjs PACKAGE`, where PACKAGE is the adapter's name.
-// A client can make it reach everybody, on every worker, in each way that the adapter has.
 
 const { createServer } = require('node:http');
 const { Server } = require('socket.io');
@@ -7,20 +6,5 @@ const { Server } = require('socket.io');
 const { createAdapter } = require(process.argv[2]);
 
 const server = createServer();
-const io = new Server(server, { adapter: createAdapter() });
-
-/** Answers `{ error }` or `{ value }`. */
-const answered = (promise, done) => promise.then((value) => done({ value }), ({ message }) => done({ error: message }));
-
-io.on('connection', (socket) => {
-  socket.emit('hello', { pid: process.pid });
-  socket.on('broadcast', (payload, done) => (io.emit('all', payload), done()));
-  socket.on('to room', (room, payload, done) => (io.to(room).emit('all', payload), done()));
-  socket.on('join', (room, done) => (socket.join(room), done()));
-  socket.on('ask', (payload, done) => answered(io.timeout(10_000).emitWithAck('question', payload), done));
-  socket.on('sockets', (done) => answered(io.fetchSockets().then((all) => all.map(({ id }) => id)), done));
-  socket.on('side', (payload, done) => answered(io.serverSideEmitWithAck('side', payload), done));
-});
-io.on('side', (payload, answer) => answer({ pid: process.pid, payload }));
-
+require('./node-adapter-program.cjs').serveOn(new Server(server, { adapter: createAdapter() }));
 server.listen(0, '127.0.0.1');
