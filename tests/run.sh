@@ -92,7 +92,7 @@ for program in tests/e2e/*.mjs; do
     "${how:-beside}" "e2e/$name" node "${minutes[$name]:-10}" "$needs" node --test-reporter=spec "$program"
 done
 
-step chaos            node 10 "npm haft" node --test-reporter=spec tests/chaos/run.mjs
+step chaos            node 10 "npm haft python3=python3" node --test-reporter=spec tests/chaos/run.mjs
 
 # What deploy/build.sh makes, each used as its users do.
 step deploy/reproducible one 30 "artefacts" bash tests/deploy/reproducible.sh

@@ -15,6 +15,8 @@ const PATIENCE = 40_000;
 const PORTS = { first: 5_000, last: 32_000 };
 /** How long a WebSocket stays, in ms: from, and how much more at most. */
 const STAY = [300, 3_500];
+/** Rooms that those of WebSockets join. */
+const ROOMS = 30;
 
 /**
  * The addresses and ports that clients come from, each pair once: so a line of haft's log says which client it means,
@@ -38,7 +40,8 @@ export class Places {
  * `cut`: the connection was cut, by a reset or an early end; or `sentAway`: the server said properly that it is ending
  * and begins no session (503 with Retry-After, a close frame), so that a client comes again. `from` is its address and
  * port, `begun` and `at` are the times of day of its beginning and its end, `pid` is the process that served it, if that
- * said so. `undefined` if the place was taken and nothing was opened.
+ * said so. A WebSocket joins a room and says something there once: `heard` counts what it heard of others, `fromOthers`
+ * what came from those at other workers. `undefined` if the place was taken and nothing was opened.
  */
 export async function client(kind, to, place, chance) {
   const from = `${place.localAddress}:${place.localPort}`;
@@ -90,6 +93,8 @@ function websocket({ host, port, ...place }, outcome, chance) {
     handshakeTimeout: PATIENCE,
     finishRequest: (request) => watch(request, outcome).end(),
   });
+  const room = `room ${Math.floor(chance * ROOMS * 1_000) % ROOMS}`;
+  Object.assign(outcome, { heard: 0, fromOthers: 0 });
   return new Promise((resolve, reject) => {
     let leaving = false;
     const leave = () => {
@@ -110,7 +115,13 @@ function websocket({ host, port, ...place }, outcome, chance) {
       if (packet.startsWith('42["hello",')) {
         outcome.pid = JSON.parse(packet.slice(2))[1].pid;
         clearTimeout(late);
+        socket.send(`420${JSON.stringify(['join', { room }])}`);
         stay = setTimeout(leave, STAY[0] + chance * STAY[1]);
+      }
+      if (packet.startsWith('430')) socket.send(`421${JSON.stringify(['message', { room, text: `${outcome.pid}` }])}`);
+      if (packet.startsWith('42["message",')) {
+        outcome.heard++;
+        outcome.fromOthers += Number(JSON.parse(packet.slice(2))[1].text !== `${outcome.pid}`);
       }
     });
     socket.on('close', (code) => {

@@ -18,16 +18,26 @@ const served = { from: 'a:1', kind: 'page', connected: true, begun: NOW, at: NOW
 const cut = { ...served, pid: undefined, at: NOW + 20, failure: 'read ECONNRESET', cut: true };
 
 /** What a ledger finds that has read these lines, heard of these clients, and then read those lines. */
-function found(lines, clients, { before = () => {}, afterwards = [] } = {}) {
-  const ledger = new Ledger();
+function found(lines, clients, { before = () => {}, afterwards = [], how } = {}) {
+  const ledger = new Ledger(how);
   before(ledger);
   [ready(1, 77), ...lines].forEach((line) => ledger.read(line));
   clients.forEach((outcome) => ledger.client(outcome));
   afterwards.forEach((line) => ledger.read(line));
-  return ledger.violations();
+  return ledger.verdict().wrong;
 }
 
+/** The master is killed after so many ms. */
+const orphaned = (after, how) => ({ how, before: (ledger) => at(NOW + after, () => ledger.masterKilled()) });
 const starved = { before: (ledger) => ledger.shortage() };
+
+/** Does something as if it were another time of day. */
+function at(time, what) {
+  const { now } = Date;
+  Date.now = () => time;
+  what();
+  Date.now = now;
+}
 
 test('the judge lets pass what is in order', () => {
   assert.deepEqual(found([delivered()], [served]), []);
@@ -35,6 +45,9 @@ test('the judge lets pass what is in order', () => {
   assert.deepEqual(found([refused('no_descriptor')], [cut], starved), []);
   const sentAway = { ...cut, cut: false, sentAway: true };
   assert.deepEqual(found([delivered(), left(1, 'ended as asked (exit code 0)')], [sentAway]), []);
+  assert.deepEqual(found([], [cut, { ...served, from: 'a:2' }], orphaned(10)), []);
+  assert.deepEqual(found([delivered()], [sentAway], orphaned(10)), []);
+  assert.deepEqual(found([delivered()], [cut], orphaned(10, { exitsWithMaster: true })), []);
 });
 
 const WRONG = [
@@ -49,6 +62,12 @@ const WRONG = [
   ['served by another', /delivered to 77 and served by 78/, [delivered()], [{ ...served, pid: 78 }]],
   ['served and never delivered', /never delivered/, [], [served]],
   ['sent away by a worker that stays', /was not to leave/, [delivered()], [{ ...cut, sentAway: true }]],
+  ['cut before its master was killed', /nobody had acknowledged it/, [], [{ ...cut, at: NOW + 3 }], orphaned(2_000)],
+  ['begun after its master was killed', /nobody had acknowledged it/, [], [{ ...cut, begun: NOW + 15 }], orphaned(10)],
+  ['cut long after its master was killed', /nobody had acknowledged it/, [], [{ ...cut, at: NOW + 9_000 }], orphaned(10)],
+  ['cut by a worker that outlives its master', /who was not killed/, [delivered()], [cut], orphaned(10)],
+  ['cut by a worker before its master was killed', /who was not killed/, [delivered()], [cut], orphaned(30, { exitsWithMaster: true })],
+  ['served and never delivered, long before a death', /never delivered/, [], [served], orphaned(9_000)],
   ['a worker that ends by itself', /not killed and yet left/, [delivered(), left(1, 'exit code 1')], [served]],
   ['a bug that haft tells of itself', /this is a bug/, [`${stamp()} ERROR a connection was lost: this is a bug in haft`], []],
 ];
@@ -71,5 +90,5 @@ test('the judge finds: acknowledged by a worker that had been stopped before', a
   ledger.read(delivered());
   const later = Date.now() + 1_000;
   ledger.client({ ...cut, begun: later, at: later });
-  assert.match(ledger.violations().join('\n'), /had been stopped before it came/);
+  assert.match(ledger.verdict().wrong.join('\n'), /had been stopped before it came/);
 });

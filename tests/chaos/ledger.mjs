@@ -1,7 +1,8 @@
 // Two books about the same connections, held against each other: what each client says became of it, and what haft's log
 // says it did with it. A client may have failed only if haft says that a worker had taken it, and that worker was killed
 // before the client failed; or that it was refused for want of descriptors while the master was kept from them. A worker
-// that was told to leave may ask those who come last to come again, as HTTP and WebSocket have it.
+// that was told to leave may ask those who come last to come again, as HTTP and WebSocket have it. A master that is killed
+// takes with it what it had accepted and not yet passed on, and the last lines of its log.
 
 /** What haft says of single connections and of workers, at `--log-level info,haft::ledger=trace`. */
 const LINES = [
@@ -16,11 +17,15 @@ const LINES = [
 
 /** For how long after a shortage of descriptors clients may still be refused who met it, in ms. */
 const AFTERMATH = 5_000;
+/** For how long after a master's death clients may notice that their connection ended with it, in ms. */
+const NOTICED = 5_000;
+/** The last lines of a killed master's log are not written: so much before its death, in ms. */
+const UNWRITTEN = 1_000;
 
 export class Ledger {
   /** By the client's address and port: `{ outcome, delivered, refused }`. What is in order is struck out. */
   #open = new Map();
-  /** By worker's number. */
+  /** By worker: its number, and which master has started it. */
   #pids = new Map();
   /** By process id: when it was killed, and since when it had been stopped then. */
   #killed = new Map();
@@ -29,12 +34,26 @@ export class Ledger {
   #violations = [];
   /** How each worker ended: judged when all is known. */
   #gone = [];
-  counts = { connections: 0, served: 0, failed: 0, sentAway: 0, websockets: 0, delivered: 0, refused: 0, hangKills: 0 };
+  /** When each master was killed. */
+  #deaths = [];
+  counts = {
+    connections: 0, websockets: 0, roomMessages: 0, fromOtherWorkers: 0, served: 0, failed: 0, sentAway: 0, hangKills: 0,
+    delivered: 0, refused: 0,
+  };
+  /** Of the master that serves now: what its log says. */
+  now = { delivered: 0, refused: 0, hangKills: 0 };
+
+  /** `exitsWithMaster`: whether workers end as soon as their master has died, as those of Node's own cluster do. */
+  constructor({ exitsWithMaster = false } = {}) {
+    this.exitsWithMaster = exitsWithMaster;
+  }
 
   /** A client has ended, or never got through. */
   client(outcome) {
     if (outcome.connected) this.counts.connections++;
     if (outcome.kind === 'websocket') this.counts.websockets++;
+    this.counts.roomMessages += outcome.heard ?? 0;
+    this.counts.fromOtherWorkers += outcome.fromOthers ?? 0;
     const became = outcome.sentAway ? 'sentAway' : outcome.failure ? 'failed' : 'served';
     this.counts[became]++;
     this.#entry(outcome.from).outcome = outcome;
@@ -43,7 +62,7 @@ export class Ledger {
 
   /** A process is killed now. */
   kill(pid) {
-    this.#killed.set(pid, Date.now());
+    if (!this.#killed.has(pid)) this.#killed.set(pid, Date.now());
     process.kill(pid, 'SIGKILL');
   }
 
@@ -69,32 +88,44 @@ export class Ledger {
     return () => (shortage.to = Date.now() + AFTERMATH);
   }
 
-  /** A line of haft's log. */
-  read(line) {
+  /** The master is killed now. */
+  masterKilled() {
+    this.#deaths.push(Date.now());
+    this.now = { delivered: 0, refused: 0, hangKills: 0 };
+  }
+
+  /** A line of the log of a master: the first one is 0. */
+  read(line, master = 0) {
     for (const [kind, pattern] of LINES) {
       const found = line.match(pattern);
-      if (found) return this.#heard(kind, Date.parse(found[1]), found[2], found[3], line);
+      if (found) return this.#heard(kind, Date.parse(found[1]), found[2], found[3], { line, master });
     }
   }
 
-  #heard(kind, at, what, which, line) {
+  #heard(kind, at, what, which, { line, master }) {
+    const of = (number) => `${master}.${number}`;
+    if (kind in this.now) this.#count(kind, master);
     if (kind === 'delivered' || kind === 'refused') {
-      this.counts[kind]++;
       const entry = this.#entry(what);
       if (entry.delivered || entry.refused) this.#violations.push(`${what}: settled twice: ${line}`);
-      entry[kind] = kind === 'delivered' ? Number(which) : { at, reason: which };
+      entry[kind] = kind === 'delivered' ? of(which) : { at, reason: which };
       this.#strike(what);
     } else if (kind === 'ready') {
-      this.#pids.set(Number(what), Number(which));
+      this.#pids.set(of(what), Number(which));
     } else if (kind === 'hung') {
-      this.counts.hangKills++;
-      const pid = this.#pids.get(Number(what));
+      this.#count('hangKills', master);
+      const pid = this.#pids.get(of(what));
       if (!this.#killed.has(pid)) this.#killed.set(pid, at);
     } else if (kind === 'left' || kind === 'died') {
-      this.#gone.push({ worker: Number(which), how: what, kind });
+      this.#gone.push({ worker: of(which), how: what, kind });
     } else {
       this.#violations.push(line);
     }
+  }
+
+  #count(what, master) {
+    this.counts[what]++;
+    if (master === this.#deaths.length) this.now[what]++;
   }
 
   #entry(from) {
@@ -110,13 +141,20 @@ export class Ledger {
     if (agrees) this.#open.delete(from);
   }
 
-  /** Everything that should not be, in words; of each client that failed rightly nothing. */
-  violations() {
-    const clients = [...this.#open].map(([from, entry]) => {
-      const wrong = this.#wrong(entry);
-      return wrong && `${from} (${entry.outcome?.kind}): ${wrong}`;
-    });
-    return [...this.#violations, ...clients.filter(Boolean), ...this.#gone.map((end) => this.#wrongEnd(end)).filter(Boolean)];
+  /**
+   * `{ wrong, fates }`: everything that should not be, in words; and how many clients of those that are in order met each
+   * fate other than to be served and noted down.
+   */
+  verdict() {
+    const wrong = [...this.#violations];
+    const fates = { refused: 0, lostWithWorker: 0, lostWithMaster: 0, endedWithMaster: 0, sentAway: 0, unwritten: 0 };
+    for (const [from, entry] of this.#open) {
+      const { is, because } = this.#judge(entry);
+      if (is) fates[is]++;
+      else wrong.push(`${from} (${entry.outcome?.kind}): ${because}`);
+    }
+    wrong.push(...this.#gone.map((end) => this.#wrongEnd(end)).filter(Boolean));
+    return { wrong, fates };
   }
 
   /**
@@ -130,31 +168,58 @@ export class Ledger {
     return `worker ${worker} (${pid}) was not killed and yet ${kind}: ${how}`;
   }
 
-  /** Whether the worker was told to leave and did. */
-  #hasLeft(number) {
-    return this.#gone.some(({ worker, kind }) => worker === number && kind === 'left');
+  /** Whether the worker was told to leave and did, or its master died. */
+  #hasLeft(key) {
+    return this.#masterDied(key) || this.#gone.some(({ worker, kind }) => worker === key && kind === 'left');
   }
 
-  /** What is wrong with a client that was not struck out. */
-  #wrong({ outcome, delivered, refused }) {
+  /** When the worker's master was killed, if it was. */
+  #masterDied(key) {
+    return this.#deaths[Number(key.split('.')[0])];
+  }
+
+  /** Whether a master was killed while this client's connection was open, and ended or was noticed to end soon after. */
+  #metDeath({ begun, at }, noticed) {
+    return this.#deaths.some((death) => begun <= death && death - UNWRITTEN <= at && at <= death + noticed);
+  }
+
+  /** `{ is }`: the fate of a client that was not struck out. `{ because }`: why it is wrong. */
+  #judge({ outcome, delivered, refused }) {
+    const because = (text) => ({ because: text });
     const pid = this.#pids.get(delivered);
-    if (!outcome) return 'haft speaks of it a second time, or there is no such client';
+    if (!outcome) return because('haft speaks of it a second time, or there is no such client');
     if (!outcome.failure) {
-      if (refused) return `was refused (${refused.reason}) and yet served`;
-      return delivered ? `was delivered to ${pid} and served by ${outcome.pid}` : 'was served and yet never delivered';
+      if (refused) return because(`was refused (${refused.reason}) and yet served`);
+      if (delivered) return because(`was delivered to ${pid} and served by ${outcome.pid}`);
+      if (this.#metDeath(outcome, Infinity)) return { is: 'unwritten' };
+      return because('was served and yet never delivered');
     }
     const failure = `failed (${outcome.failure}, at ${new Date(outcome.at).toISOString()})`;
-    if (refused) {
-      const starved = this.#shortages.some(({ from, to }) => from <= refused.at && refused.at <= to);
-      const rightly = refused.reason === 'no_descriptor' && starved && outcome.cut;
-      return rightly ? undefined : `${failure}, refused for ${refused.reason}`;
+    if (refused) return this.#refusedRightly(refused, outcome) ? { is: 'refused' } : because(`${failure}, refused for ${refused.reason}`);
+    if (!delivered) {
+      if (outcome.cut && this.#metDeath(outcome, NOTICED)) return { is: 'lostWithMaster' };
+      if (outcome.sentAway && this.#metDeath(outcome, Infinity)) return { is: 'sentAway' };
+      return because(`${failure}, though nobody had acknowledged it`);
     }
-    if (!delivered) return `${failure}, though nobody had acknowledged it`;
-    if (outcome.sentAway) return this.#hasLeft(delivered) ? undefined : `${failure}, by ${pid}, who was not to leave`;
+    const wrong = this.#wronglyEnded(outcome, delivered, pid);
+    if (wrong) return because(`${failure}, ${wrong}`);
+    if (outcome.sentAway) return { is: 'sentAway' };
+    return { is: this.#killed.has(pid) ? 'lostWithWorker' : 'endedWithMaster' };
+  }
+
+  #refusedRightly({ at, reason }, outcome) {
+    const starved = this.#shortages.some(({ from, to }) => from <= at && at <= to);
+    return reason === 'no_descriptor' && starved && outcome.cut;
+  }
+
+  /** Why a client should not have failed that a worker had acknowledged. */
+  #wronglyEnded(outcome, delivered, pid) {
+    if (outcome.sentAway) return this.#hasLeft(delivered) ? undefined : `by ${pid}, who was not to leave`;
+    if (this.exitsWithMaster && outcome.cut && this.#masterDied(delivered) <= outcome.at) return undefined;
     const killed = this.#killed.get(pid);
-    if (killed === undefined) return `${failure}, acknowledged by ${pid}, who was not killed`;
-    if (killed > outcome.at) return `${failure}, before ${pid} was killed`;
-    if (this.#stopped.get(pid) < outcome.begun) return `${failure}, acknowledged by ${pid}, who had been stopped before it came`;
-    return outcome.cut ? undefined : `${failure}, which the death of ${pid} does not explain`;
+    if (killed === undefined) return `acknowledged by ${pid}, who was not killed`;
+    if (killed > outcome.at) return `before ${pid} was killed`;
+    if (this.#stopped.get(pid) < outcome.begun) return `acknowledged by ${pid}, who had been stopped before it came`;
+    return outcome.cut ? undefined : `which the death of ${pid} does not explain`;
   }
 }

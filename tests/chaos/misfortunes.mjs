@@ -23,7 +23,7 @@ const SLOTS = { least: 2, most: 6 };
 /** One round of misfortunes, to be shuffled. */
 const ROUND = [
   'kill', 'kill', 'kill', 'stop', 'stop', 'stopAndKill', 'stopAndKill', 'reload', 'scale', 'scale', 'drain',
-  'starveWorker', 'starveMaster',
+  'starveWorker', 'starveMaster', 'killMaster',
 ];
 
 /**
@@ -48,7 +48,7 @@ export class Misfortunes {
   /** Processes that are stopped or starved, or will be killed. */
   #hurt = new Set();
   #masterIsStarved = false;
-  counts = { kills: 0, stops: 0, reloads: 0, scales: 0, drains: 0, starvations: 0, passedOver: 0 };
+  counts = { kills: 0, stops: 0, reloads: 0, scales: 0, drains: 0, starvations: 0, masterDeaths: 0, passedOver: 0 };
 
   /** Tells `say` in words what is done and when. */
   constructor(haft, ledger, say) {
@@ -185,6 +185,16 @@ export class Misfortunes {
       await this.#feed(pid, limit);
       this.#masterIsStarved = false;
       end();
+    });
+    return true;
+  }
+
+  /** The master dies, and the next one takes its place. */
+  async _killMaster() {
+    await this.haft.kill(() => {
+      this.counts.masterDeaths++;
+      this.say(`kill the master, ${this.haft.child.pid}`);
+      this.ledger.masterKilled();
     });
     return true;
   }
