@@ -39,7 +39,7 @@ pub struct Connection {
     /// The address at our end.
     pub local: EndAddr,
     /// Whether that address was learnt from a proxy, and is not the peer's own.
-    pub client_is_told: bool,
+    pub client_is_stated: bool,
     /// Whether a trusted proxy should have stated the client, and has not.
     pub unattributed: bool,
     /// What decides where it goes.
@@ -122,7 +122,7 @@ impl Connection {
             listener,
             client,
             local,
-            client_is_told: false,
+            client_is_stated: false,
             unattributed: false,
             goal: RouteBy::Address,
             key,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::usage::{ProcessFigures, Told};
+use super::usage::{ProcessFigures, Reported};
 use super::{
     AlarmStatus, ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing,
     SlotBalance, SlotState, SlotStatus, Snapshot,
@@ -135,7 +135,7 @@ fn ready_slot() -> SlotStatus {
         open: Some(11),
         sessions: Some(26),
         process: Some(process(4)),
-        told: Some(told()),
+        reported: Some(reported()),
         respawned: 0,
         replaced: vec![("ended", 0), ("memory", 48)],
         health_checks: vec![("passed", 49), ("failed", 50)],
@@ -167,7 +167,7 @@ fn gone_slot() -> SlotStatus {
         open: None,
         sessions: None,
         process: None,
-        told: None,
+        reported: None,
         respawned: 3,
         replaced: vec![("ended", 3), ("memory", 0)],
         health_checks: vec![("passed", 0), ("failed", 0)],
@@ -215,7 +215,7 @@ fn process(number: u64) -> ProcessFigures {
 }
 
 /// Every figure, and each another: 100, 101 ...
-fn told() -> Told {
+fn reported() -> Reported {
     let figures = (100..).zip(Field::ALL).map(|(figure, field)| (field.name(), figure)).collect();
-    Told { age: Duration::from_millis(500), figures }
+    Reported { age: Duration::from_millis(500), figures }
 }

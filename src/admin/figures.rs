@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::snapshot::Snapshot;
-use super::usage::{ProcessFigures, Told};
+use super::usage::{ProcessFigures, Reported};
 use crate::sys::page::Page;
 use crate::sys::usage;
 use haft_worker::protocol::scoreboard::{Figures, RECORD};
@@ -37,7 +37,7 @@ pub(super) fn fill(mut snapshot: Snapshot, sources: Vec<Source>) -> Snapshot {
     for source in sources {
         let Some(slot) = snapshot.slots.get_mut(source.slot) else { continue };
         slot.process = source.pid.and_then(look);
-        slot.told = Told::new(source.page.as_deref().and_then(read), source.before);
+        slot.reported = Reported::new(source.page.as_deref().and_then(read), source.before);
     }
     snapshot
 }
@@ -64,16 +64,19 @@ mod tests {
         before.set(Field::HeapUsed, 9);
         let source = |page| Source { slot: 1, pid: Some(std::process::id()), page, before: before.clone() };
         let filled = fill(example::snapshot(), vec![source(None)]);
-        assert_eq!(filled.slots[1].told.as_ref().expect("former workers").figures, BTreeMap::from([("upgrades", 5)]));
+        assert_eq!(
+            filled.slots[1].reported.as_ref().expect("former workers").figures,
+            BTreeMap::from([("upgrades", 5)])
+        );
         now.set(Field::Upgrades, 2);
         now.set(Field::LoopDelayMax, 7);
         page.write(&now.encode(1)).expect("written");
         let filled = fill(example::snapshot(), vec![source(Some(Arc::new(page)))]);
-        let told = filled.slots[1].told.as_ref().expect("told");
-        assert_eq!((told.get(Field::Upgrades), told.get(Field::LoopDelayMax)), (Some(7), Some(7)));
-        assert_eq!(told.get(Field::HeapUsed), None, "a dead worker has no heap");
+        let reported = filled.slots[1].reported.as_ref().expect("reported");
+        assert_eq!((reported.get(Field::Upgrades), reported.get(Field::LoopDelayMax)), (Some(7), Some(7)));
+        assert_eq!(reported.get(Field::HeapUsed), None, "a dead worker has no heap");
         assert!(filled.slots[1].process.expect("this process").resident_bytes > 0);
-        assert_eq!(filled.slots[0].told, example::snapshot().slots[0].told, "left as it was");
+        assert_eq!(filled.slots[0].reported, example::snapshot().slots[0].reported, "left as it was");
     }
 
     #[test]

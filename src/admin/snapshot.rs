@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::alarm_status::AlarmStatus;
 use super::routing::{Routing, as_map};
-use super::usage::{ProcessFigures, Told, seconds};
+use super::usage::{ProcessFigures, Reported, seconds};
 use crate::histogram::Histogram;
 use crate::rooms::Totals;
 
@@ -248,7 +248,7 @@ pub struct SlotStatus {
     /// What the worker's process uses. [`super::Control::figures`] fills it.
     pub process: Option<ProcessFigures>,
     /// What the slot's workers report of themselves (docs/scoreboard.md). [`super::Control::figures`] fills it.
-    pub told: Option<Told>,
+    pub reported: Option<Reported>,
     /// How often a worker of this slot was replaced because it had ended by itself.
     pub respawned: u64,
     /// How often the slot got a worker in place of another, by why.

@@ -36,7 +36,7 @@ const PIECE: usize = 16 * 1024;
 struct Line {
     unix_ms: u64,
     client: String,
-    told_by_proxy: bool,
+    stated_by_proxy: bool,
     listener: u32,
     by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,7 +150,7 @@ fn line(traced: &Traced) -> Line {
     Line {
         unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         client: traced.client.to_string(),
-        told_by_proxy: traced.client_is_told,
+        stated_by_proxy: traced.client_is_stated,
         listener: traced.listener,
         by,
         tag,
@@ -191,7 +191,7 @@ mod tests {
         let goal = RouteBy::Session(Tag { slot: Slot(1), generation: 2 });
         let traced = Traced {
             client,
-            client_is_told: true,
+            client_is_stated: true,
             listener: 0,
             goal,
             key: Key::ANYONE,

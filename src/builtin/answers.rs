@@ -20,7 +20,7 @@ pub(super) async fn bytes_of(response: Response<Body>) -> Bytes {
     response.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default()
 }
 
-/// A payload whose last packet is a close: it takes the place of the noop by which the engine released the poll.
+/// A payload whose last packet is a close: it replaces the noop with which the engine released the poll.
 pub(super) fn closing_payload(body: &[u8]) -> Bytes {
     let packets = match body {
         b"6" => b"",

@@ -36,7 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(super) struct Bounded<S: AsyncWrite + Unpin + Send + 'static> {
     /// There until it is dropped.
     io: Option<S>,
-    /// Says that the WebSocket is not gone while something waits.
+    /// Shows that the WebSocket is not gone while something waits.
     guard: Option<WsGuard>,
     waiting: BytesMut,
     hold: Option<Hold>,
@@ -222,7 +222,7 @@ mod tests {
 
     const MESSAGE: usize = 100_000;
 
-    /// A client, the bounded connection to it, and what tells whether that is gone.
+    /// A client, the bounded connection to it, and a watch on whether that is gone.
     fn pair(budget: &Arc<Budget>) -> (DuplexStream, Bounded<DuplexStream>, Arc<WsLife>) {
         let (client, server) = duplex(1024);
         let (life, guard) = WsLife::begin();
@@ -241,17 +241,17 @@ mod tests {
     async fn a_client_that_reads_may_send_without_end() {
         let budget = Budget::new(MESSAGE, Scoreboard::default());
         let (client, bounded, _life) = pair(&budget);
-        let (mut hears, mut says) = split(client);
+        let (mut reading, mut writing) = split(client);
         let talking = tokio::spawn(async move {
             for _ in 0..50 {
-                if says.write_all(&frame(MESSAGE)).await.is_err() {
+                if writing.write_all(&frame(MESSAGE)).await.is_err() {
                     return;
                 }
             }
         });
         let hearing = tokio::spawn(async move {
             let mut received = vec![0; 50 * MESSAGE];
-            hears.read_exact(&mut received).await.map(|_| ())
+            reading.read_exact(&mut received).await.map(|_| ())
         });
         let (mut reader, mut writer) = split(bounded);
         let mut part = vec![0; 777];

@@ -1,7 +1,7 @@
 //! How many bytes clients can make this worker hold: for each connection, and in all.
 //!
-//! Counted is what waits for a client to read it, what a client has begun to send, and what was taken from the engine for
-//! a poll that has not come. Whatever exceeds a bound is closed, counted by its reason, and told of now and then.
+//! Counted is what waits for a client to read it, what a client has begun to send, and what was taken from the engine
+//! for a poll that has not come. What exceeds a bound is closed, counted by its reason, and logged from time to time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -62,7 +62,7 @@ pub(super) struct Budget {
     held: AtomicUsize,
     /// Where it is counted what was closed.
     scoreboard: Scoreboard,
-    told: Mutex<Option<Instant>>,
+    logged: Mutex<Option<Instant>>,
 }
 
 impl Budget {
@@ -74,7 +74,7 @@ impl Budget {
             all: message.saturating_mul(MESSAGES_IN_ALL),
             held: AtomicUsize::new(0),
             scoreboard,
-            told: Mutex::default(),
+            logged: Mutex::default(),
         })
     }
 
@@ -94,16 +94,16 @@ impl Budget {
         self.scoreboard.get(excess.field()).unwrap_or(0)
     }
 
-    /// Counts one that is closed, and tells of it if nothing was told lately.
+    /// Counts one that is closed, and logs it unless one was logged recently.
     pub(super) fn close(&self, excess: Excess) {
         self.scoreboard.add(excess.field(), 1);
-        let mut told = lock(&self.told);
+        let mut logged = lock(&self.logged);
         let now = Instant::now();
-        if told.is_some_and(|told| now < told + TELL_EVERY) {
+        if logged.is_some_and(|logged| now < logged + TELL_EVERY) {
             return;
         }
-        *told = Some(now);
-        drop(told);
+        *logged = Some(now);
+        drop(logged);
         tracing::warn!(
             reason = excess.reason(),
             over_their_bound = self.closed(Excess::Connection),
@@ -148,7 +148,7 @@ impl Hold {
         Ok(())
     }
 
-    /// Whose share this is.
+    /// The budget that this share is part of.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_closed_is_counted_and_seldom_told() {
+    async fn what_is_closed_is_counted_and_seldom_logged() {
         let budget = Budget::new(MESSAGE, Scoreboard::default());
         for _ in 0..1000 {
             budget.close(Excess::Connection);

@@ -12,14 +12,15 @@
 //! | server | `members` | `{room, members, at?}`, to all members when the number has changed | |
 //! | client | `echo` | anything, binary too | the same; and an event `echo` with the same |
 //!
-//! What is refused is acknowledged with `{ok: false, error}`, `error` being a sentence. A message reaches the members on all
-//! workers, and `members` counts these; `at` lists `{host, slot, members}` where there are other workers. `missed` counts the
-//! members on the sender's worker that were too far behind to be told. `host` and `slot` of a message are its sender's.
+//! What is refused is acknowledged with `{ok: false, error}`, `error` being a sentence. A message reaches the members
+//! on all workers, and `members` counts these; `at` lists `{host, slot, members}` where there are other workers.
+//! `missed` counts the members on the sender's worker that were too far behind to get the message. `host` and `slot` of
+//! a message are its sender's.
 //!
 //! The namespace `/echo` has nothing but `echo`.
 //!
-//! Nothing tells one client the `socket.id` of another: in socketioxide it is the Engine.IO session id, and who knows
-//! that can speak in the session's name.
+//! Nothing tells one client the `socket.id` of another: in socketioxide it is the Engine.IO session id, and a client
+//! that knows it can speak in the session's name.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -38,7 +39,7 @@ use socketioxide::{BroadcastError, SocketIo};
 use super::Identity;
 use super::counted;
 use super::drain::Registry;
-use super::elsewhere::{Arrivals, Elsewhere, MembersAt, News, Said};
+use super::elsewhere::{Arrivals, ChatMessage, Elsewhere, MembersAt, News};
 use super::outbox::Outbox;
 use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
@@ -47,8 +48,8 @@ use super::wire::lock;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::{Field, Scoreboard};
 
-/// How long changes of a room's members are gathered before the members are told: a room that many join at once would
-/// otherwise be told of each by each.
+/// How long changes of a room's members are gathered before they are announced: in a room that many join together, each
+/// join would otherwise be sent to each member.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// The chat of one worker.
@@ -59,7 +60,7 @@ struct Chat {
     rooms: Mutex<Rooms>,
     pollers: Pollers,
     elsewhere: Elsewhere,
-    /// Rooms whose members will be told their number, each with whether it has changed on this worker.
+    /// Rooms whose number of members is to be announced, each with whether it has changed on this worker.
     changed: Mutex<HashMap<String, bool>>,
     guests: AtomicU64,
     messages: AtomicU64,
@@ -139,7 +140,7 @@ fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<Outbo
     socket.on("message", message);
     socket.on("echo", echo);
     socket.on_disconnect(gone);
-    told(socket.emit("hello", &hello));
+    log_failure(socket.emit("hello", &hello));
 }
 
 #[derive(Deserialize)]
@@ -214,10 +215,10 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
         Ok((members, room, from)) => {
             let id = seat.chat.messages.fetch_add(1, Ordering::Relaxed) + 1;
             let (host, slot) = (seat.chat.elsewhere.host().to_owned(), seat.chat.identity.slot);
-            let said = Said { room: room.clone(), id, from, text, host, slot };
-            seat.chat.elsewhere.say(&said).await;
-            seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &said);
-            let missed = missed(socket.to(room.clone()).emit("message", &said).await);
+            let message = ChatMessage { room: room.clone(), id, from, text, host, slot };
+            seat.chat.elsewhere.say(&message).await;
+            seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &message);
+            let missed = missed(socket.to(room.clone()).emit("message", &message).await);
             seat.chat.scoreboard.add(Field::MessagesOut, members.saturating_sub(1 + missed) as u64);
             seat.chat.scoreboard.add(Field::LostQueue, missed as u64);
             let members = members + seat.chat.elsewhere.members(&room);
@@ -248,9 +249,9 @@ async fn echo(
 ) {
     scoreboard.add(Field::MessagesIn, 1);
     let Ok(args) = args else { return misread(ack, "echo takes anything that can be read") };
-    told(ack.send(&args));
+    log_failure(ack.send(&args));
     scoreboard.add(Field::MessagesOut, 1);
-    told(socket.emit("echo", &args));
+    log_failure(socket.emit("echo", &args));
 }
 
 type Seated = Extension<Arc<Seat>>;
@@ -293,9 +294,9 @@ impl Seat {
 }
 
 impl Chat {
-    /// Tells the members of `room` their number, a little later, and the other workers if it is one that has changed `here`.
-    /// (While the worker ends its own members are not told: all will leave, and to be told of each would only make those who
-    /// are left poll once more.)
+    /// Announces the number of members to the members of `room`, a little later, and to the other workers if it has
+    /// changed `here`. (A worker that drains does not announce it to its own members: all will leave, and each
+    /// announcement would only make the remaining ones poll once more.)
     fn send_members(self: &Arc<Self>, room: String, here: bool) {
         match lock(&self.changed).entry(room.clone()) {
             Entry::Occupied(mut waiting) => {
@@ -322,12 +323,12 @@ impl Chat {
         });
     }
 
-    /// Tells the members on this worker what was said on another.
-    async fn pass_on(&self, said: &Said) {
-        let members = lock(&self.rooms).members(&said.room);
+    /// Delivers a message from another worker to the members on this one.
+    async fn pass_on(&self, message: &ChatMessage) {
+        let members = lock(&self.rooms).members(&message.room);
         if members > 0 {
-            self.pollers.sent(&said.room, None, said);
-            let missed = missed(self.io.to(said.room.clone()).emit("message", said).await);
+            self.pollers.sent(&message.room, None, message);
+            let missed = missed(self.io.to(message.room.clone()).emit("message", message).await);
             self.scoreboard.add(Field::MessagesOut, members.saturating_sub(missed) as u64);
             self.scoreboard.add(Field::LostQueue, missed as u64);
         }
@@ -338,7 +339,7 @@ impl Chat {
 async fn attend(chat: Arc<Chat>, mut arrivals: Arrivals) {
     while let Some(news) = chat.elsewhere.next(&mut arrivals).await {
         match news {
-            News::Said(said) => chat.pass_on(&said).await,
+            News::ChatMessage(message) => chat.pass_on(&message).await,
             News::Changed(rooms) => rooms.into_iter().for_each(|room| chat.send_members(room, false)),
             News::TellAll => {
                 let all = lock(&chat.rooms).all();
@@ -348,7 +349,7 @@ async fn attend(chat: Arc<Chat>, mut arrivals: Arrivals) {
     }
 }
 
-/// How many could not be told.
+/// How many did not get the message.
 fn missed(result: Result<(), BroadcastError>) -> usize {
     match result {
         Ok(()) => 0,
@@ -360,10 +361,10 @@ fn missed(result: Result<(), BroadcastError>) -> usize {
     }
 }
 
-/// A client that has left, or is too far behind, is not told; its own end of the session tells it more.
-fn told<E: std::fmt::Display>(result: Result<(), E>) {
+/// Logs a failed emit: the client has left, or is too far behind. It learns of that from the end of its session.
+fn log_failure<E: std::fmt::Display>(result: Result<(), E>) {
     if let Err(error) = result {
-        tracing::debug!(%error, "a client was not told");
+        tracing::debug!(%error, "a message could not be sent to a client");
     }
 }
 
@@ -374,18 +375,18 @@ struct No {
 }
 
 fn answer<T: Serialize>(ack: AckSender, result: Result<T, Refused>) {
-    told(match result {
+    log_failure(match result {
         Ok(answer) => ack.send(&answer),
         Err(refused) => ack.send(&No { ok: false, error: refused.to_string() }),
     });
 }
 
 fn misread(ack: AckSender, expected: &str) {
-    told(ack.send(&No { ok: false, error: expected.to_owned() }));
+    log_failure(ack.send(&No { ok: false, error: expected.to_owned() }));
 }
 
-/// All arguments of an event, whatever they are. (A tuple for serde: that is how socketioxide tells several arguments
-/// from one that is a list.)
+/// All arguments of an event, whatever they are. (A tuple for serde: that is how socketioxide distinguishes several
+/// arguments from one that is a list.)
 struct Args(Vec<Value>);
 
 impl Serialize for Args {

@@ -154,7 +154,7 @@ impl ClientFrames {
         }
     }
 
-    /// The client has closed; what it says of it may be wrong too.
+    /// The client has closed; its close frame may be invalid too.
     fn closed(&mut self) -> Result<(), u16> {
         let Some((code, reason)) = self.close.split_first_chunk::<2>() else { return Ok(()) };
         let code = u16::from_be_bytes(*code);

@@ -64,7 +64,7 @@ pub(super) enum ConfineError {
 ///
 /// # Errors
 ///
-/// If the kernel has neither mechanism, or only one. What could be had is enforced all the same.
+/// If the kernel has neither mechanism, or only one. What the kernel supports is enforced in any case.
 pub(super) fn confine(folders: &[PathBuf]) -> Result<(), ConfineError> {
     // The second also sets no_new_privs, as the first needs it.
     let files = confine_files(folders);
@@ -152,7 +152,7 @@ mod tests {
             );
             // What a worker lives from goes on.
             listener.set_nonblocking(true).expect("a call");
-            assert_eq!(listener.accept().expect_err("nobody connects").kind(), ErrorKind::WouldBlock);
+            assert_eq!(listener.accept().expect_err("no client connects").kind(), ErrorKind::WouldBlock);
             std::io::Write::write_all(&mut pair.0, b"x").expect("its channel");
         });
         confined.join().expect("the thread");

@@ -1,4 +1,4 @@
-//! What the built-in worker tells haft of its sessions.
+//! What the built-in worker reports to haft about its sessions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,8 +1,8 @@
 //! The door of the engine: judges each Socket.IO request as Socket.IO's own server does (`Server.verify` of engine.io 6),
 //! and lets the good ones through to the engine.
 //!
-//! It also does what must be known on both sides of the door: it answers polls of a session that is to end, releases
-//! polls of a session that is about to upgrade, and ends a session whose poll was abandoned.
+//! It also does what neither side can do alone: it answers polls of a session that is to end, releases polls of a
+//! session that is about to upgrade, and ends a session whose poll was abandoned.
 
 mod upgrade;
 
@@ -45,7 +45,7 @@ enum Wish {
     OpenWebsocket,
     /// What the server has for this session.
     Poll(Sid),
-    /// Something to tell this session.
+    /// A message for this session.
     Post(Sid),
     /// To move this session to a WebSocket.
     Upgrade(Sid),
@@ -132,8 +132,8 @@ impl EngineService {
         response
     }
 
-    /// Takes this worker's tag out of the request: from here on a session has the name that the engine gave it. Says
-    /// whether it has another worker's, which stays, and is no session's name here.
+    /// Takes this worker's tag out of the request: from here on a session has the name that the engine gave it. Returns
+    /// whether it has another worker's tag, which stays and names no session here.
     fn untag<B>(&self, request: &mut Request<B>) -> bool {
         match self.tags.as_ref().map(|tags| tags.untagged(request.uri())) {
             Some(Untagged::Another(_) | Untagged::OtherHost(_)) => return true,
@@ -165,7 +165,7 @@ impl EngineService {
             };
         };
         let sid: Sid = sid.parse().map_err(|_| Refusal::UnknownSid)?;
-        // The common case: whether the session exists, the engine says when it answers.
+        // The common case: the engine's answer shows whether the session exists.
         match *request.method() {
             Method::GET if current && !websocket && !upgrade => return Ok(Wish::Poll(sid)),
             Method::POST if current && !websocket && !upgrade => return Ok(Wish::Post(sid)),
@@ -180,8 +180,7 @@ impl EngineService {
         }
     }
 
-    /// Takes in the body of a request that is refused: a client whose body is not read would be reset, and might never see
-    /// why.
+    /// Reads the body of a refused request: otherwise the client would get a reset and might never see the answer.
     async fn read_out(&self, mut body: Incoming) {
         let mut left = self.max_payload;
         let reading = async {
@@ -193,7 +192,7 @@ impl EngineService {
                 }
             }
         };
-        // Whoever takes longer is answered without.
+        // A client that takes longer is answered anyway.
         tokio::time::timeout(READ_OUT, reading).await.ok();
     }
 
@@ -334,8 +333,8 @@ impl EngineService {
         with_close(payload(closing_payload(&packets)))
     }
 
-    /// The answer to a POST that crossed the goodbye of its session: there is no session any more, as its client hears from
-    /// that.
+    /// The answer to a POST that crossed the goodbye of its session: there is no session any more, which this tells the
+    /// client.
     fn crossed(&self, lost: &[u8]) -> Response<Body> {
         self.outboxes.scoreboard.add(Field::LostGoodbye, posted::messages(lost));
         with_close(payload(Bytes::from_static(b"ok")))
@@ -349,8 +348,8 @@ impl EngineService {
         }
     }
 
-    /// The engine's answer as Socket.IO's own server words it, and whether it says of a session that has ended by a goodbye
-    /// that it is unknown. That is no refusal.
+    /// The engine's answer as Socket.IO's own server words it, and whether it calls a session unknown that has ended by
+    /// a goodbye. That is no refusal.
     fn tidy(&self, conn: &Conn, sid: Sid, response: Response<Body>) -> (Response<Body>, bool) {
         let (response, refusal) = tidy(response);
         let is_unknown = refusal == Some(Refusal::UnknownSid);
@@ -380,7 +379,8 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// The request as the engine keeps it for the life of the session: no headers, and of the extensions only who asks.
+/// The request as the engine keeps it for the life of the session: no headers, and of the extensions only the client's
+/// address.
 pub(super) fn without_luggage<B>(request: Request<B>, client: EndAddr) -> Request<B> {
     let (mut parts, body) = request.into_parts();
     parts.headers = HeaderMap::new();

@@ -1,7 +1,7 @@
 //! Finishing cleanly: what is open in this process, and how it is ended.
 //!
 //! Socket.IO sessions are the difficulty. A polling session lives on no particular connection, so its connections must
-//! stay open until the session itself has been told to close; and if all clients were told at once, they would all
+//! stay open until the session itself has got its goodbye; and if all clients got theirs together, they would all
 //! reconnect in the same second.
 
 mod linger;
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use self::parted::Parted;
 use super::wire::{WsLife, lock};
 
-/// How long a client that was told to close may take before its connection is closed under it.
+/// How long a client may take to close after its goodbye before its connection is cut off.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a connection stays after the session that it carried has ended: a message may be under way on it, which would be
@@ -46,8 +46,8 @@ enum Phase {
 pub(super) struct Registry {
     inner: Mutex<Inner>,
     phase: watch::Sender<Phase>,
-    /// Every session that is to end has been told so.
-    all_told: watch::Sender<bool>,
+    /// Every session that is to end has got its goodbye.
+    all_sent: watch::Sender<bool>,
     count: watch::Sender<usize>,
 }
 
@@ -67,7 +67,7 @@ impl Registry {
         Arc::new(Self {
             inner: Mutex::default(),
             phase: watch::Sender::new(Phase::Open),
-            all_told: watch::Sender::new(false),
+            all_sent: watch::Sender::new(false),
             count: watch::Sender::new(0),
         })
     }
@@ -100,14 +100,14 @@ impl Registry {
         *self.phase.borrow() >= Phase::Draining
     }
 
-    /// Lets no session begin, closes connections that no session needs, and cuts off those that stay though all have been
-    /// told to end ([`Registry::say_goodbye`]). Returns once nothing is open.
+    /// Lets no session begin, closes connections that no session needs, and cuts off those that stay after all have got
+    /// their goodbye ([`Registry::say_goodbye`]). Returns once nothing is open.
     pub(super) async fn close(&self) {
         self.advance(Phase::Draining);
-        let (mut count, mut all_told) = (self.count.subscribe(), self.all_told.subscribe());
+        let (mut count, mut all_sent) = (self.count.subscribe(), self.all_sent.subscribe());
         let forced = async {
             // The registry holds the senders, so waiting cannot fail.
-            let _ = all_told.wait_for(|all| *all).await;
+            let _ = all_sent.wait_for(|all| *all).await;
             sleep(GRACE).await;
             self.force();
             // What is left has only to notice.
@@ -119,16 +119,16 @@ impl Registry {
         }
     }
 
-    /// Tells each session and each WebSocket to end when `drain` says. Who has not been told goes on as before. Never
-    /// returns: a session is told when it next polls, and what it is to be told is forgotten with this.
+    /// Sends each session and each WebSocket its goodbye when `drain` schedules it. Sessions without a goodbye go on as
+    /// before. Never returns: a session gets its goodbye with its next poll, and pending goodbyes end with this future.
     pub(super) async fn say_goodbye(self: &Arc<Self>, mut drain: Drain, alive: impl Fn(Sid) -> bool) {
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         let end = |end: End| {
             end.begin();
-            told.push(end);
+            sent.push(end);
         };
         drain.goodbyes(|| self.open_ends(&alive), end).await;
-        self.all_told.send_replace(true);
+        self.all_sent.send_replace(true);
         std::future::pending().await
     }
 
@@ -168,11 +168,15 @@ impl Registry {
         (gates, inner.conns.values().filter_map(|conn| conn.websocket()).collect())
     }
 
-    /// Gives up on those who did not close when told.
+    /// Cuts off sessions that did not close after their goodbye.
     fn force(&self) {
         self.advance(Phase::Forced);
         let (gates, websockets) = self.all();
-        tracing::debug!(sessions = gates.len(), websockets = websockets.len(), "closing those who did not close");
+        tracing::debug!(
+            sessions = gates.len(),
+            websockets = websockets.len(),
+            "cutting off sessions and WebSockets that did not close in time"
+        );
         gates.iter().for_each(|gate| gate.over());
         websockets.iter().for_each(|life| life.abort());
     }

@@ -1,4 +1,4 @@
-//! The chat on the other workers, of this host and of those that share its Redis: what is said there, and how many members
+//! The chat on the other workers, of this host and of those that share its Redis: its messages, and how many members
 //! each room has.
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,16 +12,17 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::wire::lock;
 
-/// What workers tell each other has this topic; the number is its version.
+/// The topic of the messages between workers; the number is its version.
 const TOPIC: &str = "haft chat 1";
 /// Messages that wait here; more wait in haft.
 const BUFFER: usize = 1024;
-/// How often all is told anew: a host that was away for a while may have been forgotten without knowing it.
+/// How often the whole state is sent again: a host that was unreachable for a while may have been dropped without
+/// knowing it.
 const ANEW: Duration = Duration::from_secs(20);
 
-/// A message in a room, as its members are told it.
+/// A message in a room, as its members get it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Said {
+pub(super) struct ChatMessage {
     pub(super) room: String,
     pub(super) id: u64,
     pub(super) from: String,
@@ -40,11 +41,11 @@ pub(super) struct MembersAt {
     pub(super) members: usize,
 }
 
-/// What one worker tells all others.
+/// What one worker sends to all others.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Told {
-    Said(Said),
+enum PeerMessage {
+    ChatMessage(ChatMessage),
     /// How many members rooms have there.
     Members {
         host: String,
@@ -58,11 +59,11 @@ enum Told {
 /// What happened elsewhere.
 #[derive(Debug)]
 pub(super) enum News {
-    /// Somebody said something.
-    Said(Said),
+    /// A message in a room.
+    ChatMessage(ChatMessage),
     /// These rooms have more or fewer members.
     Changed(Vec<String>),
-    /// The others are to be told of all rooms here: there is another one, or it is time.
+    /// All rooms here are to be sent to the other workers: one has joined, or it is time.
     TellAll,
 }
 
@@ -130,22 +131,22 @@ impl Elsewhere {
         all
     }
 
-    /// Tells the others what was said here.
-    pub(super) async fn say(&self, said: &Said) {
+    /// Sends a message from here to the other workers.
+    pub(super) async fn say(&self, message: &ChatMessage) {
         if !self.link.others(TOPIC).is_empty() {
-            self.send(&Told::Said(said.clone())).await;
+            self.send(&PeerMessage::ChatMessage(message.clone())).await;
         }
     }
 
-    /// Tells the others how many members rooms have here. `all`: no other room has any.
+    /// Sends the other workers how many members rooms have here. `all`: no other room has any.
     pub(super) async fn send_members(&self, rooms: HashMap<String, usize>, all: bool) {
-        self.send(&Told::Members { host: self.host.clone(), slot: self.slot, all, rooms }).await;
+        self.send(&PeerMessage::Members { host: self.host.clone(), slot: self.slot, all, rooms }).await;
     }
 
-    async fn send(&self, told: &Told) {
-        let payload = serde_json::to_vec(told).unwrap_or_default();
+    async fn send(&self, message: &PeerMessage) {
+        let payload = serde_json::to_vec(message).unwrap_or_default();
         if let Err(error) = self.link.publish(TOPIC, &payload).await {
-            tracing::warn!(%error, "the other workers are not told of the chat");
+            tracing::warn!(%error, "a chat message could not be sent to the other workers");
         }
     }
 
@@ -156,7 +157,7 @@ impl Elsewhere {
                 message = arrivals.messages.recv() => {
                     let RoomsMessage { from, payload } = message?;
                     match serde_json::from_slice(&payload) {
-                        Ok(told) => return Some(self.take(from, told)),
+                        Ok(message) => return Some(self.take(from, message)),
                         Err(error) => tracing::debug!(%error, "another worker's words"),
                     }
                 }
@@ -171,7 +172,7 @@ impl Elsewhere {
                     let before = std::mem::replace(&mut arrivals.others, others);
                     let gone: Vec<_> = before.difference(&arrivals.others).copied().collect();
                     if !gone.is_empty() {
-                        // Whoever has come meanwhile is told at the next turn.
+                        // Workers that joined meanwhile get it at the next turn.
                         arrivals.others.retain(|number| before.contains(number));
                         arrivals.changes.mark_changed();
                         return Some(News::Changed(self.forget(&gone)));
@@ -184,10 +185,10 @@ impl Elsewhere {
         }
     }
 
-    fn take(&self, from: u64, told: Told) -> News {
-        match told {
-            Told::Said(said) => News::Said(said),
-            Told::Members { host, slot, all, rooms } => {
+    fn take(&self, from: u64, message: PeerMessage) -> News {
+        match message {
+            PeerMessage::ChatMessage(message) => News::ChatMessage(message),
+            PeerMessage::Members { host, slot, all, rooms } => {
                 let mut known = lock(&self.known);
                 let known = known.entry(from).or_default();
                 (known.host, known.slot) = (host, slot);
@@ -230,9 +231,9 @@ mod tests {
         Elsewhere::new(Rooms::default(), 0).0
     }
 
-    fn members(slot: u32, all: bool, rooms: &[(&str, usize)]) -> Told {
+    fn members(slot: u32, all: bool, rooms: &[(&str, usize)]) -> PeerMessage {
         let rooms = rooms.iter().map(|(room, members)| ((*room).to_owned(), *members)).collect();
-        Told::Members { host: "b".to_owned(), slot, all, rooms }
+        PeerMessage::Members { host: "b".to_owned(), slot, all, rooms }
     }
 
     fn changed(news: News) -> BTreeSet<String> {

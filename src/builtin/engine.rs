@@ -1,4 +1,4 @@
-//! The Socket.IO engine (socketioxide) as the door needs it: answer a request, take over a WebSocket, and tell about or
+//! The Socket.IO engine (socketioxide) as the door needs it: answer a request, take over a WebSocket, and look up or
 //! end a session by its id.
 //!
 //! The engine has no call for the last two, so it is asked in its own language: with requests made here.

@@ -30,7 +30,7 @@ impl Beneath {
     /// Whether what stands at `place`, which has no links in it, is in the folder.
     fn holds(&self, place: &Path) -> io::Result<()> {
         let folder = self.0.canonicalize()?;
-        // As if it were not there: its existence is nobody's business either.
+        // Reported as missing: its existence is not disclosed either.
         place.starts_with(folder).then_some(()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 

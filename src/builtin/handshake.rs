@@ -68,7 +68,7 @@ fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
-/// From which sites a WebSocket may be opened. A browser lets any site do so, and tells only its name.
+/// From which sites a WebSocket may be opened. A browser lets any site do so, and sends only its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Sites(Option<Vec<String>>);
 

@@ -1,9 +1,8 @@
 //! What is no request for Node's HTTP server, though the HTTP library here takes it for one.
 //!
-//! Most of it is seen in the request itself. A line that ends with a bare LF is not, nor that the length of a body is
-//! said twice: for that the bytes are followed on
-//! their way to the library ([`Watched`]), which changes nothing in them. What is not understood on the way is not
-//! followed any further.
+//! Most of it is seen in the request itself. A line that ends with a bare LF is not, nor that a body's length is given
+//! twice: for that the bytes are followed on their way to the library ([`Watched`]), which changes nothing in them.
+//! What is not understood on the way is not followed any further.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -86,8 +85,8 @@ pub(super) fn refusal<B>(request: &Request<B>, number: u64, fault: &Fault) -> Op
     Some(response)
 }
 
-/// Which request of a connection, from 0, is the first with a line that ends with a bare LF, or that says the length of its
-/// body twice.
+/// Which request of a connection, from 0, is the first with a line that ends with a bare LF, or that gives the length
+/// of its body twice.
 #[derive(Debug, Clone)]
 pub(super) struct Fault(Arc<AtomicU64>);
 
@@ -163,8 +162,8 @@ struct Heads {
     last: u8,
     body: Option<u64>,
     is_chunked: bool,
-    /// The length of its body is said twice.
-    is_said_twice: bool,
+    /// The length of its body is given twice.
+    has_two_lengths: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -211,7 +210,7 @@ impl Heads {
             self.length -= usize::from(is_whole);
             self.line.truncate(self.length);
             self.line_ended();
-            if std::mem::take(&mut self.is_said_twice) {
+            if std::mem::take(&mut self.has_two_lengths) {
                 found = found.or(Some(self.number));
             }
             (self.length, self.last) = (0, 0);
@@ -258,19 +257,19 @@ impl Heads {
         }
     }
 
-    /// Notes what says how long the body is. After an upgrade there are no requests, and if it is refused the connection
-    /// ends.
+    /// Notes the headers that give the body's length. After an upgrade there are no requests, and if it is refused the
+    /// connection ends.
     fn header(&mut self) {
         let Some(colon) = memchr(b':', &self.line) else { return };
         let (name, value) = (&self.line[..colon], self.line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
-            self.is_said_twice = self.body.is_some() || self.is_chunked;
+            self.has_two_lengths = self.body.is_some() || self.is_chunked;
             match std::str::from_utf8(value).map(str::parse) {
                 Ok(Ok(length)) if self.body.is_none() => self.body = Some(length),
                 _ => self.place = Position::Lost,
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.is_said_twice = self.body.is_some() || self.is_chunked;
+            self.has_two_lengths = self.body.is_some() || self.is_chunked;
             self.is_chunked = true;
             if !value.eq_ignore_ascii_case(b"chunked") {
                 self.place = Position::Lost;
@@ -334,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_said_twice_is_found() {
+    fn a_length_that_has_two_lengths_is_found() {
         let (length, chunked) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
         for twice in [[length, length], [length, chunked], [chunked, length]] {
             let bytes = format!("{GET}POST / HTTP/1.1\r\n{}\r\n{BARE}", twice.concat());

@@ -52,7 +52,7 @@ pub(super) struct FirstPing<S> {
 }
 
 impl<S> FirstPing<S> {
-    /// Wraps a stream on which nothing has been said.
+    /// Wraps a stream on which nothing has been sent.
     pub(super) fn new(io: S, interval: Duration) -> Self {
         // Not sooner, however busy the process is: the next ping is a whole interval away.
         let early_until = Some(Instant::now() + interval / 2);
@@ -173,9 +173,9 @@ mod tests {
         for inside in [b"0{}".to_vec(), PING.repeat(50), PING.repeat(30_000)] {
             let (mut client, server) = duplex(1 << 20);
             let mut stream = FirstPing::new(server, Duration::from_secs(25));
-            let said = [frame(&inside), PING.to_vec(), frame(b"40"), PING.to_vec()].concat();
-            stream.write_all(&said).await.expect("write");
-            let mut received = vec![0; said.len() - PING.len()];
+            let sent = [frame(&inside), PING.to_vec(), frame(b"40"), PING.to_vec()].concat();
+            stream.write_all(&sent).await.expect("write");
+            let mut received = vec![0; sent.len() - PING.len()];
             client.read_exact(&mut received).await.expect("read");
             assert_eq!(received, [frame(&inside), frame(b"40"), PING.to_vec()].concat());
             let mut answer = vec![0; PONG.len()];

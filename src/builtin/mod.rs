@@ -1,5 +1,5 @@
 //! The built-in worker's engine: Socket.IO (socketioxide) on hyper, with the chat and its page, served on connections
-//! that somebody else accepted.
+//! that another process accepted.
 //!
 //! What it never does: accept, choose, or look at another worker. It is given streams and serves them to their end.
 //!
@@ -101,7 +101,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes below which a response is not compressed (`httpCompression.threshold` of engine.io 6).
 const COMPRESS_ABOVE: u64 = 1024;
 
-/// Who serves: what the page shows and what every client is told.
+/// The worker that serves, as the page shows it and as every client learns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Identity {
     /// The slot that this process fills.
@@ -120,7 +120,7 @@ pub enum BuiltinError {
     StaticDir {
         /// What was given.
         folder: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// `--client-dist` names a folder without a client in it.
@@ -224,8 +224,8 @@ impl App {
         async move { registry.linger(|sid| engine.known(sid) != Known::No).await }
     }
 
-    /// Ends the sessions one by one when `drain` says ([`Drain::goodbyes`]), a polling session by a close packet in the
-    /// answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and reconnect by
+    /// Ends the sessions one by one as `drain` schedules ([`Drain::goodbyes`]), a polling session by a close packet in
+    /// the answer to its poll, a WebSocket by a close frame: clients take both for a lost transport and reconnect by
     /// themselves. Until its turn comes each goes on. To be run from the start of the worker to its end: it never
     /// resolves.
     pub fn say_goodbye(&self, drain: Drain) -> impl Future<Output = ()> + Send + use<> {
@@ -237,8 +237,8 @@ impl App {
     /// connections are closed, others after the answer they are in. Connections a session needs stay open until it has
     /// ended.
     ///
-    /// Resolves when no connection is left. Who does not close within 5 s of being told is cut off; only an answer that
-    /// a client does not read can take longer, so put a limit of your own around it.
+    /// Resolves when no connection is left. A client that does not close within 5 s of its goodbye is cut off; only an
+    /// answer that a client does not read can take longer, so put a limit of your own around it.
     pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         let registry = Arc::clone(&self.registry);
         async move { registry.close().await }

@@ -1,8 +1,8 @@
 //! What belongs to a polling session for as long as it lives: whether it has begun, whether it is being polled, and what
 //! waits for its next poll, counted in bytes.
 //!
-//! The engine keeps packets for a session that is not polled and tells nobody how many bytes they are. So after each
-//! request they are taken out of it and kept here, and what the chat sends meanwhile is noted.
+//! The engine keeps packets for a session that is not polled, and does not expose how many bytes they are. So after
+//! each request they are taken out of it and kept here, and what the chat sends meanwhile is noted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -111,8 +111,8 @@ impl Outbox {
         let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
-    /// Keeps packets that were taken from the engine, to be sent before all others. Says whether there was room; if not,
-    /// the session has been ended.
+    /// Keeps packets that were taken from the engine, to be sent before all others. Returns whether there was room; if
+    /// not, the session has been ended.
     pub(super) fn keep(&self, packets: Bytes) -> bool {
         let kept = {
             let mut waiting = lock(&self.waiting);
@@ -133,7 +133,7 @@ impl Outbox {
         (!kept.is_empty()).then(|| kept.join(&SEPARATOR).into())
     }
 
-    /// Takes what waits in the engine, if nothing polls it. Says whether there was room for it.
+    /// Takes what waits in the engine, if nothing polls it. Returns whether there was room for it.
     pub(super) fn gather(&self) -> bool {
         let Some(sid) = self.sid.get() else { return true };
         if self.polls.load(Ordering::Acquire) > 0 || self.moved() {

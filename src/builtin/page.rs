@@ -37,7 +37,7 @@ const ASSETS: [(&str, &str, &[u8]); 6] = [
     ("/haft/icon.svg", "image/svg+xml", ICON),
 ];
 
-/// Where the page learns what it cannot know: the engine's settings and who served it.
+/// Where the page learns what it cannot know: the engine's settings and which worker served it.
 const FACTS: &str = "/haft/page.json";
 
 /// What is served outside the engine's path.

@@ -9,10 +9,10 @@ use super::{App, BuiltinError, Identity};
 use crate::config::{Config, Confinement, Engine, Log, LogFormat};
 use crate::log;
 
-/// What a built-in worker is told in its environment, as JSON.
+/// The variable with a built-in worker's orders, as JSON.
 const VARIABLE: &str = "HAFT_BUILTIN";
 
-/// What a built-in worker is told.
+/// A built-in worker's orders.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Orders {
     engine: Engine,
@@ -20,7 +20,7 @@ struct Orders {
     log_json: bool,
 }
 
-/// Why a built-in worker ended other than as it was told to.
+/// Why a built-in worker ended other than as asked.
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
     #[error("{VARIABLE} does not hold a worker's orders: {0}")]
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // The exit code tells even where the text cannot be written.
+            // The exit code remains where the text cannot be written.
             log::last_words(format_args!("haft: worker: error: {error}"));
             ExitCode::FAILURE
         }
@@ -73,7 +73,7 @@ fn work() -> Result<(), WorkerError> {
     runtime.block_on(tokio::task::LocalSet::new().run_until(serve(orders, &log)))
 }
 
-/// Serves what the master hands over, until it says to finish or is gone; then finishes.
+/// Serves what the master hands over until the master asks it to finish or is gone; then finishes.
 async fn serve(orders: Orders, log: &Log) -> Result<(), WorkerError> {
     let mut incoming = Incoming::from_env()?;
     let mut drain = incoming.drain();
@@ -85,7 +85,7 @@ async fn serve(orders: Orders, log: &Log) -> Result<(), WorkerError> {
     };
     // Its thread is confined, too. Only a file can fail to open.
     log::start(log).ok();
-    // Each worker has the same kernel: the first one tells.
+    // Each worker has the same kernel: only the first one warns.
     if let (Err(error), 0) = (confined, identity().slot) {
         tracing::warn!("the built-in worker is less confined than it could be: {error} (--confine off goes without)");
     }
@@ -97,15 +97,15 @@ async fn serve(orders: Orders, log: &Log) -> Result<(), WorkerError> {
     }
     tokio::select! {
         () = app.close() => {}
-        // A master that lives would end this process now; without one nobody would.
+        // A living master would end this process now; without one, nothing would.
         () = drain.expired() => {
-            tracing::warn!(connections = app.connections(), "the time to finish is over: those who are left are cut off");
+            tracing::warn!(connections = app.connections(), "the time to finish is over: the remaining connections are cut off");
         }
     }
     Ok(())
 }
 
-/// Holds `sessions` until the worker has been told to linger and has no session left.
+/// Holds `sessions` until the worker was asked to linger and has no session left.
 async fn linger(app: App, mut drain: Drain, sessions: SessionGuard) {
     if drain.lingering().await.is_some() {
         app.linger().await;

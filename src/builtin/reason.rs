@@ -1,8 +1,8 @@
-//! Why a WebSocket is closed: the engine says so by an empty close frame whatever the reason; here it is given the status
-//! code that ws 8 gives (RFC 6455, 7.4.1).
+//! Why a WebSocket is closed: the engine sends an empty close frame whatever the reason; here it gets the status code
+//! that ws 8 gives (RFC 6455, 7.4.1).
 //!
 //! The frames of the client are followed on their way to the engine, which judges them by itself. When it then closes,
-//! what was found here is what its close frame says.
+//! its close frame has the code that was found here.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use super::wire::FrameScan;
 /// The first byte of a server's close frame.
 const CLOSE: u8 = 0x88;
 
-/// A WebSocket's stream whose close frame says why.
+/// A WebSocket's stream whose close frame has the reason.
 #[derive(Debug)]
 pub(super) struct Reasoned<S: AsyncWrite + Unpin> {
     io: S,
@@ -135,7 +135,7 @@ impl<S: AsyncWrite + Unpin> Drop for Reasoned<S> {
         let code = self.client.wrong.or(self.client.closed);
         if let Some(code) = code.filter(|_| !self.has_closed && !self.has_ended && self.server.between_frames()) {
             self.begin_to_close(code);
-            // Whoever is not there any more misses nothing.
+            // A client that is gone misses nothing.
             let mut cx = Context::from_waker(Waker::noop());
             let _ = self.poll_close(&mut cx);
             let _ = Pin::new(&mut self.io).poll_flush(&mut cx);
@@ -155,9 +155,9 @@ mod tests {
         let (mut client, server) = duplex(1024);
         let mut stream = Reasoned::new(server, 100);
         stream.write_all(b"\x88\x00").await.expect("write");
-        let mut said = [0; 2];
-        client.read_exact(&mut said).await.expect("read");
-        assert_eq!(&said, b"\x88\x00", "as long as nothing is wrong it is the engine's own");
+        let mut received = [0; 2];
+        client.read_exact(&mut received).await.expect("read");
+        assert_eq!(&received, b"\x88\x00", "as long as nothing is wrong it is the engine's own");
 
         drop(stream);
         let (mut client, server) = duplex(1024);
@@ -167,9 +167,9 @@ mod tests {
         stream.write_all(b"\x81\x02\x88\x00\x81\x00\x88\x02\x03\xe8\x81\x00").await.expect("write");
         stream.shutdown().await.expect("shutdown");
         drop(stream);
-        let mut said = Vec::new();
-        client.read_to_end(&mut said).await.expect("read");
-        assert_eq!(said, b"\x81\x02\x88\x00\x81\x00\x88\x02\x03\xef");
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.expect("read");
+        assert_eq!(received, b"\x81\x02\x88\x00\x81\x00\x88\x02\x03\xef");
     }
     #[tokio::test]
     async fn a_client_that_has_closed_is_answered_though_the_engine_is_not_there_any_more() {
@@ -183,9 +183,9 @@ mod tests {
             client.write_all(&sent).await.expect("write");
             stream.read_exact(&mut vec![0; sent.len()]).await.expect("read");
             drop(stream);
-            let mut said = Vec::new();
-            client.read_to_end(&mut said).await.expect("read");
-            assert_eq!(said, answer);
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.expect("read");
+            assert_eq!(received, answer);
         }
     }
 }

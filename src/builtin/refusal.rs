@@ -1,4 +1,5 @@
-//! Why a Socket.IO request is refused, and how that is said: the codes, texts and headers of engine.io 6 and ws 8.
+//! Why a Socket.IO request is refused, and the form of the answer: the codes, texts and headers of engine.io 6 and ws
+//! 8.
 
 use axum::body::Body;
 use http::header::{CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION};

@@ -1,4 +1,4 @@
-//! Who is in which room of this worker: the rules of the chat, without a socket.
+//! The members of each room of this worker: the rules of the chat, without a socket.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -117,7 +117,7 @@ impl Rooms {
         Ok(room.to_owned())
     }
 
-    /// Takes `member` out of everything, for good. Returns the rooms it was in.
+    /// Removes `member` from everything. Returns the rooms it was in.
     pub(super) fn gone(&mut self, member: &mut Member) -> Vec<String> {
         member.gone = true;
         let rooms: Vec<String> = std::mem::take(&mut member.rooms).into_iter().collect();

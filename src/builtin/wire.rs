@@ -26,7 +26,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The life of one WebSocket, as seen by those who may end it.
+/// The life of one WebSocket, as seen by whatever may end it.
 #[derive(Debug)]
 pub(super) struct WsLife {
     state: AtomicU8,
@@ -331,9 +331,9 @@ mod tests {
         stream.read_exact(&mut received).await.expect("what was read before");
         assert_eq!(&received, b"\x81\x80mask");
         stream.write_all(b"abcdef").await.expect("write");
-        let mut said = [0; 3];
-        client.read_exact(&mut said).await.expect("read");
-        assert_eq!(&said, b"def", "the first three bytes are kept back");
+        let mut received = [0; 3];
+        client.read_exact(&mut received).await.expect("read");
+        assert_eq!(&received, b"def", "the first three bytes are kept back");
 
         client.write_all(b"\x81\x82mas").await.expect("half a header");
         life.end();

@@ -88,7 +88,7 @@ pub struct Slot {
     pub last_exit: Option<Exit>,
     pub process: Option<Process>,
     /// What its worker tells of itself, by the names of docs/scoreboard.md.
-    pub told: Option<BTreeMap<String, f64>>,
+    pub reported: Option<BTreeMap<String, f64>>,
 }
 
 /// What a process uses.
@@ -190,8 +190,8 @@ impl Status {
 
 impl Slot {
     /// A figure that its worker tells.
-    pub fn told(&self, name: &str) -> Option<f64> {
-        self.told.as_ref()?.get(name).copied()
+    pub fn reported(&self, name: &str) -> Option<f64> {
+        self.reported.as_ref()?.get(name).copied()
     }
 
     /// How often it got a worker that no operator asked for.

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::{Dispatch, MAX_HELD};
 use crate::connection::{Connection, RejectReason, RouteBy};
-use crate::dispatch::link::{Link, ToldLoad};
+use crate::dispatch::link::{Link, ReportedLoad};
 use crate::handover::ledger::RouteReason;
 use crate::ids::WorkerId;
-use crate::node::named::{SessionKey, Whose};
+use crate::node::named::{OwnerLookup, SessionKey};
 use crate::node::paths::Learnt;
 use crate::node::primary::ClusterPrimary;
 use crate::peek::Request;
@@ -17,7 +17,7 @@ use crate::route::{Slot, Steering, Tag, least_loaded, weight};
 /// Where a connection waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// For whoever fills the slot.
+    /// For the worker that fills the slot.
     Slot(Slot),
     /// For this worker of the slot alone, which does not fill it (any more).
     Worker(Slot, WorkerId),
@@ -25,17 +25,17 @@ pub(super) enum Destination {
 
 impl Dispatch {
     /// The owner of a session without a tag, if a worker has named it.
-    pub fn whose(&self, sid: &str) -> Whose {
-        let Some(named) = self.node.as_ref().map(ClusterPrimary::named) else { return Whose::Unknown };
+    pub fn owner_of(&self, sid: &str) -> OwnerLookup {
+        let Some(named) = self.node.as_ref().map(ClusterPrimary::named) else { return OwnerLookup::Unknown };
         let key = named.key(sid);
         match self.named(key) {
-            Some(tag) => Whose::Known(tag),
-            None if !named.is_full() && self.links.values().any(Link::names_sessions) => Whose::Awaited(key),
-            None => Whose::Unknown,
+            Some(tag) => OwnerLookup::Known(tag),
+            None if !named.is_full() && self.links.values().any(Link::names_sessions) => OwnerLookup::Awaited(key),
+            None => OwnerLookup::Unknown,
         }
     }
 
-    /// What the preload of Node workers has told of a request's path.
+    /// What the preload of Node workers has reported about a request's path.
     pub fn learnt(&self, request: &Request<'_>) -> Learnt {
         let workers = self.slots().filter_map(|slot| self.serving(slot));
         let tagging = workers.filter(|worker| self.links.get(worker).is_some_and(Link::reports_sessions));
@@ -116,21 +116,21 @@ impl Dispatch {
         }
     }
 
-    /// Takes in how late the event loops of workers are, and how many connections they have, by their own words. One that
-    /// tells nothing is as good as the best.
-    pub fn note_loads(&mut self, told: &[(WorkerId, Duration, u64)]) {
-        let least = told.iter().map(|(_, delay, _)| *delay).min().unwrap_or_default();
+    /// Takes in how late the event loops of workers are, and how many connections they have, by their own words. One
+    /// that reports nothing counts as the best.
+    pub fn note_loads(&mut self, loads: &[(WorkerId, Duration, u64)]) {
+        let least = loads.iter().map(|(_, delay, _)| *delay).min().unwrap_or_default();
         for link in self.links.values_mut() {
-            let own = told.iter().find(|(worker, ..)| *worker == link.worker);
-            link.told_load = own.map_or_else(ToldLoad::default, |(_, delay, connections)| ToldLoad {
+            let own = loads.iter().find(|(worker, ..)| *worker == link.worker);
+            link.reported_load = own.map_or_else(ReportedLoad::default, |(_, delay, connections)| ReportedLoad {
                 weight: weight(*delay, least),
                 connections: *connections,
             });
         }
     }
 
-    /// The ready slot whose worker has the fewest sessions, where one of a late worker weighs more, of those that tag them:
-    /// the others' sessions could not be found again but by the address.
+    /// The ready slot whose worker has the fewest sessions, among workers that tag them (a session without a tag is
+    /// found again by the address alone). A late worker's sessions weigh more.
     fn fewest_sessions(&mut self, except: Option<Slot>, listener: u32, now: Instant) -> Option<Slot> {
         let (queues, standings, links, node) = (&self.queues, &self.standings, &self.links, &self.node);
         let loads = self.table.slots().filter(|slot| Some(*slot) != except).filter_map(|slot| {
@@ -182,8 +182,8 @@ impl Dispatch {
     }
 
     /// The slot with the least in flight, of the ready ones that are not full. If none is ready, a new connection may
-    /// wait for any whose worker is expected, and only if there is none such, for any at all; one that is passed on, from
-    /// the slot `except`, would only wait again.
+    /// wait for a slot whose worker is expected, and only if there is none, for any slot; a connection passed on from
+    /// the slot `except` would only wait again.
     fn least_loaded(&mut self, except: Option<Slot>, listener: u32) -> Option<Slot> {
         let rank = |slot: Slot| match self.standings[slot.index()] {
             Availability::Serving(worker) if self.has_server(worker, listener) => 3,
@@ -204,8 +204,7 @@ impl Dispatch {
         slot
     }
 
-    /// Takes in a connection that belongs to this slot, and yields the slot whose queue has grown, unless it was
-    /// refused.
+    /// Admits a connection that belongs to this slot, and returns the slot whose queue grew, unless it was refused.
     pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
         self.ledger.accept();
         self.ledger.routed[RouteReason::Address as usize] += 1;

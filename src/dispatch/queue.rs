@@ -1,9 +1,9 @@
 //! What waits for a slot, and the room it takes.
 //!
 //! A queue is nearly always empty or short, so the room for a few is kept and nothing is allocated for them. When
-//! hundreds have come at once, or a worker stood still, it grows; that room is given back as soon as the queue is empty,
-//! so that the master's memory does not tell of every rush there ever was. The price is a few allocations for each
-//! hundred and more that waited together, never one for each connection.
+//! hundreds have come at once, or a worker stood still, it grows; that room is freed as soon as the queue is empty, so
+//! that one burst does not raise the master's memory permanently. The price is a few allocations for each hundred and
+//! more that waited together, never one for each connection.
 
 use std::collections::VecDeque;
 

@@ -180,8 +180,8 @@ impl Dispatch {
         self.links.values().any(|link| link.in_flight() > 0 && link.listening.is_some_and(|it| it.lazily))
     }
 
-    /// For how long, at least, every slot's worker has connections to take that were sent to it before: whoever comes
-    /// meanwhile would wait behind them.
+    /// For how long, at least, every slot's worker is busy with connections sent to it before: new ones would wait
+    /// behind them.
     pub fn busy_for(&self) -> Duration {
         let links = self.slots().map(|slot| self.links.get(&self.serving(slot)?));
         links.map(|link| link.map_or(Duration::ZERO, Link::busy_for)).min().unwrap_or_default()

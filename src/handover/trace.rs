@@ -34,7 +34,7 @@ pub struct Traced {
     /// Its client: the peer, or whom a trusted proxy has named.
     pub client: EndAddr,
     /// Whether a proxy has named it.
-    pub client_is_told: bool,
+    pub client_is_stated: bool,
     /// The listener that it came to, in the order of `--listen`.
     pub listener: u32,
     /// What decided where it goes, from the address or from what was peeked at.
@@ -114,7 +114,7 @@ impl Trace {
     pub fn publish(&mut self, connection: &Connection, took: Duration, outcome: Outcome) {
         let traced = Traced {
             client: connection.client,
-            client_is_told: connection.client_is_told,
+            client_is_stated: connection.client_is_stated,
             listener: connection.listener,
             goal: connection.goal,
             key: connection.key,

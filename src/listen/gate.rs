@@ -121,11 +121,11 @@ impl Gate {
             self.offenders.note(source_of(&peer));
             return Passage::Refused(connection, RejectReason::OverLimit);
         }
-        if self.proxies.contains(&peer) { Passage::In(connection) } else { self.told(connection, now) }
+        if self.proxies.contains(&peer) { Passage::In(connection) } else { self.known(connection, now) }
     }
 
     /// The client of a connection is known.
-    pub fn told(&mut self, mut connection: Connection, now: Instant) -> Passage {
+    pub fn known(&mut self, mut connection: Connection, now: Instant) -> Passage {
         let Some(source) = source_of(&connection.client).filter(|_| !connection.unattributed) else {
             return Passage::In(connection);
         };

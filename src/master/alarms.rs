@@ -53,12 +53,12 @@ impl Master {
         let (supervisor, pool) = (&self.supervisor, &self.service.pool);
         let history = supervisor.history.get(&slot);
         let page = pool.worker(slot, self.service.time(now)).and_then(|worker| supervisor.crew.page(worker.id));
-        let told = page.and_then(|page| figures::read(page));
+        let reported = page.and_then(|page| figures::read(page));
         let arrivals = match self.changes.config.dispatch {
             DispatchBy::Handover => self.service.dispatch.ledger.delivered()[slot.index()],
             DispatchBy::Kernel => {
                 let of = |figures: &Figures| figures.get(Field::Connections).unwrap_or(0);
-                told.as_ref().map_or(0, of) + history.map_or(0, |history| of(&history.told))
+                reported.as_ref().map_or(0, of) + history.map_or(0, |history| of(&history.figures))
             }
         };
         SlotSample {
@@ -67,7 +67,7 @@ impl Master {
             arrivals,
             losses: pool.respawned(slot),
             last_exit: history.and_then(|history| history.last_exit.as_ref()).map(|(exit, _)| exit.clone()),
-            delay: told.as_ref().and_then(delay),
+            delay: reported.as_ref().and_then(delay),
         }
     }
 
@@ -82,9 +82,9 @@ impl Master {
 }
 
 /// By how much a worker's event loop is late. One that does not get to writing its page is late by that.
-fn delay(told: &Figures) -> Option<Duration> {
-    let said = Duration::from_nanos(told.get(Field::LoopDelayP99)?);
+fn delay(reported: &Figures) -> Option<Duration> {
+    let delay = Duration::from_nanos(reported.get(Field::LoopDelayP99)?);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let age = clock.saturating_sub(Duration::from_millis(told.written));
-    Some(said.max(age.saturating_sub(FRESH)))
+    let age = clock.saturating_sub(Duration::from_millis(reported.written));
+    Some(delay.max(age.saturating_sub(FRESH)))
 }

@@ -92,7 +92,9 @@ fn enter(
 ) {
     match passage {
         // It was looked at before it had to wait.
-        Passage::In(connection) if connection.client_is_told || !peeking.is_wanted() => service.assign(connection, now),
+        Passage::In(connection) if connection.client_is_stated || !peeking.is_wanted() => {
+            service.assign(connection, now)
+        }
         Passage::In(connection) => {
             if let Some(outcome) = peeking.arrived(connection, &service.dispatch, poller) {
                 settle(service, gate, outcome, now);
@@ -105,8 +107,8 @@ fn enter(
 
 fn settle(service: &mut Service, gate: &mut Gate, outcome: Outcome, now: Instant) {
     match outcome {
-        // Now the client is known that a proxy had to tell.
-        Outcome::Assign(connection) if connection.client_is_told => match gate.told(connection, now) {
+        // The client is now known from the proxy.
+        Outcome::Assign(connection) if connection.client_is_stated => match gate.known(connection, now) {
             Passage::In(connection) => service.assign(connection, now),
             Passage::Waits => {}
             Passage::Refused(connection, why) => service.dispatch.ledger.refuse(connection, why),

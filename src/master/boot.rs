@@ -84,7 +84,7 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
     }
 }
 
-/// Says what is likely to be too little: descriptors, or the time in which a container may end.
+/// Warns of limits that are likely too low: descriptors, or the time in which a container may end.
 fn warn_of_limits(config: &Config, limit: u64) {
     if limit < FEW_DESCRIPTORS {
         tracing::warn!(
@@ -103,7 +103,7 @@ fn killed_before_drained(config: &Config) -> Option<String> {
     (std::process::id() == 1 && config.drain_timeout > CONTAINER_STOP).then(|| {
         format!(
             "haft is process 1 and --drain-timeout is {drain}, but container engines kill 10s after SIGTERM unless they are \
-             told otherwise: give more time (docker run --stop-timeout, stop_grace_period in compose.yaml, \
+             configured otherwise: give more time (docker run --stop-timeout, stop_grace_period in compose.yaml, \
              terminationGracePeriodSeconds in Kubernetes), or lower --drain-timeout"
         )
     })

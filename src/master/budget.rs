@@ -22,12 +22,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Of this process's limit on descriptors less those that are taken for good, with so many workers.
+    /// Of this process's limit on descriptors less those that are taken permanently, with so many workers.
     pub fn new(descriptors: u64, workers: usize) -> Self {
         Self { descriptors, most: most(descriptors, workers) }
     }
 
-    /// So many more descriptors are taken for good.
+    /// So many more descriptors are taken permanently.
     pub fn lose(&mut self, descriptors: u64) {
         self.descriptors = self.descriptors.saturating_sub(descriptors);
     }
@@ -53,8 +53,8 @@ impl Budget {
     }
 
     /// Of how many connections the first request may be waited for at once: two thirds. That is less than where
-    /// accepting goes on after a pause, so clients that say nothing never keep it paused, however many they are, and a
-    /// third of the budget is always for those who say something.
+    /// accepting goes on after a pause, so silent clients never keep it paused, however many they are, and a third of
+    /// the budget is always left for the others.
     pub fn most_peeking(&self) -> usize {
         usize::try_from(self.most - self.most.div_ceil(3)).unwrap_or(usize::MAX)
     }
@@ -122,7 +122,7 @@ mod tests {
         let refused = narrow.allows_reload(16 * most, 16).expect_err("no descriptors");
         assert!(refused.contains("ulimit -n") && refused.contains("LimitNOFILE="), "{refused}");
         let raised = Budget::new(1024 + DESCRIPTORS_PER_WORKER * 16 * most as u64, 16);
-        assert_eq!(raised.allows_reload(16 * most, 16), Ok(()), "what was said helps");
+        assert_eq!(raised.allows_reload(16 * most, 16), Ok(()), "the advice helps");
         // A first reload is always allowed.
         assert_eq!(Budget::new(300, 32).allows_reload(32, 32), Ok(()));
     }

@@ -30,8 +30,8 @@ pub(super) fn describe(status: &io::Result<ExitStatus>, cut_off: Option<u64>) ->
 /// kernel was not asked, or where it ended by itself and its last word may be old.
 pub(super) fn cut_off(link: &Link, finished: &Finished, status: &io::Result<ExitStatus>) -> Option<u64> {
     let by_signal = status.as_ref().is_ok_and(|status| status.signal().is_some());
-    let told = link.open().filter(|_| by_signal).map(u64::from);
-    told.or_else(|| finished.held_by(link.worker).map(|held| held as u64))
+    let ending = link.open().filter(|_| by_signal).map(u64::from);
+    ending.or_else(|| finished.held_by(link.worker).map(|held| held as u64))
 }
 
 #[cfg(test)]
@@ -40,12 +40,12 @@ mod tests {
 
     #[test]
     fn an_end_that_was_asked_for_does_not_read_like_a_crash() {
-        let told = |raw, cut_off| describe(&Ok(ExitStatus::from_raw(raw)), cut_off);
-        assert_eq!(told(0, None), "ended as asked (exit code 0)");
-        assert_eq!(told(libc::SIGTERM, Some(0)), "ended as asked (SIGTERM), no connection cut off");
-        assert_eq!(told(libc::SIGINT, Some(1)), "ended as asked (SIGINT), 1 connection cut off");
-        assert_eq!(told(libc::SIGKILL, Some(7)), "signal SIGKILL, 7 connections cut off");
-        assert_eq!(told(libc::SIGKILL, Some(1000)), "signal SIGKILL, 1000 connections or more cut off");
-        assert_eq!(told(7 << 8, None), "exit code 7");
+        let ending = |raw, cut_off| describe(&Ok(ExitStatus::from_raw(raw)), cut_off);
+        assert_eq!(ending(0, None), "ended as asked (exit code 0)");
+        assert_eq!(ending(libc::SIGTERM, Some(0)), "ended as asked (SIGTERM), no connection cut off");
+        assert_eq!(ending(libc::SIGINT, Some(1)), "ended as asked (SIGINT), 1 connection cut off");
+        assert_eq!(ending(libc::SIGKILL, Some(7)), "signal SIGKILL, 7 connections cut off");
+        assert_eq!(ending(libc::SIGKILL, Some(1000)), "signal SIGKILL, 1000 connections or more cut off");
+        assert_eq!(ending(7 << 8, None), "exit code 7");
     }
 }

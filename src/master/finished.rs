@@ -57,7 +57,7 @@ impl Finished {
         self.held.get(&worker).copied()
     }
 
-    /// Clients may come here from now on: the log says so.
+    /// Clients may connect here from now on, which is logged.
     pub fn opened(&mut self, listener: &ListenAddr) {
         tracing::info!("listening on {}", listener.url());
         match listener {

@@ -115,7 +115,7 @@ impl Master {
             _ if self.phase != Phase::Serving => {}
             Verdict::Healthy => self.service.note_healthy(worker, now),
             Verdict::Unhealthy(why) => self.service.note_unhealthy(worker, why, now),
-            Verdict::Unknown(why) if !was_broken => tracing::warn!("a health check says nothing: {why}"),
+            Verdict::Unknown(why) if !was_broken => tracing::warn!("a health check is inconclusive: {why}"),
             Verdict::Unknown(_) => {}
         }
     }

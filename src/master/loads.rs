@@ -28,11 +28,11 @@ impl Master {
         self.care.loads.due = Some(now + READ_EVERY);
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let crew = &self.supervisor.crew;
-        let told = |worker: WorkerId| {
+        let reported = |worker: WorkerId| {
             let figures = figures::read(crew.page(worker)?)?;
             Some((worker, delay(&figures, clock), figures.get(Field::OpenConnections).unwrap_or(0)))
         };
-        let loads: Vec<_> = self.service.pool.to_ask().filter_map(|(_, worker)| told(worker)).collect();
+        let loads: Vec<_> = self.service.pool.to_ask().filter_map(|(_, worker)| reported(worker)).collect();
         self.service.dispatch.note_loads(&loads);
     }
 }
@@ -40,8 +40,8 @@ impl Master {
 /// By how much the event loop is late: the median of the last second, or for how long nothing was written.
 fn delay(figures: &Figures, clock: Duration) -> Duration {
     let silence = clock.saturating_sub(Duration::from_millis(figures.written));
-    let told = Duration::from_nanos(figures.get(Field::LoopDelayP50).unwrap_or(0));
-    if silence > LATE { told.max(silence) } else { told }
+    let reported = Duration::from_nanos(figures.get(Field::LoopDelayP50).unwrap_or(0));
+    if silence > LATE { reported.max(silence) } else { reported }
 }
 
 #[cfg(test)]

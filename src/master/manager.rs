@@ -20,7 +20,7 @@ const BEATS_IN_TIME: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// For so long after the end of the drain time workers that were killed may take to be gone.
 const AFTER_THE_END: Duration = Duration::from_secs(10);
-/// Messages that may wait for the thread. Further ones are dropped: the next one supersedes them, or it is told again.
+/// Messages that may wait for the thread. Further ones are dropped: the next one supersedes them, or is sent again.
 const MAX_WAITING: usize = 16;
 
 /// The service manager, if there is one.
@@ -45,7 +45,7 @@ impl ServiceManager {
         let (sender, messages) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new().name("haft-notify".to_owned()).spawn(move || send(&messages));
         if let Err(error) = &thread {
-            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) is told nothing: no thread can be started for it");
+            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) gets no status: no thread can be started for it");
         }
         let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero());
         Self { thread: thread.is_ok().then_some(sender), watchdog, ..Self::default() }
@@ -75,7 +75,7 @@ fn send(messages: &Receiver<String>) {
         match sd_notify::notify(&[NotifyState::Custom(&message)]) {
             Err(error) if !failed => {
                 failed = true;
-                tracing::warn!(%error, "the service manager cannot be told how haft is (NOTIFY_SOCKET)");
+                tracing::warn!(%error, "the status cannot be sent to the service manager (NOTIFY_SOCKET)");
             }
             _ => {}
         }
@@ -94,7 +94,7 @@ impl Master {
     /// A reload is wanted. [`Master::notify_reload_over`] must follow.
     pub(super) fn notify_reloading(&mut self) {
         self.manager.owes_ready = false;
-        // Of no use without its time: the manager could not tell it from an earlier one.
+        // Useless without its time: the manager could not distinguish it from an earlier one.
         if let Ok(time) = NotifyState::monotonic_usec_now() {
             self.manager.notify(&[NotifyState::Reloading, time]);
         }

@@ -18,7 +18,7 @@ pub(super) fn adopt() -> Result<Signal, MasterError> {
 }
 
 impl Master {
-    /// Takes the ends of processes that are no workers. A worker's end is taken by whoever waits for it.
+    /// Takes the ends of processes that are no workers. A worker's exit is collected where it is waited for.
     pub(super) fn reap(&mut self) {
         let crew = &self.supervisor.crew;
         self.reap_again = orphans::reap(|pid| crew.has(pid)) == Reaped::OwnFirst;

@@ -31,7 +31,7 @@ const WITHOUT_PRELOAD: &str = "with --no-preload the first process of Node that 
     not the server itself (npm, npx, yarn and nodemon are Node, too), give haft the command that they run \
     (haft -- node FILE), or leave --no-preload out";
 
-/// What is only said to be Node's.
+/// A program that only the flags call Node's.
 const SEEMS_NOT_NODE: &str = "haft sees no Node in the command, and takes it for something that starts one; if it speaks \
     Node's protocol itself (--dialect node), say --no-preload, too: then it finds its channel in NODE_CHANNEL_FD";
 
@@ -72,7 +72,7 @@ pub struct Plan {
     by_kernel: usize,
 }
 
-/// Other programs have no servers that haft could tell apart.
+/// Other programs have no servers that haft could distinguish.
 const ONLY_NODE: &str = "--listen ADDR=PORT names a server of a Node program, and this is none: leave out =PORT, or say \
     --dialect node";
 

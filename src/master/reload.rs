@@ -91,13 +91,13 @@ impl Changes {
 }
 
 impl Master {
-    /// Reads the configuration again and starts to replace all workers. Yields what to tell the operator.
+    /// Reads the configuration again and starts to replace all workers. Returns the answer for the operator.
     pub(super) fn reload(&mut self) -> Result<String, Denied> {
         self.must_serve()?;
         self.notify_reloading();
         let outcome = self.begin_reload();
         if !self.service.pool.is_reloading() {
-            self.notify_reload_over(Some("; the last reload was refused (the log says why)"));
+            self.notify_reload_over(Some("; the last reload was refused (see the log)"));
         }
         outcome
     }
@@ -180,7 +180,7 @@ impl Master {
         );
         tracing::error!("{text}");
         self.changes.note(ReloadState::Failed, text);
-        self.notify_reload_over(Some("; the last reload has failed (the log says why)"));
+        self.notify_reload_over(Some("; the last reload has failed (see the log)"));
         self.forget_plans();
     }
 
@@ -302,7 +302,7 @@ impl Master {
         slots.nth(slot).ok_or_else(|| Denied::Impossible(format!("there is no slot {slot}: they are 0 to {last}")))
     }
 
-    /// How many take no clients because an operator said so, or get no worker until one says so.
+    /// How many are disabled by an operator, or get no worker until an operator enables them.
     fn drained_among(&self, slots: usize) -> usize {
         let pool = &self.service.pool;
         let is_out = |slot: &Slot| pool.is_drained(*slot) || pool.is_kept_out(*slot);

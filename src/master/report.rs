@@ -48,7 +48,7 @@ impl Master {
     /// Answers a request from the admin listener.
     pub(super) fn answer(&mut self, request: ControlRequest) -> Result<(), MasterError> {
         match request {
-            // Whoever asked may be gone.
+            // The asking task may be gone.
             ControlRequest::Snapshot(reply) => drop(reply.send((self.snapshot(), self.sources()))),
             ControlRequest::Trace(filter, reply) => {
                 drop(reply.send(self.service.dispatch.ledger.trace.follow(filter)));
@@ -76,7 +76,7 @@ impl Master {
         let ledger = &self.service.dispatch.ledger;
         let in_place_of_whom = match self.changes.config.dispatch {
             DispatchBy::Handover => "",
-            DispatchBy::Kernel => " (of those who waited in vain; the workers accept by themselves)",
+            DispatchBy::Kernel => " (of connections that waited in vain; the workers accept by themselves)",
         };
         let cut_off = match self.supervisor.cut_off {
             0 => String::new(),
@@ -194,13 +194,13 @@ impl Master {
     fn lines(&self, wanted: LinesWanted) -> Vec<LogLine> {
         let slot = wanted.slot.map(|slot| Slot(u16::try_from(slot).unwrap_or(u16::MAX)));
         let lines = self.supervisor.crew.lines.borrow().after(wanted.after, slot, MAX_LINES);
-        let told = |line: Line| LogLine {
+        let as_line = |line: Line| LogLine {
             number: line.number,
             unix_ms: line.unix_ms,
             slot: line.slot.index(),
             text: line.text,
         };
-        lines.into_iter().map(told).collect()
+        lines.into_iter().map(as_line).collect()
     }
 
     /// Where more is to be had of each slot's worker.
@@ -212,7 +212,7 @@ impl Master {
                 slot: at,
                 pid: worker.and_then(|worker| supervisor.crew.serving_pid(worker)),
                 page: worker.and_then(|worker| supervisor.crew.page(worker)).cloned(),
-                before: supervisor.history.get(&slot).map(|history| history.told.clone()).unwrap_or_default(),
+                before: supervisor.history.get(&slot).map(|history| history.figures.clone()).unwrap_or_default(),
             }
         };
         self.service.dispatch.slots().enumerate().map(source).collect()
@@ -280,7 +280,7 @@ impl Master {
             open: link.and_then(|link| link.open()).map(u64::from),
             sessions: link.filter(|link| link.reports_sessions()).map(Link::reported_sessions),
             process: None,
-            told: None,
+            reported: None,
             respawned: pool.respawned(slot),
             replaced: Cause::ALL.into_iter().map(Cause::name).zip(pool.replaced(slot)).collect(),
             health_checks: {

@@ -51,9 +51,9 @@ impl Master {
         self.perform()
     }
 
-    /// Sends a worker the signal to finish. A worker that takes no connections from us, and whose slot was removed, gets it
-    /// when it has accepted the connections queued there, since no other could; or at the next attempt, its time to
-    /// finish being over.
+    /// Sends a worker the signal to finish. A worker that takes no connections from us, and whose slot was removed,
+    /// gets SIGTERM once it has accepted the connections queued there, which no other worker could; or at the next
+    /// attempt, when its time to finish is over.
     pub(super) fn terminate(&mut self, worker: WorkerId, now: Instant) {
         let was_put_off = self.supervisor.deferred_terms.remove(&worker).is_some();
         if !was_put_off && self.has_last_clients(worker) {
@@ -248,7 +248,7 @@ fn report_stuck(link: &Link, waiting: usize) {
         true => "it answers and takes none: does its program accept from HAFT_LISTEN_FDS, as --dispatch kernel needs?",
         false => {
             "it takes none. If it has taken others before, it is busy, or stopped; else: does its program take \
-             descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may have to be told so (Puma: \
+             descriptor 3 over (LISTEN_FDS), or does it listen elsewhere? It may need a setting for that (Puma: \
              --bind-to-activated-sockets only), to be given the very address of --listen, or to be started by a shell \
              with exec"
         }

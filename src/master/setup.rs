@@ -91,7 +91,7 @@ pub(super) fn service(config: &Config) -> Result<Service, MasterError> {
     Ok(service)
 }
 
-/// What nobody can guess.
+/// A value that cannot be guessed.
 pub(super) fn seed() -> Result<u64, MasterError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other).context("making a seed")?;

@@ -9,8 +9,8 @@ use crate::admin::Denied;
 use crate::log;
 use crate::pool::{Event, INTERRUPT_TIME};
 
-/// Maximum number of turns at each listener before it is closed for good: past what a queue holds by default (4096),
-/// clients that still come are too many to be waited for.
+/// Maximum number of turns at each listener before it is closed: more than a queue holds by default (4096) means that
+/// clients come faster than they can be drained.
 const MAX_LAST_TURNS: u32 = 128;
 
 /// Two signals to stop within this time are one: timeout(1) sends its signal to haft and to haft's group, and a parent
@@ -37,7 +37,7 @@ pub(super) struct Stop {
     /// When their time is over.
     until: Instant,
     /// When the log last stated what it waits for.
-    told: Instant,
+    logged: Instant,
 }
 
 impl Stop {
@@ -83,13 +83,13 @@ impl Master {
         let within = humantime::format_duration(time);
         tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
         if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
-            // Whoever waits in the kernel's queue would be reset when the listener is closed.
+            // Clients in the kernel's queue would get a reset when the listener is closed.
             self.gate.lift();
             let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
             tokens.into_iter().try_for_each(|token| self.drain_backlog(token))?;
         }
         self.cut_reload_short();
-        self.stop = Some(Stop { heard: now, event, until, told: now });
+        self.stop = Some(Stop { heard: now, event, until, logged: now });
         self.notify_stopping();
         self.phase = Phase::Flushing(now + flush);
         self.doors.close(&self.poller).context("closing the listeners")?;
@@ -145,8 +145,8 @@ impl Master {
 
     /// Logs once a second for how many workers and sessions a stop waits.
     fn log_what_stop_waits_for(&mut self, now: Instant) {
-        let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.told + TELL_EVERY) else { return };
-        stop.told = now;
+        let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.logged + TELL_EVERY) else { return };
+        stop.logged = now;
         if self.service.pool.worker_count() > 0
             && let Some(stop) = &self.stop
         {
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_stop_waits_for_is_told_in_a_short_line() {
+    fn what_a_stop_waits_for_is_logged_in_a_short_line() {
         assert_eq!(waits_for(1, 0, 0, 1), "stopping: 1 worker, 1 s left");
         let longest = waits_for(1024, 9_999_999, 16384, 31_536_000);
         assert_eq!(

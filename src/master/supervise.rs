@@ -42,7 +42,7 @@ const RETURNED: &str = ". Exit code 0: the program ended by itself, where it sho
 /// The same, where standard input cannot be kept open.
 const RETURNED_OF_INPUT: &str = ". Exit code 0: the program ended by itself, where it should listen and go on. Its \
                                  standard input is /dev/null, since /proc is not mounted: one that ends with its \
-                                 standard input needs /proc, or must be told not to";
+                                 standard input needs /proc, or must be configured not to";
 
 /// What is needed to carry out the pool's decisions, and what became of them.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct History {
     /// The last death, and when (seconds since 1970).
     pub last_exit: Option<(String, u64)>,
     /// What they have counted of themselves.
-    pub told: Figures,
+    pub figures: Figures,
 }
 
 impl Supervisor {
@@ -347,7 +347,7 @@ impl Master {
             let own: Vec<String> = own.iter().map(ToString::to_string).collect();
             return format!(
                 "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun, native addons and servers in \
-                 a worker thread (worker_threads) do so, and a Node that has no channel to haft: what has closed it is told above. Such a server cannot get its \
+                 a worker thread (worker_threads) do so, and a Node that has no channel to haft: what has closed it is logged above. Such a server cannot get its \
                  connections from haft: let the program listen with node:http or node:net",
                 own.join(", ")
             );
@@ -360,9 +360,9 @@ impl Master {
     }
 
     fn note_death(&mut self, worker: WorkerId, slot: Slot, description: String) {
-        let told = self.supervisor.crew.page(worker).and_then(|page| figures::read(page));
+        let figures = self.supervisor.crew.page(worker).and_then(|page| figures::read(page));
         let history = self.supervisor.history.entry(slot).or_default();
-        told.iter().for_each(|told| history.told.add_counters(told));
+        figures.iter().for_each(|figures| history.figures.add_counters(figures));
         *history.deaths.entry(description.clone()).or_default() += 1;
         history.last_exit = Some((description, unix_time()));
     }

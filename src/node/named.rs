@@ -20,7 +20,7 @@ pub struct SessionKey(u64);
 
 /// The owner of a session without a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub enum OwnerLookup {
     /// The worker with this tag has named it.
     Known(Tag),
     /// No worker has named it yet. A worker names a session after its client has the id, so the name may still be on

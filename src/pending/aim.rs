@@ -6,7 +6,7 @@ use super::counts::{Counts, CriterionCount};
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
 use crate::connection::{Connection, RouteBy};
 use crate::dispatch::Dispatch;
-use crate::node::named::{SessionKey, Whose};
+use crate::node::named::{OwnerLookup, SessionKey};
 use crate::node::paths::Learnt;
 use crate::peek::{NoValue, Request, ValueRoom, request};
 use crate::route::{HostId, Key, Reading, Tag, TagKey, Tagger, ValueKeys};
@@ -105,7 +105,7 @@ impl Aims {
         counts: &mut Counts,
         dispatch: &Dispatch,
     ) -> Aim {
-        let found = self.find(request, has_headers, |it| dispatch.learnt(it), |sid| dispatch.whose(sid));
+        let found = self.find(request, has_headers, |it| dispatch.learnt(it), |sid| dispatch.owner_of(sid));
         let Some(found) = found else { return Aim::Headers };
         // Only now: what waits for headers is looked at again.
         for (count, outcome) in counts.criteria.iter_mut().zip(found.outcomes()) {
@@ -125,13 +125,13 @@ impl Aims {
     }
 
     /// Where a request leads by itself; none if headers that may decide are still to come. `learnt`: what workers have
-    /// told of its path. `whose`: the owner of a session without a tag is.
+    /// reported about its path. `owner_of`: finds the owner of a session without a tag.
     pub fn find(
         &self,
         request: &Request<'_>,
         has_headers: bool,
         learnt: impl Fn(&Request<'_>) -> Learnt,
-        whose: impl Fn(&str) -> Whose,
+        owner_of: impl Fn(&str) -> OwnerLookup,
     ) -> Option<Found> {
         let outcomes = [Err(NoValue::Absent); MAX_CRITERIA];
         let mut found = Found {
@@ -153,7 +153,7 @@ impl Aims {
             }
             let outcome = match criterion {
                 Criterion::Session => {
-                    self.session(request, &learnt, &whose, &mut found).map(RouteBy::Session).ok_or(NoValue::Absent)
+                    self.session(request, &learnt, &owner_of, &mut found).map(RouteBy::Session).ok_or(NoValue::Absent)
                 }
                 Criterion::Value(source) => source.value(request, &mut ValueRoom::new()).map(|value| {
                     found.key = Some(self.keys.key(value));
@@ -178,7 +178,7 @@ impl Aims {
         &self,
         request: &Request<'_>,
         learnt: impl Fn(&Request<'_>) -> Learnt,
-        whose: impl Fn(&str) -> Whose,
+        owner_of: impl Fn(&str) -> OwnerLookup,
         found: &mut Found,
     ) -> Option<Tag> {
         let begins = match self.paths.iter().find(|path| request.is_below(path)) {
@@ -203,13 +203,13 @@ impl Aims {
             }
             Reading::Untagged => {}
         }
-        match whose(&sid) {
-            Whose::Known(tag) => Some(tag),
-            Whose::Awaited(key) => {
+        match owner_of(&sid) {
+            OwnerLookup::Known(tag) => Some(tag),
+            OwnerLookup::Awaited(key) => {
                 found.awaited = Some(key);
                 None
             }
-            Whose::Unknown => None,
+            OwnerLookup::Unknown => None,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Rules {
     /// The connection is decided without its first request, which was to tell its client.
     pub(super) fn give_up(&self, connection: &mut Connection, progress: &Progress) {
         let awaited = progress.proxy_header || self.proxies.header.is_some();
-        connection.unattributed |= awaited && !connection.client_is_told && self.trusts(connection);
+        connection.unattributed |= awaited && !connection.client_is_stated && self.trusts(connection);
     }
 
     /// Whether a connection may be served: one without a stated client is served as an unknown client's, never as the
@@ -95,7 +95,7 @@ impl Rules {
             EndAddr::Ip(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
             EndAddr::Ip(SocketAddr::V4(_)) | EndAddr::Unix => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         };
-        (connection.client, connection.client_is_told) = (EndAddr::Ip(SocketAddr::new(anyone, 0)), true);
+        (connection.client, connection.client_is_stated) = (EndAddr::Ip(SocketAddr::new(anyone, 0)), true);
         self.proxies.unattributed == Unattributed::Serve
     }
 
@@ -238,7 +238,7 @@ impl Rules {
 
     fn learn(&self, connection: &mut Connection, client: EndAddr) {
         connection.client = client;
-        (connection.client_is_told, connection.unattributed) = (true, false);
+        (connection.client_is_stated, connection.unattributed) = (true, false);
         connection.key = Key::of_client(&client, self.prefix);
     }
 }

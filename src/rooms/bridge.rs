@@ -1,15 +1,16 @@
-//! The rooms of several hosts: what is said between their relays, over Redis. Pure.
+//! The rooms of several hosts: the messages between their relays, over Redis. Pure.
 //!
-//! Each relay publishes to everybody's channel, and hears that and its own. A relay tells which members it has whenever that
-//! changes and every [`BEAT`]. One that says nothing for [`SILENCE`] is taken to be dead, and its members with it.
+//! Each relay publishes to the common channel, and subscribes to that and its own. A relay publishes its members
+//! whenever they change and every [`BEAT`]. One that is silent for [`SILENCE`] is taken to be dead, and its members
+//! with it.
 //!
 //! ```text
 //! | version: 1 | kind: 1 | host: 4 | ...
-//! kind 0, STATE    | asks: 1 | for each member: number: 8 | length: 2 | what it has body |
+//! kind 0, STATE    | asks: 1 | for each member: number: 8 | length: 2 | its READY body |
 //! kind 1, MESSAGE  | to: 8 | a frame of MESSAGE, naming its sender |
 //! ```
 //!
-//! Numbers are big-endian. A relay that `asks` is new: the others tell at once what they have.
+//! Numbers are big-endian. A relay that `asks` is new: the others publish their members immediately.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use haft_worker::protocol::rooms::{Frame, Reader};
 
 /// The version of all this; it is in the channels' names, too, so that two of them can be on one Redis.
 pub const VERSION: u8 = 1;
-/// How often a relay tells what it has.
+/// How often a relay publishes its members.
 pub const BEAT: Duration = Duration::from_millis(800);
 /// After how long without a word it is taken to be dead.
 pub const SILENCE: Duration = Duration::from_millis(2800);
@@ -46,16 +47,16 @@ pub enum BridgeMessage {
     State {
         /// The host.
         host: u32,
-        /// It wants to be body what others have.
+        /// It asks the others for their members.
         asks: bool,
-        /// Its members, each with what it has body.
+        /// Its members, each with its READY body.
         members: BTreeMap<u64, Bytes>,
     },
     /// A message for members here.
     Message {
         /// The host that sends it.
         host: u32,
-        /// Whom it is for.
+        /// The member that it is for.
         to: u64,
         /// It names its sender.
         frame: Frame,
@@ -139,17 +140,17 @@ struct Host {
     members: BTreeMap<u64, Bytes>,
 }
 
-/// Who has come and gone.
+/// Members that have come and gone.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Members that have come, each with what it has body.
+    /// Members that have come, each with its READY body.
     pub come: Vec<(u64, Bytes)>,
     /// Members that have gone.
     pub gone: Vec<u64>,
 }
 
 impl Hosts {
-    /// A host has body what it has.
+    /// A host has published its members.
     pub fn update(&mut self, host: u32, members: BTreeMap<u64, Bytes>, now: Instant) -> Changes {
         if !self.hosts.contains_key(&host) && self.hosts.len() >= MAX_HOSTS {
             return Changes::default();
@@ -168,7 +169,7 @@ impl Hosts {
         }
     }
 
-    /// The hosts that have said nothing for too long are no more.
+    /// Removes hosts that were silent for too long.
     pub fn expire(&mut self, now: Instant) -> Changes {
         let silent = |host: &Host| now.saturating_duration_since(host.last_seen) > SILENCE;
         let gone = self.hosts.extract_if(.., |_, host| silent(host)).flat_map(|(_, host)| host.members.into_keys());
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!((frame.member, frame.body()), (A, &b"hello"[..]));
     }
 
-    /// Nobody speaks for another host, and another version is not understood.
+    /// A relay cannot speak for another host, and another version is not understood.
     #[test]
     fn what_is_not_ours_is_nothing() {
         let body = members(&[A]);

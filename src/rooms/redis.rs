@@ -27,7 +27,7 @@ const BATCH: usize = 256;
 pub struct Link {
     /// `redis://`, `rediss://` or `unix://`, with name and password if there are any.
     pub url: String,
-    /// What tells one application's rooms from another's.
+    /// What separates one application's rooms from another's.
     pub prefix: String,
 }
 
@@ -43,7 +43,7 @@ enum Broken {
 }
 
 impl Link {
-    fn everybody(&self) -> String {
+    fn all_hosts(&self) -> String {
         format!("{}:rooms:{VERSION}", self.prefix)
     }
 
@@ -72,14 +72,14 @@ pub(super) async fn bridge(link: Link, relay: Rc<RefCell<Relay>>, queue: Receive
     spawn_local(publish(client.clone(), link.clone(), Rc::clone(&relay), queue));
     spawn_local(beat(Rc::clone(&relay)));
     let mut pause = PAUSES[0];
-    let mut told = false;
+    let mut logged = false;
     loop {
         let Err(why) = listen(&client, &link, &relay).await;
         let was_linked = relay.borrow_mut().linked(false);
         if was_linked {
             pause = PAUSES[0];
         }
-        let is_first = !std::mem::replace(&mut told, true);
+        let is_first = !std::mem::replace(&mut logged, true);
         if was_linked || is_first {
             tracing::warn!(
                 "the link to Redis at {} is broken, and rooms are this host's own until it is mended: {why}",
@@ -91,11 +91,12 @@ pub(super) async fn bridge(link: Link, relay: Rc<RefCell<Relay>>, queue: Receive
     }
 }
 
-/// Hears what is published, until the link breaks. It holds as long as what is published here is heard here.
+/// Receives what is published, until the link breaks. The link holds as long as what is published here also arrives
+/// here.
 async fn listen(client: &Client, link: &Link, relay: &Rc<RefCell<Relay>>) -> Result<std::convert::Infallible, Broken> {
     let mut subscribed = timeout(PATIENCE, client.get_async_pubsub()).await.map_err(|_| Broken::Silent)??;
     let own = relay.borrow().host();
-    let channels = [link.everybody(), link.of_host(own)];
+    let channels = [link.all_hosts(), link.of_host(own)];
     timeout(PATIENCE, subscribed.subscribe(&channels[..])).await.map_err(|_| Broken::Silent)??;
     relay.borrow_mut().publish_state(true);
     let mut messages = subscribed.into_on_message();
@@ -113,7 +114,7 @@ async fn listen(client: &Client, link: &Link, relay: &Rc<RefCell<Relay>>) -> Res
     }
 }
 
-/// Tells the others that this host is there, and notices when one is not.
+/// Publishes this host's heartbeat, and notices missing ones.
 async fn beat(relay: Rc<RefCell<Relay>>) {
     loop {
         sleep(BEAT).await;
@@ -159,7 +160,7 @@ async fn send(
     };
     let mut commands = ::redis::pipe();
     for Published { host, payload, .. } in batch {
-        let channel = host.map_or_else(|| link.everybody(), |host| link.of_host(host));
+        let channel = host.map_or_else(|| link.all_hosts(), |host| link.of_host(host));
         commands.cmd("PUBLISH").arg(channel).arg(&payload[..]).ignore();
     }
     Ok(timeout(PATIENCE, commands.exec_async(connection)).await.map_err(|_| Broken::Silent)??)

@@ -1,4 +1,4 @@
-//! Who is there, and who gets what.
+//! The members that are there, and which of them get a message.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(super) struct Relay {
     members: BTreeMap<u64, Member>,
     counts: Arc<Counts>,
     next: u64,
-    /// Members for whom something has been put down that the kernel does not have yet.
+    /// Members with output that the kernel has not taken yet.
     dirty: Vec<u64>,
     host: u32,
     bridge: Option<Bridge>,
@@ -92,7 +92,7 @@ impl Relay {
         }
     }
 
-    /// What a member has said.
+    /// Handles a frame from a member.
     fn receive(&mut self, from: u64, frame: Frame) {
         match frame.kind {
             Kind::Ready => self.ready(from, &frame),
@@ -119,7 +119,7 @@ impl Relay {
         self.publish_state(false);
     }
 
-    /// Tells those who read of a member's coming or going.
+    /// Sends a frame about a member that came or went to the members that read.
     fn send(&mut self, frame: &Bytes, is_for: impl Fn(u64) -> bool) {
         for (number, member) in &mut self.members {
             if member.body.is_some() && is_for(*number) {
@@ -229,7 +229,7 @@ impl Relay {
         }
     }
 
-    /// Takes in what was published. Says whether that was this relay's own.
+    /// Takes in what was published. Returns whether it was this relay's own.
     pub(super) fn receive_remote(&mut self, payload: &[u8], now: Instant) -> bool {
         match bridge::read(payload) {
             Some(BridgeMessage::State { host, .. } | BridgeMessage::Message { host, .. }) if host == self.host => {
@@ -257,7 +257,7 @@ impl Relay {
         false
     }
 
-    /// Notices hosts that have said nothing for too long.
+    /// Removes hosts that were silent for too long.
     pub(super) fn expire_hosts(&mut self, now: Instant) {
         let Some(bridge) = &mut self.bridge else { return };
         let changes = bridge.hosts.expire(now);
@@ -286,7 +286,7 @@ pub(super) async fn serve(relay: Rc<RefCell<Relay>>, stream: UnixStream, keeps: 
     };
     match attend(&relay, number).await {
         Err(End::Malformed(what)) => {
-            tracing::warn!("a worker has sent {what} over its link for rooms, which is closed: it hears no broadcasts");
+            tracing::warn!("a worker has sent {what} over its link for rooms, which is closed: it gets no broadcasts");
         }
         Ok(()) | Err(End::Io(_)) => {}
     }

@@ -68,7 +68,7 @@ impl SharedRooms {
         self.rooms.attach()
     }
 
-    /// A link for a worker that may use rooms: nothing is kept for it before it says that it does.
+    /// A link for a worker that may use rooms: nothing is kept for it before it sends READY.
     ///
     /// # Errors
     ///

@@ -30,15 +30,15 @@ impl Member {
         member
     }
 
-    /// One that has said that it reads, and has heard of `others`.
-    fn ready(rooms: &mut Rooms, told: &str, others: &mut [&mut Self]) -> Self {
+    /// One that has sent READY, and knows `others`.
+    fn ready(rooms: &mut Rooms, body: &str, others: &mut [&mut Self]) -> Self {
         let mut member = Self::new(rooms);
-        member.say(Kind::Ready, 0, told.as_bytes());
+        member.say(Kind::Ready, 0, body.as_bytes());
         let mut received: Vec<_> = others.iter().map(|_| member.next()).map(|(kind, other, _)| (kind, other)).collect();
         received.sort_by_key(|(_, other)| *other);
         assert_eq!(received, others.iter().map(|other| (Kind::Ready, other.number)).collect::<Vec<_>>());
         for other in others {
-            assert_eq!(other.next(), (Kind::Ready, member.number, told.into()));
+            assert_eq!(other.next(), (Kind::Ready, member.number, body.into()));
         }
         member
     }
@@ -97,7 +97,7 @@ fn a_message_goes_to_all_others_or_to_one_in_the_order_of_its_sender() {
 }
 
 #[test]
-fn an_end_is_told_to_those_who_read_behind_what_the_member_has_sent() {
+fn an_end_is_body_to_those_who_read_behind_what_the_member_has_sent() {
     let mut rooms = Rooms::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
@@ -108,7 +108,7 @@ fn an_end_is_told_to_those_who_read_behind_what_the_member_has_sent() {
     assert_eq!(a.next(), (Kind::Lost, number, Vec::new()));
     a.say(Kind::Message, number, b"too late");
     wait_for(&rooms, |totals| dropped(totals, "left") == 1 && totals.members == 1);
-    // One that never said that it reads comes and goes without a word.
+    // One that never sent READY comes and goes unnoticed.
     drop(Member::new(&mut rooms));
     let mut c = Member::ready(&mut rooms, "c", &mut [&mut a]);
     c.say(Kind::Message, a.number, b"hello");

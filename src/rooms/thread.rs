@@ -43,7 +43,7 @@ impl Rooms {
         Ok(Self { thread: Some(begin(Arc::clone(&counts), Some(link))?), counts })
     }
 
-    /// The end of a new member's socket: whoever holds it is that member, until the last copy is closed. Close-on-exec and
+    /// The end of a new member's socket: its holder is that member, until the last copy is closed. Close-on-exec and
     /// non-blocking.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<NewM
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(&failed)?;
     let mut host = [0; 4];
     getrandom::fill(&mut host).map_err(|error| failed(io::Error::other(error)))?;
-    // 21 bits, so that JavaScript tells all members' numbers apart.
+    // 21 bits, so that all members' numbers are exact in JavaScript.
     let host = (u32::from_be_bytes(host) >> 11).max(1);
     let (sender, members) = mpsc::unbounded_channel();
     let run = move || {
@@ -118,7 +118,7 @@ async fn relay(mut members: UnboundedReceiver<NewMember>, mut relay: Relay, link
         match tokio::net::UnixStream::from_std(UnixStream::from(socket)) {
             Ok(stream) => drop(spawn_local(serve(Rc::clone(&relay), stream, keeps))),
             Err(error) => {
-                tracing::error!(%error, "a worker's link for rooms cannot be watched: it hears no broadcasts")
+                tracing::error!(%error, "a worker's link for rooms cannot be watched: it gets no broadcasts")
             }
         }
     }

@@ -55,7 +55,7 @@ impl Tags {
     }
 
     /// Whose the session id is.
-    pub(super) fn whose<'s>(&self, sid: &'s str) -> SidOwner<'s> {
+    pub(super) fn owner_of<'s>(&self, sid: &'s str) -> SidOwner<'s> {
         match self.tagger.reading(sid.as_bytes()) {
             Reading::Untagged => SidOwner::Untagged,
             // What precedes the tag is text, since the whole is.
@@ -71,7 +71,7 @@ impl Tags {
     /// at. Everything else stays as it came, to the byte.
     pub fn untagged(&self, uri: &Uri) -> Untagged {
         let Some(sid) = uri.query().and_then(sid) else { return Untagged::AsItWas };
-        match self.whose(sid) {
+        match self.owner_of(sid) {
             SidOwner::Untagged => Untagged::AsItWas,
             SidOwner::Another(tag) => Untagged::Another(tag),
             SidOwner::OtherHost(host) => Untagged::OtherHost(host),
@@ -166,12 +166,16 @@ pub(super) mod tests {
     #[test]
     fn a_session_id_is_ours_another_s_or_nobody_s() {
         let (ours, others) = (tagger().append("abc", OWN), tagger().append("abc", OTHER));
-        assert_eq!(tags().whose(&ours), SidOwner::Ours("abc"));
-        assert_eq!(tags().whose(&others), SidOwner::Another(OTHER));
+        assert_eq!(tags().owner_of(&ours), SidOwner::Ours("abc"));
+        assert_eq!(tags().owner_of(&others), SidOwner::Another(OTHER));
         let before = Tag { generation: 1, ..OWN };
-        assert_eq!(tags().whose(&tagger().append("abc", before)), SidOwner::Another(before), "the one before a reload");
+        assert_eq!(
+            tags().owner_of(&tagger().append("abc", before)),
+            SidOwner::Another(before),
+            "the one before a reload"
+        );
         for sid in ["", "abc", &ours[..ours.len() - 1], &format!("{ours}x"), &ours.replacen('a', "b", 1)] {
-            assert_eq!(tags().whose(sid), SidOwner::Untagged, "{sid}");
+            assert_eq!(tags().owner_of(sid), SidOwner::Untagged, "{sid}");
         }
     }
 
@@ -223,7 +227,7 @@ pub(super) mod tests {
             let open = format!("0{}", serde_json::json!({ "sid": sid, "upgrades": [] }));
             if let Some(tagged) = tags().tag_open_packet(open.as_bytes()) {
                 let open: serde_json::Value = serde_json::from_slice(&tagged[1..]).expect("json");
-                prop_assert_eq!(tags().whose(open["sid"].as_str().expect("sid")), SidOwner::Ours(&sid));
+                prop_assert_eq!(tags().owner_of(open["sid"].as_str().expect("sid")), SidOwner::Ours(&sid));
             }
         }
     }

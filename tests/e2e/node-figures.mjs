@@ -16,10 +16,10 @@ const LONG = 'x'.repeat(50_000);
 for (const { name, path } of versions) {
   program(`${name}: messages, bytes, transports and ends are counted, and outlive the worker`, async (place) => {
     const haft = await place.haft('-w', '1', '--affinity', 'session', '--', path, file('session-server.cjs'));
-    const told = async () => (await haft.status()).slots[0].told ?? {};
+    const reported = async () => (await haft.status()).slots[0].reported ?? {};
     /** What the page holds once it holds this: it is written once a second. */
     const once = (what, holds) => until(what, async () => {
-      const now = await told();
+      const now = await reported();
       return holds(now) ? now : Promise.reject(new Error(JSON.stringify(now)));
     });
     const home = new Home('127.0.0.1');

@@ -104,7 +104,7 @@ fn a_reload_that_is_refused_or_fails_ends_for_the_manager_too_with_the_reason_in
     haft.signal(Signal::SIGHUP);
     manager.wait("RELOADING=1");
     let (ready, _) = manager.wait("READY=1");
-    let refused = "STATUS=2 of 2 workers, generation 0; the last reload was refused (the log says why)";
+    let refused = "STATUS=2 of 2 workers, generation 0; the last reload was refused (see the log)";
     assert!(has(&ready, refused), "{ready}");
 
     haft.write_file(file);
@@ -112,7 +112,7 @@ fn a_reload_that_is_refused_or_fails_ends_for_the_manager_too_with_the_reason_in
     haft.signal(Signal::SIGHUP);
     manager.wait("RELOADING=1");
     let (ready, _) = manager.wait("READY=1");
-    assert!(ready.contains("; the last reload has failed (the log says why)"), "{ready}");
+    assert!(ready.contains("; the last reload has failed (see the log)"), "{ready}");
 
     haft.close_gate("sick-1");
     haft.signal(Signal::SIGHUP);

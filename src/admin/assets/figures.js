@@ -20,8 +20,8 @@ export function mood(slot) {
 }
 
 function sessions(slot) {
-  const told = ['polling_sessions', 'websocket_sessions', 'other_sessions'].map((name) => slot.told?.[name]);
-  return told.some((count) => count !== undefined) ? sum(told) : slot.sessions;
+  const reported = ['polling_sessions', 'websocket_sessions', 'other_sessions'].map((name) => slot.reported?.[name]);
+  return reported.some((count) => count !== undefined) ? sum(reported) : slot.sessions;
 }
 
 /** Causes for which haft replaces a worker by itself. */
@@ -30,7 +30,7 @@ const cared = ['memory', 'age'];
 /** A slot as a row; `before` is the same slot at the last look, so many seconds ago. */
 export function row(slot, before, seconds) {
   const same = before?.worker === slot.worker && slot.process && before.process && seconds > 0;
-  const delay = slot.told?.loop_delay_p99;
+  const delay = slot.reported?.loop_delay_p99;
   return {
     slot,
     condition: condition(slot),
@@ -38,7 +38,7 @@ export function row(slot, before, seconds) {
     cpu: same ? 100 * per(slot.process.cpu_seconds, before.process.cpu_seconds, seconds) : null,
     memory: slot.process?.resident_bytes ?? null,
     delay: delay === undefined ? null : delay / 1e6,
-    connections: slot.told?.open_connections ?? slot.open,
+    connections: slot.reported?.open_connections ?? slot.open,
     sessions: sessions(slot) ?? null,
     rate: before ? per(slot.delivered, before.delivered, seconds) : 0,
     restarts: slot.respawned + cared.reduce((all, cause) => all + (slot.replaced?.[cause] ?? 0), 0),

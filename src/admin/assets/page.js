@@ -186,11 +186,11 @@ function detail() {
     spark.draw(series?.[name] ?? [], least);
   }
   const spoken = (name, value) => (name.startsWith('loop_delay') ? `${decimal(value / 1e6)} ms` : name.startsWith('heap') ? bytes(value) : count(value));
-  const told = Object.entries(slot.told ?? {}).filter(([name]) => name !== 'age_seconds').map(([name, value]) => [name.replaceAll('_', ' '), spoken(name, value)]);
+  const reported = Object.entries(slot.reported ?? {}).filter(([name]) => name !== 'age_seconds').map(([name, value]) => [name.replaceAll('_', ' '), spoken(name, value)]);
   const figures = [
     ['worker', slot.worker], ['pid', dash(slot.pid)], ['generation', slot.generation], ['delivered', count(slot.delivered)],
     ['memory', dash(row.memory, bytes)], ['threads', dash(slot.process?.threads)], ['descriptors', dash(slot.process?.descriptors)],
-    ['last exit', row.exit || '–'], ...told,
+    ['last exit', row.exit || '–'], ...reported,
   ];
   $('detail-figures').replaceChildren(...figures.map(([name, value]) => make('div', {}, make('dt', { text: name }), make('dd', { text: value }))));
   const drain = slot.drained

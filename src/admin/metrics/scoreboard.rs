@@ -133,7 +133,7 @@ fn processes(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
 }
 
 fn of_each(slots: &[SlotStatus], field: Field) -> impl Iterator<Item = (Labels<'static>, u64)> {
-    let figure = move |slot: &SlotStatus| Some((vec![slot_label(slot.slot)], slot.told.as_ref()?.get(field)?));
+    let figure = move |slot: &SlotStatus| Some((vec![slot_label(slot.slot)], slot.reported.as_ref()?.get(field)?));
     slots.iter().filter_map(figure)
 }
 
@@ -142,9 +142,9 @@ fn labelled<'a>(
     label: &'static str,
     fields: &'a [Labelled],
 ) -> impl Iterator<Item = (Labels<'static>, u64)> + 'a {
-    slots.iter().filter_map(|slot| Some((slot.slot, slot.told.as_ref()?))).flat_map(move |(slot, told)| {
+    slots.iter().filter_map(|slot| Some((slot.slot, slot.reported.as_ref()?))).flat_map(move |(slot, reported)| {
         fields.iter().filter_map(move |(value, field)| {
-            Some((vec![slot_label(slot), (label, Cow::from(*value))], told.get(*field)?))
+            Some((vec![slot_label(slot), (label, Cow::from(*value))], reported.get(*field)?))
         })
     })
 }

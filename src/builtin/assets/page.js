@@ -1,4 +1,4 @@
-// The chat page. It shows who serves this client, what becomes of the connection, and the rooms.
+// The chat page. It shows which worker serves this client, what becomes of the connection, and the rooms.
 import { io } from "/haft/client.js";
 import { make } from "/haft/make.js";
 
@@ -35,11 +35,11 @@ function state(name, text) {
   $("state-text").textContent = text;
 }
 
-/* ---- who serves ---- */
+/* ---- the worker that serves ---- */
 
-let worker = null; // the last one that said hello
+let worker = null; // the last one that sent hello
 let lost = null; // when the connection was lost
-let told = { first: "none", greeted: false, upgraded: null }; // of the present connection
+let progress = { first: "none", greeted: false, upgraded: null }; // of the present connection
 
 const name = (w) => `slot ${w.slot} · pid ${w.pid}`;
 
@@ -68,11 +68,11 @@ function greeted(socket, hello) {
     const away = lost ? ` Away for ${((performance.now() - lost) / 1000).toFixed(1)}\u00a0s.` : "";
     happened(kind, title, details + away, [["before", name(before)], ["now", name(hello)]]);
   } else {
-    happened("good", "Connected", `over ${spoken(told.first)}`, [["by", name(hello)]]);
+    happened("good", "Connected", `over ${spoken(progress.first)}`, [["by", name(hello)]]);
   }
   lost = null;
-  told.greeted = true;
-  told.upgraded?.();
+  progress.greeted = true;
+  progress.upgraded?.();
 }
 
 /* ---- transport ---- */
@@ -97,14 +97,14 @@ function watchTransport(socket, transports) {
   const engine = socket.io.engine;
   const started = performance.now();
   const first = engine.transport.name;
-  const mine = (told = { first, greeted: false, upgraded: null });
+  const mine = (progress = { first, greeted: false, upgraded: null });
   const upgrades = first === "polling" && transports.includes("websocket");
   transport(first, upgrades ? "started; the upgrade to WebSocket is under way" : "from the start, without an upgrade");
   engine.once("upgrade", (to) => {
     const took = Math.round(performance.now() - started);
     transport(to.name, `upgraded after ${took} ms`);
     if (socket.connected) state("up", `connected · ${spoken(to.name)}`);
-    // Told after the greeting, even if it was faster.
+    // Shown after the greeting, even if the upgrade was faster.
     mine.upgraded = () => happened("good", `Upgraded to ${spoken(to.name)}`, `after ${took} ms, at the same worker`);
     if (mine.greeted) mine.upgraded();
   });
@@ -159,7 +159,7 @@ function drawTabs() {
   }));
 }
 
-/** Where a member is; the host is told where it is another one. */
+/** Where a member is; the host is named if it is another one. */
 function place({ host, slot }) {
   return host === worker?.host ? `slot ${slot}` : `host ${host}, slot ${slot}`;
 }

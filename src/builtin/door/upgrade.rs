@@ -4,7 +4,7 @@
 //! server answers `3probe` and releases the pending poll, the client sends `5`. Until that `5` the session goes on
 //! polling, whatever becomes of the WebSocket: a proxy that accepts WebSockets and then swallows their frames costs the
 //! client nothing. That is why the probe is done here and not by the engine, which ends the session when a probe fails
-//! or times out. The engine is given the WebSocket once the client has said `5`, and the probe is played to it again.
+//! or times out. The engine gets the WebSocket once the client has sent `5`, and the probe is replayed to it.
 
 use std::future::Future;
 use std::io;
@@ -81,11 +81,11 @@ pub(in crate::builtin) fn probe(
     accept(max_payload, conn, client, request, move |mut io, guard, request| async move {
         // One attempt at a time, as in engine.io ("transport has already been trying to upgrade").
         let probing = gate.probe();
-        let said = match &probing {
+        let packet = match &probing {
             Some(probing) => timeout(door.upgrade_timeout, upgraded(&mut io, probing)).await,
             None => Ok(Err(io::ErrorKind::AlreadyExists.into())),
         };
-        match said {
+        match packet {
             Ok(Ok(rest)) => {
                 let first = [PROBE_AGAIN, &rest].concat();
                 let waiting = match door.outboxes.of(gate.sid()) {
@@ -178,12 +178,12 @@ async fn upgraded(io: &mut Socket, probing: &Probing) -> io::Result<Bytes> {
         io.write_all(PONG).await?;
         io.flush().await?;
         {
-            let mut said = pin!(frames.expect(io, b"5"));
+            let mut packet = pin!(frames.expect(io, b"5"));
             let mut release = interval(RELEASE_EVERY);
             release.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    result = &mut said => break result?,
+                    result = &mut packet => break result?,
                     _ = release.tick() => gate.release.notify_waiters(),
                 }
             }

@@ -8,7 +8,8 @@ use tokio::time::interval;
 
 use super::{Conn, Phase, Registry, SWEEP_FROM, lock};
 
-/// How often a worker that lingers looks whether a session is left: nothing tells when one has ended by its heartbeat.
+/// How often a lingering worker checks whether a session is left: there is no event for one that ended by its
+/// heartbeat.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Registry {
@@ -30,7 +31,7 @@ impl Registry {
         if inner.began.len() < inner.sweep_began_at.max(SWEEP_FROM) {
             return;
         }
-        // Whoever is asked may have to know something of us.
+        // A closure may need this lock.
         let mut began = std::mem::take(&mut inner.began);
         drop(inner);
         began.retain(|sid| alive(*sid));

@@ -1,6 +1,6 @@
-//! Sessions that have ended by a goodbye. A message or a poll may have been on its way on another connection: its client is
-//! not told that its session is unknown, which it would take for an error, but what the goodbye has told it. A worker says
-//! goodbye only when it leaves, so it remembers them to its end.
+//! Sessions that have ended by a goodbye. A message or a poll may have been on its way on another connection: its
+//! client does not get "session unknown", which it would take for an error, but its goodbye again. A worker sends
+//! goodbyes only when it drains, so it remembers them until it exits.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;

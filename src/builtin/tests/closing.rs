@@ -53,7 +53,7 @@ async fn a_pending_poll_is_answered_with_a_close_and_its_connection_ends() {
     assert_eq!(server.app.connections(), 0);
 }
 
-/// On a connection that is kept, on a new one, and however much later: an end is told, and no error.
+/// On a kept connection, on a new one, and however much later: the client gets its goodbye, and no error.
 #[tokio::test]
 async fn a_message_that_crosses_its_session_s_goodbye_is_answered_and_counted() {
     let server = serve(Settings::default()).await;
@@ -65,7 +65,8 @@ async fn a_message_that_crosses_its_session_s_goodbye_is_answered_and_counted() 
     wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
     ws.receive_until("0{").await;
-    // The polling session is told at once. The turn of the WebSocket is an hour away, so the worker does not end.
+    // The polling session gets its goodbye immediately. The turn of the WebSocket is an hour away, so the worker does
+    // not end.
     let closing = server.close(Duration::from_secs(7200));
     assert_eq!(wire.reply().await.text(), "1");
     kept.ask(&format!("POST {POLLING}&sid={sid}"), &[], "3\x1e421[\"echo\",1]\x1ebAQ==").await;
@@ -92,13 +93,13 @@ async fn a_client_that_polls_on_new_connections_is_closed_with_what_it_hears_nex
     }
     let [(mut ann, ann_sid), (mut bob, bob_sid)] = polls.try_into().ok().expect("two");
     assert_eq!(posts.get("/haft/page.json").await.status, 200, "so the polls before it are pending");
-    // One is told at once; the turn of the other is an hour away.
+    // One gets its goodbye immediately; the turn of the other is an hour away.
     let closing = server.close(Duration::from_secs(7200));
-    let (told, mut other, sid) = tokio::select! {
-        told = ann.reply() => (told, bob, bob_sid),
-        told = bob.reply() => (told, ann, ann_sid),
+    let (closed, mut other, sid) = tokio::select! {
+        closed = ann.reply() => (closed, bob, bob_sid),
+        closed = bob.reply() => (closed, ann, ann_sid),
     };
-    assert_eq!(told.text(), "1");
+    assert_eq!(closed.text(), "1");
     posts.ask(&format!("POST {POLLING}&sid={sid}"), &[], "429[\"echo\",9]").await;
     assert_eq!(posts.reply().await.text(), "ok");
     let received = other.reply().await;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The first ping is far away, and who is asked has next to no time for the answer.
+/// The first ping is far away, and a client that is pinged has next to no time to answer.
 fn patient() -> Settings {
     Settings {
         ping_interval: Duration::from_secs(3600),

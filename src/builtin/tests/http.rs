@@ -142,9 +142,9 @@ async fn a_head_that_does_not_come_is_not_waited_for_for_ever() {
     let mut wire = Wire::open(server.addr).await;
     let start = tokio::time::Instant::now();
     wire.send(b"GET / HTTP/1.1\r\nhost: ").await;
-    let mut said = Vec::new();
-    wire.stream.read_to_end(&mut said).await.expect("read");
-    assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let mut received = Vec::new();
+    wire.stream.read_to_end(&mut received).await.expect("read");
+    assert!(received.is_empty(), "{}", String::from_utf8_lossy(&received));
     assert!(start.elapsed() >= crate::builtin::HEADER_TIMEOUT);
 }
 
@@ -194,7 +194,7 @@ async fn the_page_brings_all_it_needs_and_allows_nothing_else() {
     let policy = page.header("content-security-policy").expect("policy").to_owned();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     let html = page.text().to_owned();
-    assert!(html.contains("on this worker"), "says that rooms are this worker's only");
+    assert!(html.contains("on this worker"), "it states that rooms are this worker's only");
     let names = html.split(['"']).filter(|part| part.starts_with("/haft/") || part.contains("://"));
     let mut seen = 0;
     for name in names {

@@ -132,7 +132,7 @@ async fn a_worker_without_sessions_is_idle_at_once_and_can_then_end() {
     assert_eq!(server.app.connections(), 0);
 }
 
-/// As often as a session that is told to go may be asked before it has heard so.
+/// How often a session may be polled before its goodbye arrives.
 const MAX_ROUNDS: usize = 1000;
 
 #[tokio::test]
@@ -147,18 +147,18 @@ async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
     }
     until("no connection is left", || server.app.connections() == 0).await;
     let lingering = tokio::spawn(server.app.linger());
-    // The first is told at once, the others never, as far as this test can see.
-    let (drain, _master) = told(|master| assert!(master.send_drain(3 * 3_600_000).is_ok())).await;
+    // The first gets its goodbye immediately, the others never within this test.
+    let (drain, _master) = orders(|master| assert!(master.send_drain(3 * 3_600_000).is_ok())).await;
     let goodbye = tokio::spawn(server.app.say_goodbye(drain));
     let mut going_on = sids.clone();
-    // The round in which it hears so, and one more, in which the others go on.
+    // The round with the goodbye, and one more, in which the others go on.
     for _ in 0..MAX_ROUNDS {
         let before = going_on.len();
         let mut left = Vec::new();
         for sid in going_on {
             let mut wire = Wire::open(server.addr).await;
             wire.ask(&format!("GET {POLLING}&sid={sid}"), &[], "").await;
-            // What is told comes before an answer.
+            // The goodbye comes before an answer.
             let sent = post(server.addr, &sid, "42[\"echo\",\"still here\"]").await;
             let received = wire.reply().await.text().to_owned();
             if !received.ends_with('1') {
@@ -174,7 +174,7 @@ async fn goodbyes_are_said_one_by_one_and_who_has_heard_none_goes_on() {
     assert_eq!(going_on.len(), 2);
     assert!(!lingering.is_finished() && !goodbye.is_finished());
     goodbye.abort();
-    let (drain, _master) = told(|master| assert!(master.send_drain(0).is_ok())).await;
+    let (drain, _master) = orders(|master| assert!(master.send_drain(0).is_ok())).await;
     let mut goodbye = tokio::spawn(server.app.say_goodbye(drain));
     for sid in &sids {
         let last = Wire::open(server.addr).await.get(&format!("{POLLING}&sid={sid}")).await;
@@ -203,5 +203,5 @@ async fn who_stays_to_the_last_is_told_to_go_when_the_time_is_over() {
     assert!(last.text().ends_with('1'), "{}", last.text());
     assert_eq!(last.header("connection"), Some("close"));
     soon("the end", closing).await.expect("task");
-    soon("nobody is left", lingering).await.expect("task");
+    soon("no session is left", lingering).await.expect("task");
 }

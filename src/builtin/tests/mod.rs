@@ -48,7 +48,7 @@ pub(super) async fn serve_tagging(settings: Settings, tags: Option<Tags>) -> Ser
     Server { app, addr, scoreboard }
 }
 
-/// Opens a polling session that has joined the namespace `/` and has nothing to hear.
+/// Opens a polling session that has joined the namespace `/` and has nothing to receive.
 pub(super) async fn connected(server: &Server) -> (Wire, String) {
     let mut wire = Wire::open(server.addr).await;
     let sid = open(&mut wire).await;
@@ -66,8 +66,8 @@ pub(super) async fn echoes(server: &Server, wire: &mut Wire, sid: &str, id: u32)
     assert!(received.contains(&format!("43{id}[\"x{id}\"]")), "the acknowledgement comes first: {received:?}");
 }
 
-/// What a worker hears whose master sends these; and the master, as long as it lives.
-pub(super) async fn told(words: impl FnOnce(&MasterEnd)) -> (Drain, MasterEnd) {
+/// A worker's view of a master that sends these; and the master's end, for as long as it lives.
+pub(super) async fn orders(words: impl FnOnce(&MasterEnd)) -> (Drain, MasterEnd) {
     let (master, channel) = MasterEnd::pair().expect("a channel");
     let mut incoming = Incoming::over(channel).expect("a worker");
     let drain = incoming.drain();
@@ -77,12 +77,12 @@ pub(super) async fn told(words: impl FnOnce(&MasterEnd)) -> (Drain, MasterEnd) {
 }
 
 impl Server {
-    /// Ends the application as a worker does that is told to finish within this time.
+    /// Ends the application as a worker does that is asked to finish within this time.
     pub(super) fn close(&self, within: Duration) -> tokio::task::JoinHandle<()> {
         let app = self.app.clone();
         tokio::spawn(async move {
             let within = u32::try_from(within.as_millis()).expect("milliseconds");
-            let (drain, _master) = told(|master| assert!(master.send_drain(within).is_ok())).await;
+            let (drain, _master) = orders(|master| assert!(master.send_drain(within).is_ok())).await;
             tokio::select! {
                 () = app.close() => {}
                 () = app.say_goodbye(drain) => {}

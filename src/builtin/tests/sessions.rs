@@ -23,7 +23,7 @@ async fn an_upgrade_moves_the_session_and_loses_nothing() {
     ws.say("2probe").await;
     assert_eq!(ws.receive().await, (0x81, "3probe".to_owned()));
     assert_eq!(wire.reply().await.text(), "6", "the pending poll is released");
-    // What the client says in the same breath as the upgrade packet must not be lost.
+    // What the client sends together with the upgrade packet must not be lost.
     ws.frame(0x89, b"are you there").await;
     ws.say("5").await;
     ws.say("421[\"echo\",\"now\"]").await;
@@ -138,7 +138,7 @@ async fn the_chat_refuses_in_words_and_survives_nonsense() {
     let mut ws = Wire::websocket(server.addr, "").await.expect("a WebSocket");
     ws.say("40").await;
     ws.receive_until("42[\"hello\"").await;
-    for (id, event, says) in [
+    for (id, event, error) in [
         (1, r#"["join",{"room":""}]"#, "1 to 64 characters"),
         (2, r#"["join"]"#, "join takes"),
         (3, r#"["message",{"room":"r","text":"x"}]"#, "not in this room"),
@@ -147,7 +147,7 @@ async fn the_chat_refuses_in_words_and_survives_nonsense() {
     ] {
         ws.say(&format!("42{id}{event}")).await;
         let answer = ws.receive_until(&format!("43{id}")).await;
-        assert!(answer.contains(r#""ok":false"#) && answer.contains(says), "{answer}");
+        assert!(answer.contains(r#""ok":false"#) && answer.contains(error), "{answer}");
     }
     ws.say(r#"42["unheard of",{}]"#).await;
     ws.say(r#"42["join",null]"#).await;

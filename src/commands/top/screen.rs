@@ -184,9 +184,9 @@ impl Look {
     }
 
     fn detail(&self, frame: &mut Frame<'_>, area: Rect, model: &Model, slot: usize) {
-        let [told, written] = Layout::horizontal([Constraint::Length(34), Constraint::Min(10)]).areas(area);
+        let [reported, written] = Layout::horizontal([Constraint::Length(34), Constraint::Min(10)]).areas(area);
         let Some(row) = model.rows.iter().find(|row| row.slot.slot == slot) else { return };
-        let figures = row.slot.told.iter().flatten().filter(|(name, _)| *name != "age_seconds");
+        let figures = row.slot.reported.iter().flatten().filter(|(name, _)| *name != "age_seconds");
         let mut texts = vec![
             format!("state               {}", row.slot.condition()),
             format!("worker              {}", row.slot.worker),
@@ -199,7 +199,7 @@ impl Look {
         }));
         let block = |title: String| Block::new().borders(Borders::TOP).title(title);
         let figures = Paragraph::new(texts.join("\n")).block(block(format!(" slot {slot} ")));
-        frame.render_widget(figures, told);
+        frame.render_widget(figures, reported);
         let room = usize::from(written.height.saturating_sub(1));
         let last = &model.lines[model.lines.len().saturating_sub(room)..];
         let lines: Vec<Line<'_>> = last.iter().map(|line| Line::raw(escaped(&line.text))).collect();

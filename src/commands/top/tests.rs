@@ -21,7 +21,7 @@ fn status(slots: usize, later: bool) -> Status {
                 {"description": if later { "signal SIGSEGV" } else { "exit code 1" }, "unix_time": 1_700_000_000})),
             "process": {"resident_bytes": (slot + 40) << 20, "cpu_seconds": 10.0 + second * (slot as f64 + 1.0) / 10.0,
                 "threads": 7, "descriptors": 30},
-            "told": {"age_seconds": 0.5, "open_connections": 100 + slot, "polling_sessions": 1, "websocket_sessions": slot,
+            "reported": {"age_seconds": 0.5, "open_connections": 100 + slot, "polling_sessions": 1, "websocket_sessions": slot,
                 "loop_delay_p99": 1.5e6 * (slot as f64 + 1.0), "heap_used": 1 << 24}
         })
     };

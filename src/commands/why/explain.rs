@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::addr::EndAddr;
 use crate::config::{Config, Criterion, DispatchBy, Rest};
 use crate::connection::RouteBy;
-use crate::node::named::Whose;
+use crate::node::named::OwnerLookup;
 use crate::node::paths::Learnt;
 use crate::peek::{MAX_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
 use crate::pending::aim::{Aims, Found};
@@ -139,7 +139,7 @@ impl Explanation {
         if self.session.is_none() && config.affinity.has_sessions() {
             self.session = request.sid().map(|sid| Session::of(sid, secret));
         }
-        let found = Aims::new(config, key).find(&request, true, engine_s, |_| Whose::Unknown)?;
+        let found = Aims::new(config, key).find(&request, true, engine_s, |_| OwnerLookup::Unknown)?;
         for (criterion, outcome) in config.affinity.criteria().iter().zip(found.outcomes()) {
             self.criteria.push((criterion.to_string(), fate(criterion, outcome.err(), &request)));
         }

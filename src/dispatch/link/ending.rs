@@ -111,7 +111,7 @@ impl Link {
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// The master itself was away until now: whoever was silent meanwhile was not asked.
+    /// The master itself was away until now: workers that were silent meanwhile were not asked.
     pub fn forgive(&mut self, now: Instant) {
         self.silent_since = self.silent_since.map(|_| now);
         self.pinged_since = self.pinged_since.map(|_| now);

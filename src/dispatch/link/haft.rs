@@ -67,7 +67,7 @@ impl HaftLink {
         self.open
     }
 
-    /// Sends from the front of `held` as much as the worker has room for, then what else there is to tell.
+    /// Sends from the front of `held` as much as the worker has room for, then the other messages that are due.
     pub(super) fn send(
         &mut self,
         outbox: &mut Outbox<Connection>,

@@ -70,13 +70,13 @@ pub struct Link {
     finishes: bool,
     lingers: Option<Lingering>,
     opening: RecentSessions,
-    /// What the worker last told of itself.
-    pub told_load: ToldLoad,
+    /// What the worker last reported of itself.
+    pub reported_load: ReportedLoad,
 }
 
 /// How much a new session would weigh with a worker, by its own word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ToldLoad {
+pub struct ReportedLoad {
     /// See [`crate::route::weight`].
     pub weight: u64,
     /// Connections that it has.
@@ -132,7 +132,7 @@ impl Link {
             finishes: false,
             lingers: None,
             opening: RecentSessions::default(),
-            told_load: ToldLoad::default(),
+            reported_load: ReportedLoad::default(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Link {
             End::ListenFds(end) if end.waits_for_ready() => {
                 "with --wait-ready it must say READY=1 (sd_notify) itself, to NOTIFY_SOCKET"
             }
-            End::ListenFds(_) => "it says nothing and has lived for too short a time",
+            End::ListenFds(_) => "it is silent and has lived for too short a time",
             End::Node(end) => match end.life() {
                 StartupPhase::Starting => {
                     "no process of it has listened. Where the program starts its servers as processes of its own \
@@ -257,7 +257,7 @@ impl Link {
         self.taking.busy_for(self.in_flight())
     }
 
-    /// Whether sending must be tried again after a while, without an event that says when.
+    /// Whether sending must be tried again after a while, without an event for it.
     pub fn must_retry(&self) -> bool {
         matches!(self.obstacle, Blocked::TooManyInFlight | Blocked::Resting)
     }
@@ -329,7 +329,8 @@ impl Link {
         Ok(())
     }
 
-    /// It was told to finish, and has less time for that now. A Node program learns so by the signal that comes with it.
+    /// It was asked to finish, and now has less time for that. A Node program learns so by the signal that comes with
+    /// it.
     pub fn shorten(&mut self, within: Duration) -> Result<(), LinkError> {
         if let (End::Haft(end), true, None) = (&mut self.end, self.finishes, self.lingers) {
             self.obstacle = end.drain(within)?;
@@ -363,7 +364,7 @@ impl Link {
             (End::Node(end), Some(primary)) => {
                 let before = end.reported().sessions();
                 let received = end.receive(&mut in_flight, primary, news, now);
-                self.opening.told(end.reported().sessions().saturating_sub(before), now);
+                self.opening.reported(end.reported().sessions().saturating_sub(before), now);
                 received
             }
             (End::Node(_), None) => Ok(true),

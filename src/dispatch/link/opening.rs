@@ -28,7 +28,7 @@ impl RecentSessions {
     }
 
     /// The worker has reported so many sessions more: the oldest ones need not be counted here any more.
-    pub fn told(&mut self, more: u64, now: Instant) {
+    pub fn reported(&mut self, more: u64, now: Instant) {
         self.forget(now);
         let of_before = more.min(self.before);
         self.before -= of_before;
@@ -81,14 +81,14 @@ mod tests {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut opening = RecentSessions::default();
-        opening.told(5, start);
+        opening.reported(5, start);
         (0..3).for_each(|_| opening.note(start));
         (0..2).for_each(|_| opening.note(after(4000)));
-        opening.told(1, after(4000));
+        opening.reported(1, after(4000));
         assert_eq!([4000, 5999, 6000].map(|at| opening.lately(after(at))), [4, 4, 2]);
-        opening.told(3, after(4100));
+        opening.reported(3, after(4100));
         assert_eq!([4100, 6000].map(|at| opening.lately(after(at))), [1, 1]);
-        opening.told(9, after(4200));
-        assert_eq!(opening.lately(after(4200)), 0, "also sessions that began another way are told");
+        opening.reported(9, after(4200));
+        assert_eq!(opening.lately(after(4200)), 0, "also sessions that began another way are reported");
     }
 }

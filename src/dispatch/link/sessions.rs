@@ -67,7 +67,7 @@ impl Link {
 
     /// What a new session is weighed against.
     pub fn burden(&self, now: Instant) -> u64 {
-        burden(self.sessions(now), self.told_load.connections, self.told_load.weight)
+        burden(self.sessions(now), self.reported_load.connections, self.reported_load.weight)
     }
 
     /// A session is about to be opened there.

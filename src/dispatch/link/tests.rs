@@ -104,7 +104,7 @@ impl Fixture {
                     entries.extend(more);
                 }
                 MasterMessage::Drain { .. } => return (entries, true),
-                MasterMessage::Linger { .. } => panic!("nobody sent it"),
+                MasterMessage::Linger { .. } => panic!("it was never sent"),
                 MasterMessage::Ping => self.pings += 1,
             }
         }
@@ -163,9 +163,9 @@ fn the_order_to_finish_comes_after_what_was_sent_however_full_the_channel() {
     let mut rig = Fixture::narrow();
     rig.fill();
     rig.link.drain(Duration::from_secs(1), None).expect("drain");
-    assert_eq!(rig.link.wanted_interest(), Some(Interest::ReadableOrWritable), "it is still to be said");
-    let (found, told) = rig.found();
-    assert_eq!((found.len(), told), (usize::from(rig.made) - 1, false));
+    assert_eq!(rig.link.wanted_interest(), Some(Interest::ReadableOrWritable), "it is still to be sent");
+    let (found, stated) = rig.found();
+    assert_eq!((found.len(), stated), (usize::from(rig.made) - 1, false));
     let mut nothing = VecDeque::new();
     rig.link.send(&mut nothing, None, 1, rig.now).expect("send");
     assert_eq!(rig.link.wanted_interest(), Some(Interest::Readable));
@@ -272,16 +272,16 @@ fn a_full_channel_keeps_a_ping_until_there_is_room() {
 fn a_worker_that_never_stops_talking_is_heard_a_part_at_a_time() {
     let mut rig = Fixture::new();
     let frame = FromWorker::Taken { below: 0, limit: 100_000, open: 0 };
-    let mut said = 0;
+    let mut sent = 0;
     while matches!(rig.worker.send(frame).expect("send"), Sent::Bytes(_)) {
-        said += 1;
+        sent += 1;
     }
     let mut turns = 1;
     while rig.receive().expect("receive") != HEARD_OUT {
         turns += 1;
-        assert!(turns <= said, "no end");
+        assert!(turns <= sent, "no end");
     }
-    assert!(turns > 1, "{said} frames in one turn");
+    assert!(turns > 1, "{sent} frames in one turn");
     rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
 }
 
@@ -299,7 +299,7 @@ fn the_last_words_of_a_dead_worker_are_heard_to_the_end() {
 }
 
 #[test]
-fn a_session_that_was_just_sent_is_reckoned_with_and_shown_only_once_it_is_told() {
+fn a_session_that_was_just_sent_is_reckoned_with_and_shown_only_once_it_is_reported() {
     let mut rig = Fixture::new();
     rig.link.opening(rig.now);
     assert_eq!((rig.link.sessions(rig.now), rig.link.reported_sessions()), (1, 0));

@@ -18,22 +18,21 @@ const SHARE_TO_FINISH: u32 = 10;
 const SHARE_FOR_HANDLER: u32 = 5;
 
 impl Service {
-    /// A worker is wanted no more. With its sessions it goes on for most of the time that it has, where they can be
-    /// told
-    /// apart: connections of theirs keep coming. Then it gets DRAIN.
+    /// A worker is wanted no more. It keeps its sessions for most of its time, if they can be identified: their
+    /// connections keep coming. Then it gets DRAIN.
     pub(super) fn retire(&mut self, worker: WorkerId, within: Duration, now: Instant) -> Option<Event> {
         let interrupted = self.pool.is_interrupted();
         let within = if interrupted { within / 2 } else { within };
         let link = self.dispatch.link(worker);
         let (can_linger, ends_sessions) =
             link.map_or((false, false), |link| (link.takes_sessions(), link.ends_sessions()));
-        let told = if can_linger && self.lingers && !self.pool.is_stopping() {
+        let asked = if can_linger && self.lingers && !self.pool.is_stopping() {
             let rest = to_finish(within, ends_sessions);
             self.dispatch.linger(worker, now + (within - rest), rest, now)
         } else {
             return self.finish(worker, within, now);
         };
-        told.err().and_then(|error| self.distrust(worker, &error))
+        asked.err().and_then(|error| self.distrust(worker, &error))
     }
 
     /// Whether the worker's program learns by a signal that it is to finish, and hands over what it does meanwhile:
@@ -62,14 +61,14 @@ impl Service {
         over.into_iter().filter_map(|(worker, within)| self.finish(worker, within, now)).collect()
     }
 
-    /// An operator waits for the end: workers that finish already hear that they have less time for it.
+    /// An operator waits for the end: workers that finish already are informed of their shorter time.
     pub(super) fn shorten(&mut self, now: Instant) -> Vec<Event> {
         if !self.pool.is_interrupted() {
             return Vec::new();
         }
         let within = self.pool.time_left(self.time(now)).map_or(INTERRUPT_TIME, |left| left.min(INTERRUPT_TIME)) / 2;
-        let told = self.dispatch.links_mut().filter_map(|link| Some((link.worker, link.shorten(within).err()?)));
-        let failed: Vec<_> = told.collect();
+        let asked = self.dispatch.links_mut().filter_map(|link| Some((link.worker, link.shorten(within).err()?)));
+        let failed: Vec<_> = asked.collect();
         failed.into_iter().filter_map(|(worker, error)| self.distrust(worker, &error)).collect()
     }
 
@@ -79,12 +78,12 @@ impl Service {
         let by_signal = self.pool.is_stopping() && self.is_signalled(worker);
         let signal = self.signal_to_come(worker);
         let link = self.dispatch.link(worker)?;
-        let told = if by_signal {
+        let asked = if by_signal {
             link.drain_later(within, now + within / SHARE_FOR_HANDLER, now)
         } else {
             link.drain(within, signal)
         };
-        let error = told.err()?;
+        let error = asked.err()?;
         self.distrust(worker, &error)
     }
 

@@ -142,7 +142,7 @@ impl World {
     }
 
     /// One of the living workers.
-    fn somebody(&mut self) -> Option<WorkerId> {
+    fn any_worker(&mut self) -> Option<WorkerId> {
         let count = self.puppets.len() as u64;
         let nth = if count == 0 { return None } else { self.dice.below(count) };
         self.puppets.keys().nth(nth as usize).copied()
@@ -257,7 +257,7 @@ impl World {
         match self.dice.below(200) {
             0..=29 => self.arrive(),
             30..=159 => {
-                if let Some(worker) = self.somebody() {
+                if let Some(worker) = self.any_worker() {
                     self.work(worker);
                 }
             }
@@ -273,7 +273,7 @@ impl World {
             }
             181..=183 => self.operate(),
             roll => {
-                let Some(worker) = self.somebody() else { return };
+                let Some(worker) = self.any_worker() else { return };
                 match roll {
                     184 => self.puppet(worker).stopped = true,
                     185..=188 => self.puppet(worker).stopped = false,

@@ -243,8 +243,8 @@ fn where_nobody_else_is_ready_nobody_can_be_rescued() {
     assert!(rig.service.dispatch.can_rescue(Slot(1), 0));
 }
 
-/// A program of Node closes its channel while it still serves clients. Whoever sent it something meanwhile (another
-/// worker, the master) finds none there, which must not cost those clients their worker.
+/// A program of Node closes its channel while it still serves clients. A peer that sent it something meanwhile (another
+/// worker, the master) finds it gone, which must not cost those clients their worker.
 #[test]
 fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_sending() {
     use std::io::Write;

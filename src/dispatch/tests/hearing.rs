@@ -37,7 +37,7 @@ fn a_worker_far_from_its_limit_need_not_be_heard_at_once() {
 fn a_pause_is_unnoticed_only_while_every_worker_has_something_to_take() {
     let mut rig = Fixture::new(&["-w", "2", "--max-in-flight", "64"]);
     let slots: Vec<_> = rig.dispatch.slots().collect();
-    assert_eq!(rig.dispatch.busy_for(), Duration::ZERO, "nobody is there");
+    assert_eq!(rig.dispatch.busy_for(), Duration::ZERO, "there is no worker");
     for slot in &slots {
         rig.start(*slot, u64::MAX);
     }

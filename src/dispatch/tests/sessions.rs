@@ -34,11 +34,11 @@ fn a_program_of_node_ends_its_sessions_by_the_preload_when_it_has_lingered() {
     let (now, within, rest) = (rig.now, Duration::from_secs(25), Duration::from_secs(2));
     let link = rig.dispatch.link(worker.worker).expect("a link");
     assert_eq!((link.takes_sessions(), link.ends_sessions()), (true, true));
-    link.linger(now + within, rest, now).expect("told");
+    link.linger(now + within, rest, now).expect("sent");
     assert_eq!(link.lingered(false, now + within - Duration::from_millis(1)), None);
     assert!(link.takes_sessions());
     assert_eq!(link.lingered(false, now + within), Some(rest));
-    link.drain(rest, None).expect("told");
+    link.drain(rest, None).expect("sent");
     assert!(!link.takes_sessions());
 
     let (end, _channel) = MasterEnd::pair().expect("pair");
@@ -56,7 +56,7 @@ fn a_worker_that_names_its_sessions_lingers_until_the_last_has_ended() {
     let (now, within) = (rig.now, Duration::from_secs(25));
     let link = rig.dispatch.link(worker.worker).expect("a link");
     assert!(link.takes_sessions());
-    link.linger(now + within, Duration::ZERO, now).expect("told");
+    link.linger(now + within, Duration::ZERO, now).expect("sent");
     assert_eq!(link.lingered(false, now), None);
     worker.say(&mut rig, &named("disconnection"));
     let link = rig.dispatch.link(worker.worker).expect("a link");
@@ -64,5 +64,5 @@ fn a_worker_that_names_its_sessions_lingers_until_the_last_has_ended() {
     link.opening(now);
     assert_eq!(link.lingered(false, now), None);
     assert_eq!(link.lingered(false, now + Duration::from_secs(10)), Some(Duration::from_secs(15)));
-    assert_eq!(link.lingered(true, now), None, "it was told once");
+    assert_eq!(link.lingered(true, now), None, "it was sent once");
 }

@@ -83,8 +83,8 @@ impl Batching {
 
 impl Master {
     /// Turns until nothing has been ready for a moment, but not so long that signals, deaths and questions are kept
-    /// waiting. Where one event has come the next is near, and waiting for it here is far cheaper than to leave and
-    /// come back through the event loop, whose other work can wait that moment.
+    /// waiting. After one event the next is near, and waiting for it here is far cheaper than a pass through the event
+    /// loop, whose other work can wait that long.
     pub(super) fn turns(&mut self, ready: &mut Vec<Ready>) -> Result<(), MasterError> {
         let mut heard = Instant::now();
         let until = heard + MAX_TURN;

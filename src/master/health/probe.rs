@@ -1,4 +1,4 @@
-//! One health check: a connection over the loopback, a request, and what the answer says of the worker.
+//! One health check: a connection over the loopback, a request, and what the answer shows about the worker.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 const MAX_HEAD: usize = 64;
 /// The first statuses that say that a worker is not well.
 const FIRST_BAD_STATUS: u16 = 500;
-/// A check that took so much longer than it may says nothing: haft itself was kept from it.
+/// A check that took so much longer than its limit is inconclusive: haft itself had no CPU.
 const ABSENCE: Duration = Duration::from_secs(1);
 
 /// A greeting in TLS (RFC 8446, 4.1.2) that no server can accept, since it names no cipher: one that speaks TLS answers it

@@ -45,8 +45,8 @@ impl NodeLink {
                     return self.flush(outbox, primary);
                 };
                 (from, room) = (at, room - 1);
-                let told = connection.client.ip().filter(|_| connection.client_is_told);
-                self.session.connection(delivery, told);
+                let stated = connection.client.ip().filter(|_| connection.client_is_stated);
+                self.session.connection(delivery, stated);
                 outbox.push(connection);
             }
         }

@@ -88,7 +88,7 @@ function takeOutOfOptions() {
   else delete env.NODE_OPTIONS;
 }
 
-// --- What haft says -------------------------------------------------------------------------------------------------
+// --- Messages from haft ---------------------------------------------------------------------------------------------
 
 /** To be called before a connection; only the first call does something. */
 let firstConnection = () => {};
@@ -159,7 +159,7 @@ function tellAsked(handle, port) {
   process.nextTick(() => delete handle.getsockname);
 }
 
-// --- What haft is told ----------------------------------------------------------------------------------------------
+// --- Messages to haft ----------------------------------------------------------------------------------------------
 
 /** Engines that have had sessions since the last count found them without. */
 const busy = new Set();
@@ -171,7 +171,7 @@ let saidTags = false;
 /** Whether the program has loaded an engine that is known. */
 let sawEngine = false;
 /** The number of sessions that haft knows. */
-let told = 0;
+let reported = 0;
 /** Runs while the number must not be reported again. */
 let timer;
 let lingering = false;
@@ -210,8 +210,8 @@ function changed() {
   if (!tagging) return;
   attempt(() => {
     const sessions = count();
-    if (sessions !== told && timer === undefined) {
-      tell(sessions);
+    if (sessions !== reported && timer === undefined) {
+      report(sessions);
       timer = later(() => {
         timer = undefined;
         changed();
@@ -236,12 +236,12 @@ function linger(within) {
 
 function sayIdle() {
   saidIdle = true;
-  if (told !== 0) tell(0);
+  if (reported !== 0) report(0);
   say({ act: 'idle' });
 }
 
-function tell(sessions) {
-  told = sessions;
+function report(sessions) {
+  reported = sessions;
   say({ act: 'sessions', count: sessions });
 }
 

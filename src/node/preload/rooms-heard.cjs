@@ -85,12 +85,12 @@ function emitAside(adapter, from, { values, request }) {
     nsp._onServerSideEmit(values);
     return;
   }
-  const told = (value) => ({ type: SIDE_ANSWER, request, value });
+  const answer = (value) => ({ type: SIDE_ANSWER, request, value });
   let answered = false;
   nsp._onServerSideEmit([...values, (value) => {
     if (answered) return;
     answered = true;
-    reply(adapter, from, told(value === undefined ? null : value), () => told(null));
+    reply(adapter, from, answer(value === undefined ? null : value), () => answer(null));
   }]);
 }
 

@@ -183,7 +183,7 @@ function packBody(message, exactly) {
     return body;
   }
   const { serialize } = require('v8');
-  const written = () => serialize(asTold(message));
+  const written = () => serialize(asSent(message));
   const bytes = exactly ? attempt(() => serialize(message), () => {}) || written() : written();
   return Buffer.concat([Buffer.from([AS_V8]), bytes]);
 }
@@ -208,15 +208,15 @@ function hasBytes(value) {
 }
 
 /** What JSON would make of a value, but for the bytes in it. */
-function asTold(value) {
+function asSent(value) {
   if (typeof value === 'function' || typeof value === 'symbol') return undefined;
   if (value === null || typeof value !== 'object' || isBytes(value)) return value;
-  if (Array.isArray(value)) return value.map((each) => (each === undefined ? null : asTold(each)));
-  if (typeof value.toJSON === 'function') return asTold(value.toJSON());
-  const told = {};
+  if (Array.isArray(value)) return value.map((each) => (each === undefined ? null : asSent(each)));
+  if (typeof value.toJSON === 'function') return asSent(value.toJSON());
+  const copy = {};
   for (const [key, each] of Object.entries(value)) {
     // `__proto__` as a key is a key.
-    Object.defineProperty(told, key, { value: asTold(each), writable: true, enumerable: true, configurable: true });
+    Object.defineProperty(copy, key, { value: asSent(each), writable: true, enumerable: true, configurable: true });
   }
-  return told;
+  return copy;
 }

@@ -276,8 +276,8 @@ function keep(adapter, packet, options, given) {
 function prepared(adapter, options, message) {
   if (isLocal(options) || (peers.size === 0 && isOnlyWorker)) return undefined;
   const { rooms = [], except = [], flags } = options;
-  const told = { rooms: [...rooms], except: [...except], flags };
-  return packBody({ ...message, key: keyOf(adapter), options: told }, hasOwnParser(adapter));
+  const plain = { rooms: [...rooms], except: [...except], flags };
+  return packBody({ ...message, key: keyOf(adapter), options: plain }, hasOwnParser(adapter));
 }
 
 function hasOwnParser({ nsp }) {

@@ -120,8 +120,8 @@ impl Laws {
             Action::RenewalFailed(_) => self.totals.add("renewals failed", 1),
             Action::Start { worker, generation, .. } => {
                 assert!(worker.0 > self.youngest, "a number is used twice");
-                assert!(!self.stopping && !self.given_up, "nobody is wanted any more");
-                assert!(generation <= self.reloads, "a generation that nobody asked for");
+                assert!(!self.stopping && !self.given_up, "no worker is wanted any more");
+                assert!(generation <= self.reloads, "a generation that no reload asked for");
                 self.youngest = worker.0;
             }
             Action::Kill(worker) => {
@@ -134,7 +134,7 @@ impl Laws {
             }
             Action::Terminate(worker) => {
                 let puppet = &puppets[&worker];
-                assert!(!puppet.terminated && !puppet.killed, "told to go again");
+                assert!(!puppet.terminated && !puppet.killed, "asked to leave twice");
             }
             Action::GiveUp(_) => self.given_up = true,
             _ => {}
@@ -187,7 +187,7 @@ impl Laws {
             assert_eq!(service.pool.leaving(slot), 0, "an old worker of slot {slot} stays");
         }
         assert!(!service.pool.is_reloading() && service.pool.is_settled());
-        assert_eq!(service.dispatch.held() + service.dispatch.in_flight(), 0, "somebody still waits");
+        assert_eq!(service.dispatch.held() + service.dispatch.in_flight(), 0, "a connection still waits");
     }
 
     /// What holds when all is over: no client was lost.
@@ -197,7 +197,7 @@ impl Laws {
         let delivered: u64 = ledger.delivered().iter().sum();
         let refused: u64 = ledger.refused().map(|(_, count)| count).sum();
         assert_eq!(delivered + refused + under_way, ledger.accepted());
-        assert!(self.given_up || under_way == 0, "{under_way} are under way to nobody");
+        assert!(self.given_up || under_way == 0, "{under_way} are under way to no worker");
         // An acknowledgement may be under way as well.
         assert!((delivered..=delivered + under_way).contains(&served), "served: {served}, delivered: {delivered}");
         for (name, count) in [

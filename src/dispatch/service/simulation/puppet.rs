@@ -82,7 +82,7 @@ impl FakeWorker {
                 }
             }
             Ok(Some(MasterMessage::Linger { .. })) => {
-                assert!(self.tags && !self.lingers, "told to linger for no reason");
+                assert!(self.tags && !self.lingers, "asked to linger for no reason");
                 self.lingers = true;
                 laws.totals.add("lingered", 1);
             }

@@ -198,7 +198,7 @@ fn what_was_never_sent_cannot_be_answered() {
     let mut session = session(Serialization::Json);
     session.connection(Delivery::Server { key: KEY }, None);
     assert_eq!(receive(&mut session, Serialization::Json, &accepted(0, true)).expect("not sent yet"), Effect::Nothing);
-    let error = receive(&mut session, Serialization::Json, &accepted(1, true)).expect_err("never said");
+    let error = receive(&mut session, Serialization::Json, &accepted(1, true)).expect_err("never sent");
     assert!(matches!(error, Violation::AnsweredUnsent { ack: 1, sent: 1 }), "{error}");
     assert_eq!(session.in_flight(), 1);
     let error =
