@@ -83,14 +83,14 @@ export class Masters {
     return this.#ask((haft) => haft.ledger());
   }
 
-  /** Asks the master; if that is killed before it answers, the next one. */
+  /** Asks the master; if that is killed before it answers, the next one, once it serves. */
   async #ask(question) {
+    await this.#replaced;
     const asked = this.current;
     try {
       return await question(asked);
     } catch (error) {
       if (!this.#killed.has(asked)) throw error;
-      await this.#replaced;
       return this.#ask(question);
     }
   }
