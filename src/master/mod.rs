@@ -125,6 +125,8 @@ struct Master {
     peeking: Peeking,
     proxy_watch: ProxyWatch,
     alarms: Alarms,
+    /// The code that the start or a reload took is not in memory any more.
+    is_settled: bool,
     /// What sessions are tagged with.
     tag_key: TagKey,
     about: report::About,
@@ -229,6 +231,7 @@ impl Master {
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             alarms: Alarms::default(),
+            is_settled: false,
             tag_key,
             about,
             changes: Changes::new(config, passed_addrs, reread),
@@ -275,7 +278,7 @@ impl Master {
                             _ = beats.tick(), if self.manager.is_there() => self.beat(),
                             _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
                             () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
-                            _ = alarm_looks.tick() => self.look_for_alarms(Instant::now()),
+                            _ = alarm_looks.tick() => self.look_around(Instant::now()),
                             _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
                             _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
                             _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,

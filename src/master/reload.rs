@@ -110,6 +110,7 @@ impl Master {
         let slots = pool.wanted();
         self.budget.allows_reload(pool.worker_count(), slots).map_err(Denied::Busy)?;
         let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", in_one_line(&error)));
+        self.is_settled = false;
         let config = (self.changes.reread)(&self.changes.passed).map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
         let differing = self.changes.config.differences(&config);

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use super::arrivals::connection;
 use super::error::Context;
-use super::{Master, MasterError};
+use super::{Master, MasterError, Phase};
 use crate::connection::RejectReason;
+use crate::pool::SlotState;
+use crate::sys::resident;
 
 impl Master {
     /// Whether something happens without an event.
@@ -41,5 +43,26 @@ impl Master {
         self.look_for_finished(now);
         self.keep_budget()?;
         self.stop_when_flushed(now)
+    }
+
+    /// Does what every few seconds is enough for.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        self.look_for_alarms(now);
+        self.settle();
+    }
+
+    /// Once the start or a reload is over, forgets the code that it took. In a thread: it reads `/proc`.
+    fn settle(&mut self) {
+        let (pool, mut slots) = (&self.service.pool, self.service.dispatch.slots());
+        let is_busy = self.phase != Phase::Serving || pool.is_reloading();
+        if self.is_settled || is_busy || slots.any(|slot| pool.state(slot) == SlotState::Starting) {
+            return;
+        }
+        self.is_settled = true;
+        tokio::task::spawn_blocking(|| {
+            if let Err(error) = resident::forget_unused_code() {
+                tracing::debug!(%error, "the code that the start took stays in memory");
+            }
+        });
     }
 }

@@ -6,10 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::ready;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::lines::SharedLines;
 use crate::log::OutputQueue;
@@ -141,14 +145,18 @@ pub struct Relay {
 impl Relay {
     /// Passes a pipe on until its end, in whole lines as far as they come.
     pub async fn run(self, mut pipe: impl AsyncRead + Unpin) {
-        let mut buffer = vec![0; 8 * 1024];
         let (mut line, mut begun) = (Vec::new(), Vec::new());
         let mut pace = LineRate::new(Instant::now());
         loop {
-            let read = match line.is_empty() || self.prefix.is_some() {
-                true => pipe.read(&mut buffer).await,
+            let is_begun = !line.is_empty() && self.prefix.is_none();
+            let read = read(&mut pipe, |bytes| {
+                self.lines.borrow_mut().note(self.slot, &mut begun, bytes, unix_ms());
+                (bytes.len(), whole_lines(self.prefix.as_deref(), bytes, &mut line))
+            });
+            let read = match is_begun {
+                false => read.await,
                 // A prompt or a row of dots is to be seen before the line has its end.
-                false => match tokio::time::timeout(REST_OF_LINE, pipe.read(&mut buffer)).await {
+                true => match tokio::time::timeout(REST_OF_LINE, read).await {
                     Ok(read) => read,
                     Err(_) => {
                         self.pass(std::mem::take(&mut line)).await;
@@ -156,9 +164,7 @@ impl Relay {
                     }
                 },
             };
-            let (Ok(len @ 1..), prefix) = (read, self.prefix.as_deref()) else { break };
-            self.lines.borrow_mut().note(self.slot, &mut begun, &buffer[..len], unix_ms());
-            let lines = whole_lines(prefix, &buffer[..len], &mut line);
+            let Ok((len @ 1.., lines)) = read else { break };
             self.pass(lines).await;
             self.slow_down(&mut pace, len).await;
         }
@@ -196,6 +202,23 @@ impl Relay {
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+thread_local! {
+    /// What all pipes are read with: most of them are silent, and each would keep its own.
+    static BUFFER: RefCell<[u8; 8 * 1024]> = const { RefCell::new([0; 8 * 1024]) };
+}
+
+/// Reads what there is, and yields what `take` makes of it. Of nothing at the end.
+async fn read<T>(pipe: &mut (impl AsyncRead + Unpin), mut take: impl FnMut(&[u8]) -> T) -> io::Result<T> {
+    poll_fn(|context| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *pipe).poll_read(context, &mut buffer))?;
+            Ok(take(buffer.filled())).into()
+        })
+    })
+    .await
 }
 
 /// Now, in milliseconds since 1970.

@@ -16,6 +16,8 @@ pub(super) const MAX_QUEUED: usize = 32 << 20;
 const SHORT: usize = 16 << 10;
 /// Length from which what was copied together is a piece of its own.
 const PIECE: usize = 64 << 10;
+/// Room that a member to which nothing is to be written keeps for what comes next.
+const KEPT: usize = 2 << 10;
 /// Pieces in one system call.
 const PIECES: usize = 64;
 
@@ -132,11 +134,11 @@ impl Member {
             }
         }
         if self.queued == 0 {
-            // The room of a rush is given back.
-            if self.tail.capacity() > 2 * PIECE {
+            // The room of a rush is given back: a silent member costs next to nothing.
+            if self.tail.try_reclaim(KEPT + 1) {
                 self.tail = BytesMut::new();
             }
-            self.pieces.shrink_to(PIECES);
+            self.pieces.shrink_to(0);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::yield_now;
@@ -19,6 +19,8 @@ use haft_worker::protocol::rooms::{self as frame, ALL, Frame, Kind, Malformed, R
 
 /// Most messages that wait to be published; their bytes are bounded by [`MAX_QUEUED`].
 const MAX_UNPUBLISHED: usize = 1 << 16;
+/// Bytes that one read may bring.
+const ROOM: usize = 64 << 10;
 /// So many bytes in one read may be followed by more at once.
 const MUCH: usize = 32 << 10;
 /// Longest body of READY.
@@ -32,6 +34,8 @@ pub(super) struct Relay {
     next: u64,
     /// Members with output that the kernel has not taken yet.
     dirty: Vec<u64>,
+    /// What all members are read with: most of them are silent, and each would keep its own.
+    room: BytesMut,
     host: u32,
     bridge: Option<Bridge>,
 }
@@ -67,7 +71,8 @@ enum End {
 impl Relay {
     /// A relay without members. `host`: the upper half of its members' numbers, not 0.
     pub(super) fn new(host: u32, counts: Arc<Counts>) -> Self {
-        Self { members: BTreeMap::new(), counts, next: u64::from(host) << 32, dirty: Vec::new(), host, bridge: None }
+        let next = u64::from(host) << 32;
+        Self { members: BTreeMap::new(), counts, next, dirty: Vec::new(), room: BytesMut::new(), host, bridge: None }
     }
 
     /// Takes a member in, and yields its number.
@@ -90,6 +95,14 @@ impl Relay {
             self.send(&frame::write(Kind::Lost, number, &[]), |_| true);
             self.publish_state(false);
         }
+    }
+
+    /// Reads what a member has written, and yields how many bytes.
+    fn read(&mut self, stream: &UnixStream, reader: &mut Reader) -> io::Result<usize> {
+        self.room.reserve(ROOM);
+        let count = stream.try_read_buf(&mut self.room)?;
+        reader.push(self.room.split());
+        Ok(count)
     }
 
     /// Handles a frame from a member.
@@ -308,7 +321,8 @@ async fn attend(relay: &RefCell<Relay>, number: u64) -> Result<(), End> {
         tokio::select! {
             ready = stream.readable() => {
                 ready?;
-                match stream.try_read_buf(reader.room()) {
+                let read = relay.borrow_mut().read(&stream, &mut reader);
+                match read {
                     Ok(0) => return Ok(()),
                     Ok(count) => {
                         take_in(&mut relay.borrow_mut(), number, &mut reader)?;

@@ -45,6 +45,8 @@ pub mod probe;
 #[cfg(feature = "master")]
 pub mod process;
 #[cfg(feature = "master")]
+pub mod resident;
+#[cfg(feature = "master")]
 pub mod reuseport;
 pub mod rights;
 pub mod scm;

@@ -115,6 +115,14 @@ impl Reader {
         &mut self.bytes
     }
 
+    /// Takes over what was read elsewhere.
+    pub fn push(&mut self, bytes: BytesMut) {
+        match self.bytes.is_empty() {
+            true => self.bytes = bytes,
+            false => self.bytes.extend_from_slice(&bytes),
+        }
+    }
+
     /// The next frame, if it is whole.
     ///
     /// # Errors
@@ -131,7 +139,15 @@ impl Reader {
         let kind = Kind::read(*kind).ok_or(Malformed::Kind(*kind))?;
         let Some((member, _)) = rest.split_first_chunk::<8>() else { return Ok(None) };
         let member = u64::from_be_bytes(*member);
-        Ok((self.bytes.len() >= whole).then(|| Frame { kind, member, whole: self.bytes.split_to(whole) }))
+        if self.bytes.len() < whole {
+            return Ok(None);
+        }
+        let whole = self.bytes.split_to(whole);
+        if self.bytes.capacity() == 0 {
+            // Even the empty rest would hold on to what was read elsewhere.
+            self.bytes = BytesMut::new();
+        }
+        Ok(Some(Frame { kind, member, whole }))
     }
 }
 
@@ -142,8 +158,11 @@ mod tests {
 
     fn frames(bytes: &[u8], piece: usize) -> Result<Vec<(Kind, u64, Vec<u8>)>, Malformed> {
         let (mut reader, mut frames) = (Reader::default(), Vec::new());
-        for piece in bytes.chunks(piece) {
-            reader.room().extend_from_slice(piece);
+        for (number, piece) in bytes.chunks(piece).enumerate() {
+            match number % 2 {
+                0 => reader.room().extend_from_slice(piece),
+                _ => reader.push(piece.into()),
+            }
             while let Some(frame) = reader.take()? {
                 frames.push((frame.kind, frame.member, frame.body().to_vec()));
             }
@@ -183,6 +202,21 @@ mod tests {
         reader.room().extend_from_slice(&write(Kind::Message, ALL, b"hello"));
         let frame = reader.take().expect("a frame").expect("whole");
         assert_eq!(frame.naming(7), write(Kind::Message, 7, b"hello"));
+    }
+
+    #[test]
+    fn what_was_read_elsewhere_is_let_go_of_with_its_last_frame() {
+        let (mut reader, mut room) = (Reader::default(), BytesMut::with_capacity(100));
+        for kind in [Kind::Ready, Kind::Message] {
+            room.extend_from_slice(&write(kind, 1, b"hello"));
+        }
+        let place = room.as_ptr();
+        reader.push(room.split());
+        assert!(matches!(reader.take(), Ok(Some(Frame { kind: Kind::Ready, .. }))));
+        assert!(!room.try_reclaim(100), "the second frame is in it");
+        assert!(matches!(reader.take(), Ok(Some(Frame { kind: Kind::Message, .. }))));
+        assert!(room.try_reclaim(100));
+        assert_eq!(room.as_ptr(), place);
     }
 
     /// However long a frame says it is, only what has come takes room.
