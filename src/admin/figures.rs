@@ -1,10 +1,11 @@
 //! What workers report of themselves, and what `/proc` shows of their processes. It is read on request, in a thread of
 //! its own: the master's loop waits for none of it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use super::snapshot::Snapshot;
 use super::usage::{ProcessFigures, Reported};
+use crate::process::crew::Sight;
 use crate::sys::page::Page;
 use crate::sys::usage;
 use haft_worker::protocol::scoreboard::{Figures, RECORD};
@@ -12,16 +13,16 @@ use haft_worker::protocol::scoreboard::{Figures, RECORD};
 /// How often a page is read again that is being written at that moment.
 const TRIES: usize = 3;
 
-/// Where the figures of a slot's worker are.
+/// Where the figures of a slot's workers are.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The slot's place in [`Snapshot::slots`].
     pub slot: usize,
-    /// The process that serves.
-    pub pid: Option<u32>,
-    /// Its page of the scoreboard.
-    pub page: Option<Arc<Page>>,
-    /// The counters of the slot's former workers.
+    /// Those of the worker that the slot shows.
+    pub shown: Option<Sight>,
+    /// Those of its other workers, which finish or start.
+    pub others: Vec<Sight>,
+    /// The counters of its workers that have ended.
     pub before: Figures,
 }
 
@@ -36,10 +37,22 @@ pub(super) fn fill(mut snapshot: Snapshot, sources: Vec<Source>) -> Snapshot {
     snapshot.process = look(snapshot.pid);
     for source in sources {
         let Some(slot) = snapshot.slots.get_mut(source.slot) else { continue };
-        slot.process = source.pid.and_then(look);
-        slot.reported = Reported::new(source.page.as_deref().and_then(read), source.before);
+        let mut before = source.before;
+        for other in &source.others {
+            let cpu = look(other.pid).map(|process| process.cpu);
+            slot.cpu += other.cpu.see(cpu);
+            reported(other).iter().for_each(|figures| before.add_counters(figures));
+        }
+        slot.process = source.shown.as_ref().and_then(|shown| look(shown.pid));
+        slot.cpu +=
+            source.shown.as_ref().map_or(Duration::ZERO, |it| it.cpu.see(slot.process.map(|process| process.cpu)));
+        slot.reported = Reported::new(source.shown.as_ref().and_then(reported), before);
     }
     snapshot
+}
+
+fn reported(worker: &Sight) -> Option<Figures> {
+    worker.page.as_deref().and_then(read)
 }
 
 fn look(pid: u32) -> Option<ProcessFigures> {
@@ -49,6 +62,7 @@ fn look(pid: u32) -> Option<ProcessFigures> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use haft_worker::protocol::scoreboard::Field;
 
@@ -62,7 +76,8 @@ mod tests {
         let (mut now, mut before) = (Figures::default(), Figures::default());
         before.set(Field::Upgrades, 5);
         before.set(Field::HeapUsed, 9);
-        let source = |page| Source { slot: 1, pid: Some(std::process::id()), page, before: before.clone() };
+        let worker = |page| Sight { page, ..Sight::new(std::process::id()) };
+        let source = |page| Source { slot: 1, shown: Some(worker(page)), others: Vec::new(), before: before.clone() };
         let filled = fill(example::snapshot(), vec![source(None)]);
         assert_eq!(
             filled.slots[1].reported.as_ref().expect("former workers").figures,
@@ -77,6 +92,28 @@ mod tests {
         assert_eq!(reported.get(Field::HeapUsed), None, "a dead worker has no heap");
         assert!(filled.slots[1].process.expect("this process").resident_bytes > 0);
         assert_eq!(filled.slots[0].reported, example::snapshot().slots[0].reported, "left as it was");
+    }
+
+    #[test]
+    fn one_that_finishes_still_counts_and_no_counter_goes_back_when_it_ends() {
+        let worker = |upgrades, delay| {
+            let (page, mut figures) = (Page::new(PAGE).expect("a page"), Figures::default());
+            figures.set(Field::Upgrades, upgrades);
+            figures.set(Field::LoopDelayMax, delay);
+            page.write(&figures.encode(1)).expect("written");
+            // Of a process that is gone: what was seen of it stays.
+            let sight = Sight { page: Some(Arc::new(page)), ..Sight::new(5_000_000) };
+            sight.cpu.see(Some(Duration::from_secs(upgrades)));
+            sight
+        };
+        let source =
+            Source { slot: 1, shown: Some(worker(2, 7)), others: vec![worker(30, 9)], before: Figures::default() };
+        let mut before = example::snapshot();
+        before.slots[1].cpu = Duration::from_secs(400);
+        let filled = fill(before, vec![source]);
+        let reported = filled.slots[1].reported.as_ref().expect("reported");
+        assert_eq!((reported.get(Field::Upgrades), reported.get(Field::LoopDelayMax)), (Some(32), Some(7)));
+        assert_eq!(filled.slots[1].cpu, Duration::from_secs(432));
     }
 
     #[test]

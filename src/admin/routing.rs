@@ -25,6 +25,8 @@ pub struct Routing {
     /// First requests of trusted peers by what the header said that gives the client's address.
     #[serde(serialize_with = "as_map")]
     pub client_ip_headers: Vec<(&'static str, u64)>,
+    /// Those who follow connections now (`haft trace`).
+    pub traces: usize,
     /// How many leading bits of an IPv4 address count.
     pub ipv4_prefix: u8,
     /// The same of an IPv6 address.

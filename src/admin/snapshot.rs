@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub dispatch: String,
     /// For people: what the numbers leave out.
     pub note: Option<&'static str>,
+    /// Whether the last lines of workers' standard output are kept, as those of standard error are.
+    pub keeps_stdout: bool,
     /// Whether the master has been asked to stop.
     pub stopping: bool,
     /// Connections accepted since the start.
@@ -247,6 +249,9 @@ pub struct SlotStatus {
     pub sessions: Option<u64>,
     /// What the worker's process uses. [`super::Control::figures`] fills it.
     pub process: Option<ProcessFigures>,
+    /// Time on a CPU of all workers that the slot has had. [`super::Control::figures`] completes it.
+    #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
+    pub cpu: Duration,
     /// What the slot's workers report of themselves (docs/scoreboard.md). [`super::Control::figures`] fills it.
     pub reported: Option<Reported>,
     /// How often a worker of this slot was replaced because it had ended by itself.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
-use super::target::{Target, TargetError};
+use super::target::{Found, Target, TargetError};
 use crate::log::escaped;
 
 /// How often is asked for what is new.
@@ -16,8 +16,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// Show the last lines that workers wrote
 ///
-/// haft keeps the last 16 KiB of each slot: what its workers wrote to standard error, and with --prefix-output to standard
-/// output too.
+/// haft keeps the last 16 KiB of each slot, of standard error and standard output. Of standard output it keeps nothing where
+/// workers write straight to haft's own: that is so with one worker, and with --prefix-output=false. Give --prefix-output to
+/// have it kept.
 #[derive(Debug, clap::Args)]
 pub(super) struct Logs {
     #[command(flatten)]
@@ -64,10 +65,16 @@ impl Logs {
     }
 
     fn show(&self) -> Result<(), TargetError> {
-        let client = self.target.find()?.client;
+        let Found { client, status } = self.target.find()?;
         let mut lines = read(&client, 0, self.slot)?;
         if lines.is_empty() {
-            eprintln!("haft: no line is kept yet (lines of standard output are kept with --prefix-output alone)");
+            eprintln!("haft: no line is kept yet");
+        }
+        if status.keeps_stdout == Some(false) {
+            eprintln!(
+                "haft: this is standard error alone: workers write standard output straight to haft's own (start haft with \
+                 --prefix-output to have it kept)"
+            );
         }
         lines.drain(..lines.len().saturating_sub(self.lines));
         let mut last = 0;

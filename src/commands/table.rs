@@ -72,6 +72,16 @@ pub fn or_dash<T: ToString>(number: Option<T>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
+/// Bytes in three digits: `44M`, `1.2G`.
+pub fn bytes(count: u64) -> String {
+    let mib = count as f64 / f64::from(1 << 20);
+    match mib {
+        mib if mib >= 1000.0 => format!("{:.1}G", mib / 1024.0),
+        mib if mib >= 10.0 => format!("{mib:.0}M"),
+        mib => format!("{mib:.1}M"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ pub struct Status {
     pub affinity: String,
     pub dispatch: String,
     pub note: Option<String>,
+    pub keeps_stdout: Option<bool>,
     pub stopping: bool,
     pub accepted: u64,
     pub refused: BTreeMap<String, u64>,

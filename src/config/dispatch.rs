@@ -73,7 +73,8 @@ impl Config {
             (
                 takes_listeners && self.care.health.is_some(),
                 "health-check",
-                "haft cannot give a connection to a program with the dialect listen-fds, which accepts by itself",
+                "haft cannot give a connection to a program with the dialect listen-fds, which accepts by itself; ask its port from \
+                 outside (a load balancer's or a container engine's health check)",
             ),
         ];
         let by_handover = [(

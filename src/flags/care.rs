@@ -41,7 +41,8 @@ pub(super) struct CareFlags {
     /// more, counts as hung [default: off]
     ///
     /// The request comes over a connection that the worker gets as any other, from 127.0.0.1. Of a worker that speaks TLS only
-    /// that it answers at all is asked. With --hang-kill such a worker is killed and replaced.
+    /// that it answers at all is asked. With --hang-kill such a worker is killed and replaced. Not with --dialect listen-fds:
+    /// workers share an address there, and haft cannot ask one of them.
     #[arg(long, value_name = "PATH")]
     health_check: Option<HealthPath>,
 
@@ -50,6 +51,8 @@ pub(super) struct CareFlags {
     health_interval: Duration,
 
     /// How long a worker may take to answer a --health-check
+    ///
+    /// At most --hold-timeout (or 1s, if that is longer): after it the connection would go to another worker.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time::positive)]
     health_timeout: Duration,
 }

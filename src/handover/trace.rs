@@ -93,6 +93,11 @@ impl Trace {
         !self.0.is_empty()
     }
 
+    /// How many follow.
+    pub fn followers(&self) -> usize {
+        self.0.iter().filter(|follower| !follower.told.is_closed()).count()
+    }
+
     /// One follower more, until it drops what it gets.
     ///
     /// # Errors
@@ -193,7 +198,9 @@ mod tests {
         assert_eq!(clients(&mut by_net), ["10.1.2.3:4", "10.0.0.9:6"]);
         assert_eq!(clients(&mut by_slot), ["192.0.2.1:5", "10.0.0.9:6"]);
         assert_eq!(clients(&mut sampled), ["192.0.2.1:5"]);
+        assert_eq!(trace.followers(), 3);
         drop((by_net, by_slot, sampled));
+        assert_eq!(trace.followers(), 0, "as soon as they are gone");
         publish(&mut trace, "10.0.0.1:1", 0);
         assert!(!trace.is_on(), "they are gone");
     }

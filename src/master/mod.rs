@@ -19,6 +19,7 @@ mod error;
 mod farewell;
 mod finished;
 mod health;
+mod history;
 mod loads;
 mod manager;
 mod opened;
@@ -125,6 +126,7 @@ struct Master {
     peeking: Peeking,
     proxy_watch: ProxyWatch,
     alarms: Alarms,
+    alarm_clock: alarms::Clock,
     /// The code that the start or a reload took is not in memory any more.
     is_settled: bool,
     /// What sessions are tagged with.
@@ -231,6 +233,7 @@ impl Master {
             peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
             proxy_watch: ProxyWatch::new(Instant::now(), &config),
             alarms: Alarms::default(),
+            alarm_clock: alarms::Clock::new(),
             is_settled: false,
             tag_key,
             about,
@@ -250,7 +253,7 @@ impl Master {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = rescue::looks();
-        let mut alarm_looks = alarms::looks();
+        let mut alarm_looks = self.alarm_clock.looks();
         let mut beats = tokio::time::interval(self.manager.period());
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = care::rounds();

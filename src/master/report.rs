@@ -3,7 +3,6 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Master, MasterError, Phase};
-use crate::admin::figures::Source;
 use crate::admin::{
     AlarmStatus, Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, LinesWanted,
     LogLine, Routing, SlotBalance, SlotState as Shown, SlotStatus, Snapshot,
@@ -112,6 +111,7 @@ impl Master {
             affinity: self.changes.config.affinity.to_string(),
             dispatch: self.changes.config.dispatch.to_string(),
             note: self.kernel.is_some().then_some(UNSEEN),
+            keeps_stdout: self.supervisor.crew.keeps_stdout(),
             stopping: matches!(self.phase, Phase::Flushing(_) | Phase::Stopping),
             accepted: ledger.accepted(),
             delivered: ledger.delivered().to_vec(),
@@ -179,6 +179,7 @@ impl Master {
             unattributed: self.peeking.counts.unattributed,
             peeking: self.peeking.len() as u64,
             at_the_gate: self.gate.len() as u64,
+            traces: self.service.dispatch.ledger.trace.followers(),
             delayed: self.gate.delayed,
             given_up: self.peeking.counts.given_up(),
             proxy_headers: self.peeking.counts.proxy_headers(),
@@ -201,21 +202,6 @@ impl Master {
             text: line.text,
         };
         lines.into_iter().map(as_line).collect()
-    }
-
-    /// Where more is to be had of each slot's worker.
-    fn sources(&self) -> Vec<Source> {
-        let (supervisor, pool) = (&self.supervisor, &self.service.pool);
-        let source = |(at, slot): (usize, Slot)| {
-            let worker = pool.worker(slot, self.service.time(Instant::now())).map(|worker| worker.id);
-            Source {
-                slot: at,
-                pid: worker.and_then(|worker| supervisor.crew.serving_pid(worker)),
-                page: worker.and_then(|worker| supervisor.crew.page(worker)).cloned(),
-                before: supervisor.history.get(&slot).map(|history| history.figures.clone()).unwrap_or_default(),
-            }
-        };
-        self.service.dispatch.slots().enumerate().map(source).collect()
     }
 
     /// Connections that wait for a worker, or for their first request.
@@ -280,6 +266,7 @@ impl Master {
             open: link.and_then(|link| link.open()).map(u64::from),
             sessions: link.filter(|link| link.reports_sessions()).map(Link::reported_sessions),
             process: None,
+            cpu: history.map_or_else(Default::default, |history| history.cpu),
             reported: None,
             respawned: pool.respawned(slot),
             replaced: Cause::ALL.into_iter().map(Cause::name).zip(pool.replaced(slot)).collect(),

@@ -8,10 +8,9 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
+use super::history::History;
 use super::plan::{ChannelKind, Plan};
-use super::report::unix_time;
 use super::{Context, Master, MasterError, Phase, farewell};
-use crate::admin::figures;
 use crate::config::Config;
 use crate::dispatch::link::Link;
 use crate::dispatch::service::Effect;
@@ -33,7 +32,7 @@ use crate::sys::oom::OomWatch;
 use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Passed, own_listeners};
 use crate::sys::scm;
-use haft_worker::protocol::scoreboard::{Figures, PAGE};
+use haft_worker::protocol::scoreboard::PAGE;
 
 /// What a program did that ended without an error.
 const RETURNED: &str = ". Exit code 0: the program ended by itself, where it should listen and go on. Its standard input \
@@ -69,17 +68,6 @@ pub struct Supervisor {
     pub(super) rooms: Option<SharedRooms>,
     /// Connections that workers took with them when they ended as asked, as far as it is known.
     pub(super) cut_off: u64,
-}
-
-/// What became of the earlier workers of a slot.
-#[derive(Debug, Default)]
-pub struct History {
-    /// Deaths by how the process ended.
-    pub deaths: BTreeMap<String, u64>,
-    /// The last death, and when (seconds since 1970).
-    pub last_exit: Option<(String, u64)>,
-    /// What they have counted of themselves.
-    pub figures: Figures,
 }
 
 impl Supervisor {
@@ -314,7 +302,7 @@ impl Master {
             let cut_off = farewell::cut_off(link, &self.finished, &exit.status);
             self.supervisor.cut_off += cut_off.filter(|_| leaving).unwrap_or(0);
             self.batching.channels.forget(link, &self.poller).ok();
-            self.note_death(worker, slot, description.clone());
+            self.note_death(exit, slot, description.clone());
             match (leaving, was_ready) {
                 (true, _) => {
                     let left = farewell::describe(&exit.status, cut_off);
@@ -357,14 +345,6 @@ impl Master {
             Some(primary) if primary.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
             _ => why.to_owned(),
         }
-    }
-
-    fn note_death(&mut self, worker: WorkerId, slot: Slot, description: String) {
-        let figures = self.supervisor.crew.page(worker).and_then(|page| figures::read(page));
-        let history = self.supervisor.history.entry(slot).or_default();
-        figures.iter().for_each(|figures| history.figures.add_counters(figures));
-        *history.deaths.entry(description.clone()).or_default() += 1;
-        history.last_exit = Some((description, unix_time()));
     }
 
     /// Another start will not make a port free that another process has: what a program without it does at once, haft

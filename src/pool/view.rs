@@ -99,6 +99,11 @@ impl Pool {
         Some(About { id: worker.id, generation: worker.generation, age: now.saturating_sub(worker.started), hung })
     }
 
+    /// All workers of the slot, whatever their state.
+    pub fn workers_of(&self, slot: Slot) -> impl Iterator<Item = WorkerId> {
+        self.in_slot(slot).map(|worker| worker.id)
+    }
+
     /// The workers that finish what they have, or are to end, each with its slot.
     pub fn leaving_workers(&self, now: Time) -> impl Iterator<Item = (Slot, About)> {
         let leaving = self.workers.values().filter(|worker| !worker.is_staying());

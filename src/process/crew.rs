@@ -1,13 +1,13 @@
 //! The processes of the workers: starting them, signalling them, learning of their end.
 
 mod ending;
+mod sight;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitStatus;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use self::ending::{describe, was_killed};
+pub use self::sight::{CpuTime, Sight};
 use super::guardian::Guardian;
 use super::lines::SharedLines;
 use super::output::{self, Output, Relay, SharedOutput};
@@ -25,7 +26,6 @@ use crate::ids::WorkerId;
 use crate::log::{self, OutputQueue, STDOUT};
 use crate::route::Slot;
 use crate::sys::account::Account;
-use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Launch, launch, signal_group};
 use crate::sys::{pidfd, poller};
 
@@ -45,6 +45,8 @@ pub struct Exit {
     pub worker: WorkerId,
     /// How; an error if that could not be learnt.
     pub status: io::Result<ExitStatus>,
+    /// What its first process had used of CPUs by then, and what those that this has waited for; if it is known.
+    pub cpu: Option<(Duration, Duration)>,
 }
 
 /// Why a worker could not be started.
@@ -87,10 +89,8 @@ struct WorkerProcess {
     told: bool,
     /// Whether its process may still be there.
     is_there: Rc<Cell<bool>>,
-    /// Its page of the scoreboard.
-    page: Option<Arc<Page>>,
-    /// The process that serves, if it is another than the first.
-    serving: Option<u32>,
+    /// Where its figures are: of the process that serves.
+    sight: Sight,
 }
 
 /// What is to be started for a worker.
@@ -206,8 +206,7 @@ impl Processes {
         self.members.insert(
             worker,
             WorkerProcess {
-                page: None,
-                serving: None,
+                sight: Sight::new(pid),
                 pid,
                 slot,
                 by_signal,
@@ -218,13 +217,13 @@ impl Processes {
         );
         let exits = self.exits.clone();
         tokio::task::spawn_local(async move {
-            let status = child.wait().await;
+            let (status, cpu) = sight::end(&mut child, pid).await;
             is_there.set(false);
             for relay in relays {
                 tokio::time::timeout(OUTPUT_GRACE, relay).await.ok();
             }
             // The receiver lives as long as the master.
-            exits.send(Exit { worker, status }).ok();
+            exits.send(Exit { worker, status, cpu }).ok();
         });
         Ok(pid)
     }
@@ -233,7 +232,7 @@ impl Processes {
     /// worker of which only a wrapper is left (nodemon waits for a change of a file then) does nothing any more.
     pub fn serves(&mut self, worker: WorkerId, pid: u32) {
         let Some(member) = self.members.get_mut(&worker).filter(|member| member.pid != pid) else { return };
-        member.serving = Some(pid);
+        member.sight.pid = pid;
         // Without it, on a kernel before 5.3, such a worker is found when it is next spoken to.
         let Ok(watched) = pidfd::open(pid).and_then(poller::watch) else { return };
         let (leader, is_there) = (member.pid, member.is_there.clone());
@@ -356,21 +355,9 @@ impl Processes {
         self.members.get(&worker).map(|member| member.pid)
     }
 
-    /// The process that serves for the worker.
-    pub fn serving_pid(&self, worker: WorkerId) -> Option<u32> {
-        self.members.get(&worker).map(|member| member.serving.unwrap_or(member.pid))
-    }
-
-    /// Keeps the page in which the worker tells how it is.
-    pub fn keep_page(&mut self, worker: WorkerId, page: Option<Page>) {
-        if let Some(member) = self.members.get_mut(&worker) {
-            member.page = page.map(Arc::new);
-        }
-    }
-
-    /// The page in which the worker tells how it is.
-    pub fn page(&self, worker: WorkerId) -> Option<&Arc<Page>> {
-        self.members.get(&worker)?.page.as_ref()
+    /// Whether haft sees what workers write to standard output: else they write to its own.
+    pub fn keeps_stdout(&self) -> bool {
+        self.prefix_output
     }
 
     /// Whether a process is one of these.

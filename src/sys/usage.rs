@@ -34,6 +34,14 @@ pub fn of(pid: u32) -> io::Result<Option<Usage>> {
     Ok(Some(Usage { descriptors: descriptors(pid), ..usage }))
 }
 
+/// Time on a CPU that a process has used, ended or not as long as its end is not taken (wait(2)): its own, and that of the
+/// processes that it has waited for and of theirs. `None`: it is gone, or `/proc` tells nothing.
+pub fn cpu_times(pid: u32) -> Option<(Duration, Duration)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let tick = ticks_a_second();
+    Some((cpu(&stat, 14, tick)?, cpu(&stat, 16, tick)?))
+}
+
 /// Processes that are looked at of one worker.
 const MAX_PROCESSES: usize = 64;
 
@@ -68,16 +76,20 @@ fn descriptors(pid: u32) -> Option<u64> {
 
 /// Behind the name, which may hold anything, the third field of the file is the first.
 fn parse(stat: &str, ticks_a_second: u64, page_size: u64) -> Option<Usage> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
-    let ticks = number(14)?.checked_add(number(15)?)?;
-    Some(Usage {
-        resident_bytes: number(24)?.checked_mul(page_size)?,
-        cpu: Duration::from_secs(ticks / ticks_a_second)
-            + Duration::from_secs(1) * (ticks % ticks_a_second) as u32 / ticks_a_second as u32,
-        threads: number(20)?,
-        descriptors: None,
-    })
+    let cpu = cpu(stat, 14, ticks_a_second)?;
+    let resident_bytes = field(stat, 24)?.checked_mul(page_size)?;
+    Some(Usage { resident_bytes, cpu, threads: field(stat, 20)?, descriptors: None })
+}
+
+fn field(stat: &str, at: usize) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(at - 3)?.parse().ok()
+}
+
+/// The time in user mode that stands at `first`, and that in kernel mode behind it.
+fn cpu(stat: &str, first: usize, ticks_a_second: u64) -> Option<Duration> {
+    let ticks = field(stat, first)?.checked_add(field(stat, first + 1)?)?;
+    let rest = Duration::from_secs(1) * (ticks % ticks_a_second) as u32 / ticks_a_second as u32;
+    Some(Duration::from_secs(ticks / ticks_a_second) + rest)
 }
 
 fn ticks_a_second() -> u64 {
@@ -105,6 +117,19 @@ mod tests {
         for wrong in ["", "1 (x) S", "1 (x", "1 (x) S 1 2 3 4 5 6 7 8 9 10 x 75 0 0 20 0 12 0 1 1 1"] {
             assert_eq!(parse(wrong, 100, 4096), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_process_that_has_ended_is_known_until_its_end_is_taken() {
+        let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        let mut shell = std::process::Command::new("sh").args(["-c", "sh -c \"$0\"; true", busy]).spawn().expect("sh");
+        let id = i32::try_from(shell.id()).expect("a number");
+        let ended = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(id)), ended).expect("it ends");
+        let (own, waited_for) = cpu_times(shell.id()).expect("its end is not taken");
+        assert!(waited_for > own, "{own:?}, {waited_for:?}: the inner shell has counted");
+        shell.wait().expect("taken");
+        assert_eq!(cpu_times(shell.id()), None);
     }
 
     #[test]

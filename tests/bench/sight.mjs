@@ -5,7 +5,8 @@
 //
 // Two haft run at once, each with two Node workers and --affinity session. One has the scoreboard, --max-memory, --max-age,
 // --max-restarts and a health check each second, and its /status is read each second, as by haft top; the other has none of
-// that (a shell takes the page from its workers). They get blocks of connections in turns, so that what else the machine does
+// that (a shell takes the page from its workers). Both look for alarms, which nothing turns off: a sample of counters every five
+// seconds, never for a connection. They get blocks of connections in turns, so that what else the machine does
 // hits both alike. CPU time is the scheduler's, of all threads (/proc/PID/task/TID/schedstat). $HAFT is the binary, else the
 // release build.
 

@@ -22,6 +22,7 @@ import time
 HAFT = sys.argv[1]
 SLOTS, ROUNDS = (int(word) for word in (sys.argv[2:] or (64, 20)))
 SECONDS = 20  # that it stays attached
+SETTLING = 7  # until the code of the start is not in memory any more
 
 
 def resident(pid):
@@ -72,6 +73,7 @@ with tempfile.TemporaryDirectory() as folder:
     )
     while not ready(path):
         time.sleep(0.1)
+    time.sleep(SETTLING)
     before, times = resident(haft.pid), []
     for _ in range(ROUNDS):
         *process, took = top(path)

@@ -1,12 +1,13 @@
 //! `haft trace`: connections are followed as they come, by those who ask.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Client, Haft, Setup, addresses_of, eventually, signal};
+use crate::harness::{Client, Haft, Setup, Status, addresses_of, eventually, signal};
 
 /// A running `haft trace`; it ends with this value.
 struct Trace {
@@ -105,5 +106,24 @@ fn a_refused_connection_is_shown_with_the_reason_and_a_trace_ends_after_its_coun
     assert_eq!(reader.join().expect("the reader"), (true, Some(0)));
     haft.open_gate("gate-2");
     haft.wait("replaced", |status| status.all_ready());
+    haft.stop();
+}
+
+#[test]
+fn a_trace_that_is_interrupted_is_forgotten() {
+    let mut haft = Setup::new(&["-w", "2"]).mode("plain").start_all();
+    let follow = |status: &Status, count: u64| status.0["routing"]["traces"].as_u64() == Some(count);
+    for round in 0..3 {
+        let mut trace = Trace::start(&haft, &[]);
+        haft.wait("it follows", |status| follow(status, 1));
+        ask(&haft, round % 2);
+        trace.line();
+        signal(trace.child.id(), Signal::SIGINT);
+        // A shell reports 130.
+        let status = trace.child.wait().expect("its end");
+        assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{status}");
+        haft.wait("nothing is sampled any more", |status| follow(status, 0));
+    }
+    ask(&haft, 0);
     haft.stop();
 }

@@ -180,6 +180,7 @@ function detail() {
   if (!row) return $('detail').close();
   const { slot } = row;
   write($('detail-title'), `Slot ${slot.slot}: ${row.condition}`);
+  write($('detail-lines-title'), `Last lines of its workers${model.status.keeps_stdout === false ? ' (standard error)' : ''}`);
   const series = model.series.get(alone);
   for (const { name, least, value, spark } of charts) {
     write(value, dash(row[name], inWords[name]));

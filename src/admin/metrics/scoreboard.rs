@@ -72,6 +72,11 @@ fn counters(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         ("haft_worker_connections", "Connections that have come to the slot's workers.", Field::Connections),
         ("haft_worker_sessions_opened", "Sessions that have begun.", Field::SessionsOpened),
         ("haft_worker_upgrades", "Sessions that have moved from long-polling to another transport.", Field::Upgrades),
+        (
+            "haft_worker_clients_recovered",
+            "Clients that came back with what they had (connectionStateRecovery).",
+            Field::Recovered,
+        ),
         ("haft_worker_uncaught_errors", "Errors that the program did not catch.", Field::UncaughtErrors),
     ] {
         families.counter(name, help, of_each(slots, field))?;
@@ -109,10 +114,11 @@ fn processes(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         "Descriptors of the worker's process.",
         of(|process| process.descriptors),
     )?;
+    let is_known = |slot: &&SlotStatus| slot.process.is_some() || !slot.cpu.is_zero();
     families.seconds_counter(
         "haft_worker_cpu_seconds",
-        "Time on a CPU of the worker's process; it begins anew with each worker.",
-        now.slots.iter().filter_map(|slot| Some((vec![slot_label(slot.slot)], slot.process?.cpu.as_secs_f64()))),
+        "Time on a CPU of the slot's workers.",
+        now.slots.iter().filter(is_known).map(|slot| (vec![slot_label(slot.slot)], slot.cpu.as_secs_f64())),
     )?;
     families.gauge(
         "haft_worker_age_seconds",

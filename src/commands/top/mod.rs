@@ -1,5 +1,6 @@
 //! `haft top`: a running haft on the screen of a terminal, again each second.
 
+mod detail;
 mod model;
 mod screen;
 

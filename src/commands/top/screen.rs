@@ -6,14 +6,17 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Borders, Cell, Clear, Gauge, Paragraph, Row as TableRow, Sparkline, Table, TableState};
 
+use super::detail;
 use super::model::{Model, Row, Screen, Sort};
-use crate::commands::table::{age, clock, or_dash};
+use crate::commands::table::{age, bytes, clock, or_dash};
 use crate::log::escaped;
 
 /// From this width on there is room for what is less often asked for.
 const WIDE: u16 = 110;
 /// From this height on there are charts.
 const TALL: u16 = 20;
+/// Lines that a slot alone needs more than the table does.
+const DETAIL_LINES: u16 = 12;
 /// Alarms that are shown at once.
 const MAX_ALARMS: usize = 3;
 
@@ -31,8 +34,11 @@ const HELP: &str = "\
 pub fn draw(frame: &mut Frame<'_>, model: &Model, coloured: bool) {
     let look = Look { coloured };
     let area = frame.area();
-    let charts = if area.height >= TALL { 4 } else { 0 };
-    let events = if area.height >= TALL - 6 { 6 } else { 0 };
+    // A slot alone has much to say.
+    let room =
+        if matches!(model.screen, Screen::Detail(_)) { area.height.saturating_sub(DETAIL_LINES) } else { area.height };
+    let charts = if room >= TALL { 4 } else { 0 };
+    let events = if room >= TALL - 6 { 6 } else { 0 };
     let parts = [
         Constraint::Length(3 + model.status.alarm_lines().count().min(MAX_ALARMS) as u16),
         Constraint::Length(charts),
@@ -71,10 +77,12 @@ impl Look {
 
     fn header(&self, frame: &mut Frame<'_>, area: Rect, model: &Model) {
         let status = &model.status;
-        let master = status.process.as_ref().map_or_else(String::new, |process| {
-            format!("  master {} {:.1} s CPU", bytes(process.resident_bytes), process.cpu_seconds)
-        });
-        let first = status.heading() + &master;
+        let mut first = status.heading();
+        if let Some(process) = &status.process {
+            first += &format!("  master {}", bytes(process.resident_bytes));
+            let cpu = format!(" {:.1} s CPU", process.cpu_seconds);
+            first += if first.len() + cpu.len() <= usize::from(area.width) { &cpu } else { "" };
+        }
         let third = match (&model.message, status.stopping) {
             (Some(message), _) => Line::styled(escaped(message), self.colour(Color::Yellow)),
             (None, true) => Line::styled("haft is stopping", self.colour(Color::Yellow)),
@@ -117,13 +125,16 @@ impl Look {
     fn table(&self, frame: &mut Frame<'_>, area: Rect, model: &Model) {
         let wide = area.width >= WIDE;
         let shown = model.shown();
-        let heading = |name: &'static str| {
+        let heading = |(name, width): (&str, u16)| {
             let style = Style::new().add_modifier(Modifier::BOLD);
-            Cell::new(name).style(if name == model.sort.heading() {
-                style.add_modifier(Modifier::UNDERLINED)
-            } else {
-                style
-            })
+            let sorted = if name == model.sort.heading() { style.add_modifier(Modifier::UNDERLINED) } else { style };
+            // Above words to the left, above numbers to the right.
+            let is_of_words = matches!(name, "STATE" | "LAST EXIT");
+            let width = if is_of_words { 0 } else { usize::from(width) };
+            Line::from(vec![
+                Span::raw(" ".repeat(width.saturating_sub(name.len()))),
+                Span::styled(name.to_owned(), sorted),
+            ])
         };
         let mut names =
             vec!["SLOT", "STATE", "PID", "UP", "CPU%", "MEM", "LOOP", "CONN", "SESS", "RATE", "INFL", "RST"];
@@ -140,8 +151,9 @@ impl Look {
             (filter, _) if !filter.is_empty() => format!(" slots matching: {filter} "),
             _ => format!(" {} slots ", model.status.slots.len()),
         };
-        let table = Table::new(rows, widths.into_iter().map(Constraint::Length))
-            .header(TableRow::new(names.into_iter().map(heading)))
+        let headings = names.into_iter().zip(widths.iter().copied()).map(heading).map(Cell::new);
+        let table = Table::new(rows, widths.iter().copied().map(Constraint::Length))
+            .header(TableRow::new(headings))
             .block(Block::new().borders(Borders::TOP).title(title))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
         let mut state = TableState::new().with_selected(Some(model.chosen.min(shown.len().saturating_sub(1))));
@@ -184,26 +196,20 @@ impl Look {
     }
 
     fn detail(&self, frame: &mut Frame<'_>, area: Rect, model: &Model, slot: usize) {
-        let [reported, written] = Layout::horizontal([Constraint::Length(34), Constraint::Min(10)]).areas(area);
+        let [reported, written] =
+            Layout::horizontal([Constraint::Length(detail::WIDTH), Constraint::Min(10)]).areas(area);
         let Some(row) = model.rows.iter().find(|row| row.slot.slot == slot) else { return };
-        let figures = row.slot.reported.iter().flatten().filter(|(name, _)| *name != "age_seconds");
-        let mut texts = vec![
-            format!("state               {}", row.slot.condition()),
-            format!("worker              {}", row.slot.worker),
-            format!("generation          {}", row.slot.generation),
-            format!("memory              {}", row.memory.map_or_else(|| "-".to_owned(), bytes)),
-        ];
-        texts.extend(figures.map(|(name, figure)| match name.starts_with("loop_delay") {
-            true => format!("{name:<20}{:.1} ms", figure / 1e6),
-            false => format!("{name:<20}{figure:.0}"),
-        }));
         let block = |title: String| Block::new().borders(Borders::TOP).title(title);
-        let figures = Paragraph::new(texts.join("\n")).block(block(format!(" slot {slot} ")));
+        let figures = Paragraph::new(detail::lines(row).join("\n")).block(block(format!(" slot {slot} ")));
         frame.render_widget(figures, reported);
         let room = usize::from(written.height.saturating_sub(1));
         let last = &model.lines[model.lines.len().saturating_sub(room)..];
         let lines: Vec<Line<'_>> = last.iter().map(|line| Line::raw(escaped(&line.text))).collect();
-        frame.render_widget(Paragraph::new(lines).block(block(" its last lines ".to_owned())), written);
+        let title = match model.status.keeps_stdout {
+            Some(false) => " its last lines (standard error) ",
+            _ => " its last lines ",
+        };
+        frame.render_widget(Paragraph::new(lines).block(block(title.to_owned())), written);
     }
 
     fn events(&self, frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -225,7 +231,7 @@ impl Look {
             Sort::Slot => "slot".to_owned(),
             sort => sort.heading().to_owned(),
         };
-        let text = format!("q leave ? keys Enter slot s sort:{sort} / filter r reload +- scale d drain R restart");
+        let text = format!("q leave ? keys Enter slot s sort:{sort} / filter r reload +- scale d drain R new");
         frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::REVERSED)), area);
     }
 
@@ -237,15 +243,5 @@ impl Look {
         let area = Rect::new((screen.width - width) / 2, (screen.height - height) / 2, width, height);
         frame.render_widget(Clear, area);
         frame.render_widget(Paragraph::new(text.to_owned()).block(Block::bordered().title(title.to_owned())), area);
-    }
-}
-
-/// Bytes in three digits: `44M`, `1.2G`.
-pub fn bytes(count: u64) -> String {
-    let mib = count as f64 / f64::from(1 << 20);
-    match mib {
-        mib if mib >= 1000.0 => format!("{:.1}G", mib / 1024.0),
-        mib if mib >= 10.0 => format!("{mib:.0}M"),
-        mib => format!("{mib:.1}M"),
     }
 }

@@ -5,8 +5,9 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
 use super::model::{Model, Outcome, Screen, Wish};
-use super::screen::{bytes, draw};
+use super::screen::draw;
 use crate::commands::logs::Line;
+use crate::commands::table::bytes;
 use crate::commands::view::Status;
 
 /// So many slots, one second later than the first look if `later`.
@@ -22,7 +23,10 @@ fn status(slots: usize, later: bool) -> Status {
             "process": {"resident_bytes": (slot + 40) << 20, "cpu_seconds": 10.0 + second * (slot as f64 + 1.0) / 10.0,
                 "threads": 7, "descriptors": 30},
             "reported": {"age_seconds": 0.5, "open_connections": 100 + slot, "polling_sessions": 1, "websocket_sessions": slot,
-                "loop_delay_p99": 1.5e6 * (slot as f64 + 1.0), "heap_used": 1 << 24}
+                "loop_delay_p99": 1.5e6 * (slot as f64 + 1.0), "heap_used": 1 << 24, "heap_limit": 1_u64 << 31,
+                "sessions_opened": 12_345, "upgrades": 1234, "recovered": 12, "closed_ping_timeout": 3,
+                "closed_transport": 1200, "closed_error": 0, "closed_by_server": 1, "refused_session": 7,
+                "messages_in": 100, "messages_out": 200, "bytes_in": 1 << 20, "bytes_out": 1 << 22}
         })
     };
     serde_json::from_value(serde_json::json!({

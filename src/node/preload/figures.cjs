@@ -2,12 +2,12 @@
 //
 // haft gives each worker a page of memory, in which this writes once a second how the process is (docs/scoreboard.md).
 
-/** The figures of a page, in its order. */
+/** The figures of a page, in its order; those of `closedMemory` and `lost` are other programs'. */
 const FIGURES = [
   'openConnections', 'connections', 'polling', 'websocket', 'otherSessions', 'opened', 'upgrades', 'messagesIn', 'messagesOut',
   'bytesIn', 'bytesOut', 'delayP50', 'delayP99', 'delayMax', 'heapUsed', 'heapLimit', 'closedPingTimeout', 'closedTransport',
   'closedError', 'closedByServer', 'closedOther', 'refused0', 'refused1', 'refused2', 'refused3', 'refused4', 'refused5',
-  'refusedOther', 'uncaught',
+  'refusedOther', 'uncaught', 'closedMemory0', 'closedMemory1', 'closedMemory2', 'lost0', 'lost1', 'recovered',
 ];
 /** Bytes that are written, and milliseconds from one writing to the next, and of the event loop's samples. */
 const PAGE_RECORD = 512;
@@ -127,6 +127,13 @@ function countSessions(engine) {
   }));
 }
 
+/** Counts a client that is recovered, if one is; yields what was given. */
+function countRecovered(session) {
+  if (session && typeof session.then === 'function') return session.then(countRecovered);
+  if (session) figures.recovered += 1;
+  return session;
+}
+
 function kindOf({ transport }) {
   return TRANSPORTS[transport && transport.name] || 'otherSessions';
 }
@@ -171,8 +178,11 @@ function tellFigures() {
   delay.enable();
   const record = Buffer.alloc(PAGE_RECORD);
   record.write('haftsb01', 0, 'latin1');
+  record.writeUInt32LE(FIGURES.length, 24);
   let sequence = 0;
   let failed = false;
+  // Until there is a sample: a loop that stands still from its first second on is to be seen, too.
+  [figures.delayP50, figures.delayP99, figures.delayMax] = [0, 0, 0];
   figures.uncaught = 0;
 
   function put(at, value) {

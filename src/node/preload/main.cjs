@@ -333,8 +333,12 @@ function watchModules(tags) {
   const { load } = prototype;
   const look = ({ exports: exported }) => attempt(() => {
     enginesOf(exported).forEach((engine) => hook(engine, tags));
-    const recovery = tags && recoveryOf(exported);
-    if (recovery) hookRecovery(recovery, tags);
+    const recovery = recoveryOf(exported);
+    if (recovery) {
+      if (figures.recovered === undefined) figures.recovered = 0;
+      if (tags) hookRecovery(recovery, tags);
+      else watchRecovery(recovery);
+    }
     if (sharesRooms) lookForRooms(exported);
   });
   prototype.load = function (...args) {

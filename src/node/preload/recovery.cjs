@@ -68,15 +68,26 @@ function hookRecovery({ prototype }, tags) {
   override(prototype, 'close', (adapter) => void adapters.delete(adapter));
   const restoring = function (pid, offset) {
     const here = restore.call(this, pid, offset);
-    if (here) return here;
+    if (here) return countRecovered(here);
     const elsewhere = attempt(() => ask(tags, { nsp: this.nsp.name, pid, offset, hops: 0 }));
     if (!elsewhere) return here;
     const goOn = attempt(() => followPackets(this, offset));
-    return elsewhere.then((session) => attempt(() => goOn && goOn(session)) || session);
+    return elsewhere.then((session) => countRecovered(attempt(() => goOn && goOn(session)) || session));
   };
   wrappers.add(restoring);
   Object.defineProperty(prototype, 'restoreSession', { value: restoring, writable: true, configurable: true });
   answerWith = (message) => answer(tags, message);
+}
+
+/** Counts the clients that are recovered, where sessions need no tags. */
+function watchRecovery({ prototype }) {
+  const restore = methodOf(prototype, 'restoreSession');
+  if (wrappers.has(restore)) return;
+  const watching = function (...args) {
+    return countRecovered(restore.apply(this, args));
+  };
+  wrappers.add(watching);
+  Object.defineProperty(prototype, 'restoreSession', { value: watching, writable: true, configurable: true });
 }
 
 /** As `wrap`, for this class alone where the method is inherited. */

@@ -18,8 +18,7 @@ fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
             output,
             told: false,
             is_there,
-            page: None,
-            serving: None,
+            sight: Sight::new(0),
         };
         crew.members.insert(worker, member);
         crew.ended(worker, false);

@@ -93,11 +93,13 @@ pub enum Field {
     LostGoodbye,
     /// Messages to clients that were lost: too many waited for the client already.
     LostQueue,
+    /// Clients that came back with what they had: their rooms, data and missed packets (connectionStateRecovery).
+    Recovered,
 }
 
 impl Field {
     /// All, in the order of the page.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::OpenConnections,
         Self::Connections,
         Self::PollingSessions,
@@ -132,6 +134,7 @@ impl Field {
         Self::ClosedMemoryStalled,
         Self::LostGoodbye,
         Self::LostQueue,
+        Self::Recovered,
     ];
 
     /// Its name in `/status`.
@@ -171,6 +174,7 @@ impl Field {
             Self::ClosedMemoryStalled => "closed_memory_stalled",
             Self::LostGoodbye => "lost_goodbye",
             Self::LostQueue => "lost_queue",
+            Self::Recovered => "recovered",
         }
     }
 
@@ -291,7 +295,7 @@ mod tests {
     fn a_page_of_another_version_is_read_as_far_as_it_goes() {
         let mut figures = Figures::at(1);
         Field::ALL.into_iter().for_each(|field| figures.set(field, 7));
-        for (said, known) in [(0, 29), (29, 29), (30, 30), (34, 34), (40, 34), (u64::MAX, 34)] {
+        for (said, known) in [(0, 29), (29, 29), (30, 30), (35, 35), (40, 35), (u64::MAX, 35)] {
             let mut bytes = figures.encode(1);
             bytes[COUNT * 8..(COUNT + 1) * 8].copy_from_slice(&said.to_le_bytes());
             let read = Figures::decode(&bytes).expect("a page");
