@@ -52,6 +52,7 @@ async function recovered(place, options, ...node) {
     assert.ok(new Set(clients.map(({ slot }) => slot)).size > 1, 'clients of one address stay spread');
   }
   place.say(`${moved} of ${CLIENTS * ROUNDS} were recovered by another worker`);
+  await until('each to be counted', async () => (await haft.total('haft_worker_clients_recovered_total')) === CLIENTS * ROUNDS);
   assert.equal((await haft.routed()).address, 0);
   clients.forEach(({ client }) => client.close());
   await haft.stop();
