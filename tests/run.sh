@@ -75,7 +75,7 @@ declare -A more=(
     [builtin-rooms]="redis-server=redis-server"
     [node-rooms-hosts]="redis-server=redis-server openssl=openssl"
     [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
-    [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2"
+    [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2 redis-server=redis-server"
     [deploy-npm]="artefacts"
     [deploy-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy caddy=caddy"
     [listen-fds]="gunicorn=gunicorn uvicorn=uvicorn+python3-socketio"

@@ -1,16 +1,18 @@
 //! The rooms of several hosts: the messages between their relays, over Redis. Pure.
 //!
-//! Each relay publishes to the common channel, and subscribes to that and its own. A relay publishes its members
-//! whenever they change and every [`BEAT`]. One that is silent for [`SILENCE`] is taken to be dead, and its members
-//! with it.
+//! Each relay publishes to a common channel, and subscribes to that and to its own. A relay publishes which members it has
+//! whenever that changes and every [`BEAT`]. One that publishes nothing for [`SILENCE`] counts as dead, and its members with it.
+//! It may only be late: with its next message its members are back.
 //!
 //! ```text
 //! | version: 1 | kind: 1 | host: 4 | ...
 //! kind 0, STATE    | asks: 1 | for each member: number: 8 | length: 2 | its READY body |
 //! kind 1, MESSAGE  | to: 8 | a frame of MESSAGE, naming its sender |
+//! kind 2, SENT     | total: 8 |
 //! ```
 //!
-//! Numbers are big-endian. A relay that `asks` is new: the others publish their members immediately.
+//! Numbers are big-endian. A relay that `asks` is new: the others publish at once what they have. SENT comes every [`BEAT`]: the
+//! number of messages to all that its relay has published so far. A receiver compares it with what has arrived.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,13 +23,16 @@ use haft_worker::protocol::rooms::{Frame, Reader};
 
 /// The version of all this; it is in the channels' names, too, so that two of them can be on one Redis.
 pub const VERSION: u8 = 1;
-/// How often a relay publishes its members.
-pub const BEAT: Duration = Duration::from_millis(800);
-/// After how long without a word it is taken to be dead.
-pub const SILENCE: Duration = Duration::from_millis(2800);
+/// How often a relay publishes what it has.
+pub const BEAT: Duration = Duration::from_millis(500);
+/// After how long without a message it counts as dead. That is noticed within one [`BEAT`] more.
+pub const SILENCE: Duration = Duration::from_millis(2000);
+/// How long the members of such a host are remembered, in case it was only late.
+const MEMORY: Duration = Duration::from_secs(60);
 
 const STATE: u8 = 0;
 const MESSAGE: u8 = 1;
+const SENT: u8 = 2;
 /// Length of what stands before a message's frame.
 const MESSAGE_HEAD: usize = 14;
 /// Most hosts that are known at a time; another's members are not heard of.
@@ -40,7 +45,7 @@ pub fn host_of(member: u64) -> u32 {
     (member >> 32) as u32
 }
 
-/// What a relay has heard from another.
+/// What a relay has received from another.
 #[derive(Debug)]
 pub enum BridgeMessage {
     /// Which members a host has.
@@ -61,6 +66,22 @@ pub enum BridgeMessage {
         /// It names its sender.
         frame: Frame,
     },
+    /// How many messages to all a host has published.
+    Sent {
+        /// The host.
+        host: u32,
+        /// Since it has started.
+        total: u64,
+    },
+}
+
+impl BridgeMessage {
+    /// The host that has published it.
+    pub fn host(&self) -> u32 {
+        match self {
+            Self::State { host, .. } | Self::Message { host, .. } | Self::Sent { host, .. } => *host,
+        }
+    }
 }
 
 /// Reads what was published; nothing if it is none of ours.
@@ -96,6 +117,7 @@ pub fn read(payload: &[u8]) -> Option<BridgeMessage> {
                 frame,
             })
         }
+        SENT => Some(BridgeMessage::Sent { host, total: u64::from_be_bytes(rest.try_into().ok()?) }),
         _ => None,
     }
 }
@@ -128,6 +150,13 @@ pub fn state<'a>(host: u32, asks: bool, members: impl Iterator<Item = (u64, &'a 
     payload.freeze()
 }
 
+/// How many messages to all this host has published, as it is published.
+pub fn sent(host: u32, total: u64) -> Bytes {
+    let mut payload = head(SENT, host, 8);
+    payload.put_u64(total);
+    payload.freeze()
+}
+
 /// What is known of the other hosts.
 #[derive(Debug, Default)]
 pub struct Hosts {
@@ -138,6 +167,12 @@ pub struct Hosts {
 struct Host {
     last_seen: Instant,
     members: BTreeMap<u64, Bytes>,
+    /// It was silent for too long, and the members here were informed that its members are gone.
+    is_given_up: bool,
+    /// The total of its last SENT.
+    published: Option<u64>,
+    /// Messages to all that have arrived since.
+    arrived: u64,
 }
 
 /// Members that have come and gone.
@@ -155,9 +190,10 @@ impl Hosts {
         if !self.hosts.contains_key(&host) && self.hosts.len() >= MAX_HOSTS {
             return Changes::default();
         }
-        let known = self.hosts.entry(host).or_insert_with(|| Host { last_seen: now, members: BTreeMap::new() });
+        let known = self.hosts.entry(host).or_insert_with(|| Host::new(now));
         known.last_seen = now;
         let before = std::mem::replace(&mut known.members, members);
+        let before = if std::mem::take(&mut known.is_given_up) { BTreeMap::new() } else { before };
         let after = &known.members;
         Changes {
             come: after
@@ -169,26 +205,62 @@ impl Hosts {
         }
     }
 
-    /// Removes hosts that were silent for too long.
+    /// A message of this member's has arrived, so its host lives: the members of a host that was given up are back.
+    pub fn update_by_message(&mut self, from: u64, to_all: bool, now: Instant) -> Changes {
+        let Some(host) = self.hosts.get_mut(&host_of(from)) else { return Changes::default() };
+        host.last_seen = now;
+        host.arrived += u64::from(to_all);
+        let come = std::mem::take(&mut host.is_given_up).then(|| host.members.clone());
+        Changes { come: come.into_iter().flatten().collect(), gone: Vec::new() }
+    }
+
+    /// A host has published `total` messages to all. Yields how many of them have not arrived here since it last said so.
+    pub fn missed(&mut self, host: u32, total: u64) -> u64 {
+        let Some(host) = self.hosts.get_mut(&host) else { return 0 };
+        let arrived = std::mem::take(&mut host.arrived);
+        host.published.replace(total).map_or(0, |before| total.saturating_sub(before).saturating_sub(arrived))
+    }
+
+    /// Gives up hosts that were silent for too long.
     pub fn expire(&mut self, now: Instant) -> Changes {
-        let silent = |host: &Host| now.saturating_duration_since(host.last_seen) > SILENCE;
-        let gone = self.hosts.extract_if(.., |_, host| silent(host)).flat_map(|(_, host)| host.members.into_keys());
-        Changes { come: Vec::new(), gone: gone.collect() }
+        let silent = |host: &Host, limit| now.saturating_duration_since(host.last_seen) > limit;
+        let mut gone = Vec::new();
+        for host in self.hosts.values_mut().filter(|host| !host.is_given_up && silent(host, SILENCE)) {
+            host.is_given_up = true;
+            gone.extend(host.members.keys());
+        }
+        self.hosts.retain(|_, host| !silent(host, MEMORY));
+        Changes { come: Vec::new(), gone }
+    }
+
+    /// Until now nothing could arrive from them.
+    pub fn excuse(&mut self, now: Instant) {
+        self.hosts.values_mut().filter(|host| !host.is_given_up).for_each(|host| host.last_seen = now);
     }
 
     /// All their members.
     pub fn members(&self) -> impl Iterator<Item = (u64, &Bytes)> {
-        self.hosts.values().flat_map(|host| host.members.iter().map(|(number, body)| (*number, body)))
+        self.living().flat_map(|host| host.members.iter().map(|(number, body)| (*number, body)))
     }
 
     /// Whether this member is known.
     pub fn has(&self, member: u64) -> bool {
-        self.hosts.get(&host_of(member)).is_some_and(|host| host.members.contains_key(&member))
+        self.hosts.get(&host_of(member)).is_some_and(|host| !host.is_given_up && host.members.contains_key(&member))
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.hosts.len()
+        self.living().count()
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values().filter(|host| !host.is_given_up)
+    }
+}
+
+impl Host {
+    fn new(last_seen: Instant) -> Self {
+        Self { last_seen, members: BTreeMap::new(), is_given_up: false, published: None, arrived: 0 }
     }
 }
 
@@ -219,6 +291,7 @@ mod tests {
             panic!("a message")
         };
         assert_eq!((frame.member, frame.body()), (A, &b"hello"[..]));
+        assert!(matches!(read(&sent(7, 1 << 40)), Some(BridgeMessage::Sent { host: 7, total }) if total == 1 << 40));
     }
 
     /// A relay cannot speak for another host, and another version is not understood.
@@ -250,5 +323,42 @@ mod tests {
         assert_eq!(hosts.expire(now + BEAT + SILENCE), Changes::default());
         assert_eq!(hosts.expire(now + BEAT + SILENCE + BEAT), Changes { come: vec![], gone: vec![B] });
         assert_eq!((hosts.count(), hosts.members().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_host_that_was_only_late_is_back_with_its_next_message() {
+        let (mut hosts, now) = (Hosts::default(), Instant::now());
+        let come: Vec<_> = members(&[A, B]).into_iter().collect();
+        hosts.update(7, members(&[A, B]), now);
+        let late = now + SILENCE + BEAT;
+        assert_eq!(hosts.expire(late).gone, [A, B]);
+        assert_eq!((hosts.count(), hosts.has(A)), (0, false));
+        assert_eq!(hosts.update_by_message(A, true, late), Changes { come: come.clone(), gone: vec![] });
+        assert_eq!((hosts.count(), hosts.has(A)), (1, true));
+        assert_eq!(hosts.update_by_message(A, true, late), Changes::default());
+        let later = late + SILENCE + BEAT;
+        assert_eq!(hosts.expire(later).gone, [A, B]);
+        assert_eq!(hosts.update(7, members(&[A, B]), later), Changes { come, gone: vec![] });
+        // One that stays away is forgotten.
+        assert_eq!(hosts.expire(later + SILENCE + BEAT).gone, [A, B]);
+        assert_eq!(hosts.expire(later + MEMORY + BEAT), Changes::default());
+        assert_eq!(hosts.update_by_message(A, true, later), Changes::default());
+        assert!(hosts.hosts.is_empty());
+    }
+
+    #[test]
+    fn messages_that_have_not_arrived_are_counted() {
+        let (mut hosts, now) = (Hosts::default(), Instant::now());
+        assert_eq!(hosts.missed(7, 5), 0, "an unknown host");
+        hosts.update(7, members(&[A]), now);
+        assert_eq!(hosts.missed(7, 100), 0, "what was published before it was known");
+        for _ in 0..3 {
+            hosts.update_by_message(A, true, now);
+            hosts.update_by_message(A, false, now);
+        }
+        assert_eq!(hosts.missed(7, 103), 0);
+        hosts.update_by_message(A, true, now);
+        assert_eq!(hosts.missed(7, 110), 6);
+        assert_eq!(hosts.missed(7, 110), 0);
     }
 }

@@ -14,10 +14,14 @@ pub enum Dropped {
     Unsent,
     /// It was for other hosts, and could not be published.
     Redis,
+    /// Another host has published it for all members, and it did not arrive here.
+    Missed,
+    /// Its sender, a member of another host, is not known here.
+    Unknown,
 }
 
 impl Dropped {
-    const ALL: [Self; 4] = [Self::Unread, Self::Left, Self::Unsent, Self::Redis];
+    const ALL: [Self; 6] = [Self::Unread, Self::Left, Self::Unsent, Self::Redis, Self::Missed, Self::Unknown];
 
     fn name(self) -> &'static str {
         match self {
@@ -25,6 +29,8 @@ impl Dropped {
             Self::Left => "left",
             Self::Unsent => "unsent",
             Self::Redis => "redis",
+            Self::Missed => "missed",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -5,17 +5,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Client, RedisError};
+use ::redis::{AsyncConnectionConfig, Client, RedisError};
 use futures_util::StreamExt;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::bridge::{BEAT, SILENCE, VERSION};
+use super::bridge::{BEAT, VERSION};
 use super::counts::Dropped;
 use super::relay::{Published, Relay};
 
-/// How long connecting may take, or publishing.
+/// How long connecting may take, publishing, and until what is published here arrives here.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two attempts to connect: at first, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
@@ -100,13 +100,13 @@ async fn listen(client: &Client, link: &Link, relay: &Rc<RefCell<Relay>>) -> Res
     timeout(PATIENCE, subscribed.subscribe(&channels[..])).await.map_err(|_| Broken::Silent)??;
     relay.borrow_mut().publish_state(true);
     let mut messages = subscribed.into_on_message();
-    let mut heard_itself = Instant::now();
+    let mut own_seen = Instant::now();
     loop {
-        let left = SILENCE.saturating_sub(heard_itself.elapsed());
+        let left = PATIENCE.saturating_sub(own_seen.elapsed());
         let message = timeout(left, messages.next()).await.map_err(|_| Broken::Silent)?.ok_or(Broken::Closed)?;
         let is_own = relay.borrow_mut().receive_remote(message.get_payload_bytes(), Instant::now());
         if is_own {
-            heard_itself = Instant::now();
+            own_seen = Instant::now();
             if !relay.borrow_mut().linked(true) {
                 tracing::info!("rooms are shared with other hosts over Redis at {} ({})", link.shown(), channels[0]);
             }
@@ -120,7 +120,7 @@ async fn beat(relay: Rc<RefCell<Relay>>) {
         sleep(BEAT).await;
         let mut relay = relay.borrow_mut();
         relay.expire_hosts(Instant::now());
-        relay.publish_state(false);
+        relay.beat();
     }
 }
 
@@ -154,7 +154,9 @@ async fn send(
     let connection = match connection {
         Some(connection) => connection,
         None => {
-            let connecting = timeout(PATIENCE, client.get_multiplexed_async_connection());
+            // The client's own limits are shorter: it would give up what Redis only takes its time for.
+            let unlimited = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+            let connecting = timeout(PATIENCE, client.get_multiplexed_async_connection_with_config(&unlimited));
             connection.insert(connecting.await.map_err(|_| Broken::Silent)??)
         }
     };

@@ -57,6 +57,22 @@ struct Bridge {
     queue: Sender<Published>,
     /// Bytes in it.
     queued: usize,
+    /// Messages to all that were put into it so far.
+    sent: u64,
+    /// When this relay last received what it had published itself, while the link holds.
+    own_seen: Option<Instant>,
+}
+
+impl Bridge {
+    /// Puts it behind what waits to be published. `false`: too much waits already.
+    fn put(&mut self, host: Option<u32>, payload: Bytes, is_message: bool) -> bool {
+        let length = payload.len();
+        let fits = self.queue.try_send(Published { host, payload, is_message }).is_ok();
+        if fits {
+            self.queued += length;
+        }
+        fits
+    }
 }
 
 /// Why a member was let go of.
@@ -193,7 +209,7 @@ impl Relay {
     /// From now on there are other hosts; yields what is to be published to them.
     pub(super) fn open_bridge(&mut self) -> Receiver<Published> {
         let (queue, published) = mpsc::channel(MAX_UNPUBLISHED);
-        self.bridge = Some(Bridge { hosts: Hosts::default(), queue, queued: 0 });
+        self.bridge = Some(Bridge { hosts: Hosts::default(), queue, queued: 0, sent: 0, own_seen: None });
         published
     }
 
@@ -215,28 +231,37 @@ impl Relay {
 
     /// Whether the link to other hosts holds. Yields whether it did before.
     pub(super) fn linked(&mut self, is_linked: bool) -> bool {
-        self.counts.set_linked(is_linked)
+        let now = Instant::now();
+        let was_linked = self.counts.set_linked(is_linked);
+        if let Some(bridge) = &mut self.bridge {
+            bridge.own_seen = is_linked.then_some(now);
+            if is_linked && !was_linked {
+                bridge.hosts.excuse(now);
+            }
+        }
+        was_linked
     }
 
     /// Publishes which members this host has.
     pub(super) fn publish_state(&mut self, asks: bool) {
-        let Some(bridge) = &mut self.bridge else { return };
         let members = self.members.iter().filter_map(|(number, member)| Some((*number, member.body.as_ref()?)));
-        let payload = bridge::state(self.host, asks, members);
-        let length = payload.len();
+        let Some(bridge) = &mut self.bridge else { return };
         // The next one follows soon.
-        if bridge.queue.try_send(Published { host: None, payload, is_message: false }).is_ok() {
-            bridge.queued += length;
+        bridge.put(None, bridge::state(self.host, asks, members), false);
+    }
+
+    /// The same, and how many messages were published: the heartbeat.
+    pub(super) fn beat(&mut self) {
+        self.publish_state(false);
+        if let Some(bridge) = &mut self.bridge {
+            bridge.put(None, bridge::sent(self.host, bridge.sent), false);
         }
     }
 
     fn publish(&mut self, host: Option<u32>, to: u64, frame: &Bytes) {
         let Some(bridge) = &mut self.bridge else { return };
-        let payload = bridge::message(self.host, to, frame);
-        let length = payload.len();
-        let fits = bridge.queued < MAX_QUEUED;
-        if fits && bridge.queue.try_send(Published { host, payload, is_message: true }).is_ok() {
-            bridge.queued += length;
+        if bridge.queued < MAX_QUEUED && bridge.put(host, bridge::message(self.host, to, frame), true) {
+            bridge.sent += u64::from(host.is_none());
         } else {
             self.counts.dropped(Dropped::Redis, 1);
         }
@@ -244,36 +269,48 @@ impl Relay {
 
     /// Takes in what was published. Returns whether it was this relay's own.
     pub(super) fn receive_remote(&mut self, payload: &[u8], now: Instant) -> bool {
-        match bridge::read(payload) {
-            Some(BridgeMessage::State { host, .. } | BridgeMessage::Message { host, .. }) if host == self.host => {
-                return true;
+        let (Some(message), Some(bridge)) = (bridge::read(payload), &mut self.bridge) else { return false };
+        if message.host() == self.host {
+            if !matches!(message, BridgeMessage::Message { .. }) && bridge.own_seen.is_some() {
+                bridge.own_seen = Some(now);
+                self.expire_hosts(now);
             }
-            Some(BridgeMessage::State { host, asks, members }) => {
-                let Some(bridge) = &mut self.bridge else { return false };
+            return true;
+        }
+        match message {
+            BridgeMessage::State { host, asks, members } => {
                 let changes = bridge.hosts.update(host, members, now);
                 self.send_changes(&changes);
                 if asks {
                     self.publish_state(false);
                 }
             }
-            Some(BridgeMessage::Message { to, frame, .. }) => {
+            BridgeMessage::Message { to, frame, .. } => {
                 let from = frame.member;
-                let is_known = self.bridge.as_ref().is_some_and(|bridge| bridge.hosts.has(from));
+                let changes = bridge.hosts.update_by_message(from, to == ALL, now);
+                let is_known = bridge.hosts.has(from);
+                self.send_changes(&changes);
                 // Nothing of a member comes before it has joined.
-                if is_known && frame.kind == Kind::Message {
+                if !is_known {
+                    self.counts.dropped(Dropped::Unknown, 1);
+                } else if frame.kind == Kind::Message {
                     self.deliver(from, to, &frame.naming(from));
                 }
             }
-            None => {}
+            BridgeMessage::Sent { host, total } => {
+                let missed = bridge.hosts.missed(host, total);
+                self.counts.dropped(Dropped::Missed, missed);
+            }
         }
         self.flush();
         false
     }
 
-    /// Removes hosts that were silent for too long.
+    /// Gives up hosts that were silent for too long. While the link holds, the clock is the arrival of this relay's own messages,
+    /// which come in order with those of the others: no host is given up because Redis or this relay is late.
     pub(super) fn expire_hosts(&mut self, now: Instant) {
         let Some(bridge) = &mut self.bridge else { return };
-        let changes = bridge.hosts.expire(now);
+        let changes = bridge.hosts.expire(bridge.own_seen.unwrap_or(now));
         self.send_changes(&changes);
         self.flush();
     }

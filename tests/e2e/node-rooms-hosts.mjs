@@ -52,6 +52,32 @@ program('a host that dies is not waited for, and the others go on', async (place
   await first.stop();
 });
 
+program('a host that was only late is given up, and is back with all its members', async (place) => {
+  const { url } = await redis(place);
+  const [first, second] = await two(place, url);
+  const clients = await gather(place, [first, second]);
+  const here = clients.filter(({ host }) => host === first);
+  const late = clients.find(({ host }) => host === second);
+  second.child.process.kill('SIGSTOP');
+  try {
+    await until('the late host to be given up', async () => (await first.total('haft_rooms_hosts')) === 0);
+    assert.equal(await run(here[0], 'return (await io.fetchSockets()).length'), here.length);
+  } finally {
+    second.child.process.kill('SIGCONT');
+  }
+  for (const client of [here[0], late]) {
+    await until('all to be found again', async () => (await run(client, 'return (await io.fetchSockets()).length')) === clients.length);
+    await settled(clients, client);
+  }
+  assert.equal(await second.total('haft_rooms_link_breaks_total'), 0, 'its link has held');
+  for (const haft of [first, second]) {
+    assert.equal(await haft.total('haft_rooms_hosts'), 1);
+    assert.equal((await haft.counts('haft_rooms_dropped_total', 'reason')).missed, 0);
+  }
+  assert.ok(clients.every(({ disconnects }) => disconnects.length === 0), 'no client was lost');
+  await Promise.all([first, second].map((haft) => haft.stop()));
+});
+
 program('without Redis rooms are each host\'s own, and it is told once; with it again they are shared', async (place) => {
   const server = await redis(place);
   const hosts = await two(place, server.url, '--redis-required');

@@ -1,5 +1,6 @@
-// Several hosts with a haft each, behind two proxies whose configuration `haft front` wrote: each session stays with its
-// host while nothing is cut, and what is cut concerns its own clients alone.
+// Several hosts with a haft each, behind two proxies whose configuration `haft front` wrote, and a Redis between them: each
+// session stays with its host while nothing is cut, and what is cut concerns its own clients alone. What one client says to
+// all arrives, in order, wherever both live.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -72,10 +73,10 @@ async function siege(place, kind, command) {
   await crowd.arrive();
   const spread = crowd.hosts();
   assert.deepEqual(Object.keys(spread).sort(), ['A', 'B', 'C'], 'each host has clients');
+  await crowd.gather();
 
-  await crowd.phase('nothing is cut', async () => {
-    for (let round = 0; round < 3; round++) await crowd.talk();
-  });
+  const quiet = await crowd.phase('nothing is cut', () => crowd.converse());
+  assert.deepEqual([quiet.words.lost, quiet.counted], [{}, {}], 'all hear all');
   await crowd.phase('a front is reloaded', () => site.reloadFront('f1'));
   await crowd.phase('a fourth host', async () => {
     await site.addHost('D');
@@ -86,14 +87,48 @@ async function siege(place, kind, command) {
       return sids.some((text) => hostOf(JSON.parse(text.slice(1)).sid) === 'D');
     });
   });
+  await redisRestarted(site, crowd);
+  for (const host of ['A', 'B', 'C', 'D']) await crowd.phase(`a new haft on host ${host}`, () => site.replace(host), { may: isOf(host) });
+  await crowd.phase('a new program on host A', () => site.reload('A'), { may: isOf('A') });
+
   const gone = (host) => (crowd) => !(host in crowd.hosts());
-  await crowd.phase("kill -9 of a host's haft", () => site.hafts.B.end('SIGKILL'), { may: ({ host }) => host === 'B', settled: gone('B') });
+  await crowd.phase("kill -9 of a host's haft", async () => {
+    site.lose('B');
+    await site.hafts.B.end('SIGKILL');
+  }, { may: isOf('B'), settled: gone('B') });
   if (site.net.canCut) {
-    await crowd.phase('a host is cut off', () => site.net.cut('C'), { may: ({ host }) => host === 'C', settled: gone('C') });
+    await crowd.phase('a host is cut off', () => {
+      site.lose('C');
+      site.net.cut('C');
+    }, { may: isOf('C'), settled: gone('C') });
     await crowd.phase('kill -9 of a front, whose address the other takes', async () => {
       await site.net.kill('f1');
       site.net.takeOver('f1', 'f2');
     }, { may: ({ front }) => front === 'f1' });
   }
-  await crowd.phase('after all', () => crowd.talk());
+  const last = await crowd.phase('after all', () => crowd.converse());
+  assert.deepEqual([last.words.lost, last.counted], [{}, {}], 'all hear all again');
+}
+
+const isOf = (name) => ({ host }) => host === name;
+
+/** Redis ends and is there again. Each host's own clients hear each other meanwhile, and then all do. */
+async function redisRestarted(site, crowd) {
+  let back;
+  const row = await crowd.phase('Redis is restarted', async () => {
+    await crowd.talk.settled('before Redis ends');
+    crowd.talk.isRedisAway = true;
+    crowd.talk.resume();
+    await site.redis.end('SIGTERM');
+    crowd.talk.burst();
+    await site.startRedis();
+    back = performance.now();
+    await site.linked(1);
+    crowd.talk.isRedisAway = false;
+  });
+  assert.ok(row.words.lost.redis > 0, 'what was said to other hosts without Redis is lost');
+  const lost = Object.entries(row.counted).filter(([why]) => why !== 'redis' && why !== 'missed');
+  assert.deepEqual(lost, [], 'for one reason');
+  const late = Math.max(0, row.words.lastLost - back) / 1000;
+  crowd.place.say(`the last word that was lost was said ${late.toFixed(1)} s after Redis was back`);
 }

@@ -71,4 +71,6 @@ backend hosts
     srvtcpka-idle 5s
     srvtcpka-intvl 2s
     srvtcpka-cnt 3
+    # The same where something was sent to it.
+    default-server tcp-ut 10s
 ";

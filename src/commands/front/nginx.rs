@@ -1,4 +1,4 @@
-//! nginx, 1.9 or newer.
+//! nginx, 1.15.6 or newer.
 
 use std::fmt;
 
@@ -21,6 +21,7 @@ impl fmt::Display for Configuration<'_> {
             "# nginx asks no host for /readyz: ask http://HOST:{}/readyz from where hosts are watched.",
             front.admin_port
         )?;
+        f.write_str(MACHINE)?;
         f.write_str(BEFORE)?;
         f.write_str(
             "\n    # The id of a session names its host.\n    map $arg_sid $haft_host {\n        default any;\n",
@@ -31,7 +32,9 @@ impl fmt::Display for Configuration<'_> {
         f.write_str(
             "    }\n\n    # Clients without a session, by their address: a host more or fewer moves only its share.\n",
         )?;
-        f.write_str("    upstream haft_any {\n        hash $remote_addr consistent;\n")?;
+        // Room for what nginx knows of each of its servers, once for all of its processes.
+        let zone = format!("{}k", 64 + 2 * front.host.len());
+        writeln!(f, "    upstream haft_any {{\n        zone haft_any {zone};\n        hash $remote_addr consistent;")?;
         for host in &front.host {
             writeln!(f, "        server {} {FAILS};", host.addr())?;
         }
@@ -39,7 +42,8 @@ impl fmt::Display for Configuration<'_> {
             "    }\n\n    # While a session's host is down, the others answer 400 and the client comes anew.\n",
         )?;
         for host in &front.host {
-            writeln!(f, "    upstream haft_{} {{\n        server {} {FAILS};", host.id, host.addr())?;
+            let (id, addr) = (host.id, host.addr());
+            writeln!(f, "    upstream haft_{id} {{\n        zone haft_{id} {zone};\n        server {addr} {FAILS};")?;
             for other in front.host.iter().filter(|other| other.id != host.id) {
                 writeln!(f, "        server {} backup;", other.addr())?;
             }
@@ -53,6 +57,14 @@ impl fmt::Display for Configuration<'_> {
         f.write_str(LOCATION)
     }
 }
+
+/// nginx cannot set this for its own connections.
+const MACHINE: &str = "#
+# nginx notices a host that has vanished as soon as this machine's kernel does. With these settings that is after 11 s, or 25 s
+# after something was sent to it; with the kernel's own clients notice first, by Socket.IO's ping (45 s). As root:
+# sysctl -w net.ipv4.tcp_keepalive_time=5 net.ipv4.tcp_keepalive_intvl=2 net.ipv4.tcp_keepalive_probes=3 net.ipv4.tcp_retries2=6
+# (in /etc/sysctl.d to stay; tcp_retries2 concerns the connections of clients, too).
+";
 
 const BEFORE: &str = "
 worker_processes auto;
@@ -72,6 +84,8 @@ const LOCATION: &str = "        location / {
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $haft_connection;
             proxy_connect_timeout 2s;
+            # A host that has vanished is noticed by its open connections, too (how soon: at the top).
+            proxy_socket_keepalive on;
             # Longer than Socket.IO's pingInterval + pingTimeout (45 s), so that no idle poll or WebSocket is cut.
             proxy_read_timeout 60s;
             proxy_send_timeout 60s;

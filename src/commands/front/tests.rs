@@ -30,6 +30,7 @@ fn haproxy_routes_by_the_host_in_the_session_id() {
     assert_eq!(lines_of(&text, "server "), ["server 0A 10.0.0.1:3000", "server b7 [2001:db8::1]:3001"]);
     assert_eq!(lines_of(&text, "bind"), ["bind :::80 v4v6"]);
     assert_eq!(lines_of(&text, "option forwardfor").len(), 1);
+    assert_eq!(lines_of(&text, "default-server tcp-ut 10s").len(), 1);
     let flags = "# 0A: haft -l 10.0.0.1:3000 --affinity session --host-id 0A --tag-key @/etc/haft/tag-key --client-ip-header \
         x-forwarded-for --trusted-proxy 10.0.0.9 --admin 10.0.0.1:9090 -- node server.js";
     assert_eq!(lines_of(&text, "# 0A"), [flags]);
@@ -58,6 +59,9 @@ fn nginx_routes_by_the_host_in_the_session_id() {
     assert_eq!(lines_of(&text, "\"~"), ["\"~10A[A-Za-z0-9_-]{16}$\" 0A;", "\"~10B[A-Za-z0-9_-]{16}$\" 0B;"]);
     assert_eq!(lines_of(&text, "upstream"), ["upstream haft_any {", "upstream haft_0A {", "upstream haft_0B {"]);
     assert_eq!(lines_of(&text, "listen"), ["listen 80;", "listen [::]:80;"]);
+    assert_eq!(lines_of(&text, "zone"), ["zone haft_any 68k;", "zone haft_0A 68k;", "zone haft_0B 68k;"]);
+    assert_eq!(lines_of(&text, "proxy_socket_keepalive"), ["proxy_socket_keepalive on;"]);
+    assert_eq!(lines_of(&text, "# sysctl -w net.ipv4.tcp_keepalive_time=5 ").len(), 1, "{text}");
     let [flags] = lines_of(&text, "# 0A")[..] else { panic!("{text}") };
     assert!(
         flags.contains("haft -l 3000 ") && flags.contains(" --admin *:9090 "),

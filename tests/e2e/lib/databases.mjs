@@ -10,10 +10,15 @@ import { freePort } from './ports.mjs';
 /** PostgreSQL runs as no superuser. */
 const NOBODY = 65534;
 
+/** What starts a Redis that keeps nothing and lets in whatever reaches it. */
+export function redisCommand(address, port) {
+  return ['redis-server', '--port', `${port}`, '--bind', address, '--protected-mode', 'no', '--save', '', '--appendonly', 'no'];
+}
+
 /** A running redis-server: its URL, and its child process. `port`: where one was before. */
 export async function redis(place, port) {
   const at = port ?? await freePort();
-  const child = place.child('redis-server', '--port', `${at}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no');
+  const child = place.child(...redisCommand('127.0.0.1', at));
   await child.heard(/Ready to accept connections/);
   return { url: `redis://127.0.0.1:${at}`, port: at, child };
 }

@@ -1,20 +1,23 @@
-// Three or four hosts with a haft each behind two proxies, as `haft front` says that they are to be, and a crowd of clients
-// with a ledger of what each lost and why.
+// Three or four hosts with a haft each behind two proxies, as `haft front` says that they are to be, a Redis between them, and
+// a crowd of clients with a ledger of what each lost and why.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { redisCommand } from './databases.mjs';
 import { BINARY } from './haft.mjs';
 import { fetchText } from './fetch.mjs';
 import { Home } from './home.mjs';
 import { network } from './network.mjs';
+import { REASONS, Talk } from './talk.mjs';
 import { inTurns, until } from './wait.mjs';
 
 const HOSTS = ['A', 'B', 'C', 'D'];
 const FRONTS = ['f1', 'f2'];
-const [HAFT_PORT, ADMIN_PORT, FRONT_PORT] = [3000, 9090, 8080];
+const REDIS = 'redis';
+const [HAFT_PORT, ADMIN_PORT, FRONT_PORT, REDIS_PORT] = [3000, 9090, 8080, 6379];
 const AT_ONCE = 30;
 
 /** What `haft front` writes. */
@@ -31,7 +34,7 @@ export const executable = (name) => [`/usr/sbin/${name}`, `/usr/local/sbin/${nam
 export class Site {
   constructor(place, kind, command) {
     Object.assign(this, { place, kind, command });
-    this.net = network(place, [...HOSTS, ...FRONTS]);
+    this.net = network(place, [...HOSTS, ...FRONTS, REDIS]);
     // What connects to a machine that is gone would keep this program from its end.
     place.atEnd(() => place.clients.forEach(({ home }) => home.end()));
     this.hafts = {};
@@ -41,11 +44,62 @@ export class Site {
     chmodSync(this.key, 0o600);
   }
 
-  /** Starts a haft on each of these hosts, and the proxies before them. */
+  /** Starts Redis, a haft on each of these hosts, and the proxies before them. */
   async start(hosts) {
     this.names = hosts;
+    this.living = new Set(hosts);
+    await this.startRedis();
     await Promise.all(hosts.map((host) => this.#startHost(host)));
+    await this.linked();
     for (const name of FRONTS) await this.startFront(name);
+  }
+
+  async startRedis() {
+    this.redis = this.net.child(REDIS, ...redisCommand(this.net.address(REDIS), REDIS_PORT));
+    await this.redis.heard(/Ready to accept connections/);
+  }
+
+  /** All living hosts know each other, over links that have broken so often at least. */
+  linked(breaks = 0) {
+    return until('the hosts to know each other', async () => {
+      const rooms = await Promise.all([...this.living].map(async (host) => (await this.status(host)).rooms));
+      const isLinked = (each) => each.is_linked && each.hosts === this.living.size - 1 && each.link_breaks >= breaks;
+      return rooms.every(isLinked) || Promise.reject(new Error(JSON.stringify(rooms)));
+    });
+  }
+
+  /** Messages that the living hosts count as lost, by reason. */
+  async dropped() {
+    const sums = {};
+    for (const host of this.living) {
+      const { dropped } = (await this.status(host)).rooms;
+      for (const [why, count] of Object.entries(dropped)) sums[why] = (sums[why] ?? 0) + count;
+    }
+    return sums;
+  }
+
+  /** A host's end, of one kind or another. */
+  lose(host) {
+    this.living.delete(host);
+  }
+
+  /** A new version of haft on a host, as a package's upgrade has it: the old one ends, and the new one begins. */
+  async replace(host) {
+    const { code } = await this.hafts[host].end('SIGTERM');
+    assert.equal(code, 0, 'it ends by itself');
+    await this.#startHost(host);
+    await this.linked();
+  }
+
+  /** A new version of the program on a host. */
+  async reload(host) {
+    const generation = (status) => Math.min(...status.slots.map((slot) => (slot.state === 'ready' ? slot.generation : -1)));
+    const before = generation(await this.status(host));
+    this.hafts[host].process.kill('SIGHUP');
+    await until(`the old workers of host ${host} to have ended`, async () => {
+      const status = await this.status(host);
+      return generation(status) > before && status.draining.length === 0;
+    });
   }
 
   /** The proxy's configuration for the hosts that there are. */
@@ -63,7 +117,8 @@ export class Site {
     assert.ok(line, `flags for host ${host}`);
     const flags = line[1].replace('/etc/haft/tag-key', this.key).split(' ');
     const program = this.command.length > 0 ? ['--', ...this.command] : [];
-    this.hafts[host] = this.net.child(host, BINARY, '-w', '2', ...flags, '--drain-timeout', '5s', ...program);
+    const redis = ['--redis', `redis://${this.net.address(REDIS)}:${REDIS_PORT}`];
+    this.hafts[host] = this.net.child(host, BINARY, '-w', '2', ...flags, ...redis, '--drain-timeout', '3s', ...program);
     await until(`host ${host} to be ready`, async () => {
       this.hafts[host].mustRun();
       return (await this.status(host)).slots.every(({ state }) => state === 'ready');
@@ -81,6 +136,7 @@ export class Site {
       haproxy: ['-W', '-db', '-f', file],
       nginx: ['-e', 'stderr', '-p', folder, '-c', file, '-g', `daemon off; user root; pid ${folder}/${name}.pid;`],
     };
+    this.#tune(name);
     const child = this.net.child(name, executable(this.kind), ...args[this.kind]);
     this.fronts[name] = child;
     const home = new Home(undefined);
@@ -89,6 +145,12 @@ export class Site {
       await fetchText(new URL('/haft/page.json', this.url(name)), home);
       return true;
     });
+  }
+
+  /** Sets what the configuration asks of the proxy's machine. */
+  #tune(name) {
+    const settings = this.configuration(name).match(/^#.*\bsysctl -w (.*)$/m)?.[1].split(' ') ?? [];
+    for (const setting of settings) this.net.set(name, ...setting.split('='));
   }
 
   #write(name) {
@@ -115,6 +177,8 @@ export class Site {
   async addHost(host) {
     this.names = [...this.names, host];
     await this.#startHost(host);
+    this.living.add(host);
+    await this.linked();
     for (const name of FRONTS) await this.reloadFront(name);
   }
 }
@@ -134,6 +198,7 @@ export class Crowd {
       losses: [],
     }));
     this.rows = [];
+    this.counted = {};
   }
 
   async arrive() {
@@ -145,8 +210,22 @@ export class Crowd {
     });
   }
 
+  /** All join one room, in which there is always one that speaks while something happens. */
+  async gather() {
+    this.talk = new Talk(this.members.map(({ client }) => client), (client) => hostOf(client.socket.io.engine.id));
+    await this.talk.gather();
+    // Before the hosts knew each other something may have been lost.
+    this.counted = await this.site.dropped();
+  }
+
+  /** Each says something to all. */
+  async converse() {
+    this.talk.burst(this.members.length);
+    await this.echo();
+  }
+
   /** Everybody is with a host, and is answered there. */
-  async talk() {
+  async echo() {
     await inTurns(this.members, AT_ONCE, ({ client }) => client.ask('echo', client.socket.id));
   }
 
@@ -170,7 +249,7 @@ export class Crowd {
 
   /**
    * Does something, waits until all clients are answered again and `settled` holds, and writes down which of them lost a
-   * session. `may(member)`: whether it may. Everybody else keeps the session, without an error.
+   * session and which words. `may(member)`: whether it may. Everybody else keeps the session, without an error, and hears all.
    */
   async phase(name, action, { may = () => false, settled = () => true } = {}) {
     const before = this.members.map((member) => {
@@ -178,9 +257,10 @@ export class Crowd {
       member.host = hostOf(client.socket.io.engine.id);
       return { connects: client.connects, errors: client.errors.length, disconnects: client.disconnects.length, may: may(member) };
     });
-    const began = Date.now();
+    this.talk.begin();
+    const began = performance.now();
     await action();
-    const isCalm = () => this.members.every(({ client }) => client.socket.connected) && settled(this);
+    const isCalm = () => this.members.every(({ client }) => client.socket.connected) && this.talk.areIn() && settled(this);
     await until(`${name}: all clients to be answered`, async () => {
       if (!isCalm()) return false;
       const unanswered = await this.unanswered();
@@ -188,8 +268,7 @@ export class Crowd {
       // One that was answered may have ended since.
       return isCalm();
     }, { within: 180_000, every: 100 });
-    const took = Date.now() - began;
-    const row = { name, lost: 0, unknown: 0, unexpected: [], seconds: (took / 1000).toFixed(1), reasons: {} };
+    const row = { name, lost: 0, unknown: 0, unexpected: [], reasons: {}, seconds: (performance.now() - began) / 1000 };
     this.members.forEach((member, index) => {
       const [was, { client }] = [before[index], member];
       const errors = client.errors.slice(was.errors);
@@ -202,10 +281,27 @@ export class Crowd {
       }
     });
     row.allowed = before.filter((was) => was.may).length;
+    await this.talk.end(name).then((words) => (row.words = words), (error) => row.unexpected.push(error.message));
+    row.counted = await this.#count();
     this.rows.push(row);
-    const reasons = Object.entries(row.reasons).map(([reason, count]) => `${count} x ${reason}`).join(', ');
-    this.place.say(`${name}: ${row.lost} of ${this.members.length} came anew (${row.allowed} might), ${row.unknown} x 400, ${row.seconds} s; ${reasons || 'nothing lost'}; hosts ${JSON.stringify(this.hosts())}`);
+    this.place.say(this.#line(row));
+    row.unexpected.push(...(row.words?.faults ?? []));
     assert.deepEqual(row.unexpected, [], `${name}: only those that it concerns lose anything`);
     return row;
+  }
+
+  /** What the living hosts have counted as lost since the last time. */
+  async #count() {
+    const [before, now] = [this.counted, await this.site.dropped()];
+    this.counted = now;
+    return Object.fromEntries(Object.entries(now).map(([why, count]) => [why, count - (before[why] ?? 0)]).filter(([, count]) => count > 0));
+  }
+
+  #line({ name, lost, allowed, unknown, seconds, reasons, words, counted }) {
+    const list = (counts) => Object.entries(counts).map(([what, count]) => `${count} x ${what}`).join(', ');
+    const clients = `${lost} of ${this.members.length} came anew (${allowed} might), ${unknown} x 400, ${seconds.toFixed(1)} s; ${list(reasons) || 'nothing lost'}`;
+    const said = Object.fromEntries(Object.entries(words?.lost ?? {}).map(([why, count]) => [REASONS[why], count]));
+    const heard = words && `${words.words} words, heard ${words.heard} times; ${list(said) || 'none lost'}`;
+    return `${name}: ${clients}. ${heard}; haft counts ${list(counted) || 'none'}; hosts ${JSON.stringify(this.hosts())}`;
   }
 }

@@ -77,6 +77,12 @@ class Bridged {
     return this.place.child('ip', 'netns', 'exec', this.machines[name].namespace, command, ...args);
   }
 
+  /** Sets something of the machine's kernel, such as `net.ipv4.tcp_keepalive_time`. */
+  set(name, setting, value) {
+    const path = `/proc/sys/${setting.replaceAll('.', '/')}`;
+    ip('netns', 'exec', this.machines[name].namespace, 'sh', '-c', `echo ${value} > ${path}`);
+  }
+
   /** Ends all that runs on the machine. When this resolves, the kernel has closed all their connections. */
   async kill(name) {
     const pids = this.#kill(name);
@@ -139,6 +145,9 @@ class Loopback {
   child(name, command, ...args) {
     return this.place.child(command, ...args);
   }
+
+  /** There is one kernel for all, and it is not this program's. */
+  set() {}
 }
 
 /** A process leaves its namespaces before its files are closed, and is a zombie after that. */
