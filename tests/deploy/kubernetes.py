@@ -1,5 +1,10 @@
-"""Checks deploy/kubernetes and deploy/docker/compose.yaml: python3 tests/deploy/kubernetes.py HAFT"""
+"""Checks deploy/kubernetes and deploy/docker/compose.yaml: python3 tests/deploy/kubernetes.py HAFT GATEWAY_API
 
+GATEWAY_API is the folder with the schemas of the Gateway API, which are not Kubernetes' own.
+"""
+
+import copy
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +13,7 @@ import kubernetes_validate
 import yaml
 
 KUBERNETES = "1.37"
-HAFT = sys.argv[1]
+HAFT, GATEWAY_API = sys.argv[1:]
 
 
 def load(path):
@@ -22,6 +27,26 @@ def check(environment):
     shown = subprocess.run([HAFT, "--check"], env=environment, check=True, capture_output=True, text=True).stdout
     for name in environment:
         assert f"# {name}\n" in shown, (name, shown)
+
+
+def faults(route):
+    """What the Gateway API's schema finds wrong with an HTTPRoute."""
+    command = ["node", "tests/deploy/gateway.mjs", GATEWAY_API]
+    return subprocess.run(command, input=json.dumps(route), capture_output=True, text=True).stderr.splitlines()
+
+
+def check_route(route):
+    assert faults(route) == [], faults(route)
+    rule = route["spec"]["rules"][0]
+    assert rule["sessionPersistence"]["type"] == "Cookie", route
+    # It is a check that finds something: a wrong value, a field that does not exist, one that is missing.
+    for path, value in [("type", "Biscuit"), ("cookieConfig", {"lifetimeType": 7}), ("sessionname", "haft-pod")]:
+        wrong = copy.deepcopy(route)
+        wrong["spec"]["rules"][0]["sessionPersistence"][path] = value
+        assert any(f"/sessionPersistence/{path}" in fault for fault in faults(wrong)), (path, faults(wrong))
+    wrong = copy.deepcopy(route)
+    del wrong["spec"]["rules"][0]["backendRefs"][0]["name"]
+    assert any("/backendRefs/0" in fault and "name" in fault for fault in faults(wrong)), faults(wrong)
 
 
 def seconds(text):
@@ -39,8 +64,7 @@ for name in files:
     for resource in load(f"{folder}/{name}"):
         resources[resource["kind"]] = resource
         if resource["kind"] == "HTTPRoute":
-            # Its schema is not Kubernetes' own.
-            assert resource["apiVersion"] == "gateway.networking.k8s.io/v1" and resource["spec"]["rules"][0]["sessionPersistence"]
+            check_route(resource)
         else:
             kubernetes_validate.validate(resource, KUBERNETES, strict=True)
 
@@ -57,6 +81,9 @@ assert service["spec"]["sessionAffinity"] == "ClientIP" and service["spec"]["por
 labels = deployment["spec"]["template"]["metadata"]["labels"]
 assert labels == service["spec"]["selector"] == resources["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
 assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+port_of_service = service["spec"]["ports"][0]["port"]
+(target,) = resources["HTTPRoute"]["spec"]["rules"][0]["backendRefs"]
+assert target == {"name": service["metadata"]["name"], "port": port_of_service}, target
 backend = resources["Ingress"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
 assert backend == {"name": service["metadata"]["name"], "port": {"name": "web"}}
 
