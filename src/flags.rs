@@ -197,7 +197,9 @@ fn file_name(text: &str) -> Result<PathBuf, &'static str> {
 pub enum Outcome {
     /// To run with this.
     Run(Box<Config>),
-    /// To say something and exit: the help, the version, the effective configuration, or what is wrong.
+    /// To say what it comes to and exit, if this host has what it names.
+    Check(Box<Config>, Exit),
+    /// To say something and exit: the help, the version, or what is wrong.
     Exit(Exit),
 }
 
@@ -230,8 +232,8 @@ pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     match configure(environment, &args, passed) {
         Ok((config, None)) => Outcome::Run(Box::new(config)),
-        Ok((config, Some(provenance))) => match config.to_yaml() {
-            Ok(yaml) => Outcome::Exit(Exit(Message::Yaml(effective::with_sources(&yaml, &provenance)))),
+        Ok((config, Some(from))) => match config.to_yaml().map(|yaml| effective::with_sources(&yaml, &from)) {
+            Ok(text) => Outcome::Check(Box::new(config), Exit(Message::Yaml(text))),
             Err(error) => Outcome::Exit(Exit::wrong(error)),
         },
         Err(FlagsError::Clap(error)) => Outcome::Exit(Exit(Message::Clap(error))),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use haft::addr::PassedAddr;
 use haft::config::Config;
-use haft::flags::{self, Outcome};
+use haft::flags::{self, Exit, Outcome};
 use haft::process::guardian;
 use haft::{builtin, commands, master};
 
@@ -25,19 +25,25 @@ fn main() -> ExitCode {
     };
     let addrs: Vec<_> = passed.iter().map(|(addr, _)| addr.clone()).collect();
     match flags::parse_with(std::env::vars_os(), args, &addrs) {
-        // The exit code tells even where the text cannot be written.
-        Outcome::Exit(exit) => {
-            exit.print().ok();
-            ExitCode::from(exit.code())
-        }
+        Outcome::Check(config, exit) => match master::check(&config) {
+            Ok(()) => say(&exit),
+            Err(error) => master::cannot_start(error),
+        },
+        Outcome::Exit(exit) => say(&exit),
         Outcome::Run(config) => master::main(*config, passed, reread),
     }
+}
+
+fn say(exit: &Exit) -> ExitCode {
+    // The exit code tells even where the text cannot be written.
+    exit.print().ok();
+    ExitCode::from(exit.code())
 }
 
 /// The configuration as it is now: the flags as they were typed, the environment as it was, and the file as it has become.
 fn reread(passed: &[PassedAddr]) -> Result<Config, String> {
     match flags::parse_with(std::env::vars_os(), std::env::args_os(), passed) {
         Outcome::Run(config) => Ok(*config),
-        Outcome::Exit(exit) => Err(exit.to_string()),
+        Outcome::Check(_, exit) | Outcome::Exit(exit) => Err(exit.to_string()),
     }
 }

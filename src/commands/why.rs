@@ -60,7 +60,7 @@ pub(super) struct Why {
 impl Why {
     pub(super) fn run(self) -> ExitCode {
         match self.answer() {
-            Ok(Outcome::Exit(exit)) => {
+            Ok(Outcome::Check(_, exit) | Outcome::Exit(exit)) => {
                 exit.print().ok();
                 ExitCode::from(exit.code())
             }

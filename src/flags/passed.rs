@@ -101,7 +101,7 @@ mod tests {
             .collect();
         match parse_with([], ["haft"].iter().chain(args), &passed) {
             Outcome::Run(config) => Ok(*config),
-            Outcome::Exit(exit) => Err(exit.to_string()),
+            Outcome::Check(_, exit) | Outcome::Exit(exit) => Err(exit.to_string()),
         }
     }
 

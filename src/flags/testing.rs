@@ -33,7 +33,7 @@ pub(super) fn without_sources(yaml: &str) -> String {
 pub(super) fn config_in(environment: &[(&str, &str)], args: &[&str]) -> Config {
     match outcome(environment, args) {
         Outcome::Run(config) => *config,
-        Outcome::Exit(exit) => panic!("{args:?}: {exit}"),
+        Outcome::Check(_, exit) | Outcome::Exit(exit) => panic!("{args:?}: {exit}"),
     }
 }
 
@@ -41,7 +41,7 @@ pub(super) fn config_in(environment: &[(&str, &str)], args: &[&str]) -> Config {
 pub(super) fn refused_in(environment: &[(&str, &str)], args: &[&str]) -> String {
     match outcome(environment, args) {
         Outcome::Run(config) => panic!("{args:?}: {config:?}"),
-        Outcome::Exit(exit) => {
+        Outcome::Check(_, exit) | Outcome::Exit(exit) => {
             assert_eq!(exit.code(), 2, "{exit}");
             exit.to_string()
         }
@@ -51,7 +51,7 @@ pub(super) fn refused_in(environment: &[(&str, &str)], args: &[&str]) -> String 
 #[track_caller]
 pub(super) fn told_in(environment: &[(&str, &str)], args: &[&str]) -> String {
     match outcome(environment, args) {
-        Outcome::Exit(exit) if exit.code() == 0 => exit.to_string(),
+        Outcome::Check(_, exit) | Outcome::Exit(exit) if exit.code() == 0 => exit.to_string(),
         other => panic!("{args:?}: {other:?}"),
     }
 }

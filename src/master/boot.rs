@@ -7,8 +7,9 @@ use super::{Limits, MasterError, Reread};
 use crate::addr::PassedAddr;
 use crate::config::{Config, Headroom};
 use crate::log;
+use crate::process::env_file;
 use crate::process::guardian::Guardian;
-use crate::sys::account::{self, Account};
+use crate::sys::account::{self, Account, AccountError};
 use crate::sys::listen::Listener;
 use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals};
 
@@ -113,9 +114,28 @@ fn killed_before_drained(config: &Config) -> Option<String> {
 /// must have one thread still.
 fn account(config: &Config) -> Result<Option<Account>, String> {
     let Some(user) = &config.user else { return Ok(None) };
-    let account = Account::find(&user.user, user.group.as_deref()).map_err(|error| format!("--user {error}"))?;
+    let account = Account::find(&user.user, user.group.as_deref()).map_err(of_user)?;
     account::keep_few_rights().map_err(|error| format!("--user {user}: haft cannot give up root's rights: {error}"))?;
     Ok(Some(account))
+}
+
+fn of_user(error: AccountError) -> String {
+    format!("--user {error}")
+}
+
+/// Looks for what the configuration names and haft reads when it starts: the workers' user and their variables.
+///
+/// # Errors
+///
+/// As haft would say at its start. That it would have to be root is no mistake of the configuration.
+pub fn check(config: &Config) -> Result<(), String> {
+    if let Some(path) = &config.worker_env {
+        env_file::read(path).map_err(|error| error.to_string())?;
+    }
+    match config.user.as_ref().map(|user| Account::find(&user.user, user.group.as_deref())) {
+        None | Some(Ok(_) | Err(AccountError::NotRoot(_))) => Ok(()),
+        Some(Err(error)) => Err(of_user(error)),
+    }
 }
 
 /// Whether the workers need a guardian: with process 1 of a container, the kernel ends all others.

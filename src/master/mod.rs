@@ -34,7 +34,7 @@ mod stopping;
 mod supervise;
 mod ticking;
 
-pub use self::boot::{cannot_start, main};
+pub use self::boot::{cannot_start, check, main};
 pub use self::error::MasterError;
 pub use self::reload::Reread;
 

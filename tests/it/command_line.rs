@@ -188,6 +188,31 @@ fn a_wrong_file_is_told_with_file_line_and_key() {
 }
 
 #[test]
+fn a_check_finds_what_is_missing_on_this_host() {
+    let check = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_haft")).arg("--check").args(flags).output().expect("haft");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let variables = folder.path().join("variables");
+    let named = variables.to_str().expect("a path");
+    for (flags, says) in [
+        (["--user", "no-such-user"], "--user no-such-user: this host has no such user"),
+        (["--user", "daemon:no-such-group"], "--user no-such-group: this host has no such group"),
+        (["--user", "root"], "--user root: that is root"),
+        (["--worker-env", named], "variables: No such file"),
+    ] {
+        let (code, text) = check(&flags);
+        assert!(code == Some(2) && text.contains(says), "{flags:?}: {text}");
+    }
+    fs::write(&variables, "NAME=value\n").expect("a file");
+    assert_eq!(check(&["--user", "daemon", "--worker-env", named]), (Some(0), String::new()));
+    fs::write(&variables, "NAME=value\nNAME\n").expect("a file");
+    let (code, text) = check(&["--worker-env", named]);
+    assert!(code == Some(2) && text.contains("variables:2: "), "{text}");
+}
+
+#[test]
 fn what_check_prints_is_a_file_that_comes_to_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("haft.yaml");

@@ -99,7 +99,10 @@ fn furnish(folder: &Path, words: &[String]) -> Vec<String> {
     write("worker.js", SERVER);
     write("haft.yaml", "workers: 2\n");
     fs::copy(root.join("examples/worker.py"), folder.join("worker.py")).expect("worker.py");
-    let replaced = words.iter().map(|word| {
+    let replaced = words.iter().enumerate().map(|(at, word)| {
+        if at > 0 && words[at - 1] == "--user" {
+            return "daemon".to_owned();
+        }
         let word = word.replace("/etc/haft/", "/etc/").replace("/etc/", &format!("{}/etc/", folder.display()));
         let word = word.replace("/run/", &format!("{}/run/", folder.display()));
         // `@FILE` is a secret; so is what stands in a file of its own below /etc.
