@@ -147,7 +147,7 @@ impl Program {
 pub struct Log {
     /// The form of a line.
     pub format: LogFormat,
-    /// A `tracing_subscriber::EnvFilter` directive, such as `info` or `haft=debug`.
+    /// What `tracing_subscriber::filter::Targets` reads, such as `info` or `haft=debug`.
     pub level: String,
     /// The file that takes the place of standard error.
     pub file: Option<PathBuf>,

@@ -15,7 +15,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Writer, format};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
@@ -56,9 +56,9 @@ pub fn reopen() -> bool {
 pub fn start(log: &Log) -> Result<(), LogFileError> {
     let opened = log.file.as_deref().map_or(Ok(()), file::use_from_now_on);
     let for_people = file::path().is_none() && io::stderr().is_terminal();
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = log.level.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(|| Line)
         .with_target(false)
         // There is nowhere else to tell of them.
@@ -69,15 +69,15 @@ pub fn start(log: &Log) -> Result<(), LogFileError> {
         LogFormat::Text => {
             let lines = lines.with_ansi(for_people && STDERR.is_colourful()).fmt_fields(escape::text_fields());
             if for_people {
-                lines.with_timer(TimeOfDay).finish().with(limit::Limiting).try_init().ok()
+                lines.with_timer(TimeOfDay).finish().with(filter).with(limit::Limiting).try_init().ok()
             } else {
-                lines.finish().with(limit::Limiting).try_init().ok()
+                lines.finish().with(filter).with(limit::Limiting).try_init().ok()
             }
         }
         LogFormat::Json => {
             let json = format().json().flatten_event(true).with_target(false);
             let lines = lines.json().event_format(escape::JsonLine(json));
-            lines.finish().with(limit::Limiting).try_init().ok()
+            lines.finish().with(filter).with(limit::Limiting).try_init().ok()
         }
     };
     std::panic::set_hook(Box::new(on_panic));

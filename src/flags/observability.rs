@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::admin::TokenFile;
 use crate::config::{Admin, Log, LogFormat, Name};
@@ -85,18 +84,25 @@ impl Logging {
 enum LevelError {
     #[error("`{0}` is none of off, error, warn, info, debug and trace (a module is written module=level)")]
     Unknown(String),
-    #[error("{0}")]
-    Directive(#[from] ParseError),
+    #[error("`{0}` is no module (write it as `haft::master=debug`)")]
+    Module(String),
 }
 
-/// A directive of `EnvFilter`, except that a bare word must be a level: `EnvFilter` would take `inof` for a module.
+/// What `tracing_subscriber`'s `Targets` reads, except that each part must name a level: `Targets` would take `inof` for
+/// a module.
 fn level(text: &str) -> Result<String, LevelError> {
-    // An empty part would be read as `error`.
-    let unknown = |part: &&str| !part.contains('=') && (part.is_empty() || part.parse::<LevelFilter>().is_err());
-    match text.split(',').find(unknown) {
-        Some(part) => Err(LevelError::Unknown(part.to_owned())),
-        None => Ok(EnvFilter::try_new(text).map(|_| text.to_owned())?),
+    for part in text.split(',') {
+        let (module, level) = part.split_once('=').map_or((None, part), |(module, level)| (Some(module), level));
+        // An empty level would be read as `error`.
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(LevelError::Unknown(level.to_owned()));
+        }
+        let belongs = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-');
+        if let Some(module) = module.filter(|module| module.is_empty() || !module.chars().all(belongs)) {
+            return Err(LevelError::Module(module.to_owned()));
+        }
     }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -171,13 +177,16 @@ mod tests {
 
     #[test]
     fn a_level_may_differ_by_module_but_must_exist() {
-        for level in ["off", "warn", "TRACE", "haft=debug", "info,haft::master=trace"] {
+        for level in ["off", "warn", "TRACE", "haft=debug", "info,haft::master=trace", "debug,hyper=off"] {
             assert_eq!(config(&["--log-level", level]).log.level, level);
         }
-        for level in ["inof", "", "haft", "info,", "haft=loud", "info,quiet"] {
+        for level in
+            ["inof", "", "haft", "info,", "haft=loud", "info,quiet", "haft=", "=info", "haft=info=x", "haft[span]=info"]
+        {
             let message = refused(&["--log-level", level]);
             assert!(message.contains("--log-level"), "{message}");
         }
         assert!(refused(&["--log-level", "inof"]).contains("`inof` is none of off, error, warn"));
+        assert!(refused(&["--log-level", "haft[span]=info"]).contains("`haft[span]` is no module"));
     }
 }
