@@ -39,6 +39,7 @@
 //! | [`peek`] | pure: what the first bytes of a connection say about its client |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
 //! | [`rooms`] | the relay between workers, by which broadcasts of Socket.IO reach the clients of all |
+//! | `confine` | what processes and threads of haft's own give up: programs, sockets, files |
 //! | [`ids`], [`histogram`] | the numbers by which all else is called; a histogram of durations |
 //!
 //! Two crates lie below it, in folders of their own:
@@ -60,6 +61,7 @@ mod alarms;
 pub mod builtin;
 pub mod commands;
 pub mod config;
+mod confine;
 mod connection;
 mod dispatch;
 pub mod flags;

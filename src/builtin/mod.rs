@@ -29,7 +29,6 @@ mod budget;
 mod bundle;
 mod chat;
 mod client_frames;
-mod confine;
 mod counted;
 mod door;
 mod drain;
@@ -90,6 +89,7 @@ use self::outbox::Outboxes;
 use self::page::Site;
 use self::patience::Patient;
 use crate::config::Engine as Settings;
+use crate::confine;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::Scoreboard;
 use haft_worker::{Drain, Rooms, Tags};
@@ -200,7 +200,7 @@ impl App {
     /// # Errors
     /// The kernel has not all that this takes. What it has is in force.
     pub fn confine(&self) -> Result<(), impl std::error::Error + use<>> {
-        confine::confine(&self.folders)
+        confine::worker(&self.folders)
     }
 
     /// Serves one HTTP/1.1 connection to its end, what it may be upgraded to included. A peer's error costs this

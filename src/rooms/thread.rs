@@ -14,6 +14,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::counts::{Counts, Totals};
 use super::redis::{Link, bridge};
 use super::relay::{Relay, serve};
+use crate::confine;
 use crate::sys::scm;
 
 /// The rooms cannot be had.
@@ -102,6 +103,10 @@ fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<NewM
     let run = move || {
         // Signals go to the thread that waits for them.
         SigSet::all().thread_block().ok();
+        // It reads what workers and other hosts send.
+        if let Err(error) = confine::relay(link.is_some()) {
+            tracing::warn!("the thread that carries rooms is less confined than it could be: {error}");
+        }
         LocalSet::new().block_on(&runtime, relay(members, Relay::new(host, counts), link));
     };
     std::thread::Builder::new().name("haft-rooms".to_owned()).spawn(run).map_err(&failed)?;

@@ -86,7 +86,7 @@ fn a_worker_of_haft_s_own_dialect_that_stands_still_keeps_no_port() {
 }
 
 /// The guardian of a master.
-fn guardian_of(master: u32) -> Option<u32> {
+pub fn guardian_of(master: u32) -> Option<u32> {
     let name = format!("haft: guardian of {master}\0");
     let processes =
         std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -13,6 +13,7 @@ mod circles;
 mod closing;
 mod command_line;
 mod commands;
+mod confined;
 mod death;
 mod docs;
 mod drained;

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use super::holders::Inodes;
 use super::{DONE, DRAIN_TIME, KILL_GRACE, LISTENER_GRACE, LISTENERS, NO_LISTENERS, VARIABLE, WORKER};
+use crate::confine;
 use crate::sys::scm::{self, Received};
 use crate::sys::{inherit, signals};
 
@@ -36,6 +37,8 @@ pub fn main() -> ExitCode {
     signals::ignore_all();
     let number = env::var(VARIABLE).unwrap_or_default();
     let Ok(socket) = inherit::take_seqpacket(&number) else { return ExitCode::FAILURE };
+    // It runs as the master does, with root's rights perhaps. Where the kernel has no seccomp it does without.
+    confine::onlooker().ok();
     let mut guarded = Guarded::default();
     if guarded.watch(&socket) {
         guarded.end_orphans();
