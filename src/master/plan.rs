@@ -18,6 +18,7 @@ use crate::process::env_file;
 use crate::process::program::channel::NodeChannel;
 use crate::process::program::{self, Dialect, LaunchContext};
 use crate::route::{Slot, TagKey};
+use crate::sys::own_program;
 use crate::sys::page::Page;
 use crate::sys::process::{Inherited, Passed};
 
@@ -135,7 +136,7 @@ impl Plan {
         let command = match &config.program {
             // This program itself, whatever has become of its file meanwhile.
             Program::BuiltIn(engine) => {
-                return Ok(plan(vec!["/proc/self/exe".to_owned()], process::orders(engine, config)));
+                return Ok(plan(vec![own_program::OWN.to_owned()], process::orders(engine, config)));
             }
             Program::Command(command) => command,
         };

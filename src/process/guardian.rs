@@ -66,6 +66,8 @@ pub struct Guardian {
 impl Guardian {
     /// Starts the guardian process.
     pub fn start(drain_time: Duration) -> io::Result<Self> {
+        // What it knows of workers is there.
+        std::fs::metadata("/proc/self/stat")?;
         let (socket, its_own) = scm::seqpacket_pair()?;
         // What `ps` shows.
         let name = format!("haft: guardian of {}", std::process::id());

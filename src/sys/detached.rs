@@ -3,16 +3,18 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::unistd::setsid;
+
+use super::{input, own_program};
 
 /// Starts this program as a detached process, in a session of its own, without standard streams, with no
 /// environment but the number of the one descriptor that it inherits.
 pub fn start(name: &str, variable: &str, inherited: BorrowedFd<'_>) -> io::Result<()> {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(own_program::path()?);
     command.arg0(name).env_clear().env(variable, inherited.as_raw_fd().to_string()).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(input::nowhere()?).stdout(input::nowhere()?).stderr(input::nowhere()?);
     let number = inherited.as_raw_fd();
     let before_exec = move || {
         setsid()?;

@@ -32,6 +32,8 @@ pub mod notify;
 pub mod oom;
 #[cfg(feature = "master")]
 pub mod orphans;
+#[cfg(feature = "master")]
+pub mod own_program;
 pub mod page;
 #[cfg(feature = "master")]
 pub mod passed;

@@ -11,13 +11,14 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpid, getppid};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::account::Account;
 use super::activation::{Activation, not_passed_on};
 pub use super::activation::{Passed, Reserved};
 use super::closing;
 use super::descriptors::set_soft_limit;
+use super::own_program;
 
 /// A process to be started.
 #[derive(Debug)]
@@ -70,12 +71,8 @@ pub enum Inherited<'a> {
 /// An error is that of fork or exec: ENOENT and EACCES concern the program's path.
 pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     let (program, arguments) = launch.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut command = Command::new(program);
-    if program == "/proc/self/exe" {
-        // What `ps` shows.
-        command.arg0("haft: worker");
-    }
-    command.args(arguments).stdin(super::input::silent()).stderr(Stdio::piped()).process_group(0);
+    let mut command = own_program::command(program)?;
+    command.args(arguments).stdin(super::input::silent()?).stderr(Stdio::piped()).process_group(0);
     if launch.pipe_stdout {
         command.stdout(Stdio::piped());
     }
