@@ -6,6 +6,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 
 import { file } from './lib/files.mjs';
+import { alive } from './lib/haft.mjs';
 import { versions } from './lib/node-versions.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
@@ -63,6 +64,22 @@ for (const { name, path } of versions) {
     const lost = outcomes.filter((outcome) => typeof outcome === 'string');
     assert.ok(lost.length > 0 && lost.length <= 5, `lost: ${lost}`);
     await haft.stop();
+  });
+
+  program(`${name}: what waits on the lane when the master is killed is served`, async (place) => {
+    const go = join(place.folder, 'go');
+    const haft = await place.haft('-w', '1', '--', 'env', `GO=${go}`, path, SERVER);
+    const first = ask(haft.address, { path: '/busy' });
+    await haft.child.heard(/^busy$/);
+    // More than libuv reads in one turn.
+    const others = Promise.all([first, many(50, () => ask(haft.address))]);
+    others.catch(() => {});
+    await until('all to be on their way', async () => (await haft.status()).slots[0].in_flight === 50);
+    await haft.child.end('SIGKILL');
+    writeFileSync(go, '');
+    const [{ pid }, answers] = await others;
+    answers.forEach((answer) => assert.equal(answer.pid, pid));
+    await until('the end of the worker', () => !alive(pid));
   });
 }
 

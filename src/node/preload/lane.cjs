@@ -24,6 +24,8 @@ let lane;
 let expected;
 /** Connections taken since the last report to haft. */
 let taken = 0;
+/** All that have come. */
+let arrived = 0;
 
 /** To be called when the channel is open. */
 function askForLane() {
@@ -69,8 +71,10 @@ function takeConnection() {
   // Called also when there is nothing to be read.
   if (buffer[0] !== LAYOUT) return;
   buffer[0] = 0;
+  arrived++;
   const { handle, server } = served.get(buffer.readUInt32LE(4)) || {};
-  const takes = connection && process.connected && server && server._handle === handle
+  // A program that has left gets no more: haft gives them to another. A dead master does not.
+  const takes = connection && (process.connected || orphaned) && server && server._handle === handle
     && !(server.maxConnections != null && server._connections >= server.maxConnections);
   if (!takes) {
     if (connection) connection.close();
@@ -96,4 +100,15 @@ function confirm() {
   const count = taken;
   taken = 0;
   say({ act: 'took', count });
+}
+
+/** Does it when all has been taken that had come on the lane until now: libuv reads some of it in each turn. */
+function afterLane(work) {
+  let before;
+  const look = () => {
+    if (!lane || before === arrived) return work();
+    before = arrived;
+    setImmediate(look);
+  };
+  setImmediate(look);
 }

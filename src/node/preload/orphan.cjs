@@ -50,23 +50,28 @@ function channelOf(target) {
 function goOnAlone(worker, drainTime) {
   orphaned = true;
   nobodyListens();
-  if (!worker.exitedAfterDisconnect) {
-    // Node reads it next, and would end the process.
-    worker.exitedAfterDisconnect = true;
-    closeServersGently();
-    attempt(allWillClose);
-    worker.disconnect();
-    allClosed();
-    // No operator waits for the end, so what there is goes on for a while before the goodbyes begin.
-    sayGoodbyes(drainTime * ALONE, drainTime * (1 - ALONE) * TELLING);
-    endWithin(drainTime);
-  }
-  // Not at once: what came before the end of the channel becomes a connection in this turn.
-  const look = () => {
-    if (now() >= end || attempt(connectionsLeft) === 0) exit.call(process, 0);
+  const serves = !worker.exitedAfterDisconnect;
+  // Node reads it next, and would end the process.
+  worker.exitedAfterDisconnect = true;
+  // Connections that still wait on the lane need the servers, and no other process has them.
+  afterLane(() => {
+    if (serves) attempt(() => finishAlone(worker, drainTime));
+    const look = () => {
+      if (now() >= end || attempt(connectionsLeft) === 0) exit.call(process, 0);
+      setTimeout(look, LOOK);
+    };
     setTimeout(look, LOOK);
-  };
-  setTimeout(look, LOOK);
+  });
+}
+
+function finishAlone(worker, drainTime) {
+  closeServersGently();
+  attempt(allWillClose);
+  worker.disconnect();
+  allClosed();
+  // No operator waits for the end, so what there is goes on for a while before the goodbyes begin.
+  sayGoodbyes(drainTime * ALONE, drainTime * (1 - ALONE) * TELLING);
+  endWithin(drainTime);
 }
 
 /** The number of client connections; one if it is unknown. */

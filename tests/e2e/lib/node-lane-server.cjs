@@ -14,6 +14,7 @@ const server = http.createServer((request, response) => {
   const say = () => response.end(JSON.stringify({ pid: process.pid, byChannel, all, remoteAddress, remotePort }));
   if (request.url === '/again') server.close(() => server.listen(process.env.PORT || 0));
   if (request.url === '/slow') setTimeout(say, 300);
+  else if (request.url === '/busy') busy(request.socket, say);
   else say();
 });
 server.on('connection', (socket) => {
@@ -23,6 +24,13 @@ server.on('connection', (socket) => {
 });
 if (process.env.MOST) server.maxConnections = Number(process.env.MOST);
 server.listen(process.env.PORT || 0);
+
+/** Does nothing else until there is the file, as a program that computes. */
+function busy(socket, then) {
+  process.stdout.write('busy\n');
+  while (!fs.existsSync(process.env.GO)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  then();
+}
 
 function isFirst(mark) {
   try {
