@@ -16,8 +16,9 @@ use crate::Outcome;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const GET: &[u8] = b"GET /haft/page.json HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-const UPGRADE: &[u8] = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// Of a request for a WebSocket, what comes after its target.
+const UPGRADE: &str = "HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 /// To leave a room in which one is not: Socket.IO's smallest request with an answer.
 const ASK: &[u8] = br#"420["leave",{"room":"bench"}]"#;
 
@@ -27,24 +28,38 @@ pub struct Target(pub Vec<SocketAddr>);
 
 /// An address in 127.0.0.0/8 and the number of the client that has it. Each is used once; all three bytes that can change
 /// do so from one to the next, since some balancers look at the first three bytes and some at the last one.
-fn home() -> (Ipv4Addr, usize) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // A step that shares no factor with the number of addresses, 250 cubed: none comes twice before all have come.
-    let place = number * 2_654_435_761 % 15_625_000;
-    let byte = |divisor| (1 + place / divisor % 250) as u8;
-    (Ipv4Addr::new(127, byte(62_500), byte(250), byte(1)), number as usize)
+#[derive(Debug, Clone, Copy)]
+pub struct Home {
+    address: Ipv4Addr,
+    number: usize,
 }
 
-/// A socket that is bound to an address of its own, and where it shall connect.
-fn socket(target: &Target) -> Outcome<(Socket, SocketAddr)> {
-    let (from, number) = home();
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // The port is chosen at connect, when the other end is known: ports of one address can then be used again.
-    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-    socket.bind(&SocketAddr::from((from, 0)).into())?;
-    socket.set_tcp_nodelay(true)?;
-    Ok((socket, target.0[number % target.0.len()]))
+impl Home {
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // A step that shares no factor with the number of addresses, 250 cubed: none comes twice before all have come.
+        let place = number * 2_654_435_761 % 15_625_000;
+        let byte = |divisor| (1 + place / divisor % 250) as u8;
+        Self { address: Ipv4Addr::new(127, byte(62_500), byte(250), byte(1)), number: number as usize }
+    }
+
+    /// A socket that is bound to this address, and where it shall connect.
+    fn socket(self, target: &Target) -> Outcome<(Socket, SocketAddr)> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // The port is chosen at connect, when the other end is known: ports of one address can then be used again.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::from((self.address, 0)).into())?;
+        socket.set_tcp_nodelay(true)?;
+        Ok((socket, target.0[self.number % target.0.len()]))
+    }
+
+    /// A connection from there.
+    pub async fn connect(self, target: &Target) -> Outcome<tokio::net::TcpStream> {
+        let (socket, to) = self.socket(target)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpSocket::from_std_stream(socket.into()).connect(to).await?)
+    }
 }
 
 /// The time from the call of connect to the first byte of the answer, of a request over a connection of its own. The
@@ -52,7 +67,7 @@ fn socket(target: &Target) -> Outcome<(Socket, SocketAddr)> {
 pub async fn ask(target: &Target) -> Outcome<Duration> {
     let mut answer = [0; 1024];
     let begun = Instant::now();
-    let mut stream = connect(target).await?;
+    let mut stream = Home::next().connect(target).await?;
     stream.write_all(GET).await?;
     let length = stream.read(&mut answer).await?;
     let first_byte = begun.elapsed();
@@ -75,7 +90,7 @@ pub fn ask_blocking(target: &Target) -> Outcome<Duration> {
 
 /// A connection on which the request is on its way.
 pub fn begin_blocking(target: &Target) -> Outcome<TcpStream> {
-    let (socket, to) = socket(target)?;
+    let (socket, to) = Home::next().socket(target)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     // A connect that finds a full queue would be repeated by the kernel for minutes.
     socket.set_write_timeout(Some(PATIENCE))?;
@@ -99,12 +114,6 @@ fn judge(answer: &[u8]) -> Outcome<()> {
     Err(format!("unexpected answer: {:?}", String::from_utf8_lossy(answer)).into())
 }
 
-async fn connect(target: &Target) -> Outcome<tokio::net::TcpStream> {
-    let (socket, to) = socket(target)?;
-    socket.set_nonblocking(true)?;
-    Ok(TcpSocket::from_std_stream(socket.into()).connect(to).await?)
-}
-
 /// An established WebSocket of Socket.IO.
 #[derive(Debug)]
 pub struct WebSocket {
@@ -117,10 +126,17 @@ pub struct WebSocket {
 impl WebSocket {
     /// Opens one, as far as to the worker's hello.
     pub async fn open(target: &Target) -> Outcome<Self> {
-        let mut stream = connect(target).await?;
+        let mut socket = Self::upgrade(Home::next().connect(target).await?, "", "").await?;
+        socket.begin().await?;
+        Ok(socket)
+    }
+
+    /// Makes a WebSocket of a connection: `query` is added to its target, `fields` to its header.
+    pub async fn upgrade(mut stream: tokio::net::TcpStream, query: &str, fields: &str) -> Outcome<Self> {
         // When it is closed it shall be gone: nothing of it is to wait for a minute.
         stream.set_zero_linger()?;
-        stream.write_all(UPGRADE).await?;
+        let head = format!("GET /socket.io/?EIO=4&transport=websocket{query} {UPGRADE}{fields}\r\n");
+        stream.write_all(head.as_bytes()).await?;
         let mut input = Vec::with_capacity(512);
         let head = loop {
             if let Some(end) = memchr::memmem::find(&input, b"\r\n\r\n") {
@@ -134,15 +150,19 @@ impl WebSocket {
             return Err(format!("no WebSocket: {:?}", String::from_utf8_lossy(&input)).into());
         }
         input.drain(..head);
-        let mut socket = Self { stream, input, worker: 0 };
-        socket.send(b"40").await?;
-        while socket.worker == 0 {
-            let said = socket.receive().await?;
-            if said.starts_with(br#"42["hello""#) {
-                socket.worker = pid(&said).ok_or("a hello without a pid")?;
+        Ok(Self { stream, input, worker: 0 })
+    }
+
+    /// Joins the main namespace, as far as to the worker's hello.
+    pub async fn begin(&mut self) -> Outcome<()> {
+        self.send(b"40").await?;
+        while self.worker == 0 {
+            let received = self.receive().await?;
+            if received.starts_with(br#"42["hello""#) {
+                self.worker = pid(&received).ok_or("a hello without a pid")?;
             }
         }
-        Ok(socket)
+        Ok(())
     }
 
     /// Asks, and waits for the answer.
@@ -153,7 +173,7 @@ impl WebSocket {
         Ok(())
     }
 
-    async fn send(&mut self, payload: &[u8]) -> Outcome<()> {
+    pub async fn send(&mut self, payload: &[u8]) -> Outcome<()> {
         // Masked by zeros, which is allowed: the payload is then as it is.
         let mut frame = vec![0x81, 0x80 | (payload.len() as u8 & 0x7f), 0, 0, 0, 0];
         frame.extend(payload);
@@ -161,7 +181,7 @@ impl WebSocket {
     }
 
     /// The next message of the server.
-    async fn receive(&mut self) -> Outcome<Vec<u8>> {
+    pub async fn receive(&mut self) -> Outcome<Vec<u8>> {
         loop {
             if let Some((start, end)) = frame(&self.input) {
                 let message = self.input[start..end].to_vec();

@@ -102,6 +102,8 @@ pub const ALL: &[Contender] = &[
     contender("builtin-haft", "haft, hand-over", Worker::BuiltIn, HANDOVER),
     contender("builtin-haft-session", "haft, --affinity session", Worker::BuiltIn, SESSION),
     contender("builtin-haft-kernel", "haft, kernel dispatch", Worker::BuiltIn, KERNEL),
+    contender("builtin-nginx-haft", "nginx http, before haft --client-ip-header", Worker::BuiltIn, BEHIND_NGINX),
+    contender("builtin-haproxy-haft", "HAProxy tcp, before haft --proxy-protocol", Worker::BuiltIn, BEHIND_HAPROXY),
     contender("node-haft", "haft, hand-over", Worker::Node, HANDOVER),
     contender("node-haft-awake", "haft, --busy-poll 500us", Worker::Node, AWAKE),
     contender("node-haft-batch", "haft, behind chrt --batch 0", Worker::Node, BATCH),
@@ -126,6 +128,7 @@ pub const ALL: &[Contender] = &[
     contender("node-nginx-haft", "nginx http, before haft --client-ip-header", Worker::Node, BEHIND_NGINX),
     contender("node-haproxy-haft", "HAProxy tcp, before haft --proxy-protocol", Worker::Node, BEHIND_HAPROXY),
     contender("node-haproxy-cookie", "HAProxy http, cookie", Worker::Node, Front::Proxy(Proxy::HaproxyCookie)),
+    contender("node-nginx-cookie", "nginx http, sticky cookie", Worker::Node, Front::Proxy(Proxy::NginxCookie)),
     contender("node-haproxy", "HAProxy tcp, balance source", Worker::Node, Front::Proxy(Proxy::Haproxy)),
     contender("node-nginx-stream", "nginx stream, hash", Worker::Node, Front::Proxy(Proxy::NginxStream)),
     contender("node-nginx-http", "nginx http, ip_hash", Worker::Node, Front::Proxy(Proxy::NginxHttp)),
@@ -136,7 +139,7 @@ pub const ALL: &[Contender] = &[
 /// Why a contender is not measured.
 #[derive(Debug)]
 pub enum Unstarted {
-    /// This build of haft does not know its flags.
+    /// This build of haft does not know its flags, or this nginx its directives.
     NotAvailable(String),
     Failed(Failure),
 }
@@ -244,6 +247,9 @@ impl Contender {
                 // clap's code and words for a flag that it does not know.
                 (Front::Haft { .. } | Front::Before { .. }, Some(2)) if said.contains("unexpected argument") => {
                     Err(Unstarted::NotAvailable(first_line(&said)))
+                }
+                (Front::Proxy(Proxy::NginxCookie), Some(_)) if said.contains("unknown directive \"sticky\"") => {
+                    Err(Unstarted::NotAvailable("this nginx has no `sticky` (1.29.6 and later have it)".to_owned()))
                 }
                 (_, Some(code)) => Err(format!("it ended with {code}: {}", said.trim()).into()),
                 (_, None) => Err(format!("not all of its workers answered: {}", said.trim()).into()),

@@ -11,6 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::client::{self, Held, PATIENCE, Target, WebSocket};
 use crate::process::{is_stopped, send, until};
+use crate::session::session;
 use crate::{Failure, Outcome};
 
 /// No load takes longer, whatever happens.
@@ -66,7 +67,27 @@ pub fn requests(target: &Target, crowd: Crowd, count: usize) -> Outcome<Answers>
     Ok(Answers { elapsed: begun.elapsed(), times: times.into_iter().flatten().collect() })
 }
 
-/// The same, one after the other.
+/// That many sessions of Socket.IO, and how many of them did not come about: without stickiness most do not.
+pub fn sessions(target: &Target, crowd: Crowd, count: usize) -> Outcome<(Answers, Lost)> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let target = target.clone();
+    let begun = Instant::now();
+    let times = run(crowd.threads, vec![(); crowd.clients], move |()| {
+        let (next, target) = (Arc::clone(&next), target.clone());
+        async move {
+            let mut times = Vec::with_capacity(count / crowd.clients * 2);
+            while next.fetch_add(1, Ordering::Relaxed) < count {
+                times.extend(within(session(&target)).await.ok());
+            }
+            Ok(times)
+        }
+    })?;
+    let times: Vec<_> = times.into_iter().flatten().collect();
+    let lost = count - times.len();
+    Ok((Answers { elapsed: begun.elapsed(), times }, lost))
+}
+
+/// Requests as above, one after the other.
 pub fn requests_one_by_one(target: &Target, count: usize) -> Outcome<Answers> {
     let begun = Instant::now();
     let mut times = Vec::with_capacity(count);

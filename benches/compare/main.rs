@@ -16,6 +16,7 @@ mod measure;
 mod noise;
 mod process;
 mod proxy;
+mod session;
 mod syscalls;
 mod worker;
 
@@ -64,7 +65,7 @@ struct Settings {
     /// A minute that shows that all can be measured
     #[arg(long)]
     quick: bool,
-    /// Each contender is measured once in each [default: 5; quick: 1]
+    /// Each contender is measured once in each [default: 4; quick: 1]
     #[arg(long)]
     rounds: Option<usize>,
     #[arg(long, default_value_t = 2)]
@@ -95,7 +96,7 @@ impl Settings {
     }
 
     fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
+        self.rounds.unwrap_or(if self.quick { 1 } else { 4 })
     }
 
     fn crowd(&self) -> Crowd {

@@ -28,6 +28,8 @@ pub struct Amounts {
     pub traced: usize,
     /// Connections that wait in the kernel's queue.
     pub waiting: usize,
+    /// Sessions of Socket.IO.
+    pub sessions: usize,
     /// WebSockets held.
     pub held: usize,
     /// How long 64 WebSockets are used.
@@ -40,6 +42,7 @@ pub const FULL: Amounts = Amounts {
     single: 2_000,
     traced: 2_000,
     waiting: 4_000,
+    sessions: 2_000,
     held: 9_000,
     echo: Duration::from_millis(1_500),
 };
@@ -51,6 +54,7 @@ pub const QUICK: Amounts = Amounts {
     single: 50,
     traced: 100,
     waiting: 200,
+    sessions: 100,
     held: 200,
     echo: Duration::from_millis(100),
 };
@@ -68,9 +72,7 @@ pub fn turn(
 ) -> Result<Figures, Unstarted> {
     let running = contender.start(programs, workers)?;
     let turn = Turn { running: &running, crowd, figures: Figures::new() };
-    // Processes of Node are warm later than others.
-    let warm_up = if contender.worker == Worker::Node { amounts.warm_up } else { amounts.warm_up / 2 };
-    turn.run(amounts, warm_up, contender.workers(workers), tool)
+    turn.run(amounts, contender.workers(workers), contender.worker, tool)
         .map_err(|error| Unstarted::Failed(format!("{error}; it said: {}", running.said()).into()))
 }
 
@@ -81,7 +83,9 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn run(mut self, amounts: &Amounts, warm_up: usize, workers: usize, tool: Option<Tool>) -> Outcome<Figures> {
+    fn run(mut self, amounts: &Amounts, workers: usize, worker: Worker, tool: Option<Tool>) -> Outcome<Figures> {
+        // Processes of Node are warm later than others.
+        let warm_up = if worker == Worker::Node { amounts.warm_up } else { amounts.warm_up / 2 };
         let target = &self.running.target;
         load::requests(target, self.crowd, warm_up).map_err(during("warm-up"))?;
 
@@ -93,11 +97,28 @@ impl Turn<'_> {
         let names = ["rate_1", "p50_1_us", "p99_1_us", "balancer_1_us", "workers_1_us"];
         self.tell_load(names, &mut answers, balancer, serving);
 
+        if worker != Worker::Minimal {
+            self.sessions(amounts.sessions).map_err(during("sessions"))?;
+        }
         self.syscalls(amounts.traced, tool).map_err(during("counting of system calls"))?;
         self.echo(amounts.echo, workers).map_err(during("echo"))?;
         self.memory(amounts.held).map_err(during("held WebSockets"))?;
         self.waiting(amounts.waiting).map_err(during("waiting connections"))?;
         Ok(self.figures)
+    }
+
+    /// Handshake, upgrade, one message, the end; the minimal worker has no sessions.
+    fn sessions(&mut self, count: usize) -> Outcome<()> {
+        let ((mut answers, lost), [balancer, serving]) =
+            self.with_cpu(|| load::sessions(&self.running.target, self.crowd, count))?;
+        self.tell("session_rate", answers.per_second());
+        self.tell("session_p50_us", answers.within(0.5));
+        if !self.running.balancer.is_empty() {
+            self.tell("session_balancer_us", balancer / count as f64);
+        }
+        self.tell("session_workers_us", serving / count as f64);
+        self.tell("session_lost", lost as f64);
+        Ok(())
     }
 
     fn syscalls(&mut self, connections: usize, tool: Option<Tool>) -> Outcome<()> {

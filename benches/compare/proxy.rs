@@ -16,6 +16,8 @@ use crate::contender::QUEUE;
 pub enum Proxy {
     NginxStream,
     NginxHttp,
+    /// It knows the worker by a cookie: 1.29.6 and later.
+    NginxCookie,
     /// It tells the client's address in a header.
     NginxForwarded,
     Haproxy,
@@ -42,6 +44,10 @@ pub fn command(proxy: Proxy, folder: &Path, entry: SocketAddr, backends: &[Socke
     let text = match proxy {
         Proxy::NginxStream => nginx(folder, &stream(entry, backends)?)?,
         Proxy::NginxHttp => nginx(folder, &http(folder, entry, backends)?)?,
+        Proxy::NginxCookie => {
+            let sticky = "    sticky cookie worker path=/;\n";
+            nginx(folder, &http(folder, entry, backends)?.replacen("    ip_hash;\n", sticky, 1))?
+        }
         Proxy::NginxForwarded => {
             let told = "      proxy_set_header X-Forwarded-For $remote_addr;\n";
             nginx(

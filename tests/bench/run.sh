@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # haft beside everything that people use in its place, measured in turns in one run:
 #
-#     bash tests/bench/run.sh            the comparison (about 20 minutes): results/latest.md, charts/*.svg
+#     bash tests/bench/run.sh            the comparison (about 25 minutes): results/latest.md, charts/*.svg
 #     bash tests/bench/run.sh --quick    the same in less than a minute: shows that all can be measured
+#     bash tests/bench/run.sh --only node-haft,node-clients    rows by their keys: those that contain one of these words
 #     bash tests/bench/run.sh growth     the master's cost by number of workers and of held connections
 #     bash tests/bench/run.sh build      only installs and builds
 #

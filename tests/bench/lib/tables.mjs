@@ -66,6 +66,10 @@ const COLUMNS = {
     ['how many', 'held'], ['bytes of RSS each', (round) => ((round.rss_held_kib - round.rss_kib) * 1024) / round.held],
     ['had to come again', 'held_lost'],
   ],
+  'Sessions of Socket.IO, 64 clients: handshake, upgrade to WebSocket, one message with its answer, end': [
+    ['sessions/s', 'session_rate'], ['p50, us', 'session_p50_us'], ['balancer, us of CPU each', 'session_balancer_us'],
+    ['workers', 'session_workers_us'], ['did not come about', 'session_lost'],
+  ],
   'Established WebSockets: 64, each with one question at a time': [
     ['answers/s', 'echo_rate'], ['p50, us', 'echo_p50_us'], ['p99, us', 'echo_p99_us'],
     ['balancer, us of CPU each', 'echo_balancer_us'],
@@ -96,9 +100,15 @@ const KIB_8_MIB = 8192;
 
 /** What haft is to reach: `[what, how it is measured, least, most]`, where what is measured comes of `get(key)`. */
 const GOALS = [
-  ["master's CPU / HAProxy tcp", (get) => ratio(get('minimal-haft'), get('minimal-haproxy'), 'balancer_us'), 0, 1 / 8],
-  ["master's CPU / nginx stream", (get) => ratio(get('minimal-haft'), get('minimal-nginx-stream'), 'balancer_us'), 0, 1 / 8],
+  ['Node: CPU of master and workers / a port for each process', (get) => ratio(get('node-haft'), get('node-clients'), together), 0, 1.1],
+  ['Node: CPU of master and workers / nginx stream', (get) => ratio(get('node-haft'), get('node-nginx-stream'), together), 0, 0.8],
+  ['Node: CPU with --affinity session minus that with address affinity, us', (get) => difference(get('node-haft-session'), get('node-haft'), together), -Infinity, 3],
+  ["master's CPU / HAProxy tcp", (get) => ratio(get('minimal-haft'), get('minimal-haproxy'), 'balancer_us'), 0, 0.1],
   ["master's CPU with connections waiting, us", (get) => get('minimal-haft').of('waiting_balancer_us'), 0, 3.5],
+  ['p50 at one client minus that of SO_REUSEPORT, us', (get) => difference(get('minimal-haft'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 25],
+  // What was reached before, and is to stay.
+  ['p50 at one client minus that of SO_REUSEPORT with --busy-poll 500us, us', (get) => difference(get('minimal-haft-awake'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 12],
+  ["master's CPU / nginx stream", (get) => ratio(get('minimal-haft'), get('minimal-nginx-stream'), 'balancer_us'), 0, 1 / 8],
   ["Node: master's CPU / Node cluster", (get) => ratio(get('node-haft'), get('node-cluster'), 'balancer_us'), 0, 1 / 5],
   ["Node: master's CPU / sticky-session", (get) => ratio(get('node-haft'), get('node-sticky-session'), 'balancer_us'), 0, 1 / 9],
   ["Node: master's CPU / @socket.io/sticky", (get) => ratio(get('node-haft'), get('node-socketio-sticky'), 'balancer_us'), 0, 1 / 14],
@@ -109,22 +119,25 @@ const GOALS = [
   ['connections/s / SO_REUSEPORT', (get) => ratio(get('minimal-haft'), get('minimal-reuseport'), 'rate'), 0.95, Infinity],
   ["master's RSS, KiB", (get) => get('builtin-haft').of('rss_kib'), 0, KIB_8_MIB],
   ["master's RSS for a held WebSocket, bytes", (get) => get('builtin-haft').of((round) => ((round.rss_held_kib - round.rss_kib) * 1024) / round.held), -Infinity, 1],
-  ['p50 at one client minus that of SO_REUSEPORT, us', (get) => difference(get('minimal-haft'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 12],
-  ['the same with --busy-poll 500us', (get) => difference(get('minimal-haft-awake'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 12],
   ['echo rate / SO_REUSEPORT', (get) => ratio(get('minimal-haft'), get('minimal-reuseport'), 'echo_rate'), 0.97, 1.03],
   ['Node: echo rate / no balancer', (get) => ratio(get('node-haft'), get('node-clients'), 'echo_rate'), 0.97, 1.03],
 ];
 
 function difference(one, other, figure) {
-  const values = one.rounds.map((round, index) => round[figure] - (other.rounds[index]?.[figure] ?? NaN));
+  const of = (round) => (typeof figure === 'function' ? figure(round) : round[figure]);
+  const values = one.rounds.map((round, index) => (other.rounds[index] ? of(round) - of(other.rounds[index]) : NaN));
   return spread(values);
 }
 
 /** What haft is to reach, and what it reached here. */
 export function goals(contenders) {
   const get = (key) => contenders.find((contender) => contender.key === key) ?? { rounds: [], of: () => undefined };
-  const rows = GOALS.map(([what, measure, least, most]) => {
-    const figure = measure(get);
+  return judged(GOALS.map(([what, measure, least, most]) => [what, measure(get), least, most]));
+}
+
+/** A table of `[what, figure, least, most]`. */
+function judged(goals) {
+  const rows = goals.map(([what, figure, least, most]) => {
     const bound = [least > 0 && `at least ${number(least)}`, most < Infinity && `at most ${number(most)}`].filter(Boolean).join(', ');
     const reached = !figure ? 'not measured' : figure.median >= least && figure.median <= most ? 'yes' : '**no**';
     return [what, bound, told(figure), reached];
@@ -139,5 +152,11 @@ export function growth(points) {
     const what = by === 'held' ? `${count(at)} held WebSockets, 2 workers` : `${at} worker${at === 1 ? '' : 's'}, ${count(clients)} clients`;
     return [what, of('balancer_us'), of('workers_us'), of('rate'), of('rss_kib')];
   });
-  return table(['', "master's CPU per connection, us", 'workers, us', 'connections/s', "master's RSS, KiB"], rows);
+  const cpu = (workers) => points.find(({ by, at }) => by === 'load' && at === workers)?.rounds;
+  const [one, many] = [cpu(1), cpu(64)];
+  const grown = one && many && spread(many.map((round, index) => round.balancer_us / one[index].balancer_us));
+  return [
+    table(['', "master's CPU per connection, us", 'workers, us', 'connections/s', "master's RSS, KiB"], rows),
+    judged([["master's CPU with 64 workers / with 1, as many clients each", grown, 0, 1.4]]),
+  ].join('\n\n');
 }
