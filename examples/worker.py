@@ -6,6 +6,7 @@ with who served it and keeps connections open: one process, one thread, many cli
 """
 
 import array
+import errno
 import os
 import resource
 import selectors
@@ -173,8 +174,11 @@ class Worker:
             return False  # Told to by an event of the same turn.
         try:
             stream, peer = self.listeners[number].accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return False
+        except OSError as error:
+            # EINVAL: the master is dead and its port was freed before this process noticed; the channel ends, too.
+            if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
+                return False
+            raise
         client = Client(self, stream, address_of(peer), number)
         self.open.add(client)
         self.selector.register(client.stream, selectors.EVENT_READ, client.serve)

@@ -17,8 +17,8 @@ use tokio::runtime::Runtime;
 use crate::addr::ListenAddr;
 use crate::admin::TokenFile;
 
-/// How long an answer is waited for. The master answers within two seconds, or says that it is late.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for an answer. The master answers within two seconds, or says that it is late; the machine may be overloaded.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// More than the longest answer has, that of 1024 slots.
 const MAX_ANSWER: usize = 64 << 20;
 

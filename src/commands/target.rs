@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::client::{Client, ClientError};
 use super::table::{Table, age};
@@ -14,8 +13,6 @@ use crate::admin::socket::{Surroundings, is_named_like_one};
 use crate::config::Admin;
 use crate::log::escaped;
 
-/// How long one of several masters is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// More sockets than anybody has: what it bounds is a mistake.
 const MAX_SOCKETS: usize = 256;
 
@@ -57,7 +54,7 @@ impl Target {
         }
         let (mut found, mut foreign) = (Vec::new(), None);
         for path in sockets() {
-            match self.client(ListenAddr::Unix(path.clone())).map(|client| ask(client.with_patience(PATIENCE)))? {
+            match self.client(ListenAddr::Unix(path.clone())).map(ask)? {
                 Ok(it) => found.push(it),
                 Err(TargetError::Client(ClientError::NotPermitted(_))) => foreign = Some(path),
                 // What is left of one that was killed, or another program's.

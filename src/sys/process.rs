@@ -65,8 +65,8 @@ pub enum Inherited<'a> {
 ///
 /// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach what
 /// a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
-/// inherited. SIGTERM comes to the child when the calling thread ends without having ended it, unless the guardian
-/// sends it or [`Launch::outlives_master`]: no orphan is left for good by a master that was killed.
+/// inherited. The guardian ends what a killed master leaves. Without one, SIGTERM comes to the child when the calling
+/// thread ends, unless [`Launch::outlives_master`].
 ///
 /// An error is that of fork or exec: ENOENT and EACCES concern the program's path.
 pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
@@ -95,7 +95,8 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
         if let Some(account) = &account {
             account.assume()?;
         }
-        // Not before: a change of user clears it.
+        // Not before: a change of user clears it. With a guardian it would do harm: while the threads of a killed master
+        // end one after the other, it comes several times, and getppid() still names the master.
         prctl::set_pdeathsig((!is_guarded && !outlives_master).then_some(Signal::SIGTERM))?;
         if getppid() != master {
             // The master died before the request above: its death will not be signalled any more, and nothing needs
@@ -114,12 +115,12 @@ pub fn launch(launch: &Launch<'_>) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Registers this process with the guardian. Returns whether the guardian sends SIGTERM in place of the kernel. Between
-/// fork and exec: it makes system calls only.
+/// Registers this process with the guardian. Returns whether that has succeeded. Between fork and exec: it makes system
+/// calls only.
 fn register((socket, [kind, by_signal]): (RawFd, [u8; 2])) -> bool {
     let [a, b, c, d] = getpid().as_raw().to_le_bytes();
     let sent = send(socket, &[kind, by_signal, a, b, c, d], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
-    sent.is_ok() && by_signal != 0
+    sent.is_ok()
 }
 
 /// Lets a descriptor of the forked child stay open in the program.

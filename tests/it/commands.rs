@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Haft, Setup, eventually};
+use crate::harness::{Haft, Setup, eventually, user_of_this_run};
 
 /// A haft whose control socket is where commands look: `{dir}` stands for a user's runtime folder.
 fn setup(flags: &[&str]) -> Setup {
@@ -185,8 +185,9 @@ fn without_a_folder_for_its_socket_haft_serves_and_says_so() {
         return;
     }
     // Root's folder in this user's place, and none that this user may write to elsewhere.
-    let (user, folder) = (64_123, Path::new("/tmp/haft-64123"));
-    fs::create_dir_all(folder).expect("a folder");
+    let user = user_of_this_run();
+    let folder = Path::new("/tmp").join(format!("haft-{user}"));
+    fs::create_dir_all(&folder).expect("a folder");
     let setup = Setup::from_file("listen: 127.0.0.1:0\nworkers: 1\n").mode("plain").user(user);
     let haft = setup.under(&["env", "-u", "RUNTIME_DIRECTORY", "-u", "XDG_RUNTIME_DIR"]).start_unasked(1);
     haft.log().line_with("there is no folder for a control socket");

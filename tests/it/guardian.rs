@@ -85,6 +85,22 @@ fn a_worker_of_haft_s_own_dialect_that_stands_still_keeps_no_port() {
     eventually("it ends", || (!is_running(worker)).then_some(()));
 }
 
+/// While the threads of a killed master end one after the other, the kernel would send it several times, and getppid()
+/// would still name the master: to a worker that looks like an operator who asks twice for the end.
+#[test]
+fn the_kernel_sends_no_signal_in_the_guardians_place() {
+    let asked = "import ctypes, os, time; number = ctypes.c_int(-1); \
+        ctypes.CDLL(None).prctl(2, ctypes.byref(number)); \
+        open('{dir}/.asked', 'w').write(str(number.value)); \
+        os.rename('{dir}/.asked', '{dir}/asked'); time.sleep(3600)";
+    for dialect in ["haft", "listen-fds"] {
+        let setup = Setup::new(&["-w", "1", "--dialect", dialect, "--drain-timeout", "100ms"]);
+        let haft = setup.command(&["python3", "-S", "-E", "-c", asked]).launch();
+        let answer = eventually("its answer", || std::fs::read_to_string(haft.folder().join("asked")).ok());
+        assert_eq!(answer, "0", "{dialect}: PR_GET_PDEATHSIG");
+    }
+}
+
 /// The guardian of a master.
 pub fn guardian_of(master: u32) -> Option<u32> {
     let name = format!("haft: guardian of {master}\0");

@@ -241,25 +241,54 @@ fn a_reload_steers_by_another_prefix_and_among_as_many_as_it_says() {
 }
 
 #[test]
-fn when_the_master_is_killed_its_workers_let_go_of_the_port_and_serve_whom_they_have() {
+fn when_the_master_is_killed_its_workers_let_go_of_the_port_and_finish() {
     let mut haft = setup(&["-w", "2", "--drain-timeout", "2m"]).start_all();
-    let to = haft.address();
-    let mut busy: Vec<Client> =
-        (0..2).map(|slot| Client::half_asking(&haft, addresses_of(slot, 2).next().expect("an address"))).collect();
-    haft.wait("they are taken", |status| opened(status) == [1, 1]);
+    let mut busy = half_asking(&mut haft);
     haft.note_workers();
     haft.signal(Signal::SIGKILL);
     haft.wait_for_exit();
-    let again = setup(&["-w", "2", "-l", &to.to_string()]);
-    eventually("the port is free", || TcpListener::bind(to).ok());
-    let next = again.start_all();
-    assert_eq!(next.address(), to);
+    let next = next_on_the_port_of(&haft);
     assert!(answers(ask(&next, 0, 2, 3)).iter().all(|answer| answer.slot == 0));
-    for client in &mut busy {
-        client.write(b"\r\n").expect("the other half");
-        assert_eq!(client.receive().expect("its answer").request, "GET /slow HTTP/1.1");
-    }
+    busy.iter_mut().for_each(is_answered);
     next.stop();
+}
+
+/// The guardian shuts the listeners of a worker that does not notice the master's death: its accept() then fails.
+#[test]
+fn so_does_a_worker_that_notices_the_death_late() {
+    let mut haft = setup(&["-w", "2", "--drain-timeout", "2m"]).mode("deaf").start_all();
+    let mut busy = half_asking(&mut haft);
+    haft.note_workers();
+    haft.open_gate("deaf");
+    haft.signal(Signal::SIGKILL);
+    haft.wait_for_exit();
+    let next = next_on_the_port_of(&haft);
+    haft.close_gate("deaf");
+    busy.iter_mut().for_each(is_answered);
+    next.stop();
+}
+
+/// A client of each of two slots, which has sent half of its request to its worker.
+fn half_asking(haft: &mut Haft) -> Vec<Client> {
+    let half = |slot| Client::half_asking(haft, addresses_of(slot, 2).next().expect("an address"));
+    let busy = (0..2).map(half).collect();
+    haft.wait("they are accepted", |status| opened(status) == [1, 1]);
+    busy
+}
+
+fn is_answered(client: &mut Client) {
+    client.write(b"\r\n").expect("the other half");
+    assert_eq!(client.receive().expect("its answer").request, "GET /slow HTTP/1.1");
+}
+
+/// Another haft with the same address, as soon as that is free.
+fn next_on_the_port_of(haft: &Haft) -> Haft {
+    let to = haft.address();
+    let next = setup(&["-w", "2", "-l", &to.to_string()]);
+    eventually("the port is free", || TcpListener::bind(to).ok());
+    let next = next.start_all();
+    assert_eq!(next.address(), to);
+    next
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, NEEDS_FILES, Setup, addresses_of, eventually, is_stopped, signal};
+use crate::harness::{Client, Haft, NEEDS_FILES, Setup, addresses_of, eventually, is_stopped, signal, user_of_this_run};
 
 fn connect(haft: &Haft, slot: usize, slots: usize, count: usize) -> Vec<Client> {
     let clients = addresses_of(slot, slots).take(count).map(|from| {
@@ -128,9 +128,6 @@ fn the_order_to_finish_reaches_a_worker_whose_channel_was_full() {
     haft.assert_nothing_left();
 }
 
-/// A user of the tests' own: what is in flight is counted by user.
-const USER: u32 = 61_234;
-
 #[test]
 fn too_many_descriptors_in_flight_on_the_host_hold_clients_up_until_it_is_over() {
     if !nix::unistd::geteuid().is_root() {
@@ -138,7 +135,9 @@ fn too_many_descriptors_in_flight_on_the_host_hold_clients_up_until_it_is_over()
         return;
     }
     let _files = NEEDS_FILES.lock().unwrap_or_else(PoisonError::into_inner);
-    let setup = Setup::new(&["-w", "1", "--hold-timeout", "1h"]).after("ulimit -n 200").user(USER);
+    // What is in flight is counted by user.
+    let user = user_of_this_run();
+    let setup = Setup::new(&["-w", "1", "--hold-timeout", "1h"]).after("ulimit -n 200").user(user);
     // Another process of the same user, with a limit of its own, sends more than haft's limit and reads nothing.
     let script = "import os, socket, sys, time
 left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -146,7 +145,7 @@ for _ in range(4): socket.send_fds(left, [b'x'], [0] * 250)
 open('full', 'w').close()
 while not os.path.exists('over'): time.sleep(0.005)";
     let mut other = Command::new("python3");
-    let mut other = other.args(["-c", script]).current_dir(setup.folder()).uid(USER).spawn().expect("python3");
+    let mut other = other.args(["-c", script]).current_dir(setup.folder()).uid(user).spawn().expect("python3");
     eventually("many are in flight", || setup.folder().join("full").exists().then_some(()));
 
     let mut haft = setup.start_all();

@@ -27,6 +27,11 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a state that cannot announce itself is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// A user that nothing else runs as, not even another run of the tests.
+pub fn user_of_this_run() -> u32 {
+    100_000 + std::process::id()
+}
+
 /// Waits until `look` yields something; panics at the deadline, naming `what`.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
