@@ -7,11 +7,10 @@ import { join } from 'node:path';
 
 import { postgres, redis } from './lib/databases.mjs';
 import { Haft } from './lib/haft.mjs';
-import { homes } from './lib/home.mjs';
 import { file } from './lib/files.mjs';
-import { hearing, one, run, settled } from './lib/node-rooms.mjs';
+import { hearing, onAll, one, run, settled } from './lib/node-rooms.mjs';
 import { program } from './lib/program.mjs';
-import { inTurns, until } from './lib/wait.mjs';
+import { until } from './lib/wait.mjs';
 
 const DATABASES = { redis, streams: redis, postgres };
 
@@ -76,12 +75,11 @@ async function two(place, kind) {
 
 /** Clients on all workers of both, once these know each other. */
 async function gather(place, hosts) {
-  const clients = await inTurns(homes(16), 8, async (home) => {
+  const clients = await onAll(4, 16, async (home) => {
     const { url } = hosts[Number(home.address.split('.')[3]) % 2];
     const client = await place.client(url, home, { transports: ['websocket'] }).connected();
     return Object.assign(client, await client.hello());
   });
-  assert.equal(one(clients).length, 4, 'every worker of both has clients');
   for (const client of one(clients)) {
     await until('the servers to know each other', async () => (await run(client, 'return (await io.fetchSockets()).length')) === clients.length);
   }

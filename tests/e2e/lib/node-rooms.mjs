@@ -44,6 +44,18 @@ export async function gather(place, url, { count = 9, workers = 3, ...options } 
   return clients;
 }
 
+/**
+ * Clients that `come(home)` yields, with `pid` of theirs, until each of so many workers has one: at least `least`. A worker
+ * that the machine keeps waiting gets fewer clients than others, and may have none at first.
+ */
+export async function onAll(workers, least, come) {
+  const places = homes(8 * least);
+  const clients = await inTurns(places.splice(0, least), 8, come);
+  while (one(clients).length < workers && places.length > 0) clients.push(await come(places.shift()));
+  assert.equal(one(clients).length, workers, 'every worker has clients');
+  return clients;
+}
+
 /** One client of each worker. */
 export function one(clients) {
   return [...new Map(clients.map((client) => [client.pid, client])).values()];
