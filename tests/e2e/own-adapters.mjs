@@ -48,9 +48,13 @@ program('streams: a client is recovered on the other host, with what it has miss
     await run(sender, 'io.to("room").emit("number", args)', n);
     await until('all so far', () => heard.length === 2 * n + 1);
     const [here, { sid }] = [client.socket.io.uri, client];
+    // It must not be back before its server has written its session down.
+    client.home.agent.hold();
     client.socket.io.engine.close();
     client.socket.io.uri = hosts.map(({ url }) => url).find((url) => url !== here);
+    await until('the server to know', async () => (await run(sender, 'return (await io.fetchSockets()).length')) === clients.length - 1);
     await run(sender, 'io.to("room").emit("number", args)', n);
+    client.home.agent.release();
     await until('what it has missed', () => heard.length === 2 * n + 2);
     assert.equal(client.socket.recovered, true, `turn ${n}`);
     assert.equal(client.socket.id, sid);

@@ -128,11 +128,17 @@ export class Talk {
     return 'unexplained';
   }
 
-  /** Waits until all has arrived that should; nobody speaks meanwhile. */
+  /** Words that the speaker's session has no acknowledgement of. */
+  #unacknowledged() {
+    return this.words.filter((word) => !word.isAnswered && this.members[word.from].session === word.session);
+  }
+
+  /** Waits until all has arrived that should, and is acknowledged; no member speaks meanwhile. */
   async settled(what) {
     this.pause();
     await until(`${what}: all to hear all`, () => {
       const missing = this.missing();
+      if (missing.length === 0 && this.#unacknowledged().length > 0) throw new Error('words are not acknowledged');
       if (missing.length === 0) return true;
       const [{ word, hearer }] = missing;
       const where = ({ index, session, client }) => `member ${index} (${client.transport}, host ${session.host})`;
@@ -148,8 +154,6 @@ export class Talk {
     await this.settled(what);
     const lost = {};
     for (const { why } of this.#losses()) lost[why] = (lost[why] ?? 0) + 1;
-    const silent = this.words.filter((word) => !word.isAnswered && this.members[word.from].session === word.session);
-    if (silent.length > 0) this.faults.push(`${silent.length} words were not acknowledged`);
     const lastLost = Math.max(0, ...this.#losses().filter(({ why }) => why === 'redis').map(({ word }) => word.at));
     return {
       words: this.words.length,
