@@ -15,9 +15,7 @@
 //! What is refused is acknowledged with `{ok: false, error}`, `error` being a sentence. A message reaches the members
 //! on all workers, and `members` counts these; `at` lists `{host, slot, members}` where there are other workers.
 //! `missed` counts the members on the sender's worker that were too far behind to get the message. `host` and `slot` of
-//! a message are its sender's.
-//!
-//! The namespace `/echo` has nothing but `echo`.
+//! a message are its sender's. The namespace `/echo` has nothing but `echo`.
 //!
 //! Nothing tells one client the `socket.id` of another: in socketioxide it is the Engine.IO session id, and a client
 //! that knows it can speak in the session's name.

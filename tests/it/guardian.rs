@@ -94,8 +94,8 @@ fn the_kernel_sends_no_signal_in_the_guardians_place() {
         open('{dir}/.asked', 'w').write(str(number.value)); \
         os.rename('{dir}/.asked', '{dir}/asked'); time.sleep(3600)";
     for dialect in ["haft", "listen-fds"] {
-        let setup = Setup::new(&["-w", "1", "--dialect", dialect, "--drain-timeout", "100ms"]);
-        let haft = setup.command(&["python3", "-S", "-E", "-c", asked]).launch();
+        let flags = ["-w", "1", "--dialect", dialect, "--dispatch", "kernel", "--drain-timeout", "100ms"];
+        let haft = Setup::new(&flags).command(&["python3", "-S", "-E", "-c", asked]).launch();
         let answer = eventually("its answer", || std::fs::read_to_string(haft.folder().join("asked")).ok());
         assert_eq!(answer, "0", "{dialect}: PR_GET_PDEATHSIG");
     }
