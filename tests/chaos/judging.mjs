@@ -43,6 +43,7 @@ test('the judge lets pass what is in order', () => {
   assert.deepEqual(found([delivered()], [served]), []);
   assert.deepEqual(found([delivered(), hung], [cut]), []);
   assert.deepEqual(found([refused('no_descriptor')], [cut], starved), []);
+  assert.deepEqual(found([refused('no_worker')], [{ ...cut, begun: NOW - 1_500, at: NOW + 1_010 }]), []);
   const sentAway = { ...cut, cut: false, sentAway: true };
   assert.deepEqual(found([delivered(), left(1, 'ended as asked (exit code 0)')], [sentAway]), []);
   assert.deepEqual(found([], [cut, { ...served, from: 'a:2' }], orphaned(10)), []);

@@ -1,8 +1,11 @@
 // Two books about the same connections, held against each other: what each client says became of it, and what haft's log
 // says it did with it. A client may have failed only if haft says that a worker had taken it, and that worker was killed
-// before the client failed; or that it was refused for want of descriptors while the master was kept from them. A worker
+// before the client failed; or that it was refused for want of descriptors while the master was kept from them, or after
+// --hold-timeout since no worker had room (on a machine that is too busy for the load). A worker
 // that was told to leave may ask those who come last to come again, as HTTP and WebSocket have it. A master that is killed
 // takes with it what it had accepted and not yet passed on, and the last lines of its log.
+
+import { HOLD_MS } from './misfortunes.mjs';
 
 /** What haft says of single connections and of workers, at `--log-level info,haft::ledger=trace`. */
 const LINES = [
@@ -147,7 +150,7 @@ export class Ledger {
    */
   verdict() {
     const wrong = [...this.#violations];
-    const fates = { refused: 0, lostWithWorker: 0, lostWithMaster: 0, endedWithMaster: 0, sentAway: 0, unwritten: 0 };
+    const fates = { refused: 0, refusedBusy: 0, lostWithWorker: 0, lostWithMaster: 0, endedWithMaster: 0, sentAway: 0, unwritten: 0 };
     for (const [from, entry] of this.#open) {
       const { is, because } = this.#judge(entry);
       if (is) fates[is]++;
@@ -195,7 +198,10 @@ export class Ledger {
       return because('was served and yet never delivered');
     }
     const failure = `failed (${outcome.failure}, at ${new Date(outcome.at).toISOString()})`;
-    if (refused) return this.#refusedRightly(refused, outcome) ? { is: 'refused' } : because(`${failure}, refused for ${refused.reason}`);
+    if (refused) {
+      const is = this.#refusedRightly(refused, outcome);
+      return is ? { is } : because(`${failure}, refused for ${refused.reason}`);
+    }
     if (!delivered) {
       if (outcome.cut && this.#metDeath(outcome, NOTICED)) return { is: 'lostWithMaster' };
       if (outcome.sentAway && this.#metDeath(outcome, Infinity)) return { is: 'sentAway' };
@@ -207,9 +213,12 @@ export class Ledger {
     return { is: this.#killed.has(pid) ? 'lostWithWorker' : 'endedWithMaster' };
   }
 
+  /** The fate of a client that was refused as it may be. */
   #refusedRightly({ at, reason }, outcome) {
     const starved = this.#shortages.some(({ from, to }) => from <= at && at <= to);
-    return reason === 'no_descriptor' && starved && outcome.cut;
+    if (reason === 'no_descriptor' && starved && outcome.cut) return 'refused';
+    const waited = at - outcome.begun >= HOLD_MS;
+    return reason === 'no_worker' && waited && outcome.cut ? 'refusedBusy' : undefined;
   }
 
   /** Why a client should not have failed that a worker had acknowledged. */

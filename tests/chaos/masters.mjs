@@ -90,7 +90,8 @@ export class Masters {
     try {
       return await question(asked);
     } catch (error) {
-      if (!this.#killed.has(asked)) throw error;
+      // haft closes a connection on which no request comes in time, as on a machine that is too busy to write it.
+      if (!this.#killed.has(asked) && error.code !== 'EPIPE') throw error;
       return this.#ask(question);
     }
   }

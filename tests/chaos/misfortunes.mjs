@@ -16,7 +16,7 @@ const run = promisify(execFile);
  * worker serves needs as long as the third.
  */
 export const FLAGS = ['--hang-timeout', '1s', '--hold-timeout', '2s', '--drain-timeout', '12s'];
-const HOLD_MS = 2_000;
+export const HOLD_MS = 2_000;
 /** Numbers of slots. */
 const SLOTS = { least: 2, most: 6 };
 

@@ -22,6 +22,7 @@ const ROWS = [
   ['served', ({ served }) => n(served)],
   ['asked to come again by a worker that was leaving (503 with `Retry-After`, or a close frame)', ({ sentAway }) => n(sentAway)],
   ['refused while the master had no descriptors', ({ refused }) => n(refused)],
+  ['refused after `--hold-timeout`, since no worker had room', ({ refusedBusy }) => n(refusedBusy ?? 0)],
   ['lost with killed workers that had acknowledged them', ({ lostWithWorker }) => n(lostWithWorker)],
   ['lost with killed masters that had accepted them and not yet passed them on', ({ lostWithMaster }) => n(lostWithMaster)],
   ['ended by workers that exit with their master, as Node does without the preload', ({ endedWithMaster }) => n(endedWithMaster)],
@@ -40,7 +41,7 @@ export function sentence(sums) {
     + `${sums.starvations} times no descriptors (${sums.passedOver} misfortunes could not happen); ${sums.roomMessages} broadcasts `
     + `heard, ${sums.fromOtherWorkers} of them from other workers; ${sums.redelivered} redelivered, ${sums.returned} returned; `
     + `${sums.served} served, ${sums.sentAway} asked by leaving workers to come again, ${sums.refused} refused while the master had `
-    + `no descriptors, ${sums.lostWithWorker} lost with workers that had acknowledged them, ${sums.lostWithMaster} lost with a master `
+    + `no descriptors, ${sums.refusedBusy} after waiting for a worker with room, ${sums.lostWithWorker} lost with workers that had acknowledged them, ${sums.lostWithMaster} lost with a master `
     + `that had just accepted them, ${sums.endedWithMaster} ended by workers that exit with their master; failed though `
     + `unacknowledged: ${sums.wrong}`;
 }
