@@ -25,6 +25,7 @@ mod manager;
 mod opened;
 mod orphans;
 mod plan;
+mod preload;
 mod reload;
 mod report;
 mod rescue;
@@ -198,7 +199,7 @@ impl Master {
         let (care, looks) = Care::new();
         let tag_key = tag_key(&config)?;
         let plan = Plan::new(&config, &tag_key)?;
-        let preload = supervise::first_preload(&plan)?;
+        let preload = preload::first_preload(&plan)?;
         announce(&config, &plan);
         let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
         let (listeners, kernel) = listen(&config, &plan, passed)?;

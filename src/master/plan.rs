@@ -96,13 +96,15 @@ pub struct Start {
     /// Added to haft's own environment.
     pub environment: Vec<(&'static str, String)>,
     variables: Vec<(String, String)>,
+    sought: Option<String>,
 }
 
 impl Start {
     /// The same as an order. `descriptors`: the soft limit on them, if it is not the one that haft was started with.
     pub fn order<'a>(&'a self, descriptors: Option<u64>, inherited: Inherited<'a>, outlives_master: bool) -> Order<'a> {
-        let Self { command, environment, variables } = self;
-        Order { command, environment, variables, descriptors, inherited, outlives_master }
+        let Self { command, environment, variables, sought } = self;
+        let sought = sought.as_deref();
+        Order { command, environment, variables, descriptors, inherited, outlives_master, sought }
     }
 }
 
@@ -276,7 +278,7 @@ impl Plan {
             ChannelKind::Node(channel) => return self.start_node(slot, worker, channel, environment, preload),
             ChannelKind::Notify(name) => {
                 environment.push(("NOTIFY_SOCKET", name.to_owned()));
-                return Start { command: self.command.clone(), environment, variables: self.variables.clone() };
+                return self.without_preload(environment);
             }
         };
         if !listeners.is_empty() {
@@ -285,7 +287,7 @@ impl Plan {
         }
         environment.push(("HAFT_CHANNEL_FD", channel));
         environment.push(("HAFT_DRAIN_TIMEOUT", self.drain_timeout.as_millis().to_string()));
-        Start { command: self.command.clone(), environment, variables: self.variables.clone() }
+        self.without_preload(environment)
     }
 
     /// Whether the process that serves is another than the one that is started, or may be.
@@ -314,12 +316,24 @@ impl Plan {
                 if self.node.as_ref().is_some_and(|node| node.rooms) {
                     environment.push(("HAFT_ROOMS_LINK", "1".to_owned()));
                 }
-                Some(preload.node_options(&own.command, own.node_options.as_deref()))
+                Some(preload.node_options(own.node_options.as_deref()))
             }
             None => own.node_options,
         };
         environment.extend(options.map(|options| ("NODE_OPTIONS", options)));
-        Start { command: own.command, environment, variables: self.variables.clone() }
+        let sought = preload.and_then(Preload::unreadable);
+        Start { command: own.command, sought, ..self.without_preload(environment) }
+    }
+
+    fn without_preload(&self, environment: Vec<(&'static str, String)>) -> Start {
+        Start { command: self.command.clone(), environment, variables: self.variables.clone(), sought: None }
+    }
+
+    /// Whether something in the command, or in what it runs, keeps the preload's file from being read.
+    pub fn keeps_preload_out(&self) -> bool {
+        let inherited = self.node_options.clone().or_else(|| env::var("NODE_OPTIONS").ok());
+        let mut texts = self.command.iter().chain(&self.texts).chain(&inherited);
+        texts.any(|text| Preload::is_kept_out_by(text))
     }
 }
 

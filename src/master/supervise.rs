@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 
 use super::history::History;
 use super::plan::{ChannelKind, Plan};
+use super::preload::ensure_for;
 use super::{Context, Master, MasterError, Phase, farewell};
 use crate::config::Config;
 use crate::dispatch::link::Link;
 use crate::dispatch::service::Effect;
 use crate::handover::haft::MasterEnd;
 use crate::ids::WorkerId;
-use crate::node::preload::{Preload, PreloadError};
+use crate::node::preload::Preload;
 use crate::node::wire::{Noticed, Trouble};
 use crate::pool::{Action, MAX_FAILED_STARTS};
 use crate::process::crew::{self, Exit, Processes};
@@ -57,7 +58,7 @@ pub struct Supervisor {
     pub(super) history: BTreeMap<Slot, History>,
     oom: OomWatch,
     /// The script that Node programs run before their own, once one was to be given it.
-    preload: Option<Preload>,
+    pub(super) preload: Option<Preload>,
     /// How the last worker ended, and whether it had written anything.
     pub(super) last_words: (String, bool),
     /// Whether it ended by itself and without an error.
@@ -96,36 +97,6 @@ impl Supervisor {
         };
         (supervisor, exits)
     }
-}
-
-/// Has the preload written, if it is not there any more.
-fn ensure(preload: &mut Option<Preload>) -> Result<(), PreloadError> {
-    match preload {
-        Some(preload) => preload.ensure(),
-        None => Preload::write().map(|written| *preload = Some(written)),
-    }
-}
-
-/// The preload for the first workers of this plan, if they are to have it.
-pub(super) fn first_preload(plan: &Plan) -> Result<Option<Preload>, PreloadError> {
-    let mut preload = None;
-    if plan.preload {
-        ensure_for(plan, &mut preload)?;
-    }
-    Ok(preload)
-}
-
-/// The same, for a worker of this plan: one that only gains by it does without where it cannot be written.
-fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadError> {
-    match ensure(preload) {
-        Err(error) if plan.needs_preload => return Err(error),
-        Err(error) => {
-            *preload = None;
-            tracing::warn!("{error}");
-        }
-        Ok(()) => {}
-    }
-    Ok(())
 }
 
 /// A scoreboard page for a worker of this plan. Without one the worker has no figures.
@@ -235,7 +206,8 @@ impl Master {
                 };
                 let start = start(ChannelKind::Node(&channel));
                 // The preload keeps its connections, and ends it in time.
-                let inherited: Vec<_> = channel.inherited().into_iter().chain(page.as_ref().map(AsFd::as_fd)).collect();
+                let pages = page.iter().chain(preload.and_then(Preload::page)).map(AsFd::as_fd);
+                let inherited: Vec<_> = channel.inherited().into_iter().chain(pages).collect();
                 let order = start.order(plan.descriptors, Inherited::Same(&inherited), preload.is_some());
                 let pid = crew.start(worker, slot, &order)?;
                 (Link::node(worker, slot, end, primary), pid)
@@ -315,6 +287,9 @@ impl Master {
                     tracing::warn!(%slot, worker = worker.0, pid, "worker exited before it was ready: {end}");
                 }
             }
+        }
+        if !was_ready && self.supervisor.crew.has_written_sought(worker) {
+            self.preload_was_unreadable();
         }
         let wrote = self.supervisor.crew.ended(worker, was_ready);
         self.supervisor.last_words = (end, wrote);

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::process::program::node;
 use crate::sys::folder::{self, PrivateFolder};
+use crate::sys::page::Page;
 
 /// The script that runs inside unmodified programs ([`Preload`]): it shows them the addresses of
 /// [`Session::connection`], tags the sessions of their Engine.IO, sends [`PreloadMessage::Tags`],
@@ -22,6 +22,10 @@ use crate::sys::folder::{self, PrivateFolder};
 /// [`PreloadMessage::Idle`]: super::wire::PreloadMessage::Idle
 pub const PRELOAD: &str = concat!(
     include_str!("preload/main.cjs"),
+    "\n",
+    include_str!("preload/tags.cjs"),
+    "\n",
+    include_str!("preload/engines.cjs"),
     "\n",
     include_str!("preload/goodbyes.cjs"),
     "\n",
@@ -54,8 +58,19 @@ pub const PRELOAD: &str = concat!(
     include_str!("preload/start.cjs"),
 );
 
-/// What puts Node's permission model into force.
-const PERMISSION: [&str; 2] = ["--permission", "--experimental-permission"];
+/// What puts the permission model of Node 20 into force, under which `--require` may not read the script. From Node 22 on
+/// it may.
+const PERMISSION: &str = "--experimental-permission";
+
+/// What Node imports instead of the file, with its path, number and identity put in: the script as this process has
+/// inherited it. Node's permission model does not apply to descriptors, and no file system is in the way. Neither a quotation
+/// mark nor a backslash may stand here (see [`quoted`]), and blanks are escaped.
+const IMPORTED: &str = "data:text/javascript,/*haft*/import{fstatSync,readSync}from'fs';import{Module}from'module';\
+    let text;try{const{dev,ino,size}=fstatSync(NUMBER);if(dev+':'+ino=='IDENTITY')\
+    readSync(NUMBER,text=Buffer.alloc(size),0,size,0)}catch{}\
+    if(text){const path=PATH,script=new Module(path);script.filename=path;script._compile(String(text),path)}\
+    else process.stderr.write('haft: this process gets no connections: what started it has closed the descriptors that it \
+    did not know. Give haft the command that this starts (haft -- node FILE)'+String.fromCharCode(10))";
 
 /// The script in a folder of its own, as long as this lives. That must be as long as any worker lives: Node reads the
 /// script again for each thread (`worker_threads`) that the program starts.
@@ -71,6 +86,8 @@ pub struct Preload {
     file: PathBuf,
     /// The file's device and inode: what has another is not ours.
     identity: (u64, u64),
+    /// The script without a name, once a worker could not read the file.
+    page: Option<Page>,
     /// Removed after the file.
     _folder: PrivateFolder,
 }
@@ -109,7 +126,8 @@ impl Preload {
         }
         let folder = PrivateFolder::below(place)?;
         // From here on the file is removed again, also after an error.
-        let mut preload = Self { file: folder.path().join(folder::PRELOAD), identity: (0, 0), _folder: folder };
+        let mut preload =
+            Self { file: folder.path().join(folder::PRELOAD), identity: (0, 0), page: None, _folder: folder };
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&preload.file)?;
         // Whatever the umask is: workers may be another user's.
         opened.set_permissions(Permissions::from_mode(0o444))?;
@@ -130,9 +148,41 @@ impl Preload {
         let is_there = fs::symlink_metadata(&self.file)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity && metadata.is_file());
         if !is_there {
+            let page = self.page.take();
             *self = Self::write()?;
+            self.page = page;
         }
         Ok(())
+    }
+
+    /// From now on workers are given the script by a descriptor, which costs each of them a few milliseconds more. For
+    /// programs that may not read the file: under Node's permission model, or where another part of the file system is
+    /// seen.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Page::of`].
+    pub fn pass_by_descriptor(&mut self) -> io::Result<()> {
+        if self.page.is_none() {
+            self.page = Some(Page::of(PRELOAD.as_bytes())?);
+        }
+        Ok(())
+    }
+
+    /// What a worker inherits to find the script.
+    pub fn page(&self) -> Option<&Page> {
+        self.page.as_ref()
+    }
+
+    /// What Node writes to standard error, among other things, when it ends since it cannot read the file. (In a stack the
+    /// path has no quotation mark.) Nothing if workers do not need the file.
+    pub fn unreadable(&self) -> Option<String> {
+        self.page.is_none().then(|| format!("{}'", self.file.display()))
+    }
+
+    /// Whether a command, a text or options of Node keep the file from being read.
+    pub fn is_kept_out_by(text: &str) -> bool {
+        text.contains(PERMISSION)
     }
 
     /// Where the script is: an absolute path without links.
@@ -143,23 +193,19 @@ impl Preload {
     /// The `NODE_OPTIONS` of a worker: the script first, so that it sees what all others load, then what haft
     /// inherited.
     ///
-    /// `command`: what is started. Under Node's permission model it is given the right to read the script.
-    ///
     /// A worker takes the script out of them again, so that what the program starts is not given it.
-    pub fn node_options(&self, command: &[String], inherited: Option<&str>) -> String {
+    pub fn node_options(&self, inherited: Option<&str>) -> String {
         // Its folder's path was found to be UTF-8.
         let path = self.file.to_string_lossy();
-        let mut options = format!("--require {}", quoted(&path));
-        let inherited = inherited.map(str::trim).filter(|inherited| !inherited.is_empty());
-        let words = command.iter().map(String::as_str).chain(inherited);
-        // Node ends at once if it is given a right and the model is not in force, as in a package manager that starts the
-        // program. From Node 22 on, what is required may be read anyway.
-        let is_elsewhere = command.iter().any(|word| node::is_wrapper(word));
-        let own = inherited.is_some_and(|options| options.split(' ').any(|word| PERMISSION.contains(&word)));
-        if (own || !is_elsewhere) && words.flat_map(|word| word.split(' ')).any(|word| PERMISSION.contains(&word)) {
-            options += &format!(" {}", quoted(&format!("--allow-fs-read={path}")));
-        }
-        match inherited {
+        let name = self.page.as_ref().and_then(|page| page.name().ok());
+        let options = match name.as_deref().and_then(|name| name.split_once(':')) {
+            Some((number, identity)) => {
+                let script = IMPORTED.replace("NUMBER", number).replace("IDENTITY", identity);
+                format!("--import {}", script.replace("PATH", &literal(&path)).replace(' ', "%20"))
+            }
+            None => format!("--require {}", quoted(&path)),
+        };
+        match inherited.map(str::trim).filter(|inherited| !inherited.is_empty()) {
             Some(inherited) => format!("{options} {inherited}"),
             None => options,
         }
@@ -182,11 +228,19 @@ fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// A text as JavaScript that stands within a URL, whatever is in it.
+fn literal(text: &str) -> String {
+    let units = text.encode_utf16().map(|unit| unit.to_string()).collect::<Vec<_>>();
+    format!("String.fromCharCode({})", units.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::{chown, symlink};
     use std::process::Command;
+
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
     use super::*;
 
@@ -259,46 +313,42 @@ mod tests {
         let place = tempfile::tempdir().expect("folder");
         let preload = Preload::write_below(place.path()).expect("written");
         let file = preload.file().display();
-        assert_eq!(preload.node_options(&[], None), format!("--require {file}"));
-        assert_eq!(preload.node_options(&[], Some("  ")), format!("--require {file}"));
-        let right = format!("--allow-fs-read={file}");
-        for (command, given, has_right) in [
-            ("node --permission server.js", None, true),
-            ("sh -c node_--experimental-permission", None, false),
-            ("npx node --permission server.js", None, false),
-            ("npm start", Some("--permission"), true),
-        ] {
-            let command: Vec<String> = command.split(' ').map(|word| word.replace('_', " ")).collect();
-            let options = preload.node_options(&command, given);
-            assert_eq!(options.contains(&right), has_right || command[0] == "sh", "{command:?}: {options}");
-        }
+        assert_eq!(preload.node_options(None), format!("--require {file}"));
+        assert_eq!(preload.node_options(Some("  ")), format!("--require {file}"));
         let inherited = "--max-old-space-size=100 -r \"/a b/c.js\"";
-        assert_eq!(preload.node_options(&[], Some(inherited)), format!("--require {file} {inherited}"));
+        assert_eq!(preload.node_options(Some(inherited)), format!("--require {file} {inherited}"));
     }
 
-    /// Node finds the script whatever its path is, and the script finds itself.
+    /// Node finds the script whatever its path is, and the script finds itself, as a file and by a descriptor.
     #[test]
     fn node_reads_the_options_as_they_are_meant() {
         for name in ["plain", "with blanks", "quotes\"\"'", "back\\slash", "all \\ of\" them\\", "\u{e9}\u{65e5}"] {
             let place = tempfile::tempdir().expect("folder");
             let place = place.path().join(name);
             fs::create_dir(&place).expect("folder");
-            let preload = Preload::write_below(&place).expect("written");
-            let node = |inherited| {
-                let script = "console.log(JSON.stringify([process.env.NODE_OPTIONS, Object.keys(require.cache)]))";
-                let output = Command::new("node")
-                    .args(["-e", script])
-                    .env("NODE_OPTIONS", preload.node_options(&[], inherited))
-                    .output()
-                    .expect("these tests need Node.js: `node` on the PATH");
-                let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-                let read: (Option<String>, Vec<PathBuf>) = serde_json::from_str(&printed).expect(&printed);
-                assert_eq!(read.1, [preload.file()], "{name}");
-                read.0
-            };
-            assert_eq!(node(None), None, "{name}");
+            let mut preload = Preload::write_below(&place).expect("written");
             let inherited = "--title=\"a b\" --stack-trace-limit=7";
-            assert_eq!(node(Some(inherited)).as_deref(), Some(inherited), "{name}");
+            let required = vec![preload.file().to_owned()];
+            for expected in [required, vec![]] {
+                assert_eq!(run_node(&preload, None), (None, expected.clone()), "{name}");
+                let kept = Some(inherited.to_owned());
+                assert_eq!(run_node(&preload, Some(inherited)), (kept, expected), "{name}");
+                preload.pass_by_descriptor().expect("a page");
+            }
         }
+    }
+
+    /// NODE_OPTIONS as the program finds it, and what Node has required.
+    fn run_node(preload: &Preload, inherited: Option<&str>) -> (Option<String>, Vec<PathBuf>) {
+        let script = "console.log(JSON.stringify([process.env.NODE_OPTIONS, Object.keys(require.cache)]))";
+        if let Some(page) = preload.page() {
+            fcntl(page, FcntlArg::F_SETFD(FdFlag::empty())).expect("to be inherited");
+        }
+        let mut node = Command::new("node");
+        let node = node.args(["-e", script]).env("NODE_OPTIONS", preload.node_options(inherited));
+        let output = node.output().expect("these tests need Node.js: `node` on the PATH");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str(&printed).expect(&printed)
     }
 }

@@ -108,6 +108,8 @@ pub struct Order<'a> {
     pub inherited: Inherited<'a>,
     /// See [`Launch`].
     pub outlives_master: bool,
+    /// What standard error is searched for until the worker is ready.
+    pub sought: Option<&'a str>,
 }
 
 /// The living processes.
@@ -198,6 +200,7 @@ impl Processes {
         let mut child = child.map_err(|source| start_error(command, source))?;
         let pid = child.id().unwrap_or(0);
         let output = if self.anyone_spoke { Output::held() } else { Output::speaking() };
+        output.borrow_mut().search_for(order.sought);
         if !std::mem::replace(&mut self.anyone_spoke, true) {
             self.speaker = Some(worker);
         }
@@ -348,6 +351,11 @@ impl Processes {
         if let Some(member) = self.members.get(&worker) {
             self.remains.add(member.pid, !member.told, within, Instant::now());
         }
+    }
+
+    /// Whether what it was searched for stood in what the worker wrote before it was ready.
+    pub fn has_written_sought(&self, worker: WorkerId) -> bool {
+        self.members.get(&worker).is_some_and(|member| member.output.borrow().has_sought())
     }
 
     /// The worker's process id.

@@ -39,6 +39,8 @@ pub struct Output {
     held: Option<Vec<u8>>,
     tail: VecDeque<String>,
     partial: Vec<u8>,
+    sought: Option<String>,
+    found: bool,
 }
 
 /// The output of one worker, shared between what reads it and what judges it.
@@ -60,14 +62,28 @@ impl Output {
         self.tail.iter().map(String::as_str)
     }
 
+    /// From now on until [`Output::release`] this is looked for in what is written.
+    pub fn search_for(&mut self, sought: Option<&str>) {
+        self.sought = sought.map(str::to_owned);
+    }
+
+    /// Whether it was found, within one line.
+    pub fn has_sought(&self) -> bool {
+        self.found
+    }
+
     /// The worker is ready: yields what was held back, to be passed on; what follows comes as it is written.
     pub fn release(&mut self) -> Option<Vec<u8>> {
+        self.sought = None;
         self.held.take()
     }
 
     /// Notes what was written. Yields what is to be passed on now.
     pub(super) fn write<'a>(&mut self, bytes: &'a [u8]) -> Option<std::borrow::Cow<'a, [u8]>> {
         self.note(bytes);
+        if let Some(sought) = &self.sought {
+            self.found |= memchr::memmem::find(bytes, sought.as_bytes()).is_some();
+        }
         match &mut self.held {
             Some(held) if held.len() + bytes.len() <= MAX_HELD => {
                 held.extend_from_slice(bytes);

@@ -196,18 +196,8 @@ fn script(asked: &plain::Asked<'_>, place: &LaunchContext) -> Result<Started, Pr
     let direct = plain::words(&text).map(plain::without_cross_env);
     let direct = direct.and_then(|words| Some((plain::of_script(&words)?, words)));
     let Some((assignments, words)) = direct.filter(|_| around.is_empty() && package.folder == place.folder) else {
-        let told = if text.contains("--experimental-permission") {
-            Some(format!(
-                "{}: a Node 20 may not read haft's preload under the permission model, where another process of Node starts \
-                 it: give haft the command itself ({text})",
-                asked.saying
-            ))
-        } else if let Some(lost) = node::lost_options(&asked.saying, &text) {
-            Some(lost)
-        } else {
-            let told = format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
-            (!around.is_empty()).then_some(told)
-        };
+        let told = || format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
+        let told = node::lost_options(&asked.saying, &text).or_else(|| (!around.is_empty()).then(told));
         return Ok(Started::AsItStands(told));
     };
     let (assigned, words) = words.split_at(assignments);

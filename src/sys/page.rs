@@ -35,6 +35,19 @@ impl Page {
         Ok(Self(File::from(move_up(OwnedFd::from(page), HIGH)?)))
     }
 
+    /// A page that holds these bytes, and that no process can write to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Page::new`].
+    pub fn of(bytes: &[u8]) -> io::Result<Self> {
+        let page = memfd_create(c"haft-text", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let page = File::from(page);
+        page.write_all_at(bytes, 0)?;
+        fcntl(&page, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+        Ok(Self(File::from(move_up(OwnedFd::from(page), HIGH)?)))
+    }
+
     /// Takes over the page that [`Page::name`] names in the process that made it, if this process has inherited it.
     /// `None`: it has not, or the number is another file's by now.
     pub fn inherited(name: &str) -> Option<Self> {
@@ -108,6 +121,18 @@ mod tests {
         page.read(&mut bytes).expect("read");
         assert_eq!(&bytes[..5], b"told\0");
         assert!(page.read(&mut [0; 4097]).is_err());
+    }
+
+    #[test]
+    fn a_page_of_a_text_is_never_written_to() {
+        let page = Page::of(b"text").expect("a page");
+        let mut bytes = [0; 4];
+        page.read(&mut bytes).expect("read");
+        assert_eq!(&bytes, b"text");
+        assert!(page.read(&mut [0; 5]).is_err());
+        for error in [page.write(b"T"), page.0.set_len(5), page.0.set_len(3)] {
+            assert_eq!(error.expect_err("sealed").raw_os_error(), Some(libc::EPERM));
+        }
     }
 
     #[test]

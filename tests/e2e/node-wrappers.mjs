@@ -2,7 +2,7 @@
 // serves is the worker.
 
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -151,21 +151,46 @@ for (const { name, path } of versions) {
   }
 }
 
-for (const { name, path } of versions.filter(({ name }) => Number(name.match(/\d+/)[0]) >= 22)) {
-  const right = Number(name.match(/\d+/)[0]) >= 26 ? '--permission --allow-net' : '--permission';
-  for (const manager of ['npm run', 'npx -c']) {
+/** Answers with what the program sees of how it was started. */
+const SEEN = 'require("http").createServer((_, response) => response.end(`${process.env.HAFT_SLOT} ${process.env.NODE_OPTIONS}`)).listen(0, "127.0.0.1");';
+
+for (const { name, path } of versions.filter(({ name }) => !name.includes('18'))) {
+  const major = Number(name.match(/\d+/)[0]);
+  const right = { 20: '--experimental-permission', 26: '--permission --allow-net' }[major] || '--permission';
+  for (const manager of ['npm run guarded', 'npx -c', 'npx guarded-program', 'sh then.sh']) {
     beside(`${name}: a program under the permission model: ${manager}`, async (place) => {
       const script = join(place.folder, 'program.js');
-      writeFileSync(script, 'require("http").createServer((_, response) => response.end(process.env.HAFT_SLOT)).listen(0, "127.0.0.1");');
+      writeFileSync(script, SEEN);
       const guarded = `node ${right} --allow-fs-read=${script} ${script}`;
       writeFileSync(join(place.folder, 'package.json'), JSON.stringify({ name: 'project', scripts: { guarded, preguarded: 'true' } }));
-      const words = [...manager.split(' '), manager === 'npm run' ? 'guarded' : guarded];
-      const haft = await start(place, path, '-w', '2', '--affinity', 'session', '--', ...words);
-      assert.match(await (await fetch(haft.url)).text(), /^[01]$/);
+      writeFileSync(join(place.folder, 'then.sh'), `node -e 0\n${guarded}\ntrue\n`);
+      // haft sees no option of Node's in this command, and learns of it when the first worker ends.
+      mkdirSync(join(place.folder, 'node_modules/.bin'), { recursive: true });
+      writeFileSync(join(place.folder, 'node_modules/.bin/guarded-program'), `#!/bin/sh\nexec ${guarded}\n`, { mode: 0o755 });
+      const haft = await start(place, path, '-w', '2', '--affinity', 'session', '--', ...manager.split(' '), ...(manager === 'npx -c' ? [guarded] : []));
+      assert.match(await (await fetch(haft.url)).text(), /^[01] undefined$/);
       assert.equal((await haft.status()).slots.length, 2);
       await haft.stop();
     });
   }
+}
+
+for (const { name, path } of versions) {
+  beside(`${name}: a worker that cannot read the preload costs one start, and the next ones have it`, async (place) => {
+    copy(place, 'node-server.mjs', 'node-app.cjs');
+    const text = `set -- $NODE_OPTIONS; case $2 in /*) rm "$2";; esac; exec ${SERVER}`;
+    const haft = await start(place, path, '-w', '2', '--affinity', 'session', '--', 'sh', '-c', text);
+    const warned = haft.child.lines.filter((line) => /could not read haft's preload .*by a descriptor from now on/.test(line));
+    assert.equal(warned.length, 1);
+    assert.deepEqual(await haft.counts('haft_node_troubles_total', 'kind').then(({ preload_unreadable: count }) => count), 1);
+    const { members } = await crowd(place, haft.url, { addresses: 4, each: 2 });
+    assert.equal(failures(members), 'none');
+    const by = await haft.routed();
+    assert.ok(by.session > 0, `sessions are found by their tags: ${JSON.stringify(by)}`);
+    assert.equal((await haft.post('/reload')).status, 202);
+    await haft.child.heard(/reloaded: all new clients/);
+    await haft.stop();
+  });
 }
 
 beside('what speaks as Node and is none is told of --no-preload', async (place) => {

@@ -1,10 +1,10 @@
-// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE". It does
-// sixteen things, and leaves the program as it is otherwise:
+// haft's part inside a worker that runs an unmodified Node program: NODE_OPTIONS="--require THIS FILE", or by
+// a descriptor where Node cannot read a file (../preload.rs). It does sixteen things, and leaves the program as it is otherwise:
 //
 // 1. Addresses. Where haft learnt a client's address from a proxy, the socket shows that address: socket.remoteAddress,
 //    and so req.ip of Express and handshake.address of Socket.IO.
-// 2. Tags. An Engine.IO session id gets haft's tag, so that haft finds the session's worker again without remembering
-//    anything: BASE, the layout's version (1), the host's name (00 if it has none), and base64url(slot: 2 bytes,
+// 2. Tags (tags.cjs, engines.cjs). An Engine.IO session id gets haft's tag, so that haft finds the session's worker again
+//    without remembering anything: BASE, the layout's version (1), the host's name (00 if it has none), and base64url(slot: 2 bytes,
 //    generation: 4 bytes, first 6 bytes of HMAC-SHA256(key, all that stands before them)), numbers big-endian. BASE is
 //    the program's own id, whatever makes it.
 // 3. News. The preload reports how many Engine.IO sessions the process has, and when a replaced worker has none left.
@@ -23,7 +23,7 @@
 // 15. Paths (paths.cjs). haft learns where each Engine.IO listens, and finds its sessions there.
 // 16. The inspector (inspect.cjs). Below a wrapper, each worker's has a port of its own.
 //
-// The files of this folder are joined to one, in the order that ../mod.rs has, and start.cjs begins it. Node 14 and
+// The files of this folder are joined to one, in the order that ../preload.rs has, and start.cjs begins it. Node 14 and
 // later; nothing but Node. An error in here costs what this does, never the program. What it cannot see: an Engine.IO
 // that a bundler has put into the program's own file. Its sessions have no tag.
 
@@ -78,12 +78,13 @@ function takeOutOfOptions() {
   // Node's rule: blanks part the words, but for those within quotation marks, in which a backslash escapes.
   const words = (env.NODE_OPTIONS || '').match(/(?:"(?:\\.|[^"\\])*"|[^ "])+/g) || [];
   const plain = (word) => word.replace(/"((?:\\.|[^"\\])*)"/g, (_, inside) => inside.replace(/\\(.)/g, '$1'));
-  const at = words.findIndex((word, i) => i > 0 && plain(words[i - 1]) === '--require' && plain(word) === __filename);
+  const isThis = (option, value) => {
+    if (option === '--import') return value.startsWith('data:text/javascript,/*haft*/');
+    return option === '--require' && plain(value) === __filename;
+  };
+  const at = words.findIndex((word, i) => i > 0 && isThis(words[i - 1], word));
   if (at < 0) return;
   words.splice(at - 1, 2);
-  // The right to read it, under Node's permission model.
-  const right = words.findIndex((word) => plain(word) === `--allow-fs-read=${__filename}`);
-  if (right >= 0) words.splice(right, 1);
   if (words.length > 0) env.NODE_OPTIONS = words.join(' ');
   else delete env.NODE_OPTIONS;
 }
@@ -267,193 +268,4 @@ function meet(engine) {
       changed();
     });
   });
-}
-
-// --- Tags -----------------------------------------------------------------------------------------------------------
-
-/** Writes and reads this worker's tags. `digits`: the keys, 64 hexadecimal digits each, of which the first one signs. */
-function tagger(digits) {
-  const { createHmac } = require('crypto');
-  const keys = digits.split(',').map((each) => Buffer.from(each, 'hex'));
-  const [slot, generation] = [env.HAFT_SLOT, env.HAFT_GENERATION].map(Number);
-  if (keys.some((key) => key.length !== 32) || ![slot, generation].every(Number.isInteger)) throw new Error('no key, slot or generation');
-  const host = /^[A-Za-z0-9]{2}$/.test(env.HAFT_HOST_ID) ? env.HAFT_HOST_ID : NAMELESS;
-  const own = Buffer.alloc(6);
-  own.writeUInt16BE(slot, 0);
-  own.writeUInt32BE(generation, 2);
-
-  function tag(base, at, numbers, key) {
-    const head = VERSION + at;
-    const checksum = createHmac('sha256', key).update(base + head).update(numbers).digest().slice(0, 6);
-    return head + Buffer.concat([numbers, checksum]).toString('base64').replace(/\+/g, '-').replace(/\//g, '_');
-  }
-
-  /** The id without its tag, and whether the tag is this host's and this worker's; nothing if there is no valid tag. */
-  function read(sid) {
-    const end = sid.length - TAG;
-    if (end < 0 || !sid.startsWith(VERSION, end)) return undefined;
-    const base = sid.slice(0, end);
-    const at = sid.slice(end + VERSION.length, end + HEAD);
-    const numbers = Buffer.from(sid.slice(end + HEAD), 'base64').slice(0, 6);
-    if (!keys.some((key) => tag(base, at, numbers, key) === sid.slice(end))) return undefined;
-    const isHere = at === host || at === NAMELESS || host === NAMELESS;
-    return { base, numbers, isHere, isOwn: isHere && numbers.equals(own) };
-  }
-
-  return {
-    /** An id with this worker's tag, and no other. What is no id is left alone. */
-    append(id) {
-      if (typeof id !== 'string' && typeof id !== 'number') return id;
-      const tagged = read(String(id));
-      const base = tagged ? tagged.base : String(id);
-      return base + tag(base, host, own, keys[0]);
-    },
-    /** The worker of this host whose tag an id has; nothing if there is no valid tag, or another host's. */
-    find(id) {
-      const { numbers, isHere, isOwn } = read(id) || {};
-      return isHere && { slot: numbers.readUInt16BE(0), generation: numbers.readUInt32BE(2), isOwn };
-    },
-    own: { slot, generation },
-    /** Whether the id is of a session of another worker's, or another host's. */
-    isForeign(sid) {
-      const tagged = read(sid);
-      return tagged !== undefined && !tagged.isOwn;
-    },
-  };
-}
-
-/**
- * Looks for Engine.IO. `tags`: what tags its ids, if they are to be tagged.
- *
- * Looks at each CommonJS module once it is loaded, also where an ECMAScript module imports it. Yields what finds those
- * that came another way: Node does not load them so where a customization hook (`module.register`) brings their source.
- */
-function watchModules(tags) {
-  const { prototype } = require('module');
-  const { load } = prototype;
-  const look = ({ exports: exported }) => attempt(() => {
-    enginesOf(exported).forEach((engine) => hook(engine, tags));
-    const recovery = recoveryOf(exported);
-    if (recovery) {
-      if (figures.recovered === undefined) figures.recovered = 0;
-      if (tags) hookRecovery(recovery, tags);
-      else watchRecovery(recovery);
-    }
-    if (sharesRooms) lookForRooms(exported);
-  });
-  prototype.load = function (...args) {
-    const result = load.apply(this, args);
-    look(this);
-    return result;
-  };
-  return () => Object.values(require.cache).forEach(look);
-}
-
-/** The Engine.IO servers, of any version, that a module exports. What a getter gives is from another module. */
-function enginesOf(exported) {
-  if (exported === null || (typeof exported !== 'object' && typeof exported !== 'function')) return [];
-  try {
-    const values = ['Server', 'default'].map((name) => (Object.getOwnPropertyDescriptor(exported, name) || {}).value);
-    return [exported, ...values].filter(isEngine);
-  } catch {
-    return []; // a Proxy that does not like to be looked at
-  }
-}
-
-function isEngine(value) {
-  if (typeof value !== 'function') return false;
-  const prototype = (Object.getOwnPropertyDescriptor(value, 'prototype') || {}).value;
-  return ['generateId', 'handshake'].every((name) => typeof methodOf(prototype, name) === 'function');
-}
-
-/** Where in a chain of prototypes a property is, if anywhere. */
-function ownerOf(prototype, name) {
-  let owner = prototype;
-  while (owner && !Object.prototype.hasOwnProperty.call(owner, name)) owner = Object.getPrototypeOf(owner);
-  return owner;
-}
-
-function methodOf(prototype, name) {
-  const owner = ownerOf(prototype, name);
-  return owner ? Object.getOwnPropertyDescriptor(owner, name).value : undefined;
-}
-
-/** Functions of ours: nothing is wrapped twice. */
-const wrappers = new WeakSet();
-
-/** Puts `before` in front of a method, with the same `this` and arguments; what it gives back is called afterwards. */
-function wrap(prototype, name, before) {
-  const owner = ownerOf(prototype, name);
-  const method = methodOf(prototype, name);
-  if (typeof method !== 'function' || wrappers.has(method)) return;
-  const wrapper = function (...args) {
-    const after = attempt(() => before(this, args));
-    try {
-      return method.apply(this, args);
-    } finally {
-      if (after) attempt(after);
-    }
-  };
-  wrappers.add(wrapper);
-  // Fails on a frozen prototype, which stays without tags.
-  Object.defineProperty(owner, name, { ...Object.getOwnPropertyDescriptor(owner, name), value: wrapper });
-}
-
-function hook({ prototype }, tags) {
-  sawEngine = true;
-  wrap(prototype, 'handshake', (engine) => {
-    meet(engine);
-    return tagging && tagNext(engine, tags);
-  });
-  // Every constructor calls it.
-  wrap(prototype, 'init', meet);
-  wrap(prototype, 'handleUpgrade', (engine, [, socket]) => void ofEngine.add(socket));
-  if (!tags) return;
-  watchPaths(prototype);
-  // A proxy uses a connection for several clients, and this one's session is with another worker. The engine answers
-  // 400, which ends the connection: haft reads the first request of the next one.
-  wrap(prototype, 'handleRequest', (engine, [req, res]) => {
-    seePath(engine, req);
-    const [, escaped] = /[?&]sid=([^&#]*)/.exec(req.url) || [];
-    if (!escaped || req.httpVersionMajor !== 1 || res.headersSent) return;
-    const sid = decode(escaped);
-    if (engine.clients && !(sid in engine.clients) && tags.isForeign(sid)) res.setHeader('Connection', 'close');
-  });
-}
-
-function decode(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-/**
- * Tags the id that the handshake which is about to begin asks for, as its first step in every version. The function
- * that makes it is looked up only now, and put back at once: it may be the engine's own, of a subclass, or assigned at
- * any time to a prototype or to the engine itself, and the program finds there what it has put there.
- */
-function tagNext(engine, tags) {
-  const { generateId } = engine;
-  if (typeof generateId !== 'function') return undefined;
-  const before = Object.getOwnPropertyDescriptor(engine, 'generateId');
-  const putBack = () => {
-    const now = Object.getOwnPropertyDescriptor(engine, 'generateId');
-    if (!now || now.value !== asked) return;
-    if (before) Object.defineProperty(engine, 'generateId', before);
-    else delete engine.generateId;
-  };
-  const asked = function (...args) {
-    attempt(putBack);
-    const id = generateId.apply(this, args);
-    const append = (base) => {
-      const tagged = attempt(() => tags.append(base));
-      return tagged === undefined ? base : tagged;
-    };
-    // Engine.IO 3 knows no promises: what is not one stays none.
-    return id && typeof id.then === 'function' ? id.then(append) : append(id);
-  };
-  Object.defineProperty(engine, 'generateId', { value: asked, writable: true, configurable: true });
-  return putBack;
 }

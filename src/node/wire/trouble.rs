@@ -103,10 +103,13 @@ pub enum Noticed {
     OwnListener,
     /// A worker that was to be ready has asked for nothing that it could be given connections for.
     NeverListens,
+    /// A worker ended since its Node could not read the preload's file.
+    PreloadUnreadable,
 }
 
 impl Noticed {
-    const ALL: [Self; 4] = [Self::LateServer, Self::PortsApart, Self::OwnListener, Self::NeverListens];
+    const ALL: [Self; 5] =
+        [Self::LateServer, Self::PortsApart, Self::OwnListener, Self::NeverListens, Self::PreloadUnreadable];
 
     fn name(self) -> &'static str {
         match self {
@@ -114,6 +117,7 @@ impl Noticed {
             Self::PortsApart => "ports_apart",
             Self::OwnListener => "own_listener",
             Self::NeverListens => "never_listens",
+            Self::PreloadUnreadable => "preload_unreadable",
         }
     }
 }

@@ -72,7 +72,7 @@ impl Worker {
             .env("NODE_CHANNEL_FD", "0")
             .env("NODE_UNIQUE_ID", WORKER.0.to_string())
             .env("NODE_CHANNEL_SERIALIZATION_MODE", serialization.name())
-            .env("NODE_OPTIONS", preload.node_options(&[], None))
+            .env("NODE_OPTIONS", preload.node_options(None))
             .env("HAFT_SLOT", "0")
             .env("HAFT_WORKER", WORKER.0.to_string())
             .stdin(OwnedFd::from(theirs))

@@ -1,0 +1,62 @@
+//! The preload on its way to the workers: it is written when it is needed, and where Node cannot read its file, it is passed
+//! by a descriptor.
+
+use super::Master;
+use super::plan::Plan;
+use crate::node::preload::{Preload, PreloadError};
+use crate::node::wire::Noticed;
+
+/// Has the preload written, if it is not there any more.
+fn ensure(preload: &mut Option<Preload>) -> Result<(), PreloadError> {
+    match preload {
+        Some(preload) => preload.ensure(),
+        None => Preload::write().map(|written| *preload = Some(written)),
+    }
+}
+
+/// The preload for the first workers of this plan, if they are to have it.
+pub(super) fn first_preload(plan: &Plan) -> Result<Option<Preload>, PreloadError> {
+    let mut preload = None;
+    if plan.preload {
+        ensure_for(plan, &mut preload)?;
+    }
+    Ok(preload)
+}
+
+/// The same, for a worker of this plan: one that only gains by it does without where it cannot be written.
+pub(super) fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(), PreloadError> {
+    match ensure(preload) {
+        Err(error) if plan.needs_preload => return Err(error),
+        Err(error) => {
+            *preload = None;
+            tracing::warn!("{error}");
+        }
+        Ok(()) => {}
+    }
+    if plan.keeps_preload_out()
+        && let Some(Err(error)) = preload.as_mut().map(Preload::pass_by_descriptor)
+    {
+        tracing::warn!("the preload cannot be passed by a descriptor: {error}");
+    }
+    Ok(())
+}
+
+impl Master {
+    /// A worker has ended since its Node could not read the preload: the next ones get it by a descriptor.
+    pub(super) fn preload_was_unreadable(&mut self) {
+        // Workers that were started before this was learnt say it, too.
+        let Some(preload) = self.supervisor.preload.as_mut().filter(|preload| preload.page().is_none()) else { return };
+        self.service.dispatch.node.iter_mut().for_each(|node| node.troubles.note(Noticed::PreloadUnreadable));
+        let file = preload.file().display().to_string();
+        match preload.pass_by_descriptor() {
+            Ok(()) => tracing::warn!(
+                "the worker could not read haft's preload ({file}): the command restricts what it may read, or sees other \
+                 files. Workers are given the preload by a descriptor from now on, which Node takes from 18.18 on"
+            ),
+            Err(error) => tracing::error!(
+                "the worker could not read haft's preload ({file}), and it cannot be passed by a descriptor: {error}; let the \
+                 program read that file, or use --no-preload"
+            ),
+        }
+    }
+}
