@@ -78,6 +78,7 @@ declare -A more=(
     [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2 redis-server=redis-server"
     [deploy-npm]="artefacts"
     [deploy-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy caddy=caddy"
+    [node-wrappers]="go=golang-go"
     [listen-fds]="gunicorn=gunicorn uvicorn=uvicorn+python3-socketio"
 )
 # It starts nine haft behind two proxies, and waits for pings to be missed.

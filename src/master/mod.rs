@@ -22,6 +22,7 @@ mod health;
 mod history;
 mod loads;
 mod manager;
+mod not_ready;
 mod opened;
 mod orphans;
 mod plan;

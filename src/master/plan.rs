@@ -157,7 +157,7 @@ impl Plan {
         if recognised.dialect == Dialect::Node {
             plan.node_options = recognised.node_options;
             plan.texts = program::texts(&plan.command, &place);
-            plan.be_node(&command.node, config, recognised.is_wrapped)?;
+            plan.be_node(&command.node, config, (recognised.is_wrapped, recognised.runs_on_node))?;
             if plan.preload && !recognised.seems_node {
                 tracing::warn!("{}: {SEEMS_NOT_NODE}", plan.command[0]);
             }
@@ -168,13 +168,18 @@ impl Plan {
     }
 
     /// The workers are programs of Node's. `is_wrapped`: something else is started first.
-    fn be_node(&mut self, options: &config::NodeOptions, config: &Config, is_wrapped: bool) -> Result<(), MasterError> {
+    /// `on_node`: it runs on Node itself.
+    fn be_node(
+        &mut self,
+        options: &config::NodeOptions,
+        config: &Config,
+        (is_wrapped, on_node): (bool, bool),
+    ) -> Result<(), MasterError> {
         let node = node_plan(options, config)?;
         // Without --listen the program chooses the address; one that takes its connections by message never does.
         if config.listen.is_none() && node.message.is_none() {
             self.listen.clear();
         }
-        let on_node = runs_on_node(&self.command);
         self.preload = options.preload && on_node;
         self.node = Some(NodePlan { tells_ports: self.preload, rooms: node.rooms && self.preload, ..node });
         if !on_node && config.peeks() {
@@ -335,13 +340,6 @@ impl Plan {
         let mut texts = self.command.iter().chain(&self.texts).chain(&inherited);
         texts.any(|text| Preload::is_kept_out_by(text))
     }
-}
-
-/// Whether a program of this dialect runs on Node itself: others speak it too, and take options as they like.
-fn runs_on_node(command: &[String]) -> bool {
-    let is_program = |word: &&String| program::node::base_name(word) != "env" && !word.contains('=');
-    let name = command.iter().find(is_program).map(|program| program::node::base_name(program));
-    !matches!(name, Some("deno" | "bun" | "bunx"))
 }
 
 fn node_plan(options: &config::NodeOptions, config: &Config) -> Result<NodePlan, MasterError> {

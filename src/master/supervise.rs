@@ -18,7 +18,6 @@ use crate::dispatch::service::Effect;
 use crate::handover::haft::MasterEnd;
 use crate::ids::WorkerId;
 use crate::node::preload::Preload;
-use crate::node::wire::{Noticed, Trouble};
 use crate::pool::{Action, MAX_FAILED_STARTS};
 use crate::process::crew::{self, Exit, Processes};
 use crate::process::guardian::Guardian;
@@ -31,7 +30,7 @@ use crate::sys::input;
 use crate::sys::notify::NotifySocket;
 use crate::sys::oom::OomWatch;
 use crate::sys::page::Page;
-use crate::sys::process::{Inherited, Passed, own_listeners};
+use crate::sys::process::{Inherited, Passed};
 use crate::sys::scm;
 use haft_worker::protocol::scoreboard::PAGE;
 
@@ -295,31 +294,12 @@ impl Master {
         self.supervisor.last_words = (end, wrote);
         self.supervisor.returned = exit.status.as_ref().is_ok_and(ExitStatus::success);
         self.end_if_it_cannot_listen(worker)?;
+        if !was_ready && !leaving {
+            self.look_for_own_listeners();
+        }
         self.service.exited(worker, Instant::now());
         self.count_workers();
         self.perform()
-    }
-
-    /// What a worker that is not ready does instead, and the cure.
-    fn why_not_ready(&mut self, worker: WorkerId) -> String {
-        let why = self.service.dispatch.link(worker).map_or("", |link| link.why_not_ready());
-        let pid = self.supervisor.crew.pid(worker).unwrap_or(0);
-        let own = own_listeners(pid).unwrap_or_default();
-        if self.service.dispatch.node.is_some() && !own.is_empty() {
-            self.service.dispatch.node.iter_mut().for_each(|it| it.troubles.note(Noticed::OwnListener));
-            let own: Vec<String> = own.iter().map(ToString::to_string).collect();
-            return format!(
-                "it listens by itself on {}, and not on a server of haft's. uWebSockets.js, Bun, native addons and servers in \
-                 a worker thread (worker_threads) do so, and a Node that has no channel to haft: what has closed it is logged above. Such a server cannot get its \
-                 connections from haft: let the program listen with node:http or node:net",
-                own.join(", ")
-            );
-        }
-        self.service.dispatch.node.iter_mut().for_each(|it| it.troubles.note(Noticed::NeverListens));
-        match &self.service.dispatch.node {
-            Some(primary) if primary.troubles.has(Trouble::Fork) => Trouble::Fork.text().to_owned(),
-            _ => why.to_owned(),
-        }
     }
 
     /// Another start will not make a port free that another process has: what a program without it does at once, haft

@@ -368,6 +368,11 @@ impl Processes {
         self.prefix_output
     }
 
+    /// The workers whose processes are there, or whose ends are not known yet.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.members.keys().copied()
+    }
+
     /// Whether a process is one of these.
     pub fn has(&self, pid: u32) -> bool {
         self.members.values().any(|member| member.pid == pid)

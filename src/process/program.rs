@@ -22,6 +22,7 @@ mod tests;
 
 pub use package::PackageError;
 
+use detect::Runtime;
 use package::Package;
 
 /// What is spoken on the channel.
@@ -59,6 +60,8 @@ pub struct Recognised {
     pub shown: String,
     /// Whether it leads to Node as far as can be seen: what is only said to may be a program that speaks as Node does.
     pub seems_node: bool,
+    /// Whether it runs on Node itself. Deno and Bun take options as they like.
+    pub runs_on_node: bool,
     /// What will probably go wrong, and the cure; for the log.
     pub warnings: Vec<String>,
 }
@@ -132,23 +135,19 @@ pub fn recognise(
         is_wrapped,
         shown: command.join(" "),
         seems_node: true,
+        runs_on_node: true,
         warnings: Vec::new(),
     };
     // Their channels have other names, which pass through package managers.
     if let Some(dialect @ (Dialect::Haft | Dialect::ListenFds)) = asked {
         return Ok(as_it_stands(dialect, false));
     }
-    if plain::is_node_with_file(command) || plain::is_deno(command) {
+    if plain::is_node_with_file(command) {
         return Ok(as_it_stands(Dialect::Node, false));
     }
     if let Some((node_options, command)) = plain::of_env(command) {
-        return Ok(Recognised { command, node_options, ..as_it_stands(Dialect::Node, false) });
-    }
-    if node::is_bun(command) {
-        return Ok(Recognised {
-            warnings: node::trouble(command).into_iter().collect(),
-            ..as_it_stands(Dialect::Node, false)
-        });
+        let runs_on_node = !command.iter().any(|word| node::base_name(word) == "deno");
+        return Ok(Recognised { command, node_options, runs_on_node, ..as_it_stands(Dialect::Node, false) });
     }
     let mut warnings = Vec::new();
     if let Some(asked) = plain::script_asked(command) {
@@ -157,15 +156,31 @@ pub fn recognise(
             Started::AsItStands(more) => warnings.extend(more),
         }
     }
-    let seems_node = detect::leads_to_node(command, place);
-    if asked.is_none() && !seems_node {
+    let runtime = detect::leads_to(command, place);
+    if asked.is_none() && runtime.is_none() {
         return Ok(as_it_stands(Dialect::Haft, false));
     }
-    let mut recognised = Recognised { seems_node, ..as_it_stands(Dialect::Node, true) };
+    // Without the preload the first process that knows the channel opens it.
+    let runs_on_node = matches!(runtime, Some(Runtime::Node) | None);
+    let mut recognised = as_it_stands(Dialect::Node, runs_on_node);
+    (recognised.seems_node, recognised.runs_on_node) = (runtime.is_some(), runs_on_node);
     recognised.warnings = warnings;
-    recognised.warnings.extend(node::trouble(command));
+    recognised.warnings.extend(node::trouble(command).or_else(|| runtime.and_then(|runtime| below(runtime, command))));
     keep_variables(&mut recognised.command);
     Ok(recognised)
+}
+
+/// What another runtime than Node cannot do below what starts it, and the cure.
+fn below(runtime: Runtime, command: &[String]) -> Option<String> {
+    let manager = command.iter().find(|word| node::is_manager(node::base_name(word)));
+    match (runtime, manager) {
+        (Runtime::Node, _) | (Runtime::Deno, None) => None,
+        (Runtime::Deno, Some(manager)) => Some(format!(
+            "{manager} is a program of Node's and takes the channel that is meant for Deno: give haft the command that it runs \
+             (haft -- deno run FILE)"
+        )),
+        (Runtime::Bun, _) => node::trouble(&["bun".to_owned()]),
+    }
 }
 
 /// How a script of package.json is started.
@@ -212,7 +227,8 @@ fn script(asked: &plain::Asked<'_>, place: &LaunchContext) -> Result<Started, Pr
         is_wrapped: false,
         shown: format!("{text} ({})", asked.saying),
         seems_node: true,
-        warnings: Vec::new(),
+        runs_on_node: !plain::is_deno(words),
+        warnings: node::trouble(words).into_iter().collect(),
     }))
 }
 

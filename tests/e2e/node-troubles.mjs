@@ -32,6 +32,12 @@ const TROUBLES = {
   'a program that forks its servers': [
     'require("child_process").fork("serve.js");', newest, /(starts processes by child_process\.fork|no process of it has listened).*haft -- node FILE/, ['fork', 'never_listens'],
   ],
+  'a server in a thread': [
+    'const w = require("worker_threads"); require("http").createServer().listen(0);'
+    + 'const text = "setTimeout(() => require(`http`).createServer().on(`error`, () => {}).listen({ port: 34567, host: `127.0.0.1` }), 100)";'
+    + 'new w.Worker(text, { eval: true });',
+    newest, /a thread of the program \(worker_threads\) listens by itself.*main thread listen/, 'thread',
+  ],
   'a program that listens without Node': [
     'require("child_process").spawn("python3", ["-c", "import socket, time; s = socket.create_server((\'127.0.0.1\', 0)); time.sleep(60)"]);',
     newest, /listens by itself on 127\.0\.0\.1:\d+, and not on a server of haft's/, 'own_listener',

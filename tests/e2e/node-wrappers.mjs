@@ -2,6 +2,7 @@
 // serves is the worker.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
@@ -205,6 +206,44 @@ beside('a wrapper that closes every descriptor is told', async (place) => {
   const flags = ['-w', '1', '--dialect', 'node', '--start-timeout', '4s', '--', 'python3', '-c', close];
   const { child } = new Haft(place, flags);
   await child.heard(/has closed the descriptors that it did not know.*haft -- node FILE/);
+  await child.end('SIGKILL');
+});
+
+/** Starts its arguments by os/exec, and first makes what it has inherited close-on-exec where CLOSES is set. */
+const GO = `package main
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+func main() {
+	for number := 3; number < 1024 && os.Getenv("CLOSES") != ""; number++ {
+		syscall.CloseOnExec(number)
+	}
+	command := exec.Command(os.Args[1], os.Args[2:]...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if command.Run() != nil {
+		os.Exit(1)
+	}
+}
+`;
+
+beside('a program of Go that starts node', async (place) => {
+  project(place);
+  writeFileSync(join(place.folder, 'wrapper.go'), GO);
+  const env = { ...process.env, CGO_ENABLED: '0', GO111MODULE: 'off', GOFLAGS: '', GOCACHE: join(place.folder, 'go-cache') };
+  execFileSync('go', ['build', '-o', 'wrapper', 'wrapper.go'], { cwd: place.folder, env });
+  const words = ['./wrapper', ...SERVER.split(' ')];
+  // Its os/exec leaves alone what the program has inherited.
+  const haft = await start(place, process.execPath, '-w', '2', '--', ...words);
+  await assertAllStuck(await crowd(place, haft.url, { addresses: 4, each: 2 }));
+  await haft.stop();
+  const { child } = new Haft(place, ['-w', '1', '--start-timeout', '4s', '--', 'env', 'CLOSES=1', ...words]);
+  await child.heard(/has closed the descriptors that it did not know.*haft -- node FILE/);
+  await child.heard(/not ready within --start-timeout: it listens by itself on 127\.0\.0\.1:\d+/);
+  assert.ok(!child.lines.some((line) => /SIGSEGV|EBADF/.test(line)), child.tail());
   await child.end('SIGKILL');
 });
 

@@ -13,12 +13,16 @@ function start() {
   const key = env.HAFT_TAG_KEY;
   // Without haft the variables are the program's own.
   if (!offer) attempt(env.HAFT_SLOT === undefined ? takeOutOfOptions : cleanEnvironment);
-  if (!offer && !attempt(hasChannel)) return;
+  if (!offer && !attempt(hasChannel)) {
+    attempt(watchThread);
+    return;
+  }
   const tags = key ? attempt(() => tagger(key)) : undefined;
   tagging = tags !== undefined;
   // From the beginning: what serves is loaded before it listens.
   const search = attempt(() => watchModules(tags)) || (() => {});
   attempt(watchListening);
+  attempt(watchThreads);
   const begin = () => {
     attempt(tellFigures);
     attempt(cleanEnvironment);

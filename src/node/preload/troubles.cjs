@@ -29,6 +29,32 @@ function watchListening() {
   if (syncBuiltinESMExports) syncBuiltinESMExports();
 }
 
+/** By this channel threads report to the main thread. */
+const THREADS = 'haft: threads';
+
+/** To be called in the main thread: a program may have servers in threads, which have no channel to haft. */
+function watchThreads() {
+  process.once('worker', () => attempt(() => {
+    const { BroadcastChannel } = require('worker_threads');
+    const channel = new BroadcastChannel(THREADS);
+    channel.onmessage = () => attempt(() => tellTrouble('thread'));
+    channel.unref();
+  }));
+}
+
+/** To be called in a thread. What listens at any free port of its own is not what clients look for. */
+function watchThread() {
+  const { isMainThread, BroadcastChannel } = require('worker_threads');
+  if (isMainThread || env.HAFT_SLOT === undefined) return;
+  wrap(require('net').Server.prototype, 'listen', (_, [options]) => {
+    const port = options !== null && typeof options === 'object' ? options.port : options;
+    if (!(Number(port) > 0)) return;
+    const channel = new BroadcastChannel(THREADS);
+    channel.postMessage(port);
+    channel.close();
+  });
+}
+
 /**
  * To be called in a worker: the program may think that it is the primary, and start workers of its own. `settle` opens
  * the channel, if that waits.

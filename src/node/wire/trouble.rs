@@ -13,6 +13,8 @@ pub enum Trouble {
     Primary,
     /// The program starts processes of its own (`child_process.fork`). Many do, and serve nevertheless.
     Fork,
+    /// A server in a thread of the program's (`worker_threads`).
+    Thread,
     /// A Socket.IO that is in the program's own file, where sessions are to be tagged.
     Bundled,
     /// The same, where rooms are to be shared.
@@ -22,12 +24,13 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Exclusive,
         Self::ReusePort,
         Self::BoundSocket,
         Self::Primary,
         Self::Fork,
+        Self::Thread,
         Self::Bundled,
         Self::BundledRooms,
         Self::OldRooms,
@@ -45,6 +48,7 @@ impl Trouble {
             Self::BoundSocket => "bound_socket",
             Self::Primary => "primary",
             Self::Fork => "fork",
+            Self::Thread => "thread",
             Self::Bundled => "bundled",
             Self::BundledRooms => "rooms_bundled",
             Self::OldRooms => "rooms_old",
@@ -73,6 +77,11 @@ impl Trouble {
             Self::Fork => {
                 "the program starts processes by child_process.fork and has asked for no server itself. If those are to \
                  serve, give haft their file instead (haft -- node FILE)"
+            }
+            Self::Thread => {
+                "a thread of the program (worker_threads) listens by itself: threads cannot ask haft for a port, so only one \
+                 worker gets it, and none of its clients go by haft. Let the program's main thread listen; haft starts as \
+                 many processes as there are CPUs"
             }
             Self::Bundled => {
                 "the program's Socket.IO is in a file of its own making (a bundle of esbuild, webpack or Next): haft \
@@ -152,6 +161,11 @@ impl Troubles {
     /// Whether a worker has reported this one.
     pub fn has(&self, trouble: Trouble) -> bool {
         self.reported[trouble as usize] > 0
+    }
+
+    /// Whether haft has noticed this one.
+    pub fn has_noticed(&self, noticed: Noticed) -> bool {
+        self.noticed[noticed as usize] > 0
     }
 
     /// How often each kind was seen, all kinds.

@@ -106,13 +106,6 @@ pub fn is_wrapper(program: &str) -> bool {
         || program.contains("/node_modules/nodemon/")
 }
 
-/// Whether it is a start of a program by Bun, which knows Node's channel.
-pub fn is_bun(command: &[String]) -> bool {
-    let is_start =
-        |verb: &String| matches!(verb.as_str(), "run" | "start") || !verb.starts_with('-') && verb.contains('.');
-    matches!(base_name(&command[0]), "bun") && command.get(1).is_some_and(is_start)
-}
-
 /// Package managers.
 pub fn is_manager(name: &str) -> bool {
     matches!(name, "npm" | "npx" | "yarn" | "yarnpkg" | "pnpm" | "pnpx" | "corepack")
@@ -169,6 +162,8 @@ pub fn trouble(command: &[String]) -> Option<String> {
     const LEAVES: &str = "takes the worker out of its process group, where haft's signals reach it: leave it out";
     const BUN: &str = "listens by itself, without asking haft: its servers get no connections from haft and are not sticky. \
         Run the program on Node or Deno";
+    const DENO: &str = "serve listens by itself, without asking haft, as Deno.serve() does: its servers get no connections from \
+        haft. Let the program listen by node:http and start it by deno run";
     const SUPERVISES: &str =
         "starts and watches processes of its own, as haft does: give haft what it starts (haft -- node FILE)";
     let program = command.first()?;
@@ -176,6 +171,7 @@ pub fn trouble(command: &[String]) -> Option<String> {
         "sudo" | "doas" => CLOSES,
         "setsid" | "systemd-run" => LEAVES,
         "bun" => BUN,
+        "deno" if command.get(1).is_some_and(|verb| verb == "serve") => DENO,
         "pm2" | "pm2-runtime" | "forever" => SUPERVISES,
         _ => return command.iter().find_map(|word| lost_options(program, word)),
     };

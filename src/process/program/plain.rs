@@ -15,9 +15,18 @@ pub fn is_node_with_file(words: &[String]) -> bool {
 
 /// Whether a command is a start of a server by Deno, which opens the channel as Node does.
 pub fn is_deno(words: &[String]) -> bool {
-    let is_start =
-        |verb: &String| matches!(verb.as_str(), "run" | "serve") || !verb.starts_with('-') && verb.contains('.');
-    words.first().is_some_and(|program| node::base_name(program) == "deno") && words.get(1).is_some_and(is_start)
+    starts(words, "deno", &["run", "serve", "task"])
+}
+
+/// Whether a command is a start of a program by Bun, which knows Node's channel.
+pub fn is_bun(words: &[String]) -> bool {
+    starts(words, "bun", &["run", "start"])
+}
+
+fn starts(words: &[String], program: &str, verbs: &[&str]) -> bool {
+    let Some((first, rest)) = words.split_first() else { return false };
+    let verb = rest.iter().find(|word| !word.starts_with('-'));
+    node::base_name(first) == program && verb.is_some_and(|verb| verbs.contains(&verb.as_str()) || verb.contains('.'))
 }
 
 /// The number of assignments before it, if the words of a script are `[NAME=value ...] node [OPTIONS] FILE [ARGUMENTS]`, or

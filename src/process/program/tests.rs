@@ -54,6 +54,7 @@ const PACKAGE: &str = r#"{
         "crossed": "cross-env NODE_OPTIONS=--max-old-space-size=100 A=1 node server.js",
         "lost": "NODE_OPTIONS=--x node server.js | tool",
         "deno": "A=1 deno run -A server.ts",
+        "denoed": "true && deno run -A server.ts",
         "quoted": "node 'server.js' \"$A\"",
         "wrapped": "node node_modules/.bin/nodemon server.js",
         "either": "test -f dist.js && node dist.js || node server.js",
@@ -92,8 +93,6 @@ fn a_plain_start_of_node_is_direct() {
         "node20 server.js",
         "node-v22.3.0 server.js",
         "node --import tsx server.ts",
-        "deno run -A server.ts",
-        "/usr/local/bin/deno serve server.ts",
         "node -r ./pre.js --env-file .env server.js --watch",
     ] {
         let seen = at(&place, line);
@@ -131,6 +130,9 @@ fn everything_else_that_leads_to_node_is_run_as_it_stands() {
         "bash -ec 'cd sub; exec node server.js'",
         "sh -c 'A=1 node server.js >log 2>&1'",
         "sh -c 'exec \"$@\"' sh node server.js",
+        "sh -c 'exec \"$0\" \"$1\"' node server.js",
+        "sh -c 'exec \"$1\" \"$2\"' sh node server.js",
+        "bash -c 'cd sub && $0 $*' ./server.mjs --port 3",
         "sh -c 'true && node b.js; true'",
         "sh -c 'if true; then node server.js; fi'",
         "sh -c 'cat <<X | node server.js'",
@@ -143,6 +145,8 @@ fn everything_else_that_leads_to_node_is_run_as_it_stands() {
         "tini -- node server.js",
         "gosu app:app node server.js",
         "unknown-runner --opt x -- node server.js",
+        "./binary exec role node --enable-source-maps server.mjs",
+        "nice ./binary ./env npm start",
         "./server.mjs",
         "./flagged.mjs",
         "./run.sh",
@@ -187,6 +191,24 @@ fn everything_else_that_leads_to_node_is_run_as_it_stands() {
 }
 
 #[test]
+fn deno_opens_the_channel_itself_through_whatever_is_no_node() {
+    let (_folder, place) = project();
+    for line in [
+        "deno run -A server.ts",
+        "deno -A server.ts",
+        "/usr/local/bin/deno task start",
+        "sh -c 'true && deno run -A server.ts'",
+        "env A=1 nice deno run -A server.ts",
+    ] {
+        let seen = at(&place, line);
+        let kind = (seen.dialect, seen.is_wrapped, seen.runs_on_node);
+        assert_eq!((kind, seen.command, seen.warnings), ((Dialect::Node, false, false), words(line), vec![]), "{line}");
+    }
+    assert!(at(&place, "node server.js").runs_on_node && at(&place, "npm start").runs_on_node);
+    assert!(!at(&place, "env A=1 deno run server.ts").runs_on_node && !at(&place, "npm run deno").runs_on_node);
+}
+
+#[test]
 fn what_is_not_node_speaks_our_own_dialect() {
     let (_folder, place) = project();
     for line in [
@@ -195,6 +217,8 @@ fn what_is_not_node_speaks_our_own_dialect() {
         "./worker.py",
         "no-such-program",
         "./binary node",
+        "./binary node missing.js",
+        "./binary npm run missing",
         "env A=node ./binary",
         "sh -c 'echo node'",
         "sh -c './binary --runtime node'",
@@ -286,6 +310,9 @@ fn what_cannot_work_is_told_with_its_cure() {
     for (line, cure) in [
         ("sudo -u app node server.js", "use setpriv"),
         ("bun run server.ts", "on Node or Deno"),
+        ("sh -c 'bun --hot server.ts'", "on Node or Deno"),
+        ("npm run denoed", "(haft -- deno run FILE)"),
+        ("/usr/local/bin/deno serve server.ts", "by node:http and start it by deno run"),
         ("setsid node server.js", "leave it out"),
         ("pm2-runtime server.js", "haft -- node FILE"),
         ("npm run lost", "write NODE_OPTIONS=\"$NODE_OPTIONS ...\""),
@@ -310,7 +337,7 @@ fn an_environment_that_is_emptied_keeps_what_a_worker_needs() {
 fn what_is_not_there_is_named() {
     let (folder, mut place) = project();
     let package = folder.path().join("app/package.json");
-    let known = "build, chain, cross, crossed, deno, early, either, flags, lost, options, postearly, preearly, \
+    let known = "build, chain, cross, crossed, deno, denoed, early, either, flags, lost, options, postearly, preearly, \
                  pretty, prod, python, quoted, serve, several, start, tool, typed, wrapped";
     let script = error(&place, "npm run sevre");
     assert_eq!(script, format!("npm run sevre: {} has no script \"sevre\"; it has: {known}", package.display()));
