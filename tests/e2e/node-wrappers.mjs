@@ -82,7 +82,8 @@ for (const [command, isDirect] of COMMANDS) {
 }
 
 /** What is tried on each version of Node. npm itself does not run on all of them; yarn does. */
-const ON_EACH = ['yarn nested', 'sh start.sh', 'sh cluster.sh', 'nodemon -q node-server.mjs http:127.0.0.1:0'];
+const ON_EACH = ['yarn nested', 'sh start.sh', 'sh cluster.sh', 'nodemon -q node-server.mjs http:127.0.0.1:0', 'sh forking.sh',
+  'node --watch node-server.mjs http:127.0.0.1:0'];
 
 for (const { name, path } of versions) {
   const commands = Number(name.match(/\d+/)[0]) >= 22 ? [...ON_EACH, 'node --run piped'] : ON_EACH;
@@ -309,6 +310,9 @@ function project(place) {
   write('cluster.mjs', 'import { isPrimary, isWorker, worker } from "node:cluster";\nif (isPrimary || !isWorker || !(worker?.id > 0)) throw new Error("no worker");\n'
     + 'process.argv.push("http:127.0.0.1:0");\nawait import("./node-server.mjs");\n');
   write('cluster.sh', 'node cluster.mjs; true\n');
+  // It has a channel of its own to the process that serves.
+  write('forking.cjs', 'require("child_process").fork("node-server.mjs", ["http:127.0.0.1:0"]).on("exit", process.exit);');
+  write('forking.sh', 'node forking.cjs; true\n');
   write('child.mjs', CHILD);
   write('children.mjs', CHILDREN);
 }

@@ -104,10 +104,31 @@ function takeChannel({ fd, inode, token, serialization }) {
   // One byte, and the end after it: only the first process gets it.
   if (fs.readSync(token, Buffer.alloc(1), 0, 1, null) !== 1) return false;
   fs.closeSync(token);
-  // A wrapper may have a channel of its own to this process. It would keep the process from ending by itself.
-  if (process.channel) process.channel.unref();
+  const leave = process.channel && leaveWrapper();
   require('child_process')._forkChild(fd, serialization);
+  if (leave) leave();
   return true;
+}
+
+/** What Node's own watcher (`--watch`) is sent: the files that the program has loaded. */
+const WATCHED = ['watch:require', 'watch:import'];
+
+/**
+ * A wrapper may have a channel of its own to this process (`fork`, `node --watch`). It would keep the process from ending
+ * by itself, and with two channels Node would acknowledge each descriptor twice. Returns what is to be called when haft's
+ * channel is open.
+ */
+function leaveWrapper() {
+  const { _send: sendToWrapper } = process;
+  process.channel.unref();
+  process.removeAllListeners('internalMessage');
+  return () => {
+    const { send: sendToHaft } = process;
+    process.send = function (message, ...rest) {
+      const isWatched = message !== null && typeof message === 'object' && WATCHED.some((name) => name in message);
+      return isWatched ? sendToWrapper.call(process, message, undefined, { swallowErrors: true }) : sendToHaft.call(process, message, ...rest);
+    };
+  };
 }
 
 /** What is for this process alone is not for what it starts. */
