@@ -126,7 +126,8 @@ function leaveWrapper() {
     const { send: sendToHaft } = process;
     process.send = function (message, ...rest) {
       const isWatched = message !== null && typeof message === 'object' && WATCHED.some((name) => name in message);
-      return isWatched ? sendToWrapper.call(process, message, undefined, { swallowErrors: true }) : sendToHaft.call(process, message, ...rest);
+      if (!isWatched) return sendToHaft.call(process, message, ...rest);
+      return process.connected && sendToWrapper.call(process, message, undefined, { swallowErrors: true });
     };
   };
 }
