@@ -119,3 +119,28 @@ fn names_port(option: &str) -> bool {
     matches!(name, "--inspect-port" | "--debug-port")
         || (value.is_some() && matches!(name, "--inspect" | "--inspect-brk" | "--inspect-wait"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn node_options_name_a_port_for_each_worker_too() {
+        let table = [
+            ("--max-old-space-size=512", "node x.js", "--max-old-space-size=512", "node x.js"),
+            ("--inspect", "node x.js", "--inspect --inspect-port=9231", "node x.js"),
+            ("--inspect=9400 --foo", "node x.js", "--inspect=9402 --foo", "node x.js"),
+            // The command line's bare --inspect means the port that the environment names.
+            ("--inspect-port=9400", "node --inspect x.js", "--inspect-port=9402", "node --inspect x.js"),
+        ];
+        for (options, line, expected_options, expected) in table {
+            let PerWorker { command, node_options } = for_slot(&words(line), Some(options), 2, false);
+            assert_eq!(node_options.as_deref(), Some(expected_options), "{options}");
+            assert_eq!(command, words(expected), "{options}");
+        }
+    }
+}

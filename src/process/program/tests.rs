@@ -129,10 +129,6 @@ fn everything_else_that_leads_to_node_is_run_as_it_stands() {
         "sh -c 'node server.js'",
         "bash -ec 'cd sub; exec node server.js'",
         "sh -c 'A=1 node server.js >log 2>&1'",
-        "sh -c 'exec \"$@\"' sh node server.js",
-        "sh -c 'exec \"$0\" \"$1\"' node server.js",
-        "sh -c 'exec \"$1\" \"$2\"' sh node server.js",
-        "bash -c 'cd sub && $0 $*' ./server.mjs --port 3",
         "sh -c 'true && node b.js; true'",
         "sh -c 'if true; then node server.js; fi'",
         "sh -c 'cat <<X | node server.js'",
@@ -145,8 +141,6 @@ fn everything_else_that_leads_to_node_is_run_as_it_stands() {
         "tini -- node server.js",
         "gosu app:app node server.js",
         "unknown-runner --opt x -- node server.js",
-        "./binary exec role node --enable-source-maps server.mjs",
-        "nice ./binary ./env npm start",
         "./server.mjs",
         "./flagged.mjs",
         "./run.sh",
@@ -184,10 +178,29 @@ fn everything_else_that_leads_to_node_is_run_as_it_stands() {
         "cross-env A=1 node server.js",
         "node --run chain",
     ] {
-        let seen = at(&place, line);
-        assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Node, true), "{line}");
-        assert_eq!((seen.command, seen.warnings), (words(line), vec![]), "{line}");
+        assert_as_it_stands(&place, line);
     }
+}
+
+#[test]
+fn what_a_program_or_a_shell_starts_from_its_arguments_is_found() {
+    let (_folder, place) = project();
+    for line in [
+        "sh -c 'exec \"$@\"' sh node server.js",
+        "sh -c 'exec \"$0\" \"$1\"' node server.js",
+        "sh -c 'exec \"$1\" \"$2\"' sh node server.js",
+        "bash -c 'cd sub && $0 $*' ./server.mjs --port 3",
+        "./binary exec role node --enable-source-maps server.mjs",
+        "nice ./binary ./env npm start",
+    ] {
+        assert_as_it_stands(&place, line);
+    }
+}
+
+fn assert_as_it_stands(place: &LaunchContext, line: &str) {
+    let seen = at(place, line);
+    assert_eq!((seen.dialect, seen.is_wrapped), (Dialect::Node, true), "{line}");
+    assert_eq!((seen.command, seen.warnings), (words(line), vec![]), "{line}");
 }
 
 #[test]
@@ -394,20 +407,4 @@ fn each_worker_has_a_port_for_its_inspector() {
         ["node --inspect x.js", "tsx server.ts"].iter().all(|text| found.iter().any(|found| found == text)),
         "{found:?}"
     );
-}
-
-#[test]
-fn node_options_name_a_port_for_each_worker_too() {
-    let table = [
-        ("--max-old-space-size=512", "node x.js", "--max-old-space-size=512", "node x.js"),
-        ("--inspect", "node x.js", "--inspect --inspect-port=9231", "node x.js"),
-        ("--inspect=9400 --foo", "node x.js", "--inspect=9402 --foo", "node x.js"),
-        // The command line's bare --inspect means the port that the environment names.
-        ("--inspect-port=9400", "node --inspect x.js", "--inspect-port=9402", "node --inspect x.js"),
-    ];
-    for (options, line, expected_options, expected) in table {
-        let PerWorker { command, node_options } = inspect::for_slot(&words(line), Some(options), 2, false);
-        assert_eq!(node_options.as_deref(), Some(expected_options), "{options}");
-        assert_eq!(command, words(expected), "{options}");
-    }
 }
