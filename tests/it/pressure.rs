@@ -6,7 +6,9 @@ use std::sync::PoisonError;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Haft, NEEDS_FILES, Setup, addresses_of, eventually, is_stopped, signal, user_of_this_run};
+use crate::harness::{
+    Client, Haft, NEEDS_FILES, Setup, addresses_of, eventually, is_stopped, signal, user_of_this_run,
+};
 
 fn connect(haft: &Haft, slot: usize, slots: usize, count: usize) -> Vec<Client> {
     let clients = addresses_of(slot, slots).take(count).map(|from| {
