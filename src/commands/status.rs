@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
-use super::table::{Table, age, or_dash};
+use super::table::{Table, age, bytes, or_dash};
 use super::target::{Found, Target};
 use super::view::{Draining, Slot, Status};
 use crate::log::escaped;
 
 /// Show a running haft: its slots, workers and connections
 ///
-/// Where several run, it lists them; --name chooses one.
+/// Where several run, it lists them; --name chooses one. LOOP is by how many milliseconds the worker's event loop is late (the
+/// 99th percentile of the last second), PEND how many connections are on their way to it, RST how often it ended by itself
+/// or was replaced for its size or age.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusCommand {
     #[command(flatten)]
@@ -48,16 +50,16 @@ type Column = (&'static str, fn(&Slot) -> String, fn(&Draining) -> String);
 const COLUMNS: [Column; 13] = [
     ("SLOT", |slot| slot.slot.to_string(), |worker| worker.slot.to_string()),
     ("STATE", Slot::condition, |_| "finishing".to_owned()),
-    ("WORKER", |slot| or_dash(Some(slot.worker).filter(|worker| *worker > 0)), |worker| worker.worker.to_string()),
     ("PID", |slot| or_dash(slot.pid), |worker| or_dash(worker.pid)),
     ("GEN", |slot| slot.generation.to_string(), |worker| worker.generation.to_string()),
     ("UP", |slot| age(slot.uptime_seconds), |worker| age(worker.uptime_seconds)),
-    ("OPEN", |slot| or_dash(slot.open), |worker| or_dash(worker.open)),
-    ("SESSIONS", |slot| or_dash(slot.sessions), |worker| or_dash(worker.sessions)),
-    ("IN FLIGHT", |slot| slot.in_flight.to_string(), |worker| worker.in_flight.to_string()),
-    ("HELD", |slot| slot.held.to_string(), |worker| worker.held.to_string()),
+    ("MEM", |slot| or_dash(slot.process.as_ref().map(|process| bytes(process.resident_bytes))), |_| "-".to_owned()),
+    ("LOOP", |slot| or_dash(slot.loop_delay().map(|late| format!("{late:.1}"))), |_| "-".to_owned()),
+    ("OPEN", |slot| or_dash(slot.connections()), |worker| or_dash(worker.open)),
+    ("SESS", |slot| or_dash(slot.all_sessions()), |worker| or_dash(worker.sessions)),
+    ("PEND", |slot| (slot.in_flight + slot.held).to_string(), |worker| (worker.in_flight + worker.held).to_string()),
     ("DELIVERED", |slot| slot.delivered.to_string(), |_| "-".to_owned()),
-    ("RESTARTS", |slot| slot.restarts().to_string(), |_| "-".to_owned()),
+    ("RST", |slot| slot.restarts().to_string(), |_| "-".to_owned()),
     (
         "LAST EXIT",
         |slot| slot.last_exit.as_ref().map(|exit| escaped(&exit.description)).unwrap_or_default(),
@@ -87,7 +89,9 @@ mod tests {
             "accepted": 9, "refused": {"no_worker": 2, "stopping": 0}, "in_flight": 1, "held": 0,
             "affinity": "ip", "dispatch": "handover", "balance": [{"delivered": 6}],
             "slots": [{"slot": 0, "state": "ready", "drained": true, "worker": 3, "pid": 8, "generation": 1,
-                "last_exit": {"description": "exit code 1", "unix_time": 1}, "respawned": 1, "replaced": {"ended": 1, "memory": 2, "age": 3, "reload": 4}, "open": 4, "new": true}],
+                "last_exit": {"description": "exit code 1", "unix_time": 1}, "respawned": 1, "replaced": {"ended": 1, "memory": 2, "age": 3, "reload": 4}, "open": 4, "new": true,
+                "in_flight": 5, "held": 2, "process": {"resident_bytes": 40 << 20},
+                "reported": {"open_connections": 12, "polling_sessions": 1, "websocket_sessions": 2, "loop_delay_p99": 1.5e6}}],
             "draining": [{"slot": 0, "worker": 2, "pid": 9, "open": 1}],
             "alarms": [{"alarm": "skew", "active": true, "line": "slot 0\u{7} gets all"}, {"alarm": "restarts"}]
         }))
@@ -100,8 +104,8 @@ mod tests {
         let rows: Vec<Vec<&str>> = text.lines().rev().take(2).map(|row| row.split_whitespace().collect()).collect();
         assert_eq!(
             rows[1],
-            ["0", "ready,", "drained", "3", "8", "1", "0s", "4", "-", "0", "0", "0", "6", "exit", "code", "1"]
+            ["0", "ready,", "drained", "8", "1", "0s", "40M", "1.5", "12", "3", "7", "0", "6", "exit", "code", "1"]
         );
-        assert_eq!(rows[0][..6], ["0", "finishing", "2", "9", "0", "0s"]);
+        assert_eq!(rows[0][..10], ["0", "finishing", "9", "0", "0s", "-", "-", "1", "-", "0"]);
     }
 }

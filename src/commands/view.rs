@@ -195,6 +195,23 @@ impl Slot {
         self.reported.as_ref()?.get(name).copied()
     }
 
+    /// Connections that its worker has, as it reports or as far as haft knows.
+    pub fn connections(&self) -> Option<u64> {
+        self.reported("open_connections").map(|open| open as u64).or(self.open)
+    }
+
+    /// Sessions that its worker has, over all transports.
+    pub fn all_sessions(&self) -> Option<u64> {
+        let all = ["polling_sessions", "websocket_sessions", "other_sessions"].map(|name| self.reported(name));
+        let is_reported = all.iter().any(Option::is_some);
+        is_reported.then(|| all.into_iter().flatten().map(|sessions| sessions as u64).sum()).or(self.sessions)
+    }
+
+    /// By how many milliseconds its worker's event loop is late: the 99th percentile.
+    pub fn loop_delay(&self) -> Option<f64> {
+        self.reported("loop_delay_p99").map(|nanos| nanos / 1e6)
+    }
+
     /// How often it got a worker that no operator asked for.
     pub fn restarts(&self) -> u64 {
         let cared = ["memory", "age"].map(|why| self.replaced.get(why).copied().unwrap_or(0));

@@ -317,17 +317,12 @@ fn row(slot: &Slot, old: Option<&Slot>, seconds: f64) -> Row {
     let same = old.filter(|old| old.worker == slot.worker && seconds > 0.0);
     let cpu =
         same.and_then(|old| Some(100.0 * since(slot.process.as_ref()?.cpu_seconds, old.process.as_ref()?.cpu_seconds)));
-    let sessions = || {
-        let of = |name| slot.reported(name).map(|sessions| sessions as u64);
-        let all = [of("polling_sessions"), of("websocket_sessions"), of("other_sessions")];
-        all.iter().any(Option::is_some).then(|| all.into_iter().flatten().sum())
-    };
     Row {
         cpu,
         memory: slot.process.as_ref().map(|process| process.resident_bytes),
-        delay: slot.reported("loop_delay_p99").map(|nanos| nanos / 1e6),
-        connections: slot.reported("open_connections").map(|open| open as u64).or(slot.open),
-        sessions: sessions().or(slot.sessions),
+        delay: slot.loop_delay(),
+        connections: slot.connections(),
+        sessions: slot.all_sessions(),
         rate: old.map_or(0.0, |old| since(slot.delivered as f64, old.delivered as f64)),
         slot: slot.clone(),
     }

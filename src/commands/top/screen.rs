@@ -20,7 +20,7 @@ const DETAIL_LINES: u16 = 12;
 /// Alarms that are shown at once.
 const MAX_ALARMS: usize = 3;
 
-const HELP: &str = "\
+const HELP: &str = "\x20\
  j k, arrows   choose a slot          r    reload: new workers in all slots
  Enter         the slot alone         + -  one worker more, one fewer
  s             sort by the next       d    drain the slot, or end that
@@ -60,7 +60,9 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, coloured: bool) {
     }
     look.footer(frame, footer, model);
     match &model.screen {
-        Screen::Ask(wish) => look.popup(frame, " Sure? ", &format!(" {}  y: yes, any other key: no", wish.question())),
+        Screen::Ask(wish) => {
+            look.popup(frame, " Sure? ", &format!(" {}\n\n y: yes, any other key: no", wish.question()))
+        }
         Screen::Help => look.popup(frame, " Keys ", HELP),
         _ => {}
     }
@@ -83,7 +85,10 @@ impl Look {
             let cpu = format!(" {:.1} s CPU", process.cpu_seconds);
             first += if first.len() + cpu.len() <= usize::from(area.width) { &cpu } else { "" };
         }
+        let progress = model.reload_progress();
         let third = match (&model.message, status.stopping) {
+            // The bar is there.
+            _ if progress.is_some() => Line::default(),
             (Some(message), _) => Line::styled(escaped(message), self.colour(Color::Yellow)),
             (None, true) => Line::styled("haft is stopping", self.colour(Color::Yellow)),
             (None, false) => {
@@ -96,7 +101,7 @@ impl Look {
         let red = self.colour(Color::Red).add_modifier(Modifier::BOLD);
         lines.extend(status.alarm_lines().map(|line| Line::styled(format!("! {line}"), red)));
         frame.render_widget(Text::from(lines), area);
-        if let Some((done, of)) = model.reload_progress() {
+        if let Some((done, of)) = progress {
             let [_, line, _] =
                 Layout::vertical([Constraint::Length(2), Constraint::Length(1), Constraint::Min(0)]).areas(area);
             let gauge = Gauge::default()
