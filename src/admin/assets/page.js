@@ -186,8 +186,10 @@ function detail() {
     write(value, dash(row[name], inWords[name]));
     spark.draw(series?.[name] ?? [], least);
   }
-  const spoken = (name, value) => (name.startsWith('loop_delay') ? `${decimal(value / 1e6)} ms` : name.startsWith('heap') ? bytes(value) : count(value));
-  const reported = Object.entries(slot.reported ?? {}).filter(([name]) => name !== 'age_seconds').map(([name, value]) => [name.replaceAll('_', ' '), spoken(name, value)]);
+  const spoken = (name, value) => (name.startsWith('loop_delay') ? `${decimal(value / 1e6)} ms` : /^(heap|bytes)_/.test(name) ? bytes(value) : count(value));
+  // What has never happened is left out.
+  const isWorthIt = ([name, value]) => name !== 'age_seconds' && (value > 0 || !/^(closed|refused|lost)_/.test(name));
+  const reported = Object.entries(slot.reported ?? {}).filter(isWorthIt).map(([name, value]) => [name.replaceAll('_', ' '), spoken(name, value)]);
   const figures = [
     ['worker', slot.worker], ['pid', dash(slot.pid)], ['generation', slot.generation], ['delivered', count(slot.delivered)],
     ['memory', dash(row.memory, bytes)], ['threads', dash(slot.process?.threads)], ['descriptors', dash(slot.process?.descriptors)],
