@@ -51,7 +51,7 @@ fn a_running_haft_is_found_and_shown() {
     for slot in 0..2 {
         let (slot, pid) = (slot.to_string(), haft.worker(slot).to_string());
         let row = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        assert!(row.into_iter().any(|row| row.len() > 4 && row[0] == slot && row[3] == pid), "{text}");
+        assert!(row.into_iter().any(|row| row.len() > 4 && row[0] == slot && row[2] == pid), "{text}");
     }
     let json = says(&ask(&haft, &["status", "--json"]), 0, &[]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
