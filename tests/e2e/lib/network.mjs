@@ -77,10 +77,14 @@ class Bridged {
     return this.place.child('ip', 'netns', 'exec', this.machines[name].namespace, command, ...args);
   }
 
-  /** Sets something of the machine's kernel, such as `net.ipv4.tcp_keepalive_time`. */
+  /** Sets something of the machine's kernel, such as `net.ipv4.tcp_keepalive_time`, where this program may. */
   set(name, setting, value) {
     const path = `/proc/sys/${setting.replaceAll('.', '/')}`;
-    ip('netns', 'exec', this.machines[name].namespace, 'sh', '-c', `echo ${value} > ${path}`);
+    try {
+      ip('netns', 'exec', this.machines[name].namespace, 'sh', '-c', `echo ${value} > ${path}`);
+    } catch (error) {
+      this.place.say(`${setting} stays as it is: ${error.message}`);
+    }
   }
 
   /** Ends all that runs on the machine. When this resolves, the kernel has closed all their connections. */
