@@ -2,7 +2,7 @@
 """A worker of haft's in Python, standard library only:  haft -w 4 -- python3 examples/worker.py
 
 Written from docs/protocol.md, whose words it uses. It answers each HTTP request
-with who served it and keeps connections open: one process, one thread, many clients.
+with the worker that served it and keeps connections open: one process, one thread, many clients.
 """
 
 import array
@@ -36,7 +36,7 @@ def address(packed):
 
 
 def address_of(peer):
-    """An address as the kernel tells it, for people. An IPv4 client of a listener for both is an IPv4 client."""
+    """An address as the kernel reports it, for people. An IPv4 client of a listener for both is an IPv4 client."""
     ip = peer[0].removeprefix("::ffff:") if "." in peer[0] else peer[0]
     return f"[{ip}]:{peer[1]}" if ":" in ip else f"{ip}:{peer[1]}"
 
@@ -113,18 +113,18 @@ class Worker:
             listener.set_inheritable(False)
         self.master = os.getppid()
         self.selector, self.open, self.leaving = selectors.DefaultSelector(), set(), False
-        self.received = self.limit = self.told = 0
+        self.received = self.limit = self.reported = 0
 
     def run(self):
-        self.selector.register(self.channel, selectors.EVENT_READ, self.hear)
+        self.selector.register(self.channel, selectors.EVENT_READ, self.receive)
         self.listen_for_sigterm()
         self.limit = self.promise()
         self.say(READY, "Q", self.limit)
         for number, listener in enumerate(self.listeners):
             self.selector.register(listener, selectors.EVENT_READ, lambda at=number: self.accept(at))
         while self.open or not self.leaving:
-            # The master is told of a changed number of connections once a second, or with the next TAKEN.
-            events = self.selector.select(None if self.told == len(self.open) else 1.0)
+            # A changed number of connections is reported to the master once a second, or with the next TAKEN.
+            events = self.selector.select(None if self.reported == len(self.open) else 1.0)
             for key, _ in events:
                 key.data()
             short = self.limit - self.received < WINDOW // 2
@@ -143,20 +143,20 @@ class Worker:
             pass  # The master is gone: what it sent is ours alone.
 
     def taken(self):
-        self.limit, self.told = self.promise(), len(self.open)
-        self.say(TAKEN, "QQI", self.received, self.limit, self.told)
+        self.limit, self.reported = self.promise(), len(self.open)
+        self.say(TAKEN, "QQI", self.received, self.limit, self.reported)
 
-    def hear(self):
+    def receive(self):
         """Takes one frame from the master."""
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         try:
             frame, control, _, _ = self.channel.recvmsg(LONGEST_FRAME, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4), flags)
         except (BlockingIOError, ConnectionResetError):
-            return  # Reset: the master died before it had read all that we said; what it had sent comes next.
+            return  # Reset: the master died before it had read all that we sent; what it had sent comes next.
         if not frame:
             for number in range(len(self.listeners)):
                 while self.accept(number):
-                    pass  # Nobody else will.
+                    pass  # No other process will.
             return self.leave()
         version, kind, _count, _ = HEADER.unpack_from(frame)
         if version != VERSION:
@@ -169,9 +169,9 @@ class Worker:
             self.taken()
 
     def accept(self, number):
-        """Takes one of those whom the kernel has given to this worker, if another worker was not quicker."""
+        """Accepts one of the clients that the kernel assigned to this worker, if another worker was not quicker."""
         if self.leaving:
-            return False  # Told to by an event of the same turn.
+            return False  # Asked to by an event of the same turn.
         try:
             stream, peer = self.listeners[number].accept()
         except OSError as error:
@@ -223,8 +223,8 @@ class Worker:
             if os.getppid() != self.master:
                 return  # The master died; the end of the stream comes after what it had sent.
             if self.leaving:
-                raise SystemExit(0)  # Told before: the time for finishing is over.
-            self.leave()  # Somebody wants this worker away; what the channel still holds goes to another.
+                raise SystemExit(0)  # Asked before: the time for finishing is over.
+            self.leave()  # Another process ends this worker; what the channel still holds goes to another.
 
         self.selector.register(wakeup, selectors.EVENT_READ, heard)
 

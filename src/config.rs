@@ -40,10 +40,10 @@ pub const MAX_WORKERS: usize = 1024;
 /// Everything that decides what the master does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where clients connect, never an empty list. None: nothing was said, and the program may be a Node program, which
+    /// Where clients connect, never an empty list. None: not configured, and the program may be a Node program, which
     /// asks for its listeners by itself; [`Config::listen_or_default`] is for one that does not.
     pub listen: Option<Vec<Listen>>,
-    /// Where clients connect if neither that nor the program says it.
+    /// Where clients connect if neither that nor the program decides.
     pub default_listen: ListenAddr,
     /// Number of slots, 1 to [`MAX_WORKERS`].
     pub workers: usize,
@@ -59,7 +59,7 @@ pub struct Config {
     pub affinity: Affinity,
     /// How much of an address is the key.
     pub prefix: Prefix,
-    /// How sessions are told apart, if they stick.
+    /// How sessions are identified, if they stick.
     pub sessions: Sessions,
     /// What is learnt of a client from a proxy before haft.
     pub proxies: Proxies,
@@ -67,7 +67,7 @@ pub struct Config {
     pub first: FirstRequest,
     /// Which clients may come, and how fast.
     pub limits: Limits,
-    /// Who assigns connections.
+    /// What assigns connections.
     pub dispatch: DispatchBy,
     /// Length of the kernel's accept queue, per listener; the kernel caps it at `net.core.somaxconn` (listen(2)).
     pub backlog: u32,
@@ -79,7 +79,7 @@ pub struct Config {
     pub hold_timeout: Duration,
     /// How long a worker may take until it is ready.
     pub start_timeout: Duration,
-    /// How long a worker may take to finish its connections once it is told to stop.
+    /// How long a worker may take to finish its connections once it is asked to stop.
     pub drain_timeout: Duration,
     /// The signal by which programs learn that they are to finish, before that time is over.
     pub drain_signal: DrainSignal,
@@ -89,7 +89,7 @@ pub struct Config {
     pub hang_kill: bool,
     /// When workers are replaced though they serve, and when a slot is given up.
     pub care: Care,
-    /// Which rooms workers share, and with whom.
+    /// Which rooms workers share, and with which hosts.
     pub rooms: RoomsOptions,
     /// Where metrics, status and control are served.
     pub admin: Admin,
@@ -104,12 +104,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether each line that a worker writes is marked with its slot: where there are several, unless told otherwise.
+    /// Whether each line that a worker writes is marked with its slot: where there are several, unless configured
+    /// otherwise.
     pub fn marks_output(&self) -> bool {
         self.prefix_output.unwrap_or(self.workers > 1)
     }
 
-    /// Where clients connect if the program does not ask for listeners by itself: what was said, or the default.
+    /// Where clients connect if the program does not ask for listeners by itself: what was configured, or the default.
     pub fn listen_or_default(&self) -> Vec<ListenAddr> {
         let addr = |listen: &Listen| listen.addr.clone();
         self.listen
@@ -307,9 +308,9 @@ mod tests {
     fn without_listeners_it_is_one_on_the_loopback() {
         let mut config = config(1, 1);
         assert_eq!(config.listen_or_default(), [ListenAddr::default()]);
-        let said = vec![ListenAddr::DualStack(80), ListenAddr::DualStack(81)];
-        config.listen = Some(said.iter().cloned().map(Listen::from).collect());
-        assert_eq!(config.listen_or_default(), said);
+        let given = vec![ListenAddr::DualStack(80), ListenAddr::DualStack(81)];
+        config.listen = Some(given.iter().cloned().map(Listen::from).collect());
+        assert_eq!(config.listen_or_default(), given);
     }
 
     #[test]

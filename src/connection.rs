@@ -19,9 +19,9 @@ pub enum RouteBy {
     Value(SourceKind),
     /// The session that it names, which is with this worker, or was with one before it.
     Session(Tag),
-    /// It opens a session: whoever has the fewest.
+    /// It opens a session: to the worker with the fewest.
     RecentSessions,
-    /// Nothing: whoever has the least on its way.
+    /// Nothing: to the worker with the fewest connections in flight.
     Load,
 }
 
@@ -70,7 +70,7 @@ pub enum RejectReason {
     NoDescriptor,
     /// Its client sent no request in time, and is not to be waited for.
     NoRequest,
-    /// A trusted proxy did not tell its client.
+    /// A trusted proxy did not name its client.
     Unattributed,
     /// haft was stopping.
     Stopping,

@@ -1,4 +1,4 @@
-//! What was typed and what the YAML file says, made into a [`Config`].
+//! The command line and the YAML file, made into a [`Config`].
 //!
 //! A flag is defined once, in the module of its topic: its name, its help, its default, its rules, its tests. A key of
 //! the file, like a variable of the environment, is turned into what one would type for it (`typed.rs`), so flag and key
@@ -69,7 +69,7 @@ Examples:
                                      any program that takes a listener over
   haft -c haft.yaml --check          show what a file comes to
 
-Commands (`haft NAME --help` tells more):
+Commands (`haft NAME --help` has more):
   completions  print the completions for a shell
   drain        give a slot no new connections
   front        write the configuration of a proxy before several hosts
@@ -171,11 +171,11 @@ struct Configuration {
     version: Option<bool>,
 }
 
-/// What stands for the value of a switch, by which switches are told from other flags.
+/// What stands for the value of a switch, which distinguishes switches from other flags.
 const SWITCH: &str = "BOOL";
 
-/// All flags. A switch is `--flag` for true and may be written `--flag=false`, which beats a file that says true. It is
-/// false by default, unless its help says another default.
+/// All flags. A switch is `--flag` for true and may be written `--flag=false`, which beats true in the file. It is
+/// false by default, unless its help states another default.
 pub(crate) fn command() -> Command {
     Flags::command().mut_args(|arg| {
         if !matches!(arg.get_value_names(), Some([name]) if name == SWITCH) {
@@ -203,7 +203,7 @@ pub enum Outcome {
     Exit(Exit),
 }
 
-/// What is said before exiting.
+/// The text to print before exiting.
 #[derive(Debug)]
 pub struct Exit(Message);
 
@@ -215,7 +215,7 @@ enum Message {
     Yaml(String),
 }
 
-/// Reads the command line, the program's name first, and the file that it names, as if the environment said nothing.
+/// Reads the command line, the program's name first, and the file that it names, as if the environment were empty.
 ///
 /// Reading that file, looking whether the folders that are named exist and whether the token file holds a token, and
 /// counting the CPUs for `--workers auto` are all that it does; it prints nothing.
@@ -399,7 +399,7 @@ impl Exit {
     ///
     /// # Errors
     ///
-    /// What writing says, such as EPIPE when nobody reads.
+    /// The error of the write, such as EPIPE when the reader is gone.
     pub fn print(&self) -> io::Result<()> {
         match &self.0 {
             Message::Clap(error) => error.print(),

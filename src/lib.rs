@@ -24,9 +24,9 @@
 //! | `pending` | the connections whose first request is waited for |
 //! | `dispatch` | queues, choosing, the links to the workers; its simulation. No process, no clock |
 //! | [`node`] | Node programs as workers: the wire of Node's cluster, its primary, the link to one worker, the preload |
-//! | [`flags`] | what was typed, what the environment and the file say |
+//! | [`flags`] | the command line, the environment and the file |
 //! | [`builtin`] | the built-in Socket.IO worker, on `haft-worker` |
-//! | [`admin`] | metrics, status, health; control, for those who may |
+//! | [`admin`] | metrics, status, health; control, for callers that may use it |
 //! | [`handover`] | what all channels have in common: the connections in flight, the ledger, errors |
 //! | [`process`] | what to run for a worker, starting it, its output, the guardian |
 //! | `listen` | the listeners that the master accepts from, and the SO_REUSEPORT groups that the kernel assigns from |
@@ -36,7 +36,7 @@
 //! | [`log`] | how haft speaks to its operator |
 //! | [`config`] | the validated configuration |
 //! | `connection` | a connection on its way, and the reasons for refusing it |
-//! | [`peek`] | pure: what the first bytes of a connection say about its client |
+//! | [`peek`] | pure: what the first bytes of a connection reveal about its client |
 //! | [`route`] | pure: key, hash, order of slots. No clock, no system call |
 //! | [`rooms`] | the relay between workers, by which broadcasts of Socket.IO reach the clients of all |
 //! | `confine` | what processes and threads of haft's own give up: programs, sockets, files |

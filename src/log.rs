@@ -61,7 +61,7 @@ pub fn start(log: &Log) -> Result<(), LogFileError> {
         .with_max_level(LevelFilter::TRACE)
         .with_writer(|| Line)
         .with_target(false)
-        // There is nowhere else to tell of them.
+        // There is nowhere else to report them.
         .log_internal_errors(false);
     progress::start(log.format == LogFormat::Text && for_people);
     // Only a second start in one process fails, and then there is a log already.

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn say(exit: &Exit) -> ExitCode {
-    // The exit code tells even where the text cannot be written.
+    // The exit code remains where the text cannot be written.
     exit.print().ok();
     ExitCode::from(exit.code())
 }

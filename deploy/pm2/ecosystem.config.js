@@ -3,7 +3,7 @@ module.exports = {
   apps: [
     {
       name: 'app',
-      // The path of the program, as `which haft` tells it; it is no script, so no interpreter runs it.
+      // The path of the program, as `which haft` prints it; it is no script, so no interpreter runs it.
       script: 'haft',
       interpreter: 'none',
       args: '-- node server.js',

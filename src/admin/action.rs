@@ -104,9 +104,9 @@ impl Action {
         }
     }
 
-    /// What the master said, for the request with these headers.
-    pub(super) fn answered(self, asked: &HeaderMap, said: Result<Result<String, Denied>, ControlError>) -> Answer {
-        let (status, text) = match said {
+    /// The master's answer, for the request with these headers.
+    pub(super) fn answered(self, asked: &HeaderMap, result: Result<Result<String, Denied>, ControlError>) -> Answer {
+        let (status, text) = match result {
             Ok(Ok(text)) => (self.success(), text),
             Ok(Err(denied)) => match denied {
                 Denied::Busy(text) => (StatusCode::CONFLICT, text),
@@ -177,15 +177,15 @@ impl Parameters<'_> {
 /// One line for the caller: as text, or as JSON if that is preferred.
 pub(super) fn say(status: StatusCode, asked: &HeaderMap, text: &str) -> Answer {
     let accept = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut said = if negotiate::prefers_json(accept) {
+    let mut answered = if negotiate::prefers_json(accept) {
         let name = if status.is_success() { "message" } else { "error" };
         let json = serde_json::json!({ name: text });
         answer(status, "application/json", Bytes::from(format!("{json}\n")))
     } else {
         plain(status, format!("{text}\n"))
     };
-    said.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    said
+    answered.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    answered
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 /// The answer to a request.
 pub(super) type Answer = Response<AnswerBody>;
 
-/// What an answer says.
+/// The content of an answer.
 #[derive(Debug)]
 pub(super) enum AnswerBody {
     /// All of it.

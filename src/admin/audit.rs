@@ -1,4 +1,4 @@
-//! What was asked of control: counted, and logged without letting anybody flood the log.
+//! What was asked of control: counted, and logged at a limited rate, so that callers cannot flood the log.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -22,7 +22,7 @@ const QUEUE: usize = 32;
 pub enum ControlRequest {
     /// The state of this instant, and where more is to be had of the workers.
     Snapshot(oneshot::Sender<(Snapshot, Vec<Source>)>),
-    /// To be told what becomes of connections.
+    /// To follow what becomes of connections.
     Trace(Filter, oneshot::Sender<Result<Following, TooManyFollowers>>),
     /// The last lines of workers.
     Logs(LinesWanted, oneshot::Sender<Vec<LogLine>>),

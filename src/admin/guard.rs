@@ -1,4 +1,4 @@
-//! Who may change something.
+//! Which callers may change something.
 //!
 //! On a Unix socket: root and haft's own user, as the kernel states it (SO_PEERCRED, unix(7)). On TCP: callers that
 //! know the token, if there is a token file. In both cases only a request that no browser made for another site

@@ -121,7 +121,7 @@ mod tests {
         places.push(streams.begin());
         assert_eq!(streams.lock().len(), MAX_STREAMS);
         let one_more = streams.begin();
-        timeout(Duration::from_secs(60), places[0].displaced.notified()).await.expect("the oldest is told");
+        timeout(Duration::from_secs(60), places[0].displaced.notified()).await.expect("the oldest is notified");
         assert_eq!(streams.lock().len(), MAX_STREAMS);
         drop((places, one_more));
         assert!(streams.lock().is_empty());

@@ -40,9 +40,9 @@ pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
     action::say(StatusCode::BAD_REQUEST, asked, &format!("the query is wrong: write GET {USAGE}"))
 }
 
-/// What the master said, for the request with these headers.
-pub(super) fn answered(asked: &HeaderMap, said: Result<Vec<LogLine>, ControlError>) -> Answer {
-    let lines = match said {
+/// The master's answer, for the request with these headers.
+pub(super) fn answered(asked: &HeaderMap, result: Result<Vec<LogLine>, ControlError>) -> Answer {
+    let lines = match result {
         Ok(lines) => lines,
         Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     };

@@ -198,7 +198,7 @@ fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
     )?;
     families.gauge(
         "haft_worker_connections_open",
-        "Connections that the slot's worker says it has.",
+        "Connections that the slot's worker reports.",
         by_slot(slots, |status| status.open),
     )?;
     families.gauge(

@@ -3,7 +3,7 @@
 //! The master owns every number. For each request this folder asks it, through [`Control`], for one [`Snapshot`] taken
 //! at one instant, and renders that: so the numbers of one answer always fit each other, and nothing is counted twice.
 //!
-//! | path | what it says |
+//! | path | content |
 //! |---|---|
 //! | `/metrics` | the numbers, for Prometheus (text format 0.0.4, or OpenMetrics 1.0.0 if the client prefers it) |
 //! | `/status` | the same and more, as JSON |

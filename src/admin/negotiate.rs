@@ -3,7 +3,7 @@
 /// A form of `/metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The Prometheus text format, version 0.0.4: what everyone understands.
+    /// The Prometheus text format, version 0.0.4: what every scraper understands.
     Text,
     /// OpenMetrics 1.0.0.
     OpenMetrics,

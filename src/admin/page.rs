@@ -1,4 +1,4 @@
-//! The page for browsers: compiled in, without a build step, and asking nothing of anybody else.
+//! The page for browsers: compiled in, without a build step, and loading nothing from elsewhere.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};

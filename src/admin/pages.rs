@@ -1,4 +1,4 @@
-//! The pages: which there are, and what each says of a snapshot. No socket, no clock.
+//! The pages: which there are, and how each shows a snapshot. No socket, no clock.
 
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ pub(super) enum Wanted {
     Page(Page),
     /// A change, if the asker may.
     Change(Action),
-    /// What workers wrote, if the asker may: it may hold what is not for everybody.
+    /// What workers wrote, if the caller may: it may hold secrets.
     Logs,
     /// What becomes of connections, if the asker may.
     Trace,
@@ -147,7 +147,7 @@ fn status_page(now: &Snapshot) -> Answer {
     }
 }
 
-/// What `/readyz` says: the verdict, then each slot that is not ready.
+/// The text of `/readyz`: the verdict, then each slot that is not ready.
 fn readiness(now: &Snapshot) -> String {
     let ready = now.slots.iter().filter(|slot| slot.takes_clients()).count();
     let verdict = match (now.is_ready(), now.stopping) {

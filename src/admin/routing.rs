@@ -22,7 +22,7 @@ pub struct Routing {
     /// PROXY headers of trusted peers, by outcome.
     #[serde(serialize_with = "as_map")]
     pub proxy_headers: Vec<(&'static str, u64)>,
-    /// First requests of trusted peers by what the header said that gives the client's address.
+    /// First requests of trusted peers by the outcome of the header that gives the client's address.
     #[serde(serialize_with = "as_map")]
     pub client_ip_headers: Vec<(&'static str, u64)>,
     /// Those who follow connections now (`haft trace`).

@@ -37,7 +37,7 @@ use super::trace;
 pub enum AdminListener {
     /// An Internet socket.
     Tcp(TcpListener),
-    /// A Unix stream socket. Who may connect is the file's mode.
+    /// A Unix stream socket. The file's mode decides which users may connect.
     Unix(UnixListener),
 }
 
@@ -217,7 +217,7 @@ async fn exchange(
         .header_read_timeout(desk.limits.head_time)
         .max_buf_size(desk.limits.head)
         .keep_alive(false)
-        // A client that sends its request and closes its writing end is answered all the same.
+        // A client that sends its request and closes its writing end still gets its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(&mut stream), service)
         .await;
@@ -299,13 +299,13 @@ async fn change(desk: &Desk, action: Action, request: &Request<Incoming>, caller
         Ok(change) => change,
         Err(error) => return action::say(StatusCode::BAD_REQUEST, headers, &error.to_string()),
     };
-    let said = in_time(desk, desk.control.change(change)).await;
-    match &said {
+    let result = in_time(desk, desk.control.change(change)).await;
+    match &result {
         Ok(Ok(text)) => desk.control.audit.done(caller, action, text),
         Ok(Err(denied)) => Audit::denied(caller, action, denied),
         Err(error) => Audit::denied(caller, action, error),
     }
-    action.answered(headers, said)
+    action.answered(headers, result)
 }
 
 /// What the master answers, if it does within the time allowed.

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub listen: Vec<String>,
     /// What sticks to a slot (`ip`, `session`, `query:room,ip`, `none`).
     pub affinity: String,
-    /// Who assigns connections (`handover`, `kernel`).
+    /// What assigns connections (`handover`, `kernel`).
     pub dispatch: String,
     /// For people: what the numbers leave out.
     pub note: Option<&'static str>,
@@ -106,7 +106,7 @@ pub struct Snapshot {
     pub log_lines_suppressed: u64,
     /// What goes wrong for a while, each kind once.
     pub alarms: Vec<AlarmStatus>,
-    /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master says.
+    /// What was asked of control. [`super::Control::snapshot`] fills it, whatever the master's answer.
     pub control: ControlCounts,
     /// One entry per slot, in the order of slots.
     pub slots: Vec<SlotStatus>,
@@ -134,7 +134,7 @@ pub struct DrainingWorker {
     pub in_flight: u64,
     /// Connections of its sessions that wait for it: part of its slot's `held`.
     pub held: u64,
-    /// Connections that it says it has, if it says so.
+    /// Connections that it reports, if it does.
     pub open: Option<u64>,
     /// Sessions that it has, as far as they are known, if sessions stick.
     pub sessions: Option<u64>,
@@ -243,7 +243,7 @@ pub struct SlotStatus {
     pub delivered: u64,
     /// Connections that wait in the kernel for this slot's worker to accept them, where it has listeners of its own.
     pub accept_queue: Option<u64>,
-    /// Connections that the worker says it has, if it says so.
+    /// Connections that the worker reports, if it does.
     pub open: Option<u64>,
     /// Sessions that the worker has, as far as they are known, if sessions stick.
     pub sessions: Option<u64>,
@@ -277,7 +277,7 @@ pub struct SlotStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlotState {
-    /// It runs and has not yet said that it can take connections.
+    /// It runs and is not ready yet.
     Starting,
     /// It takes connections.
     Ready,

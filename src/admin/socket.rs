@@ -87,7 +87,7 @@ impl Surroundings {
         service.chain(session).chain(others).collect()
     }
 
-    /// The folders where a command looks for sockets; [`is_named_like_one`] says which files there are to be tried.
+    /// The folders where a command looks for sockets; [`is_named_like_one`] selects the files to try.
     pub fn searched(&self) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = self.places().into_iter().map(|place| place.folder).collect();
         let listed = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -120,7 +120,7 @@ pub fn is_named_like_one(path: &Path) -> bool {
     name.ends_with(SUFFIX) && (is_ours || name.trim_end_matches(SUFFIX).starts_with(ALONE))
 }
 
-/// What a haft is called if nothing was said: its program, and the first port that it listens on.
+/// The default name of a haft: its program, and the first port that it listens on.
 pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>) -> Name {
     if let Some(name) = &config.name {
         return name.clone();

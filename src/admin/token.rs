@@ -11,7 +11,7 @@ use crate::sys::trust::{self, Untrusted};
 
 /// More than any token needs; keeps a slip such as a log file from being read whole.
 const LONGEST: u64 = 4096;
-/// Anybody but the owner may do anything with the file.
+/// Users other than the owner have some right to the file.
 const OTHERS: u32 = 0o077;
 
 /// A file that holds one bearer token (RFC 6750, section 2.1), with or without an end of line.
@@ -169,12 +169,12 @@ mod tests {
     fn a_file_that_others_may_use_or_that_is_none_is_refused_with_the_cure() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("token");
-        let said = |path: &Path| TokenFile::new(path).check().expect_err("refused").to_string();
-        assert!(said(&path).contains("No such file or directory"));
+        let refusal = |path: &Path| TokenFile::new(path).check().expect_err("refused").to_string();
+        assert!(refusal(&path).contains("No such file or directory"));
         fs::write(&path, "secret\n").expect("file");
         for mode in [0o644, 0o640, 0o604, 0o620, 0o610] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).expect("mode");
-            assert_eq!(said(&path), format!("others than its owner may use it (mode {mode:04o}): chmod 600 it"));
+            assert_eq!(refusal(&path), format!("others than its owner may use it (mode {mode:04o}): chmod 600 it"));
         }
         for mode in [0o600, 0o400] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).expect("mode");
@@ -182,11 +182,11 @@ mod tests {
         }
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65_533), None).expect("chown");
-            assert!(said(&path).contains("belongs to user 65533"));
+            assert!(refusal(&path).contains("belongs to user 65533"));
         }
-        assert_eq!(said(folder.path()), "it is not a regular file");
+        assert_eq!(refusal(folder.path()), "it is not a regular file");
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
-        assert_eq!(said(&pipe), "it is not a regular file");
+        assert_eq!(refusal(&pipe), "it is not a regular file");
     }
 }

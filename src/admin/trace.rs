@@ -1,4 +1,4 @@
-//! `/trace`: which connections are asked for, and what is said of each. A line of JSON for each, and one each second about
+//! `/trace`: which connections are asked for, and the line for each. A line of JSON for each, and one each second about
 //! those that were dropped.
 
 use std::sync::atomic::Ordering;
@@ -26,12 +26,12 @@ use crate::route::Slot;
 pub(super) const PATH: &str = "/trace";
 /// How it is asked for.
 pub(super) const USAGE: &str = "/trace[?slot=K&client=CIDR&one_in=N]";
-/// How often is said how many were dropped: so a reader that is gone is noticed.
+/// How often the number of dropped lines is written: so a reader that is gone is noticed.
 const EVERY: Duration = Duration::from_secs(1);
 /// Bytes of lines that are written at a time, about.
 const PIECE: usize = 16 * 1024;
 
-/// What is said of a connection.
+/// The line for a connection.
 #[derive(Debug, Serialize)]
 struct Line {
     unix_ms: u64,
@@ -52,7 +52,7 @@ struct Line {
     reason: Option<&'static str>,
 }
 
-/// What a session's tag says.
+/// The content of a session's tag.
 #[derive(Debug, Serialize)]
 struct TagLine {
     slot: usize,
@@ -87,11 +87,11 @@ pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
 /// What became of connections, as it comes.
 pub(super) fn answered(
     asked: &HeaderMap,
-    said: Result<Result<Following, TooManyFollowers>, ControlError>,
+    result: Result<Result<Following, TooManyFollowers>, ControlError>,
     place: Place,
     progress: Progress,
 ) -> Answer {
-    match said {
+    match result {
         Ok(Ok(following)) => {
             let (pieces, received) = mpsc::channel(1);
             tokio::spawn(stream(following, place, progress, pieces));

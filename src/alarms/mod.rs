@@ -27,7 +27,7 @@ pub enum Alarm {
     Restarts,
     /// A worker's event loop is late.
     LoopDelay,
-    /// Connections are refused that nobody has asked to refuse.
+    /// Connections are refused without an operator's request for it.
     Refusals,
     /// Few descriptors are left.
     Descriptors,
@@ -61,7 +61,7 @@ impl Alarm {
     }
 }
 
-/// What is wrong, with all that its line says.
+/// What is wrong, with all that its line contains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// [`Alarm::Skew`].
@@ -205,7 +205,9 @@ fn cure(reason: RejectReason) -> &'static str {
         RejectReason::NoRequest => {
             "their clients sent no request within --peek-timeout, or too many of one client waited"
         }
-        RejectReason::Unattributed => "a trusted proxy did not name its client: have it send what haft is told to take",
+        RejectReason::Unattributed => {
+            "a trusted proxy did not name its client: have it send what haft is configured to accept"
+        }
         RejectReason::Stopping | RejectReason::Denied | RejectReason::OverLimit => "as haft was asked to",
     }
 }

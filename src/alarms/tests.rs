@@ -17,7 +17,7 @@ impl Clock {
         Self { alarms: Alarms::default(), now: Instant::now(), lines: Vec::new() }
     }
 
-    /// So many looks; `sample` is told how many seconds it is in.
+    /// So many looks; `sample` gets the number of seconds so far.
     fn run(&mut self, looks: u32, mut sample: impl FnMut(u32) -> Sample) {
         for look in 0..looks {
             let lines = self.alarms.look(self.now, &sample(look * 5));

@@ -45,7 +45,7 @@ pub struct Sample {
     pub address: Option<IpAddr>,
     /// `--affinity`, unless clients stick by their address alone.
     pub affinity: Option<String>,
-    /// The line about a proxy that haft is not told of, once one was found.
+    /// The line about a proxy that haft is not configured for, once one was found.
     pub one_address: Option<String>,
 }
 

@@ -120,7 +120,7 @@ fn slot_or_all(text: &str) -> Result<Which, String> {
     if text == "all" { Ok(Which::All) } else { slot(text).map(Which::Slot).map_err(|why| format!("{why}, or all")) }
 }
 
-/// Asks for a change, and says what haft answered.
+/// Asks for a change, and prints haft's answer.
 fn ask(found: &Found, path: &str) -> Result<(), Failure> {
     let answer = found.client.post(path).map_err(TargetError::from)?;
     let text = escaped(&said(&answer.body));
@@ -147,7 +147,7 @@ enum Failure {
     /// It is not known which haft is meant, or it does not answer.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// haft says why.
+    /// haft's answer has the reason.
     #[error("{0}")]
     Denied(String),
 }

@@ -61,7 +61,7 @@ pub enum ClientError {
     /// No answer in time.
     #[error("{addr}: no answer within {} seconds", patience.as_secs_f64())]
     Late {
-        /// Who was asked.
+        /// The address that was asked.
         addr: ListenAddr,
         /// How long it was waited for.
         patience: Duration,
@@ -77,7 +77,7 @@ pub enum ClientError {
     /// Anything else.
     #[error("{addr}: {why}")]
     Other {
-        /// Who was asked.
+        /// The address that was asked.
         addr: ListenAddr,
         /// What went wrong.
         why: String,
@@ -109,7 +109,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If there is no answer. An answer that says that something is wrong is none.
+    /// If there is no answer. An error status becomes an error.
     pub fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.ask(Method::GET, path)
     }
@@ -123,7 +123,7 @@ impl Client {
         self.ask(Method::POST, path)
     }
 
-    /// Reads an answer that has no end, line by line, until it ends all the same or `on_line` says no.
+    /// Reads an answer that has no end, line by line, until it ends anyway or `on_line` returns false.
     ///
     /// # Errors
     ///

@@ -62,7 +62,7 @@ enum Kind {
     Nginx,
 }
 
-/// How the client's address is told.
+/// How the proxy passes the client's address on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Told {
     Header,
@@ -106,7 +106,7 @@ impl FromStr for Host {
 }
 
 impl Host {
-    /// Where its haft listens, as the proxy is told it.
+    /// Where its haft listens, as the proxy's configuration has it.
     fn addr(&self) -> String {
         format!("{}:{}", self.name, self.port)
     }
@@ -130,7 +130,7 @@ impl Front {
 
     /// # Errors
     ///
-    /// When the hosts or the way in which addresses are told cannot be, in a sentence.
+    /// When the hosts or the way of passing addresses are not possible, in a sentence.
     fn text(&self) -> Result<String, String> {
         for (index, host) in self.host.iter().enumerate() {
             if let Some(other) =
@@ -147,7 +147,7 @@ impl Front {
         }
         if self.kind == Kind::Nginx && self.client == Told::Proxy {
             return Err(
-                "--client proxy: nginx tells hosts a client's address only by a header; leave it out, or use haproxy"
+                "--client proxy: nginx passes a client's address to hosts only by a header; leave it out, or use haproxy"
                     .to_owned(),
             );
         }
@@ -165,7 +165,7 @@ impl Front {
         )?;
         let from: Vec<String> = self.from.iter().map(|from| format!(" --trusted-proxy {from}")).collect();
         let from = if from.is_empty() { " --trusted-proxy THIS-PROXY'S-ADDRESS".to_owned() } else { from.concat() };
-        let told = match self.client {
+        let by = match self.client {
             Told::Header => "--client-ip-header x-forwarded-for",
             Told::Proxy => "--proxy-protocol",
         };
@@ -178,12 +178,12 @@ impl Front {
             let (id, command) = (host.id, self.command.join(" "));
             writeln!(
                 f,
-                "# {id}: haft -l {listen} --affinity session --host-id {id} --tag-key @/etc/haft/tag-key {told}{from} --admin {admin} -- {command}",
+                "# {id}: haft -l {listen} --affinity session --host-id {id} --tag-key @/etc/haft/tag-key {by}{from} --admin {admin} -- {command}",
             )?;
         }
         writeln!(
             f,
-            "# Keep the admin port to this network: who reaches it sees figures (and changes nothing without a token)."
+            "# Keep the admin port to this network: any client that reaches it sees figures (and changes nothing without a token)."
         )
     }
 

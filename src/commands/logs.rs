@@ -92,7 +92,7 @@ impl Logs {
         }
     }
 
-    /// Says whether there is still a reader.
+    /// Returns whether there is still a reader.
     fn print(&self, lines: &[Line]) -> bool {
         let mark = |line: &Line| if self.slot.is_none() { format!("[w{}] ", line.slot) } else { String::new() };
         let text: String = lines.iter().map(|line| format!("{}{}\n", mark(line), escaped(&line.text))).collect();

@@ -61,7 +61,7 @@ pub fn is_wanted(args: &[OsString]) -> bool {
 }
 
 /// Runs the command that a command line begins with. The exit code is 0 if it did what it is for, 2 if the command line
-/// is wrong, and what the command's own help says otherwise.
+/// is wrong, and as the command's own help documents otherwise.
 pub fn main(args: &[OsString]) -> ExitCode {
     let command = match Commands::try_parse_from(args) {
         Ok(command) => command,
@@ -70,7 +70,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            // The exit code tells even where the text cannot be written.
+            // The exit code remains where the text cannot be written.
             explain(error, args).print().ok();
             return ExitCode::from(2);
         }
@@ -107,9 +107,10 @@ fn explain(error: clap::Error, args: &[OsString]) -> clap::Error {
     clap::Error::raw(ErrorKind::InvalidSubcommand, message).with_cmd(&flags::command())
 }
 
-/// Writes what a running haft said. The exit code is 2 if it is not known which one was meant, 1 if it did not answer.
-fn report(said: Result<String, TargetError>) -> ExitCode {
-    match said {
+/// Prints the answer of a running haft. The exit code is 2 if it is not known which one was meant, 1 if it did not
+/// answer.
+fn report(result: Result<String, TargetError>) -> ExitCode {
+    match result {
         Ok(text) => print(text.as_bytes()),
         Err(error) => {
             eprintln!("haft: {}", error.to_string().trim_end());

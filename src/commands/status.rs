@@ -44,7 +44,7 @@ fn table(status: &Status) -> String {
     format!("{text}\n{}", slots(status))
 }
 
-/// A column: its heading, what it says of a slot, and of a worker that finishes what it has.
+/// A column: its heading, its text for a slot, and for a worker that drains.
 type Column = (&'static str, fn(&Slot) -> String, fn(&Draining) -> String);
 
 const COLUMNS: [Column; 13] = [

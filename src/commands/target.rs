@@ -13,7 +13,7 @@ use crate::admin::socket::{Surroundings, is_named_like_one};
 use crate::config::Admin;
 use crate::log::escaped;
 
-/// More sockets than anybody has: what it bounds is a mistake.
+/// More sockets than any host has: it bounds a mistake.
 const MAX_SOCKETS: usize = 256;
 
 /// Which haft is meant.
@@ -37,7 +37,7 @@ pub struct Target {
 pub struct Found {
     /// How to ask it.
     pub client: Client,
-    /// What it said when it was found.
+    /// Its status when it was found.
     pub status: Status,
 }
 
@@ -67,7 +67,7 @@ impl Target {
         choose(found, self.name.as_deref(), foreign)
     }
 
-    /// A client for this address, with what this command line says.
+    /// A client for this address, with the credentials of this command line.
     fn client(&self, addr: ListenAddr) -> Result<Client, TargetError> {
         Client::new(addr, self.admin_token_file.clone())
             .map_err(|error| TargetError::Other(format!("the event loop cannot be made: {error}")))

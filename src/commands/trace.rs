@@ -11,8 +11,9 @@ use crate::log::escaped;
 
 /// Follow connections as they come: where each goes, why, and what becomes of it
 ///
-/// A line when a connection is delivered or refused: its client, the slot, the worker, what decided, the key, how often it
-/// was passed on, and how long it took from accept. Times are UTC. It ends with Ctrl-C. While nobody traces it costs nothing.
+/// A line when a connection is delivered or refused: its client, the slot, the worker, what decided, the key, how often
+/// it was passed on, and how long it took from accept. Times are UTC. It ends with Ctrl-C. It costs nothing while no
+/// trace runs.
 #[derive(Debug, clap::Args)]
 pub(super) struct Trace {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What a running haft says of itself, as far as commands need it: `/status`, read back.
+//! The status of a running haft, as far as commands need it: `/status`, read back.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ pub struct Slot {
     pub replaced: BTreeMap<String, u64>,
     pub last_exit: Option<Exit>,
     pub process: Option<Process>,
-    /// What its worker tells of itself, by the names of docs/scoreboard.md.
+    /// What its worker reports, by the names of docs/scoreboard.md.
     pub reported: Option<BTreeMap<String, f64>>,
 }
 
@@ -146,7 +146,7 @@ impl Status {
         Ok(read.map_err(|error| wrong(format!("this is no haft's admin listener: {error}")))?)
     }
 
-    /// Who it is, in one line.
+    /// Its identity, in one line.
     pub fn heading(&self) -> String {
         format!(
             "haft {}  {}  pid {}  up {}  {}",
@@ -190,7 +190,7 @@ impl Status {
 }
 
 impl Slot {
-    /// A figure that its worker tells.
+    /// A figure that its worker reports.
     pub fn reported(&self, name: &str) -> Option<f64> {
         self.reported.as_ref()?.get(name).copied()
     }

@@ -23,7 +23,7 @@ use crate::peek::MAX_PEEKED;
 
 /// Show which slot a client goes to, and why
 ///
-/// Of the haft that runs, with which of its slots take clients now (--name, before the address, says which haft):
+/// Of the haft that runs, with which of its slots take clients now (--name, before the address, selects the haft):
 ///
 /// haft why 192.0.2.7
 ///
@@ -93,7 +93,7 @@ impl Why {
         Ok(Outcome::Run(config))
     }
 
-    /// What the haft that runs says of itself.
+    /// The status of the running haft.
     fn running(&self) -> Result<Status, String> {
         let found = self.target.find().map(|found| found.status);
         found.map_err(|error| format!("{error}\nOr add flags, such as -w 4, for a haft that does not run"))
@@ -137,14 +137,14 @@ impl Why {
         Ok(Some(address))
     }
 
-    /// What haft would be started with. Whoever asks for a session has sessions that stick.
+    /// What haft would be started with. A question about a session implies sessions that stick.
     fn flags(&self) -> Vec<OsString> {
-        let says = |names: [&str; 3]| {
+        let has_any = |names: [&str; 3]| {
             let ours = self.words.iter().take_while(|word| *word != "--").filter_map(|word| word.to_str());
             ours.into_iter().any(|word| names.iter().any(|name| word.split('=').next() == Some(name)))
         };
         let mut flags = vec![OsString::from("haft")];
-        if self.sid.is_some() && !says(["--affinity", "-c", "--config"]) {
+        if self.sid.is_some() && !has_any(["--affinity", "-c", "--config"]) {
             flags.push("--affinity=session".into());
         }
         flags.extend(self.words.iter().cloned());

@@ -55,7 +55,7 @@ pub enum AffinityError {
         /// What is wrong with it.
         why: SourceError,
     },
-    /// Everybody has an address, and nobody reads further than `none`.
+    /// Every client has an address, and nothing is read past `none`.
     #[error("{0} decides for every client: put it last")]
     NotLast(Rest),
     /// A word stands there twice.

@@ -1,4 +1,4 @@
-//! A program of the user's as the worker: its command line, and what it is to be told if it is a Node program.
+//! A program of the user's as the worker: its command line, and its settings as a Node program.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,7 +40,7 @@ pub struct CommandLine {
     pub node: NodeOptions,
 }
 
-/// What was said of the dialect that a program speaks.
+/// The configured dialect of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DialectChoice {
     /// Node's if the program is Node, else haft's.
@@ -83,7 +83,7 @@ impl Default for NodeOptions {
 }
 
 impl DialectChoice {
-    /// Whether the program may be Node's, which says where to listen.
+    /// Whether the program may be Node's, which decides where to listen.
     pub fn may_be_node(self) -> bool {
         match self {
             Self::Auto | Self::Node => true,

@@ -8,8 +8,8 @@ use super::Config;
 /// and error, its page of the scoreboard, and one for the process that serves if it is another.
 pub(crate) const DESCRIPTORS_PER_WORKER: u64 = 7;
 
-/// Descriptors the master holds for itself: standard streams, the event loop, signals, the spare one for accepting
-/// when there are none left, the admin listener and those who ask there.
+/// Descriptors the master holds for itself: standard streams, the event loop, signals, the spare one for accepting when
+/// there are none left, the admin listener and its clients.
 const DESCRIPTORS_FOR_ITSELF: u64 = 32;
 
 /// How a limit on open descriptors compares with what the configuration can need.

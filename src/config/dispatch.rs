@@ -1,4 +1,4 @@
-//! Who assigns connections, and what cannot be had when that is the kernel.
+//! What assigns connections, and what is not available when that is the kernel.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::{Config, DialectChoice, Program, UnknownWord, words};
 use crate::addr::ListenAddr;
 
-/// Who assigns a connection to a slot.
+/// What assigns a connection to a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DispatchBy {
     /// The master, which hands each one over.

@@ -22,7 +22,7 @@ const SIGNALS: [(&str, Signal); 7] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainSignal {
     /// SIGTERM (SIGINT for Ctrl-C) for a Node program that handles it, and for one that takes its listeners over. A
-    /// worker of haft's own dialect is told on its channel alone.
+    /// worker of haft's own dialect is asked on its channel alone.
     Auto,
     /// None.
     None,

@@ -1,5 +1,5 @@
 //! What a connection is assigned by, beyond its address: the session that its first request names, and what a proxy
-//! tells of its client.
+//! states about its client.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::{UnknownWord, words};
 use crate::peek::{ClientHeader, TrustedProxies};
 use crate::route::{HostId, TagKey};
 
-/// How sessions are told apart, if they stick.
+/// How sessions are identified, if they stick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sessions {
     /// Where Socket.IO's requests go, at least one path, each with a slash at both ends (`/socket.io/`).
@@ -36,16 +36,15 @@ pub struct TagSecret {
 pub struct Proxies {
     /// Whether trusted peers begin with a PROXY header.
     pub protocol: bool,
-    /// The header of a request that tells the client's address, if trusted peers send one.
+    /// The header of a request that states the client's address, if trusted peers send one.
     pub header: Option<ClientHeader>,
-    /// Who is trusted.
+    /// Which peers are trusted.
     pub trusted: TrustedProxies,
-    /// What becomes of a connection of a trusted peer that does not tell its client.
+    /// What becomes of a connection of a trusted peer that does not name its client.
     pub unattributed: Unattributed,
 }
 
-/// What becomes of a connection of which a trusted proxy should have told the client, and did not in a way that can be
-/// relied on.
+/// What becomes of a connection whose client a trusted proxy did not name reliably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unattributed {
     /// It is served, as one of an unknown client: never as one of the proxy's own.
@@ -80,7 +79,7 @@ pub enum PeekTimeoutAction {
 words!(PeekTimeoutAction, "hand-over or close", HandOver = "hand-over", Close = "close");
 
 impl Sessions {
-    /// Whether unmodified Node programs tell further paths, by haft's preload: unless the user has named them.
+    /// Whether unmodified Node programs report further paths, by haft's preload: unless the user has named them.
     pub fn learns_paths(&self) -> bool {
         self.paths == Self::default().paths
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::{UnknownWord, words};
 
-/// Which rooms workers share, and with whom.
+/// Which rooms workers share, and with which hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoomsOptions {
     /// Whether workers share the rooms of Socket.IO.
@@ -19,7 +19,7 @@ pub struct RoomsOptions {
 pub struct Redis {
     /// Its URL.
     pub url: String,
-    /// What tells this application's rooms from another's.
+    /// What separates this application's rooms from another's.
     pub prefix: String,
     /// Whether haft is not ready without it.
     pub required: bool,

@@ -1,4 +1,4 @@
-//! Who assigns a connection to a worker.
+//! What assigns a connection to a worker.
 
 use crate::config::{Config, DispatchBy};
 use crate::flags::error::FlagsError;

@@ -21,8 +21,8 @@ const LARGEST_MESSAGE: u64 = 1 << 30;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct EngineFlags {
-    /// The path of Socket.IO's requests; for a COMMAND with --affinity session it is repeatable, and Node programs tell
-    /// theirs by the preload
+    /// The path of Socket.IO's requests; for a COMMAND with --affinity session it is repeatable, and Node programs
+    /// report theirs by the preload
     #[arg(long, value_name = "PATH", default_value = "/socket.io/", value_parser = request_path)]
     pub(super) path: Vec<String>,
 

@@ -1,8 +1,8 @@
-//! What the environment says: `HAFT_FLAG_NAME` for each flag, and what platforms set for any program.
+//! What the environment sets: `HAFT_FLAG_NAME` for each flag, and what platforms set for any program.
 //!
 //! A value is read exactly like what is typed after the flag. What may be given several times is a list with commas.
-//! `WEB_CONCURRENCY` and `PORT` are not haft's own: they take the place of a default, and whatever is said to haft itself
-//! beats them.
+//! `WEB_CONCURRENCY` and `PORT` are not haft's own: they replace a default, and haft's own flags, keys and variables
+//! beat them.
 
 use std::ffi::OsString;
 
@@ -14,12 +14,12 @@ use crate::flags::file::key;
 
 /// How the variables of flags begin. Workers do not get them (`sys`).
 const PREFIX: &str = "HAFT_FLAG_";
-/// The number of workers where nothing else says it.
+/// The number of workers where nothing else sets it.
 pub(super) const WEB_CONCURRENCY: &str = "WEB_CONCURRENCY";
-/// The port of the listener that haft has where nothing else says it.
+/// The port of the listener that haft has where nothing else sets it.
 pub(super) const PORT: &str = "PORT";
 
-/// What the environment says. An empty variable is as if it were not there.
+/// What the environment sets. An empty variable is as if it were not there.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     /// Keys and values.
@@ -59,7 +59,7 @@ impl Environment {
         self.flags.iter().map(|(key, node)| (key.as_str(), node))
     }
 
-    /// What it says for a key that has one value.
+    /// Its value for a key that has one.
     pub(super) fn one(&self, key: &str) -> Option<&str> {
         self.flags.iter().find_map(|(known, node)| match node {
             YamlValue::One(text) if known == key => Some(text.as_str()),

@@ -144,7 +144,7 @@ pub(super) enum FolderFault {
 
 impl From<clap::Error> for FlagsError {
     /// clap's tip for what it does not know is to put it behind `--`; for a flag that would be wrong, and for a program
-    /// (`haft node server.js`) it says nothing.
+    /// (`haft node server.js`) there is no tip.
     fn from(mut error: clap::Error) -> Self {
         error.remove(ContextKind::Suggested);
         match error.get(ContextKind::InvalidArg) {

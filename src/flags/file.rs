@@ -192,7 +192,7 @@ fn is_text(shape: &Value) -> bool {
     matches!(shape, Value::Bool(_) | Value::Number(_) | Value::String(_))
 }
 
-/// Reads a key, unless the function says what is wrong with it.
+/// Reads a key, unless the function returns what is wrong with it.
 struct Key<F>(F);
 
 impl<'de, F: Fn(&str) -> Option<String>> DeserializeSeed<'de> for Key<F> {

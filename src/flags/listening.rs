@@ -34,7 +34,7 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Where clients connect, nothing if that is left to what may be a Node program; and where they do if nothing says it.
+    /// Where clients connect, nothing if that is left to what may be a Node program; and where they do by default.
     /// `passed`: sockets that a service manager has passed.
     pub(super) fn resolve(
         self,
@@ -57,7 +57,7 @@ impl Listening {
     }
 }
 
-/// What a platform says in `PORT`: it connects from outside of this host.
+/// A platform's `PORT`: it connects from outside of this host.
 fn port(text: &str) -> Result<ListenAddr, FlagsError> {
     let why = || format!("invalid value `{text}`: it is not a port, a number from 0 to 65535");
     match text.parse() {

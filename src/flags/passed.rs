@@ -52,8 +52,8 @@ impl fmt::Display for ListenArg {
 
 /// The listeners, where these sockets were passed. `args`: what was given; None where the default is in force.
 ///
-/// A passed socket is used where `args` has its name or its address. One that is not mentioned there is a listener all
-/// the same, as if it had been given last.
+/// A passed socket is used where `args` has its name or its address. One that is not mentioned there is a listener too,
+/// as if it had been given last.
 pub(super) fn resolve(
     args: Option<Vec<ListenArg>>,
     passed: &[PassedAddr],

@@ -34,7 +34,7 @@ impl Provenance {
         self.typed.contains(key)
     }
 
-    /// Whether what the file says of a key is beaten.
+    /// Whether the file's value of a key is beaten.
     pub(super) fn is_beaten_in_file(&self, key: &str) -> bool {
         self.is_typed(key) || self.environment.has(key)
     }
@@ -43,8 +43,8 @@ impl Provenance {
         self.is_beaten_in_file(key) || self.place(key).is_some()
     }
 
-    /// What a message calls the flag: `--admin`, `HAFT_FLAG_ADMIN` when it is the environment that says it, or
-    /// `haft.yaml:3: admin` when it is the file.
+    /// What a message calls the flag: `--admin`, `HAFT_FLAG_ADMIN` when the environment sets it, or `haft.yaml:3:
+    /// admin` when the file does.
     pub(super) fn name(&self, key: &str) -> String {
         match self.place(key) {
             _ if self.is_typed(key) => typed_name(key),

@@ -40,12 +40,12 @@ pub(super) struct ProxyFlags {
 impl ProxyFlags {
     /// Checks that trusted peers and the source of addresses are given together.
     pub(super) fn resolve(self, provenance: &Provenance) -> Result<Proxies, FlagsError> {
-        let told = self.proxy_protocol || self.client_ip_header.is_some();
-        if told && self.trusted_proxy.is_empty() {
+        let stated = self.proxy_protocol || self.client_ip_header.is_some();
+        if stated && self.trusted_proxy.is_empty() {
             let key = if self.proxy_protocol { "proxy-protocol" } else { "client-ip-header" };
             return Err(FlagsError::NobodyTrusted { name: provenance.name(key) });
         }
-        if !told && !self.trusted_proxy.is_empty() {
+        if !stated && !self.trusted_proxy.is_empty() {
             return Err(FlagsError::TrustedForNothing { name: provenance.name("trusted-proxy") });
         }
         let trusted = self.trusted_proxy.iter().copied().collect::<TrustedProxies>();

@@ -7,7 +7,7 @@ use super::provenance::Provenance;
 use crate::config::{Redis, RoomsOptions, SharedRooms};
 use crate::flags::SWITCH;
 
-/// The heading of these flags in the help, by which they are told from the others.
+/// The heading of these flags in the help, which distinguishes them from the others.
 pub(super) const HEADING: &str = "Rooms";
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,8 @@ pub(super) struct RoomsFlags {
     /// unix:///PATH [default: off]
     ///
     /// One link for each host, beside what accepts connections. Without Redis, or while it is away, rooms are those of
-    /// this host. Whoever can publish there can send to all clients: give it a password, or a network of its own.
+    /// this host. Any client of Redis that can publish there can send to all clients: give it a password, or a network
+    /// of its own.
     #[arg(long, value_name = "URL", value_parser = url)]
     redis: Option<String>,
 
@@ -34,7 +35,7 @@ pub(super) struct RoomsFlags {
     #[arg(long, value_name = "TEXT", value_parser = prefix)]
     redis_prefix: Option<String>,
 
-    /// /readyz says 503 while the link to Redis is broken
+    /// /readyz answers 503 while the link to Redis is broken
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     redis_required: bool,
 }

@@ -12,13 +12,13 @@ pub(super) fn config(args: &[&str]) -> Config {
     config_in(&[], args)
 }
 
-/// What is said when this command line is refused, with exit code 2.
+/// The text when this command line is refused, with exit code 2.
 #[track_caller]
 pub(super) fn refused(args: &[&str]) -> String {
     refused_in(&[], args)
 }
 
-/// What is said, with exit code 0.
+/// The text, with exit code 0.
 #[track_caller]
 pub(super) fn told(args: &[&str]) -> String {
     told_in(&[], args)

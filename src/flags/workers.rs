@@ -45,7 +45,7 @@ pub(super) struct Workers {
     pub(super) prefix_output: Option<bool>,
 }
 
-/// What was said of the number of workers.
+/// The configured number of workers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Count {
     Auto,

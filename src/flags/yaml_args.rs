@@ -45,7 +45,7 @@ impl Wrong {
     }
 }
 
-/// What one would type for what the environment says, by key, except for what is typed already.
+/// The arguments for what the environment sets, by key, except for what is typed already.
 pub(super) fn of_environment(
     command: &Command,
     provenance: &Provenance,

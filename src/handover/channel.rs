@@ -1,4 +1,4 @@
-//! What a channel tells, whatever its dialect: what stands in the way of sending, and what its worker says of itself.
+//! The events of a channel, whatever its dialect: what blocks sending, and what its worker reports.
 
 /// What stands in the way of sending more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Blocked {
     Resting,
 }
 
-/// What a worker told, as far as others must know.
+/// An event from a worker, as far as other modules need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerEvent {
     /// It is ready.

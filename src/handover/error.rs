@@ -11,19 +11,19 @@ pub enum LinkError {
     /// Its channel failed, or it sent no proper frame.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// It said what cannot be.
+    /// It sent an impossible message.
     #[error("broke the hand-over protocol: {0}")]
     Violation(#[from] Violation),
-    /// It said something before it was ready.
-    #[error("broke the hand-over protocol: it spoke before it was ready")]
+    /// It sent a message before it was ready.
+    #[error("broke the hand-over protocol: it sent a message before it was ready")]
     NotReadyYet,
-    /// It said what only a worker says that tags its sessions, or was told to linger.
-    #[error("broke the hand-over protocol: it said what it was not asked for")]
+    /// It sent what only a worker sends that tags its sessions, or was asked to linger.
+    #[error("broke the hand-over protocol: it sent an answer that it was not asked for")]
     NotAsked,
-    /// It said a second time that it is ready.
-    #[error("broke the hand-over protocol: it said that it is ready a second time")]
+    /// It reported a second time that it is ready.
+    #[error("broke the hand-over protocol: it sent READY a second time")]
     ReadyTwice,
-    /// A Node worker said what cannot be.
+    /// A Node worker sent an impossible message.
     #[error("broke Node's cluster protocol: {0}")]
     Node(String),
     /// A message with a descriptor was cut in two.
@@ -35,7 +35,7 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Whether it says only that the worker has closed its end.
+    /// Whether it means only that the worker has closed its end.
     pub fn is_closed_end(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         matches!(self, Self::Send(error) if matches!(error.kind(), BrokenPipe | ConnectionReset))

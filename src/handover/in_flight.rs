@@ -20,7 +20,7 @@ pub(crate) struct InFlight<'a> {
     pub held: &'a mut VecDeque<Connection>,
     pub ledger: &'a mut Ledger,
     pub rests_until: &'a mut Option<Instant>,
-    /// Set when the worker has said what answers a ping.
+    /// Set when the worker has sent what answers a ping.
     pub spoke: &'a mut bool,
     /// Set when the worker has closed its end.
     pub ended: &'a mut bool,

@@ -1,7 +1,7 @@
 //! What became of the connections. `accepted = delivered + refused + in flight` holds at every moment.
 //!
-//! What became of each single one is told to the log under a target of its own (`--log-level info,haft::ledger=trace`),
-//! so that it can be held against what clients have seen.
+//! The outcome of each one is logged under a target of its own (`--log-level info,haft::ledger=trace`), so that it can
+//! be compared with what clients have seen.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub enum RouteReason {
     Address,
     /// The session that it named.
     Session,
-    /// The session that it named, whose worker is no more: nobody knows it.
+    /// The session that it named, whose worker is gone: no worker knows it.
     LostSession,
     /// It opens a session: the worker with the fewest.
     RecentSessions,
@@ -119,7 +119,7 @@ pub struct Ledger {
     pub redelivered_unacknowledged: u64,
     /// Given back by a worker that could not take them.
     pub returned: u64,
-    /// Taken out of the accept queue of a slot that nobody served, for another one.
+    /// Taken out of the accept queue of a slot that no worker served, for another one.
     pub rescued: u64,
     /// Times that a worker was found hung.
     pub hung: u64,
@@ -129,7 +129,7 @@ pub struct Ledger {
     pub aborted: u64,
     /// Times that accept found no descriptor left.
     pub exhausted: u64,
-    /// Those who follow connections.
+    /// The followers of connections.
     pub trace: Trace,
 }
 
@@ -196,14 +196,14 @@ impl Ledger {
         self.closing.extend(connection.delivered());
     }
 
-    /// Closes our copies of what was delivered. To be called once what workers said has been taken in: until then their
-    /// clients may not see the end of a connection that was closed. All at once, since what came together has neighbouring
-    /// numbers, though not with one worker.
+    /// Closes our copies of what was delivered. To be called once the messages of workers have been handled: until then
+    /// their clients may not see the end of a connection that was closed. All at once, since what came together has
+    /// neighbouring numbers, though not with one worker.
     pub fn close_delivered(&mut self) {
         closing::close_all(&mut self.closing);
     }
 
-    /// Nobody can take it.
+    /// No worker can take it.
     pub fn refuse(&mut self, connection: Connection, refusal: RejectReason) {
         self.refused[refusal as usize] += 1;
         if let Some(slot) = connection.assigned {

@@ -1,5 +1,5 @@
-//! What the channels to all workers have in common, whatever their dialect: what is in flight on them, the ledger, what
-//! they tell, why one failed. The `haft` dialect itself is `haft-worker`'s.
+//! What the channels to all workers have in common, whatever their dialect: what is in flight on them, the ledger,
+//! their events, why one failed. The `haft` dialect itself is `haft-worker`'s.
 //!
 //! Nothing here chooses a worker, starts one, or reads a byte of a client's.
 

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-/// A worker said something that cannot be: it is not to be trusted any further.
+/// A worker sent something impossible: it is not to be trusted any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// It took what was never sent.
     #[error("took connections below {below}, but only those below {sent} were sent")]
     TookUnsent {
-        /// What it said.
+        /// What it sent.
         below: u64,
         /// What is true.
         sent: u64,
@@ -16,17 +16,17 @@ pub enum Violation {
     /// It took back an acknowledgement.
     #[error("took connections below {below} after it had taken those below {before}")]
     TookLess {
-        /// What it said.
+        /// What it sent.
         below: u64,
-        /// What it had said before.
+        /// What it had sent before.
         before: u64,
     },
     /// It took back a promise.
     #[error("lowered its limit from {before} to {limit}")]
     LoweredLimit {
-        /// What it said.
+        /// What it sent.
         limit: u64,
-        /// What it had said before.
+        /// What it had sent before.
         before: u64,
     },
     /// It gave back what it did not have.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a worker says, each connection comes out exactly once.
+        /// Whatever a worker sends, each connection comes out exactly once.
         #[test]
         fn no_connection_is_lost_or_doubled(steps in prop::collection::vec((0..5u8, 0..30u64, 0..8u32), 0..200)) {
             let mut outbox = outbox(u64::MAX, 0);

@@ -1,4 +1,4 @@
-//! Following connections: what became of each, for those who ask to be told. Nothing is paid while nobody does.
+//! Following connections: the outcome of each, for commands that ask for it. It costs nothing while none does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ const MAX_FOLLOWERS: usize = 4;
 /// Connections that are kept for one follower; past them, further ones are dropped and counted.
 const MAX_KEPT: usize = 1024;
 
-/// Which connections somebody follows.
+/// The connections to follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Of clients with these addresses. None: of all.
@@ -31,7 +31,7 @@ pub struct Filter {
 /// What became of one connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Traced {
-    /// Its client: the peer, or whom a trusted proxy has named.
+    /// Its client: the peer, or the one that a trusted proxy named.
     pub client: EndAddr,
     /// Whether a proxy has named it.
     pub client_is_stated: bool,
@@ -65,7 +65,7 @@ pub enum Outcome {
 #[error("{MAX_FOLLOWERS} others trace already: end one of them")]
 pub struct TooManyFollowers;
 
-/// Those who follow connections.
+/// The followers of connections.
 #[derive(Debug, Default)]
 pub struct Trace(Vec<Follower>);
 
@@ -74,10 +74,10 @@ struct Follower {
     filter: Filter,
     matching: u64,
     dropped: Arc<AtomicU64>,
-    told: mpsc::Sender<Traced>,
+    sender: mpsc::Sender<Traced>,
 }
 
-/// What a follower is told.
+/// What a follower receives.
 #[derive(Debug)]
 pub struct Following {
     /// What became of connections, in the order in which they ended.
@@ -87,7 +87,7 @@ pub struct Following {
 }
 
 impl Trace {
-    /// Whether anybody follows: all that a connection costs otherwise.
+    /// Whether there is a follower: all that a connection costs otherwise.
     #[inline]
     pub fn is_on(&self) -> bool {
         !self.0.is_empty()
@@ -104,17 +104,17 @@ impl Trace {
     ///
     /// If there are too many.
     pub fn follow(&mut self, filter: Filter) -> Result<Following, TooManyFollowers> {
-        self.0.retain(|follower| !follower.told.is_closed());
+        self.0.retain(|follower| !follower.sender.is_closed());
         if self.0.len() >= MAX_FOLLOWERS {
             return Err(TooManyFollowers);
         }
-        let (told, connections) = mpsc::channel(MAX_KEPT);
+        let (sender, connections) = mpsc::channel(MAX_KEPT);
         let dropped = Arc::default();
-        self.0.push(Follower { filter, matching: 0, dropped: Arc::clone(&dropped), told });
+        self.0.push(Follower { filter, matching: 0, dropped: Arc::clone(&dropped), sender });
         Ok(Following { connections, dropped })
     }
 
-    /// Tells what became of a connection that took so long.
+    /// Publishes the outcome of a connection, which took so long.
     #[cold]
     pub fn publish(&mut self, connection: &Connection, took: Duration, outcome: Outcome) {
         let traced = Traced {
@@ -133,14 +133,14 @@ impl Trace {
 }
 
 impl Follower {
-    /// Says whether it is still there.
+    /// Returns whether it is still there.
     fn push(&mut self, traced: Traced) -> bool {
-        if self.told.is_closed() {
+        if self.sender.is_closed() {
             return false;
         }
         if self.filter.takes(&traced) {
             self.matching += 1;
-            if self.matching.is_multiple_of(self.filter.one_in.max(1)) && self.told.try_send(traced).is_err() {
+            if self.matching.is_multiple_of(self.filter.one_in.max(1)) && self.sender.try_send(traced).is_err() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_is_told_what_it_asks_for_and_nobody_else_costs_anything() {
+    fn a_follower_is_sender_what_it_asks_for_and_nobody_else_costs_anything() {
         let mut trace = Trace::default();
         assert!(!trace.is_on());
         let net = Filter { client: "10.0.0.0/8".parse().ok(), ..Filter::default() };

@@ -1,4 +1,4 @@
-//! Taking the connections that wait at a listener: one policy, whoever listens.
+//! Accepting the connections that wait at a listener: one policy for all listeners.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +10,7 @@ use crate::sys::listen::Listener;
 /// Most connections taken from one listener a turn, so that workers' words and other listeners are not kept waiting.
 pub const MAX_A_TURN: usize = 64;
 
-/// What is said when the process has no descriptor for one that waits.
+/// The line when the process has no descriptor for a waiting connection.
 pub const NO_DESCRIPTOR: &str = "no descriptor left to accept with: clients wait in the kernel's queue";
 
 /// A connection as it comes out of a listener.
@@ -45,7 +45,7 @@ pub struct Turn {
 pub fn take(listener: &Listener, number: u32, most: usize, mut each: impl FnMut(Arrival)) -> io::Result<Turn> {
     let mut turn = Turn::default();
     // The query for the queue's length is cheaper than an accept that finds none. One at least, since a readable
-    // listener may have an error to tell.
+    // listener may have an error to report.
     let waiting = accept::waiting(listener.as_fd()).map_or(usize::MAX, |waiting| waiting.max(1));
     for _ in 0..waiting.min(most).min(MAX_A_TURN) {
         match accept::accept(listener.as_fd()) {

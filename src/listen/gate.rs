@@ -31,7 +31,7 @@ pub enum Passage {
 #[derive(Debug)]
 pub struct Gate {
     limits: Limits,
-    /// Peers of which a proxy header tells the client.
+    /// Peers that name their client in a proxy header.
     proxies: TrustedProxies,
     patience: Duration,
     per_client: Option<Buckets>,
@@ -54,7 +54,7 @@ struct InLine {
 }
 
 impl Gate {
-    /// Nobody has come. `held`: how many connections may be held in all; `seed` is random.
+    /// No client has come. `held`: how many connections may be held in all; `seed` is random.
     pub fn new(config: &Config, held: u64, seed: u64, now: Instant) -> Self {
         let mut gate = Self {
             limits: Limits::default(),
@@ -109,7 +109,7 @@ impl Gate {
         !self.line.is_empty() || self.offenders.has_pending()
     }
 
-    /// A connection has been accepted. Where a proxy is to tell the client, the client's own limits hold once it has.
+    /// A connection has been accepted. If a proxy is to name the client, the client's own limits apply once it has.
     pub fn arrived(&mut self, connection: Connection, now: Instant) -> Passage {
         let peer = connection.client;
         if !self.limits.allow.is_empty() && !self.limits.allow.contains(&peer) || self.limits.deny.contains(&peer) {
@@ -163,7 +163,7 @@ impl Gate {
         self.line.iter().filter(|it| it.source == source).count()
     }
 
-    /// Takes out those whose turn has come, and those that have waited for too long. Tells the log of those over a limit.
+    /// Takes out those whose turn has come, and those that have waited for too long. Logs the clients over a limit.
     pub fn release(&mut self, now: Instant) -> Vec<Passage> {
         self.offenders.log(now);
         let mut in_line: HashMap<Source, usize> = HashMap::new();

@@ -31,7 +31,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Closed doors: nobody is taken before [`Listeners::open`]. The listeners have numbers from `first` on.
+    /// Nothing is accepted before [`Listeners::open`]. The listeners have numbers from `first` on.
     pub fn new(listeners: Vec<Listener>, first: u32, hold_timeout: Duration) -> io::Result<Self> {
         let spare = Some(File::open("/dev/null")?);
         let listeners = (first..).zip(listeners).collect();
@@ -90,7 +90,7 @@ impl Listeners {
         self.open
     }
 
-    /// Closes the listeners for good.
+    /// Closes the listeners.
     pub fn close(&mut self, poller: &Poller) -> io::Result<()> {
         self.shut(poller)?;
         self.paused_until = None;

@@ -1,28 +1,28 @@
-//! Who was over a limit, told at most once a minute with the worst addresses.
+//! Clients over a limit, logged at most once a minute with the worst addresses.
 
 use std::time::{Duration, Instant};
 
 use crate::route::Source;
 
-/// How often is told.
+/// How often they are logged.
 const PERIOD: Duration = Duration::from_secs(60);
-/// How many addresses are told, and how many are kept to find the worst among them.
-const TOLD: usize = 5;
+/// How many addresses are logged, and how many are kept to find the worst among them.
+const LOGGED: usize = 5;
 const KEPT: usize = 32;
 
-/// What was refused and delayed since it was told last.
+/// What was refused and delayed since the last line.
 #[derive(Debug)]
 pub(super) struct Offenders {
     refused: u64,
     delayed: u64,
     /// The worst of them, and how often each came, or a little less often (Metwally and others, 2005: Space-Saving).
     worst: Vec<(Source, u64)>,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Offenders {
     pub(super) fn new() -> Self {
-        Self { refused: 0, delayed: 0, worst: Vec::with_capacity(KEPT), told: None }
+        Self { refused: 0, delayed: 0, worst: Vec::with_capacity(KEPT), logged: None }
     }
 
     pub(super) fn note(&mut self, source: Option<Source>) {
@@ -45,14 +45,14 @@ impl Offenders {
         }
     }
 
-    /// Whether something is still to be told.
+    /// Whether something is still to be logged.
     pub(super) fn has_pending(&self) -> bool {
         self.refused + self.delayed > 0
     }
 
-    /// Tells what there is, if the time has come.
+    /// Logs what there is, if it is due.
     pub(super) fn log(&mut self, now: Instant) {
-        if !self.has_pending() || self.told.is_some_and(|told| now < told + PERIOD) {
+        if !self.has_pending() || self.logged.is_some_and(|logged| now < logged + PERIOD) {
             return;
         }
         let worst = self.describe();
@@ -61,12 +61,12 @@ impl Offenders {
             delayed = self.delayed,
             "clients are over the limits; most are from {worst}"
         );
-        *self = Self { told: Some(now), ..Self::new() };
+        *self = Self { logged: Some(now), ..Self::new() };
     }
 
     fn describe(&mut self) -> String {
         self.worst.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let worst = self.worst.iter().take(TOLD).map(|(source, count)| format!("{source} ({count})"));
+        let worst = self.worst.iter().take(LOGGED).map(|(source, count)| format!("{source} ({count})"));
         match self.worst.is_empty() {
             true => "Unix sockets".to_owned(),
             false => worst.collect::<Vec<_>>().join(", "),

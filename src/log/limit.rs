@@ -129,13 +129,13 @@ impl Kinds {
             let since = |instant| now.saturating_duration_since(instant);
             all || since(flood.last) >= CALM || since(flood.began) >= WHILE_IT_LASTS
         };
-        let told = self.kinds.values_mut().filter_map(|bucket| {
+        let due = self.kinds.values_mut().filter_map(|bucket| {
             let Flood { count, example, .. } = bucket.suppressed.take_if(is_due)?;
             Some(Suppressed { level: bucket.level, count, example })
         });
-        let told: Vec<_> = told.collect();
-        self.pending -= told.len();
-        told
+        let due: Vec<_> = due.collect();
+        self.pending -= due.len();
+        due
     }
 }
 
@@ -244,24 +244,24 @@ mod tests {
         assert_eq!(admitted((2, Some(0)), start), 20, "of another kind");
         assert_eq!(admitted((1, Some(0)), start + Duration::from_secs(2)), 2);
         assert_eq!((kinds.total, kinds.pending), (4 * 40_000 - 62, 3));
-        let told = kinds.due(start + Duration::from_secs(2), false);
-        assert_eq!(told.len(), 2, "the first goes on: {told:?}");
-        let told = kinds.due(start + Duration::from_secs(3), false);
+        let due = kinds.due(start + Duration::from_secs(2), false);
+        assert_eq!(due.len(), 2, "the first goes on: {due:?}");
+        let due = kinds.due(start + Duration::from_secs(3), false);
         let expected = Suppressed { level: Level::WARN, count: 79_978, example: "warning 20".to_owned() };
-        assert_eq!(told, [expected]);
+        assert_eq!(due, [expected]);
         assert_eq!((kinds.due(start + Duration::from_secs(9), true).len(), kinds.pending), (0, 0));
     }
 
     #[test]
-    fn a_flood_without_end_is_told_of_while_it_lasts() {
+    fn a_flood_without_end_is_due_of_while_it_lasts() {
         let (mut kinds, start) = (kinds(), Instant::now());
-        let mut told = 0;
+        let mut due = 0;
         for step in 0..300 {
             let now = start + Duration::from_millis(100) * step;
             let _ = (0..100).filter(|_| kinds.admit((1, None), Level::ERROR, now, String::new)).count();
-            told += kinds.due(now, false).len();
+            due += kinds.due(now, false).len();
         }
-        assert_eq!(told, 2);
+        assert_eq!(due, 2);
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn log(Suppressed { level, count, example }: &Suppressed) {
 pub(super) fn log_dropped(output: Target, source: Source, lines: u64) {
     let output = output.name();
     match source {
-        // Whoever wants errors alone may have lost errors.
+        // With errors alone enabled, errors may have been lost.
         None if !tracing::enabled!(target: TARGET, Level::WARN) => {
             tracing::error!(target: TARGET, lines, "log lines were dropped: {output} was not read, or could not be written");
         }

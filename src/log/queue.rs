@@ -1,6 +1,6 @@
 //! What haft writes to its own outputs, on its way there: a bounded queue, and a thread that empties it.
 //!
-//! Whoever reads haft's standard error may stop reading: a pager, a log collector that hangs, a full disk behind it. A
+//! The reader of haft's standard error may stop reading: a pager, a log collector that hangs, a full disk behind it. A
 //! write then waits in the kernel for as long as that lasts, so the master's loop never writes by itself. It puts lines
 //! into the queue, and where there is no room it drops and counts them. The descriptor is shared with others, so it is
 //! not made non-blocking.
@@ -28,7 +28,7 @@ const OWN_ROOM: usize = 256 * 1024;
 const SLOT_ROOM: usize = 128 * 1024;
 /// A reader that has taken nothing for so long has stalled: workers are no longer made to wait for it.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
-/// How often the writing thread looks for what it has to tell, while there is something.
+/// How often the writing thread checks for notices, while there are any.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of haft waits for its outputs, in all and without progress.
 const MAX_FLUSH: Duration = Duration::from_secs(2);
@@ -216,9 +216,9 @@ impl OutputQueue {
                 }
             };
             let written = output.write(&bytes, source, || self.lock().progress = Some(Instant::now()));
-            let told = self.finished(source, bytes.len(), &bytes[written..]);
+            let lost = self.finished(source, bytes.len(), &bytes[written..]);
             self.room.notify_waiters();
-            for (source, lines) in told {
+            for (source, lines) in lost {
                 notices::log_dropped(self.target, source, lines);
             }
         }

@@ -37,7 +37,7 @@ impl Target {
         }
     }
 
-    /// Whether text may have colours there: on a terminal, unless NO_COLOR (no-color.org) or TERM says otherwise.
+    /// Whether text may have colours there: on a terminal, unless NO_COLOR (no-color.org) or TERM forbids them.
     pub fn is_colourful(self) -> bool {
         let is_terminal = match self {
             Self::Stdout => io::stdout().is_terminal(),

@@ -22,7 +22,7 @@ pub enum ClientHeader {
     Named(HeaderName),
 }
 
-/// The names by which large networks of proxies tell it.
+/// The names that large networks of proxies use for it.
 const OTHERS: [&str; 2] = ["cf-connecting-ip", "true-client-ip"];
 
 /// Why a text is not a [`ClientHeader`].
@@ -33,7 +33,7 @@ pub struct ClientHeaderError;
 /// What the headers say cannot be relied on: a line that is no header, or a hop that is no address, to the right of any
 /// that could count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the headers do not say reliably who the client is")]
+#[error("the headers do not name the client reliably")]
 pub struct Malformed;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
@@ -75,7 +75,7 @@ impl ClientHeader {
         Ok(left_most)
     }
 
-    /// One that the headers have, to tell the operator of it.
+    /// One that the headers have, to warn the operator of it.
     pub fn found_in(headers: Headers<'_>) -> Option<Self> {
         let named = OTHERS.map(|name| Self::Named(HeaderName::from_static(name)));
         [Self::XForwardedFor, Self::XRealIp, Self::Forwarded]

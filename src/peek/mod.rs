@@ -8,8 +8,8 @@
 //!                                                └ Source::value ──▶ what else sticks    (--affinity query:NAME ...)
 //! ```
 //!
-//! Whoever peeks (recv with MSG_PEEK) calls a `look` with all that has come so far, and again with more of it while the
-//! answer is `More`. An answer that is not `More` is final: no byte that comes later would change it.
+//! The caller that peeks (recv with MSG_PEEK) calls a parser with all that has come so far, and again with more of it
+//! while the answer is `More`. An answer that is not `More` is final: no byte that comes later would change it.
 //!
 //! Nothing here asks a clock or the system, reads or consumes by itself, or remembers a connection. Nothing panics,
 //! whatever comes, and nothing allocates: all answers borrow from the bytes that were given. The work is bounded by the

@@ -15,7 +15,7 @@ pub enum TrustedProxy {
     /// All addresses of a network (written `10.0.0.0/8`; `::1` is one address). Never an IPv4-mapped IPv6 address: that is an
     /// IPv4 address.
     Net(IpNet),
-    /// Whoever comes by a Unix socket (written `unix`).
+    /// Any peer on a Unix socket (written `unix`).
     Unix,
 }
 
@@ -211,8 +211,8 @@ mod tests {
             assert_eq!(proxies.contains_ip(ip("2001:db8::7")), ipv6, "{entry}");
             assert_eq!(proxies.contains(&EndAddr::Unix), unix, "{entry}");
         }
-        let nobody = TrustedProxies::default();
-        assert!(nobody.is_empty() && !nobody.contains(&EndAddr::Unix) && !nobody.contains_ip(ip("127.0.0.1")));
+        let none = TrustedProxies::default();
+        assert!(none.is_empty() && !none.contains(&EndAddr::Unix) && !none.contains_ip(ip("127.0.0.1")));
     }
 
     proptest! {

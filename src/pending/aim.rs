@@ -18,7 +18,7 @@ pub struct Aims {
     tagger: Tagger,
     keys: ValueKeys,
     paths: Vec<String>,
-    /// Whether there may be others, which Node workers tell.
+    /// Whether there may be others, which Node workers report.
     learns_paths: bool,
     sticky_paths: Vec<String>,
 }

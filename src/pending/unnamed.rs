@@ -10,8 +10,8 @@ use crate::connection::{Connection, RouteBy};
 use crate::node::named::SessionKey;
 use crate::route::Tag;
 
-/// How long a name is waited for. A worker names a session in its next turn, which on a busy machine can be a while away.
-/// Sessions that have ended pay this before their clients are told so, and made-up ones, so it is not long.
+/// How long a name is waited for. A worker names a session in its next turn, which on a busy machine can be a while
+/// away. Ended and made-up sessions wait this long before their clients learn that, so it is short.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Maximum number that wait at once. Names arrive within milliseconds, so few do, unless clients forge ids.
 const MOST: usize = 256;

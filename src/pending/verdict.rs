@@ -78,7 +78,7 @@ impl Rules {
         Progress { proxy_header: self.proxies.protocol && self.trusts(connection), ..Progress::default() }
     }
 
-    /// The connection is decided without its first request, which was to tell its client.
+    /// The connection is decided without its first request, which was to name its client.
     pub(super) fn give_up(&self, connection: &mut Connection, progress: &Progress) {
         let awaited = progress.proxy_header || self.proxies.header.is_some();
         connection.unattributed |= awaited && !connection.client_is_stated && self.trusts(connection);
@@ -99,7 +99,7 @@ impl Rules {
         self.proxies.unattributed == Unattributed::Serve
     }
 
-    /// Whether its peer is a proxy that tells its client.
+    /// Whether its peer is a proxy that names its client.
     pub(super) fn trusts(&self, connection: &Connection) -> bool {
         self.proxies.trusted.contains(&connection.client)
     }

@@ -9,7 +9,7 @@ use crate::route::Source;
 /// Capacity that is kept when nothing waits.
 const KEPT: usize = 64;
 /// No neighbour.
-const NOBODY: u32 = u32::MAX;
+const NONE: u32 = u32::MAX;
 /// How many bits of a key are the index; the bits above count the index's successive uses.
 const PLACE_BITS: u32 = 32;
 /// So that a key stays below the tokens of others.
@@ -43,9 +43,9 @@ impl Waiting {
     pub(super) fn new() -> Self {
         Self {
             entries: Vec::new(),
-            free: NOBODY,
-            oldest: NOBODY,
-            newest: NOBODY,
+            free: NONE,
+            oldest: NONE,
+            newest: NONE,
             serial: 0,
             len: 0,
             by_client: Counts::default(),
@@ -58,7 +58,7 @@ impl Waiting {
 
     /// The key of the one that is pushed next.
     pub(super) fn next(&self) -> u64 {
-        let place = if self.free == NOBODY { self.entries.len() as u32 } else { self.free };
+        let place = if self.free == NONE { self.entries.len() as u32 } else { self.free };
         key(place, self.serial)
     }
 
@@ -76,11 +76,11 @@ impl Waiting {
 
     /// Adds one under the key that [`Waiting::next`] returned. `is_one_client_s`: its peer's address is its client's.
     pub(super) fn push(&mut self, connection: Connection, progress: Progress, is_one_client_s: bool) {
-        let place = if self.free == NOBODY { self.entries.len() as u32 } else { self.free };
+        let place = if self.free == NONE { self.entries.len() as u32 } else { self.free };
         let client = connection.client.ip().filter(|_| is_one_client_s);
         let waits = client.map(|client| Waits::new(&self.by_client, Source::of(client.ip())));
         let content = Some((connection, progress));
-        let entry = Entry { content, waits, serial: self.serial, older: self.newest, newer: NOBODY };
+        let entry = Entry { content, waits, serial: self.serial, older: self.newest, newer: NONE };
         match self.entries.get_mut(place as usize) {
             Some(free) => self.free = std::mem::replace(free, entry).older,
             None => self.entries.push(entry),

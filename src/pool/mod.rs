@@ -105,7 +105,7 @@ pub enum Action {
         /// How many configurations came before its own.
         generation: u32,
     },
-    /// Tell the worker to take no more and to finish within this time.
+    /// Ask the worker to take no more and to finish within this time.
     Drain {
         /// The worker that gets it.
         worker: WorkerId,
@@ -278,16 +278,16 @@ impl Pool {
         }
     }
 
-    fn leave(&mut self, id: WorkerId, now: Time, told: bool, actions: &mut Vec<Action>) {
+    fn leave(&mut self, id: WorkerId, now: Time, asked: bool, actions: &mut Vec<Action>) {
         let until = now + self.policy.drain_timeout;
         if let Some(worker) = self.workers.get_mut(&id)
             && worker.is_staying()
         {
-            worker.state = State::Draining { until, told };
+            worker.state = State::Draining { until, asked };
             self.lose(Cause::Ended, id, now, actions);
         } else if let Some(worker) = self.workers.get_mut(&id) {
             // Its channel is closed because its connections have ended.
-            if !told {
+            if !asked {
                 worker.hasten(now, None);
             }
         }

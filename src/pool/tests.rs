@@ -265,7 +265,7 @@ fn stopping_escalates_from_asking_to_killing() {
     assert!(rig.pool.is_settled(), "only its end is awaited");
     assert_eq!(rig.pass(Duration::from_secs(60)), []);
     assert_eq!(rig.event(Event::Exited(WorkerId(1))), [Action::Finished]);
-    assert_eq!(rig.pass(Duration::from_secs(60)), [], "once, and nobody is replaced");
+    assert_eq!(rig.pass(Duration::from_secs(60)), [], "once, and no worker is replaced");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_replaced_worker_is_sent_its_signal_when_its_connections_have_ended_or_a_fif
     let mut rig = replaced();
     assert_eq!(rig.pass(4 * fifth - millis(1)), []);
     assert_eq!(rig.pass(millis(1)), [signal(1)]);
-    assert_eq!(rig.event(Event::Left(old)), [signal(1)], "whoever sends it knows that it was sent");
+    assert_eq!(rig.event(Event::Left(old)), [signal(1)], "the sender knows that it was sent");
     rig.pool.note_signal(old);
     assert_eq!(rig.event(Event::Left(old)), []);
     assert_eq!(rig.pass(fifth), [Action::Terminate(old)]);
@@ -312,9 +312,9 @@ fn an_operator_at_the_terminal_does_not_wait_for_the_drain_time() {
     rig.event(Event::Ready(WorkerId(3)));
     let within = INTERRUPT_TIME;
     let drain = |worker| Action::Drain { worker: WorkerId(worker), within };
-    let told = [drain(3), drain(2), Action::Terminate(WorkerId(4)), signal(1), signal(2), signal(3)];
+    let asked = [drain(3), drain(2), Action::Terminate(WorkerId(4)), signal(1), signal(2), signal(3)];
     let actions = rig.event(Event::Interrupt);
-    assert!(told.iter().all(|action| actions.contains(action)) && actions.len() == told.len(), "{actions:?}");
+    assert!(asked.iter().all(|action| actions.contains(action)) && actions.len() == asked.len(), "{actions:?}");
     assert!(rig.pool.is_interrupted());
     let ended = [1, 2, 3].map(|worker| Action::Terminate(WorkerId(worker)));
     let actions = rig.pass(within);
@@ -335,7 +335,7 @@ fn stopping_now_kills_those_that_were_sent_a_signal_and_gives_the_others_a_momen
 }
 
 #[test]
-fn stopping_now_kills_whatever_they_were_told_before() {
+fn stopping_now_kills_whatever_they_were_asked_before() {
     let mut rig = Fixture::new(3);
     rig.tick();
     rig.event(Event::Ready(WorkerId(1)));
@@ -382,10 +382,10 @@ fn a_stop_is_over_by_its_deadline_whatever_state_its_workers_are_in() {
     rig.pool.end_by(rig.now, end);
     // What was accepted before is handed over first.
     rig.pass(Duration::from_secs(2));
-    let told = rig.event(Event::Stop);
+    let asked = rig.event(Event::Stop);
     let grace = (end - start - FIRST_BACK_OFF) / 10;
     let within = end - grace - rig.now;
-    assert!(told.contains(&Action::Drain { worker: WorkerId(1), within }), "{told:?}");
+    assert!(asked.contains(&Action::Drain { worker: WorkerId(1), within }), "{asked:?}");
     let terminated = rig.pass(within);
     assert!(terminated.contains(&Action::Terminate(WorkerId(1))), "{terminated:?}");
     let killed = rig.pass(end - rig.now);

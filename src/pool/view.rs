@@ -76,8 +76,8 @@ impl Pool {
         (worker.state == State::Ready { hung: false } || self.must_serve(worker)).then_some(worker.id)
     }
 
-    /// Whether a worker that fails its health check, and acknowledges connections, serves all the same: what fails is
-    /// likely something else where no worker passes, such as a database, and without them no client is served.
+    /// Whether a worker that fails its health check, and acknowledges connections, still serves: what fails is likely
+    /// something else where no worker passes, such as a database, and without them no client is served.
     fn must_serve(&self, worker: &Worker) -> bool {
         let is_unhealthy = worker.state == State::Ready { hung: true } && !worker.signs.silent;
         let healthy = |place: &SlotWorkers| {
@@ -175,7 +175,7 @@ impl Pool {
     pub fn is_leaving(&self, id: WorkerId) -> bool {
         self.workers.get(&id).is_none_or(|worker| match worker.state {
             State::Starting { .. } | State::Ready { .. } => false,
-            State::Draining { told, .. } => told,
+            State::Draining { asked, .. } => asked,
             State::Terminating { .. } | State::Killed => true,
         })
     }

@@ -43,10 +43,10 @@ pub(super) enum State {
     Ready {
         hung: bool,
     },
-    /// `told`: it was asked to, or announced it; otherwise it only closed its channel.
+    /// `asked`: it was asked to, or announced it; otherwise it only closed its channel.
     Draining {
         until: Time,
-        told: bool,
+        asked: bool,
     },
     Terminating {
         until: Time,
@@ -102,7 +102,7 @@ impl Worker {
             // It has no client: there is nothing to finish.
             State::Starting { .. } => self.terminate(now, actions),
             State::Ready { .. } => {
-                self.state = State::Draining { until: now + within, told: true };
+                self.state = State::Draining { until: now + within, asked: true };
                 self.signal_at = Some(now + (within - within / SHARE_FOR_SIGNAL));
                 actions.push(Action::Drain { worker: self.id, within });
             }

@@ -86,7 +86,7 @@ struct WorkerProcess {
     by_signal: bool,
     output: SharedOutput,
     /// It was sent SIGTERM, with everything it had started.
-    told: bool,
+    asked: bool,
     /// Whether its process may still be there.
     is_there: Rc<Cell<bool>>,
     /// Where its figures are: of the process that serves.
@@ -100,7 +100,7 @@ pub struct Order<'a> {
     pub command: &'a [String],
     /// Added to haft's own environment.
     pub environment: &'a [(&'static str, String)],
-    /// The same, of which what haft says itself is not changed.
+    /// The same, except that haft's own are not changed.
     pub variables: &'a [(String, String)],
     /// Its soft limit on descriptors, if it is not the one that haft was started with.
     pub descriptors: Option<u64>,
@@ -214,7 +214,7 @@ impl Processes {
                 slot,
                 by_signal,
                 output,
-                told: false,
+                asked: false,
                 is_there: is_there.clone(),
             },
         );
@@ -257,7 +257,7 @@ impl Processes {
         let Some(guardian) = self.guardian.as_mut().filter(|guardian| guardian.is_gone()) else { return false };
         let workers = self.members.values().map(|member| (member.pid, member.by_signal));
         match guardian.replace(workers) {
-            Ok(()) => tracing::warn!("haft's guardian process was ended by somebody else: another is started"),
+            Ok(()) => tracing::warn!("haft's guardian process was ended from outside: another is started"),
             Err(error) => tracing::error!(%error, "haft's guardian process was ended, and another cannot be started"),
         }
         true
@@ -349,7 +349,7 @@ impl Processes {
     /// The worker's process has ended: what it has left behind is to end, too, within this time.
     pub fn bury(&mut self, worker: WorkerId, within: Duration) {
         if let Some(member) = self.members.get(&worker) {
-            self.remains.add(member.pid, !member.told, within, Instant::now());
+            self.remains.add(member.pid, !member.asked, within, Instant::now());
         }
     }
 
@@ -381,7 +381,7 @@ impl Processes {
     /// Sends a signal to a worker and to what it has started.
     pub fn signal(&mut self, worker: WorkerId, signal: Signal) {
         if let Some(member) = self.members.get_mut(&worker) {
-            member.told |= signal == Signal::SIGTERM;
+            member.asked |= signal == Signal::SIGTERM;
             signal_group(member.pid, signal);
         }
     }
@@ -394,7 +394,7 @@ impl Processes {
     }
 }
 
-/// What a login would tell the user of itself: programs look there for their files.
+/// What a login would set: programs look there for their files.
 fn own_variables(account: &Account) -> [(&str, String); 3] {
     let home = account.home.display().to_string();
     [("HOME", home), ("USER", account.name.clone()), ("LOGNAME", account.name.clone())]

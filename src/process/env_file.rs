@@ -23,7 +23,7 @@ pub enum EnvFileError {
     /// Others could change it.
     #[error("--worker-env: {0}")]
     Untrusted(#[source] Untrusted),
-    /// A line that says nothing.
+    /// A line that sets nothing.
     #[error("{}:{line}: {why}", path.display())]
     Line {
         /// The file.

@@ -11,8 +11,8 @@
 //!
 //! 1. workers that take listeners over get SIGTERM at once; those of a dialect end by themselves;
 //! 2. it lets go of the listeners that workers have taken over as soon as no worker holds them; after
-//!    [`LISTENER_GRACE`] it shuts them, which frees the ports whoever still holds them;
-//! 3. with the drain time SIGTERM goes to those that are left, and two seconds later SIGKILL.
+//!    [`LISTENER_GRACE`] it shuts them, which frees the ports no matter which process still holds them;
+//! 3. at the end of the drain time SIGTERM goes to those that are left, and two seconds later SIGKILL.
 //!
 //! It holds copies of those listeners as long as the master holds its own, and no longer.
 

@@ -1,4 +1,4 @@
-//! The last lines that the workers of each slot wrote, kept for whoever asks.
+//! The last lines that the workers of each slot wrote, kept for callers that ask.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,7 +32,7 @@ pub struct Lines {
     last: u64,
 }
 
-/// Those who note lines and those who are asked for them share them.
+/// Writers and readers of lines share them.
 pub type SharedLines = Rc<RefCell<Lines>>;
 
 #[derive(Debug, Default)]

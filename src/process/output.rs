@@ -247,12 +247,12 @@ fn unix_ms() -> u64 {
 struct LineRate {
     left: i64,
     filled: Instant,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl LineRate {
     fn new(now: Instant) -> Self {
-        Self { left: BURST.into(), filled: now, told: None }
+        Self { left: BURST.into(), filled: now, logged: None }
     }
 
     /// Notes what was read. Yields how long to wait until the next reading.
@@ -272,9 +272,9 @@ impl LineRate {
     }
 
     fn is_worth_a_line(&mut self, now: Instant) -> bool {
-        let is_due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= REMINDER);
+        let is_due = self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= REMINDER);
         if is_due {
-            self.told = Some(now);
+            self.logged = Some(now);
         }
         is_due
     }

@@ -58,7 +58,8 @@ pub struct Recognised {
     pub is_wrapped: bool,
     /// What the workers run, in words for the log.
     pub shown: String,
-    /// Whether it leads to Node as far as can be seen: what is only said to may be a program that speaks as Node does.
+    /// Whether it leads to Node as far as can be seen: a command that only the flags call Node's may be another program
+    /// that speaks as Node does.
     pub seems_node: bool,
     /// Whether it runs on Node itself. Deno and Bun take options as they like.
     pub runs_on_node: bool,
@@ -211,9 +212,9 @@ fn script(asked: &plain::Asked<'_>, place: &LaunchContext) -> Result<Started, Pr
     let direct = plain::words(&text).map(plain::without_cross_env);
     let direct = direct.and_then(|words| Some((plain::of_script(&words)?, words)));
     let Some((assignments, words)) = direct.filter(|_| around.is_empty() && package.folder == place.folder) else {
-        let told = || format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
-        let told = node::lost_options(&asked.saying, &text).or_else(|| (!around.is_empty()).then(told));
-        return Ok(Started::AsItStands(told));
+        let advice = || format!("{} runs its {} with each start of a worker", asked.saying, around.join(" and "));
+        let advice = node::lost_options(&asked.saying, &text).or_else(|| (!around.is_empty()).then(advice));
+        return Ok(Started::AsItStands(advice));
     };
     let (assigned, words) = words.split_at(assignments);
     let (options, assigned): (Vec<_>, Vec<_>) = assigned.iter().partition(|word| word.starts_with("NODE_OPTIONS="));

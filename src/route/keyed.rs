@@ -1,7 +1,7 @@
 //! A hash with a secret key, for values that clients choose.
 //!
-//! Whoever may choose a value and knows the hash can find values that all lead to one slot. With a key that only haft
-//! has the best that can be done is to try.
+//! A client that chooses the value and knows the hash can find values that all lead to one slot. With a key that only
+//! haft has the best that can be done is to try.
 
 use std::fmt;
 
@@ -69,8 +69,8 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "ValueKeys(secret)");
     }
 
-    /// Values that all lead to one slot with one key are spread with another, so an attacker who knows them gains
-    /// nothing elsewhere.
+    /// Values that all lead to one slot with one key are spread with another, so knowing them gains an attacker nothing
+    /// elsewhere.
     #[test]
     fn values_that_were_found_for_one_key_are_spread_with_another() {
         const SLOTS: usize = 8;

@@ -1,7 +1,7 @@
 //! How fast a client may come: token buckets, in a table of a fixed size.
 //!
-//! A bucket is one number, the time at which it would be full again (GCRA, the generic cell rate algorithm: ATM Forum TM 4.0,
-//! 4.4.2). One that is full says no more than one that is not there: so clients that have been quiet cost nothing to forget.
+//! A bucket is one number, the time at which it would be full again (GCRA, the generic cell rate algorithm: ATM Forum
+//! TM 4.0, 4.4.2). A full one is equivalent to a missing one: so clients that have been quiet cost nothing to forget.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,7 +13,7 @@ use super::hash::absorb;
 const WAYS: usize = 4;
 /// Sets of them: 256 KiB.
 const SETS: usize = 4096;
-/// How much of an IPv6 address tells clients apart: a customer gets a /64 at least.
+/// How much of an IPv6 address identifies a client: a customer gets a /64 at least.
 const IPV6_BITS: u32 = 64;
 
 /// A client as limits see it: an IPv4 address, or the first 64 bits of an IPv6 address.
@@ -124,12 +124,14 @@ struct Entry {
 }
 
 impl Buckets {
-    /// Full ones. `seed` should be random: who knows it can choose addresses that push out each other's buckets.
+    /// Full ones. `seed` should be random: a client that knows it can choose addresses that push out each other's
+    /// buckets.
     pub fn new(pace: Pace, seed: u64) -> Self {
         Self { pace, seed, sets: vec![[Entry::default(); WAYS]; SETS].into() }
     }
 
-    /// Takes one from the source's bucket and says how long to wait for it. `now` is the time since any fixed moment.
+    /// Takes one from the source's bucket and returns how long to wait for it. `now` is the time since any fixed
+    /// moment.
     ///
     /// A source whose bucket was pushed out, by more than four others that came as fast, begins with a full one.
     ///
@@ -143,7 +145,7 @@ impl Buckets {
         let at = set.iter().position(|entry| entry.tag == tag);
         let full = at.map_or(0, |at| set[at].full);
         let (full, wait) = self.pace.take(full, nanos(now), nanos(patience))?;
-        // The fullest one tells least.
+        // The fullest one holds the least information.
         let at = at.or_else(|| (0..WAYS).min_by_key(|at| set[*at].full)).unwrap_or(0);
         set[at] = Entry { tag, full };
         Ok(Duration::from_nanos(wait))

@@ -23,7 +23,7 @@ pub fn weight(delay: Duration, least: Duration) -> u64 {
     (1 + late * late / (steps * steps)).min(MAX_WEIGHT)
 }
 
-/// What a new session is weighed against: the worker's sessions, the connections that it says it has, and its weight. A
+/// What a new session is weighed against: the worker's sessions, the connections that it reports, and its weight. A
 /// worker that lies attracts or repels no more than `MAX_WEIGHT` allows, and twice its own sessions.
 pub fn burden(sessions: u64, connections: u64, weight: u64) -> u64 {
     let most = CONNECTIONS_A_SESSION * sessions.saturating_add(FEW_SESSIONS);
@@ -122,13 +122,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_worker_s_word_weighs_no_more_than_it_may(
-            sessions in 0_u64..1 << 40, told in any::<u64>(), delay in any::<u64>(), least in any::<u64>()
+            sessions in 0_u64..1 << 40, reported in any::<u64>(), delay in any::<u64>(), least in any::<u64>()
         ) {
             let weight = weight(Duration::from_nanos(delay), Duration::from_nanos(least));
             prop_assert!((1..=MAX_WEIGHT).contains(&weight));
             let honest = burden(sessions, 0, 1);
-            let said = burden(sessions, told, weight);
-            prop_assert!(said >= honest && said <= MAX_WEIGHT * (2 * honest + CONNECTIONS_A_SESSION * FEW_SESSIONS));
+            let actual = burden(sessions, reported, weight);
+            prop_assert!(actual >= honest && actual <= MAX_WEIGHT * (2 * honest + CONNECTIONS_A_SESSION * FEW_SESSIONS));
             prop_assert!(burden(sessions + 1, 0, weight) > burden(sessions, 0, weight));
         }
 

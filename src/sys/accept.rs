@@ -90,7 +90,7 @@ pub fn queue(listener: BorrowedFd<'_>) -> Option<AcceptQueue> {
 /// Whether a connection waits at a listener, of any kind.
 pub fn somebody_waits(listener: BorrowedFd<'_>) -> bool {
     let mut asked = [PollFd::new(listener, PollFlags::POLLIN)];
-    // It fails for want of memory only: then nothing is known, and looking again will tell.
+    // It fails for want of memory only: then nothing is known, and the next poll will show.
     poll(&mut asked, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 

@@ -111,9 +111,9 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// Gives up, for good, all of root's rights but those that are needed to start workers as another user, to end them, and to
-/// listen on low ports; and lets no process of another user look into this one. To be called while this process has one
-/// thread: others would keep what they have.
+/// Gives up, irrevocably, all of root's rights but those that are needed to start workers as another user, to end them,
+/// and to listen on low ports; and lets no process of another user look into this one. To be called while this process
+/// has one thread: others would keep what they have.
 ///
 /// # Errors
 ///

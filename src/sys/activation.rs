@@ -62,7 +62,7 @@ pub struct Passed<'a> {
 /// The numbers of descriptors that a program expects its listeners under, kept from being given to anything else in
 /// this process. What was there before it stays.
 ///
-/// The child's own descriptors that std makes for a moment, such as the pipe that tells of a failed exec, would
+/// The child's own descriptors that std makes for a moment, such as the pipe that reports a failed exec, would
 /// otherwise be lost to the listeners.
 #[derive(Debug)]
 pub struct Reserved(#[expect(dead_code, reason = "held, never used")] Vec<OwnedFd>);
@@ -165,16 +165,16 @@ impl Activation {
     pub(super) fn new(command: &[String], environment: &[(&str, String)], passed: &[Passed<'_>]) -> io::Result<Self> {
         let program = CString::new(command.first().ok_or(io::ErrorKind::InvalidInput)?.as_str())?;
         let names = passed.iter().map(|passed| passed.name.as_str()).collect::<Vec<_>>().join(":");
-        let told = [("LISTEN_FDS", passed.len().to_string()), ("LISTEN_FDNAMES", names)];
-        let said = || environment.iter().chain(&told);
+        let added = [("LISTEN_FDS", passed.len().to_string()), ("LISTEN_FDNAMES", names)];
+        let all = || environment.iter().chain(&added);
         let kept_back: Vec<_> = not_passed_on().collect();
-        let is_said = |name: &OsString| kept_back.contains(name) || said().any(|(it, _)| name == it);
-        let inherited = env::vars_os().filter(|(name, _)| !is_said(name));
+        let is_set = |name: &OsString| kept_back.contains(name) || all().any(|(it, _)| name == it);
+        let inherited = env::vars_os().filter(|(name, _)| !is_set(name));
         let mut variables = Vec::new();
         for (name, value) in inherited {
             variables.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
         }
-        for (name, value) in said() {
+        for (name, value) in all() {
             variables.push(CString::new(OsString::from(format!("{name}={value}")).into_vec())?);
         }
         let words = command.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>()?;

@@ -135,7 +135,7 @@ impl ListenAddr {
 pub enum EndAddr {
     /// A TCP end.
     Ip(SocketAddr),
-    /// An end of a Unix stream socket: it has no address to tell clients apart by.
+    /// An end of a Unix stream socket: it has no address that would distinguish clients.
     Unix,
 }
 

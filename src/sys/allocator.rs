@@ -44,8 +44,8 @@ mod tests {
             let alone =
                 std::process::Command::new(me).args(["--exact", name, "--test-threads=1"]).env(ALONE, "1").output();
             let alone = alone.expect("a process");
-            let said = String::from_utf8_lossy(&alone.stdout);
-            assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+            let output = String::from_utf8_lossy(&alone.stdout);
+            assert!(alone.status.success() && output.contains("1 passed"), "{output}");
             return;
         }
         // By default, freeing the first large block would let the second, somewhat smaller one stay in the heap.

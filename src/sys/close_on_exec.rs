@@ -1,4 +1,4 @@
-//! What haft itself was given by whoever started it is not for its workers.
+//! What haft inherited from its own parent is not for its workers.
 
 use std::fs;
 use std::io;

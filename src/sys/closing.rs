@@ -293,8 +293,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Instant;
 
-    /// Clients that read nothing. Their connections end with them for good: another test's child, on its way from fork
-    /// to exec, may have copies of both ends, and sleep until then.
+    /// Clients that read nothing. Their connections end with them: another test's child, on its way from fork to exec,
+    /// may have copies of both ends, and sleep until then.
     struct Clients(Vec<TcpStream>);
 
     impl Drop for Clients {

@@ -100,7 +100,7 @@ fn take(
     }
     // SAFETY: it is open, and not close-on-exec. So it was here when this program began, since whatever Rust's
     // libraries open is close-on-exec; and it was not taken before, since from the next line on it is close-on-exec,
-    // too. So nobody owns it.
+    // too. So it has no owner.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let made = fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
         .and_then(|_| fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));

@@ -35,7 +35,7 @@ impl Listener {
         Self::bind_as(addr, backlog, access, &Rights::Own)
     }
 
-    /// The same, with the rights of whoever wants it: they matter for Unix paths alone.
+    /// The same, with the rights of the process that asks for it: they matter for Unix paths alone.
     pub fn bind_as(addr: &ListenAddr, backlog: u32, access: Access, rights: &Rights) -> Result<Self, ListenError> {
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         match addr {

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Hour, minute and second by the host's time zone (TZ, /etc/localtime); none where the C library cannot tell.
+/// Hour, minute and second by the host's time zone (TZ, /etc/localtime); none where the C library does not know it.
 pub fn now() -> Option<(i32, i32, i32)> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     at(libc::time_t::try_from(since.as_secs()).ok()?)

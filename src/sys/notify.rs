@@ -141,7 +141,7 @@ mod tests {
         let to = socket.name().to_owned();
         let own = u32::try_from(nix::unistd::getpgrp().as_raw()).expect("a group");
         assert_eq!(socket.receive(own).expect("nothing"), None);
-        for (text, said) in [
+        for (text, read) in [
             ("READY=1", Notification::Ready),
             ("STATUS=Gunicorn arbiter booted\nREADY=1\n", Notification::Ready),
             ("READY=0", Notification::Other),
@@ -150,7 +150,7 @@ mod tests {
             ("", Notification::Other),
         ] {
             program.send(text.as_bytes()).expect("send");
-            assert_eq!(socket.receive(own).expect("a message"), Some(said), "{text}");
+            assert_eq!(socket.receive(own).expect("a message"), Some(read), "{text}");
         }
         program.send(b"READY=1").expect("send");
         assert_eq!(socket.receive(own + 1).expect("a message"), Some(Notification::Other));

@@ -172,7 +172,7 @@ mod tests {
         assert!(kills.take(9, start) && kills.take(9, soon) && kills.take(9, soon) && !kills.take(9, soon));
         assert!(kills.take(11, start));
         let later = start + TOGETHER + Duration::from_millis(1);
-        assert!(!kills.take(11, later), "the second of the two was somebody else's");
+        assert!(!kills.take(11, later), "the second of the two was another process's");
         assert!(kills.take(12, later) && !kills.take(12, later));
         assert!(!kills.take(3, later), "a count that starts again");
     }

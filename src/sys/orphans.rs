@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 pub enum Reaped {
     /// There is none any more.
     All,
-    /// One of our own has ended, and hides the others until whoever waits for it has taken its end.
+    /// One of our own has ended, and hides the others until its exit status is collected.
     OwnFirst,
 }
 

@@ -63,7 +63,7 @@ pub enum Inherited<'a> {
 /// Starts a process in a process group of its own, with an stdin that stays open and silent and stderr coming through a
 /// pipe.
 ///
-/// The group keeps a terminal's Ctrl-C away from workers (the master tells them to finish) and lets a signal reach what
+/// The group keeps a terminal's Ctrl-C away from workers (the master asks them to finish) and lets a signal reach what
 /// a wrapping shell has started. Signals are as they are by default: what this process ignores or blocks is not
 /// inherited. The guardian ends what a killed master leaves. Without one, SIGTERM comes to the child when the calling
 /// thread ends, unless [`Launch::outlives_master`].
@@ -143,9 +143,9 @@ pub fn signal_group(leader: u32, signal: Signal) {
 /// How many TCP connections whose address at our end `is_meant` the processes of a group still hold, counted up to
 /// `most`. To ask for one alone is cheapest.
 ///
-/// All that are not closed count, half-closed ones too: the client may still wait for the answer. One that
-/// several processes hold counts once; listeners do not. The address at our end tells clients of a listener from
-/// what a program connects to itself, such as its database.
+/// All that are not closed count, half-closed ones too: the client may still wait for the answer. One that several
+/// processes hold counts once; listeners do not. The address at our end distinguishes clients of a listener from what a
+/// program connects to itself, such as its database.
 ///
 /// It reads one file in `/proc` for each process of this host (proc_pid_stat(5), proc_pid_fd(5)) and, only if the group
 /// holds any socket, the kernel's table of all TCP connections (proc_pid_net(5)): milliseconds, more on a host with

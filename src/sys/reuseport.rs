@@ -12,10 +12,11 @@
 //! * A member's place is the order of listen(2), and when one is closed the last one takes its place. So a member must
 //!   not be closed before all are: the caller keeps them all.
 //! * The program is changed by the first member, which no worker is given. The others are locked (SO_LOCK_FILTER), so
-//!   that who has one cannot attach another program. Who has one can still detach the program (SO_DETACH_REUSEPORT_BPF
-//!   heeds no lock), move members by shutdown(2), or join with a socket that is not locked: see [`probe`].
-//! * More members can [`join`] as long as nobody else has ([`alone`]): behind a foreign listener their indexes would
-//!   not be known.
+//!   that a process that holds one cannot attach another program. It can still detach the program
+//!   (SO_DETACH_REUSEPORT_BPF heeds no lock), move members by shutdown(2), or join with a socket that is not locked:
+//!   see [`probe`].
+//! * More members can [`join`] as long as no other process has ([`alone`]): behind a foreign listener their indexes
+//!   would not be known.
 
 use std::io;
 use std::net::SocketAddr;
@@ -265,7 +266,7 @@ mod tests {
         for text in ["127.0.0.1:0", "[::1]:0", "0"] {
             let mut ours: Vec<Rc<Listener>> =
                 group(text, 2, &to(0)).expect("a group").into_iter().map(Rc::new).collect();
-            alone([&ours[..]]).expect("nobody else is there");
+            alone([&ours[..]]).expect("no other process is there");
             let new = join(&ours, 16, 2).expect("more");
             assert!(new.iter().all(|listener| listener.addr() == ours[0].addr()), "{text}");
             assert!(matches!(alone([&ours[..]]), Err(ListenError::Shared(_))), "{text}");

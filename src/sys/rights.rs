@@ -58,7 +58,7 @@ impl Sender {
 }
 
 impl Rights {
-    /// The rights of whoever sent a message.
+    /// The rights of a message's sender.
     pub fn of(sender: &Sender) -> Self {
         if sender.uid == geteuid().as_raw() {
             return Self::Own;

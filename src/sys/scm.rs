@@ -43,7 +43,7 @@ pub enum Sent {
     /// The peer's queue is full (EAGAIN): wait until the socket is writable.
     Full,
     /// This user has too many descriptors in flight over all sockets (ETOOMANYREFS, or no memory for them): writability
-    /// does not tell when that has passed, so try again after an acknowledgement or a while.
+    /// does not show when that has passed, so try again after an acknowledgement or a while.
     TooManyInFlight,
     /// The message is longer than the socket's send buffer allows (EMSGSIZE): send a shorter one.
     TooLong,
@@ -52,7 +52,7 @@ pub enum Sent {
 /// Sends `bytes` and copies of `descriptors` in one message, without waiting and without SIGPIPE.
 ///
 /// At most [`MAX_DESCRIPTORS`], and as many as the iterator promises; `bytes` must not be empty. EPIPE and ECONNRESET
-/// tell that the peer is gone.
+/// mean that the peer is gone.
 pub fn send<'a>(
     socket: BorrowedFd<'_>,
     bytes: &[u8],

@@ -10,7 +10,7 @@ use nix::sys::stat::fstat;
 /// The state of a socket that listens (TCP_LISTEN).
 const LISTENS: &str = "0A";
 
-/// All TCP sockets that listen, whoever has them: where, and the socket's inode.
+/// All listening TCP sockets of the host: where, and the socket's inode.
 #[derive(Debug)]
 pub struct Listening(Vec<(String, u64)>);
 
@@ -100,6 +100,6 @@ mod tests {
             let listening = listening(&table).expect("a table");
             assert_eq!(listening.beside(&ours.iter().copied().collect()), strangers, "{ours:?}");
         }
-        assert!(listening("head\nwhat?\n").is_err(), "what is not understood is not taken for nobody");
+        assert!(listening("head\nwhat?\n").is_err(), "what is not understood is not taken for an empty list");
     }
 }

@@ -8,7 +8,7 @@ use nix::unistd::getpgrp;
 /// Signals that end a process by default though nothing is wrong with it: timers, news of descriptors or of the power
 /// supply, and those for programs to agree on. SIGXFSZ is among them because a write then fails with EFBIG instead.
 ///
-/// Those of a crash (SIGSEGV, SIGABRT, SIGSYS and the like) are not: whoever sends one wants an end with a core file.
+/// Those of a crash (SIGSEGV, SIGABRT, SIGSYS and the like) are not: their sender wants an end with a core file.
 const HARMLESS: [Signal; 9] = [
     Signal::SIGALRM,
     Signal::SIGVTALRM,

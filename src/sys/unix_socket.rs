@@ -1,5 +1,5 @@
-//! Unix listeners and their files: made, replaced and removed with the rights of whoever asked for them, and never by a
-//! path that another process could have changed in between.
+//! Unix listeners and their files: made, replaced and removed with the rights of the process that asked for them, and
+//! never by a path that another process could have changed in between.
 //!
 //! The file gets its mode from the socket before bind(2), so there is nothing to change afterwards. What is looked at
 //! and removed is named relative to a descriptor of its folder, without following a link.
@@ -24,7 +24,7 @@ use crate::addr::ListenAddr;
 const MAX_LOOKED_AT: usize = 1024;
 
 /// Permission bits of a file that all users may read, write and execute, less the umask.
-const EVERYBODY: u32 = 0o777;
+const ALL_USERS: u32 = 0o777;
 
 /// Binds and listens at a path, with these rights. What is bound there already is replaced if it is a socket that no
 /// process listens on any more.
@@ -58,7 +58,7 @@ pub(super) fn bind(
     Ok((socket, SocketFile { place, identity, rights: rights.clone() }))
 }
 
-/// Removes the sockets in a folder that nobody listens on any more. Yields how many.
+/// Removes the sockets in a folder that no process listens on any more. Yields how many.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ fn bind_with_mode(socket: &Socket, name: &SockAddr, access: Access) -> io::Resul
     let mode = |umask: Mode| match access {
         Access::Umask => None,
         Access::OwnerOnly => Some(0o600),
-        Access::And(bits) => Some(EVERYBODY & !umask.bits() | bits),
+        Access::And(bits) => Some(ALL_USERS & !umask.bits() | bits),
     };
     if mode(Mode::empty()).is_none() {
         return socket.bind(name);

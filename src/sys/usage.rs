@@ -1,4 +1,4 @@
-//! What a process uses of this host, as `/proc` tells it (proc_pid_stat(5)).
+//! What a process uses of this host, as `/proc` shows it (proc_pid_stat(5)).
 
 use std::fs;
 use std::io;
@@ -46,7 +46,7 @@ pub fn cpu_times(pid: u32) -> Option<(Duration, Duration)> {
 const MAX_PROCESSES: usize = 64;
 
 /// Bytes of resident memory of the largest process among this one and those that it has started, as far as they are its
-/// children still (`CONFIG_PROC_CHILDREN`); `None` if it has ended or `/proc` tells nothing.
+/// children still (`CONFIG_PROC_CHILDREN`); `None` if it has ended or `/proc` does not show it.
 pub fn resident_of_largest(pid: u32) -> Option<u64> {
     let (mut found, mut next, mut largest) = (vec![pid], 0, None);
     while let Some(pid) = found.get(next).copied() {

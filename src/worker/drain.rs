@@ -13,7 +13,7 @@ use super::pace::Pace;
 /// was asked to has had its turn by then.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
-/// Tells a worker when to finish, and when all its connections have ended. Cheap to clone.
+/// Shows a worker when to finish, and when all its connections have ended. Cheap to clone.
 ///
 /// # Lingering
 ///
@@ -22,9 +22,9 @@ pub(super) const SETTLE: Duration = Duration::from_secs(1);
 /// that tag their sessions (`Incoming::tags`); others are asked to finish as ever.
 ///
 /// A session of Socket.IO is more than a connection: between two polls it has none. So only the program knows when no
-/// session is left, and it counts them: [`Drain::session`] as each begins, held until it ends. When the
-/// worker lingers and none is held any more, the master hears of it, and asks it to finish. A program that counts none
-/// is asked at once.
+/// session is left, and it counts them: [`Drain::session`] as each begins, held until it ends. When the worker lingers
+/// and none is held any more, the master is informed, and asks it to finish. A program that counts none is asked at
+/// once.
 ///
 /// Once it is asked to finish, no connection comes any more: a session that polls on a new connection each time is then
 /// lost without a word. [`Drain::goodbyes`] ends sessions one by one, and begins before that.
@@ -170,8 +170,8 @@ impl DrainSource {
 }
 
 impl Drain {
-    /// Resolves when the worker is to finish: the master said so, or is gone. Yields how long the worker has until it
-    /// is made to end; `None` when the master is gone and had not said for how long the worker may outlive it.
+    /// Resolves when the worker is to finish: the master asked for it, or is gone. Yields how long the worker has until
+    /// it is made to end; `None` when the master is gone and had set no time for which the worker may outlive it.
     pub async fn requested(&mut self) -> Option<Duration> {
         // An error means that the Incoming was dropped: no connection will come any more either.
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
@@ -233,8 +233,8 @@ impl Drain {
     /// Resolves when every connection that was yielded as a [`super::Stream`] has been dropped, upgraded ones
     /// (WebSockets) too.
     ///
-    /// Nobody ends them but the program: what it keeps open, or a client that does not close, holds this up. Put a
-    /// limit around it; `examples/socketio.rs` shows one.
+    /// Only the program ends them: what it keeps open, or a client that does not close, holds this up. Put a limit
+    /// around it; `examples/socketio.rs` shows one.
     pub async fn finished(mut self) {
         // An error means that the Incoming and all streams were dropped.
         self.open.wait_for(|open| *open == 0).await.ok();

@@ -25,13 +25,13 @@ impl Drain {
                 continue;
             }
             loop {
-                let told = open();
-                if told.is_empty() {
+                let sent = open();
+                if sent.is_empty() {
                     break;
                 }
-                let (start, count) = (Instant::now(), u32::try_from(told.len()).unwrap_or(u32::MAX));
+                let (start, count) = (Instant::now(), u32::try_from(sent.len()).unwrap_or(u32::MAX));
                 let span = pace.until.saturating_duration_since(start);
-                for (number, one) in (0..).zip(told) {
+                for (number, one) in (0..).zip(sent) {
                     if changed_before(&mut changes, start + span * number / count).await {
                         continue 'paces;
                     }
@@ -71,18 +71,18 @@ mod tests {
     fn five(mut drain: Drain) -> (Shared<u32>, Shared<u64>, tokio::task::JoinHandle<()>) {
         let open = Arc::new(Mutex::new((0..5).collect::<Vec<u32>>()));
         let moments = Arc::new(Mutex::new(Vec::new()));
-        let (sessions, told, start) = (Arc::clone(&open), Arc::clone(&moments), Instant::now());
+        let (sessions, sent, start) = (Arc::clone(&open), Arc::clone(&moments), Instant::now());
         let saying = tokio::spawn(async move {
             let end = |session| {
                 sessions.lock().expect("sessions").retain(|other| *other != session);
-                told.lock().expect("moments").push(start.elapsed().as_secs());
+                sent.lock().expect("moments").push(start.elapsed().as_secs());
             };
             drain.goodbyes(|| sessions.lock().expect("sessions").clone(), end).await;
         });
         (open, moments, saying)
     }
 
-    fn told(moments: &Mutex<Vec<u64>>) -> Vec<u64> {
+    fn sent(moments: &Mutex<Vec<u64>>) -> Vec<u64> {
         moments.lock().expect("moments").clone()
     }
 
@@ -91,10 +91,10 @@ mod tests {
         let source = DrainSource::new();
         let (_, moments, saying) = five(source.subscribe());
         tokio::time::sleep(MINUTE).await;
-        assert!(told(&moments).is_empty(), "nothing was said");
+        assert!(sent(&moments).is_empty(), "no goodbye was sent");
         source.request(Some(MINUTE / 12 * 10));
         saying.await.expect("task");
-        assert_eq!(told(&moments), [60, 68, 76, 84, 92]);
+        assert_eq!(sent(&moments), [60, 68, 76, 84, 92]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ mod tests {
         let (_, moments, saying) = five(source.subscribe());
         source.linger(MINUTE * 9);
         tokio::time::sleep(MINUTE * 9).await;
-        assert_eq!(told(&moments), [475, 487, 499, 511, 523], "the clients have five seconds to come once more");
+        assert_eq!(sent(&moments), [475, 487, 499, 511, 523], "the clients have five seconds to come once more");
         assert!(!saying.is_finished());
         source.request(Some(MINUTE));
         saying.await.expect("task");
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(drain.requested().await, Some(MINUTE * 10 - Duration::from_secs(100)));
         source.request(Some(SHORT));
         saying.await.expect("task");
-        assert_eq!(told(&moments), [0, 96, 100, 100, 100]);
+        assert_eq!(sent(&moments), [0, 96, 100, 100, 100]);
         drain.expired().await;
     }
 
@@ -132,6 +132,6 @@ mod tests {
         tokio::time::sleep(MINUTE * 11).await;
         open.lock().expect("sessions").clear();
         saying.await.expect("task");
-        assert_eq!(told(&moments)[0], 600, "half of the time they were left alone");
+        assert_eq!(sent(&moments)[0], 600, "half of the time they were left alone");
     }
 }

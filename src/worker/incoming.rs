@@ -72,8 +72,8 @@ pub struct Incoming {
     readiness: AsyncFd<OwnedFd>,
     announced: bool,
     queue: VecDeque<(OwnedFd, Entry)>,
-    /// What the master must hear before anything else is yielded.
-    unsaid: VecDeque<FromWorker>,
+    /// Messages that must be sent to the master before anything else is yielded.
+    unsent: VecDeque<FromWorker>,
     window: Window,
     /// With `--dispatch kernel`.
     doors: InheritedListeners,
@@ -86,7 +86,7 @@ pub struct Incoming {
     tagging: Option<(Tagger, Tag)>,
     /// The program asked for tags, and so will tag.
     tags: bool,
-    /// While this worker lingers and has not said that it is idle: the earliest moment to say so.
+    /// While this worker lingers and has not sent IDLE: the earliest moment to send it.
     idle_from: Option<Instant>,
     /// How long this process may outlive its master, if the master gave a time.
     outlive: Option<Duration>,
@@ -100,8 +100,7 @@ impl Incoming {
     ///
     /// From then on the process outlives its master until its clients have been served, or the drain time is over
     /// (`HAFT_DRAIN_TIMEOUT`, milliseconds): then it ends itself by SIGTERM, as the master would have. So SIGHUP, which
-    /// the kernel sends to a worker that stood still when its master died, does nothing unless the program has said
-    /// otherwise.
+    /// the kernel sends to a worker that stood still when its master died, does nothing unless the program handles it.
     pub fn from_env() -> Result<Self, AttachError> {
         let value = env::var("HAFT_CHANNEL_FD").map_err(|_| AttachError::NotUnderHaft)?;
         let channel = inherit::take_seqpacket(&value).map_err(|source| AttachError::NotAChannel { value, source })?;
@@ -109,10 +108,10 @@ impl Incoming {
         inherit::outlive_parent();
         // As many connections as can be: haft gives its workers the limit that it was itself started with.
         descriptors::raise_limit().ok();
-        let told = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
+        let outlive = env::var("HAFT_DRAIN_TIMEOUT").ok().and_then(|millis| millis.parse().ok());
         let doors = InheritedListeners::from_env()?;
         let incoming = Self {
-            outlive: told.map(Duration::from_millis),
+            outlive: outlive.map(Duration::from_millis),
             doors,
             #[cfg(feature = "tags")]
             tagging: tags::from_env(|name| env::var(name).ok()),
@@ -145,7 +144,7 @@ impl Incoming {
             readiness,
             announced: false,
             queue: VecDeque::new(),
-            unsaid: VecDeque::new(),
+            unsent: VecDeque::new(),
             window: Window::new(),
             doors: InheritedListeners::default(),
             reported_open: 0,
@@ -170,8 +169,8 @@ impl Incoming {
         Self { tagging: Some((tagger, own)), ..self }
     }
 
-    /// What session ids are tagged with, under `--affinity session`; `None` without it, and once the worker has said
-    /// that it is ready: ask before the first [`Incoming::next`].
+    /// What session ids are tagged with, under `--affinity session`; `None` without it, and once the worker has sent
+    /// READY: ask before the first [`Incoming::next`].
     ///
     /// A worker that asks tags every session that it opens over polling, by [`super::TagLayer`] or by itself: the
     /// master is informed so, and lets this worker linger for its sessions when it is replaced (see [`Drain`]).
@@ -208,7 +207,7 @@ impl Incoming {
     pub async fn next(&mut self) -> io::Result<Option<Connection>> {
         if !self.announced {
             self.announced = true;
-            self.unsaid.push_back(FromWorker::Ready { limit: self.window.limit(), tags: self.tags });
+            self.unsent.push_back(FromWorker::Ready { limit: self.window.limit(), tags: self.tags });
         }
         loop {
             self.speak().await?;
@@ -276,7 +275,7 @@ impl Incoming {
             }
             () = self.drain.no_session_from(idle_from), if self.idle_from.is_some() => {
                 self.idle_from = None;
-                self.unsaid.push_back(FromWorker::Idle);
+                self.unsent.push_back(FromWorker::Idle);
             }
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
                 if changed || self.window.is_shut() {
@@ -294,7 +293,7 @@ impl Incoming {
         match received {
             Ok(None) => {}
             Ok(Some(MasterMessage::Connections(entries, descriptors))) => self.take(&entries, descriptors),
-            // Comes only to workers that have said that they tag, and once.
+            // Comes only to workers that have announced tags, and once.
             Ok(Some(MasterMessage::Linger { within_ms })) => {
                 self.idle_from = Some(Instant::now() + SETTLE);
                 self.drain.linger(Duration::from_millis(within_ms.into()));
@@ -325,7 +324,7 @@ impl Incoming {
         let Some(last) = entries.last() else { return };
         if let Some(missing) = entries.get(descriptors.len()) {
             let count = (entries.len() - descriptors.len()) as u32;
-            self.unsaid.push_back(FromWorker::Returned { first: missing.sequence, count });
+            self.unsent.push_back(FromWorker::Returned { first: missing.sequence, count });
         }
         self.queue.extend(descriptors.into_iter().zip(entries.iter().copied()));
         self.window.receive(last.sequence + 1);
@@ -334,7 +333,7 @@ impl Incoming {
 
     fn report(&mut self) {
         (self.reported_open, self.reported) = (self.drain.open(), Instant::now());
-        self.unsaid.push_back(FromWorker::Taken {
+        self.unsent.push_back(FromWorker::Taken {
             below: self.window.received(),
             limit: self.window.limit(),
             open: u32::try_from(self.reported_open + self.queue.len()).unwrap_or(u32::MAX),
@@ -363,17 +362,17 @@ impl Incoming {
         }
     }
 
-    /// Says what is unsaid, in order, waiting for room if it must.
+    /// Sends what is unsent, in order, waiting for room if it must.
     async fn speak(&mut self) -> io::Result<()> {
-        while let Some(frame) = self.unsaid.front() {
+        while let Some(frame) = self.unsent.front() {
             match self.end.send(*frame) {
                 Ok(Sent::Bytes(_)) => {
-                    self.unsaid.pop_front();
+                    self.unsent.pop_front();
                 }
                 Ok(Sent::Full | Sent::TooManyInFlight | Sent::TooLong) => poller::room(&self.end).await?,
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                     // The master is gone: what it sent is ours alone.
-                    self.unsaid.clear();
+                    self.unsent.clear();
                 }
                 Err(error) => return Err(error),
             }
@@ -384,7 +383,7 @@ impl Incoming {
     fn connection(&self, descriptor: OwnedFd, entry: Entry) -> io::Result<Connection> {
         let open = self.drain.opened();
         self.scoreboard.add(Field::Connections, 1);
-        // The client's address may have come from a proxy: it says nothing of what kind of socket this is.
+        // The client's address may have come from a proxy: it does not show what kind of socket this is.
         let stream = match entry.local {
             EndAddr::Ip(_) => Stream::tcp(TcpStream::from_std(descriptor.into())?, open, self.scoreboard.clone()),
             EndAddr::Unix => Stream::unix(UnixStream::from_std(descriptor.into())?, open, self.scoreboard.clone()),

@@ -17,9 +17,10 @@
 //!
 //! # Features
 //!
-//! None is on by default. `tags` brings the tags of sessions and the layer that writes them; `axum` brings `tags`, and makes
-//! [`Incoming`] a listener for `axum::serve`. `rooms` lets workers tell each other what concerns the clients of all of them
-//! (`Incoming::rooms`); `socketioxide` brings `rooms` as an adapter (`RoomsAdapter`), so that broadcasts reach all clients.
+//! None is on by default. `tags` brings the tags of sessions and the layer that writes them; `axum` brings `tags`, and
+//! makes [`Incoming`] a listener for `axum::serve`. `rooms` lets workers exchange messages that concern the clients of
+//! all of them (`Incoming::rooms`); `socketioxide` brings `rooms` as an adapter (`RoomsAdapter`), so that broadcasts
+//! reach all clients.
 //!
 //! # Tests
 //!

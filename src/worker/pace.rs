@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// `--drain-timeout`, so sessions are left alone for four fifths of that.
 const SHARE_OF_LINGERING: u32 = 9;
 
-/// The client of the session that is ended last must come once more to hear of it, while the master still brings it
+/// The client of the session that is ended last must poll once more to learn of it, while the master still brings it
 /// here. So long it has for that, and a third of the time to linger where that is less.
 const TO_COME_AGAIN: Duration = Duration::from_secs(5);
 const SHARE_TO_COME_AGAIN: u32 = 3;

@@ -1,4 +1,4 @@
-//! What workers tell each other: a link to all other workers of this haft, and of the hosts that share its Redis.
+//! Messages between workers: a link to all other workers of this haft, and of the hosts that share its Redis.
 
 #[cfg(feature = "socketioxide")]
 mod adapter;
@@ -23,7 +23,7 @@ pub use self::adapter::RoomsAdapter;
 use crate::attach_error::AttachError;
 use crate::protocol::rooms::{ALL, HEADER, Kind, MAX_FRAME, write};
 
-/// Most bytes that wait to be sent, beside one message: who publishes waits for room.
+/// Most bytes that wait to be sent, beside one message: a publisher waits for room.
 const MAX_UNSENT: usize = 8 << 20;
 
 /// A link to the other workers, for what concerns the clients of all of them. Clones are the same link.
@@ -199,8 +199,8 @@ impl Rooms {
         }
     }
 
-    /// Tells a member, or all, what is listened to here; `asks`: it is to tell the same. Under the lock, so that the last
-    /// told is the last that holds.
+    /// Sends a member, or all, the topics that are listened to here; `asks`: it is to send its own. Under the lock, so
+    /// that the last one sent is the current one.
     fn send_topics(&self, state: &State, member: u64, asks: bool) {
         let body = body::topics(state.topics.keys().map(String::as_str), asks);
         self.0.queue.send(Queued { frame: write(Kind::Message, member, &body), _room: None }).ok();

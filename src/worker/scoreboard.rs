@@ -32,7 +32,7 @@ impl Default for Scoreboard {
 }
 
 impl Scoreboard {
-    /// Tells a figure.
+    /// Sets a figure.
     pub fn set(&self, field: Field, figure: u64) {
         self.0[field as usize].store(figure, Ordering::Relaxed);
     }
@@ -129,8 +129,8 @@ mod tests {
         let board = Scoreboard::default();
         let mut delays: Vec<Duration> = (1..=40).rev().map(Duration::from_micros).collect();
         write_delays(&board, &mut delays);
-        let told = [Field::LoopDelayP50, Field::LoopDelayP99, Field::LoopDelayMax].map(|field| board.get(field));
-        assert_eq!(told, [Some(21_000), Some(40_000), Some(40_000)]);
+        let read = [Field::LoopDelayP50, Field::LoopDelayP99, Field::LoopDelayMax].map(|field| board.get(field));
+        assert_eq!(read, [Some(21_000), Some(40_000), Some(40_000)]);
         assert!(delays.is_empty());
         write_delays(&board, &mut delays);
     }

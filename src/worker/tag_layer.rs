@@ -41,7 +41,7 @@ impl TagLayer {
         Self { tags, path: "/socket.io".into() }
     }
 
-    /// The engine answers below this path (`/socket.io` unless said otherwise). What is elsewhere passes unchanged.
+    /// The engine answers below this path (`/socket.io` by default). What is elsewhere passes unchanged.
     pub fn below(self, path: &str) -> Self {
         Self { path: path.into(), ..self }
     }
@@ -113,7 +113,7 @@ where
     }
 }
 
-/// Says what becomes of a request below the engine's path, and takes this worker's tag out of it.
+/// Decides what becomes of a request below the engine's path, and takes this worker's tag out of it.
 fn judge<B>(tags: &Tags, request: &mut Request<B>) -> Fate {
     match tags.untagged(request.uri()) {
         Untagged::Another(_) | Untagged::OtherHost(_) => return Fate::Refused(unknown_session()),

@@ -106,7 +106,7 @@ impl fmt::Debug for Tags {
     }
 }
 
-/// What a worker's environment says about tags: `HAFT_TAG_KEY`, its slot and its generation.
+/// A worker's environment variables for tags: `HAFT_TAG_KEY`, its slot and its generation.
 pub(super) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Option<(Tagger, Tag)> {
     let key = variable("HAFT_TAG_KEY")?;
     let Some(key) = TagKey::from_hex(&key) else {

@@ -136,7 +136,7 @@ impl Wire {
         self.unread.drain(..n).collect()
     }
 
-    /// Waits until the server has closed; returns what it said before.
+    /// Waits until the server has closed; returns what it sent before.
     pub(super) async fn closed(mut self) -> Vec<u8> {
         soon("the server closes", async {
             loop {
@@ -222,7 +222,7 @@ pub(super) async fn post(addr: SocketAddr, sid: &str, packets: &str) -> Reply {
     wire.reply().await
 }
 
-/// Polls until `part` has been heard; returns all that was.
+/// Polls until `part` has come; returns all that was received.
 pub(super) async fn poll_for(wire: &mut Wire, sid: &str, part: &str) -> String {
     let mut received = String::new();
     while !received.contains(part) {

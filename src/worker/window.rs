@@ -46,7 +46,7 @@ impl Window {
         self.limit <= self.received
     }
 
-    /// Looks at the descriptors that are left. A promise is never taken back. Says whether it grew.
+    /// Looks at the descriptors that are left. A promise is never taken back. Returns whether it grew.
     pub(super) fn widen(&mut self) -> bool {
         let limit = descriptors::limit().unwrap_or(0);
         let open = descriptors::open_count().unwrap_or(limit);

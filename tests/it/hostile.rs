@@ -51,7 +51,7 @@ each! {
     an_empty_frame: "empty" => "the other end of the channel was closed",
     more_taken_than_sent: "taken-beyond" => "took connections below",
     a_limit_lowered: "limit-lowered" => "lowered its limit",
-    ready_twice: "ready-twice" => "that it is ready a second time",
+    ready_twice: "ready-twice" => "it sent READY a second time",
     returned_twice: "returned-twice" => "returned 1 connections from",
     returned_more_than_sent: "returned-unsent" => "which are not all in flight to it",
     descriptors_for_the_master: "with-descriptors" => "a frame of kind 130 with descriptors",
@@ -66,7 +66,7 @@ each! {
 #[test]
 fn words_before_ready() {
     let mut haft = Setup::new(&["-w", "2"]).mode("hasty").start();
-    haft.log().line_with("it spoke before it was ready");
+    haft.log().line_with("it sent a message before it was ready");
     let status = haft.wait("replaced", |status| status.all_ready());
     assert_eq!(status.of_slot(0, "respawned"), 1);
     haft.stop();

@@ -153,7 +153,7 @@ fn where_no_worker_comes_for_too_long_others_serve_the_queue_until_one_does() {
     signal(haft.worker(0), Signal::SIGKILL);
     let served = answers(ask(&haft, 0, 2, 50));
     assert!(served.iter().all(|answer| (answer.slot, answer.worker) == (1, 2)), "{served:?}");
-    haft.log().line_with("nobody takes the slot's clients");
+    haft.log().line_with("no worker takes the slot's clients");
     let status = haft.wait("they are settled", |status| status.in_flight() == 0);
     assert_eq!((status.number("rescued"), status.delivered()), (50, 50));
     haft.open_gate("gate-3");

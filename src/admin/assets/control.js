@@ -41,7 +41,7 @@ async function request(method, path) {
   }
 }
 
-/** Asks the operator, and then haft. Yields what haft said: `[kind, text]`; nothing if it is not to be done. */
+/** Asks the operator, and then haft. Returns haft's answer: `[kind, text]`; nothing if the operator declines. */
 export async function change(path, question, more) {
   write($('ask-text'), question);
   write($('ask-more'), more);

@@ -113,12 +113,12 @@ function totals() {
 
 /* ---- what is wrong, and what happened ---- */
 
-let said = null; // what haft said to the last change
+let answered = null; // haft's answer to the last change
 
 function notices() {
   const alarms = (model.status.alarms ?? []).filter(({ active }) => active).map(({ line }) => ['bad', line]);
   const note = model.status.note ? [['warn', model.status.note]] : [];
-  const wanted = [...(said ? [said] : []), ...alarms, ...note];
+  const wanted = [...(answered ? [answered] : []), ...alarms, ...note];
   const key = JSON.stringify(wanted);
   if ($('notices').dataset.key === key) return;
   $('notices').dataset.key = key;
@@ -218,7 +218,7 @@ $('detail-close').addEventListener('click', () => $('detail').close());
 async function wanted(path, question, more) {
   const answer = await change(path, question, more);
   if (!answer) return;
-  said = answer;
+  answered = answer;
   if (alone !== null && answer[0] === 'bad') $('detail').close();
   notices();
 }

@@ -208,7 +208,7 @@ fn the_numbers_are_the_snapshots() {
     for &(name, labels, value) in EXPECTED {
         assert_eq!(page.value(name, labels), Some(value), "{name} {labels:?}");
     }
-    assert_eq!(page.value("haft_worker_connections_open", &[("slot", "1")]), None, "not said, so not shown");
+    assert_eq!(page.value("haft_worker_connections_open", &[("slot", "1")]), None, "not reported, so not shown");
     assert_eq!(balance(&page), 0.0);
 }
 

@@ -53,12 +53,12 @@ fn master(snapshot: Snapshot) -> Control {
     control
 }
 
-/// What that master says to a wish for lines.
+/// That master's answer to a request for lines.
 fn line(wanted: LinesWanted) -> LogLine {
     LogLine { number: wanted.after + 1, unix_ms: 0, slot: wanted.slot.unwrap_or(0), text: "a line".to_owned() }
 }
 
-/// What that master says to a change.
+/// That master's answer to a change.
 fn changed(change: Change) -> Result<String, Denied> {
     match change {
         Change::Scale { workers: 99 } => Err(Denied::Busy("a reload is under way: try again".to_owned())),
@@ -304,10 +304,10 @@ async fn each_answer_is_one_instant() {
 async fn silent_clients_are_cut_by_the_time_for_the_head() {
     let server =
         Server::start(Limits { head_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
-    for said in ["", "GET /healthz HTTP/1.1\r\nHo"] {
+    for sent in ["", "GET /healthz HTTP/1.1\r\nHo"] {
         let mut silent = server.connect().await;
-        silent.write_all(said.as_bytes()).await.expect("write");
-        // Nobody else comes who would push it out.
+        silent.write_all(sent.as_bytes()).await.expect("write");
+        // No other client comes that would push it out.
         reached(silent.read_to_end(&mut Vec::new())).await.expect("an orderly end");
     }
     server.serves_again().await;

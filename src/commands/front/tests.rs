@@ -103,7 +103,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
         ("nginx --host A=[10.0.0.1]:1", "write a host as ID=ADDR:PORT"),
         ("haproxy --host A=10.0.0.1:1 --host 0A=10.0.0.2:1", "each host has a name and an address of its own"),
         ("haproxy --host A=10.0.0.1:1 --host B=10.0.0.1:1", "each host has a name and an address of its own"),
-        ("nginx --host A=10.0.0.1:1 --client proxy", "nginx tells hosts a client's address only by a header"),
+        ("nginx --host A=10.0.0.1:1 --client proxy", "nginx passes a client's address to hosts only by a header"),
     ] {
         let error = front(line).expect_err(line);
         assert!(error.contains(message), "{line}: {error}");

@@ -144,7 +144,7 @@ pub struct Model {
     pub filter: String,
     /// The row that is chosen.
     pub chosen: usize,
-    /// What the master said to the last wish, or why it does not answer.
+    /// The master's answer to the last request, or why there is none.
     pub message: Option<String>,
 }
 

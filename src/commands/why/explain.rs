@@ -46,9 +46,9 @@ pub(super) struct Explanation {
 pub(super) struct Session {
     /// The id without its tag.
     pub(super) base: String,
-    /// What the tag says: host and worker.
+    /// The tag's content: host and worker.
     pub(super) tag: Option<(HostId, Tag)>,
-    /// Whether it was made with the key; none if there is no key to tell by.
+    /// Whether it was made with the key; none without a key to check it.
     pub(super) is_valid: Option<bool>,
 }
 
@@ -72,7 +72,7 @@ pub(super) enum By {
     RecentSessions,
     /// The least on its way.
     Load,
-    /// It cannot be told, and why.
+    /// It is unknown, and why.
     Unknown(&'static str),
 }
 
@@ -222,7 +222,7 @@ fn by_key(of: String, key: Key, config: &Config) -> By {
     }
 }
 
-/// Whether it is a request of Engine.IO's: at whichever path, the workers of a Node program tell it.
+/// Whether it is a request of Engine.IO's: at whichever path, the workers of a Node program report it.
 fn engine_s(request: &Request<'_>) -> Learnt {
     match request.is_engine_io() {
         true => Learnt::Begins,

@@ -1,4 +1,4 @@
-//! Where a client goes now, as far as a running haft says what its slots are.
+//! Where a client goes now, by the slots of a running haft.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,8 @@ use super::screen::row;
 use crate::commands::view::{Slot, Status};
 use crate::log::escaped;
 
-/// The flags that a running haft has, as far as they decide where clients go. What a proxy tells is not among them.
+/// The flags that a running haft has, as far as they decide where clients go. The flags about proxies are not among
+/// them.
 pub(super) fn flags(status: &Status) -> Vec<OsString> {
     let mut flags = vec!["haft".to_owned(), format!("--workers={}", status.slots.len().max(1))];
     flags.push(format!("--affinity={}", status.affinity));

@@ -189,8 +189,8 @@ now              slot 1, pid 101, ready
     ] {
         assert_eq!(now::rows(&status, &by(generation)), expected);
     }
-    let nobody = Status { slots: vec![status.slots[3].clone()], ..status.clone() };
-    let Outcome::Run(config) = flags::parse_from(now::flags(&nobody)) else { panic!("no configuration") };
-    let text = answer(&config, of_address("127.0.0.1"), Some(&nobody)).expect("an answer");
+    let no_slot = Status { slots: vec![status.slots[3].clone()], ..status.clone() };
+    let Outcome::Run(config) = flags::parse_from(now::flags(&no_slot)) else { panic!("no configuration") };
+    let text = answer(&config, of_address("127.0.0.1"), Some(&no_slot)).expect("an answer");
     assert!(text.contains("now              no slot takes clients\n"), "{text}");
 }

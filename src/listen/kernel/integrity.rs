@@ -57,13 +57,13 @@ pub(super) struct Integrity {
     next: usize,
     /// Counts the addresses that were tried.
     tried: u32,
-    told: Option<Instant>,
+    logged: Option<Instant>,
     /// What was not logged since.
-    untold: u64,
+    unlogged: u64,
     /// Since when probes have come elsewhere, though nothing could be put right.
     blind_since: Option<Instant>,
     /// Whether that was logged.
-    blind_told: bool,
+    blind_logged: bool,
 }
 
 /// The members of a group that were found not to listen.
@@ -213,7 +213,7 @@ impl Watched {
     /// Nothing could be put right: probes come elsewhere for another reason.
     fn give_up_probing(&mut self, now: Instant) {
         self.integrity.blind_since = Some(now);
-        if !std::mem::replace(&mut self.integrity.blind_told, true) {
+        if !std::mem::replace(&mut self.integrity.blind_logged, true) {
             tracing::warn!(
                 addr = %self.group.addr(),
                 "it cannot be seen where the kernel steers clients to: does another process listen at the same port \
@@ -225,27 +225,27 @@ impl Watched {
 
     fn log(&mut self, shut: &Shut, now: Instant) {
         let integrity = &mut self.integrity;
-        if integrity.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_AGAIN) {
-            integrity.untold += 1;
+        if integrity.logged.is_some_and(|logged| now.saturating_duration_since(logged) < TELL_AGAIN) {
+            integrity.unlogged += 1;
             return;
         }
-        integrity.told = Some(now);
-        let (addr, untold) = (self.group.addr(), std::mem::take(&mut integrity.untold));
+        integrity.logged = Some(now);
+        let (addr, unlogged) = (self.group.addr(), std::mem::take(&mut integrity.unlogged));
         let slots = |slots: &[Slot]| slots.iter().map(Slot::to_string).collect::<Vec<_>>().join(",");
         match (&shut.listens_again[..], &shut.lost[..]) {
             ([], []) => tracing::warn!(
-                %addr, untold,
+                %addr, unlogged,
                 "a worker took haft's program from the listeners, or attached another (SO_DETACH_REUSEPORT_BPF), or shut \
                  its listener down and listened again: clients came to the wrong workers; it is put right. Have the \
                  program leave the listener's options alone"
             ),
             (shut, []) => tracing::warn!(
-                %addr, untold, slots = slots(shut),
+                %addr, unlogged, slots = slots(shut),
                 "a worker of the slot shut its listener down: clients came to the wrong workers; it listens again. Have \
                  the program end by close(2), not by shutdown(2), of its listener"
             ),
             (_, lost) => tracing::error!(
-                %addr, untold, slots = slots(lost),
+                %addr, unlogged, slots = slots(lost),
                 "a worker of the slot made its listener something else: it is given another one, and replaced. Have the \
                  program only accept from its listener"
             ),

@@ -51,7 +51,7 @@ impl Queue {
         match changed {
             Ok(()) if open => tracing::warn!(
                 slot = %place.slot, waiting = self.length,
-                "nobody takes the slot's clients: those who wait in its queue are handed to other slots, or refused if \
+                "no worker takes the slot's clients: those in its queue are handed to other slots, or refused if \
                  no other worker can take them"
             ),
             Ok(()) => tracing::debug!(slot = %place.slot, "the slot's queue is its worker's again"),

@@ -35,10 +35,10 @@ async fn a_session_that_nobody_names_is_not_waited_for_long_nor_by_many() {
     let mut rig = Fixture::new(&["-w2", "--affinity=session"]);
     let request = asking_of("AAAA");
     let (_client, outcome) = rig.arrive(request.as_bytes());
-    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address, "nobody would name it");
+    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address, "no worker would name it");
     let _tagging = rig.attach_node(false);
     let (_client, outcome) = rig.arrive(request.as_bytes());
-    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address, "nobody would name it");
+    assert_eq!(assigned(outcome, request.as_bytes()).0, RouteBy::Address, "no worker would name it");
     let _naming = rig.attach_node(true);
     let (_client, outcome) = rig.arrive(request.as_bytes());
     assert!(outcome.is_none());

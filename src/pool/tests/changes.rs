@@ -25,7 +25,7 @@ fn a_reload_goes_from_slot_to_slot_as_each_newcomer_proves_itself() {
     rig.event(Event::Exited(WorkerId(1)));
     rig.event(Event::Exited(WorkerId(2)));
     assert!(rig.pool.is_settled());
-    assert_eq!(rig.pool.respawned(Slot(0)), 0, "nobody died");
+    assert_eq!(rig.pool.respawned(Slot(0)), 0, "no worker died");
     // A death after it is made good in the new generation, and the next reload gives another.
     rig.event(Event::Exited(WorkerId(3)));
     assert_eq!(rig.pass(millis(100)), [start_of(0, 5, 1)]);
@@ -44,13 +44,13 @@ fn workers_of_every_generation_finish_beside_each_other_each_in_its_own_time() {
         assert_eq!(rig.pool.most_workers(), 2 * generation as usize + 2, "one that is started, one that is to be");
         assert_eq!(rig.event(Event::Ready(WorkerId(first))), [drain(old), start_of(1, first + 1, generation)]);
         let done = [drain(old + 1), Action::Reloaded { generation }];
-        assert_eq!(rig.event(Event::Ready(WorkerId(first + 1))), done, "whoever is still there from before");
+        assert_eq!(rig.event(Event::Ready(WorkerId(first + 1))), done, "the workers of older generations");
         assert_eq!(rig.pool.leaving(Slot(0)), generation as usize);
         assert_eq!(
             (0..generation).map(|it| rig.pool.generation_of(WorkerId(u64::from(it) * 2 + 1))).collect::<Vec<_>>(),
             (0..generation).map(Some).collect::<Vec<_>>()
         );
-        assert_eq!(rig.pass(step), [], "nobody's time is cut short by a later reload");
+        assert_eq!(rig.pass(step), [], "no worker's time is cut short by a later reload");
     }
     // The first generation's is over first.
     let rest = POLICY.drain_timeout - step * RELOADS;
@@ -120,7 +120,7 @@ fn a_second_request_during_a_reload_changes_nothing_and_stopping_ends_it() {
     assert_eq!(rig.event(Event::Reload), []);
     assert_eq!(rig.event(Event::Stop), [drain(1), Action::Terminate(WorkerId(3)), drain(2), signal(1), signal(2)]);
     assert!(!rig.pool.is_reloading());
-    assert_eq!(rig.event(Event::Exited(WorkerId(3))), [], "no failure, and nobody is started");
+    assert_eq!(rig.event(Event::Exited(WorkerId(3))), [], "no failure, and no worker is started");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_slot_that_is_not_wanted_drains_and_comes_back_as_new() {
     assert_eq!(rig.event(Event::Scale(1)), [drain(2), drain(3)]);
     assert_eq!(rig.pool.standing(Slot(2)), Availability::OutOfRotation);
     assert_eq!(rig.event(Event::Exited(WorkerId(2))), []);
-    assert_eq!(rig.pass(Duration::from_secs(1)), [], "nobody is started in it");
+    assert_eq!(rig.pass(Duration::from_secs(1)), [], "no worker is started in it");
     assert_eq!(rig.event(Event::Scale(3)), [start_of(1, 4, 0), start_of(2, 5, 0)]);
     rig.event(Event::Ready(WorkerId(5)));
     assert_eq!(rig.serving(2), Some(WorkerId(5)), "it is drained no more");

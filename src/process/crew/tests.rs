@@ -16,7 +16,7 @@ fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
             slot: Slot(0),
             by_signal: false,
             output,
-            told: false,
+            asked: false,
             is_there,
             sight: Sight::new(0),
         };

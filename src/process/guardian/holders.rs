@@ -62,7 +62,7 @@ mod tests {
         // Whatever other tests start may have it for a moment, between fork and exec.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while inodes.are_held(|_| false) {
-            assert!(std::time::Instant::now() < deadline, "nobody else has it");
+            assert!(std::time::Instant::now() < deadline, "no other process has it");
         }
     }
 }

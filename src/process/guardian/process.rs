@@ -117,12 +117,12 @@ impl Guarded {
         for (pid, _) in self.workers.iter().filter(|(_, worker)| worker.by_signal) {
             send(*pid, Signal::SIGTERM);
         }
-        let (mut told, mut groups) = (false, Vec::new());
+        let (mut asked, mut groups) = (false, Vec::new());
         let (inodes, mut look_at) = (Inodes::of(&self.listeners), died);
         loop {
             let now = Instant::now();
             if now >= died + LISTENER_GRACE {
-                // Whoever holds another copy cannot accept from it either.
+                // Processes that hold another copy cannot accept from it either.
                 for listener in self.listeners.drain(..) {
                     shutdown(listener.as_raw_fd(), Shutdown::Both).ok();
                 }
@@ -140,8 +140,8 @@ impl Guarded {
             if self.workers.is_empty() && groups.is_empty() && self.listeners.is_empty() {
                 return;
             }
-            if now >= drain_over && !told {
-                told = true;
+            if now >= drain_over && !asked {
+                asked = true;
                 self.workers.keys().chain(&groups).for_each(|pid| send(*pid, Signal::SIGTERM));
             }
             if now >= drain_over + KILL_GRACE {
@@ -192,7 +192,7 @@ mod tests {
         let pid = child.id() as i32;
         let deadline = Instant::now() + Duration::from_secs(10);
         while started(pid).is_some() {
-            assert!(Instant::now() < deadline, "it has ended, and nobody has waited for it");
+            assert!(Instant::now() < deadline, "it has ended, and was not waited for");
             std::thread::yield_now();
         }
         child.wait().expect("its end");

@@ -1,4 +1,4 @@
-//! Who may connect to a Unix listener, and why an address cannot be listened on.
+//! Which users may connect to a Unix listener, and why an address cannot be listened on.
 
 use std::io;
 

@@ -12,7 +12,7 @@ use crate::protocol::{MasterMessage, WorkerEnd};
 /// How long a worker has that ends itself at the last, and again between SIGTERM and SIGKILL.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-/// Hears the master to its end, for the times in which this worker is to finish.
+/// Reads the master's messages to the end, for the times in which this worker is to finish.
 pub(super) async fn receive_shorter_times(readiness: AsyncFd<OwnedFd>, mut end: WorkerEnd, drain: DrainSource) {
     while let Ok(mut ready) = readiness.readable().await {
         match end.receive() {

@@ -31,9 +31,9 @@ fn hand_over(master: &mut MasterEnd, sequence: u64, client: EndAddr, local: EndA
 }
 
 /// The next frame of the worker's but for TAKEN, while it runs.
-async fn said(master: &mut MasterEnd) -> FromWorker {
+async fn sent_to(master: &mut MasterEnd) -> FromWorker {
     let mut received = None;
-    let hears = || loop {
+    let receives = || loop {
         match master.receive().expect("receive") {
             Some(FromWorker::Taken { .. }) => {}
             Some(frame) => {
@@ -43,7 +43,7 @@ async fn said(master: &mut MasterEnd) -> FromWorker {
             None => return false,
         }
     };
-    until("the worker speaks", hears).await;
+    until("the worker sends a message", receives).await;
     received.expect("a frame")
 }
 
@@ -51,8 +51,8 @@ async fn said(master: &mut MasterEnd) -> FromWorker {
 async fn what_a_master_had_sent_before_it_died_is_yielded_although_it_had_not_heard_us_out() {
     let (mut master, channel) = MasterEnd::pair().expect("pair");
     let (_client, connection) = connection();
-    // Unread, this makes the kernel tell of the master's death by a reset, ahead of what the master sent.
-    scm::send(channel.as_fd(), b"unheard", iter::empty()).expect("send");
+    // Unread, this makes the kernel report the master's death by a reset, ahead of what the master sent.
+    scm::send(channel.as_fd(), b"unread", iter::empty()).expect("send");
     hand_over(&mut master, 0, UNIX, UNIX, connection);
     drop(master);
 
@@ -76,7 +76,7 @@ async fn a_worker_says_that_it_tags_if_it_was_asked_to_and_will() {
         }
         let running = tokio::spawn(async move {
             master.send_drain(1000).expect("send");
-            (said(&mut master).await, master)
+            (sent_to(&mut master).await, master)
         });
         assert!(incoming.next().await.expect("no error").is_none());
         let (frame, _master) = running.await.expect("task");
@@ -113,7 +113,7 @@ async fn a_connection_that_is_dropped_ends_for_its_client_though_the_master_has_
         copy.set_nonblocking(true).expect("non-blocking");
         hand_over(&mut master, u64::from(taken_out), UNIX, EndAddr::Ip(local), &copy);
         let stream = incoming.next().await.expect("no error").expect("a connection").stream;
-        // Who takes it out of what counts it ends it as it likes.
+        // The program that takes it out of the counting ends it as it likes.
         let kept = Some(stream).filter(|_| taken_out).and_then(Stream::into_tcp);
         let ended = match &kept {
             None => {
@@ -143,7 +143,7 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
         assert!(incoming.next().await.expect("no error").is_none(), "DRAIN");
         (late, incoming)
     });
-    assert!(matches!(said(&mut master).await, FromWorker::Ready { tags: true, .. }));
+    assert!(matches!(sent_to(&mut master).await, FromWorker::Ready { tags: true, .. }));
     let within = soon("it lingers", drain.lingering()).await.expect("a time");
     assert!((30..=40).contains(&within.as_secs()), "{within:?}");
     assert!(drain.lingers().is_some());
@@ -153,14 +153,14 @@ async fn a_worker_lingers_until_its_last_session_has_ended_and_serves_meanwhile(
     let unsaid = master.receive().expect("receive");
     assert!(matches!(unsaid, None | Some(FromWorker::Taken { .. })), "one session is left: {unsaid:?}");
     drop(also_two);
-    assert_eq!(said(&mut master).await, FromWorker::Idle);
+    assert_eq!(sent_to(&mut master).await, FromWorker::Idle);
     drop(drain.session());
     master.send_drain(5000).expect("send");
     soon("the end", drain.requested()).await.expect("a time");
     let (_late, incoming) = soon("the end", serving).await.expect("task");
     drop(incoming);
     while let Ok(Some(frame)) = master.receive() {
-        assert!(matches!(frame, FromWorker::Taken { .. }), "idle is said once: {frame:?}");
+        assert!(matches!(frame, FromWorker::Taken { .. }), "IDLE is sent once: {frame:?}");
     }
 }
 
@@ -172,8 +172,8 @@ async fn a_worker_without_sessions_is_idle_as_soon_as_what_was_on_its_way_has_ha
     master.send_linger(40_000).expect("send");
     let start = Instant::now();
     let serving = tokio::spawn(async move { incoming.next().await });
-    assert!(matches!(said(&mut master).await, FromWorker::Ready { .. }));
-    assert_eq!(said(&mut master).await, FromWorker::Idle);
+    assert!(matches!(sent_to(&mut master).await, FromWorker::Ready { .. }));
+    assert_eq!(sent_to(&mut master).await, FromWorker::Idle);
     assert!(start.elapsed() >= SETTLE);
     assert!(drain.lingers().is_some());
     serving.abort();

@@ -38,12 +38,12 @@ impl MasterEnd {
         scm::send(self.channel.as_fd(), &self.frame, descriptors)
     }
 
-    /// Tells the worker to finish.
+    /// Asks the worker to finish.
     pub fn send_drain(&self, within_ms: u32) -> io::Result<Sent> {
         scm::send(self.channel.as_fd(), &FromMaster::drain(within_ms), std::iter::empty())
     }
 
-    /// Tells the worker to keep its sessions, and that DRAIN comes within this time.
+    /// Asks the worker to keep its sessions until DRAIN comes, within this time.
     pub fn send_linger(&self, within_ms: u32) -> io::Result<Sent> {
         scm::send(self.channel.as_fd(), &FromMaster::linger(within_ms), std::iter::empty())
     }
@@ -56,7 +56,7 @@ impl MasterEnd {
     /// Takes one frame of the worker's, if there is one. No frame brings descriptors: those of one that does are closed
     /// unused.
     pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
-        // One byte more than the longest frame tells a longer one.
+        // One byte more than the longest frame reveals a longer one.
         let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
         // What a worker sends against the rules is closed here.
         let mut descriptors = SharedFds::default();

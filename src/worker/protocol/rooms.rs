@@ -1,22 +1,22 @@
 //! What goes over a worker's link to the rooms that all workers share (`HAFT_ROOMS_FD`), in either direction. Pure.
 //!
-//! The link is a stream socket to a relay in haft. A worker that says READY is a member.
+//! The link is a stream socket to a relay in haft. A worker that sends READY is a member.
 //!
 //! ```text
 //! | length: 4 | kind: 1 | member: 8 | body: length - 9 |
 //! ```
 //!
-//! Numbers are big-endian. `length` counts what follows it. To the relay, `member` says whom a message is for: 0 is all
-//! others. From the relay it says whom it is from, or who has come or gone. The body is opaque.
+//! Numbers are big-endian. `length` counts what follows it. To the relay, `member` names the receiver of a message: 0
+//! is all others. From the relay it names the sender, or the member that has come or gone. The body is opaque.
 //!
 //! | kind | to the relay | from the relay |
 //! |---|---|---|
 //! | 0 | | WELCOME: `member` is the reader's own number; the body is one byte, the version (1) |
-//! | 1 | READY: the member reads; the body is told to the others | JOINED: a member has come, with its body of READY |
+//! | 1 | READY: the member reads; the body is passed to the others | JOINED: a member has come, with its body of READY |
 //! | 2 | MESSAGE | MESSAGE |
 //! | 3 | LOST: `member` is how many messages could not be sent | LEFT: a member has gone |
 //!
-//! A member that says READY is told of all that are there, and all that are there of it.
+//! A member that sends READY is informed of all that are there, and they of it.
 
 use bytes::{Bytes, BytesMut};
 
@@ -73,7 +73,7 @@ pub enum Malformed {
 pub struct Frame {
     /// What it is.
     pub kind: Kind,
-    /// Whom it names.
+    /// The member that it names.
     pub member: u64,
     whole: BytesMut,
 }
@@ -173,14 +173,14 @@ mod tests {
     proptest! {
         #[test]
         fn frames_do_not_depend_on_the_pieces(
-            said in prop::collection::vec((0..4u8, any::<u64>(), prop::collection::vec(any::<u8>(), 0..50)), 0..20),
+            sent in prop::collection::vec((0..4u8, any::<u64>(), prop::collection::vec(any::<u8>(), 0..50)), 0..20),
             piece in 1..80usize,
         ) {
-            let said: Vec<_> =
-                said.into_iter().map(|(kind, member, body)| (Kind::read(kind).expect("a kind"), member, body)).collect();
+            let sent: Vec<_> =
+                sent.into_iter().map(|(kind, member, body)| (Kind::read(kind).expect("a kind"), member, body)).collect();
             let bytes: Vec<u8> =
-                said.iter().flat_map(|(kind, member, body)| write(*kind, *member, body).to_vec()).collect();
-            prop_assert_eq!(frames(&bytes, piece), Ok(said));
+                sent.iter().flat_map(|(kind, member, body)| write(*kind, *member, body).to_vec()).collect();
+            prop_assert_eq!(frames(&bytes, piece), Ok(sent));
         }
 
         #[test]
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(room.as_ptr(), place);
     }
 
-    /// However long a frame says it is, only what has come takes room.
+    /// However long a frame claims to be, only what has come takes room.
     #[test]
     fn a_claimed_length_takes_no_memory() {
         let mut reader = Reader::default();

@@ -295,11 +295,11 @@ mod tests {
     fn a_page_of_another_version_is_read_as_far_as_it_goes() {
         let mut figures = Figures::at(1);
         Field::ALL.into_iter().for_each(|field| figures.set(field, 7));
-        for (said, known) in [(0, 29), (29, 29), (30, 30), (35, 35), (40, 35), (u64::MAX, 35)] {
+        for (count, known) in [(0, 29), (29, 29), (30, 30), (35, 35), (40, 35), (u64::MAX, 35)] {
             let mut bytes = figures.encode(1);
-            bytes[COUNT * 8..(COUNT + 1) * 8].copy_from_slice(&said.to_le_bytes());
+            bytes[COUNT * 8..(COUNT + 1) * 8].copy_from_slice(&count.to_le_bytes());
             let read = Figures::decode(&bytes).expect("a page");
-            assert_eq!(read.known().count(), known, "{said}");
+            assert_eq!(read.known().count(), known, "{count}");
         }
     }
 

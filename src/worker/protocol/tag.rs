@@ -68,7 +68,7 @@ impl TagKey {
         Self::new(Sha256::digest(text).into())
     }
 
-    /// A secret of its own for another purpose, made of the one that signs: what it is used for says nothing of tags.
+    /// A secret of its own for another purpose, made of the one that signs: its uses reveal nothing about tags.
     pub fn derived(&self, purpose: &str) -> [u8; 32] {
         let keyed = self.0.first().map(hmac).unwrap_or_else(|| hmac(&[0; 32]));
         keyed.chain_update(purpose).finalize().into_bytes().into()
@@ -155,8 +155,8 @@ impl Tagger {
     /// What `sid` is here.
     pub fn reading<'s>(&self, sid: &'s [u8]) -> Reading<'s> {
         let Some((base, host, bytes)) = taken_apart(sid) else { return Reading::Untagged };
-        let (numbers, told) = bytes.split_at(TAG - CHECKSUM);
-        let is_right = |keyed| checksum(keyed, base, host, numbers).verify_truncated_left(told).is_ok();
+        let (numbers, given) = bytes.split_at(TAG - CHECKSUM);
+        let is_right = |keyed| checksum(keyed, base, host, numbers).verify_truncated_left(given).is_ok();
         match self.keyed.iter().any(is_right) {
             false => Reading::Untagged,
             true if self.host.is_other(host) => Reading::Elsewhere(host),

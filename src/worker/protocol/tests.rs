@@ -40,7 +40,7 @@ fn no_frame_of_a_worker_s_brings_descriptors() {
     ] {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
-        assert!(matches!(send_with(&bytes, &[]), Ok(Some(said)) if said == frame));
+        assert!(matches!(send_with(&bytes, &[]), Ok(Some(sent)) if sent == frame));
         for descriptors in &with {
             let error = send_with(&bytes, descriptors).expect_err("descriptors");
             assert!(matches!(error, ChannelError::Frame(FrameError::Descriptors(kind)) if kind == bytes[1]), "{error}");
@@ -65,7 +65,7 @@ fn descriptors_that_come_against_the_rules_are_closed() {
         let (mut client, connection) = UnixStream::pair().expect("a descriptor");
         send_with(bytes, &[connection.as_fd()]).expect_err("descriptors");
         drop(connection);
-        assert_eq!(client.read(&mut [0]).expect("the end"), 0, "nobody else holds it");
+        assert_eq!(client.read(&mut [0]).expect("the end"), 0, "no other process holds it");
     }
 }
 

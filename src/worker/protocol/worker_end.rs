@@ -14,7 +14,7 @@ pub struct WorkerEnd {
     buffer: Vec<u8>,
 }
 
-/// What the worker heard.
+/// A message from the master.
 #[derive(Debug)]
 pub enum MasterMessage {
     /// Connections. The descriptors belong to the first entries, in order; where there are fewer descriptors than

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Listener, Rooms, RoomsError};
 
-/// socketioxide's adapter over haft. No Redis is involved but the one that haft may be told of (`--redis`).
+/// socketioxide's adapter over haft. No Redis is involved but the one that haft may be configured with (`--redis`).
 pub type RoomsAdapter<E> = CustomRedisAdapter<E, Rooms>;
 
 impl Rooms {

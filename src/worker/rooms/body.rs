@@ -3,7 +3,7 @@
 //! ```text
 //! | 'R' | length: 2 | topic: length | payload |    a message
 //! | 'T' | (length: 2 | topic: length)*        |    all topics that the sender listens to
-//! | 'Q' | (length: 2 | topic: length)*        |    the same, and the receiver is to tell its own
+//! | 'Q' | (length: 2 | topic: length)*        |    the same, and the receiver is to send its own
 //! ```
 //!
 //! Numbers are big-endian. Anything else is another program's.
@@ -17,7 +17,7 @@ const ASKING_TOPICS: u8 = b'Q';
 pub(super) enum Body<'b> {
     /// For those that listen to the topic.
     Message { topic: &'b str, payload: &'b [u8] },
-    /// The topics that the sender listens to from now on. `asks`: it wants to be told those of the receiver.
+    /// The topics that the sender listens to from now on. `asks`: it asks for those of the receiver.
     Topics { topics: Vec<&'b str>, asks: bool },
 }
 

@@ -15,7 +15,7 @@ use crate::protocol::rooms::{Frame, Kind, Reader};
 /// Most bytes that are gathered for one write.
 const GATHERED: usize = 64 << 10;
 
-/// What this worker tells the others of itself.
+/// This worker's description for the others.
 pub(super) fn own_place() -> Vec<u8> {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
     serde_json::json!({ "slot": number("HAFT_SLOT"), "generation": number("HAFT_GENERATION") }).to_string().into_bytes()

@@ -68,25 +68,25 @@ async fn a_message_goes_to_those_that_listen() {
     relay.expect(ALL, &topics(&["a"]));
     for member in [7, 8] {
         relay.say(Kind::Ready, member, b"{}");
-        // Each that comes is told what is listened to here, and asked the same.
+        // Each that comes gets the topics that are listened to here, and is asked for its own.
         relay.expect(member, &body::topics(["a"].into_iter(), true));
     }
     relay.say(Kind::Message, 7, &body::topics(["c"].into_iter(), true));
     relay.expect(7, &topics(&["a"]));
-    let said = body::message("b", b"hello").expect("short");
-    // Nobody listens, as far as is known.
+    let sent = body::message("b", b"hello").expect("short");
+    // There is no known listener.
     rooms.publish("b", b"too early").await.expect("nothing to do");
     relay.say(Kind::Message, 7, &topics(&["a", "b"]));
     until(&rooms, |rooms| rooms.listening("b") == Some(vec![7])).await;
     rooms.publish("b", b"hello").await.expect("sent");
-    relay.expect(7, &said);
+    relay.expect(7, &sent);
     relay.say(Kind::Message, 8, &topics(&["b"]));
     until(&rooms, |rooms| rooms.listening("b") == Some(vec![ALL])).await;
     rooms.publish("b", b"hello").await.expect("sent");
-    relay.expect(ALL, &said);
+    relay.expect(ALL, &sent);
     assert_eq!((rooms.listeners("a"), rooms.listeners("b"), rooms.listeners("c")), (2, 2, 0));
 
-    relay.say(Kind::Message, 8, b"what another program says");
+    relay.say(Kind::Message, 8, b"what another program sends");
     relay.say(Kind::Message, 8, &body::message("a", b"one").expect("short"));
     relay.say(Kind::Message, 7, &body::message("a", b"two").expect("short"));
     for (from, payload) in [(8, &b"one"[..]), (7, b"two")] {
@@ -130,7 +130,7 @@ async fn who_publishes_waits_for_room_and_is_let_go_of_at_the_end() {
     drop(relay);
     tokio::time::timeout(DEADLINE, task).await.expect("in time").expect("no panic");
     until(&rooms, |rooms| rooms.state().others.is_empty()).await;
-    rooms.publish("a", b"nobody").await.expect("nothing to do");
+    rooms.publish("a", b"no listener").await.expect("nothing to do");
 }
 
 #[tokio::test]

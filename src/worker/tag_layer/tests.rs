@@ -21,7 +21,7 @@ fn tags(drain: &DrainSource) -> Tags {
     Tags::new(tagger(), OWN, drain.subscribe())
 }
 
-/// An application whose engine tells what it sees, until the runtime of the test ends.
+/// An application whose engine reports what it sees, until the runtime of the test ends.
 async fn serve(tags: Option<Tags>) -> SocketAddr {
     let (engine, io) = SocketIo::new_layer();
     io.ns("/", async |socket: SocketRef| {
@@ -131,7 +131,7 @@ async fn a_worker_that_lingers_opens_no_session_after_those_on_their_way_and_kee
     assert_eq!(wire.get("/socket.io/").await.status, 400, "what is no handshake is the engine's");
 }
 
-/// A body of which nobody knows how long it is, and that never comes.
+/// A body of unknown length that never comes.
 struct Endless;
 
 impl Body for Endless {

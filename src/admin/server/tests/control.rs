@@ -1,4 +1,4 @@
-//! Who may change something, over real sockets.
+//! Which callers may change something, over real sockets.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -49,7 +49,7 @@ impl Remote {
         self.ask(&post("/reload", &self.addr.to_string(), lines)).await
     }
 
-    /// How often somebody was refused for a reason, as the metrics tell it.
+    /// How often a caller was refused for a reason, by the metrics.
     async fn refused(&self, reason: &str) -> f64 {
         let page = Exposition::read(&self.ask(&get("/metrics")).await.body, Format::Text);
         page.value("haft_control_refused_total", &[("reason", reason)]).expect("the reason is listed")
@@ -173,7 +173,7 @@ async fn ask_as_nobody(socket: &Path) -> String {
 #[tokio::test]
 async fn on_a_unix_socket_another_user_changes_nothing() {
     let control = master(example::snapshot());
-    // Who is not root cannot become another user, but haft can be somebody else's.
+    // Without root a test cannot become another user, but haft can belong to another one.
     let root = geteuid().is_root();
     let own_uid = if root { 0 } else { geteuid().as_raw() + 1 };
     let folder = tempfile::tempdir().expect("folder");
