@@ -95,7 +95,7 @@ impl Trace {
 
     /// How many follow.
     pub fn followers(&self) -> usize {
-        self.0.iter().filter(|follower| !follower.told.is_closed()).count()
+        self.0.iter().filter(|follower| !follower.sender.is_closed()).count()
     }
 
     /// One follower more, until it drops what it gets.

@@ -20,7 +20,7 @@ const WORKERS = 4;
 const AT_ONCE = 8;
 /** Milliseconds for which the slow worker does nothing, again and again. */
 const LATE = 200;
-/** Milliseconds until it is seen: workers tell once a second. */
+/** Milliseconds until it is seen: workers report once a second. */
 const SEEN = 3_000;
 const SLOW = `
   if (process.env.NODE_APP_INSTANCE === '0') {

@@ -7,7 +7,7 @@
 #     bash tests/bench/run.sh growth     the master's cost by number of workers and of held connections
 #     bash tests/bench/run.sh build      only installs and builds
 #
-# Other words go to the measuring program (--rounds N, --workers N, --only KEY,KEY; --help tells all). Results of a part
+# Other words go to the measuring program (--rounds N, --workers N, --only KEY,KEY; --help lists all). Results of a part
 # or of a quick run stay in results/. Installs what is missing of nginx, HAProxy and Node's packages (that needs apt and
 # root). It loads the machine as much as it can: leave it alone meanwhile.
 

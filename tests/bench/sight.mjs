@@ -1,4 +1,4 @@
-// What it costs that workers tell how they are and that haft looks after them: CPU time of master and workers for each
+// What it costs that workers report their state and that haft watches them: CPU time of master and workers for each
 // connection, with all of it and without any.
 //
 //     node tests/bench/sight.mjs [CONNECTIONS BLOCKS]      (1000 12; needs npm ci in tests/e2e)

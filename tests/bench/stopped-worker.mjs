@@ -45,7 +45,7 @@ async function measure(place) {
       times[turn].push(...(await load(target, others, SECONDS)));
       process.kill(victim, 'SIGCONT');
       const failed = (await Promise.all(waiting)).filter(({ error }) => error);
-      if (failed.length > 0) throw new Error(`those who waited are served after all: ${JSON.stringify(failed[0])}`);
+      if (failed.length > 0) throw new Error(`waiting clients are served after all: ${JSON.stringify(failed[0])}`);
     }
   }
   const [before, during] = [times.undisturbed, times.stopped].map(percentiles);

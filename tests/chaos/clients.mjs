@@ -1,5 +1,5 @@
-// What the clients do: each opens one TCP connection, from an address and port that nobody else uses, and tells what
-// became of it.
+// What the clients do: each opens one TCP connection, from an address and port that no other client uses, and reports
+// what became of it.
 
 import http from 'node:http';
 import { createRequire } from 'node:module';
@@ -63,7 +63,7 @@ export async function client(kind, to, place, chance) {
 
 const PATHS = { page: '/haft/page.json', handshake: '/socket.io/?EIO=4&transport=polling' };
 
-/** One HTTP request: the page that says who serves, or the first request of a Socket.IO client. */
+/** One HTTP request: the page that names the worker, or the first request of a Socket.IO client. */
 async function request(kind, options, outcome) {
   const { status, headers, body } = await new Promise((resolve, reject) => {
     const asked = http.get({ ...options, path: PATHS[kind], agent: false, timeout: PATIENCE }, (response) => {
@@ -134,7 +134,7 @@ function websocket({ host, port, ...place }, outcome, chance) {
   });
 }
 
-/** Notes when the request's connection is established: only then can anybody have accepted it. */
+/** Notes when the request's connection is established: only then can a process have accepted it. */
 function watch(request, outcome) {
   return request.once('socket', (socket) => socket.once('connect', () => (outcome.connected = true)));
 }

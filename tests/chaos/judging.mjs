@@ -52,8 +52,8 @@ test('the judge lets pass what is in order', () => {
 });
 
 const WRONG = [
-  ['lost without a word', /nobody had acknowledged it/, [], [cut]],
-  ['cut by a worker that lives', /who was not killed/, [delivered()], [cut]],
+  ['lost silently', /no worker had acknowledged it/, [], [cut]],
+  ['cut by a worker that lives', /which was not killed/, [delivered()], [cut]],
   ['cut before its worker was killed', /before 77 was killed/, [delivered(), hung], [{ ...cut, at: NOW + 3 }]],
   ['without an answer', /does not explain/, [delivered(), hung], [{ ...cut, cut: false, failure: 'no answer' }]],
   ['refused for another reason', /refused for no_worker/, [refused('no_worker')], [cut], starved],
@@ -63,14 +63,14 @@ const WRONG = [
   ['served by another', /delivered to 77 and served by 78/, [delivered()], [{ ...served, pid: 78 }]],
   ['served and never delivered', /never delivered/, [], [served]],
   ['sent away by a worker that stays', /was not to leave/, [delivered()], [{ ...cut, sentAway: true }]],
-  ['cut before its master was killed', /nobody had acknowledged it/, [], [{ ...cut, at: NOW + 3 }], orphaned(2_000)],
-  ['begun after its master was killed', /nobody had acknowledged it/, [], [{ ...cut, begun: NOW + 15 }], orphaned(10)],
-  ['cut long after its master was killed', /nobody had acknowledged it/, [], [{ ...cut, at: NOW + 9_000 }], orphaned(10)],
-  ['cut by a worker that outlives its master', /who was not killed/, [delivered()], [cut], orphaned(10)],
-  ['cut by a worker before its master was killed', /who was not killed/, [delivered()], [cut], orphaned(30, { exitsWithMaster: true })],
+  ['cut before its master was killed', /no worker had acknowledged it/, [], [{ ...cut, at: NOW + 3 }], orphaned(2_000)],
+  ['begun after its master was killed', /no worker had acknowledged it/, [], [{ ...cut, begun: NOW + 15 }], orphaned(10)],
+  ['cut long after its master was killed', /no worker had acknowledged it/, [], [{ ...cut, at: NOW + 9_000 }], orphaned(10)],
+  ['cut by a worker that outlives its master', /which was not killed/, [delivered()], [cut], orphaned(10)],
+  ['cut by a worker before its master was killed', /which was not killed/, [delivered()], [cut], orphaned(30, { exitsWithMaster: true })],
   ['served and never delivered, long before a death', /never delivered/, [], [served], orphaned(9_000)],
   ['a worker that ends by itself', /not killed and yet left/, [delivered(), left(1, 'exit code 1')], [served]],
-  ['a bug that haft tells of itself', /this is a bug/, [`${stamp()} ERROR a connection was lost: this is a bug in haft`], []],
+  ['a bug that haft reports of itself', /this is a bug/, [`${stamp()} ERROR a connection was lost: this is a bug in haft`], []],
 ];
 
 for (const [what, pattern, ...told] of WRONG) {

@@ -1,9 +1,9 @@
-// Two books about the same connections, held against each other: what each client says became of it, and what haft's log
-// says it did with it. A client may have failed only if haft says that a worker had taken it, and that worker was killed
-// before the client failed; or that it was refused for want of descriptors while the master was kept from them, or after
-// --hold-timeout since no worker had room (on a machine that is too busy for the load). A worker
-// that was told to leave may ask those who come last to come again, as HTTP and WebSocket have it. A master that is killed
-// takes with it what it had accepted and not yet passed on, and the last lines of its log.
+// Two books about the same connections, held against each other: what each client says became of it, and what haft's
+// log says it did with it. A client may have failed only if haft says that a worker had taken it, and that worker was
+// killed before the client failed; or that it was refused for want of descriptors while the master was kept from them,
+// or after --hold-timeout since no worker had room (on a machine that is too busy for the load). A worker that was
+// asked to leave may ask late clients to reconnect, as HTTP and WebSocket have it. A master that is killed takes with
+// it what it had accepted and not yet passed on, and the last lines of its log.
 
 import { HOLD_MS } from './misfortunes.mjs';
 
@@ -18,7 +18,7 @@ const LINES = [
   ['broken', /^(\S+) .*(this is a bug in haft|panicked at|broke the hand-over protocol|broke Node's cluster protocol)/],
 ];
 
-/** For how long after a shortage of descriptors clients may still be refused who met it, in ms. */
+/** For how long after a shortage of descriptors clients that met it may still be refused, in ms. */
 const AFTERMATH = 5_000;
 /** For how long after a master's death clients may notice that their connection ended with it, in ms. */
 const NOTICED = 5_000;
@@ -136,7 +136,7 @@ export class Ledger {
     return this.#open.get(from);
   }
 
-  /** Strikes a client out whom both books say was served by the same process. */
+  /** Strikes out a client that was served by the same process by both books. */
   #strike(from) {
     const { outcome, delivered } = this.#open.get(from);
     const pid = this.#pids.get(delivered);
@@ -161,7 +161,7 @@ export class Ledger {
   }
 
   /**
-   * A worker ends by being killed, or as it is told to: with 0, or by SIGTERM at the end of its drain time (a process of
+   * A worker ends by being killed, or as it is asked to: with 0, or by SIGTERM at the end of its drain time (a process of
    * socket.io lives for 30 s after a polling client stayed away: `closeTimeout`). That excuses no client's failure. One
    * that has never been ready had none.
    */
@@ -171,7 +171,7 @@ export class Ledger {
     return `worker ${worker} (${pid}) was not killed and yet ${kind}: ${how}`;
   }
 
-  /** Whether the worker was told to leave and did, or its master died. */
+  /** Whether the worker was asked to leave and did, or its master died. */
   #hasLeft(key) {
     return this.#masterDied(key) || this.#gone.some(({ worker, kind }) => worker === key && kind === 'left');
   }
@@ -205,7 +205,7 @@ export class Ledger {
     if (!delivered) {
       if (outcome.cut && this.#metDeath(outcome, NOTICED)) return { is: 'lostWithMaster' };
       if (outcome.sentAway && this.#metDeath(outcome, Infinity)) return { is: 'sentAway' };
-      return because(`${failure}, though nobody had acknowledged it`);
+      return because(`${failure}, though no worker had acknowledged it`);
     }
     const wrong = this.#wronglyEnded(outcome, delivered, pid);
     if (wrong) return because(`${failure}, ${wrong}`);
@@ -223,12 +223,12 @@ export class Ledger {
 
   /** Why a client should not have failed that a worker had acknowledged. */
   #wronglyEnded(outcome, delivered, pid) {
-    if (outcome.sentAway) return this.#hasLeft(delivered) ? undefined : `by ${pid}, who was not to leave`;
+    if (outcome.sentAway) return this.#hasLeft(delivered) ? undefined : `by ${pid}, which was not to leave`;
     if (this.exitsWithMaster && outcome.cut && this.#masterDied(delivered) <= outcome.at) return undefined;
     const killed = this.#killed.get(pid);
-    if (killed === undefined) return `acknowledged by ${pid}, who was not killed`;
+    if (killed === undefined) return `acknowledged by ${pid}, which was not killed`;
     if (killed > outcome.at) return `before ${pid} was killed`;
-    if (this.#stopped.get(pid) < outcome.begun) return `acknowledged by ${pid}, who had been stopped before it came`;
+    if (this.#stopped.get(pid) < outcome.begun) return `acknowledged by ${pid}, which had been stopped before it came`;
     return outcome.cut ? undefined : `which the death of ${pid} does not explain`;
   }
 }

@@ -46,7 +46,7 @@ export class Load {
     this.begun++;
     const [which, where, stay] = [this.chance(), this.chance(), this.chance()];
     const [kind] = KINDS.find(([, share]) => which < share);
-    // A place that somebody else on this host has is left to them.
+    // A place that another process of this host has is left to it.
     for (let outcome; !outcome; ) {
       outcome = await client(kind, this.to, this.places.take(where), stay);
       if (outcome) this.note(outcome);

@@ -50,7 +50,7 @@ export class Misfortunes {
   #masterIsStarved = false;
   counts = { kills: 0, stops: 0, reloads: 0, scales: 0, drains: 0, starvations: 0, masterDeaths: 0, passedOver: 0 };
 
-  /** Tells `say` in words what is done and when. */
+  /** Passes `say` in words what is done and when. */
   constructor(haft, ledger, say) {
     Object.assign(this, { haft, ledger, say });
   }
@@ -225,7 +225,7 @@ export class Misfortunes {
     return until('enough workers that are well', look, { within: 5_000 }).catch(() => undefined);
   }
 
-  /** Whether haft did what it was told. It may have a reason not to, which it gives. */
+  /** Whether haft did what it was asked to. It may have a reason not to, which it gives. */
   async #order(path) {
     const { status, body } = await this.haft.post(path);
     if (![200, 202, 400, 409].includes(status)) throw new Error(`${path}: ${status} ${body}`);
@@ -235,7 +235,7 @@ export class Misfortunes {
   #later(ms, what) {
     const promise = pause(ms).then(what).finally(() => this.#pending.delete(promise));
     this.#pending.add(promise);
-    // Its failure is told by `over`.
+    // `over` reports its failure.
     promise.catch((error) => this.#pending.add(Promise.reject(error)));
   }
 }

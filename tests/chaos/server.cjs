@@ -1,5 +1,5 @@
-// A program of Node as anybody may have it, which knows nothing of clusters: `node server.cjs`. Sessions that polled
-// only once are forgotten soon.
+// An ordinary program of Node, which knows nothing of clusters: `node server.cjs`. Sessions that polled only once are
+// forgotten soon.
 
 const http = require('node:http');
 

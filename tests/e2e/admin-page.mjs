@@ -26,7 +26,7 @@ async function started(place, ...flags) {
   return { haft, url };
 }
 
-/** A tab with the page, live; it notes whom it asks. */
+/** A tab with the page, live; it notes the addresses that it asks. */
 async function opened(browser, url, asked = new Set()) {
   browser.context.on('request', (request) => asked.add(new URL(request.url()).origin));
   const tab = await browser.open(url);
@@ -63,7 +63,7 @@ program('the page shows what happens, and changes nothing without a yes and the 
   await page.click('#ask-no');
   assert.equal((await haft.status()).generation, 0);
 
-  // A yes needs the token: a wrong one is told so, the right one works, and is not asked for again.
+  // A yes needs the token: a wrong one is refused, the right one works, and is not asked for again.
   await page.click('#reload');
   await page.click('#ask-yes');
   await page.fill('#token-input', 'wrong');
@@ -111,7 +111,7 @@ program('the page shows what happens, and changes nothing without a yes and the 
   });
   assert.equal(ran, false, 'no script but the page’s own runs');
 
-  // Whoever names no HTML gets text, and a page that has lost haft says so.
+  // A client that does not ask for HTML gets text, and a page that has lost haft shows that.
   const { status, body } = await haft.get('/');
   assert.deepEqual([status, body.includes('/metrics')], [200, true]);
   await haft.stop();

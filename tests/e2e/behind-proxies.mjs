@@ -1,4 +1,4 @@
-// Real proxies in front of haft: the application sees the client's address, and that address decides who serves.
+// Real proxies in front of haft: the application sees the client's address, and that address decides the worker.
 
 import assert from 'node:assert/strict';
 
@@ -14,7 +14,7 @@ import { Final, until } from './lib/wait.mjs';
 
 const TRUSTED = ['--trusted-proxy', '127.0.0.1'];
 const NODE = ['--', 'node', file('session-server.cjs')];
-/** What nginx does unless it is told to use a connection for several requests. */
+/** What nginx does unless it is configured to use a connection for several requests. */
 const CLOSE = 'proxy_set_header Connection $connection_upgrade;';
 
 const header = (name) => ['--client-ip-header', name, ...TRUSTED];
@@ -59,7 +59,7 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
     for (const haft of [forwardedFor, realIp, forwarded, proxied]) {
       const { taken, absent, malformed } = await told(haft);
       assert.ok(taken >= 12, `${taken} were told their client`);
-      // Whoever looks whether the proxy listens sends nothing; then there is neither header nor request.
+      // The check whether the proxy listens sends nothing; then there is neither header nor request.
       assert.deepEqual([absent, malformed], [0, 0]);
       await haft.stop();
     }
@@ -89,7 +89,7 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
     await listed.stop();
   });
 
-  program(`${name}: who is not trusted is not believed, and what is malformed is counted`, async (place) => {
+  program(`${name}: headers of untrusted peers are ignored, and malformed ones are counted`, async (place) => {
     const flags = ['--proxy-protocol', ...header('x-forwarded-for')];
     const haft = await place.haft('-w', '2', '--affinity', 'session', ...flags, ...command);
     const ask = async (from, proxyHeader, forwardedFor) => {
@@ -165,7 +165,7 @@ for (const [name, ...command] of [['the built-in worker'], ['a program of Node',
 /** More than haft looks at when it suspects a proxy. */
 const MORE = 60;
 
-beside('a haft that was not told of its proxy says once which flags to use', async (place) => {
+beside('without the flags for its proxy haft logs once which flags to use', async (place) => {
   let isOver = false;
   place.atEnd(() => (isOver = true));
   const [forwarded, proxied] = [await place.haft('-w', '2'), await place.haft('-w', '2')];
@@ -176,7 +176,7 @@ beside('a haft that was not told of its proxy says once which flags to use', asy
   const home = new Home('127.0.0.1');
   const ask = async () => {
     await fetchText(`http://${http}/haft/page.json`, home);
-    // To a worker that was not told of it, a PROXY header is no request.
+    // To a worker that does not expect it, a PROXY header is no request.
     await fetchText(`http://${tcp}/haft/page.json`, home).catch(() => {});
   };
   const warning = /haft is behind a proxy/;
@@ -200,7 +200,7 @@ beside('a haft that was not told of its proxy says once which flags to use', asy
   }
 });
 
-/** What became of what proxies told: `{ taken, absent, malformed }` of PROXY headers or of others. */
+/** The outcomes of what proxies stated: `{ taken, absent, malformed }` of PROXY headers or of others. */
 async function told(haft, kind) {
   const counts = async (name) => haft.counts(`haft_${name}_headers_total`, 'outcome');
   if (kind) return counts(kind);

@@ -19,7 +19,7 @@ async function gather(place, urls, workers, count = 12) {
     const member = { client, index, heard: [] };
     client.socket.on('message', (message) => member.heard.push(message));
     client.socket.on('members', (news) => (member.news = news));
-    // Whoever comes back joins again, as the page does.
+    // A client that comes back joins again, as the page does.
     client.socket.on('connect', () => client.ask('join', { room: ROOM, name: `member ${index}` }).catch(() => {}));
     await client.connected();
     member.at = await client.hello();
@@ -34,7 +34,7 @@ function counted(members, number = members.length) {
   return until(`${number} members for all`, () => members.every(({ client, news }) => client.socket.connected && news?.members === number));
 }
 
-/** Each says something, and all others hear it, once. */
+/** Each sends something, and all others get it, once. */
 async function talk(members) {
   members.forEach((member) => (member.heard = []));
   await Promise.all(members.map(async ({ client, index }) => {

@@ -26,7 +26,7 @@ beside('there is a test for each file', () => {
   assert.deepEqual(files.sort(), Object.keys(START).sort());
 });
 
-/** haft with the flags, and a proxy before it, which `start` starts with an address to listen on. Looks who is served by whom. */
+/** haft with the flags, and a proxy before it, which `start` starts with an address to listen on. Checks which worker serves which client. */
 async function serves(place, flags, start) {
   const haft = new Haft(place, ['-w', '3', ...flags.split(' '), '--', 'node', file('session-server.cjs')]);
   await haft.ready();

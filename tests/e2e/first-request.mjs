@@ -111,7 +111,7 @@ const OTHERS = [
   ['garbage', Buffer.from('00ff00ff0d0a7f', 'hex'), /speaks no HTTP/],
 ];
 
-program('what is no HTTP goes by its address at once, and is told once', async (place) => {
+program('what is no HTTP is assigned by its address immediately, and logged once', async (place) => {
   const haft = await place.haft(...SESSIONS, '--peek-timeout', '10m');
   const sources = homes(12);
   const slots = await inTurns(sources, 6, async (home) => (await whoAnswers(haft.url, home)).slot);
@@ -149,7 +149,7 @@ const [EACH, SLACK] = [512, 2 * MIB];
 const TRIES = 3;
 
 for (const action of ['close', 'hand-over']) {
-  program(`${SILENT} silent connections cost little and disturb nobody, then ${action}`, async (place) => {
+  program(`${SILENT} silent connections cost little and disturb no other client, then ${action}`, async (place) => {
     const enough = place.child('sh', '-c', `ulimit -n ${LIMIT}`);
     if ((await enough.exited).code !== 0) return place.t.skip(`the limit on open files is below ${LIMIT}`);
     const config = join(place.folder, 'haft.yaml');

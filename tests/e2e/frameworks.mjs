@@ -66,7 +66,7 @@ for (const [library, cure] of [
   ['log4js', /log4js sends its lines to a primary.*disableClustering: true/],
   ['limiter', /rate-limiter-flexible asks a primary for its counters.*RateLimiterRedis/],
 ]) {
-  program(`${library}: that its primary is missing is told once, with the cure`, async (place) => {
+  program(`${library}: its missing primary is logged once, with the cure`, async (place) => {
     const haft = await place.haft('-w', '2', '--', node, file('clustered-server.cjs'), library);
     for (let request = 0; request < 4; request++) await fetchText(new URL('/', haft.url), HERE).catch(() => {});
     await haft.child.heard(cure);

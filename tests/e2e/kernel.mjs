@@ -43,7 +43,7 @@ for (const { name, path } of versions) {
 }
 
 for (const { name, path } of versions) {
-  program(`${name}: those who wait for a stopped worker are served by another`, async (place) => {
+  program(`${name}: clients that wait for a stopped worker are served by another`, async (place) => {
     const haft = await place.haft('-w', '2', '--dispatch', 'kernel', '--hang-timeout', '1s', '--', path, file('node-server.mjs'), 'http:0');
     const { slots: [{ pid }] } = await haft.status();
     const sources = homes(60);

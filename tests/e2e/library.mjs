@@ -54,7 +54,7 @@ program('rooms of a Rust worker reach the clients of all workers, of those that 
   const [answers] = await clients[0].ask('ask all', 'who?');
   assert.deepEqual(answers.flat().sort(), clients.map((_, at) => `who? ${at}`));
 
-  // A room: those that are in it hear what is said to it, in order; those that have left do not.
+  // A room: those that are in it get what is sent to it, in order; those that have left do not.
   const heard = clients.map(() => []);
   clients.forEach(({ socket }, at) => socket.on('said', (text) => heard[at].push(text)));
   await Promise.all(clients.map((client) => client.ask('join', 'lounge')));

@@ -38,7 +38,7 @@ for (const adapter of ADAPTERS) {
     });
   }
 
-  program(`${adapter}, --rooms off: everybody is reached, with binary payload`, async (place) => {
+  program(`${adapter}, --rooms off: all clients are reached, with binary payload`, async (place) => {
     const haft = await haftWith(place, adapter);
     const clients = await gather(place, haft.url);
     await everybodyIsReached(clients);
@@ -48,7 +48,7 @@ for (const adapter of ADAPTERS) {
     await haft.stop();
   });
 
-  program(`${adapter}, --rooms off: the death of a worker is told to the others at once`, async (place) => {
+  program(`${adapter}, --rooms off: the death of a worker is announced to the others immediately`, async (place) => {
     const haft = await haftWith(place, adapter);
     const clients = await gather(place, haft.url);
     const victim = clients[0].pid;
@@ -74,7 +74,7 @@ for (const adapter of ADAPTERS) {
   });
 }
 
-program("Node's own primary: everybody is reached too", async (place) => {
+program("Node's own primary: all clients are reached too", async (place) => {
   await everybodyIsReached(await gather(place, await nodeWith(place, ADAPTERS[0])));
 });
 

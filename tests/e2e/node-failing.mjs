@@ -30,7 +30,7 @@ for (const [name, text, explanation] of FAILING) {
   });
 }
 
-beside('a program that binds its port by itself is told of', async (place) => {
+beside('a program that binds its port by itself is reported', async (place) => {
   const text = 'require("net").createServer().listen({ port: 0, host: "127.0.0.1", exclusive: true });';
   writeFileSync(join(place.folder, 'exclusive.cjs'), text);
   const { child } = new Haft(place, ['-w', '1', '--start-timeout', '2s', '--', 'node', 'exclusive.cjs']);
@@ -38,7 +38,7 @@ beside('a program that binds its port by itself is told of', async (place) => {
   await child.heard(/not ready within --start-timeout: it listens by itself on 127\.0\.0\.1:\d+/);
 });
 
-beside('--prefix-output tells which worker has written a line', async (place) => {
+beside('--prefix-output shows which worker has written a line', async (place) => {
   const server = [file('node-server.mjs'), 'http:127.0.0.1:0'];
   const haft = await place.haft('-w', '3', '--prefix-output', '--', 'node', ...server);
   const said = await haft.child.heard(/^\[w(\d)\] server 0 at /, 3);

@@ -1,5 +1,5 @@
-// What an unmodified Node program tells by the preload: sessions by transport, messages, bytes, ends; and that the counters
-// of a worker that has died go on with the next.
+// What an unmodified Node program reports by the preload: sessions by transport, messages, bytes, ends; and that the
+// counters of a worker that has died go on with the next.
 
 import assert from 'node:assert/strict';
 

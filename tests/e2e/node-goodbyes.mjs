@@ -14,7 +14,7 @@ function random(seed) {
   return () => (state = (state * 1664525 + 1013904223) % 2 ** 32) / 2 ** 32;
 }
 
-/** When each of `count` is told, where the steps come up to `late` ms late. */
+/** When each of `count` gets its goodbye, where the steps come up to `late` ms late. */
 function told(began, over, count, late, next) {
   const moments = [];
   for (let time = began; moments.length < count; time += 10 + next() * late) {
@@ -38,7 +38,7 @@ test('the goodbyes of a worker begin at once and are evenly spread, also where t
   }
 });
 
-test('without time all are told at once', () => {
+test('without time all get their goodbye at once', () => {
   assert.equal(due(1000, 1000, 1000, 12), 12);
   assert.equal(due(1000, 1000, 900, 12), 12);
 });

@@ -64,7 +64,7 @@ for (const dispatch of ['handover', 'kernel']) program(`${dispatch}: a server th
 });
 
 for (const style of [[], ['--affinity', 'session'], ['--affinity', 'none'], ['--dispatch', 'kernel']]) {
-  program(`a worker that retires by itself costs nobody else anything ${style.join(' ')}`, async (place) => {
+  program(`a worker that retires by itself costs other clients nothing ${style.join(' ')}`, async (place) => {
     const haft = await place.haft('-w', '3', ...PATIENT, ...style, '--', ...SERVER, 'http:127.0.0.1:0');
     const before = await slots(haft.address, 'server 0');
     const retiring = await retire(haft.address, HOMES[0]);
@@ -92,7 +92,7 @@ program('kernel: what waits in the queue of a worker that closes its server is a
   const gone = before[0];
   const { slots: each } = await haft.status();
   const { pid } = each.find(({ slot }) => slot === gone);
-  // Its program is told to close while it cannot run; what comes meanwhile is steered to it, and waits there.
+  // Its program is asked to close while it cannot run; what comes meanwhile is steered to it, and waits there.
   const closing = await connected(haft.address, HOMES[0]);
   process.kill(pid, 'SIGSTOP');
   closing.write('GET /haft/close HTTP/1.1\r\nHost: a\r\n\r\n');
@@ -105,7 +105,7 @@ program('kernel: what waits in the queue of a worker that closes its server is a
   await haft.stop();
 });
 
-program('workers that have no port in common are told of, once', async (place) => {
+program('workers that have no port in common are logged, once', async (place) => {
   const ports = await Promise.all([0, 0, 0].map(freePort));
   const places = ports.map((port, slot) => `http:127.0.0.1:${port}@${slot}`);
   const haft = new OwnListeners(place, ['-w', '3', '--hold-timeout', '1s', '--', ...SERVER, ...places]);
@@ -140,7 +140,7 @@ program('a port that a new version does not ask for is closed, and a stop is ove
   write(main);
   assert.equal((await haft.post('/reload')).status, 202);
   await until('the reload to be done', async () => (await haft.samples()).some(({ name, value }) => name === 'haft_reloads_total' && value === 1));
-  // Whoever comes meanwhile is refused, and counted; then nothing listens there any more.
+  // Clients that come meanwhile are refused, and counted; then nothing listens there any more.
   await until('the port to be closed', async () => {
     const failed = await answer({ host: '127.0.0.1', port: old }).then(() => assert.fail('no worker has it'), (error) => error.code);
     assert.match(failed, /ECONNREFUSED|ECONNRESET/);
@@ -186,7 +186,7 @@ program('every worker is instance N of N, and what it reads from never ends', as
   await haft.stop();
 });
 
-program('messages to the primary: told of once for each library, and passed on only where that is wanted', async (place) => {
+program('messages to the primary: logged once for each library, and passed on only where that is wanted', async (place) => {
   const script = join(place.folder, 'chat.cjs');
   writeFileSync(script, `const heard = [];
     process.on('message', (message) => heard.push(message));
@@ -235,7 +235,7 @@ for (const { name, path } of versions) {
   const server = [path, file('node-server.mjs')];
   const KERNEL = ['-w', '2', '--dispatch', 'kernel'];
 
-  program(`${name}, kernel: a program on another port than -l is served from there, and told haft's address`, async (place) => {
+  program(`${name}, kernel: a program on another port than -l is served from there, and learns haft's address`, async (place) => {
     const port = await freePort();
     const haft = await place.haft(...KERNEL, '--', ...server, `http:127.0.0.1:${port}`);
     assert.equal(new Set(await slots(haft.address, 'server 0')).size, 2);

@@ -66,7 +66,7 @@ for (const style of ['cluster', 'classic']) {
   });
 }
 
-/** Who waits for a worker waits long: else the pauses between starts, which grow, would make some clients move. */
+/** Clients wait long for a worker: otherwise the pauses between starts, which grow, would make some clients move. */
 async function start(place, style, busy) {
   const folder = join(place.folder, 'ledger');
   mkdirSync(folder);

@@ -37,7 +37,7 @@ for (const { name, path } of versions) {
     }
   });
 
-  program(`${name}: the lane tells the address that a proxy has told`, async (place) => {
+  program(`${name}: the lane carries the address that a proxy has stated`, async (place) => {
     const haft = await place.haft('-w', '2', '--proxy-protocol', '--trusted-proxy', '127.0.0.1', '--', path, SERVER);
     const tell = (family, address) => ask(haft.address, { before: `PROXY ${family} ${address} ${address} 4321 80\r\n` });
     for (const [family, address] of [['TCP4', '203.0.113.7'], ['TCP6', '2001:db8::7'], ['TCP6', 'fe80:1:2:3:4:5:6:7']]) {

@@ -20,7 +20,7 @@ const DISCONNECT = { cmd: 'NODE_CLUSTER', act: 'disconnect' };
 for (const { name, path } of versions) {
   const parting = (place, env = NO_KEY) => new NodeWorker(place, path, [file('preload-parting.cjs')], { env });
 
-  beside(`${name}: haft is told which signals the program handles, each time that this changes`, async (place) => {
+  beside(`${name}: the preload reports which signals the program handles, at each change`, async (place) => {
     const worker = parting(place);
     await worker.url();
     assert.deepEqual(worker.said, [], 'nothing is said where nothing is handled');

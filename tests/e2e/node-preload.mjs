@@ -137,14 +137,14 @@ for (const { name, path } of versions) {
   for (const serialization of ['json', 'advanced']) {
     for (const byMessage of [undefined, 'sticky:balance']) {
       const way = `${serialization}, ${byMessage ? 'net.Socket' : 'net.Native'}`;
-      program(`${name}, ${way}: the program sees the address that a proxy told`, async (place) => {
+      program(`${name}, ${way}: the program sees the address that a proxy stated`, async (place) => {
         const options = { serialization, byMessage };
         await addresses(place, new NodeWorker(place, path, [file('preload-app-main.cjs')], options));
       });
     }
   }
 
-  program(`${name}, TLS: the program sees the address that a proxy told`, async (place) => {
+  program(`${name}, TLS: the program sees the address that a proxy stated`, async (place) => {
     const { private: key, cert } = selfsigned.generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 });
     writeFileSync(join(place.folder, 'tls.json'), JSON.stringify({ key, cert }));
     const worker = new NodeWorker(place, path, [file('preload-plain.cjs'), 'tls.json']);
@@ -154,7 +154,7 @@ for (const { name, path } of versions) {
     assert.deepEqual(JSON.parse(body), { address: '203.0.113.9' });
   });
 
-  program(`${name}: addresses are told without a key too, and nothing is tagged`, async (place) => {
+  program(`${name}: addresses are reported without a key too, and nothing is tagged`, async (place) => {
     const worker = new NodeWorker(place, path, [file('preload-app-main.cjs')], { env: { HAFT_TAG_KEY: undefined } });
     await addresses(place, worker);
     assert.match(await open(`${await worker.url()}/6/usual/`, 6), /^[\w-]{20}$/);
@@ -170,7 +170,7 @@ for (const { name, path } of versions) {
   });
 
   for (const env of [{ HAFT_SLOT: '70000' }, { HAFT_GENERATION: undefined }, { HAFT_TAG_KEY: 'abc' }]) {
-    program(`${name}: ${JSON.stringify(env)} is told, and the program goes on`, async (place) => {
+    program(`${name}: ${JSON.stringify(env)} is reported, and the program goes on`, async (place) => {
       const worker = new NodeWorker(place, path, [file('preload-app-main.cjs')], { env });
       await addresses(place, worker);
       assert.match(await open(`${await worker.url()}/6/usual/`, 6), /^[\w-]{20}$/);
@@ -204,7 +204,7 @@ async function addresses(place, worker) {
 }
 
 for (const { name, path } of versions) {
-  program(`${name}: haft is told of the sessions, and when none is left`, async (place) => {
+  program(`${name}: the preload reports the sessions, and when none is left`, async (place) => {
     const worker = new NodeWorker(place, path, [file('preload-app-main.mjs')]);
     const url = await worker.url();
     assert.deepEqual(worker.said.filter(({ act }) => act !== 'path'), [{ cmd: 'NODE_HAFT', act: 'tags' }]);

@@ -16,7 +16,7 @@ import { until, within } from './lib/wait.mjs';
 /** Nothing here may wait for it. */
 const PATIENT = ['--start-timeout', '600s'];
 
-/** Express 5: `listen` fails, and the program hears of it in its callback. */
+/** Express 5: `listen` fails, and the program learns of it in its callback. */
 const EXPRESS = `
   const { readFileSync } = require('node:fs');
   const port = Number(readFileSync('port', 'utf8'));

@@ -196,7 +196,7 @@ for (const flags of [['--rooms', 'off'], ['--no-preload']]) {
   });
 }
 
-program('one worker has nobody to tell, until there are two', async (place) => {
+program('one worker has no peer, until there are two', async (place) => {
   const haft = await chat(place, { workers: 1 });
   const clients = await gather(place, haft.url, { count: 3, workers: 1 });
   await settled(clients);
@@ -214,7 +214,7 @@ program('one worker has nobody to tell, until there are two', async (place) => {
   await haft.stop();
 });
 
-program('Socket.IO 2 and 3 are told to be too old, once, and go on', async (place) => {
+program('Socket.IO 2 and 3 are reported as too old, once, and go on', async (place) => {
   for (const name of ['socket.io-2', 'socket.io-3']) {
     const haft = await place.haft('-w', '2', '--', 'node', file('node-old-server.cjs'), name);
     await haft.child.heard(/the program's Socket.IO is too old to share rooms: .*npm install socket.io@4/);

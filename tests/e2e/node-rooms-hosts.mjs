@@ -11,7 +11,7 @@ import { SERVER, hearing, onAll, one, run, settled } from './lib/node-rooms.mjs'
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
-program('everybody is reached on both hosts, over one link each', async (place) => {
+program('all clients are reached on both hosts, over one link each', async (place) => {
   const { url } = await redis(place);
   const hosts = await two(place, url);
   const clients = await gather(place, hosts);
@@ -77,7 +77,7 @@ program('a host that was only late is given up, and is back with all its members
   await Promise.all([first, second].map((haft) => haft.stop()));
 });
 
-program('without Redis rooms are each host\'s own, and it is told once; with it again they are shared', async (place) => {
+program('without Redis rooms are each host\'s own, and it is logged once; with it again they are shared', async (place) => {
   const server = await redis(place);
   const hosts = await two(place, server.url, '--redis-required');
   const clients = await gather(place, hosts);
@@ -119,7 +119,7 @@ program('over TLS rooms are shared where the certificate is trusted, and nowhere
   }
 });
 
-program('applications with other prefixes do not hear each other', async (place) => {
+program('applications with other prefixes do not reach each other', async (place) => {
   const { url } = await redis(place);
   const hosts = await Promise.all(['a', 'b'].map((prefix) => host(place, prefix, {}, '--redis', url, '--redis-prefix', prefix)));
   const clients = await gather(place, hosts, false);

@@ -13,7 +13,7 @@ const PAYLOADS = [
   { deep: [{ bytes: randomBytes(100_000) }], text: 'y'.repeat(200_000) },
 ];
 
-program('everybody is reached from every worker, with what was sent', async (place) => {
+program('all clients are reached from every worker, with what was sent', async (place) => {
   const haft = await chat(place);
   const clients = await gather(place, haft.url);
   const heard = hearing(clients, 'all');
@@ -50,7 +50,7 @@ program('rooms, exceptions and flags choose among the clients of all workers', a
   await hears('compressed', 'io.compress(true).emit("some")', () => true);
   await hears('local', 'io.local.emit("some")', ({ pid }) => pid === first.pid);
   await hears('an empty room', 'io.to("nobody").emit("some")', () => false);
-  // As with one process: what is done after a broadcast does not change whom it is for.
+  // As with one process: what is done after a broadcast does not change its receivers.
   await hears('before leaving', 'io.to("room").emit("some"); socket.leave("room")', (client) => inRoom.includes(client));
   await hears('as it was', 'const x = [1]; io.emit("some", x); x.push(2)', () => true);
   assert.ok(heard.every(([[value]]) => value.length === 1), 'as it was when it was sent');
@@ -131,12 +131,12 @@ program('acknowledgements of all clients are waited for, and no longer than is s
   const failure = await run(clients[0], 'return io.timeout(1000).emitWithAck("question", 1)').catch((error) => error);
   assert.match(failure.message, /operation has timed out/);
   assert.deepEqual(failure.responses.sort(), clients.map((_, at) => at).slice(0, -1), 'those who have answered');
-  // Whoever has not answered is not remembered for ever.
+  // A client that has not answered is not remembered for ever.
   await until('it to be forgotten', async () => (await run(silent, 'return socket.acks.size')) === 0);
   await haft.stop();
 });
 
-program('namespaces and servers are told apart', async (place) => {
+program('namespaces and servers are distinguished', async (place) => {
   const haft = await chat(place);
   const groups = {};
   for (const [name, path] of [['', '/socket.io/'], ['/other', '/socket.io/'], ['/dynamic-1', '/socket.io/'], ['', '/second/']]) {
@@ -160,7 +160,7 @@ program('namespaces and servers are told apart', async (place) => {
   await haft.stop();
 });
 
-program('everybody is reached where hooks load the program (tsx)', async (place) => {
+program('all clients are reached where hooks load the program (tsx)', async (place) => {
   const haft = await chat(place, { workers: 2, node: TSX, server: TYPESCRIPT });
   const clients = await gather(place, haft.url, { count: 6, workers: 2 });
   const heard = hearing(clients, 'all');
@@ -173,7 +173,7 @@ program('everybody is reached where hooks load the program (tsx)', async (place)
 for (const { name, path } of versions) {
   for (const [kind, server] of [['CommonJS', SERVER], ['ESM', MODULE]]) {
     for (const serialization of ['json', 'advanced']) {
-      program(`${name}, ${kind}, ${serialization}: everybody is reached`, async (place) => {
+      program(`${name}, ${kind}, ${serialization}: all clients are reached`, async (place) => {
         const flags = ['--node-serialization', serialization];
         const haft = await chat(place, { workers: 2, node: path, server, flags });
         const clients = await gather(place, haft.url, { count: 6, workers: 2 });

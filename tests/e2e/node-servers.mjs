@@ -1,4 +1,4 @@
-// Every kind of server that a program may ask for: where it listens, what it is told of its address, what becomes of errors.
+// Every kind of server that a program may ask for: where it listens, which address it learns, what becomes of errors.
 
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -110,8 +110,8 @@ program('-l beats a port that the program names, and it is said', async (place) 
 });
 
 for (const { name, path } of versions) {
-  program(`${name}: server.address() tells the port that haft has opened`, async (place) => {
-    // Whatever the form of -l, a program that wants any port is told haft's, and with the preload every program.
+  program(`${name}: server.address() returns the port that haft has opened`, async (place) => {
+    // Whatever the form of -l, a program that wants any port learns haft's, and with the preload every program.
     const asks = async (port, ...flags) => {
       const haft = await place.haft('-w', '1', ...flags, '--', path, file('node-server.mjs'), `http:${port}`);
       const [[, told]] = await haft.child.heard(/server 0 at (?:.*):(\d+)$/);
@@ -129,7 +129,7 @@ for (const { name, path } of versions) {
     assert.equal(told, real, 'though it asked for another');
     const [also, its] = await asks(port, '-l', ':0');
     assert.equal(also, its, 'every program has the preload');
-    // Node fails a server that is told another port than it asked for.
+    // Node fails a server that learns another port than it asked for.
     assert.equal((await asks(port, '-l', ':0', '--no-preload'))[0], port);
   });
 }
@@ -176,7 +176,7 @@ program('what cannot be had comes to the program as an error', async (place) => 
   await haft.stop();
 });
 
-program('a UDP socket works or fails, and the program is told', async (place) => {
+program('a UDP socket works or fails, and the program learns it', async (place) => {
   const haft = new OwnListeners(place, ['-w', '2', '--', ...SERVER, 'http:127.0.0.1:0', 'udp:127.0.0.1:0']);
   const [address] = await haft.ready();
   const told = await haft.child.heard(/^server 1 (at \S+:\d+|failed E\w+)$/, 2);

@@ -39,7 +39,7 @@ beside('a program that says when it is ready is not sent anything before', async
   await serves(place, haft);
 });
 
-beside('a program that is slow to start loses none of those who came before it was ready', async (place) => {
+beside('a program that is slow to start loses none of the clients that came before it was ready', async (place) => {
   const slow = file('node-slow-server.mjs');
   const haft = new Haft(place, ['-w', '2', '--node-style', 'classic', '--hold-timeout', '30s', '--', 'node', slow, '2500']);
   const [[, address]] = await haft.child.heard(/\blistening on http:\/\/(\S+:\d+)/);
@@ -52,7 +52,7 @@ beside('a program that is slow to start loses none of those who came before it w
   };
   const early = ask();
   await haft.ready();
-  // Again for those who come while the replacements start.
+  // Again for clients that come while the replacements start.
   for (const pid of await early) process.kill(pid, 'SIGKILL');
   const late = ask();
   await haft.child.heard(/replacing it/, 2);
@@ -63,7 +63,7 @@ beside('a program that is slow to start loses none of those who came before it w
   await haft.stop();
 });
 
-beside('a program without a server is told which style to try', async (place) => {
+beside('a program without a server: the log names the style to try', async (place) => {
   const { child } = new Haft(place, ['-w', '2', '--start-timeout', '3s', '--', 'node', SERVER, 'sticky-session']);
   await child.heard(/--node-style/);
 });

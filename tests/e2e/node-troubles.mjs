@@ -1,4 +1,4 @@
-// What cannot be sticky below haft is told, with what to change, and never silently spread.
+// What cannot be sticky below haft is reported, with what to change, and never silently spread.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -18,7 +18,7 @@ const BIN = fileURLToPath(new URL('node_modules/.bin', import.meta.url));
 const newest = versions.at(-1).path;
 const LISTEN = (options) => `require('http').createServer().listen(${options});`;
 
-/** A program, the Node that it needs, what is told of it, and the kind that is counted. */
+/** A program, the Node that it needs, the line about it, and the kind that is counted. */
 const TROUBLES = {
   exclusive: [LISTEN('{ port: 0, exclusive: true }'), newest, /listens with `exclusive: true`.*Leave that option out/, 'exclusive'],
   reusePort: [LISTEN('{ port: 0, reusePort: true }'), newest, /listens with `reusePort: true`.*Leave that option out/, 'reuse_port'],
@@ -46,7 +46,7 @@ const TROUBLES = {
 
 for (const [name, [text, node, told, kind]] of Object.entries(TROUBLES)) {
   for (const wrapped of [false, true]) {
-    beside(`${name}${wrapped ? ', below a shell,' : ''} is told`, async (place) => {
+    beside(`${name}${wrapped ? ', below a shell,' : ''} is reported`, async (place) => {
       writeFileSync(join(place.folder, 'program.js'), text);
       writeFileSync(join(place.folder, 'serve.js'), 'setInterval(() => {}, 1000);');
       const command = wrapped ? ['sh', '-c', `${node} program.js; true`] : [node, 'program.js'];
@@ -61,7 +61,7 @@ for (const [name, [text, node, told, kind]] of Object.entries(TROUBLES)) {
   }
 }
 
-beside('a Socket.IO in a bundle is told with --affinity session, and only there', async (place) => {
+beside('a Socket.IO in a bundle is reported with --affinity session, and only there', async (place) => {
   copy(place, 'node-server.mjs', 'node-app.cjs');
   execFileSync(join(BIN, 'esbuild'), ['node-server.mjs', '--bundle', '--platform=node', '--format=esm', '--outfile=bundle.mjs', '--log-level=error',
     '--banner:js=import { createRequire } from "node:module"; const require = createRequire(import.meta.url);'], { cwd: place.folder });

@@ -195,13 +195,13 @@ for (const { name, path } of versions) {
   });
 }
 
-beside('what speaks as Node and is none is told of --no-preload', async (place) => {
+beside('what speaks as Node and is none: the log names --no-preload', async (place) => {
   const { child } = new Haft(place, ['-w', '1', '--dialect', 'node', '--', 'python3', '-c', 'import time; time.sleep(60)']);
   await child.heard(/python3: haft sees no Node in the command.*--no-preload/);
   await child.end('SIGKILL');
 });
 
-beside('a wrapper that closes every descriptor is told', async (place) => {
+beside('a wrapper that closes every descriptor is reported', async (place) => {
   project(place);
   const close = 'import subprocess; subprocess.call(["node", "node-server.mjs", "http:127.0.0.1:0"])';
   const flags = ['-w', '1', '--dialect', 'node', '--start-timeout', '4s', '--', 'python3', '-c', close];
@@ -248,7 +248,7 @@ beside('a program of Go that starts node', async (place) => {
   await child.end('SIGKILL');
 });
 
-beside('--no-preload below a wrapper is told', async (place) => {
+beside('--no-preload below a wrapper is reported', async (place) => {
   project(place);
   const { child } = new Haft(place, ['-w', '1', '--no-preload', '--', 'npm', 'run', 'nested']);
   await child.heard(/npm: with --no-preload the first process of Node that it starts keeps the channel: .*haft -- node FILE/);

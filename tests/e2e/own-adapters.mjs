@@ -15,7 +15,7 @@ import { until } from './lib/wait.mjs';
 const DATABASES = { redis, streams: redis, postgres };
 
 for (const kind of Object.keys(DATABASES)) {
-  program(`${kind}: everybody is reached on both hosts`, async (place) => {
+  program(`${kind}: all clients are reached on both hosts`, async (place) => {
     const hosts = await two(place, kind);
     const clients = await gather(place, hosts);
     const heard = hearing(clients, 'all');

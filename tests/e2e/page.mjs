@@ -1,4 +1,5 @@
-// The chat page as a person has it: two tabs of a real browser talk, see who serves them, and see a worker die.
+// The chat page as a person has it: two tabs of a real browser talk, see which worker serves them, and see a worker
+// die.
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -8,12 +9,12 @@ import { Browser } from './lib/browser.mjs';
 import { program } from './lib/program.mjs';
 import { until } from './lib/wait.mjs';
 
-program('two pages talk, show who serves them, and come back after a death', async (place) => {
+program('two pages talk, show their worker, and come back after a death', async (place) => {
   const haft = await place.haft('-w', '3');
   const browser = await Browser.start(place);
   const [one, other] = [await browser.open(haft.url), await browser.open(haft.url)];
 
-  // Who serves: both tabs have one address, so one slot; and the page tells the truth about it.
+  // Both tabs have one address, so one slot; and the page shows the right one.
   const shown = await one.connected();
   const { slots } = await haft.status();
   assert.equal(slots[shown.slot].pid, shown.pid, 'the process that fills the slot');

@@ -1,5 +1,6 @@
-// What haft must not touch: a frame that comes with the request for a WebSocket, HTTP/2, TLS and plain HTTP on one port, a
-// connection that is kept over a reload, PROXY headers behind the first, and those who connect and say nothing.
+// What haft must not touch: a frame that comes with the request for a WebSocket, HTTP/2, TLS and plain HTTP on one
+// port, a connection that is kept over a reload, PROXY headers behind the first, and clients that connect and send
+// nothing.
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -123,7 +124,7 @@ program('of several PROXY headers one is taken, and the worker sees the rest', a
 });
 
 for (const flags of [[], ['--affinity', 'session'], ['--dispatch', 'kernel']]) {
-  program(`who connects and closes harms nothing: ${flags.join(' ') || 'hand-over'}`, async (place) => {
+  program(`a client that connects and closes harms nothing: ${flags.join(' ') || 'hand-over'}`, async (place) => {
     const haft = await place.haft('-w', '2', ...flags);
     const before = (await haft.ledger()).refused;
     for (const end of ['end', 'destroy', 'resetAndDestroy']) {

@@ -1,5 +1,5 @@
 // What sticks with --affinity session, and what does not: clients that change their address, paths that need not stick,
-// ids that nobody gave, programs without tags, and connections that bring requests of other workers' sessions.
+// ids that no worker gave, programs without tags, and connections that bring requests of other workers' sessions.
 
 import assert from 'node:assert/strict';
 
@@ -45,7 +45,7 @@ for (const [name, ...command] of BOTH) {
     await haft.stop();
   });
 
-  program(`${name}: an id that nobody gave is none`, async (place) => {
+  program(`${name}: an id that no worker gave is none`, async (place) => {
     const key = 'a secret of these tests';
     const haft = await place.haft('-w', '4', ...STICKY, '--tag-key', key, ...command);
     const [{ sid }, { sid: other }] = await opened(place, haft);
@@ -64,7 +64,8 @@ for (const [name, ...command] of BOTH) {
     assert.equal(after.address - before.address, madeUp.length, 'they go by the address');
     assert.equal(after.session, before.session);
 
-    // Who has the key (it is the SHA-256 of what was typed) can name a worker, and then a generation that is no more.
+    // A holder of the key (it is the SHA-256 of what was typed) can name a worker, and then a generation that is no
+    // more.
     const digest = Buffer.from(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(key))).toString('hex');
     assert.equal(await tagged(base, tagOf(sid).slot, 0, digest), sid);
     const delivered = await haft.counts('haft_connections_delivered_total', 'slot');
@@ -122,7 +123,7 @@ program('@socket.io/sticky without preload: sessions are found by what the worke
   const flags = ['--no-preload', '--node-style', 'socket.io-sticky'];
   const haft = await place.haft('-w', '4', ...STICKY, ...flags, '--', 'node', file('node-style-server.cjs'), 'socket.io-sticky-2');
   const home = new Home('127.0.0.1');
-  // A worker names a session just after it has told its client, who may be back before haft has heard of it.
+  // A worker names a session just after its client has the id, which may be back before haft knows it.
   const clients = await inTurns(Array(200), 20, async (_, index) => {
     const client = await place.client(haft.url, home, { transports: index % 2 ? ['polling'] : ['polling', 'websocket'] }).connected();
     assert.equal(tagOf(client.socket.io.engine.id), undefined);

@@ -50,7 +50,7 @@ for (const { name, path } of versions) {
   });
 }
 
-program('--path beats what the program tells', async (place) => {
+program('--path beats what the program reports', async (place) => {
   const haft = await place.haft('-w', `${WORKERS}`, '--affinity', 'session', '--path', '/c/', '--', 'node', SERVER, `${await freePort()}`);
   const client = place.client(haft.url, home, { path: '/a/', transports: ['polling'] });
   await client.connected();

@@ -16,7 +16,7 @@ const WORKERS = 4;
 const RELOADS = 5;
 /** So many clients come before the first reload, and so many after each: clients of every generation live on. */
 const COMING = [70, 26, 26, 26, 26, 26];
-/** Long enough that who ends because this time is over, ends after the test. */
+/** Long enough that a session that ends because this time is over ends after the test. */
 const DRAIN = ['--drain-timeout', '600s'];
 const HERE = new Home('127.0.0.1');
 const ADAPTER = ['--node-serialization', 'advanced', '--', 'node', file('node-adapter-server.cjs'), '@socket.io/cluster-adapter'];
@@ -134,7 +134,7 @@ function draining(haft) {
   return haft.total('haft_workers_draining');
 }
 
-/** Pairs those who are with the same worker, since rooms do not reach further; who is left over talks to itself. */
+/** Pairs clients of the same worker, since rooms do not reach further; one that is left over talks to itself. */
 async function besideEachOther(newcomers) {
   const routes = [];
   const waiting = new Map();
@@ -166,7 +166,7 @@ function inRoom(from, to, room) {
   return route;
 }
 
-/** Pairs newcomers with those who were there before, who are with other workers of other generations; the first with each other. */
+/** Pairs new clients with earlier ones, which are with workers of other generations; the first with each other. */
 async function acrossWorkers(newcomers, before) {
   const others = before.length > 0 ? before : newcomers.slice(newcomers.length / 2);
   const pairs = newcomers.slice(0, before.length > 0 ? undefined : newcomers.length / 2).map((one, index) => [one, others[index]]);

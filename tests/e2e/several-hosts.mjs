@@ -36,7 +36,7 @@ for (const kind of ['haproxy', 'nginx']) {
   });
 }
 
-program('a session of another host gets 400 and an end of its connection, is counted, and told of once', async (place) => {
+program('a session of another host gets 400 and an end of its connection, is counted, and logged once', async (place) => {
   for (const command of [[], NODE]) {
     const site = new Site(place, 'haproxy', command);
     await site.start(['A', 'B']);

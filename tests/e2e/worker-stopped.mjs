@@ -8,7 +8,7 @@ import { homes } from './lib/home.mjs';
 import { program } from './lib/program.mjs';
 import { inTurns } from './lib/wait.mjs';
 
-program('a hanging worker holds up nobody but its own clients', async (place) => {
+program('a hanging worker holds up its own clients only', async (place) => {
   const haft = await place.haft('-w', '3', '--drain-timeout', '1s');
   const sources = homes(30);
   const workers = await inTurns(sources, 10, (home) => whoAnswers(haft.url, home));

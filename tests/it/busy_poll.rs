@@ -9,7 +9,7 @@ use crate::harness::{Client, Setup, addresses_of, cpu_time, eventually, is_sleep
 #[test]
 fn awake_it_serves_clients_answers_questions_reloads_and_replaces_the_dead() {
     let mut haft = Setup::new(&["-w", "2", "--busy-poll", "1h"]).start_all();
-    eventually("it sleeps, since nobody has come", || is_sleeping(haft.pid()).then_some(()));
+    eventually("it sleeps, since no client has come", || is_sleeping(haft.pid()).then_some(()));
     let from = addresses_of(1, 2).next().expect("an address");
     assert_eq!(Client::asking(&haft, from).receive().expect("an answer").slot, 1);
     let before = cpu_time(haft.pid());

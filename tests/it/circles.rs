@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The arrows of a graph: who uses whom.
+/// The arrows of a graph: which file uses which.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The modules below `src`: their paths from its top, and their code without tests.

@@ -67,7 +67,7 @@ fn descriptors_with_frames_that_break_the_rules() {
     haft.stop();
 }
 
-/// Descriptors that nobody asked for, which nobody has any use for.
+/// Descriptors that were not asked for, and have no use.
 fn unasked(mut haft: Haft) {
     wait_until_done(&haft);
     eventually("most of 120 are closed", || {

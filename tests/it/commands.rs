@@ -1,4 +1,4 @@
-//! The commands that ask a running haft: they find it by themselves, and their exit codes tell how things ended.
+//! The commands that ask a running haft: they find it by themselves, and their exit codes show the outcome.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

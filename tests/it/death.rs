@@ -1,4 +1,4 @@
-//! Workers die: what they had not taken goes to their replacement, and nobody else moves.
+//! Workers die: what they had not taken goes to their replacement, and no other client moves.
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! One slot is taken out, for whoever wants to look at its worker in peace, and is taken back in.
+//! One slot is disabled, so that its worker can be examined, and is enabled again.
 
 use std::net::Ipv4Addr;
 
@@ -27,7 +27,7 @@ fn new_clients_go_to_the_next_slot_and_come_back_while_open_connections_stay() {
     assert_eq!(next, order, "each to the next slot in its own order");
     assert!(next.contains(&0) && next.contains(&2), "they are spread");
     for from in &others {
-        assert_eq!(slot_that_serves(&haft, *from), order_of(*from, 3)[0], "nobody else moves");
+        assert_eq!(slot_that_serves(&haft, *from), order_of(*from, 3)[0], "no other client moves");
     }
     let now = open.ask("/").expect("the connection is still open");
     assert_eq!((now.slot, now.pid), (1, before.pid));

@@ -98,7 +98,8 @@ fn the_same_when_all_of_them_hang() {
     haft.stop();
 }
 
-/// A worker takes nothing for three seconds, with few in flight to it and nobody who waits: nothing is left to be done.
+/// A worker takes nothing for three seconds, with few in flight to it and no client waiting: nothing is left to be
+/// done.
 fn rests_until_it_is_told_of(setup: Setup) {
     let mut haft = setup.start_all();
     let stopped = haft.stop_worker(0);
@@ -146,7 +147,7 @@ fn past_a_full_backlog_clients_try_again_by_themselves_and_all_are_served() {
     haft.signal(Signal::SIGSTOP);
     eventually("the master is stopped", || is_stopped(haft.pid()).then_some(()));
     std::thread::scope(|scope| {
-        // Those that find no room are told nothing: their kernel asks again, after one second at first.
+        // Those that find no room get no answer: their kernel asks again, after one second at first.
         let clients: Vec<_> = (0..30)
             .map(|n| {
                 scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! Why workers ended: told in the log, counted by reason, and shown with the time.
+//! Why workers ended: logged, counted by reason, and shown with the time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! What workers tell of themselves, and what haft adds from /proc: in `/status` and `/metrics`.
+//! What workers report of themselves, and what haft adds from /proc: in `/status` and `/metrics`.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Workers that live and take nothing: they are noticed, they cost nobody anything, and what they had not taken is
-//! served.
+//! Workers that live and take nothing: they are noticed, they cost other clients nothing, and what they had not taken
+//! is served.
 
 use nix::sys::signal::Signal;
 
@@ -32,7 +32,7 @@ fn a_stopped_worker_is_reported_its_clients_go_to_the_next_slot_and_it_is_taken_
     let status = haft.wait("it is found to be hung", |status| status.is(0, "hung"));
     assert_eq!(hung_and_killed(&status), (1, 0));
     haft.log().line_with("the worker has acknowledged nothing for 1s: it hangs; new clients go to other slots");
-    // Four are in flight to it; the others are served elsewhere, and so is who comes now.
+    // Four are in flight to it; the others are served elsewhere, and so are new clients.
     let mut first = clients.drain(..4).collect::<Vec<_>>();
     assert_eq!(slots_that_serve(&mut clients), next_in_order(3, 10)[4..]);
     assert_eq!(slots_that_serve(&mut ask(&haft, 0, 3, 10)), next_in_order(3, 10));
@@ -93,7 +93,7 @@ fn so_is_one_that_is_ready_and_never_reads_its_channel() {
 
 #[test]
 fn so_is_one_that_closed_its_channel_s_descriptor_and_nothing_else() {
-    // The master keeps the other end open to save what a dead worker has not read: so the kernel does not tell.
+    // The master keeps the other end open to save what a dead worker has not read: so the kernel does not report it.
     let haft = Setup::new(&[&FLAGS[..], &["--hang-kill"]].concat()).mode("shut:descriptor").start_all();
     let shut = |haft: &Haft| {
         haft.open_gate("shut");

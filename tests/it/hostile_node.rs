@@ -46,7 +46,7 @@ fn lives_on(how: &str, metric: &str) {
     let counted = |haft: &Haft| haft.page("/metrics").is_some_and(|(_, text)| text.contains(&format!("\n{metric}\n")));
     crate::harness::eventually(metric, || counted(&haft).then_some(()));
     assert_eq!(client(&haft, 0, "/").1, bad, "the same process");
-    haft.wait("nobody died", |status| status.all_ready() && status.of_each("respawned") == [0; 2]);
+    haft.wait("no worker died", |status| status.all_ready() && status.of_each("respawned") == [0; 2]);
     haft.stop();
 }
 
@@ -72,7 +72,7 @@ fn one_that_closes_its_channel_is_replaced() {
 
 #[test]
 fn values_that_mean_nothing_are_counted() {
-    // Those that are marked as Node's own are for nobody's program.
+    // Those that are marked as Node's own reach no program.
     lives_on("values", "haft_node_messages_total 6");
 }
 

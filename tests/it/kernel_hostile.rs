@@ -21,7 +21,7 @@ fn start(flags: &[&str]) -> Haft {
 
 /// Where clients of IPv4 connect to.
 fn address(haft: &Haft) -> SocketAddr {
-    // So it is told where haft listens on every interface.
+    // So the log names it where haft listens on every interface.
     haft.addresses(1)[0].replace("localhost", "127.0.0.1").parse().expect("an address")
 }
 

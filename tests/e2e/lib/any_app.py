@@ -13,7 +13,7 @@ worker = {"slot": int(os.environ["HAFT_SLOT"]), "pid": os.getppid() if "gunicorn
 
 
 async def page(scope, receive, send):
-    """Answers a request outside Socket.IO: who serves it."""
+    """Answers a request outside Socket.IO with the worker that serves it."""
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -5,14 +5,14 @@ import { randomBytes } from 'node:crypto';
 
 import { fetchText } from './fetch.mjs';
 
-/** Who serves this client's present session: `{ slot, pid }`. The server says it once, at its beginning. */
+/** The worker of this client's present session: `{ slot, pid }`. The server sends it once, at its beginning. */
 export async function who(client) {
   const { slot, pid } = await client.hello();
   assert.ok(Number.isInteger(slot) && Number.isInteger(pid), `slot and pid are numbers, not ${slot} and ${pid}`);
   return { slot, pid };
 }
 
-/** Who answers a request outside any session that comes from this home, over a TCP connection of its own. */
+/** The worker that answers a request outside any session from this home, over a TCP connection of its own. */
 export async function whoAnswers(url, home) {
   const { slot, pid } = JSON.parse(await fetchText(new URL('/haft/page.json', url), home)).worker;
   return { slot, pid };
@@ -29,7 +29,7 @@ export async function echoes(client, rounds = 3) {
   }
 }
 
-/** All of them join one room, then each speaks once and all others hear it. */
+/** All of them join one room, then each sends once and all others get it. */
 export async function chat(clients, room) {
   for (const client of clients) assert.equal((await asked(client, 'join', { room })).room, room);
   for (const [index, speaker] of clients.entries()) {

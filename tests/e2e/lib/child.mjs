@@ -10,7 +10,7 @@ const running = new Set();
 /** How many of its last lines a failure shows. */
 const SHOWN = 60;
 
-// Also when this program is told to stop, or stops by an error, nothing that it started stays.
+// Also when this program is asked to stop, or stops by an error, nothing that it started stays.
 process.on('exit', () => running.forEach((child) => child.process.kill('SIGKILL')));
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.once(signal, () => process.exit(1));
 

@@ -29,7 +29,7 @@ export class Client {
     this.socket.on('connect', () => this.connects++);
     this.socket.on('hello', (hello) => (this.greeting = { session: this.socket.id, ...hello }));
     this.socket.on('disconnect', (reason) => this.disconnects.push(reason));
-    // The manager hears of every error of an engine, also of one between the engine's handshake and Socket.IO's.
+    // The manager learns of every error of an engine, also of one between the engine's handshake and Socket.IO's.
     this.socket.io.on('error', (error) => this.errors.push(explain(error)));
   }
 

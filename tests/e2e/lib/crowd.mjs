@@ -75,7 +75,7 @@ export function workers(members) {
 
 /**
  * Asserts that all were served without one error; each address by one worker, inside and outside sessions; and that
- * those of one address, who are with one worker, can talk to each other.
+ * those of one address, which are with one worker, can talk to each other.
  */
 export async function assertAllStuck({ url, homes: sources, members }) {
   assert.equal(failures(members), 'none');

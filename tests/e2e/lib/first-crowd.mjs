@@ -1,5 +1,5 @@
-// Clients that connect and say nothing: `node first-crowd.mjs HOST PORT COUNT`, from several addresses, since one has not
-// ports enough. Tells `connected N` when all are, and `ended N` when all of them were ended by the server.
+// Clients that connect and say nothing: `node first-crowd.mjs HOST PORT COUNT`, from several addresses, since one has
+// not ports enough. Prints `connected N` when all are, and `ended N` when all of them were ended by the server.
 
 import net from 'node:net';
 

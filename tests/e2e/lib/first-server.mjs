@@ -1,4 +1,4 @@
-// An ordinary server that tells the checksum of what it was sent: by a POST to any path, or by the event "sum".
+// An ordinary server that answers with the checksum of what it was sent: by a POST to any path, or by the event "sum".
 
 import { createHash } from 'node:crypto';
 import http from 'node:http';

@@ -1,4 +1,4 @@
-// haft as a child process, and what it tells about itself over its admin socket.
+// haft as a child process, and what it reports over its admin socket.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -15,7 +15,7 @@ export const BINARY = process.env.HAFT ?? fileURLToPath(new URL('../../../target
 export class Haft {
   /**
    * Starts it; `flags` replace those that every test needs, and add to them. A short drain keeps the tests short.
-   * `under`: the words that run it, such as `env A=1`. `listens`: whether it has a listener without being told of one.
+   * `under`: the words that run it, such as `env A=1`. `listens`: whether it has a listener without being given one.
    */
   constructor(place, flags, { under = [], listens = true } = {}) {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release makes it`);
@@ -39,7 +39,7 @@ export class Haft {
       return slots.every(({ state }) => state === 'ready') || Promise.reject(new Error(JSON.stringify(slots)));
     });
     const { listen } = await this.status();
-    // The log's line is for people: they are told of localhost where haft listens on every interface.
+    // The log's line is for people: it names localhost where haft listens on every interface.
     this.address = listen.find((address) => address.endsWith(`:${port}`));
     assert.ok(this.address, `/status lists port ${port} under "listen"`);
     this.url = `http://${this.address}`;

@@ -73,7 +73,7 @@ class CountingAgent extends http.Agent {
       return undefined;
     }
     const socket = super.createConnection(options, done);
-    // Only an established connection can have been accepted; a refused one never reached anybody.
+    // Only an established connection can have been accepted; a refused one never reached a process.
     socket.once('connect', () => this.home.opened++);
     this.home.connections.add(socket);
     socket.once('close', () => this.home.connections.delete(socket));

@@ -224,7 +224,7 @@ export class Crowd {
     await this.echo();
   }
 
-  /** Everybody is with a host, and is answered there. */
+  /** Each client is with a host, and is answered there. */
   async echo() {
     await inTurns(this.members, AT_ONCE, ({ client }) => client.ask('echo', client.socket.id));
   }

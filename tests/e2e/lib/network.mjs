@@ -36,7 +36,7 @@ class Bridged {
     this.bridge = `hf${MARK}${number}`;
     this.machines = {};
     place.atEnd(() => this.#remove());
-    // Also when this program is told to stop in the middle.
+    // Also when this program is asked to stop in the middle.
     process.once('exit', () => this.#remove());
     ip('link', 'add', this.bridge, 'type', 'bridge');
     ip('addr', 'add', `${this.net}.1/24`, 'dev', this.bridge);

@@ -1,5 +1,5 @@
-// What the programs with @socket.io/cluster-adapter do: a client can make them reach everybody, on every worker, in each way
-// that the adapter has.
+// What the programs with @socket.io/cluster-adapter do: a client can make them reach all clients, on every worker, in
+// each way that the adapter has.
 
 /** Answers `{ error }` or `{ value }`. */
 const answered = (promise, done) => promise.then((value) => done({ value }), ({ message }) => done({ error: message }));

@@ -5,7 +5,7 @@ const { Server } = require('socket.io');
 
 const worker = { slot: Number(process.env.HAFT_SLOT ?? 0), pid: process.pid };
 
-/** Answers a request outside Socket.IO: who serves it, and through which server. */
+/** Answers a request outside Socket.IO with the worker that serves it, and through which server. */
 exports.page = (name) => (request, response) => {
   if (request.url === '/haft/page.json') response.end(JSON.stringify({ worker, name }));
 };

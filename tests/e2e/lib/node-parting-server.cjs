@@ -1,6 +1,6 @@
 // Socket.IO, and plain WebSockets below /plain, which echo. With `noisy` the program writes and sends all the time, as
-// loggers and adapters do, to whoever is there. It notes how it ends, and each end of a session, in a file.
-// With `message=MESSAGE` it takes its connections by that message, with `any` it listens on any port.
+// loggers and adapters do, to all that are there. It notes how it ends, and each end of a session, in a file. With
+// `message=MESSAGE` it takes its connections by that message, with `any` it listens on any port.
 
 const { appendFileSync } = require('fs');
 const http = require('http');

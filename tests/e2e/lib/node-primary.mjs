@@ -1,5 +1,6 @@
-// Node's own cluster, round robin: `node node-primary.mjs COUNT FILE ARGS...` runs COUNT workers of an unmodified program.
-// What haft does with the same program is compared with this. Tells `listening on ADDR` when all workers listen.
+// Node's own cluster, round robin: `node node-primary.mjs COUNT FILE ARGS...` runs COUNT workers of an unmodified
+// program. What haft does with the same program is compared with this. Prints `listening on ADDR` when all workers
+// listen.
 
 import cluster from 'node:cluster';
 

@@ -5,7 +5,7 @@ import https from 'node:https';
 
 import { within } from './wait.mjs';
 
-/** Who answers, and through which of its servers: `{ worker: { slot, pid }, name }`. */
+/** The worker that answers, and through which of its servers: `{ worker: { slot, pid }, name }`. */
 export async function answer(options, path = '/haft/page.json') {
   const { status, body } = await request({ ...options, path });
   if (status !== 200) throw new Error(`${status} ${body}`);
@@ -30,7 +30,7 @@ export function to(address) {
   return { host, port: Number(port) };
 }
 
-/** A home whose clients speak TLS and trust everybody. */
+/** A home whose clients speak TLS and trust every certificate. */
 export function secure(home) {
   return { address: home.address, agent: new https.Agent({ keepAlive: false, localAddress: home.address, rejectUnauthorized: false }) };
 }

@@ -1,4 +1,5 @@
-// What tests/bench/rooms.mjs measures: `node node-rooms-bench.cjs [ADAPTER [PORT]]`. A client can make it send to everybody.
+// What tests/bench/rooms.mjs measures: `node node-rooms-bench.cjs [ADAPTER [PORT]]`. A client can make it send to all
+// clients.
 
 const { createServer } = require('node:http');
 const { Server } = require('socket.io');

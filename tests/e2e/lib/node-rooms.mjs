@@ -75,8 +75,7 @@ export function hearing(clients, event) {
   return heard;
 }
 
-/**
- * Has a word said to everybody by `client`'s worker, and waits until all `clients` have heard it: what was sent before it
+/** Has `client`'s worker send a word to all clients, and waits until all `clients` have got it: what was sent before it
  * has come by then, since order is kept.
  */
 export async function settled(clients, client = clients[0]) {

@@ -1,9 +1,9 @@
 // An ordinary server that knows nothing of clusters: `node node-server.mjs PLACE...`, where a PLACE is http:PORT,
-// http:HOST:PORT, https:HOST:PORT, unix:PATH or udp:HOST:PORT. Each is a server of its own. With @SLOT behind it only the
-// worker of that slot has it; with +MS behind it the program waits so long before it.
-// Tells `server N at ADDR` for each that listens, and `server N failed CODE` for each that does not. A request for
-// /haft/close closes its server, /haft/reopen closes it and makes it listen again; /haft/retire closes it and exits when its connections have
-// ended, and is answered in part, so that its own has not.
+// http:HOST:PORT, https:HOST:PORT, unix:PATH or udp:HOST:PORT. Each is a server of its own. With @SLOT behind it only
+// the worker of that slot has it; with +MS behind it the program waits so long before it. Prints `server N at ADDR` for
+// each that listens, and `server N failed CODE` for each that does not. A request for /haft/close closes its server,
+// /haft/reopen closes it and makes it listen again; /haft/retire closes it and exits when its connections have ended,
+// and is answered in part, so that its own has not.
 
 import dgram from 'node:dgram';
 import { readFile } from 'node:fs/promises';

@@ -1,5 +1,5 @@
-// Answers with the version of HTTP that was spoken and who it is, on one port: without TLS, and with it HTTP/2 or HTTP/1.1.
-// What a client speaks is seen by its first byte.
+// Answers with the version of HTTP that was spoken and its own identity, on one port: without TLS, and with it HTTP/2
+// or HTTP/1.1. What a client speaks is seen by its first byte.
 
 const { readFileSync } = require('fs');
 const http = require('http');

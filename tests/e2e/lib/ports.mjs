@@ -1,6 +1,6 @@
-// Ports for programs that must be told theirs beforehand. Such a port is let go before the program takes it. So it comes
-// from below those that the kernel gives to whoever asks for any (ip(7), ip_local_port_range): no client and no server of
-// another test comes by it meanwhile.
+// Ports for programs that need theirs beforehand. Such a port is let go before the program takes it. So it comes from
+// below those that the kernel gives to a process that asks for any (ip(7), ip_local_port_range): no client and no
+// server of another test comes by it meanwhile.
 
 import { readFileSync } from 'node:fs';
 import net from 'node:net';

@@ -1,4 +1,4 @@
-// A program with Engine.IO 3 to 6, which can be told to handle signals, and what it starts.
+// A program with Engine.IO 3 to 6, which can be made to handle signals, and what it starts.
 
 const { execFile, fork } = require('child_process');
 const http = require('http');

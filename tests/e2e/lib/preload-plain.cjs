@@ -13,7 +13,7 @@ server.listen(3000);
 process.on('message', () => {
   cluster.worker.exitedAfterDisconnect = true; // else Node ends it
   process.disconnect();
-  // What comes too late, and is answered to nobody.
+  // What comes too late, and gets no answer.
   process.emit('internalMessage', { cmd: 'NODE_HAFT', act: 'linger' });
   server.close(() => console.log('alone'));
 });

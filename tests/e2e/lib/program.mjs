@@ -76,7 +76,7 @@ function tails(place, t) {
   for (const child of place.children) t.diagnostic(`last lines of ${child.name}:\n${child.tail()}`);
 }
 
-/** The folders that exist now. They go also when this program is told to stop in the middle. */
+/** The folders that exist now. They go also when this program is asked to stop in the middle. */
 const folders = new Set();
 process.once('exit', () => folders.forEach(remove));
 
@@ -96,7 +96,7 @@ class Place {
     this.endings = [];
   }
 
-  /** Tells something worth reading beside the result. */
+  /** Prints something worth reading beside the result. */
   say(text) {
     this.t.diagnostic(text);
   }

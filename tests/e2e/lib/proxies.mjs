@@ -9,7 +9,7 @@ import { freePorts } from './ports.mjs';
 import { until, within } from './wait.mjs';
 
 const STREAM = '/usr/lib/nginx/modules/ngx_stream_module.so';
-/** How often other ports are tried where somebody was quicker to take one. */
+/** How often other ports are tried where another process was quicker to take one. */
 const TRIES = 5;
 
 /**
@@ -89,7 +89,7 @@ function proxy(place, file, names, configuration, start) {
 
 /**
  * Starts a proxy: `start` yields the child that is to listen on the addresses it is given, by name. No proxy takes port 0:
- * free ports are looked for, and others if somebody else was quicker. Yields the addresses.
+ * free ports are looked for, and others if another process was quicker. Yields the addresses.
  */
 export async function onFreePorts(place, names, start) {
   for (let attempt = 1; ; attempt++) {

@@ -37,15 +37,15 @@ pub fn addresses_of(slot: usize, slots: usize) -> impl Iterator<Item = Ipv4Addr>
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// A connection that asks `examples/worker.py` who it is.
+/// A connection that asks `examples/worker.py` for its identity.
 pub struct Client {
     stream: Box<dyn Stream>,
     received: Vec<u8>,
-    /// Whether a reset was noticed in sending: the kernel tells it once.
+    /// Whether a reset was noticed in sending: the kernel reports it once.
     reset: bool,
 }
 
-/// What the worker told.
+/// The worker's answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub slot: usize,

@@ -17,7 +17,7 @@ struct Lines {
 pub struct Log(Arc<Lines>);
 
 impl Log {
-    /// Of an output that nobody reads.
+    /// Of an output that is not read.
     pub fn unread() -> Self {
         let log = Self::default();
         log.lock().1 = true;

@@ -38,8 +38,8 @@ pub struct Haft {
     workers: Vec<u32>,
 }
 
-/// A free port of an address that no other test has: where nothing listens for a while, as between a killed master and the
-/// next, the kernel would give the port to whoever asks for a free one.
+/// A free port of an address that no other test has: where nothing listens for a while, as between a killed master and
+/// the next, the kernel would give the port to a process that asks for a free one.
 pub fn own_address() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed) % 254 + 1;
@@ -112,7 +112,7 @@ impl Setup {
         self
     }
 
-    /// As another user, who may write to the test's folder. For a test that is root.
+    /// As another user, which may write to the test's folder. For a test that is root.
     pub fn user(mut self, user: u32) -> Self {
         std::os::unix::fs::chown(self.folder.path(), Some(user), None).expect("chown");
         self.user = Some(user);
@@ -184,7 +184,7 @@ impl Setup {
         haft
     }
 
-    /// Starts it with a standard error that nobody reads any more, and waits until every worker is ready.
+    /// Starts it with a standard error that is not read any more, and waits until every worker is ready.
     pub fn unheard(self) -> Haft {
         let mut haft = self.launch_with(|_| Log::unread());
         haft.wait("all workers ready", |status| status.all_ready());
@@ -252,7 +252,7 @@ impl Haft {
         self.ask_admin("GET", path)
     }
 
-    /// Tells haft to change something, and yields its answer: code and text.
+    /// Asks haft to change something, and returns its answer: code and text.
     pub fn post(&self, path: &str) -> (u16, String) {
         self.ask_admin("POST", path).expect("an answer of the admin listener")
     }

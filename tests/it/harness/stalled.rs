@@ -1,4 +1,4 @@
-//! A standard error that nobody reads, or only later.
+//! A standard error that is never read, or only later.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! What the master tells of itself at one instant.
+//! The master's status at one instant.
 
 use serde_json::Value;
 
@@ -62,12 +62,12 @@ impl Status {
         self.0["slots"].as_array().expect("slots").iter()
     }
 
-    /// A number that is told of a slot.
+    /// A figure of a slot.
     pub fn of_slot(&self, slot: usize, name: &str) -> u64 {
         number(&self.0["slots"][slot][name])
     }
 
-    /// A number that is told of each slot.
+    /// A figure of each slot.
     pub fn of_each(&self, name: &str) -> Vec<u64> {
         self.slots().map(|slot| number(&slot[name])).collect()
     }
