@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The program that deploy/build.sh makes: small, static, and at work on a root that has nothing but what any container has
-# (/proc and a few devices), not as root.
+# The program that deploy/build.sh makes: small, static, and at work on a root that has nothing else but /proc and /dev/null,
+# not as root.
 #
 #     bash tests/deploy/static.sh FOLDER
 set -eu -o pipefail
-readonly LARGEST=$((13 << 20))
+readonly LARGEST=$((12 << 20))
 program=$(echo "$1"/haft-*-linux-x64)
 work=$(mktemp -d)
 haft=
@@ -18,19 +18,26 @@ echo "figure: size of the program: $((size / 1024)) KiB"
 ! grep -aqF "$PWD" "$program" || die "it holds the path that it was built at"
 (cd "$1" && sha256sum --check --quiet SHA256SUMS)
 
+# Starts haft on the root, asks it for a page, and stops it.
+serve() {
+    local page port
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    chroot --userspec=65532:65532 "$work/root" /haft -w 2 -l "127.0.0.1:$port" 2>"$work/log" &
+    haft=$!
+    for _ in {1..600}; do
+        ! page=$(curl -sf "http://127.0.0.1:$port/") || break
+        kill -0 $haft || { cat "$work/log" && die "haft has ended"; }
+        sleep 0.05
+    done
+    [[ $page == *socket.io* ]] || { cat "$work/log" && die "no page is served"; }
+    served=$(date +%s.%N)
+    kill $haft && wait $haft || { cat "$work/log" && die "it did not stop well"; }
+    haft=
+}
+
 began=$(date +%s.%N)
 mkdir "$work/root" && cp "$program" "$work/root/haft" && chmod 755 "$work" "$work/root" "$work/root/haft"
-mkdir "$work/root/proc" "$work/root/dev" && mount -t proc proc "$work/root/proc"
-mknod -m 666 "$work/root/dev/null" c 1 3 && mknod -m 666 "$work/root/dev/random" c 1 8 && mknod -m 666 "$work/root/dev/urandom" c 1 9
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-chroot --userspec=65532:65532 "$work/root" /haft -w 2 -l "127.0.0.1:$port" 2>"$work/log" &
-haft=$!
-for _ in {1..600}; do
-    ! page=$(curl -sf "http://127.0.0.1:$port/") || break
-    kill -0 $haft || { cat "$work/log" && die "haft has ended"; }
-    sleep 0.05
-done
-[[ $page == *socket.io* ]] || { cat "$work/log" && die "no page is served"; }
-echo "figure: from the static program to a served page, on an empty root: $(awk "BEGIN { printf \"%.1f\", $(date +%s.%N) - $began }") s"
-kill $haft && wait $haft || { cat "$work/log" && die "it did not stop well"; }
-haft=
+mkdir "$work/root/proc" "$work/root/dev" && mount -t proc proc "$work/root/proc" && mknod -m 666 "$work/root/dev/null" c 1 3
+serve
+echo "figure: from the static program to a served page, on an empty root: $(awk "BEGIN { printf \"%.1f\", $served - $began }") s"
+! grep 'guardian process cannot be started' "$work/log" || die "the guardian lacks something"
