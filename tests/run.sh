@@ -73,6 +73,8 @@ declare -A more=(
     [library]="rust_examples"
     [behind-proxies]="nginx=nginx+libnginx-mod-stream haproxy=haproxy"
     [builtin-rooms]="redis-server=redis-server"
+    [emitter]="redis-server=redis-server"
+    [node-adapter]="redis-server=redis-server"
     [node-rooms-hosts]="redis-server=redis-server openssl=openssl"
     [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
     [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2 redis-server=redis-server"

@@ -46,8 +46,7 @@ use super::wire::lock;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::{Field, Scoreboard};
 
-/// How long changes of a room's members are gathered before they are announced: in a room that many join together, each
-/// join would otherwise be sent to each member.
+/// How long changes of a room's members are gathered, so that not each of many that join is sent to each member.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// The chat of one worker.
@@ -213,7 +212,7 @@ async fn message(socket: SocketRef, Extension(seat): Seated, TryData(data): TryD
         Ok((members, room, from)) => {
             let id = seat.chat.messages.fetch_add(1, Ordering::Relaxed) + 1;
             let (host, slot) = (seat.chat.elsewhere.host().to_owned(), seat.chat.identity.slot);
-            let message = ChatMessage { room: room.clone(), id, from, text, host, slot };
+            let message = ChatMessage { room: room.clone(), id, from, text, host, slot: Some(slot) };
             seat.chat.elsewhere.say(&message).await;
             seat.chat.pollers.sent(&room, seat.outbox.as_ref(), &message);
             let missed = missed(socket.to(room.clone()).emit("message", &message).await);

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use haft_worker::{Rooms, RoomsMessage};
+use haft_worker::{Emitted, Rooms, RoomsMessage};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::rooms::LIMITS;
 use super::wire::lock;
 
 /// The topic of the messages between workers; the number is its version.
@@ -29,8 +30,8 @@ pub(super) struct ChatMessage {
     pub(super) text: String,
     /// The host of its sender.
     pub(super) host: String,
-    /// The slot of its sender.
-    pub(super) slot: u32,
+    /// The slot of its sender; none if that is a program outside haft.
+    pub(super) slot: Option<u32>,
 }
 
 /// Members of a room at one worker.
@@ -88,6 +89,8 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Arrivals {
     messages: mpsc::Receiver<RoomsMessage>,
+    /// From programs outside haft.
+    emitted: mpsc::Receiver<RoomsMessage>,
     changes: watch::Receiver<u64>,
     /// Those that there were.
     others: BTreeSet<u64>,
@@ -100,7 +103,8 @@ impl Elsewhere {
         let mut anew = interval(ANEW);
         anew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (messages, changes) = (link.listen(TOPIC, BUFFER), link.changes());
-        let arrivals = Arrivals { messages, changes, others: BTreeSet::new(), anew };
+        let emitted = link.listen(Rooms::EMITTED, BUFFER);
+        let arrivals = Arrivals { messages, emitted, changes, others: BTreeSet::new(), anew };
         (Self { link, host: own_host(), slot, known: Mutex::default() }, arrivals)
     }
 
@@ -161,6 +165,10 @@ impl Elsewhere {
                         Err(error) => tracing::debug!(%error, "another worker's words"),
                     }
                 }
+                message = arrivals.emitted.recv() => match said_outside(&message?.payload) {
+                    Some(said) => return Some(News::ChatMessage(said)),
+                    None => tracing::debug!("a program outside haft has sent what is no message to one room of the chat"),
+                },
                 _ = arrivals.anew.tick() => {
                     if !arrivals.others.is_empty() {
                         return Some(News::TellAll);
@@ -214,6 +222,26 @@ impl Elsewhere {
     }
 }
 
+/// A message to one room, by `emitter.to(ROOM).emit("message", { text, from })`; nothing if it is another, or longer than a
+/// client's may be.
+fn said_outside(payload: &[u8]) -> Option<ChatMessage> {
+    #[derive(Deserialize)]
+    struct Message {
+        text: String,
+        from: Option<String>,
+    }
+    let Emitted { order, data, .. } = Emitted::read(payload)?;
+    let (event, Message { text, from }) = serde_json::from_slice::<(String, Message)>(data).ok()?;
+    let rooms = Emitted::rooms(&order["options"]["rooms"]);
+    let ([room], "emit", "/", "message") = (&rooms[..], order["act"].as_str()?, order["nsp"].as_str()?, &event[..])
+    else {
+        return None;
+    };
+    let from = from.unwrap_or_else(|| "outside".to_owned());
+    let is_short = text.chars().count() <= LIMITS.text && from.chars().count() <= LIMITS.name;
+    is_short.then(|| ChatMessage { room: room.clone(), id: 0, from, text, host: String::new(), slot: None })
+}
+
 /// The name that haft was given for session ids, or the machine's.
 fn own_host() -> String {
     let named = std::env::var("HAFT_HOST_ID").ok().map(|id| id.trim_start_matches('0').to_owned());
@@ -240,6 +268,30 @@ mod tests {
         match news {
             News::Changed(rooms) => rooms.into_iter().collect(),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_said_outside_is_a_message_to_one_room() {
+        let said = |rooms: &str, act: &str, data: &str| {
+            let order = format!(r#"{{"act":"{act}","nsp":"/","options":{{"rooms":{rooms}}}}}"#);
+            let piece = |text: &str| [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat();
+            said_outside(&[piece(&order), piece(data)].concat())
+                .map(|said| (said.room, said.from, said.text, said.slot))
+        };
+        let expected = |from: &str| Some(("a".to_owned(), from.to_owned(), "hi".to_owned(), None));
+        assert_eq!(said(r#"["a"]"#, "emit", r#"["message",{"text":"hi"}]"#), expected("outside"));
+        assert_eq!(said(r#"["a"]"#, "emit", r#"["message",{"text":"hi","from":"x"}]"#), expected("x"));
+        let long = format!(r#"["message",{{"text":"{}"}}]"#, "y".repeat(LIMITS.text + 1));
+        for (rooms, act, data) in [
+            (r#"["a","b"]"#, "emit", r#"["message",{"text":"hi"}]"#),
+            ("[]", "emit", r#"["message",{"text":"hi"}]"#),
+            (r#"["a"]"#, "join", r#"["message",{"text":"hi"}]"#),
+            (r#"["a"]"#, "emit", r#"["news",{"text":"hi"}]"#),
+            (r#"["a"]"#, "emit", r#"["message","hi"]"#),
+            (r#"["a"]"#, "emit", &long),
+        ] {
+            assert_eq!(said(rooms, act, data), None, "{rooms} {act} {data}");
         }
     }
 

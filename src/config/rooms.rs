@@ -23,6 +23,8 @@ pub struct Redis {
     pub prefix: String,
     /// Whether haft is not ready without it.
     pub required: bool,
+    /// The key of `@socket.io/redis-emitter` in programs outside haft; none if they are not heard.
+    pub emitter: Option<String>,
 }
 
 /// Whether what Socket.IO sends to many reaches the clients of all workers.

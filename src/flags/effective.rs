@@ -160,6 +160,7 @@ fn rooms_entries(rooms: &RoomsOptions) -> Vec<(&'static str, YamlValue)> {
             ("redis", one(&redis.url)),
             ("redis-prefix", one(&redis.prefix)),
             ("redis-required", one(redis.required)),
+            ("redis-emitter", one(redis.emitter.as_deref().unwrap_or("off"))),
         ]);
     }
     entries

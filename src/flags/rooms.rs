@@ -38,11 +38,26 @@ pub(super) struct RoomsFlags {
     /// /readyz answers 503 while the link to Redis is broken
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     redis_required: bool,
+
+    /// Which programs outside haft can send to clients by @socket.io/redis-emitter over the same Redis: those with this
+    /// key, or off for none [default: socket.io]
+    ///
+    /// Several applications on one Redis need a key each: new Emitter(client, { key: "KEY" }).
+    #[arg(long, value_name = "KEY|off", value_parser = prefix)]
+    redis_emitter: Option<String>,
 }
+
+/// What `@socket.io/redis-emitter` has without options.
+const EMITTER: &str = "socket.io";
 
 fn url(text: &str) -> Result<String, String> {
     match text.into_connection_info() {
         Ok(_) => Ok(text.to_owned()),
+        Err(_) if text.contains("sentinel") || text.contains(',') => Err(
+            "haft has one address of Redis. With Sentinel, give that of a proxy that follows the primary (HAProxy with a \
+             tcp-check for role:master); with Redis Cluster, that of any one node"
+                .to_owned(),
+        ),
         Err(_) => Err("write redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH".to_owned()),
     }
 }
@@ -54,14 +69,23 @@ fn prefix(text: &str) -> Result<String, &'static str> {
 impl RoomsFlags {
     pub(super) fn resolve(self, argv: &[String], provenance: &Provenance) -> Result<RoomsOptions, FlagsError> {
         let Some(url) = self.redis else {
-            return match (self.redis_prefix, self.redis_required) {
-                (None, false) => Ok(RoomsOptions { shared: self.rooms, redis: None }),
-                (Some(_), _) => Err(FlagsError::NoRedis { name: provenance.name("redis-prefix") }),
-                (None, true) => Err(FlagsError::NoRedis { name: provenance.name("redis-required") }),
+            let given = [
+                ("redis-prefix", self.redis_prefix.is_some()),
+                ("redis-required", self.redis_required),
+                ("redis-emitter", self.redis_emitter.is_some()),
+            ];
+            return match given.into_iter().find(|(_, is_given)| *is_given) {
+                None => Ok(RoomsOptions { shared: self.rooms, redis: None }),
+                Some((flag, _)) => Err(FlagsError::NoRedis { name: provenance.name(flag) }),
             };
         };
+        let emitter = self.redis_emitter.unwrap_or_else(|| EMITTER.to_owned());
+        let emitter = (emitter != "off").then_some(emitter);
         let prefix = self.redis_prefix.unwrap_or_else(|| name_of(argv));
-        Ok(RoomsOptions { shared: self.rooms, redis: Some(Redis { url, prefix, required: self.redis_required }) })
+        Ok(RoomsOptions {
+            shared: self.rooms,
+            redis: Some(Redis { url, prefix, required: self.redis_required, emitter }),
+        })
     }
 }
 
@@ -96,12 +120,18 @@ mod tests {
         assert_eq!(redis(&[]), None);
         let message = refused(&["--redis-prefix=a", "--", "x"]);
         assert!(message.contains("--redis-prefix is of no use without --redis"), "{message}");
+        assert!(refused(&["--redis-emitter=a", "--", "x"]).contains("--redis-emitter is of no use without --redis"));
         assert!(refused(&["--redis-required", "--", "x"]).contains("--redis-required is of no use without --redis"));
     }
 
     #[test]
     fn a_url_is_one_that_the_client_knows() {
-        let expected = Redis { url: "redis://127.0.0.1:6380".to_owned(), prefix: "chat".to_owned(), required: false };
+        let expected = Redis {
+            url: "redis://127.0.0.1:6380".to_owned(),
+            prefix: "chat".to_owned(),
+            required: false,
+            emitter: Some(EMITTER.to_owned()),
+        };
         assert_eq!(redis(&["--redis=redis://127.0.0.1:6380"]), Some(expected));
         for url in ["rediss://me:secret@redis.example", "unix:///run/redis.sock"] {
             assert_eq!(
@@ -109,6 +139,12 @@ mod tests {
                 Some((url.to_owned(), true))
             );
         }
+        for url in ["redis+sentinel://a:26379/primary", "redis-sentinel://a", "redis://a:6379,b:6379"] {
+            let message = refused(&["--redis", url, "--", "x"]);
+            assert!(message.contains("a proxy that follows the primary"), "{message}");
+        }
+        let emitter = |key| redis(&["--redis=redis://a", "--redis-emitter", key]).and_then(|it| it.emitter);
+        assert_eq!((emitter("chat"), emitter("off")), (Some("chat".to_owned()), None));
         assert!(refused(&["--redis=http://x", "--", "x"]).contains("write redis://HOST:PORT"));
     }
 

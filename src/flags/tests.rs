@@ -65,6 +65,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("redis", "redis://127.0.0.1", "rediss://127.0.0.1:6380"),
     ("redis-prefix", "a", "b"),
     ("redis-required", "true", "false"),
+    ("redis-emitter", "chat", "off"),
     ("path", "/a/", "/b/"),
     ("no-serve-client", "true", "false"),
     ("transports", "polling", "websocket"),
@@ -91,7 +92,7 @@ fn keys() -> BTreeSet<String> {
 fn company(key: &str) -> &'static [&'static str] {
     match key {
         "admin-token-file" => &["--admin=9090"],
-        "redis-prefix" | "redis-required" => &["--redis=redis://127.0.0.1"],
+        "redis-prefix" | "redis-required" | "redis-emitter" => &["--redis=redis://127.0.0.1"],
         "health-interval" | "health-timeout" => &["--health-check=/"],
         "give-up" => &["--max-restarts=1/1m"],
         "tag-key" => &["--affinity=session"],

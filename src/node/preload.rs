@@ -41,6 +41,8 @@ pub const PRELOAD: &str = concat!(
     "\n",
     include_str!("preload/rooms-heard.cjs"),
     "\n",
+    include_str!("preload/rooms-emitted.cjs"),
+    "\n",
     include_str!("preload/handlers.cjs"),
     "\n",
     include_str!("preload/troubles.cjs"),

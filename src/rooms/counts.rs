@@ -18,10 +18,13 @@ pub enum Dropped {
     Missed,
     /// Its sender, a member of another host, is not known here.
     Unknown,
+    /// It was published where emitters do, and is not of one.
+    Emitter,
 }
 
 impl Dropped {
-    const ALL: [Self; 6] = [Self::Unread, Self::Left, Self::Unsent, Self::Redis, Self::Missed, Self::Unknown];
+    const ALL: [Self; 7] =
+        [Self::Unread, Self::Left, Self::Unsent, Self::Redis, Self::Missed, Self::Unknown, Self::Emitter];
 
     fn name(self) -> &'static str {
         match self {
@@ -31,6 +34,7 @@ impl Dropped {
             Self::Redis => "redis",
             Self::Missed => "missed",
             Self::Unknown => "unknown",
+            Self::Emitter => "emitter",
         }
     }
 }

@@ -1,11 +1,11 @@
 //! One member: its socket, and what waits to be written to it.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 /// Bytes that may wait for a member before messages for it are dropped: 32 MiB. One more may always be added, so that the
@@ -41,9 +41,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(stream: UnixStream, keeps: bool) -> Self {
+    pub(super) fn new(stream: Rc<UnixStream>, keeps: bool) -> Self {
         Self {
-            stream: Rc::new(stream),
+            stream,
             body: None,
             keeps,
             wake: Rc::default(),
@@ -91,7 +91,7 @@ impl Member {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while self.queued > 0 {
             if self.pieces.is_empty() {
-                match self.stream.try_write(&self.tail) {
+                match (&*self.stream).write(&self.tail) {
                     Ok(written) => self.written(written),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(),
                     Err(error) => return Err(error),
@@ -101,7 +101,7 @@ impl Member {
             let pieces = self.pieces.iter().map(|piece| &piece[..]).chain(Some(&self.tail[..]));
             let mut slices = [IoSlice::new(&[]); PIECES];
             let count = slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
-            match self.stream.try_write_vectored(&slices[..count]) {
+            match (&*self.stream).write_vectored(&slices[..count]) {
                 Ok(written) => self.written(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(),
                 Err(error) => return Err(error),

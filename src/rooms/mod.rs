@@ -19,9 +19,12 @@
 
 pub mod bridge;
 mod counts;
+mod emitter;
 mod member;
+mod msgpack;
 mod redis;
 mod relay;
+mod serving;
 mod shared;
 mod thread;
 

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::bridge::{BEAT, VERSION};
 use super::counts::Dropped;
+use super::emitter::Channels;
 use super::relay::{Published, Relay};
 
 /// How long connecting may take, publishing, and until what is published here arrives here.
@@ -29,6 +30,8 @@ pub struct Link {
     pub url: String,
     /// What separates one application's rooms from another's.
     pub prefix: String,
+    /// The key of emitters, if there may be any.
+    pub emitter: Option<String>,
 }
 
 /// Why there is no link.
@@ -73,8 +76,9 @@ pub(super) async fn bridge(link: Link, relay: Rc<RefCell<Relay>>, queue: Receive
     spawn_local(beat(Rc::clone(&relay)));
     let mut pause = PAUSES[0];
     let mut logged = false;
+    let mut is_refusal_logged = false;
     loop {
-        let Err(why) = listen(&client, &link, &relay).await;
+        let Err(why) = listen(&client, &link, &relay, &mut is_refusal_logged).await;
         let was_linked = relay.borrow_mut().linked(false);
         if was_linked {
             pause = PAUSES[0];
@@ -93,17 +97,39 @@ pub(super) async fn bridge(link: Link, relay: Rc<RefCell<Relay>>, queue: Receive
 
 /// Receives what is published, until the link breaks. The link holds as long as what is published here also arrives
 /// here.
-async fn listen(client: &Client, link: &Link, relay: &Rc<RefCell<Relay>>) -> Result<std::convert::Infallible, Broken> {
+async fn listen(
+    client: &Client,
+    link: &Link,
+    relay: &Rc<RefCell<Relay>>,
+    is_refusal_logged: &mut bool,
+) -> Result<std::convert::Infallible, Broken> {
     let mut subscribed = timeout(PATIENCE, client.get_async_pubsub()).await.map_err(|_| Broken::Silent)??;
     let own = relay.borrow().host();
     let channels = [link.all_hosts(), link.of_host(own)];
     timeout(PATIENCE, subscribed.subscribe(&channels[..])).await.map_err(|_| Broken::Silent)??;
+    let emitters = link.emitter.as_deref().map(Channels::new);
+    if let Some(emitters) = &emitters {
+        let patterns = emitters.patterns();
+        let refused = timeout(PATIENCE, subscribed.psubscribe(&patterns[..])).await.map_err(|_| Broken::Silent)?;
+        // Rooms are shared all the same.
+        if let Err(error) = refused
+            && !std::mem::replace(is_refusal_logged, true)
+        {
+            let channels = patterns.join(" ");
+            tracing::warn!(%error, channels, "emitters outside haft are not heard: Redis refuses their channels to haft");
+        }
+    }
     relay.borrow_mut().publish_state(true);
     let mut messages = subscribed.into_on_message();
     let mut own_seen = Instant::now();
     loop {
         let left = PATIENCE.saturating_sub(own_seen.elapsed());
         let message = timeout(left, messages.next()).await.map_err(|_| Broken::Silent)?.ok_or(Broken::Closed)?;
+        if let (Some(emitters), true) = (&emitters, message.from_pattern()) {
+            let channel = message.get_channel_name().as_bytes();
+            relay.borrow_mut().receive_emitted(emitters, channel, message.get_payload_bytes());
+            continue;
+        }
         let is_own = relay.borrow_mut().receive_remote(message.get_payload_bytes(), Instant::now());
         if is_own {
             own_seen = Instant::now();
@@ -174,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let shown = |url: &str| Link { url: url.to_owned(), prefix: "x".to_owned() }.shown();
+        let shown = |url: &str| Link { url: url.to_owned(), prefix: "x".to_owned(), emitter: None }.shown();
         assert_eq!(shown("redis://127.0.0.1:6379"), "redis://127.0.0.1:6379");
         assert_eq!(shown("rediss://me:se@cret@redis.example:6380/1"), "rediss://redis.example:6380/1");
     }

@@ -1,28 +1,26 @@
 //! The members that are there, and which of them get a message.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::task::yield_now;
 
 use super::bridge::{self, BridgeMessage, Changes, Hosts, host_of};
 use super::counts::{Counts, Dropped};
+use super::emitter::Channels;
 use super::member::{MAX_QUEUED, Member};
-use haft_worker::protocol::rooms::{self as frame, ALL, Frame, Kind, Malformed, Reader};
+use haft_worker::protocol::rooms::{self as frame, ALL, Frame, HEADER, Kind, MAX_FRAME, Malformed, Reader};
 
 /// Most messages that wait to be published; their bytes are bounded by [`MAX_QUEUED`].
 const MAX_UNPUBLISHED: usize = 1 << 16;
-/// Bytes that one read may bring.
-const ROOM: usize = 64 << 10;
-/// So many bytes in one read may be followed by more at once.
-const MUCH: usize = 32 << 10;
+/// Most bytes in one read.
+pub(super) const MUCH: usize = 64 << 10;
 /// Longest body of READY.
 const MAX_TOLD: usize = 1024;
 
@@ -34,10 +32,13 @@ pub(super) struct Relay {
     next: u64,
     /// Members with output that the kernel has not taken yet.
     dirty: Vec<u64>,
-    /// What all members are read with: most of them are silent, and each would keep its own.
-    room: BytesMut,
+    /// What a read puts down first.
+    scratch: Vec<u8>,
     host: u32,
     bridge: Option<Bridge>,
+    /// How much was published where emitters do.
+    emitted: u64,
+    is_foreign_logged: bool,
 }
 
 /// What is to be published.
@@ -77,7 +78,7 @@ impl Bridge {
 
 /// Why a member was let go of.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(super) enum End {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -88,37 +89,39 @@ impl Relay {
     /// A relay without members. `host`: the upper half of its members' numbers, not 0.
     pub(super) fn new(host: u32, counts: Arc<Counts>) -> Self {
         let next = u64::from(host) << 32;
-        Self { members: BTreeMap::new(), counts, next, dirty: Vec::new(), room: BytesMut::new(), host, bridge: None }
+        let (members, dirty) = (BTreeMap::new(), Vec::new());
+        Self {
+            members,
+            counts,
+            next,
+            dirty,
+            scratch: vec![0; MUCH],
+            host,
+            bridge: None,
+            emitted: 0,
+            is_foreign_logged: false,
+        }
     }
 
     /// Takes a member in, and yields its number.
-    fn join(&mut self, stream: UnixStream, keeps: bool) -> u64 {
+    pub(super) fn join(&mut self, stream: Rc<UnixStream>, keeps: bool) -> u64 {
         self.next += 1;
         let number = self.next;
         let mut member = Member::new(stream, keeps);
         member.push_always(&frame::write(Kind::Welcome, number, &[frame::VERSION]));
         self.members.insert(number, member);
         self.dirty.push(number);
-        self.counts.set_members(self.members.len());
         number
     }
 
     /// A member is gone.
-    fn leave(&mut self, number: u64) {
+    pub(super) fn leave(&mut self, number: u64) {
         let Some(member) = self.members.remove(&number) else { return };
-        self.counts.set_members(self.members.len());
         if member.body.is_some() {
+            self.count_members();
             self.send(&frame::write(Kind::Lost, number, &[]), |_| true);
             self.publish_state(false);
         }
-    }
-
-    /// Reads what a member has written, and yields how many bytes.
-    fn read(&mut self, stream: &UnixStream, reader: &mut Reader) -> io::Result<usize> {
-        self.room.reserve(ROOM);
-        let count = stream.try_read_buf(&mut self.room)?;
-        reader.push(self.room.split());
-        Ok(count)
     }
 
     /// Handles a frame from a member.
@@ -144,8 +147,14 @@ impl Relay {
         }
         member.body = Some(body.clone());
         self.dirty.push(number);
+        self.count_members();
         self.send(&frame::write(Kind::Ready, number, &body), |other| other != number);
         self.publish_state(false);
+    }
+
+    /// A link that is not used is no member.
+    fn count_members(&self) {
+        self.counts.set_members(self.members.values().filter(|member| member.body.is_some()).count());
     }
 
     /// Sends a frame about a member that came or went to the members that read.
@@ -173,12 +182,13 @@ impl Relay {
 
     /// Puts a message down for members of this host.
     fn deliver(&mut self, from: u64, to: u64, frame: &Bytes) {
-        if to != ALL && !self.members.contains_key(&to) {
+        let takes = |member: &Member| member.keeps || member.body.is_some();
+        if to != ALL && !self.members.get(&to).is_some_and(takes) {
             self.counts.dropped(Dropped::Left, 1);
             return;
         }
         for (number, member) in &mut self.members {
-            if (*number == to || (to == ALL && *number != from)) && (member.keeps || member.body.is_some()) {
+            if (*number == to || (to == ALL && *number != from)) && takes(member) {
                 if member.push(frame) {
                     self.counts.delivery(frame.len());
                 } else {
@@ -190,7 +200,7 @@ impl Relay {
     }
 
     /// Gives the kernel what was put down. A member that is gone is let go of where it is read.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.dirty.sort_unstable();
         self.dirty.dedup();
         for number in self.dirty.drain(..) {
@@ -306,6 +316,28 @@ impl Relay {
         false
     }
 
+    /// Takes in what was published where emitters do: each host hears it, and it is for this one's members.
+    pub(super) fn receive_emitted(&mut self, channels: &Channels, channel: &[u8], payload: &[u8]) {
+        self.emitted += 1;
+        let id = format!("{:x}-e-{:x}", self.host, self.emitted);
+        let body = channels.read(channel, payload, &id).filter(|body| HEADER + body.len() <= MAX_FRAME);
+        if let Some(body) = body {
+            self.counts.message();
+            self.deliver(ALL, ALL, &frame::write(Kind::Message, ALL, &body));
+            self.flush();
+            return;
+        }
+        self.counts.dropped(Dropped::Emitter, 1);
+        if !std::mem::replace(&mut self.is_foreign_logged, true) {
+            tracing::warn!(
+                channel = %String::from_utf8_lossy(channel),
+                "a message in Redis is not one of @socket.io/redis-emitter, and is left out: if other servers of Socket.IO \
+                 use this Redis, give emitters a key of their own (--redis-emitter KEY, new Emitter(client, {{ key }})), or \
+                 say --redis-emitter off"
+            );
+        }
+    }
+
     /// Gives up hosts that were silent for too long. While the link holds, the clock is the arrival of this relay's own messages,
     /// which come in order with those of the others: no host is given up because Redis or this relay is late.
     pub(super) fn expire_hosts(&mut self, now: Instant) {
@@ -326,71 +358,35 @@ impl Relay {
     }
 }
 
-/// Serves one member until it is gone.
-pub(super) async fn serve(relay: Rc<RefCell<Relay>>, stream: UnixStream, keeps: bool) {
-    let number = {
-        let mut relay = relay.borrow_mut();
-        let number = relay.join(stream, keeps);
-        relay.flush();
-        number
-    };
-    match attend(&relay, number).await {
-        Err(End::Malformed(what)) => {
-            tracing::warn!("a worker has sent {what} over its link for rooms, which is closed: it gets no broadcasts");
-        }
-        Ok(()) | Err(End::Io(_)) => {}
+/// What serves a member.
+impl Relay {
+    /// What wakes its task.
+    pub(super) fn wake_of(&self, number: u64) -> Option<Rc<Notify>> {
+        self.members.get(&number).map(|member| Rc::clone(&member.wake))
     }
-    let mut relay = relay.borrow_mut();
-    relay.leave(number);
-    relay.flush();
-}
 
-/// Reads and writes until the member's end.
-async fn attend(relay: &RefCell<Relay>, number: u64) -> Result<(), End> {
-    let Some((stream, wake)) =
-        relay.borrow().members.get(&number).map(|member| (Rc::clone(&member.stream), Rc::clone(&member.wake)))
-    else {
-        return Ok(());
-    };
-    let mut reader = Reader::default();
-    loop {
-        let is_blocked = relay.borrow().members.get(&number).is_some_and(|member| member.is_blocked);
-        tokio::select! {
-            ready = stream.readable() => {
-                ready?;
-                let read = relay.borrow_mut().read(&stream, &mut reader);
-                match read {
-                    Ok(0) => return Ok(()),
-                    Ok(count) => {
-                        take_in(&mut relay.borrow_mut(), number, &mut reader)?;
-                        // One that writes without end does not keep the others waiting.
-                        if count >= MUCH {
-                            yield_now().await;
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            ready = stream.writable(), if is_blocked => {
-                ready?;
-                if let Some(member) = relay.borrow_mut().members.get_mut(&number) {
-                    member.flush()?;
-                }
-            }
-            () = wake.notified() => {}
-        }
+    /// Whether something waits for the kernel to take more for it.
+    pub(super) fn is_blocked(&self, number: u64) -> bool {
+        self.members.get(&number).is_some_and(|member| member.is_blocked)
     }
-}
 
-fn take_in(relay: &mut Relay, number: u64, reader: &mut Reader) -> Result<(), Malformed> {
-    let outcome = loop {
-        match reader.take() {
-            Ok(Some(frame)) => relay.receive(number, frame),
-            Ok(None) => break Ok(()),
-            Err(malformed) => break Err(malformed),
-        }
-    };
-    relay.flush();
-    outcome
+    /// Gives the kernel what waits for one member.
+    pub(super) fn flush_one(&mut self, number: u64) -> io::Result<()> {
+        self.members.get_mut(&number).map_or(Ok(()), Member::flush)
+    }
+
+    /// Takes in what a member has sent, and yields how many bytes that are.
+    pub(super) fn read(&mut self, number: u64, mut stream: &UnixStream, reader: &mut Reader) -> Result<usize, End> {
+        let count = stream.read(&mut self.scratch)?;
+        reader.push(BytesMut::from(&self.scratch[..count]));
+        let outcome = loop {
+            match reader.take() {
+                Ok(Some(frame)) => self.receive(number, frame),
+                Ok(None) => break Ok(count),
+                Err(malformed) => break Err(malformed.into()),
+            }
+        };
+        self.flush();
+        outcome
+    }
 }

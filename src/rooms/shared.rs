@@ -23,8 +23,8 @@ pub struct SharedRooms {
 impl SharedRooms {
     /// Rooms of this host, or of all that share this Redis.
     pub fn new(redis: Option<&Redis>) -> Self {
-        let Some(Redis { url, prefix, required }) = redis else { return Self::default() };
-        let link = Link { url: url.clone(), prefix: prefix.clone() };
+        let Some(Redis { url, prefix, required, emitter }) = redis else { return Self::default() };
+        let link = Link { url: url.clone(), prefix: prefix.clone(), emitter: emitter.clone() };
         let rooms = Rooms::linked(link).unwrap_or_else(|error| {
             tracing::error!("rooms are this host's own: {error}");
             Rooms::default()

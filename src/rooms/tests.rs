@@ -156,6 +156,26 @@ fn a_member_that_does_not_read_loses_its_own_alone() {
     assert_eq!(rooms.totals().deliveries, 2 * count - lost + 2);
 }
 
+/// A worker that was given a link, and never uses it: nothing waits for it, and nothing is lost.
+#[test]
+fn a_link_that_is_not_used_costs_nothing() {
+    let mut rooms = Rooms::default();
+    let mut a = Member::ready(&mut rooms, "a", &mut []);
+    let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
+    let unused = UnixStream::from(rooms.offer().expect("a link"));
+    let body = vec![7; 1 << 20];
+    for _ in 0..40 {
+        a.say(Kind::Message, ALL, &body);
+        assert_eq!(b.next().2.len(), body.len());
+    }
+    let totals = rooms.totals();
+    assert_eq!((totals.members, totals.messages, totals.deliveries), (2, 40, 40));
+    assert!(totals.dropped.values().all(|count| *count == 0), "{totals:?}");
+    drop(unused);
+    a.say(Kind::Message, ALL, b"after");
+    assert_eq!(b.next(), (Kind::Message, a.number, b"after".to_vec()));
+}
+
 #[test]
 fn what_is_no_frame_costs_its_sender_alone() {
     let mut rooms = Rooms::default();

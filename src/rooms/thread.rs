@@ -13,7 +13,8 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::counts::{Counts, Totals};
 use super::redis::{Link, bridge};
-use super::relay::{Relay, serve};
+use super::relay::Relay;
+use super::serving::serve;
 use crate::confine;
 use crate::sys::scm;
 
@@ -120,11 +121,11 @@ async fn relay(mut members: UnboundedReceiver<NewMember>, mut relay: Relay, link
         spawn_local(bridge(link, Rc::clone(&relay), published));
     }
     while let Some(NewMember { socket, keeps }) = members.recv().await {
-        match tokio::net::UnixStream::from_std(UnixStream::from(socket)) {
-            Ok(stream) => drop(spawn_local(serve(Rc::clone(&relay), stream, keeps))),
-            Err(error) => {
-                tracing::error!(%error, "a worker's link for rooms cannot be watched: it gets no broadcasts")
+        let served = serve(Rc::clone(&relay), UnixStream::from(socket), keeps);
+        spawn_local(async {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "a worker's link for rooms cannot be watched: it gets no broadcasts");
             }
-        }
+        });
     }
 }

@@ -55,7 +55,7 @@ pub use incoming::{Connection, Incoming, Peer};
 #[cfg(feature = "socketioxide")]
 pub use rooms::RoomsAdapter;
 #[cfg(feature = "rooms")]
-pub use rooms::{Rooms, RoomsError, RoomsMessage};
+pub use rooms::{Emitted, Rooms, RoomsError, RoomsMessage};
 pub use stream::Stream;
 #[cfg(feature = "tags")]
 pub use tag_layer::{TagLayer, TagService};

@@ -3,6 +3,7 @@
 #[cfg(feature = "socketioxide")]
 mod adapter;
 mod body;
+mod emitted;
 mod link;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 #[cfg(feature = "socketioxide")]
 pub use self::adapter::RoomsAdapter;
+pub use self::emitted::Emitted;
 use crate::attach_error::AttachError;
 use crate::protocol::rooms::{ALL, HEADER, Kind, MAX_FRAME, write};
 
@@ -93,6 +95,9 @@ impl Default for Rooms {
 }
 
 impl Rooms {
+    /// The topic of what programs outside haft have published for clients, by `@socket.io/redis-emitter`: [`Emitted`].
+    pub const EMITTED: &str = "haft emitted 1";
+
     /// Takes over a link (`HAFT_ROOMS_FD`): for tests, as [`crate::Incoming::over`] is. To be called within a tokio runtime.
     ///
     /// # Errors

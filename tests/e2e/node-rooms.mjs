@@ -136,6 +136,63 @@ program('acknowledgements of all clients are waited for, and no longer than is s
   await haft.stop();
 });
 
+program('what holds between servers with an adapter holds between workers', async (place) => {
+  const haft = await chat(place);
+  const clients = await gather(place, haft.url, { auth: { name: 'somebody' } });
+  const workers = one(clients);
+  const [first, second, third] = workers;
+  // Clients answer with bytes, and one of another worker alone is asked, by its own worker or from afar.
+  clients.forEach(({ socket }, at) => socket.on('bytes', (answer) => answer(Buffer.from([at, 255]))));
+  const answers = await run(first, 'return io.timeout(20000).emitWithAck("bytes")');
+  assert.deepEqual(answers.map((bytes) => bytes[0]).sort(), clients.map((_, at) => at));
+  assert.ok(answers.every((bytes) => Buffer.isBuffer(bytes) && bytes[1] === 255));
+  assert.deepEqual(await run(second, 'return socket.emitWithAck("bytes")'), Buffer.from([clients.indexOf(second), 255]));
+
+  // Rooms by rooms.
+  const inside = (room) => Promise.all(clients.map((client) => run(client, 'return socket.rooms.has(args)', room)));
+  const some = clients.map((_, at) => at % 2 === 0);
+  for (const [at, client] of clients.entries()) await run(client, 'socket.join(args)', some[at] ? ['odd', 'all'] : ['all']);
+  await run(first, 'io.in("odd").socketsJoin("new")');
+  await settled(clients, first);
+  assert.deepEqual(await inside('new'), some);
+  await run(second, 'io.in("odd").socketsLeave("all")');
+  await settled(clients, second);
+  assert.deepEqual(await inside('all'), some.map((is) => !is));
+  await run(third, 'io.socketsLeave("odd")');
+  await settled(clients, third);
+  assert.ok((await inside('odd')).every((is) => !is));
+
+  // What is known of a socket from afar is what its own worker knows.
+  const own = await run(second, 'socket.data = "text"; return JSON.parse(JSON.stringify(socket.handshake))');
+  const there = await run(first, 'const [it] = await io.in(args).fetchSockets(); return { handshake: it.handshake, data: it.data, rooms: [...it.rooms] }', second.sid);
+  assert.deepEqual(there, { handshake: own, data: 'text', rooms: await run(second, 'return [...socket.rooms]') });
+  const local = await run(first, 'return (await io.local.fetchSockets()).map(({ id }) => id)');
+  assert.deepEqual(local.sort(), clients.filter(({ pid }) => pid === first.pid).map(({ sid }) => sid).sort());
+
+  // Those who have answered are named where another has not, and who leaves is not waited for.
+  await run(second, 'io.on("half", (answer) => answer(2))');
+  await run(third, 'io.on("half", () => {})');
+  const failure = await run(first, 'return io.serverSideEmitWithAck("half")').catch((error) => error);
+  assert.match(failure.message, /timeout reached: missing 1 responses/);
+  assert.deepEqual(failure.responses, [2]);
+  clients.forEach(({ socket }) => socket.io.reconnection(false));
+  await run(second, 'io.on("leaves", (answer) => answer(2))');
+  await run(third, 'io.on("leaves", () => process.kill(process.pid, "SIGKILL"))');
+  assert.deepEqual(await run(first, 'return io.serverSideEmitWithAck("leaves")'), [2]);
+
+  // What was sent before the end comes before it.
+  const left = clients.filter(({ pid }) => pid !== third.pid);
+  const order = left.map(() => []);
+  left.forEach(({ socket }, at) => {
+    socket.on('bye', () => order[at].push('bye'));
+    socket.on('disconnect', (reason) => order[at].push(reason));
+  });
+  await run(first, 'setImmediate(() => { io.emit("bye"); io.disconnectSockets(true); })');
+  await until('the end of all', () => order.every((events) => events.length === 2));
+  for (const events of order) assert.deepEqual(events, ['bye', 'io server disconnect']);
+  await haft.stop();
+});
+
 program('namespaces and servers are distinguished', async (place) => {
   const haft = await chat(place);
   const groups = {};

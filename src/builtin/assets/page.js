@@ -161,6 +161,7 @@ function drawTabs() {
 
 /** Where a member is; the host is named if it is another one. */
 function place({ host, slot }) {
+  if (slot === null) return "outside haft";
   return host === worker?.host ? `slot ${slot}` : `host ${host}, slot ${slot}`;
 }
 

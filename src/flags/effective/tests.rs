@@ -85,10 +85,12 @@ fn node_options() -> impl Strategy<Value = NodeOptions> {
 }
 
 fn rooms() -> impl Strategy<Value = RoomsOptions> {
-    let redis = option::of(any::<bool>().prop_map(|required| Redis {
+    let emitter = option::of(Just("socket.io".to_owned()));
+    let redis = option::of((any::<bool>(), emitter).prop_map(|(required, emitter)| Redis {
         url: "redis://127.0.0.1:6379/1".to_owned(),
         prefix: "a b".to_owned(),
         required,
+        emitter,
     }));
     let shared = prop_oneof![Just(SharedRooms::Auto), Just(SharedRooms::Off)];
     (shared, redis).prop_map(|(shared, redis)| RoomsOptions { shared, redis })

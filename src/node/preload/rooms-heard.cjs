@@ -14,6 +14,10 @@ roomsHeard.message = (from, message) => {
     if (asked) asked.answer(from, message);
     return;
   }
+  if (type === EMITTED) {
+    hearEmitted(message);
+    return;
+  }
   const adapter = message.options && enrolled.get(message.key);
   if (adapter) hearOrder(adapter, from, message);
   else if (request !== undefined && ABSENT[type]) sendBody(from, packBody(ABSENT[type](request)));

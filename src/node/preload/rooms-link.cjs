@@ -13,8 +13,8 @@ const MAX_FRAME = 64 << 20;
 const MAX_UNSENT = 32 << 20;
 /** Stands for all other members. */
 const ALL_OTHERS = '\0'.repeat(8);
-/** How the body of a message is written: as JSON, or as V8 does where there are bytes in it. */
-const [AS_JSON, AS_V8] = [0x4a, 0x56];
+/** How the body of a message is written: as JSON, as V8 does where there are bytes in it, or as haft does for an emitter. */
+const [AS_JSON, AS_V8, AS_EMITTED] = [0x4a, 0x56, 0x45];
 
 /** Present members by number (8 bytes as text), each with its own description. */
 const peers = new Map();
@@ -189,6 +189,7 @@ function packBody(message, exactly) {
 }
 
 function unpackBody(body) {
+  if (body[0] === AS_EMITTED) return unpackEmitted(body);
   return body[0] === AS_JSON ? JSON.parse(body.utf8Slice(1)) : require('v8').deserialize(body.subarray(1));
 }
 

@@ -6,7 +6,7 @@
 // other workers are Socket.IO's `RemoteSocket`, as with every adapter for several servers.
 
 /** Types of messages. */
-const [EMIT, JOIN, LEAVE, DISCONNECT, FETCH, FETCHED, COUNTED, ACKED, SIDE, SIDE_ANSWER, PASS] = Array(11).keys();
+const [EMIT, JOIN, LEAVE, DISCONNECT, FETCH, FETCHED, COUNTED, ACKED, SIDE, SIDE_ANSWER, PASS, EMITTED] = Array(12).keys();
 /** Milliseconds to wait for an answer where the program sets no limit: as in Socket.IO's adapters. */
 const PATIENT = 5000;
 

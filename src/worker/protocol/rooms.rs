@@ -26,8 +26,10 @@ pub const VERSION: u8 = 1;
 pub const HEADER: usize = 13;
 /// Longest frame, in bytes: 64 MiB.
 pub const MAX_FRAME: usize = 64 << 20;
-/// Stands for all others.
+/// Stands for all others. From the relay, a message that names it as its sender is of a program outside haft.
 pub const ALL: u64 = 0;
+/// What the body of such a message begins with.
+pub const EMITTED: u8 = b'E';
 
 /// How much room there is for what comes next.
 const ROOM: usize = 64 << 10;

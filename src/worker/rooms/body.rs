@@ -4,9 +4,12 @@
 //! | 'R' | length: 2 | topic: length | payload |    a message
 //! | 'T' | (length: 2 | topic: length)*        |    all topics that the sender listens to
 //! | 'Q' | (length: 2 | topic: length)*        |    the same, and the receiver is to send its own
+//! | 'E' | (length: 4 | piece: length)*        |    of a program outside haft
 //! ```
 //!
 //! Numbers are big-endian. Anything else is another program's.
+
+use crate::protocol::rooms::EMITTED;
 
 const MESSAGE: u8 = b'R';
 const TOPICS: u8 = b'T';
@@ -19,6 +22,8 @@ pub(super) enum Body<'b> {
     Message { topic: &'b str, payload: &'b [u8] },
     /// The topics that the sender listens to from now on. `asks`: it asks for those of the receiver.
     Topics { topics: Vec<&'b str>, asks: bool },
+    /// What a program outside haft has published for clients: see [`super::Emitted`].
+    Emitted { payload: &'b [u8] },
 }
 
 impl<'b> Body<'b> {
@@ -37,6 +42,7 @@ impl<'b> Body<'b> {
                 }
                 Some(Self::Topics { topics, asks: *kind == ASKING_TOPICS })
             }
+            EMITTED => Some(Self::Emitted { payload: rest }),
             _ => None,
         }
     }
@@ -87,7 +93,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read(first in prop_oneof![Just(MESSAGE), Just(TOPICS), Just(ASKING_TOPICS), any::<u8>()], rest in prop::collection::vec(0..4u8, 0..20)) {
+        fn any_bytes_are_read(first in prop_oneof![Just(MESSAGE), Just(TOPICS), Just(ASKING_TOPICS), Just(EMITTED), any::<u8>()], rest in prop::collection::vec(0..4u8, 0..20)) {
             let _ = Body::read(&[&[first], &rest[..]].concat());
         }
     }

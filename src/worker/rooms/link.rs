@@ -106,6 +106,13 @@ impl Rooms {
                     drop(state);
                     self.changed();
                 }
+                Some(Body::Emitted { payload }) => {
+                    #[cfg(feature = "socketioxide")]
+                    if let Some((topic, request)) = super::Emitted::read(payload).and_then(|it| it.as_request()) {
+                        self.give(frame.member, &topic, &request).await;
+                    }
+                    self.give(frame.member, Self::EMITTED, payload).await;
+                }
                 None => tracing::debug!(from = frame.member, "a message of another program"),
             },
         }
