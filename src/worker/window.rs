@@ -49,7 +49,8 @@ impl Window {
     /// Looks at the descriptors that are left. A promise is never taken back. Returns whether it grew.
     pub(super) fn widen(&mut self) -> bool {
         let limit = descriptors::limit().unwrap_or(0);
-        let open = descriptors::open_count().unwrap_or(limit);
+        // Without /proc they cannot be counted: half of them are taken for free.
+        let open = descriptors::open_count().unwrap_or(limit / 2);
         let room = limit.saturating_sub(open).saturating_sub(RESERVE).min(WIDEST);
         let widened = self.received + room;
         let grows = widened > self.limit;
