@@ -7,7 +7,6 @@ use super::documents;
 
 /// Flags of other programs, and of haft's commands, that the documents speak of.
 const FOREIGN: &[&str] = &[
-    "allow-fs-read",
     "client",
     "cpus",
     "experimental-permission",
@@ -19,6 +18,7 @@ const FOREIGN: &[&str] = &[
     "permission",
     "stop-timeout",
     "wait",
+    "import",
 ];
 
 /// A flag of the help: how it is written, and its default.
