@@ -72,9 +72,13 @@ impl<S: AsyncWrite + Unpin> Reasoned<S> {
         self.server.feed(bytes);
     }
 
-    fn begin_to_close(&mut self, code: u16) {
-        let [high, low] = code.to_be_bytes();
-        (self.closing, self.has_closed) = (Bytes::copy_from_slice(&[CLOSE, 2, high, low]), true);
+    /// Without a code it is the close frame that the engine sends.
+    fn begin_to_close(&mut self, code: Option<u16>) {
+        self.has_closed = true;
+        self.closing = match code.map(u16::to_be_bytes) {
+            Some([high, low]) => Bytes::copy_from_slice(&[CLOSE, 2, high, low]),
+            None => Bytes::from_static(&[CLOSE, 0]),
+        };
     }
 }
 
@@ -103,7 +107,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reasoned<S> {
         };
         match this.close_in(buf) {
             Some(0) => {
-                this.begin_to_close(code);
+                this.begin_to_close(Some(code));
                 ready!(this.poll_close(cx))?;
                 Poll::Ready(Ok(buf.len()))
             }
@@ -129,12 +133,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reasoned<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Drop for Reasoned<S> {
-    /// The engine may drop a WebSocket whose client has closed it, or was wrong, without having answered: then it is
-    /// answered here, if the kernel takes it at once.
+    /// The engine may drop a WebSocket without a close frame: its client has closed it or was wrong, or the session was
+    /// ended before the engine's writer had started. The client gets one here, if the kernel takes it at once.
     fn drop(&mut self) {
-        let code = self.client.wrong.or(self.client.closed);
-        if let Some(code) = code.filter(|_| !self.has_closed && !self.has_ended && self.server.between_frames()) {
-            self.begin_to_close(code);
+        if !self.has_closed && !self.has_ended && self.server.between_frames() {
+            self.begin_to_close(self.client.wrong.or(self.client.closed));
             // A client that is gone misses nothing.
             let mut cx = Context::from_waker(Waker::noop());
             let _ = self.poll_close(&mut cx);
@@ -171,12 +174,13 @@ mod tests {
         client.read_to_end(&mut received).await.expect("read");
         assert_eq!(received, b"\x81\x02\x88\x00\x81\x00\x88\x02\x03\xef");
     }
+
     #[tokio::test]
-    async fn a_client_that_has_closed_is_answered_though_the_engine_is_not_there_any_more() {
+    async fn a_websocket_that_the_engine_drops_ends_with_a_close_frame() {
         for (sent, answer) in [
             (frame(0x88, b"\x03\xe8bye"), &b"\x88\x02\x03\xe8"[..]),
             (frame(0x88, b"x"), b"\x88\x02\x03\xea"),
-            (frame(0x81, b"x"), b""),
+            (frame(0x81, b"x"), b"\x88\x00"),
         ] {
             let (mut client, server) = duplex(1024);
             let mut stream = Reasoned::new(server, 100);
