@@ -172,7 +172,7 @@ impl MemberId {
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// No numbers can be kept free for the listeners that workers take over.
-    #[error("opening /dev/null: {0}")]
+    #[error("keeping numbers of descriptors free: {0}")]
     Reserve(io::Error),
     /// Too many slots.
     #[error(transparent)]

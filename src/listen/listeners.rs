@@ -5,15 +5,15 @@
 //! descriptor is given up to take and reset those that wait, so that their clients learn of it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::accept::{self, Arrival, MAX_A_TURN, NO_DESCRIPTOR, Turn};
 use crate::config::Config;
 use crate::sys::accept::somebody_waits;
 use crate::sys::listen::Listener;
+use crate::sys::placeholder;
 use crate::sys::poller::{Interest, Poller};
 
 /// How long the listeners are left alone when there is no descriptor.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Listeners {
     listeners: BTreeMap<u32, Listener>,
-    spare: Option<File>,
+    spare: Option<OwnedFd>,
     hold_timeout: Duration,
     open: bool,
     paused_until: Option<Instant>,
@@ -33,7 +33,7 @@ pub struct Listeners {
 impl Listeners {
     /// Nothing is accepted before [`Listeners::open`]. The listeners have numbers from `first` on.
     pub fn new(listeners: Vec<Listener>, first: u32, hold_timeout: Duration) -> io::Result<Self> {
-        let spare = Some(File::open("/dev/null")?);
+        let spare = Some(placeholder::new()?);
         let listeners = (first..).zip(listeners).collect();
         Ok(Self { listeners, spare, hold_timeout, open: false, paused_until: None, starved_since: None })
     }
@@ -151,9 +151,9 @@ impl Listeners {
                 if accept::take(listener, *number, 1, &mut *refuse)?.taken == 0 {
                     break;
                 }
-                self.spare = File::open("/dev/null").ok();
+                self.spare = placeholder::new().ok();
             }
-            self.spare = self.spare.take().or_else(|| File::open("/dev/null").ok());
+            self.spare = self.spare.take().or_else(|| placeholder::new().ok());
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl<T> Context<T> for io::Result<T> {
 impl From<KernelError> for MasterError {
     fn from(error: KernelError) -> Self {
         match error {
-            KernelError::Reserve(source) => Self::System { doing: "opening /dev/null", source },
+            KernelError::Reserve(source) => Self::System { doing: "keeping numbers of descriptors free", source },
             KernelError::Slots(error) => error.into(),
             KernelError::Listen(error) => error.into(),
         }

@@ -7,7 +7,6 @@
 
 use std::env;
 use std::ffi::{CString, OsString};
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,6 +15,7 @@ use std::ptr;
 use libc::c_char;
 
 use super::descriptors::set_soft_limit;
+use super::placeholder;
 
 /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -74,7 +74,7 @@ impl Reserved {
         let mut held = Vec::new();
         loop {
             // The kernel gives the lowest number that is free.
-            let next = OwnedFd::from(File::open("/dev/null")?);
+            let next = placeholder::new()?;
             if next.as_raw_fd() >= end {
                 return Ok(Self(held));
             }
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn numbers_that_are_reserved_are_given_to_nobody() {
         let reserved = Reserved::new(5).expect("reserved");
-        let next = File::open("/dev/null").expect("open");
+        let next = placeholder::new().expect("a number");
         assert!(next.as_raw_fd() >= FIRST + 5);
         drop(reserved);
     }

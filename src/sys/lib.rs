@@ -41,6 +41,8 @@ pub mod passed;
 pub mod peek;
 #[cfg(feature = "master")]
 pub mod pidfd;
+#[cfg(feature = "master")]
+pub mod placeholder;
 pub mod poller;
 #[cfg(feature = "master")]
 pub mod probe;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The program that deploy/build.sh makes: small, static, and at work on a root that has nothing else but /proc and /dev/null,
-# not as root.
+# The program that deploy/build.sh makes: small, static, and at work on a root that has nothing else, not as root; with /proc
+# and /dev/null its guardian works as well.
 #
 #     bash tests/deploy/static.sh FOLDER
 set -eu -o pipefail
@@ -37,7 +37,8 @@ serve() {
 
 began=$(date +%s.%N)
 mkdir "$work/root" && cp "$program" "$work/root/haft" && chmod 755 "$work" "$work/root" "$work/root/haft"
-mkdir "$work/root/proc" "$work/root/dev" && mount -t proc proc "$work/root/proc" && mknod -m 666 "$work/root/dev/null" c 1 3
 serve
 echo "figure: from the static program to a served page, on an empty root: $(awk "BEGIN { printf \"%.1f\", $served - $began }") s"
+mkdir "$work/root/proc" "$work/root/dev" && mount -t proc proc "$work/root/proc" && mknod -m 666 "$work/root/dev/null" c 1 3
+serve
 ! grep 'guardian process cannot be started' "$work/log" || die "the guardian lacks something"
