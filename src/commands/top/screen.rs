@@ -154,7 +154,10 @@ impl Look {
         let title = match (&model.filter, &model.screen) {
             (filter, Screen::Filter) => format!(" slots matching: {filter}_ "),
             (filter, _) if !filter.is_empty() => format!(" slots matching: {filter} "),
-            _ => format!(" {} slots ", model.status.slots.len()),
+            _ => match model.status.slots.len() {
+                1 => " 1 slot ".to_owned(),
+                slots => format!(" {slots} slots "),
+            },
         };
         let headings = names.into_iter().zip(widths.iter().copied()).map(heading).map(Cell::new);
         let table = Table::new(rows, widths.iter().copied().map(Constraint::Length))
