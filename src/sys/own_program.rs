@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-/// Names this very file, whatever has its path by now: as a command it is [`path`].
+/// Names this very file, whatever has its path by now: as a command it is `path`.
 pub const OWN: &str = "/proc/self/exe";
 
 /// What to execute for [`OWN`]. Where `/proc` is not mounted it is the path that this process was started by, and thus
