@@ -87,6 +87,13 @@ check_advisories() {
     cargo deny check --disable-fetch advisories
 }
 
+# Each crate can be published, and builds from what would be.
+check_package() {
+    # cargo unpacks each crate for the next one, and takes what it has unpacked of the same version before, in whatever state.
+    rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/{src,cache}/*/haft-{sys,worker}-[0-9]*
+    cargo package --workspace --locked --allow-dirty
+}
+
 # Installs haft as the README says and runs it, but with --debug: half a minute, where another release build takes minutes.
 check_install() {
     local root

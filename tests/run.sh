@@ -62,7 +62,7 @@ for name in "$@"; do
     [[ $name != lib/* ]] || step "$name" cargo 30 "$CARGO" cargo test --locked --workspace --lib -- "${name#lib/}"
 done
 step worker-crate  one   10 "$CARGO haft curl=curl python3=python3" bash tests/prepare.sh check_worker_crate
-step cargo-package one   20 "$CARGO" cargo package --workspace --locked --allow-dirty
+step cargo-package one   20 "$CARGO" bash tests/prepare.sh check_package
 step cargo-install one   10 "$CARGO" bash tests/prepare.sh check_install
 
 # Each program in tests/e2e is a step. Here is what one needs beyond haft and npm, and which run alone since they measure or load

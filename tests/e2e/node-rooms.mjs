@@ -17,8 +17,11 @@ program('all clients are reached from every worker, with what was sent', async (
   const haft = await chat(place);
   const clients = await gather(place, haft.url);
   const heard = hearing(clients, 'all');
-  for (const client of one(clients)) for (const payload of PAYLOADS) await run(client, 'io.emit("all", args, 7)', payload);
-  await until('all to hear everything', () => heard.every((all) => all.length === 3 * PAYLOADS.length));
+  for (const [at, client] of one(clients).entries()) {
+    for (const payload of PAYLOADS) await run(client, 'io.emit("all", args, 7)', payload);
+    // The order is kept for each sender, not among senders.
+    await until('all to receive everything', () => heard.every((all) => all.length === (at + 1) * PAYLOADS.length));
+  }
   for (const all of heard) {
     assert.deepEqual(all, [...PAYLOADS, ...PAYLOADS, ...PAYLOADS].map((payload) => [payload, 7]));
   }

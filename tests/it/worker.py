@@ -108,10 +108,10 @@ class Liar(Worker):
 class Deaf(Worker):
     """Does not listen to the master while there is a file `deaf`."""
 
-    def hear(self):
+    def receive(self):
         while os.path.exists(path("deaf")):
             time.sleep(0.005)
-        super().hear()
+        super().receive()
 
 
 class Unaware(Worker):

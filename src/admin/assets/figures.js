@@ -94,7 +94,7 @@ export class Model {
   status = null;
   rows = [];
   events = [];
-  # at = 0;
+  #at = 0;
   /** Of each look: the totals, and for each slot its figures. */
   totals = { rate: [], cpu: [], open: [], delay: [] };
   series = new Map();
@@ -113,7 +113,7 @@ export class Model {
   }
 
   /** What had happened before the first look. */
-  # begin(status) {
+  #begin(status) {
     this.series.clear();
     for (const looks of Object.values(this.totals)) looks.length = 0;
     const exits = status.slots.filter((slot) => slot.last_exit).sort((a, b) => a.last_exit.unix_time - b.last_exit.unix_time);
@@ -123,12 +123,12 @@ export class Model {
     }
   }
 
-  # note(unix, kind, text) {
+  #note(unix, kind, text) {
     this.events.unshift({ unix, kind, text });
     this.events.length = Math.min(this.events.length, MAX_EVENTS);
   }
 
-  # remember() {
+  #remember() {
     const { rows, totals } = this;
     push(totals.rate, sum(rows.map((row) => row.rate)));
     push(totals.cpu, sum(rows.map((row) => row.cpu)));
