@@ -213,7 +213,8 @@ impl Master {
         let mut service = setup::service(&config)?;
         service.dispatch.node = cluster_primary(&plan, kernel.as_ref(), &listeners);
         let of_kernel = kernel.iter().map(|kernel| kernel.own().count() as u32).sum();
-        let doors = Listeners::new(listeners, of_kernel, config.hold_timeout).context("keeping a descriptor in reserve")?;
+        let doors =
+            Listeners::new(listeners, of_kernel, config.hold_timeout).context("keeping a descriptor in reserve")?;
         let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian, account));
         let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
         let poller = Poller::new(256).context("making an epoll set")?;
