@@ -89,8 +89,10 @@ check_advisories() {
 
 # Each crate can be published, and builds from what would be.
 check_package() {
-    # cargo unpacks each crate for the next one, and takes what it has unpacked of the same version before, in whatever state.
-    rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/{src,cache}/*/haft-{sys,worker}-[0-9]*
+    # cargo unpacks and builds each crate for the next one. What it has unpacked and built of the same version before, it takes
+    # for the same, in whatever state that was.
+    rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/{src,cache}/*/haft-{sys,worker}-[0-9]* "$TARGET"/package
+    rm -rf "$TARGET"/debug/.fingerprint/haft-{sys,worker}-*
     cargo package --workspace --locked --allow-dirty
 }
 
