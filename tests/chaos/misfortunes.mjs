@@ -276,10 +276,11 @@ async function limited(pid, limit) {
   }
 }
 
-/** The master's spare descriptor, /dev/null: all below it are in use for good, those above come and go. */
+/** The master's spare descriptor, its only datagram socket: all below it are in use for good, those above come and go. */
 function spare(pid) {
-  const numbers = readdirSync(`/proc/${pid}/fd`).map(Number).sort((one, other) => other - one);
-  const found = numbers.find((number) => number > 2 && target(pid, number) === '/dev/null');
+  const sockets = readFileSync(`/proc/${pid}/net/unix`, 'utf8').split('\n').map((line) => line.trim().split(/\s+/));
+  const datagram = new Set(sockets.filter(([, , , , type]) => type === '0002').map((fields) => `socket:[${fields[6]}]`));
+  const found = readdirSync(`/proc/${pid}/fd`).map(Number).find((number) => number > 2 && datagram.has(target(pid, number)));
   if (found === undefined) throw new Error('the master has no spare descriptor');
   return found;
 }
