@@ -62,7 +62,7 @@ compare | growth | build)
 esac
 
 install_packages || fail "not all packages could be installed"
-bash tests/run.sh npm || fail "Node's packages could not be installed"
+bash tests/prepare.sh npm || fail "Node's packages could not be installed"
 
 # What the documentation shows comes of a whole run only.
 results=$BENCH/results
