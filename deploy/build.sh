@@ -11,7 +11,7 @@
 #
 # The same checkout gives the same bytes, wherever it lies: dates are that of the commit (SOURCE_DATE_EPOCH), and paths are
 # written as if it were /haft. Needs Rust, gcc, npm, and cargo-deb and cargo-cyclonedx in the versions below. For a processor
-# whose standard library is not there (`rustup target add`) nothing is built, and a line says so.
+# whose standard library is not there (`rustup target add`) nothing is built, which is reported.
 #
 # HAFT_BUILD_QUICKLY=1 does not optimise: for tests of how it is built.
 

@@ -51,40 +51,40 @@ pub struct Crowd {
 
 /// That many requests, each over a connection of its own.
 pub fn requests(target: &Target, crowd: Crowd, count: usize) -> Outcome<Answers> {
+    by_crowd(target, crowd, count, |target| async move { within(client::ask(&target)).await.map(Some) })
+}
+
+/// That many sessions of Socket.IO, and how many of them did not come about: without stickiness most do not.
+pub fn sessions(target: &Target, crowd: Crowd, count: usize) -> Outcome<(Answers, Lost)> {
+    let answers = by_crowd(target, crowd, count, |target| async move { Ok(within(session(&target)).await.ok()) })?;
+    let lost = count - answers.times.len();
+    Ok((answers, lost))
+}
+
+/// That many times `once`, by the clients of a crowd in turns. It yields how long it took, or nothing.
+fn by_crowd<F>(
+    target: &Target,
+    crowd: Crowd,
+    count: usize,
+    once: impl Fn(Arc<Target>) -> F + Copy + Send + 'static,
+) -> Outcome<Answers>
+where
+    F: Future<Output = Outcome<Option<Duration>>> + 'static,
+{
     let next = Arc::new(AtomicUsize::new(0));
-    let target = target.clone();
+    let target = Arc::new(target.clone());
     let begun = Instant::now();
     let times = run(crowd.threads, vec![(); crowd.clients], move |()| {
-        let (next, target) = (Arc::clone(&next), target.clone());
+        let (next, target) = (Arc::clone(&next), Arc::clone(&target));
         async move {
             let mut times = Vec::with_capacity(count / crowd.clients * 2);
             while next.fetch_add(1, Ordering::Relaxed) < count {
-                times.push(within(client::ask(&target)).await?);
+                times.extend(once(Arc::clone(&target)).await?);
             }
             Ok(times)
         }
     })?;
     Ok(Answers { elapsed: begun.elapsed(), times: times.into_iter().flatten().collect() })
-}
-
-/// That many sessions of Socket.IO, and how many of them did not come about: without stickiness most do not.
-pub fn sessions(target: &Target, crowd: Crowd, count: usize) -> Outcome<(Answers, Lost)> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let target = target.clone();
-    let begun = Instant::now();
-    let times = run(crowd.threads, vec![(); crowd.clients], move |()| {
-        let (next, target) = (Arc::clone(&next), target.clone());
-        async move {
-            let mut times = Vec::with_capacity(count / crowd.clients * 2);
-            while next.fetch_add(1, Ordering::Relaxed) < count {
-                times.extend(within(session(&target)).await.ok());
-            }
-            Ok(times)
-        }
-    })?;
-    let times: Vec<_> = times.into_iter().flatten().collect();
-    let lost = count - times.len();
-    Ok((Answers { elapsed: begun.elapsed(), times }, lost))
 }
 
 /// Requests as above, one after the other.

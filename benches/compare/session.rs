@@ -1,5 +1,5 @@
 //! A whole session of Socket.IO: handshake by polling, upgrade to a WebSocket, one message with its answer, the end. Its two
-//! connections come from one address, and whoever distributes them has to bring both to the same worker.
+//! connections come from one address, and a balancer has to bring both to the same worker.
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ pub struct Routing {
     /// First requests of trusted peers by the outcome of the header that gives the client's address.
     #[serde(serialize_with = "as_map")]
     pub client_ip_headers: Vec<(&'static str, u64)>,
-    /// Those who follow connections now (`haft trace`).
+    /// How many traces run now (`haft trace`).
     pub traces: usize,
     /// How many leading bits of an IPv4 address count.
     pub ipv4_prefix: u8,

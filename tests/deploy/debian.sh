@@ -6,6 +6,7 @@
 # The root comes from Debian's mirror by mmdebstrap and is kept for the next time.
 
 set -eu -o pipefail
+source "$(dirname "$0")/lib.sh"
 deb=$(echo "$1"/haft_*_amd64.deb)
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/haft-tests
 work=$(mktemp -d)
@@ -32,14 +33,10 @@ echo "install"
 cp "$deb" "$root/haft.deb"
 began=$(date +%s.%N)
 apt install /haft.deb
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 HAFT_FLAG_LISTEN=127.0.0.1:$port chroot --userspec=haft:haft "$root" haft --config /etc/haft/haft.yaml 2>"$work/log" &
 haft=$!
-for _ in {1..600}; do
-    ! page=$(curl -sf "http://127.0.0.1:$port/") || break
-    kill -0 $haft || { cat "$work/log" && die "haft has ended"; }
-    sleep 0.05
-done
+page=$(page "http://127.0.0.1:$port/" $haft "$work/log")
 [[ $page == *socket.io* ]] || die "no page is served"
 echo "figure: apt install of the package to a served page: $(seconds "$began") s"
 kill $haft && wait $haft || { cat "$work/log" && die "haft did not stop well"; }

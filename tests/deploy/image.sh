@@ -5,6 +5,7 @@
 #     bash tests/deploy/image.sh FOLDER           the folder that deploy/build.sh has filled
 
 set -eu -o pipefail
+source "$(dirname "$0")/lib.sh"
 artefacts=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
@@ -46,15 +47,6 @@ start() { # IMAGE FLAGS...
         $command >"$work/log" 2>&1 &
     running=$!
 }
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-page() { # URL
-    for _ in {1..600}; do
-        ! curl -sf "$1" || return 0
-        kill -0 "$running" 2>/dev/null || { cat "$work/log" && die "the container has ended"; }
-        sleep 0.05
-    done
-    cat "$work/log" && die "nothing is served at $1"
-}
 # What the engine runs to see whether the container is healthy.
 health() { buildah "${storage[@]}" run --isolation oci --runtime runc --network host --user 65532:65532 "$container" -- /usr/bin/haft health; }
 # The process of a container is the child of the runtime's: the one that runs as this user.
@@ -73,7 +65,7 @@ if grep -q 'error running container' <(sleep 1; cat "$work/log"); then
     echo "containers cannot be run on this machine"
     exit "$SKIPPED"
 fi
-[[ $(page "http://127.0.0.1:$port/") == *socket.io* ]] || die "no page is served"
+[[ $(page "http://127.0.0.1:$port/" "$running" "$work/log") == *socket.io* ]] || die "no page is served"
 echo "figure: from the static program to a page served by a container: $(awk "BEGIN { printf \"%.1f\", $(date +%s.%N) - $began }") s"
 health || die "a healthy container is not told to be"
 grep -q 'haft is process 1 and --drain-timeout is 25s' "$work/log" || { cat "$work/log" && die "it does not hint at the time to stop"; }
@@ -98,7 +90,7 @@ build --build-arg HAFT=localhost/haft:test --build-arg NODE=localhost/node:test 
 port=$(free_port)
 command="/usr/bin/haft -- node server.js"
 start localhost/app:test --env PORT="$port" --env HAFT_FLAG_WORKERS=2 --env HAFT_FLAG_DRAIN_TIMEOUT=5s
-[[ $(page "http://127.0.0.1:$port/") == 'worker '[01] ]] || die "no page is served"
+[[ $(page "http://127.0.0.1:$port/" "$running" "$work/log") == 'worker '[01] ]] || die "no page is served"
 health || die "a healthy application is not told to be"
 ! grep -q 'haft is process 1' "$work/log" || die "it hints at the time to stop though that is long enough"
 stop "/usr/bin/haft -- node"

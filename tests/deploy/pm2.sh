@@ -5,6 +5,7 @@
 #     bash tests/deploy/pm2.sh HAFT
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
+source tests/deploy/lib.sh
 readonly PM2_VERSION=7.0.4
 haft=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 work=$(mktemp -d)
@@ -15,7 +16,7 @@ die() { echo "$*" && cat "$work"/home/logs/* && exit 1; }
 [[ -x $pm2 ]] || npm install --silent --no-audit --no-fund --prefix "$TOOLS/pm2-$PM2_VERSION" "pm2@$PM2_VERSION"
 export PM2_HOME=$work/home PATH=$work/bin:$PATH
 mkdir "$work/bin" && ln -s "$haft" "$work/bin/haft" && cp deploy/pm2/ecosystem.config.js "$work"
-PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+PORT=$(free_port)
 export PORT
 cat >"$work/server.js" <<'JS'
 require('http').createServer((_, response) => response.end(`${process.ppid} of ${process.env.NODE_ENV}`)).listen(process.env.PORT, '127.0.0.1');

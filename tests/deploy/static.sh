@@ -4,6 +4,7 @@
 #
 #     bash tests/deploy/static.sh FOLDER
 set -eu -o pipefail
+source "$(dirname "$0")/lib.sh"
 readonly LARGEST=$((12 << 20))
 program=$(echo "$1"/haft-*-linux-x64)
 work=$(mktemp -d)
@@ -21,14 +22,10 @@ echo "figure: size of the program: $((size / 1024)) KiB"
 # Starts haft on the root, asks it for a page, and stops it.
 serve() {
     local page port
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    port=$(free_port)
     chroot --userspec=65532:65532 "$work/root" /haft -w 2 -l "127.0.0.1:$port" 2>"$work/log" &
     haft=$!
-    for _ in {1..600}; do
-        ! page=$(curl -sf "http://127.0.0.1:$port/") || break
-        kill -0 $haft || { cat "$work/log" && die "haft has ended"; }
-        sleep 0.05
-    done
+    page=$(page "http://127.0.0.1:$port/" $haft "$work/log")
     [[ $page == *socket.io* ]] || { cat "$work/log" && die "no page is served"; }
     served=$(date +%s.%N)
     kill $haft && wait $haft || { cat "$work/log" && die "it did not stop well"; }
