@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use haft::node::wire::{ConnectionMessage, Delivery, Piece, Reader, Serialization, Session};
+use haft::node::wire::{ConnectionMessage, Delivery, IpcReader, Piece, Serialization, Session};
 use haft_sys::addr::EndAddr;
 use haft_worker::protocol::{Entry, FromMaster, FromWorker};
 
@@ -58,7 +58,7 @@ fn node(c: &mut Criterion) {
             let serialization = Serialization::Json;
             let message = ConnectionMessage::from_json("1").expect("JSON").frame(serialization);
             let mut session = Session::new(serialization, message.into());
-            let mut reader = Reader::new(serialization, 1 << 20);
+            let mut reader = IpcReader::new(serialization, 1 << 20);
             let mut seq = 0;
             b.iter(|| {
                 session.connection(Delivery::Server { key: "null:3000:4:undefined:0" }, told);

@@ -8,10 +8,10 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use haft::route::{Buckets, Pace, Source};
+use haft::route::{Buckets, Source, TokenRate};
 
 fn take(c: &mut Criterion) {
-    let pace = Pace { count: 10, period: Duration::from_secs(1), burst: 50 };
+    let pace = TokenRate { count: 10, period: Duration::from_secs(1), burst: 50 };
     let mut group = c.benchmark_group("limit/take");
     for clients in [1_u32, 1_000, 100_000] {
         let mut buckets = Buckets::new(pace, 7);

@@ -6,8 +6,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use haft::peek::request::{self, Look};
-use haft::peek::{ClientHeader, MAX_PEEKED, Source, TrustedProxies, ValueRoom, proxy};
+use haft::peek::request::{self, RequestParse};
+use haft::peek::{ClientHeader, MAX_PEEKED, TrustedProxies, ValueRoom, ValueSource, proxy};
 use haft::route::{Slot, Tag, TagKey, Tagger, ValueKeys};
 
 /// A handshake as Chromium sends it, behind two proxies: 20 headers.
@@ -36,7 +36,7 @@ const HANDSHAKE: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=PVgDUNT HTT
 
 fn request(bytes: &[u8], needs_headers: bool) -> request::Request<'_> {
     match request::look(black_box(bytes), 0, needs_headers) {
-        Look::Request(request) => request,
+        RequestParse::Request(request) => request,
         other => panic!("{other:?}"),
     }
 }
@@ -86,7 +86,7 @@ fn affinity(c: &mut Criterion) {
         b.iter(|| request(whole.as_bytes(), false).sid().and_then(|sid| tagger.read(sid.as_bytes())).expect("a tag").1);
     });
     for text in ["query:room", "cookie:session", "header:accept-language", "path:1"] {
-        let source: Source = text.parse().expect("a source");
+        let source: ValueSource = text.parse().expect("a source");
         c.bench_function(&format!("affinity: {text}"), |b| {
             b.iter(|| {
                 let request = request(whole.as_bytes(), source.needs_headers());
@@ -101,7 +101,7 @@ fn proxies(c: &mut Criterion) {
     let v2 =
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x11\xc0\xa8\0\x01\xc0\xa8\0\x0b\xdc\x04\x01\xbb\x01\0\x02h2GET / HTTP/1.1\r\n";
     for (name, bytes) in [("PROXY v1", &v1[..]), ("PROXY v2", v2)] {
-        assert!(matches!(proxy::look(bytes), proxy::Look::Header(header) if header.ends.is_some()));
+        assert!(matches!(proxy::look(bytes), proxy::ProxyParse::Header(header) if header.ends.is_some()));
         c.bench_function(name, |b| b.iter(|| proxy::look(black_box(bytes))));
     }
 }
@@ -115,7 +115,7 @@ fn worst(c: &mut Criterion) {
         [("8 KiB of target", fill(b"GET /", b"a")), ("8 KiB of headers", fill(b"GET / HTTP/1.1\r\n", b"a:\r\n"))]
     {
         for (how, seen) in [("the last byte", MAX_PEEKED - 1), ("from the start", 0)] {
-            assert_eq!(request::look(&bytes, seen, true), Look::More);
+            assert_eq!(request::look(&bytes, seen, true), RequestParse::More);
             c.bench_function(&format!("{name}, {how}"), |b| b.iter(|| request::look(black_box(&bytes), seen, true)));
         }
     }

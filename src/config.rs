@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use crate::addr::{Listen, ListenAddr};
 use crate::route::Prefix;
-pub use admin::{Admin, Name};
+pub use admin::{Admin, InstanceName};
 pub use affinity::{Affinity, AffinityError, Criterion, MAX_CRITERIA, Rest};
-pub use care::{Care, HealthCheck, HealthPath, HealthPathError, Often, OftenError, Size, SizeError};
+pub use care::{CareConfig, HealthCheck, HealthPath, HealthPathError, Often, OftenError, Size, SizeError};
 pub use command::{CommandLine, DialectChoice, NodeOptions, NodeStyle, NodeStyleError, Serialization};
 pub(crate) use descriptors::DESCRIPTORS_PER_WORKER;
 pub use descriptors::{Headroom, TooFewDescriptors};
@@ -88,13 +88,13 @@ pub struct Config {
     /// Whether a hung worker is killed and replaced; never true where none counts as hung.
     pub hang_kill: bool,
     /// When workers are replaced though they serve, and when a slot is given up.
-    pub care: Care,
+    pub care: CareConfig,
     /// Which rooms workers share, and with which hosts.
     pub rooms: RoomsOptions,
     /// Where metrics, status and control are served.
     pub admin: Admin,
     /// What this haft is called. None: after its program and port.
-    pub name: Option<Name>,
+    pub name: Option<InstanceName>,
     /// The file with the token that opens control on an admin listener that is a TCP socket. None: control is off there.
     pub admin_token_file: Option<PathBuf>,
     /// How haft writes its log.
@@ -131,7 +131,7 @@ impl Config {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Program {
     /// The Socket.IO engine in haft itself.
-    BuiltIn(Engine),
+    BuiltIn(EngineConfig),
     /// A program of the user's.
     Command(CommandLine),
 }
@@ -165,7 +165,7 @@ pub enum LogFormat {
 
 /// The built-in Socket.IO worker, with Socket.IO's own names and defaults (the server options of socket.io 4).
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Engine {
+pub struct EngineConfig {
     /// Where the Socket.IO requests go, with a slash at both ends (`/socket.io/`).
     pub path: String,
     /// Whether the client bundle is served below `path`.
@@ -211,7 +211,7 @@ pub enum Transport {
     Websocket,
 }
 
-impl Default for Engine {
+impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             path: "/socket.io/".to_owned(),
@@ -294,13 +294,13 @@ mod tests {
             drain_signal: DrainSignal::Auto,
             hang_timeout: None,
             hang_kill: false,
-            care: Care::default(),
+            care: CareConfig::default(),
             rooms: RoomsOptions::default(),
             admin: Admin::Default,
             name: None,
             admin_token_file: None,
             log: Log { format: LogFormat::Text, level: "info".to_owned(), file: None },
-            program: Program::BuiltIn(Engine::default()),
+            program: Program::BuiltIn(EngineConfig::default()),
         }
     }
 

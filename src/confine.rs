@@ -90,7 +90,7 @@ const OPENS: [(libc::c_long, u8); 1] = [(libc::SYS_openat, 2)];
 const WRITING: [libc::c_int; 4] = [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC];
 
 /// For each call what its arguments must be to be refused: one of these rules, or anything if there is none.
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type SyscallRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Why a thread could not be confined.
 #[derive(Debug, thiserror::Error)]
@@ -182,11 +182,11 @@ fn place(folder: &Path) -> PathBuf {
 }
 
 /// Rules that do not ask for arguments.
-fn plainly(calls: impl Iterator<Item = i64>) -> Rules {
+fn plainly(calls: impl Iterator<Item = i64>) -> SyscallRules {
     calls.map(|call| (call, Vec::new())).collect()
 }
 
-fn refuse(rules: Rules) -> Result<(), ConfineError> {
+fn refuse(rules: SyscallRules) -> Result<(), ConfineError> {
     let errno = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, ARCH.try_into()?)?;
     let program: seccompiler::BpfProgram = filter.try_into()?;

@@ -53,7 +53,7 @@ pub use file::YamlError;
 
 use environment::Environment;
 use error::{FlagsError, Owner};
-use file::File;
+use file::ConfigFile;
 use provenance::Provenance;
 
 /// The end of the help.
@@ -109,7 +109,7 @@ struct Flags {
     command: Vec<String>,
 
     #[command(flatten)]
-    listening: listening::Listening,
+    listening: listening::ListenFlags,
     #[command(flatten)]
     workers: workers::Workers,
     #[command(flatten)]
@@ -194,21 +194,21 @@ fn file_name(text: &str) -> Result<PathBuf, &'static str> {
 
 /// What a command line comes to.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ParseOutcome {
     /// To run with this.
     Run(Box<Config>),
     /// To say what it comes to and exit, if this host has what it names.
-    Check(Box<Config>, Exit),
+    Check(Box<Config>, EarlyExit),
     /// To say something and exit: the help, the version, or what is wrong.
-    Exit(Exit),
+    Exit(EarlyExit),
 }
 
 /// The text to print before exiting.
 #[derive(Debug)]
-pub struct Exit(Message);
+pub struct EarlyExit(ExitMessage);
 
 #[derive(Debug)]
-enum Message {
+enum ExitMessage {
     /// In clap's words and colours: the help, the version, what is wrong.
     Clap(clap::Error),
     /// The effective configuration.
@@ -219,7 +219,7 @@ enum Message {
 ///
 /// Reading that file, looking whether the folders that are named exist and whether the token file holds a token, and
 /// counting the CPUs for `--workers auto` are all that it does; it prints nothing.
-pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Outcome {
+pub fn parse_from<I: IntoIterator<Item: Into<OsString>>>(args: I) -> ParseOutcome {
     parse_with([], args, &[])
 }
 
@@ -228,16 +228,16 @@ pub fn parse_with<I: IntoIterator<Item: Into<OsString>>>(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     args: I,
     passed: &[PassedAddr],
-) -> Outcome {
+) -> ParseOutcome {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     match configure(environment, &args, passed) {
-        Ok((config, None)) => Outcome::Run(Box::new(config)),
+        Ok((config, None)) => ParseOutcome::Run(Box::new(config)),
         Ok((config, Some(from))) => match config.to_yaml().map(|yaml| effective::with_sources(&yaml, &from)) {
-            Ok(text) => Outcome::Check(Box::new(config), Exit(Message::Yaml(text))),
-            Err(error) => Outcome::Exit(Exit::wrong(error)),
+            Ok(text) => ParseOutcome::Check(Box::new(config), EarlyExit(ExitMessage::Yaml(text))),
+            Err(error) => ParseOutcome::Exit(EarlyExit::wrong(error)),
         },
-        Err(FlagsError::Clap(error)) => Outcome::Exit(Exit(Message::Clap(error))),
-        Err(error) => Outcome::Exit(Exit::wrong(error)),
+        Err(FlagsError::Clap(error)) => ParseOutcome::Exit(EarlyExit(ExitMessage::Clap(error))),
+        Err(error) => ParseOutcome::Exit(EarlyExit::wrong(error)),
     }
 }
 
@@ -254,7 +254,7 @@ fn configure(
     }
     let environment = Environment::read(&command, environment)?;
     let path = typed.get_one::<PathBuf>("config").cloned().or_else(|| environment.one("config").map(PathBuf::from));
-    let file = path.map(|path| File::read(&path)).transpose()?;
+    let file = path.map(|path| ConfigFile::read(&path)).transpose()?;
     let provenance = Provenance::new(&command, &typed, environment, file);
     let flags =
         Flags::from_arg_matches(&command.clone().try_get_matches_from(with_the_rest(&command, args, &provenance)?)?)?;
@@ -381,17 +381,17 @@ impl Flags {
     }
 }
 
-impl Exit {
+impl EarlyExit {
     fn wrong(error: impl fmt::Display) -> Self {
         let message = format!("{}\n", without_error_numbers(&error.to_string()));
-        Self(Message::Clap(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(&command())))
+        Self(ExitMessage::Clap(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(&command())))
     }
 
     /// The exit code: 0 if it was asked for, 2 if something is wrong with the flags or the file.
     pub fn code(&self) -> u8 {
         match &self.0 {
-            Message::Clap(error) if error.use_stderr() => 2,
-            Message::Clap(_) | Message::Yaml(_) => 0,
+            ExitMessage::Clap(error) if error.use_stderr() => 2,
+            ExitMessage::Clap(_) | ExitMessage::Yaml(_) => 0,
         }
     }
 
@@ -402,17 +402,17 @@ impl Exit {
     /// The error of the write, such as EPIPE when the reader is gone.
     pub fn print(&self) -> io::Result<()> {
         match &self.0 {
-            Message::Clap(error) => error.print(),
-            Message::Yaml(yaml) => io::stdout().write_all(yaml.as_bytes()),
+            ExitMessage::Clap(error) => error.print(),
+            ExitMessage::Yaml(yaml) => io::stdout().write_all(yaml.as_bytes()),
         }
     }
 }
 
-impl fmt::Display for Exit {
+impl fmt::Display for EarlyExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Message::Clap(error) => error.fmt(f),
-            Message::Yaml(yaml) => f.write_str(yaml),
+            ExitMessage::Clap(error) => error.fmt(f),
+            ExitMessage::Yaml(yaml) => f.write_str(yaml),
         }
     }
 }

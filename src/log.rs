@@ -26,7 +26,7 @@ pub use self::file::LogFileError;
 pub use self::progress::progress;
 use self::queue::{LOG_FILE, STDERR};
 pub use self::queue::{OutputQueue, STDOUT};
-pub use self::writing::Target;
+pub use self::writing::LogTarget;
 use crate::config::{Log, LogFormat};
 use crate::route::Slot;
 use crate::sys::local_time;
@@ -59,7 +59,7 @@ pub fn start(log: &Log) -> Result<(), LogFileError> {
     let filter = log.level.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
-        .with_writer(|| Line)
+        .with_writer(|| LineWriter)
         .with_target(false)
         // There is nowhere else to report them.
         .log_internal_errors(false);
@@ -143,9 +143,9 @@ pub fn pauses_of(slot: Slot) -> u64 {
 }
 
 /// Where the formatter writes a line, whole.
-struct Line;
+struct LineWriter;
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match progress::clearing() {
             "" => queue().push(bytes),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use haft::addr::PassedAddr;
 use haft::config::Config;
-use haft::flags::{self, Exit, Outcome};
+use haft::flags::{self, EarlyExit, ParseOutcome};
 use haft::process::guardian;
 use haft::{builtin, commands, master};
 
@@ -25,16 +25,16 @@ fn main() -> ExitCode {
     };
     let addrs: Vec<_> = passed.iter().map(|(addr, _)| addr.clone()).collect();
     match flags::parse_with(std::env::vars_os(), args, &addrs) {
-        Outcome::Check(config, exit) => match master::check(&config) {
+        ParseOutcome::Check(config, exit) => match master::check(&config) {
             Ok(()) => say(&exit),
             Err(error) => master::cannot_start(error),
         },
-        Outcome::Exit(exit) => say(&exit),
-        Outcome::Run(config) => master::main(*config, passed, reread),
+        ParseOutcome::Exit(exit) => say(&exit),
+        ParseOutcome::Run(config) => master::main(*config, passed, reread),
     }
 }
 
-fn say(exit: &Exit) -> ExitCode {
+fn say(exit: &EarlyExit) -> ExitCode {
     // The exit code remains where the text cannot be written.
     exit.print().ok();
     ExitCode::from(exit.code())
@@ -43,7 +43,7 @@ fn say(exit: &Exit) -> ExitCode {
 /// The configuration as it is now: the flags as they were typed, the environment as it was, and the file as it has become.
 fn reread(passed: &[PassedAddr]) -> Result<Config, String> {
     match flags::parse_with(std::env::vars_os(), std::env::args_os(), passed) {
-        Outcome::Run(config) => Ok(*config),
-        Outcome::Check(_, exit) | Outcome::Exit(exit) => Err(exit.to_string()),
+        ParseOutcome::Run(config) => Ok(*config),
+        ParseOutcome::Check(_, exit) | ParseOutcome::Exit(exit) => Err(exit.to_string()),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use haft::peek::request::{Look, look};
-use haft::peek::{ClientHeader, Headers, Malformed, TrustedProxies};
+use haft::peek::request::{RequestParse, look};
+use haft::peek::{ClientHeader, Headers, MalformedForwarded, TrustedProxies};
 
 /// What a proxy of ours writes at the end of a list, and whom it means.
 const ADDED: [(&str, &str); 4] = [
@@ -46,7 +46,7 @@ pub fn check(data: &[u8]) {
     // Nor does anything that it sends in the same line; that can only make the line none at all.
     let is_value = !sent.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
     let line = [header.name().as_bytes(), b": ", sent, b", ", added.as_bytes(), b"\r\n"].concat();
-    let expected = if is_value { Ok(Some(client)) } else { Err(Malformed) };
+    let expected = if is_value { Ok(Some(client)) } else { Err(MalformedForwarded) };
     if !sent.contains(&b'\n') {
         assert_eq!(told(&head(b"", &line)), expected);
     }
@@ -70,7 +70,7 @@ fn head(sent: &[u8], added: &[u8]) -> Vec<u8> {
 
 fn headers(head: &[u8]) -> Headers<'_> {
     match look(head, 0, true) {
-        Look::Request(request) => request.headers,
+        RequestParse::Request(request) => request.headers,
         other => panic!("{other:?}"),
     }
 }

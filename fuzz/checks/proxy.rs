@@ -3,29 +3,29 @@
 use std::net::IpAddr;
 
 use haft::peek::MAX_PEEKED;
-use haft::peek::proxy::{Header, Look, look};
+use haft::peek::proxy::{ProxyHeader, ProxyParse, look};
 
 /// The first byte says in what pieces the others come in.
 pub fn check(data: &[u8]) {
     let Some((piece, bytes)) = data.split_first() else { return };
-    let mut answer = Look::More;
+    let mut answer = ProxyParse::More;
     let ends = (0..bytes.len()).step_by(usize::from(*piece) + 1).chain([bytes.len()]);
     for end in ends {
         let so_far = look(&bytes[..end]);
         // What was answered once stays.
-        assert!(answer == Look::More || so_far == answer, "{answer:?}, then {so_far:?} at {end}");
+        assert!(answer == ProxyParse::More || so_far == answer, "{answer:?}, then {so_far:?} at {end}");
         answer = so_far;
     }
     match answer {
-        Look::Header(header) => is_exact(bytes, header),
+        ProxyParse::Header(header) => is_exact(bytes, header),
         // No header takes more until it tells something.
-        Look::More => assert!(bytes.len() < MAX_PEEKED),
-        Look::Absent => assert!(!bytes.starts_with(b"PROXY ") && !bytes.starts_with(V2)),
-        Look::Malformed { len: None } => assert!(bytes.starts_with(b"PROXY ") && bytes.len() >= MAX_PEEKED),
-        Look::Malformed { len: Some(len) } if bytes.starts_with(V2) => assert_eq!(len, length_of_v2(bytes)),
-        Look::Malformed { len: Some(len) } => {
+        ProxyParse::More => assert!(bytes.len() < MAX_PEEKED),
+        ProxyParse::Absent => assert!(!bytes.starts_with(b"PROXY ") && !bytes.starts_with(V2)),
+        ProxyParse::Malformed { len: None } => assert!(bytes.starts_with(b"PROXY ") && bytes.len() >= MAX_PEEKED),
+        ProxyParse::Malformed { len: Some(len) } if bytes.starts_with(V2) => assert_eq!(len, length_of_v2(bytes)),
+        ProxyParse::Malformed { len: Some(len) } => {
             assert!(matches!(bytes[len - 1], b'\r' | b'\n'));
-            assert_eq!(look(&bytes[..len - 1]), Look::More);
+            assert_eq!(look(&bytes[..len - 1]), ProxyParse::More);
         }
     }
 }
@@ -37,7 +37,7 @@ fn length_of_v2(bytes: &[u8]) -> usize {
 }
 
 /// The header needs all of its bytes that tell something, and nothing of what follows.
-fn is_exact(bytes: &[u8], header: Header) {
+fn is_exact(bytes: &[u8], header: ProxyHeader) {
     let needed = if bytes.starts_with(V2) {
         assert_eq!(header.len, length_of_v2(bytes));
         match header.ends {
@@ -52,11 +52,11 @@ fn is_exact(bytes: &[u8], header: Header) {
         header.len
     };
     let (own, rest) = bytes.split_at(needed);
-    assert_eq!(look(own), Look::Header(header));
-    assert_eq!(look(&own[..own.len() - 1]), Look::More);
+    assert_eq!(look(own), ProxyParse::Header(header));
+    assert_eq!(look(&own[..own.len() - 1]), ProxyParse::More);
     for ip in header.ends.into_iter().flat_map(|ends| [ends.client.ip(), ends.local.ip()]) {
         assert_eq!(ip, IpAddr::to_canonical(&ip));
     }
     let other: Vec<u8> = rest.iter().map(|byte| !byte).collect();
-    assert_eq!(look(&[own, &other].concat()), Look::Header(header));
+    assert_eq!(look(&[own, &other].concat()), ProxyParse::Header(header));
 }

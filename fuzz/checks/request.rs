@@ -1,6 +1,6 @@
 //! Any bytes, looked at as the head of a request.
 
-use haft::peek::request::{Look, look};
+use haft::peek::request::{RequestParse, look};
 use haft::peek::{Headers, NotHttp, Request};
 use httparse::Status;
 
@@ -15,18 +15,18 @@ pub fn check(data: &[u8]) {
 
 /// What was answered once stays, and what was looked at before makes no difference.
 fn comes_in(bytes: &[u8], piece: usize, needs_headers: bool) {
-    let (mut answer, mut seen) = (Look::More, [0; 2]);
+    let (mut answer, mut seen) = (RequestParse::More, [0; 2]);
     for end in (0..bytes.len()).step_by(piece).chain([bytes.len()]) {
         let so_far = look(&bytes[..end], 0, needs_headers);
         match (answer, so_far) {
-            (Look::More, _) => {
+            (RequestParse::More, _) => {
                 for seen in seen {
                     assert_eq!(look(&bytes[..end], seen, needs_headers), so_far, "{seen} seen of {end}");
                 }
                 seen = [end, seen[0]];
             }
             // Headers that were not asked for come in all the same.
-            (Look::Request(before), Look::Request(now)) if !needs_headers => {
+            (RequestParse::Request(before), RequestParse::Request(now)) if !needs_headers => {
                 assert_eq!(without_headers(before), without_headers(now), "at {end}");
             }
             (before, now) => assert_eq!(before, now, "at {end}"),
@@ -50,7 +50,7 @@ fn is_what_another_reads(bytes: &[u8]) {
     let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let complete = matches!(read, Ok(Status::Complete(_)));
     match (look(bytes, 0, false), look(bytes, 0, true)) {
-        (Look::Request(line), Look::Request(whole)) => {
+        (RequestParse::Request(line), RequestParse::Request(whole)) => {
             assert_eq!(line, whole);
             let ours: Result<Vec<_>, _> = whole.headers.iter().collect();
             assert_eq!(ours.is_ok(), complete, "{ours:?} {read:?}");
@@ -58,15 +58,15 @@ fn is_what_another_reads(bytes: &[u8]) {
             let theirs = another.headers.iter().map(|header| (header.name.as_bytes(), header.value));
             assert!(ours.is_err() || theirs.eq(ours.into_iter().flatten()));
         }
-        (Look::Request(line), Look::More) => {
+        (RequestParse::Request(line), RequestParse::More) => {
             assert!(!complete);
             assert_eq!(another.method, Some(line.method));
         }
-        (Look::More, Look::More) => {
+        (RequestParse::More, RequestParse::More) => {
             let beginnings = [&b"\x16\x03"[..], b"\r\n\r\n\0\r\nQUIT\n"];
             assert!(read == Ok(Status::Partial) || beginnings.iter().any(|first| first.starts_with(bytes)));
         }
-        (Look::NotHttp(kind), Look::NotHttp(again)) => {
+        (RequestParse::NotHttp(kind), RequestParse::NotHttp(again)) => {
             assert_eq!(kind, again);
             let expected = match kind {
                 NotHttp::Http2 => another.method == Some("PRI"),

@@ -14,7 +14,7 @@ const METHOD: &str = "POST";
 
 /// A path that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ControlAction {
     Reload,
     Scale,
     Drain,
@@ -23,7 +23,7 @@ pub(super) enum Action {
     Stop,
 }
 
-impl Action {
+impl ControlAction {
     pub(super) const ALL: [Self; 6] =
         [Self::Reload, Self::Scale, Self::Drain, Self::Undrain, Self::Restart, Self::Stop];
 
@@ -122,13 +122,13 @@ impl Action {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}: write {}", action.usage())]
 pub(super) struct QueryError {
-    action: Action,
-    fault: Fault,
+    action: ControlAction,
+    fault: QueryFault,
 }
 
 /// Nothing of the query is repeated but names that are known: it may hold anything.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Fault {
+enum QueryFault {
     #[error("{0} is missing")]
     Missing(&'static str),
     #[error("{0} is given twice")]
@@ -141,17 +141,17 @@ enum Fault {
 
 /// The part of a URL after the question mark.
 struct Parameters<'a> {
-    action: Action,
+    action: ControlAction,
     text: &'a str,
 }
 
 impl Parameters<'_> {
-    fn refuse<T>(&self, fault: Fault) -> Result<T, QueryError> {
+    fn refuse<T>(&self, fault: QueryFault) -> Result<T, QueryError> {
         Err(QueryError { action: self.action, fault })
     }
 
     fn none(&self) -> Result<(), QueryError> {
-        if self.text.is_empty() { Ok(()) } else { self.refuse(Fault::Unknown) }
+        if self.text.is_empty() { Ok(()) } else { self.refuse(QueryFault::Unknown) }
     }
 
     /// The only parameter, a number in digits.
@@ -159,17 +159,17 @@ impl Parameters<'_> {
         let mut found = None;
         for parameter in self.text.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=').unwrap_or((parameter, "")) {
-                (known, _) if known == name && found.is_some() => return self.refuse(Fault::Twice(name)),
+                (known, _) if known == name && found.is_some() => return self.refuse(QueryFault::Twice(name)),
                 (known, value) if known == name => found = Some(value),
-                _ => return self.refuse(Fault::Unknown),
+                _ => return self.refuse(QueryFault::Unknown),
             }
         }
-        let Some(value) = found else { return self.refuse(Fault::Missing(name)) };
+        let Some(value) = found else { return self.refuse(QueryFault::Missing(name)) };
         // `usize::from_str` would take `+5`.
         let digits = value.bytes().all(|b| b.is_ascii_digit());
         match value.parse().ok().filter(|number| digits && (least..=most).contains(number)) {
             Some(number) => Ok(number),
-            None => self.refuse(Fault::NoNumber(name, least, most)),
+            None => self.refuse(QueryFault::NoNumber(name, least, most)),
         }
     }
 }
@@ -206,7 +206,7 @@ mod tests {
             ("/restart", Some("slot=7"), Change::Restart { slot: Some(7) }),
             ("/stop", None, Change::Stop),
         ] {
-            let action = Action::from_path(path).expect(path);
+            let action = ControlAction::from_path(path).expect(path);
             assert_eq!(action.change(query), Ok(change), "{path} {query:?}");
         }
     }
@@ -232,7 +232,7 @@ mod tests {
             ("/stop", Some("now"), "that this path does not have: write POST /stop"),
             ("/undrain", Some("x=1"), "that this path does not have: write POST /undrain?slot=K"),
         ] {
-            let error = Action::from_path(path).expect(path).change(query).expect_err(path).to_string();
+            let error = ControlAction::from_path(path).expect(path).change(query).expect_err(path).to_string();
             assert!(error.contains(text), "{path} {query:?}: {error}");
         }
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn only_whole_paths_change_something() {
         for path in ["/", "", "reload", "/reload/", "/Reload", "//reload", "/status", "/reload2"] {
-            assert_eq!(Action::from_path(path), None, "{path}");
+            assert_eq!(ControlAction::from_path(path), None, "{path}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::action::Action;
-use super::guard::{AuthError, Caller, Refused};
+use super::action::ControlAction;
+use super::guard::{AuthError, Caller, Denial};
 use super::snapshot::ControlCounts;
 
 /// Lines about refusals for one reason within one window.
@@ -37,7 +37,7 @@ impl Closed {
 /// The counts of what was asked of control, and what keeps the log short.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    done: [AtomicU64; Action::ALL.len()],
+    done: [AtomicU64; ControlAction::ALL.len()],
     refused: [AtomicU64; AuthError::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
     paces: Mutex<[RateLimit; AuthError::ALL.len()]>,
@@ -45,18 +45,18 @@ pub(super) struct Audit {
 
 impl Audit {
     /// A change that the master has taken on.
-    pub(super) fn done(&self, caller: &Caller, action: Action, text: &str) {
+    pub(super) fn done(&self, caller: &Caller, action: ControlAction, text: &str) {
         self.done[action as usize].fetch_add(1, Ordering::Relaxed);
         tracing::info!(%caller, action = action.name(), "control: {text}");
     }
 
     /// A change that the master did not take on, asked by a caller that may ask.
-    pub(super) fn denied(caller: &Caller, action: Action, why: &dyn fmt::Display) {
+    pub(super) fn denied(caller: &Caller, action: ControlAction, why: &dyn fmt::Display) {
         tracing::info!(%caller, action = action.name(), "control, not done: {why}");
     }
 
     /// An attempt by a caller that may not.
-    pub(super) fn refused(&self, caller: &Caller, action: &str, refused: &Refused, now: Instant) {
+    pub(super) fn refused(&self, caller: &Caller, action: &str, refused: &Denial, now: Instant) {
         let refusal = refused.refusal;
         self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ impl Audit {
     pub(super) fn counts(&self) -> ControlCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         ControlCounts {
-            requests: Action::ALL.map(|action| (action.name(), read(&self.done[action as usize]))).to_vec(),
+            requests: ControlAction::ALL.map(|action| (action.name(), read(&self.done[action as usize]))).to_vec(),
             closed: Closed::ALL.map(|why| (why.name(), read(&self.closed[why as usize]))).to_vec(),
             refused: AuthError::ALL.map(|refusal| (refusal.name(), read(&self.refused[refusal as usize]))).to_vec(),
         }
@@ -130,9 +130,9 @@ mod tests {
     fn each_count_has_its_own_name() {
         let audit = Audit::default();
         let caller = Caller::Unix { uid: Some(7) };
-        audit.done(&caller, Action::Drain, "slot 1 is drained");
+        audit.done(&caller, ControlAction::Drain, "slot 1 is drained");
         for _ in 0..LINES + 2 {
-            audit.refused(&caller, Action::Scale.name(), &AuthError::NoToken.into(), Instant::now());
+            audit.refused(&caller, ControlAction::Scale.name(), &AuthError::NoToken.into(), Instant::now());
         }
         let counts = audit.counts();
         assert_eq!(

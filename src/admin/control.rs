@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Audit;
 use super::change::{Change, ControlError, Denied};
-use super::figures::{self, Source};
+use super::figures::{self, FiguresSource};
 use super::snapshot::Snapshot;
 use crate::handover::trace::{Filter, Following, TooManyFollowers};
 
@@ -21,7 +21,7 @@ const QUEUE: usize = 32;
 #[derive(Debug)]
 pub enum ControlRequest {
     /// The state of this instant, and where more is to be had of the workers.
-    Snapshot(oneshot::Sender<(Snapshot, Vec<Source>)>),
+    Snapshot(oneshot::Sender<(Snapshot, Vec<FiguresSource>)>),
     /// To follow what becomes of connections.
     Trace(Filter, oneshot::Sender<Result<Following, TooManyFollowers>>),
     /// The last lines of workers.
@@ -100,7 +100,7 @@ impl Control {
         json.map_err(|_| ControlError::Stopped)
     }
 
-    async fn ask_for_snapshot(&self) -> Result<(Snapshot, Vec<Source>), ControlError> {
+    async fn ask_for_snapshot(&self) -> Result<(Snapshot, Vec<FiguresSource>), ControlError> {
         let (snapshot, sources) = self.ask(ControlRequest::Snapshot).await?;
         Ok((Snapshot { control: self.audit.counts(), ..snapshot }, sources))
     }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::usage::{ProcessFigures, Reported};
+use super::usage::{ProcessFigures, ReportedUsage};
 use super::{
-    AlarmStatus, ControlCounts, CriterionCount, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, Routing,
-    SlotBalance, SlotState, SlotStatus, Snapshot,
+    AlarmStatus, ControlCounts, CriterionFigures, DrainingWorker, ExitStatus, ReloadState, ReloadStatus,
+    RoutingFigures, SlotBalance, SlotStatus, Snapshot, WorkerStage,
 };
 use crate::histogram::Histogram;
-use crate::rooms::Totals;
+use crate::rooms::RoomsTotals;
 
 use haft_worker::protocol::scoreboard::Field;
 
@@ -76,8 +76,8 @@ pub(super) fn snapshot() -> Snapshot {
     }
 }
 
-fn routing() -> Routing {
-    Routing {
+fn routing() -> RoutingFigures {
+    RoutingFigures {
         routed: vec![("address", 0), ("session", 21)],
         unattributed: 28,
         peeking: 2,
@@ -102,8 +102,8 @@ fn alarms() -> Vec<AlarmStatus> {
     ]
 }
 
-fn rooms() -> Totals {
-    Totals {
+fn rooms() -> RoomsTotals {
+    RoomsTotals {
         members: 41,
         hosts: 46,
         is_linked: true,
@@ -119,7 +119,7 @@ fn rooms() -> Totals {
 fn ready_slot() -> SlotStatus {
     SlotStatus {
         slot: 0,
-        state: SlotState::Ready,
+        state: WorkerStage::Ready,
         drained: false,
         restarting: true,
         hung: false,
@@ -152,7 +152,7 @@ fn ready_slot() -> SlotStatus {
 fn gone_slot() -> SlotStatus {
     SlotStatus {
         slot: 1,
-        state: SlotState::Gone,
+        state: WorkerStage::Gone,
         drained: true,
         restarting: false,
         hung: false,
@@ -204,9 +204,9 @@ fn balance() -> Vec<SlotBalance> {
     ]
 }
 
-fn criterion() -> CriterionCount {
+fn criterion() -> CriterionFigures {
     let outcomes = vec![("decided", 41), ("absent", 42), ("too_long", 43)];
-    CriterionCount { criterion: "query:a \"room\"".to_owned(), outcomes }
+    CriterionFigures { criterion: "query:a \"room\"".to_owned(), outcomes }
 }
 
 fn process(number: u64) -> ProcessFigures {
@@ -219,7 +219,7 @@ fn process(number: u64) -> ProcessFigures {
 }
 
 /// Every figure, and each another: 100, 101 ...
-fn reported() -> Reported {
+fn reported() -> ReportedUsage {
     let figures = (100..).zip(Field::ALL).map(|(figure, field)| (field.name(), figure)).collect();
-    Reported { age: Duration::from_millis(500), figures }
+    ReportedUsage { age: Duration::from_millis(500), figures }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::snapshot::Snapshot;
-use super::usage::{ProcessFigures, Reported};
+use super::usage::{ProcessFigures, ReportedUsage};
 use crate::process::crew::Sight;
 use crate::sys::page::Page;
 use crate::sys::usage;
@@ -15,7 +15,7 @@ const TRIES: usize = 3;
 
 /// Where the figures of a slot's workers are.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct FiguresSource {
     /// The slot's place in [`Snapshot::slots`].
     pub slot: usize,
     /// Those of the worker that the slot shows.
@@ -33,7 +33,7 @@ pub fn read(page: &Page) -> Option<Figures> {
 }
 
 /// Puts into a snapshot what only a look at the processes shows. May wait for the kernel.
-pub(super) fn fill(mut snapshot: Snapshot, sources: Vec<Source>) -> Snapshot {
+pub(super) fn fill(mut snapshot: Snapshot, sources: Vec<FiguresSource>) -> Snapshot {
     snapshot.process = look(snapshot.pid);
     for source in sources {
         let Some(slot) = snapshot.slots.get_mut(source.slot) else { continue };
@@ -46,7 +46,7 @@ pub(super) fn fill(mut snapshot: Snapshot, sources: Vec<Source>) -> Snapshot {
         slot.process = source.shown.as_ref().and_then(|shown| look(shown.pid));
         slot.cpu +=
             source.shown.as_ref().map_or(Duration::ZERO, |it| it.cpu.see(slot.process.map(|process| process.cpu)));
-        slot.reported = Reported::new(source.shown.as_ref().and_then(reported), before);
+        slot.reported = ReportedUsage::new(source.shown.as_ref().and_then(reported), before);
     }
     snapshot
 }
@@ -77,7 +77,8 @@ mod tests {
         before.set(Field::Upgrades, 5);
         before.set(Field::HeapUsed, 9);
         let worker = |page| Sight { page, ..Sight::new(std::process::id()) };
-        let source = |page| Source { slot: 1, shown: Some(worker(page)), others: Vec::new(), before: before.clone() };
+        let source =
+            |page| FiguresSource { slot: 1, shown: Some(worker(page)), others: Vec::new(), before: before.clone() };
         let filled = fill(example::snapshot(), vec![source(None)]);
         assert_eq!(
             filled.slots[1].reported.as_ref().expect("former workers").figures,
@@ -106,8 +107,12 @@ mod tests {
             sight.cpu.see(Some(Duration::from_secs(upgrades)));
             sight
         };
-        let source =
-            Source { slot: 1, shown: Some(worker(2, 7)), others: vec![worker(30, 9)], before: Figures::default() };
+        let source = FiguresSource {
+            slot: 1,
+            shown: Some(worker(2, 7)),
+            others: vec![worker(30, 9)],
+            before: Figures::default(),
+        };
         let mut before = example::snapshot();
         before.slots[1].cpu = Duration::from_secs(400);
         let filled = fill(before, vec![source]);

@@ -63,12 +63,12 @@ pub(super) enum AuthError {
 
 /// A refusal, and what of it only the operator's log has.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct Denial {
     pub(super) refusal: AuthError,
     pub(super) detail: Option<String>,
 }
 
-impl From<AuthError> for Refused {
+impl From<AuthError> for Denial {
     fn from(refusal: AuthError) -> Self {
         Self { refusal, detail: None }
     }
@@ -145,7 +145,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Whether this request may change something.
-    pub(super) async fn admit(&self, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    pub(super) async fn admit(&self, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Result<(), Denial> {
         check_origin(caller, headers)?;
         check_host(caller, uri, headers)?;
         match caller {
@@ -155,12 +155,12 @@ impl Guard {
         }
     }
 
-    async fn check_token(&self, headers: &HeaderMap) -> Result<(), Refused> {
+    async fn check_token(&self, headers: &HeaderMap) -> Result<(), Denial> {
         let file = self.token_file.clone().ok_or(AuthError::ControlOff)?;
         let given = bearer(headers)?;
         // A file may be slow, and the master's loop runs on this thread.
         let path = file.path().to_owned();
-        let unusable = |fault: &dyn fmt::Display| Refused {
+        let unusable = |fault: &dyn fmt::Display| Denial {
             refusal: AuthError::TokenFile,
             detail: Some(format!("{}: {fault}", path.display())),
         };

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::answer::{Answer, live};
 use super::change::ControlError;
 use super::control::Control;
-use super::places::{Progress, Stage};
+use super::places::{Stage, StageReport};
 
 /// Where the status comes again and again, as server-sent events (the HTML standard, section 9.2).
 pub(super) const EVENTS: &str = "/events";
@@ -35,14 +35,14 @@ pub(super) struct Streams(Arc<Mutex<VecDeque<Arc<Notify>>>>);
 
 /// A stream's place among them, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct StreamPlace {
     streams: Streams,
     displaced: Arc<Notify>,
 }
 
 impl Streams {
     /// One stream more. If there are too many, the oldest one is to end.
-    pub(super) fn begin(&self) -> Place {
+    pub(super) fn begin(&self) -> StreamPlace {
         let displaced = Arc::new(Notify::new());
         let mut streams = self.lock();
         if streams.len() >= MAX_STREAMS
@@ -52,7 +52,7 @@ impl Streams {
         }
         streams.push_back(Arc::clone(&displaced));
         drop(streams);
-        Place { streams: self.clone(), displaced }
+        StreamPlace { streams: self.clone(), displaced }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Notify>>> {
@@ -60,21 +60,21 @@ impl Streams {
     }
 }
 
-impl Place {
+impl StreamPlace {
     /// Waits until it is to end for a newer one.
     pub(super) async fn is_displaced(&self) {
         self.displaced.notified().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.streams.lock().retain(|stream| !Arc::ptr_eq(stream, &self.displaced));
     }
 }
 
 /// The status, now and each second.
-pub(super) fn events(control: &Control, place: Place, progress: Progress) -> Answer {
+pub(super) fn events(control: &Control, place: StreamPlace, progress: StageReport) -> Answer {
     let (pieces, received) = mpsc::channel(1);
     tokio::spawn(stream(control.clone(), place, progress, pieces));
     live(EVENT_STREAM, received)
@@ -85,7 +85,7 @@ pub(super) fn events_head() -> Answer {
     live(EVENT_STREAM, mpsc::channel(1).1)
 }
 
-async fn stream(control: Control, place: Place, progress: Progress, pieces: mpsc::Sender<Bytes>) {
+async fn stream(control: Control, place: StreamPlace, progress: StageReport, pieces: mpsc::Sender<Bytes>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn the_newest_stream_takes_the_place_of_the_oldest() {
         let streams = Streams::default();
-        let mut places: Vec<Place> = (0..MAX_STREAMS).map(|_| streams.begin()).collect();
+        let mut places: Vec<StreamPlace> = (0..MAX_STREAMS).map(|_| streams.begin()).collect();
         drop(places.remove(3));
         places.push(streams.begin());
         assert_eq!(streams.lock().len(), MAX_STREAMS);

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{Families, Labels, no_labels};
 use super::negotiate::Format;
-use super::snapshot::{ControlCounts, ReloadState, SlotBalance, SlotState, SlotStatus, Snapshot, seconds_since_1970};
+use super::snapshot::{ControlCounts, ReloadState, SlotBalance, SlotStatus, Snapshot, WorkerStage, seconds_since_1970};
 
 /// The body of `/metrics`.
 ///
@@ -161,7 +161,7 @@ fn workers(families: &mut Families<'_>, now: &Snapshot) -> fmt::Result {
         "haft_worker_state",
         "Where the slot's worker is in its life: 1 for the state it is in, 0 for the others.",
         slots.iter().flat_map(|status| {
-            SlotState::ALL.map(|state| {
+            WorkerStage::ALL.map(|state| {
                 (vec![slot_label(status.slot), ("state", state.name().into())], u64::from(status.state == state))
             })
         }),

@@ -58,9 +58,10 @@ pub use change::{Change, ControlError, Denied};
 pub use control::{Control, ControlRequest, LinesWanted, LogLine, channel};
 pub use metrics::encode;
 pub use negotiate::Format;
-pub use routing::{CriterionCount, Routing};
+pub use routing::{CriterionFigures, RoutingFigures};
 pub use server::{AdminListener, serve};
 pub use snapshot::{
-    ControlCounts, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, SlotBalance, SlotState, SlotStatus, Snapshot,
+    ControlCounts, DrainingWorker, ExitStatus, ReloadState, ReloadStatus, SlotBalance, SlotStatus, Snapshot,
+    WorkerStage,
 };
 pub use token::{TokenFile, TokenFileError};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::action::Action;
+use super::action::ControlAction;
 use super::answer::{Answer, answer, plain};
 use super::change::ControlError;
 use super::live;
@@ -21,7 +21,7 @@ const METHODS: &str = "GET, HEAD";
 
 /// A page that needs to know the master's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Page {
+pub(super) enum AdminPage {
     Metrics,
     Status,
     Healthz,
@@ -31,9 +31,9 @@ pub(super) enum Page {
 /// What a request asks for, judged by its head alone.
 #[derive(Debug)]
 pub(super) enum Wanted {
-    Page(Page),
+    Page(AdminPage),
     /// A change, if the asker may.
-    Change(Action),
+    Change(ControlAction),
     /// What workers wrote, if the caller may: it may hold secrets.
     Logs,
     /// What becomes of connections, if the asker may.
@@ -44,7 +44,7 @@ pub(super) enum Wanted {
     Already(Answer),
 }
 
-impl Page {
+impl AdminPage {
     const ALL: [Self; 4] = [Self::Metrics, Self::Status, Self::Healthz, Self::Readyz];
 
     const fn path(self) -> &'static str {
@@ -73,10 +73,10 @@ impl Page {
 
 /// Judges a request. `has_body`: whether it announces a body, which nothing here takes.
 pub(super) fn wanted(method: &Method, path: &str, headers: &HeaderMap, has_body: bool) -> Wanted {
-    if let Some(action) = Action::from_path(path) {
+    if let Some(action) = ControlAction::from_path(path) {
         return action.refuse_method(method).map_or(Wanted::Change(action), Wanted::Already);
     }
-    let page = Page::ALL.into_iter().find(|page| page.path() == path);
+    let page = AdminPage::ALL.into_iter().find(|page| page.path() == path);
     let asset = page::asset(path);
     if page.is_none() && asset.is_none() && !["/", logs::PATH, live::EVENTS, trace::PATH].contains(&path) {
         let text = format!("There is nothing here. The paths are:\n\n{}", list());
@@ -110,16 +110,16 @@ pub(super) fn refuse_body() -> Answer {
 }
 
 /// Renders a page from what the master answered. `asked`: the request's headers.
-pub(super) fn render(page: Page, asked: &HeaderMap, now: Result<Snapshot, ControlError>) -> Answer {
+pub(super) fn render(page: AdminPage, asked: &HeaderMap, now: Result<Snapshot, ControlError>) -> Answer {
     let now = match now {
         Ok(now) => now,
         Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     };
     match page {
-        Page::Metrics => metrics_page(asked, now),
-        Page::Status => status_page(&now),
-        Page::Healthz => plain(StatusCode::OK, "ok\n".to_owned()),
-        Page::Readyz => {
+        AdminPage::Metrics => metrics_page(asked, now),
+        AdminPage::Status => status_page(&now),
+        AdminPage::Healthz => plain(StatusCode::OK, "ok\n".to_owned()),
+        AdminPage::Readyz => {
             let status = if now.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             plain(status, readiness(&now))
         }
@@ -185,8 +185,8 @@ fn index() -> String {
 }
 
 fn list() -> String {
-    let pages = Page::ALL.map(|page| (page.path(), page.about()));
-    let actions = Action::ALL.map(|action| (action.usage(), action.about()));
+    let pages = AdminPage::ALL.map(|page| (page.path(), page.about()));
+    let actions = ControlAction::ALL.map(|action| (action.usage(), action.about()));
     let others = [
         (logs::USAGE, "the last lines that workers wrote, for callers that may change something"),
         (trace::USAGE, "connections as they are delivered or refused, for the same callers"),

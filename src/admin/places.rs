@@ -28,9 +28,9 @@ pub(super) enum Stage {
 
 /// A connection's stage, as the connection reports it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress(Arc<AtomicU8>);
+pub(super) struct StageReport(Arc<AtomicU8>);
 
-impl Progress {
+impl StageReport {
     pub(super) fn reach(&self, stage: Stage) {
         self.0.store(stage as u8, Ordering::Relaxed);
     }
@@ -47,11 +47,11 @@ impl Progress {
 
 /// The connections, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<(AbortHandle, Progress)>);
+pub(super) struct Places(Vec<(AbortHandle, StageReport)>);
 
 impl Places {
     /// One more connection.
-    pub(super) fn take(&mut self, task: AbortHandle, progress: Progress) {
+    pub(super) fn take(&mut self, task: AbortHandle, progress: StageReport) {
         self.0.push((task, progress));
     }
 
@@ -65,10 +65,10 @@ impl Places {
     /// stream.
     /// `false`: there is none.
     pub(super) fn push_out(&mut self) -> bool {
-        let first = |is: fn(&Progress) -> bool| self.0.iter().position(|(_, progress)| is(progress));
+        let first = |is: fn(&StageReport) -> bool| self.0.iter().position(|(_, progress)| is(progress));
         let slow = || first(|progress| progress.is(Stage::Writing));
         let stream = || first(|progress| progress.is(Stage::Streaming));
-        let Some(at) = first(Progress::is_idle).or_else(slow).or_else(stream) else { return false };
+        let Some(at) = first(StageReport::is_idle).or_else(slow).or_else(stream) else { return false };
         let (task, _) = self.0.remove(at);
         task.abort();
         true

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 /// What decided where connections went, and what was learnt for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Routing {
+pub struct RoutingFigures {
     /// Connections by what decided which worker they go to.
     #[serde(serialize_with = "as_map")]
     pub routed: Vec<(&'static str, u64)>,
@@ -34,12 +34,12 @@ pub struct Routing {
     /// Connections whose session belongs to another host (`--host-id`).
     pub other_hosts: u64,
     /// First requests by how each criterion of `--affinity` fared, in its order.
-    pub criteria: Vec<CriterionCount>,
+    pub criteria: Vec<CriterionFigures>,
 }
 
 /// How often a criterion of `--affinity` decided where a connection goes, or could not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct CriterionCount {
+pub struct CriterionFigures {
     /// The criterion, as it is written in `--affinity`.
     pub criterion: String,
     /// First requests by how it fared: it decided, was absent, or was too long.

@@ -19,7 +19,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::action::{self, Action};
+use super::action::{self, ControlAction};
 use super::answer::{Answer, AnswerBody};
 use super::audit::{Audit, Closed};
 use super::change::ControlError;
@@ -28,7 +28,7 @@ use super::guard::{Caller, Guard};
 use super::live::{self, Streams};
 use super::logs;
 use super::pages::{self, Wanted};
-use super::places::{Places, Progress, Stage};
+use super::places::{Places, Stage, StageReport};
 use super::token::TokenFile;
 use super::trace;
 
@@ -62,15 +62,15 @@ impl AdminListener {
         UnixListener::from_std(listener).map(Self::Unix)
     }
 
-    async fn accept(&self) -> io::Result<Client> {
+    async fn accept(&self) -> io::Result<AdminClient> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Client::Tcp(stream, peer)),
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Client::Unix(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| AdminClient::Tcp(stream, peer)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| AdminClient::Unix(stream)),
         }
     }
 }
 
-enum Client {
+enum AdminClient {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
@@ -78,7 +78,7 @@ enum Client {
 /// What every connection needs.
 #[derive(Debug)]
 struct Desk {
-    limits: Limits,
+    limits: AdminLimits,
     control: Control,
     guard: Guard,
     streams: Streams,
@@ -86,7 +86,7 @@ struct Desk {
 
 /// What one client, and all of them together, may take.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct AdminLimits {
     /// Connections at once. One more takes the place of one that is idle; if there is none, it waits.
     connections: usize,
     /// Of these, connections that may be idle.
@@ -103,7 +103,7 @@ struct Limits {
     linger_time: Duration,
 }
 
-impl Limits {
+impl AdminLimits {
     const DEFAULT: Self = Self {
         connections: 32,
         idle: 24,
@@ -125,7 +125,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `token_file` opens control on a TCP listener; without it control is off there. Must be called inside a tokio runtime.
 pub async fn serve(listener: AdminListener, control: Control, token_file: Option<TokenFile>) {
     let guard = Guard { own_uid: geteuid().as_raw(), token_file };
-    serve_from(Desk { limits: Limits::DEFAULT, control, guard, streams: Streams::default() }, listener).await;
+    serve_from(Desk { limits: AdminLimits::DEFAULT, control, guard, streams: Streams::default() }, listener).await;
 }
 
 async fn serve_from(desk: Desk, listener: AdminListener) {
@@ -145,16 +145,16 @@ async fn serve_from(desk: Desk, listener: AdminListener) {
                 }
             }
         }
-        let progress = Progress::default();
+        let progress = StageReport::default();
         match accepted {
-            Ok(Client::Tcp(stream, peer)) => {
+            Ok(AdminClient::Tcp(stream, peer)) => {
                 // The peer may have reset it already.
                 let Ok(local) = stream.local_addr() else { continue };
                 let caller = Caller::tcp(peer, local);
                 let task = connections.spawn(attend(Arc::clone(&desk), stream, caller, progress.clone()));
                 places.take(task, progress);
             }
-            Ok(Client::Unix(stream)) => {
+            Ok(AdminClient::Unix(stream)) => {
                 let caller = Caller::Unix { uid: stream.peer_cred().ok().map(|peer| peer.uid()) };
                 let task = connections.spawn(attend(Arc::clone(&desk), stream, caller, progress.clone()));
                 places.take(task, progress);
@@ -175,7 +175,7 @@ async fn serve_from(desk: Desk, listener: AdminListener) {
 }
 
 /// One connection from accept to close.
-async fn attend(desk: Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller, progress: Progress) {
+async fn attend(desk: Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller, progress: StageReport) {
     let mut exchange = pin!(exchange(&desk, stream, &caller, &progress));
     let mut outcome = timeout(desk.limits.connection_time, &mut exchange).await;
     // A stream has no end, but a time for each piece.
@@ -203,7 +203,7 @@ async fn exchange(
     desk: &Desk,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     caller: &Caller,
-    progress: &Progress,
+    progress: &StageReport,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(|request| async {
         progress.reach(Stage::Answering);
@@ -240,7 +240,7 @@ async fn drain(stream: impl AsyncRead + Unpin) -> io::Result<u64> {
     tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
 }
 
-async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progress: &Progress) -> Answer {
+async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progress: &StageReport) -> Answer {
     let has_body = !request.body().is_end_stream();
     match pages::wanted(request.method(), request.uri().path(), request.headers(), has_body) {
         Wanted::Already(answer) => answer,
@@ -261,7 +261,7 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progre
 }
 
 /// What becomes of connections, for callers that may know.
-async fn trace(desk: &Desk, request: &Request<Incoming>, caller: &Caller, progress: &Progress) -> Answer {
+async fn trace(desk: &Desk, request: &Request<Incoming>, caller: &Caller, progress: &StageReport) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
     if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
         desk.control.audit.refused(caller, trace::PATH, &refused, Instant::now());
@@ -286,7 +286,7 @@ async fn lines(desk: &Desk, request: &Request<Incoming>, caller: &Caller) -> Ans
 }
 
 /// Changes something, for callers that may.
-async fn change(desk: &Desk, action: Action, request: &Request<Incoming>, caller: &Caller) -> Answer {
+async fn change(desk: &Desk, action: ControlAction, request: &Request<Incoming>, caller: &Caller) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
     if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
         desk.control.audit.refused(caller, action.name(), &refused, Instant::now());

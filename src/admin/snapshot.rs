@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 use super::alarm_status::AlarmStatus;
-use super::routing::{Routing, as_map};
-use super::usage::{ProcessFigures, Reported, seconds};
+use super::routing::{RoutingFigures, as_map};
+use super::usage::{ProcessFigures, ReportedUsage, seconds};
 use crate::histogram::Histogram;
-use crate::rooms::Totals;
+use crate::rooms::RoomsTotals;
 
 /// Everything the admin pages know, read at one instant.
 ///
@@ -58,7 +58,7 @@ pub struct Snapshot {
     /// Connections that a worker gave back.
     pub returned: u64,
     /// What decided where connections went, and what was learnt for it.
-    pub routing: Routing,
+    pub routing: RoutingFigures,
     /// Connections taken out of the accept queue of a slot that no worker served, and handed to another.
     pub rescued: u64,
     /// How often a group of listeners that a worker had changed was put right, by what was wrong (`--dispatch kernel`).
@@ -92,7 +92,7 @@ pub struct Snapshot {
     /// Messages between Node workers that were dropped, because they were too long or too many.
     pub node_messages_dropped: u64,
     /// What was sent between workers for the clients of each other (rooms).
-    pub rooms: Totals,
+    pub rooms: RoomsTotals,
     /// What Node workers wanted to listen on and may not, or was too much.
     pub node_listens_refused: u64,
     /// What Node programs do that cannot be sticky, or only in part, by kind: how often workers did it.
@@ -143,7 +143,7 @@ pub struct DrainingWorker {
 /// What became of the connections that were assigned to a slot. `assigned = delivered + refused + moved + in_flight +
 /// held`.
 ///
-/// A connection whose first request has not come is in no slot's books: it is counted by [`Routing::peeking`].
+/// A connection whose first request has not come is in no slot's books: it is counted by [`RoutingFigures::peeking`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SlotBalance {
     /// The slot's number.
@@ -212,7 +212,7 @@ pub struct SlotStatus {
     /// The slot's number, from 0.
     pub slot: usize,
     /// Where its worker is in its life: the one that takes connections, not those that only finish what they have.
-    pub state: SlotState,
+    pub state: WorkerStage,
     /// Whether the operator has drained it: it gets no new connections.
     pub drained: bool,
     /// Whether it is to get a new worker, or is getting it: an operator has asked for that, or the old one is too large
@@ -253,7 +253,7 @@ pub struct SlotStatus {
     #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
     pub cpu: Duration,
     /// What the slot's workers report of themselves (docs/scoreboard.md). [`super::Control::figures`] fills it.
-    pub reported: Option<Reported>,
+    pub reported: Option<ReportedUsage>,
     /// How often a worker of this slot was replaced because it had ended by itself.
     pub respawned: u64,
     /// How often the slot got a worker in place of another, by why.
@@ -276,7 +276,7 @@ pub struct SlotStatus {
 /// Where a slot's worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SlotState {
+pub enum WorkerStage {
     /// It runs and is not ready yet.
     Starting,
     /// It takes connections.
@@ -326,11 +326,11 @@ impl SlotStatus {
     /// Whether a new client is served here: its worker is ready, does not hang and
     /// listens, and the slot is not drained.
     pub fn takes_clients(&self) -> bool {
-        self.state == SlotState::Ready && !self.hung && !self.drained && !self.listens_on_nothing
+        self.state == WorkerStage::Ready && !self.hung && !self.drained && !self.listens_on_nothing
     }
 }
 
-impl SlotState {
+impl WorkerStage {
     /// Every state, in the order of a worker's life.
     pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Draining, Self::Gone];
 
@@ -378,7 +378,7 @@ mod tests {
         snapshot.stopping = true;
         assert!(!snapshot.is_ready());
         snapshot.stopping = false;
-        for state in [SlotState::Starting, SlotState::Draining, SlotState::Gone] {
+        for state in [WorkerStage::Starting, WorkerStage::Draining, WorkerStage::Gone] {
             snapshot.slots.iter_mut().for_each(|slot| slot.state = state);
             assert!(!snapshot.is_ready(), "{state:?}");
         }
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!((&slot["drained"], &slot["hung"]), (&true.into(), &false.into()));
         assert_eq!(json["slots"][0]["draining_workers"], 3);
         assert!(json["slots"][1]["pid"].is_null());
-        for state in SlotState::ALL {
+        for state in WorkerStage::ALL {
             assert_eq!(serde_json::to_value(state).expect("json"), state.name());
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use crate::addr::ListenAddr;
-use crate::config::{Config, Name, Program};
+use crate::config::{Config, InstanceName, Program};
 
 /// What follows a name.
 const SUFFIX: &str = ".sock";
@@ -45,7 +45,7 @@ const RUNNERS: &[&str] = &[
 
 /// A folder where a control socket may be, and how it is called there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SocketPlace {
     /// The folder.
     pub folder: PathBuf,
     /// The mode with which haft makes the folder. None: it is there, or it is not haft's to make.
@@ -76,11 +76,11 @@ impl Surroundings {
     }
 
     /// Where a master puts its socket, the best place first.
-    pub fn places(&self) -> Vec<Place> {
+    pub fn places(&self) -> Vec<SocketPlace> {
         let service =
             self.runtime_directory.iter().flat_map(env::split_paths).filter(|path| path.is_absolute()).take(1);
-        let service = service.map(|folder| Place { folder, make: None, fixed: true });
-        let own = |folder: PathBuf, mode| Place { folder, make: Some(mode), fixed: false };
+        let service = service.map(|folder| SocketPlace { folder, make: None, fixed: true });
+        let own = |folder: PathBuf, mode| SocketPlace { folder, make: Some(mode), fixed: false };
         let session = self.xdg_runtime_dir.iter().map(PathBuf::from).filter(|path| path.is_absolute());
         let session = session.map(|folder| own(folder.join("haft"), 0o700));
         let others = [own("/run/haft".into(), 0o755), own(format!("/tmp/haft-{}", self.uid).into(), 0o700)];
@@ -101,10 +101,10 @@ impl Surroundings {
     }
 }
 
-impl Place {
+impl SocketPlace {
     /// The names that a socket may have here, the best first: the next ones are for a haft that has the name of
     /// another.
-    pub fn sockets(&self, name: &Name) -> impl Iterator<Item = PathBuf> {
+    pub fn sockets(&self, name: &InstanceName) -> impl Iterator<Item = PathBuf> {
         let stem = if self.fixed { ALONE } else { name.as_str() };
         let number = |number: u32| if number == 1 { String::new() } else { format!("-{number}") };
         (1..=9).map(move |at| self.folder.join(format!("{stem}{}{SUFFIX}", number(at))))
@@ -121,7 +121,7 @@ pub fn is_named_like_one(path: &Path) -> bool {
 }
 
 /// The default name of a haft: its program, and the first port that it listens on.
-pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>) -> Name {
+pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>) -> InstanceName {
     if let Some(name) = &config.name {
         return name.clone();
     }
@@ -134,7 +134,7 @@ pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>
         ListenAddr::Ip(addr) => Some(addr.port()),
         ListenAddr::Unix(_) => None,
     });
-    Name::of(&port.map_or_else(|| program.to_owned(), |port| format!("{program}-{port}")))
+    InstanceName::of(&port.map_or_else(|| program.to_owned(), |port| format!("{program}-{port}")))
 }
 
 /// What a command runs in the end, as far as its words show.
@@ -156,7 +156,7 @@ fn stem(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flags::{self, Outcome};
+    use crate::flags::{self, ParseOutcome};
 
     fn surroundings(runtime: Option<&str>, xdg: Option<&str>, uid: u32) -> Surroundings {
         Surroundings { runtime_directory: runtime.map(OsString::from), xdg_runtime_dir: xdg.map(OsString::from), uid }
@@ -164,7 +164,10 @@ mod tests {
 
     fn first(surroundings: &Surroundings) -> Vec<String> {
         let sockets = surroundings.places();
-        sockets.iter().map(|place| place.sockets(&Name::of("api")).next().expect("one").display().to_string()).collect()
+        sockets
+            .iter()
+            .map(|place| place.sockets(&InstanceName::of("api")).next().expect("one").display().to_string())
+            .collect()
     }
 
     #[test]
@@ -176,7 +179,7 @@ mod tests {
         let relative = first(&surroundings(Some("relative"), Some("too"), 0));
         assert_eq!(relative, ["/run/haft/api.sock", "/tmp/haft-0/api.sock"]);
         let place = &surroundings(None, None, 7).places()[0];
-        let names: Vec<_> = place.sockets(&Name::of("api")).map(|path| path.display().to_string()).collect();
+        let names: Vec<_> = place.sockets(&InstanceName::of("api")).map(|path| path.display().to_string()).collect();
         assert_eq!((names[1].as_str(), names.len()), ("/run/haft/api-2.sock", 9));
     }
 
@@ -186,7 +189,7 @@ mod tests {
             let searched = surroundings.searched();
             for place in surroundings.places() {
                 assert!(searched.contains(&place.folder), "{place:?}");
-                assert!(place.sockets(&Name::of("api")).all(|socket| is_named_like_one(&socket)), "{place:?}");
+                assert!(place.sockets(&InstanceName::of("api")).all(|socket| is_named_like_one(&socket)), "{place:?}");
             }
         }
         for other in ["/run/docker.sock", "/run/dbus/system_bus_socket", "/run/haft/api.sock.old"] {
@@ -208,7 +211,7 @@ mod tests {
             ("haft -- A=1 ./my app", "my"),
             ("haft --name x -l 80", "x"),
         ] {
-            let Outcome::Run(config) = flags::parse_from(words.split(' ')) else { panic!("{words}") };
+            let ParseOutcome::Run(config) = flags::parse_from(words.split(' ')) else { panic!("{words}") };
             let bound: Vec<_> = config.listen.iter().flatten().map(|listen| listen.addr.clone()).collect();
             assert_eq!(super::name(&config, bound.iter()).as_str(), name, "{words}");
         }

@@ -14,11 +14,11 @@ use tokio::time::{interval, timeout};
 use super::action;
 use super::answer::{Answer, live, plain};
 use super::change::ControlError;
-use super::live::{Place, READING_TIME};
-use super::places::{Progress, Stage};
+use super::live::{READING_TIME, StreamPlace};
+use super::places::{Stage, StageReport};
 use crate::config::MAX_WORKERS;
 use crate::connection::RouteBy;
-use crate::handover::trace::{Filter, Following, Outcome, TooManyFollowers, Traced};
+use crate::handover::trace::{DeliveryOutcome, Filter, Following, TooManyFollowers, Traced};
 use crate::peek::TrustedProxy;
 use crate::route::Slot;
 
@@ -33,7 +33,7 @@ const PIECE: usize = 16 * 1024;
 
 /// The line for a connection.
 #[derive(Debug, Serialize)]
-struct Line {
+struct TraceLine {
     unix_ms: u64,
     client: String,
     stated_by_proxy: bool,
@@ -88,8 +88,8 @@ pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
 pub(super) fn answered(
     asked: &HeaderMap,
     result: Result<Result<Following, TooManyFollowers>, ControlError>,
-    place: Place,
-    progress: Progress,
+    place: StreamPlace,
+    progress: StageReport,
 ) -> Answer {
     match result {
         Ok(Ok(following)) => {
@@ -102,7 +102,7 @@ pub(super) fn answered(
     }
 }
 
-async fn stream(mut following: Following, place: Place, progress: Progress, pieces: mpsc::Sender<Bytes>) {
+async fn stream(mut following: Following, place: StreamPlace, progress: StageReport, pieces: mpsc::Sender<Bytes>) {
     let mut ticks = interval(EVERY);
     loop {
         let mut piece = Vec::new();
@@ -134,11 +134,11 @@ fn append(piece: &mut Vec<u8>, traced: &Traced) {
     }
 }
 
-fn line(traced: &Traced) -> Line {
+fn line(traced: &Traced) -> TraceLine {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (outcome, worker, reason) = match traced.outcome {
-        Outcome::Delivered(worker) => ("delivered", Some(worker.0), None),
-        Outcome::Refused(reason) => ("refused", None, Some(reason.name())),
+        DeliveryOutcome::Delivered(worker) => ("delivered", Some(worker.0), None),
+        DeliveryOutcome::Refused(reason) => ("refused", None, Some(reason.name())),
     };
     let (by, tag) = match traced.goal {
         RouteBy::Address => ("address", None),
@@ -147,7 +147,7 @@ fn line(traced: &Traced) -> Line {
         RouteBy::RecentSessions => ("opening", None),
         RouteBy::Load => ("load", None),
     };
-    Line {
+    TraceLine {
         unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         client: traced.client.to_string(),
         stated_by_proxy: traced.client_is_stated,
@@ -198,7 +198,7 @@ mod tests {
             slot: Some(Slot(1)),
             moves: 1,
             took: Duration::from_micros(1500),
-            outcome: Outcome::Delivered(WorkerId(9)),
+            outcome: DeliveryOutcome::Delivered(WorkerId(9)),
         };
         let json = |traced: &Traced| serde_json::to_value(line(traced)).expect("JSON");
         let shown = json(&traced);
@@ -208,7 +208,7 @@ mod tests {
         );
         assert_eq!((&shown["tag"]["generation"], &shown["took_us"]), (&2.into(), &1500.into()));
         assert!(shown.get("reason").is_none());
-        let outcome = Outcome::Refused(RejectReason::NoWorker);
+        let outcome = DeliveryOutcome::Refused(RejectReason::NoWorker);
         let refused = json(&Traced { outcome, goal: RouteBy::Load, slot: None, ..traced });
         assert_eq!((&refused["outcome"], &refused["reason"]), (&"refused".into(), &"no_worker".into()));
         assert!(refused["slot"].is_null() && refused.get("tag").is_none() && refused.get("worker").is_none());

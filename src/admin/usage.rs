@@ -31,7 +31,7 @@ impl From<Usage> for ProcessFigures {
 
 /// What a slot's workers have reported: the counters of all that there were, the rest of the one that is there now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Reported {
+pub struct ReportedUsage {
     /// Seconds since it was reported.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
@@ -40,7 +40,7 @@ pub struct Reported {
     pub figures: BTreeMap<&'static str, u64>,
 }
 
-impl Reported {
+impl ReportedUsage {
     /// A figure, if it is known.
     pub fn get(&self, field: Field) -> Option<u64> {
         self.figures.get(field.name()).copied()

@@ -63,7 +63,7 @@ impl Alarm {
 
 /// What is wrong, with all that its line contains.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Finding {
+pub enum AlarmCause {
     /// [`Alarm::Skew`].
     Skew {
         /// The slot that gets the most.
@@ -120,7 +120,7 @@ pub enum Finding {
     },
 }
 
-impl Finding {
+impl AlarmCause {
     /// Its kind.
     pub const fn alarm(&self) -> Alarm {
         match self {

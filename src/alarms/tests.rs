@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Alarm, Alarms, Finding, LOOK_EVERY, Sample, SlotSample};
+use super::{Alarm, AlarmCause, Alarms, LOOK_EVERY, Sample, SlotSample};
 use crate::connection::RejectReason;
 
 /// Looks every five seconds, as the master does.
@@ -26,7 +26,7 @@ impl Clock {
         }
     }
 
-    fn finding(&self, alarm: Alarm) -> Option<Finding> {
+    fn finding(&self, alarm: Alarm) -> Option<AlarmCause> {
         self.alarms.state(alarm).1.map(|(finding, _)| finding.clone())
     }
 
@@ -64,7 +64,9 @@ fn twice_the_mean_for_a_minute_is_skew_and_is_over_with_an_even_minute() {
     clock.run(12, skewed);
     assert!(clock.active().is_empty(), "not before the minute is over");
     clock.run(1, |_| skewed(60));
-    let Some(Finding::Skew { slot: 2, times, .. }) = clock.finding(Alarm::Skew) else { panic!("{:?}", clock.active()) };
+    let Some(AlarmCause::Skew { slot: 2, times, .. }) = clock.finding(Alarm::Skew) else {
+        panic!("{:?}", clock.active())
+    };
     assert!((times - 40.0 / 13.0).abs() < 0.01, "{times}");
     assert!(clock.lines[0].starts_with("slot 2 gets 3.1 times the mean: most clients have the address 10.0.0.1"));
     clock.run(13, |second| slots(4, |slot| slot.arrivals = 600 + u64::from(second) * 5));
@@ -145,7 +147,7 @@ fn a_loop_that_is_late_for_half_a_minute_lags_and_a_moment_s_rest_ends_it() {
     assert!(clock.active().is_empty());
     clock.run(1, late(600));
     let delay = Duration::from_millis(1200);
-    assert_eq!(clock.finding(Alarm::LoopDelay), Some(Finding::LoopDelay { slot: 2, delay, slots: 2 }));
+    assert_eq!(clock.finding(Alarm::LoopDelay), Some(AlarmCause::LoopDelay { slot: 2, delay, slots: 2 }));
     assert!(clock.lines[0].contains("slot 2 and of 1 more") && clock.lines[0].contains("1200 ms"), "{:?}", clock.lines);
     clock.run(1, late(250));
     assert!(clock.active().is_empty());
@@ -172,7 +174,7 @@ fn refusals_are_told_with_the_cure_and_wanted_ones_are_not() {
     assert!(clock.active().is_empty());
     clock.run(1, refused(1, 5, 99));
     let reason = RejectReason::QueueFull;
-    assert_eq!(clock.finding(Alarm::Refusals), Some(Finding::Refusals { count: 6, reason }));
+    assert_eq!(clock.finding(Alarm::Refusals), Some(AlarmCause::Refusals { count: 6, reason }));
     clock.run(12, refused(1, 5, 199));
     assert_eq!(clock.active(), ["refusals"], "for a minute");
     clock.run(1, refused(1, 5, 199));
@@ -207,15 +209,15 @@ fn descriptors_and_the_accept_queue_have_a_way_to_go_before_it_is_over() {
 #[test]
 fn each_kind_has_a_name_of_its_own_and_one_line() {
     let findings = [
-        Finding::Skew { slot: 1, times: 2.5, address: None, affinity: None },
-        Finding::OneAddress("a proxy".to_owned()),
-        Finding::Restarts { slot: 1, last: "signal SIGKILL (out of memory)".to_owned() },
-        Finding::LoopDelay { slot: 1, delay: Duration::from_secs(1), slots: 1 },
-        Finding::Refusals { count: 1, reason: RejectReason::NoWorker },
-        Finding::Descriptors { open: 1, limit: 2 },
-        Finding::AcceptQueue { listener: ":1".to_owned(), waiting: 1, length: 2, wanted: 2 },
+        AlarmCause::Skew { slot: 1, times: 2.5, address: None, affinity: None },
+        AlarmCause::OneAddress("a proxy".to_owned()),
+        AlarmCause::Restarts { slot: 1, last: "signal SIGKILL (out of memory)".to_owned() },
+        AlarmCause::LoopDelay { slot: 1, delay: Duration::from_secs(1), slots: 1 },
+        AlarmCause::Refusals { count: 1, reason: RejectReason::NoWorker },
+        AlarmCause::Descriptors { open: 1, limit: 2 },
+        AlarmCause::AcceptQueue { listener: ":1".to_owned(), waiting: 1, length: 2, wanted: 2 },
     ];
-    assert_eq!(findings.each_ref().map(Finding::alarm), Alarm::ALL);
+    assert_eq!(findings.each_ref().map(AlarmCause::alarm), Alarm::ALL);
     assert!(findings.iter().all(|finding| !finding.line().is_empty() && !finding.line().contains('\n')));
     let names: std::collections::BTreeSet<_> = Alarm::ALL.map(Alarm::name).into();
     assert_eq!(names.len(), Alarm::ALL.len());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Alarm, Finding};
+use super::{Alarm, AlarmCause};
 use crate::connection::RejectReason;
 
 /// How often a sample is to be taken.
@@ -68,8 +68,8 @@ pub struct SlotSample {
 
 /// A kind of alarm over time.
 #[derive(Debug, Clone, Default)]
-struct State {
-    finding: Option<Finding>,
+struct AlarmState {
+    finding: Option<AlarmCause>,
     since: Option<Instant>,
     logged: Option<Instant>,
     raised: u64,
@@ -78,16 +78,16 @@ struct State {
 /// Which alarms there are.
 #[derive(Debug, Default)]
 pub struct Alarms {
-    states: [State; Alarm::ALL.len()],
+    states: [AlarmState; Alarm::ALL.len()],
     /// When the minute began over which arrivals are compared, and what had come to each slot by then.
     minute: Option<(Instant, BTreeMap<usize, u64>)>,
-    skew: Option<Finding>,
+    skew: Option<AlarmCause>,
     /// By slot: how many workers it had lost, and when the last few were.
     losses: BTreeMap<usize, (u64, VecDeque<Instant>)>,
     /// By slot: since when its event loop has been late.
     late: BTreeMap<usize, Instant>,
     refused: BTreeMap<&'static str, u64>,
-    refusals: Option<(Instant, Finding)>,
+    refusals: Option<(Instant, AlarmCause)>,
 }
 
 impl Alarms {
@@ -96,7 +96,7 @@ impl Alarms {
         let findings = [
             // An unknown proxy is the cause then, and its own line has the cure.
             self.skew(now, sample).filter(|_| sample.one_address.is_none()),
-            sample.one_address.clone().map(Finding::OneAddress),
+            sample.one_address.clone().map(AlarmCause::OneAddress),
             self.restarts(now, sample),
             self.loop_delay(now, sample),
             self.refusals(now, sample),
@@ -112,7 +112,7 @@ impl Alarms {
     }
 
     /// How often an alarm has begun, and what is the matter while it lasts.
-    pub fn state(&self, alarm: Alarm) -> (u64, Option<(&Finding, Instant)>) {
+    pub fn state(&self, alarm: Alarm) -> (u64, Option<(&AlarmCause, Instant)>) {
         let state = &self.states[alarm as usize];
         (state.raised, state.finding.as_ref().zip(state.since))
     }
@@ -122,7 +122,7 @@ impl Alarms {
     }
 
     /// It is judged once a minute, and stays as it was judged.
-    fn skew(&mut self, now: Instant, sample: &Sample) -> Option<Finding> {
+    fn skew(&mut self, now: Instant, sample: &Sample) -> Option<AlarmCause> {
         let arrivals = || sample.slots.iter().map(|slot| (slot.slot, slot.arrivals)).collect();
         let Some((since, before)) = &self.minute else {
             self.minute = Some((now, arrivals()));
@@ -140,7 +140,7 @@ impl Alarms {
         self.skew.clone()
     }
 
-    fn restarts(&mut self, now: Instant, sample: &Sample) -> Option<Finding> {
+    fn restarts(&mut self, now: Instant, sample: &Sample) -> Option<AlarmCause> {
         let mut found = None;
         for slot in &sample.slots {
             let (before, times) = self.losses.entry(slot.slot).or_default();
@@ -154,13 +154,13 @@ impl Alarms {
             }
             if times.len() > MAX_LOSSES && found.is_none() {
                 let last = slot.last_exit.clone().unwrap_or_default();
-                found = Some(Finding::Restarts { slot: slot.slot, last });
+                found = Some(AlarmCause::Restarts { slot: slot.slot, last });
             }
         }
         found
     }
 
-    fn loop_delay(&mut self, now: Instant, sample: &Sample) -> Option<Finding> {
+    fn loop_delay(&mut self, now: Instant, sample: &Sample) -> Option<AlarmCause> {
         let late = |slot: &&SlotSample| slot.delay.is_some_and(|delay| delay > LATE);
         self.late.retain(|slot, _| sample.slots.iter().filter(late).any(|it| it.slot == *slot));
         let mut lagging = Vec::new();
@@ -171,10 +171,10 @@ impl Alarms {
             }
         }
         let (delay, slot) = lagging.iter().max().copied()?;
-        Some(Finding::LoopDelay { slot, delay, slots: lagging.len() })
+        Some(AlarmCause::LoopDelay { slot, delay, slots: lagging.len() })
     }
 
-    fn refusals(&mut self, now: Instant, sample: &Sample) -> Option<Finding> {
+    fn refusals(&mut self, now: Instant, sample: &Sample) -> Option<AlarmCause> {
         let (mut count, mut most) = (0, None);
         for (reason, refused) in &sample.refused {
             let more = refused.saturating_sub(self.refused.insert(reason.name(), *refused).unwrap_or(0));
@@ -187,26 +187,26 @@ impl Alarms {
             }
         }
         if let Some((_, reason)) = most {
-            self.refusals = Some((now, Finding::Refusals { count, reason }));
+            self.refusals = Some((now, AlarmCause::Refusals { count, reason }));
         }
         self.refusals.take_if(|(since, _)| now.saturating_duration_since(*since) > REFUSALS_SHOWN);
         self.refusals.as_ref().map(|(_, finding)| finding.clone())
     }
 
     /// Four fifths are too much; it is over below seven tenths.
-    fn descriptors(&self, sample: &Sample) -> Option<Finding> {
+    fn descriptors(&self, sample: &Sample) -> Option<AlarmCause> {
         let (open, limit) = sample.descriptors;
         let tenths = if self.is_active(Alarm::Descriptors) { 7 } else { 8 };
-        (limit > 0 && open >= limit / 10 * tenths).then_some(Finding::Descriptors { open, limit })
+        (limit > 0 && open >= limit / 10 * tenths).then_some(AlarmCause::Descriptors { open, limit })
     }
 
     /// Three quarters are too much; it is over below half.
-    fn accept_queue(&self, sample: &Sample) -> Option<Finding> {
+    fn accept_queue(&self, sample: &Sample) -> Option<AlarmCause> {
         let (listener, waiting, length) = sample.queue.clone()?;
         let (wanted, quarters) = (sample.backlog, if self.is_active(Alarm::AcceptQueue) { 2 } else { 3 });
         let is_short = length < wanted && length < SHORT;
         let is_full = length > 0 && waiting * 4 >= length * quarters;
-        (is_short || is_full).then_some(Finding::AcceptQueue { listener, waiting, length, wanted })
+        (is_short || is_full).then_some(AlarmCause::AcceptQueue { listener, waiting, length, wanted })
     }
 }
 
@@ -216,11 +216,11 @@ fn is_wanted(reason: RejectReason) -> bool {
 }
 
 /// Whether what came to the slots in a minute is spread badly.
-fn judge(came: &[(usize, u64)], sample: &Sample) -> Option<Finding> {
+fn judge(came: &[(usize, u64)], sample: &Sample) -> Option<AlarmCause> {
     let total: u64 = came.iter().map(|(_, count)| count).sum();
     let (slot, most) = came.iter().copied().max_by_key(|(_, count)| *count)?;
     let times = most as f64 * came.len() as f64 / total.max(1) as f64;
-    (came.len() > 1 && total >= FEW && times >= 2.0).then(|| Finding::Skew {
+    (came.len() > 1 && total >= FEW && times >= 2.0).then(|| AlarmCause::Skew {
         slot,
         times,
         address: sample.address,
@@ -228,9 +228,9 @@ fn judge(came: &[(usize, u64)], sample: &Sample) -> Option<Finding> {
     })
 }
 
-impl State {
+impl AlarmState {
     /// What is the matter now; yields the line that is to be logged of it.
-    fn take(&mut self, finding: Option<Finding>, now: Instant) -> Option<String> {
+    fn take(&mut self, finding: Option<AlarmCause>, now: Instant) -> Option<String> {
         let begins = finding.is_some() && self.finding.is_none();
         self.finding = finding;
         if !begins {
@@ -243,6 +243,6 @@ impl State {
             return None;
         }
         self.logged = Some(now);
-        self.finding.as_ref().map(Finding::line)
+        self.finding.as_ref().map(AlarmCause::line)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The engine's writes are always taken, so that nothing piles up inside the engine, where it could not be counted; what
 //! the client has not read waits here, in bytes. While more than a little waits, nothing is read from the client: what it
-//! sends can only make more. What exceeds the bounds of the [`Budget`](super::budget::Budget) ends the connection.
+//! sends can only make more. What exceeds the bounds of the [`MemoryBudget`](super::budget::MemoryBudget) ends the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use super::budget::{Excess, Hold};
+use super::budget::{Excess, HeldBytes};
 use super::wire::{FrameScan, WsGuard};
 
 /// Nothing is read while more bytes than these wait to be written.
@@ -39,7 +39,7 @@ pub(super) struct Bounded<S: AsyncWrite + Unpin + Send + 'static> {
     /// Shows that the WebSocket is not gone while something waits.
     guard: Option<WsGuard>,
     waiting: BytesMut,
-    hold: Option<Hold>,
+    hold: Option<HeldBytes>,
     frames: FrameScan,
     since_turn: usize,
     turns: u8,
@@ -49,7 +49,7 @@ pub(super) struct Bounded<S: AsyncWrite + Unpin + Send + 'static> {
 
 impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
     /// `waiting` is written before anything else.
-    pub(super) fn new(io: S, guard: WsGuard, hold: Hold, waiting: BytesMut) -> Self {
+    pub(super) fn new(io: S, guard: WsGuard, hold: HeldBytes, waiting: BytesMut) -> Self {
         Self {
             io: Some(io),
             guard: Some(guard),
@@ -214,7 +214,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, DuplexStream, duplex, split};
 
-    use super::super::budget::Budget;
+    use super::super::budget::MemoryBudget;
     use super::super::patience::Patient;
     use super::super::wire::WsLife;
     use super::*;
@@ -223,7 +223,7 @@ mod tests {
     const MESSAGE: usize = 100_000;
 
     /// A client, the bounded connection to it, and a watch on whether that is gone.
-    fn pair(budget: &Arc<Budget>) -> (DuplexStream, Bounded<DuplexStream>, Arc<WsLife>) {
+    fn pair(budget: &Arc<MemoryBudget>) -> (DuplexStream, Bounded<DuplexStream>, Arc<WsLife>) {
         let (client, server) = duplex(1024);
         let (life, guard) = WsLife::begin();
         (client, Bounded::new(server, guard, budget.hold(), BytesMut::new()), life)
@@ -239,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_may_send_without_end() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let (client, bounded, _life) = pair(&budget);
         let (mut reading, mut writing) = split(client);
         let talking = tokio::spawn(async move {
@@ -269,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_read_while_much_waits_and_it_goes_on_when_that_is_read() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let (mut client, mut bounded, life) = pair(&budget);
         bounded.write_all(&vec![1; MESSAGE]).await.expect("taken at once");
         assert!(budget.held() > MESSAGE - 2048);
@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_the_bound_ends_it_and_wakes_its_reader() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let (_client, bounded, life) = pair(&budget);
         let (mut reader, mut writer) = split(bounded);
         let reading = tokio::spawn(async move { reader.read_u8().await.map_err(|error| error.kind()) });
@@ -307,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_that_hold_little_are_bounded_together() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let mut all: Vec<_> = (0..300).map(|_| pair(&budget)).collect();
         for (_, bounded, _) in &mut all {
             // The last of them fail.
@@ -320,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_for_long_is_cut_off() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let (_client, server) = duplex(1024);
         let (life, guard) = WsLife::begin();
         let patient = Patient::new(server, Duration::from_secs(45), Arc::clone(&budget));
@@ -336,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_when_the_engine_is_done_is_heard_still() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let (mut client, mut bounded, life) = pair(&budget);
         bounded.write_all(&vec![7; MESSAGE]).await.expect("taken");
         drop(bounded);

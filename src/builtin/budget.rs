@@ -55,7 +55,7 @@ impl Excess {
 
 /// The bounds of one worker, and what it holds.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     /// Bytes for one connection.
     pub(super) each: usize,
     all: usize,
@@ -65,7 +65,7 @@ pub(super) struct Budget {
     logged: Mutex<Option<Instant>>,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Bounds for messages of up to `max_payload` bytes.
     pub(super) fn new(max_payload: usize, scoreboard: Scoreboard) -> Arc<Self> {
         let message = max_payload.max(LEAST_MESSAGE);
@@ -79,8 +79,8 @@ impl Budget {
     }
 
     /// The share of one connection, with nothing in it.
-    pub(super) fn hold(self: &Arc<Self>) -> Hold {
-        Hold { budget: Arc::clone(self), bytes: 0 }
+    pub(super) fn hold(self: &Arc<Self>) -> HeldBytes {
+        HeldBytes { budget: Arc::clone(self), bytes: 0 }
     }
 
     /// Bytes that are held now.
@@ -119,12 +119,12 @@ impl Budget {
 
 /// The bytes that one connection holds; they are given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
-    budget: Arc<Budget>,
+pub(super) struct HeldBytes {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-impl Hold {
+impl HeldBytes {
     /// Notes that the connection now holds `bytes`.
     ///
     /// # Errors
@@ -149,12 +149,12 @@ impl Hold {
     }
 
     /// The budget that this share is part of.
-    pub(super) fn budget(&self) -> &Arc<Budget> {
+    pub(super) fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 }
 
-impl Drop for Hold {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_may_hold_four_messages_and_all_together_256() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let mut first = budget.hold();
         assert_eq!(first.set(4 * MESSAGE), Ok(()));
         assert_eq!(first.set(4 * MESSAGE + 1), Err(Excess::Connection));
@@ -184,13 +184,13 @@ mod tests {
 
     #[test]
     fn small_messages_do_not_make_small_bounds() {
-        let mut hold = Budget::new(1, Scoreboard::default()).hold();
+        let mut hold = MemoryBudget::new(1, Scoreboard::default()).hold();
         assert_eq!(hold.set(4 * LEAST_MESSAGE), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_closed_is_counted_and_seldom_logged() {
-        let budget = Budget::new(MESSAGE, Scoreboard::default());
+        let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         for _ in 0..1000 {
             budget.close(Excess::Connection);
         }

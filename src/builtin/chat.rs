@@ -37,11 +37,11 @@ use socketioxide::{BroadcastError, SocketIo};
 use super::Identity;
 use super::counted;
 use super::drain::Registry;
-use super::elsewhere::{Arrivals, ChatMessage, Elsewhere, MembersAt, News};
-use super::outbox::Outbox;
+use super::elsewhere::{Arrivals, ChatMessage, MembersAt, News, OtherWorkers};
+use super::outbox::PollingOutbox;
 use super::pollers::Pollers;
 pub(super) use super::rooms::LIMITS;
-use super::rooms::{Member, Refused, Rooms};
+use super::rooms::{ChatError, ChatMember, ChatRooms};
 use super::wire::lock;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::{Field, Scoreboard};
@@ -54,9 +54,9 @@ struct Chat {
     io: SocketIo,
     identity: Identity,
     registry: Arc<Registry>,
-    rooms: Mutex<Rooms>,
+    rooms: Mutex<ChatRooms>,
     pollers: Pollers,
-    elsewhere: Elsewhere,
+    elsewhere: OtherWorkers,
     /// Rooms whose number of members is to be announced, each with whether it has changed on this worker.
     changed: Mutex<HashMap<String, bool>>,
     guests: AtomicU64,
@@ -67,9 +67,9 @@ struct Chat {
 /// One client in the chat. Locked before the rooms where both are.
 struct Seat {
     chat: Arc<Chat>,
-    member: Mutex<Member>,
+    member: Mutex<ChatMember>,
     /// What counts what is sent to it, if it began over polling.
-    outbox: Option<Arc<Outbox>>,
+    outbox: Option<Arc<PollingOutbox>>,
 }
 
 /// Puts the application on the engine. `others`: the link to the other workers.
@@ -80,7 +80,7 @@ pub(super) fn put_on(
     scoreboard: Scoreboard,
     others: haft_worker::Rooms,
 ) {
-    let (elsewhere, arrivals) = Elsewhere::new(others, identity.slot);
+    let (elsewhere, arrivals) = OtherWorkers::new(others, identity.slot);
     let echoing = scoreboard.clone();
     let chat = Arc::new(Chat {
         io: io.clone(),
@@ -99,7 +99,7 @@ pub(super) fn put_on(
         "/",
         move |socket: SocketRef,
               MaybeHttpExtension(client): MaybeHttpExtension<EndAddr>,
-              MaybeHttpExtension(outbox): MaybeHttpExtension<Arc<Outbox>>| {
+              MaybeHttpExtension(outbox): MaybeHttpExtension<Arc<PollingOutbox>>| {
             let chat = Arc::clone(&chat);
             async move { welcome(&socket, client, outbox, chat) }
         },
@@ -120,7 +120,7 @@ struct Hello {
     version: &'static str,
 }
 
-fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<Outbox>>, chat: Arc<Chat>) {
+fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<PollingOutbox>>, chat: Arc<Chat>) {
     let name = format!("guest {}", chat.guests.fetch_add(1, Ordering::Relaxed) + 1);
     let hello = Hello {
         worker: chat.identity,
@@ -129,7 +129,7 @@ fn welcome(socket: &SocketRef, client: Option<EndAddr>, outbox: Option<Arc<Outbo
         name: name.clone(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let member = Mutex::new(Member::named(name));
+    let member = Mutex::new(ChatMember::named(name));
     socket.extensions.insert(chat.scoreboard.clone());
     socket.extensions.insert(Arc::new(Seat { chat, member, outbox }));
     socket.on("join", join);
@@ -254,7 +254,7 @@ async fn echo(
 type Seated = Extension<Arc<Seat>>;
 
 impl Seat {
-    fn join(&self, socket: &SocketRef, room: &str, name: Option<&str>) -> Result<Joined, Refused> {
+    fn join(&self, socket: &SocketRef, room: &str, name: Option<&str>) -> Result<Joined, ChatError> {
         // The member stays locked until the socket is in the room, so that the end of the session cannot come between.
         let mut member = lock(&self.member);
         let mut rooms = lock(&self.chat.rooms);
@@ -271,7 +271,7 @@ impl Seat {
         Ok(Joined { ok: true, room, name: member.name.clone(), members })
     }
 
-    fn leave(&self, socket: &SocketRef, room: &str) -> Result<RoomMembers, Refused> {
+    fn leave(&self, socket: &SocketRef, room: &str) -> Result<RoomMembers, ChatError> {
         let mut member = lock(&self.member);
         let mut rooms = lock(&self.chat.rooms);
         let room = rooms.leave(&mut member, room)?;
@@ -371,7 +371,7 @@ struct No {
     error: String,
 }
 
-fn answer<T: Serialize>(ack: AckSender, result: Result<T, Refused>) {
+fn answer<T: Serialize>(ack: AckSender, result: Result<T, ChatError>) {
     log_failure(match result {
         Ok(answer) => ack.send(&answer),
         Err(refused) => ack.send(&No { ok: false, error: refused.to_string() }),

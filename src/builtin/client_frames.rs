@@ -15,20 +15,20 @@ pub(super) struct ClientFrames {
     pub(super) closed: Option<u16>,
     header: [u8; 14],
     have: usize,
-    frame: Frame,
+    frame: WebSocketFrame,
     /// Bytes of the message before this frame.
     before: u64,
     /// The kind of the message that goes on, if one does.
-    message: Option<Kind>,
+    message: Option<FrameKind>,
     text: Utf8,
     /// What a close frame carries, as far as it has come.
     close: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
-struct Frame {
+struct WebSocketFrame {
     fin: bool,
-    kind: Kind,
+    kind: FrameKind,
     mask: [u8; 4],
     /// Bytes of its payload that have come, and those to come.
     at: u64,
@@ -36,7 +36,7 @@ struct Frame {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FrameKind {
     #[default]
     Binary,
     Text,
@@ -88,15 +88,15 @@ impl ClientFrames {
         let left = if extra == 0 { short.into() } else { u64::from_be_bytes(long) };
         let kind = match first & 0x0f {
             0 => self.message.unwrap_or_default(),
-            1 => Kind::Text,
-            8 => Kind::Close,
-            9 | 10 => Kind::Heartbeat,
-            _ => Kind::Binary,
+            1 => FrameKind::Text,
+            8 => FrameKind::Close,
+            9 | 10 => FrameKind::Heartbeat,
+            _ => FrameKind::Binary,
         };
         let (mut mask, fin) = ([0; 4], first & 0x80 != 0);
         mask.copy_from_slice(&self.header[2 + extra..6 + extra]);
-        (self.have, self.frame) = (0, Frame { fin, kind, mask, at: 0, left });
-        if matches!(kind, Kind::Text | Kind::Binary) {
+        (self.have, self.frame) = (0, WebSocketFrame { fin, kind, mask, at: 0, left });
+        if matches!(kind, FrameKind::Text | FrameKind::Binary) {
             self.before = self.before.saturating_add(left);
             if self.before > self.max_payload {
                 return Err(TOO_BIG);
@@ -120,8 +120,8 @@ impl ClientFrames {
     }
 
     fn payload(&mut self, bytes: &[u8]) -> Result<(), u16> {
-        let Frame { kind, mask, at, .. } = self.frame;
-        if matches!(kind, Kind::Text | Kind::Close) {
+        let WebSocketFrame { kind, mask, at, .. } = self.frame;
+        if matches!(kind, FrameKind::Text | FrameKind::Close) {
             let mut room = [0; 1024];
             let mut at = at;
             for part in bytes.chunks(room.len()) {
@@ -131,7 +131,7 @@ impl ClientFrames {
                     at += 1;
                 }
                 match kind {
-                    Kind::Close => self.close.extend_from_slice(plain),
+                    FrameKind::Close => self.close.extend_from_slice(plain),
                     _ => self.text.feed(plain)?,
                 }
             }
@@ -144,10 +144,10 @@ impl ClientFrames {
     /// A frame has come to its end.
     fn end(&mut self) -> Result<(), u16> {
         match self.frame.kind {
-            Kind::Heartbeat => Ok(()),
-            Kind::Close => self.closed(),
-            Kind::Text | Kind::Binary if !self.frame.fin => Ok(()),
-            Kind::Text | Kind::Binary => {
+            FrameKind::Heartbeat => Ok(()),
+            FrameKind::Close => self.closed(),
+            FrameKind::Text | FrameKind::Binary if !self.frame.fin => Ok(()),
+            FrameKind::Text | FrameKind::Binary => {
                 (self.message, self.before) = (None, 0);
                 std::mem::take(&mut self.text).end()
             }

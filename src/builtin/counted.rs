@@ -42,12 +42,12 @@ pub(super) fn begin(scoreboard: &Scoreboard) {
 
 /// One session, counted by its transport as long as the engine keeps it.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct CountedSession {
     scoreboard: Scoreboard,
     websocket: AtomicBool,
 }
 
-impl Counted {
+impl CountedSession {
     /// One that has begun, over WebSocket or over long-polling.
     pub(super) fn new(scoreboard: &Scoreboard, websocket: bool) -> Self {
         scoreboard.add(Field::SessionsOpened, 1);
@@ -65,7 +65,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedSession {
     fn drop(&mut self) {
         self.scoreboard.remove(transport(self.websocket.load(Ordering::Acquire)), 1);
     }
@@ -109,7 +109,7 @@ mod tests {
         let board = Scoreboard::default();
         begin(&board);
         let now = || [Field::PollingSessions, Field::WebsocketSessions, Field::Upgrades].map(|field| board.get(field));
-        let (one, two) = (Counted::new(&board, false), Counted::new(&board, true));
+        let (one, two) = (CountedSession::new(&board, false), CountedSession::new(&board, true));
         assert_eq!(now(), [Some(1), Some(1), Some(0)]);
         one.moves();
         one.moves();

@@ -20,16 +20,16 @@ use socketioxide::socket::Sid;
 
 use super::answers::{SEPARATOR, bytes_of, closing_down, closing_payload, farewell, payload, status, with_close};
 use super::counted;
-use super::drain::{Conn, Gate, Registry, SessionPhase};
-use super::engine::{Engine, Known, error_code};
+use super::drain::{Conn, Registry, SessionGate, SessionPhase};
+use super::engine::{Engine, SidState, error_code};
 use super::handshake::{self, Sites, asks_for_upgrade, has_token};
 use super::heartbeat::settle;
 use super::held::{self, Held};
-use super::outbox::{Outbox, Outboxes};
+use super::outbox::{Outboxes, PollingOutbox};
 use super::posted::{self, Unread};
 use super::query::{self, param};
 use super::refusal::Refusal;
-use crate::config::{Engine as Settings, Transport};
+use crate::config::{EngineConfig as Settings, Transport};
 use haft_worker::scoreboard::Field;
 use haft_worker::{EndAddr, Tags, Untagged};
 
@@ -38,7 +38,7 @@ const READ_OUT: Duration = Duration::from_secs(5);
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum EngineRequest {
     /// A new polling session.
     Open,
     /// A new WebSocket session.
@@ -116,16 +116,16 @@ impl EngineService {
                 if anothers { with_close(refusal.response()) } else { refusal.response() }
             }
             Ok(_) if let Err(bad) = handshake => bad.response(),
-            Ok(Wish::Nothing) => upgrade::farewell_to(self, &conn, client, request),
-            Ok(Wish::Open | Wish::OpenWebsocket) if !self.registry.opens_sessions(&conn) => {
+            Ok(EngineRequest::Nothing) => upgrade::farewell_to(self, &conn, client, request),
+            Ok(EngineRequest::Open | EngineRequest::OpenWebsocket) if !self.registry.opens_sessions(&conn) => {
                 self.outboxes.scoreboard.add(Field::RefusedOther, 1);
                 closing_down()
             }
-            Ok(Wish::Open) => self.open(&conn, client, request).await,
-            Ok(Wish::OpenWebsocket) => upgrade::open(self, &conn, client, request),
-            Ok(Wish::Upgrade(sid)) => upgrade::probe(self, &conn, client, request, self.gate(&conn, sid)),
-            Ok(Wish::Poll(sid)) => self.poll(&conn, sid, request).await,
-            Ok(Wish::Post(sid)) => self.post(&conn, sid, request).await,
+            Ok(EngineRequest::Open) => self.open(&conn, client, request).await,
+            Ok(EngineRequest::OpenWebsocket) => upgrade::open(self, &conn, client, request),
+            Ok(EngineRequest::Upgrade(sid)) => upgrade::probe(self, &conn, client, request, self.gate(&conn, sid)),
+            Ok(EngineRequest::Poll(sid)) => self.poll(&conn, sid, request).await,
+            Ok(EngineRequest::Post(sid)) => self.post(&conn, sid, request).await,
         };
         // As engine.io does, so that no cache on the way keeps a poll.
         response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -143,7 +143,7 @@ impl EngineService {
         false
     }
 
-    fn judge<B>(&self, request: &Request<B>, upgrade: bool) -> Result<Wish, Refusal> {
+    fn judge<B>(&self, request: &Request<B>, upgrade: bool) -> Result<EngineRequest, Refusal> {
         let query = request.uri().query().unwrap_or_default();
         let websocket = match param(query, "transport") {
             Some("polling") if self.polling => false,
@@ -158,25 +158,25 @@ impl EngineService {
             return match (websocket, upgrade) {
                 _ if request.method() != Method::GET => Err(Refusal::BadHandshakeMethod),
                 (true, false) => Err(Refusal::BadRequest),
-                (false, true) => Ok(Wish::Nothing),
+                (false, true) => Ok(EngineRequest::Nothing),
                 _ if !current => Err(Refusal::UnsupportedProtocol),
-                (true, true) => Ok(Wish::OpenWebsocket),
-                (false, false) => Ok(Wish::Open),
+                (true, true) => Ok(EngineRequest::OpenWebsocket),
+                (false, false) => Ok(EngineRequest::Open),
             };
         };
         let sid: Sid = sid.parse().map_err(|_| Refusal::UnknownSid)?;
         // The common case: the engine's answer shows whether the session exists.
         match *request.method() {
-            Method::GET if current && !websocket && !upgrade => return Ok(Wish::Poll(sid)),
-            Method::POST if current && !websocket && !upgrade => return Ok(Wish::Post(sid)),
+            Method::GET if current && !websocket && !upgrade => return Ok(EngineRequest::Poll(sid)),
+            Method::POST if current && !websocket && !upgrade => return Ok(EngineRequest::Post(sid)),
             _ => {}
         }
         match self.engine.known(sid) {
-            Known::No => Err(Refusal::UnknownSid),
-            Known::Polling | Known::Websocket if !current || !upgrade => Err(Refusal::BadRequest),
-            Known::Polling if websocket => Ok(Wish::Upgrade(sid)),
+            SidState::No => Err(Refusal::UnknownSid),
+            SidState::Polling | SidState::Websocket if !current || !upgrade => Err(Refusal::BadRequest),
+            SidState::Polling if websocket => Ok(EngineRequest::Upgrade(sid)),
             // Its session has a WebSocket already, or it asked for one to poll with.
-            Known::Polling | Known::Websocket => Ok(Wish::Nothing),
+            SidState::Polling | SidState::Websocket => Ok(EngineRequest::Nothing),
         }
     }
 
@@ -196,15 +196,15 @@ impl EngineService {
         tokio::time::timeout(READ_OUT, reading).await.ok();
     }
 
-    fn gate(&self, conn: &Conn, sid: Sid) -> Arc<Gate> {
-        let gate = conn.carries(sid, |sid| self.engine.known(sid) == Known::Polling);
+    fn gate(&self, conn: &Conn, sid: Sid) -> Arc<SessionGate> {
+        let gate = conn.carries(sid, |sid| self.engine.known(sid) == SidState::Polling);
         conn.asked();
         gate
     }
 
     async fn open(&self, conn: &Conn, client: EndAddr, request: Request<Incoming>) -> Response<Body> {
         let mut request = without_luggage(request, client);
-        let outbox = Arc::new(Outbox::new(&self.outboxes));
+        let outbox = Arc::new(PollingOutbox::new(&self.outboxes));
         // The engine keeps it as long as the session.
         request.extensions_mut().insert(Arc::clone(&outbox));
         let response = self.engine.answer(request).await;
@@ -214,7 +214,7 @@ impl EngineService {
             self.outboxes.enter(sid, &outbox);
             tokio::spawn(settle(self.engine.clone(), sid, outbox, self.ping_interval));
             if self.tags.is_some() {
-                self.registry.began(sid, |sid| self.engine.known(sid) != Known::No);
+                self.registry.began(sid, |sid| self.engine.known(sid) != SidState::No);
             }
         }
         let body = if self.websocket { body } else { without_upgrades(&body) };
@@ -268,7 +268,7 @@ impl EngineService {
                 return self.held(sid, response).await;
             }
         }
-        let polled = outbox.as_ref().map(Outbox::polled);
+        let polled = outbox.as_ref().map(PollingOutbox::polled);
         let mut abandoned = Abandoned(Some((self, sid)));
         let mut answer = pin!(self.engine.answer(request));
         let response = tokio::select! {
@@ -312,7 +312,7 @@ impl EngineService {
     }
 
     /// Answers a poll with what was kept for it.
-    async fn kept(&self, gate: &Gate, sid: Sid, response: Response<Body>, last: bool) -> Response<Body> {
+    async fn kept(&self, gate: &SessionGate, sid: Sid, response: Response<Body>, last: bool) -> Response<Body> {
         match gate.is(SessionPhase::Ending) || last && self.registry.draining() {
             true => self.last_words(gate, sid, response).await,
             false => response,
@@ -321,7 +321,7 @@ impl EngineService {
 
     /// Ends a session whose client polls on a new connection each time: its next poll would go to another worker, which
     /// does not know the session.
-    async fn last_words(&self, gate: &Gate, sid: Sid, response: Response<Body>) -> Response<Body> {
+    async fn last_words(&self, gate: &SessionGate, sid: Sid, response: Response<Body>) -> Response<Body> {
         self.registry.parted(sid);
         let mut packets = bytes_of(response).await.to_vec();
         while let Some(more) = self.engine.queued(sid) {

@@ -32,7 +32,7 @@ const SWEEP_FROM: usize = 64;
 
 /// How far the whole process is in ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+enum DrainPhase {
     Open,
     /// No session begins, those there are go on.
     Lingering,
@@ -45,7 +45,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Registry {
     inner: Mutex<Inner>,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<DrainPhase>,
     /// Every session that is to end has got its goodbye.
     all_sent: watch::Sender<bool>,
     count: watch::Sender<usize>,
@@ -55,7 +55,7 @@ pub(super) struct Registry {
 struct Inner {
     next: u64,
     conns: HashMap<u64, Arc<Conn>>,
-    sessions: HashMap<Sid, Weak<Gate>>,
+    sessions: HashMap<Sid, Weak<SessionGate>>,
     /// Sessions that began over polling, if they are to be known without a connection. Some may have ended.
     began: Vec<Sid>,
     sweep_began_at: usize,
@@ -66,7 +66,7 @@ impl Registry {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
-            phase: watch::Sender::new(Phase::Open),
+            phase: watch::Sender::new(DrainPhase::Open),
             all_sent: watch::Sender::new(false),
             count: watch::Sender::new(0),
         })
@@ -97,13 +97,13 @@ impl Registry {
 
     /// Whether the end has begun: no new session is opened then.
     pub(super) fn draining(&self) -> bool {
-        *self.phase.borrow() >= Phase::Draining
+        *self.phase.borrow() >= DrainPhase::Draining
     }
 
     /// Lets no session begin, closes connections that no session needs, and cuts off those that stay after all have got
     /// their goodbye ([`Registry::say_goodbye`]). Returns once nothing is open.
     pub(super) async fn close(&self) {
-        self.advance(Phase::Draining);
+        self.advance(DrainPhase::Draining);
         let (mut count, mut all_sent) = (self.count.subscribe(), self.all_sent.subscribe());
         let forced = async {
             // The registry holds the senders, so waiting cannot fail.
@@ -123,7 +123,7 @@ impl Registry {
     /// before. Never returns: a session gets its goodbye with its next poll, and pending goodbyes end with this future.
     pub(super) async fn say_goodbye(self: &Arc<Self>, mut drain: Drain, alive: impl Fn(Sid) -> bool) {
         let mut sent = Vec::new();
-        let end = |end: End| {
+        let end = |end: Closable| {
             end.begin();
             sent.push(end);
         };
@@ -142,7 +142,7 @@ impl Registry {
         lock(&self.inner).parted.has(sid)
     }
 
-    fn advance(&self, to: Phase) {
+    fn advance(&self, to: DrainPhase) {
         self.phase.send_if_modified(|phase| {
             let later = *phase < to;
             if later {
@@ -152,17 +152,18 @@ impl Registry {
         });
     }
 
-    fn open_ends(self: &Arc<Self>, alive: impl Fn(Sid) -> bool) -> Vec<End> {
+    fn open_ends(self: &Arc<Self>, alive: impl Fn(Sid) -> bool) -> Vec<Closable> {
         let began = lock(&self.inner).began.clone();
         // One that is between two polls has no connection that would hold its gate.
-        let _gates: Vec<_> = began.into_iter().filter(|sid| alive(*sid)).map(|sid| Gate::of(self, sid)).collect();
+        let _gates: Vec<_> =
+            began.into_iter().filter(|sid| alive(*sid)).map(|sid| SessionGate::of(self, sid)).collect();
         let (gates, websockets) = self.all();
-        let sessions = gates.into_iter().filter(|gate| gate.is(SessionPhase::Live)).map(End::Session);
-        sessions.chain(websockets.into_iter().filter(|life| life.is_open()).map(End::WebSocket)).collect()
+        let sessions = gates.into_iter().filter(|gate| gate.is(SessionPhase::Live)).map(Closable::Session);
+        sessions.chain(websockets.into_iter().filter(|life| life.is_open()).map(Closable::WebSocket)).collect()
     }
 
     /// Every polling session and every WebSocket. (A gate must not be dropped under the lock: it takes it itself.)
-    fn all(&self) -> (Vec<Arc<Gate>>, Vec<Arc<WsLife>>) {
+    fn all(&self) -> (Vec<Arc<SessionGate>>, Vec<Arc<WsLife>>) {
         let inner = lock(&self.inner);
         let gates = inner.sessions.values().filter_map(Weak::upgrade).collect();
         (gates, inner.conns.values().filter_map(|conn| conn.websocket()).collect())
@@ -170,7 +171,7 @@ impl Registry {
 
     /// Cuts off sessions that did not close after their goodbye.
     fn force(&self) {
-        self.advance(Phase::Forced);
+        self.advance(DrainPhase::Forced);
         let (gates, websockets) = self.all();
         tracing::debug!(
             sessions = gates.len(),
@@ -183,12 +184,12 @@ impl Registry {
 }
 
 /// Something that is ended on its own.
-enum End {
-    Session(Arc<Gate>),
+enum Closable {
+    Session(Arc<SessionGate>),
     WebSocket(Arc<WsLife>),
 }
 
-impl End {
+impl Closable {
     fn begin(&self) {
         match self {
             Self::Session(gate) => gate.end(),
@@ -209,7 +210,7 @@ pub(super) struct Conn {
 
 #[derive(Debug, Default)]
 struct Gates {
-    of: HashMap<Sid, Arc<Gate>>,
+    of: HashMap<Sid, Arc<SessionGate>>,
     sweep_at: usize,
 }
 
@@ -228,7 +229,7 @@ impl Drop for OpenConn {
 impl Conn {
     /// Notes that this connection carries requests of the polling session `sid`. `alive` is asked now and then which
     /// of the sessions named before still exist.
-    pub(super) fn carries(&self, sid: Sid, alive: impl Fn(Sid) -> bool) -> Arc<Gate> {
+    pub(super) fn carries(&self, sid: Sid, alive: impl Fn(Sid) -> bool) -> Arc<SessionGate> {
         let mut gates = lock(&self.gates);
         if let Some(gate) = gates.of.get(&sid) {
             return Arc::clone(gate);
@@ -237,7 +238,7 @@ impl Conn {
             gates.of.retain(|sid, gate| !gate.is(SessionPhase::Over) && alive(*sid));
             gates.sweep_at = gates.of.len() * 2;
         }
-        let gate = Gate::of(&self.registry, sid);
+        let gate = SessionGate::of(&self.registry, sid);
         gates.of.insert(sid, Arc::clone(&gate));
         gate
     }
@@ -271,10 +272,10 @@ impl Conn {
         let mut phase = self.registry.phase.subscribe();
         let mut asked = self.asked.subscribe();
         // Neither can fail: both senders live as long as `self`.
-        let _ = phase.wait_for(|phase| *phase != Phase::Open).await;
+        let _ = phase.wait_for(|phase| *phase != DrainPhase::Open).await;
         tokio::select! {
             _ = asked.wait_for(|asked| *asked) => {}
-            _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
+            _ = phase.wait_for(|phase| *phase == DrainPhase::Forced) => {}
         }
         let mut carried = false;
         loop {
@@ -286,7 +287,7 @@ impl Conn {
                 }
                 None if std::mem::take(&mut carried) => tokio::select! {
                     () = sleep(CROSSING) => {}
-                    _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
+                    _ = phase.wait_for(|phase| *phase == DrainPhase::Forced) => {}
                 },
                 None => return,
             }
@@ -296,7 +297,7 @@ impl Conn {
 
 /// The polling life of one session: what its requests must know about its end or its upgrade.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct SessionGate {
     sid: Sid,
     registry: Weak<Registry>,
     life: watch::Sender<SessionPhase>,
@@ -316,7 +317,7 @@ pub(super) enum SessionPhase {
     Over,
 }
 
-impl Gate {
+impl SessionGate {
     fn of(registry: &Arc<Registry>, sid: Sid) -> Arc<Self> {
         let mut inner = lock(&registry.inner);
         if let Some(gate) = inner.sessions.get(&sid).and_then(Weak::upgrade) {
@@ -380,7 +381,7 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for SessionGate {
     fn drop(&mut self) {
         let Some(registry) = self.registry.upgrade() else { return };
         let mut inner = lock(&registry.inner);
@@ -392,7 +393,7 @@ impl Drop for Gate {
 
 /// An upgrade attempt that is under way until this is dropped.
 #[derive(Debug)]
-pub(super) struct Probing(pub(super) Arc<Gate>);
+pub(super) struct Probing(pub(super) Arc<SessionGate>);
 
 impl Drop for Probing {
     fn drop(&mut self) {

@@ -70,16 +70,16 @@ pub(super) enum News {
 
 /// The other workers.
 #[derive(Debug)]
-pub(super) struct Elsewhere {
+pub(super) struct OtherWorkers {
     link: Rooms,
     host: String,
     slot: u32,
-    known: Mutex<HashMap<u64, Known>>,
+    known: Mutex<HashMap<u64, OtherWorker>>,
 }
 
 /// What is known of one of them.
 #[derive(Debug, Default)]
-struct Known {
+struct OtherWorker {
     host: String,
     slot: u32,
     rooms: HashMap<String, usize>,
@@ -97,7 +97,7 @@ pub(super) struct Arrivals {
     anew: Interval,
 }
 
-impl Elsewhere {
+impl OtherWorkers {
     /// `slot`: this worker's.
     pub(super) fn new(link: Rooms, slot: u32) -> (Self, Arrivals) {
         let mut anew = interval(ANEW);
@@ -255,8 +255,8 @@ fn own_host() -> String {
 mod tests {
     use super::*;
 
-    fn elsewhere() -> Elsewhere {
-        Elsewhere::new(Rooms::default(), 0).0
+    fn elsewhere() -> OtherWorkers {
+        OtherWorkers::new(Rooms::default(), 0).0
     }
 
     fn members(slot: u32, all: bool, rooms: &[(&str, usize)]) -> PeerMessage {

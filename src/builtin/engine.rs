@@ -19,7 +19,7 @@ use socketioxide::{ParserConfig, SocketIo, TransportType};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use crate::config::Engine as Settings;
+use crate::config::EngineConfig as Settings;
 
 /// Packets that may wait for one client. Socket.IO's own server sets no limit; a client that is so far behind loses
 /// messages here instead of taking all memory.
@@ -33,7 +33,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// What the engine knows about a session id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum SidState {
     No,
     Polling,
     Websocket,
@@ -42,7 +42,7 @@ pub(super) enum Known {
 /// The engine. Clones share their sessions.
 #[derive(Clone)]
 pub(super) struct Engine {
-    service: SocketIoService<Elsewhere>,
+    service: SocketIoService<Unrouted>,
     path: String,
 }
 
@@ -64,7 +64,7 @@ impl Engine {
             .max_buffer_size(BUFFERED_PACKETS)
             .connect_timeout(CONNECT_TIMEOUT)
             .with_parser(parser)
-            .build_with_inner_svc(Elsewhere);
+            .build_with_inner_svc(Unrouted);
         (Self { service, path: settings.path.clone() }, io)
     }
 
@@ -99,14 +99,14 @@ impl Engine {
     }
 
     /// Asks for a session by posting nothing to it.
-    pub(super) fn known(&self, sid: Sid) -> Known {
+    pub(super) fn known(&self, sid: Sid) -> SidState {
         match self.post(sid, Bytes::new()) {
-            Some(answer) if answer.status() == StatusCode::OK => Known::Polling,
+            Some(answer) if answer.status() == StatusCode::OK => SidState::Polling,
             Some(answer) => match error_code(answer) {
-                Some(3) => Known::Websocket,
-                _ => Known::No,
+                Some(3) => SidState::Websocket,
+                _ => SidState::No,
             },
-            None => Known::No,
+            None => SidState::No,
         }
     }
 
@@ -155,12 +155,12 @@ impl Engine {
 /// The code in an error that the engine answered, if it is one (`{"code":"1","message":"Session ID unknown"}`).
 pub(super) fn error_code(response: Response<Body>) -> Option<u8> {
     #[derive(serde::Deserialize)]
-    struct Refusal {
+    struct ErrorBody {
         // A text in engineioxide 0.17, a number in engine.io.
         code: String,
     }
     let body = at_once(response.into_body().collect())?.ok()?.to_bytes();
-    serde_json::from_slice::<Refusal>(&body).ok()?.code.parse().ok()
+    serde_json::from_slice::<ErrorBody>(&body).ok()?.code.parse().ok()
 }
 
 /// The result of a future that has nothing to wait for.
@@ -173,9 +173,9 @@ fn at_once<F: Future>(future: F) -> Option<F::Output> {
 
 /// Where the engine sends a request that is not below its path. The door lets none through.
 #[derive(Debug, Clone)]
-struct Elsewhere;
+struct Unrouted;
 
-impl<B> Service<Request<B>> for Elsewhere {
+impl<B> Service<Request<B>> for Unrouted {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;

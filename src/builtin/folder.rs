@@ -50,16 +50,16 @@ impl Beneath {
 }
 
 impl Backend for Beneath {
-    type File = File;
+    type File = ServedFile;
     type Metadata = Metadata;
-    type OpenFuture = Soon<'static, File>;
+    type OpenFuture = Soon<'static, ServedFile>;
     type MetadataFuture = Soon<'static, Metadata>;
 
     fn open(&self, path: PathBuf) -> Self::OpenFuture {
         let beneath = self.clone();
         Box::pin(async move {
             let file = tokio::task::spawn_blocking(move || beneath.open(&path)).await??;
-            Ok(File(tokio::fs::File::from_std(file)))
+            Ok(ServedFile(tokio::fs::File::from_std(file)))
         })
     }
 
@@ -71,15 +71,15 @@ impl Backend for Beneath {
 
 /// A regular file that was opened in the folder.
 #[derive(Debug)]
-pub(super) struct File(tokio::fs::File);
+pub(super) struct ServedFile(tokio::fs::File);
 
-impl AsyncRead for File {
+impl AsyncRead for ServedFile {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncSeek for File {
+impl AsyncSeek for ServedFile {
     fn start_seek(mut self: Pin<&mut Self>, position: io::SeekFrom) -> io::Result<()> {
         Pin::new(&mut self.0).start_seek(position)
     }
@@ -89,7 +89,7 @@ impl AsyncSeek for File {
     }
 }
 
-impl Served for File {
+impl Served for ServedFile {
     type Metadata = Metadata;
     type MetadataFuture<'a> = Soon<'a, Metadata>;
 

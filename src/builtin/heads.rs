@@ -1,7 +1,7 @@
 //! What is no request for Node's HTTP server, though the HTTP library here takes it for one.
 //!
 //! Most of it is seen in the request itself. A line that ends with a bare LF is not, nor that a body's length is given
-//! twice: for that the bytes are followed on their way to the library ([`Watched`]), which changes nothing in them.
+//! twice: for that the bytes are followed on their way to the library ([`WatchedStream`]), which changes nothing in them.
 //! What is not understood on the way is not followed any further.
 
 use std::io::{self, IoSlice};
@@ -98,20 +98,20 @@ impl Fault {
 
 /// A stream whose requests are followed.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct WatchedStream<S> {
     io: S,
     heads: Heads,
     fault: Fault,
 }
 
-impl<S> Watched<S> {
+impl<S> WatchedStream<S> {
     pub(super) fn new(io: S) -> (Self, Fault) {
         let fault = Fault(Arc::new(AtomicU64::new(u64::MAX)));
         (Self { io, heads: Heads::default(), fault: fault.clone() }, fault)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -123,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }

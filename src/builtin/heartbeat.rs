@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
 
 use super::engine::Engine;
-use super::outbox::Outbox;
+use super::outbox::PollingOutbox;
 
 /// How soon after the handshake a ping is the one that comes too early. The engine needs two milliseconds.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -28,8 +28,8 @@ const PING: &[u8] = b"\x81\x012";
 const PONG: &[u8] = b"\x81\x81\0\0\0\x003";
 
 /// Takes the early ping out of a polling session that has just begun. Requests of the session wait until that is done:
-/// see [`Outbox::settled`].
-pub(super) async fn settle(engine: Engine, sid: Sid, outbox: Arc<Outbox>, interval: Duration) {
+/// see [`PollingOutbox::settled`].
+pub(super) async fn settle(engine: Engine, sid: Sid, outbox: Arc<PollingOutbox>, interval: Duration) {
     match timeout(AT_ONCE.min(interval / 2), engine.poll(sid)).await {
         Ok(Some(packets)) if *packets == *b"2" => engine.pong(sid),
         Ok(Some(packets)) => _ = outbox.keep(packets),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::budget::{Budget, Excess, Hold};
+use super::budget::{Excess, HeldBytes, MemoryBudget};
 
 /// An answer up to this size is not counted: the HTTP library buffers as much for each connection anyway.
 pub(super) const UNCOUNTED: usize = 64 * 1024;
@@ -20,13 +20,13 @@ const PIECE: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Held {
     left: Bytes,
-    hold: Hold,
+    hold: HeldBytes,
 }
 
 impl Held {
     /// # Errors
     /// The worker holds too much. It is not counted as closed yet.
-    pub(super) fn new(bytes: Bytes, budget: &Arc<Budget>) -> Result<Self, Excess> {
+    pub(super) fn new(bytes: Bytes, budget: &Arc<MemoryBudget>) -> Result<Self, Excess> {
         let mut hold = budget.hold();
         hold.set(bytes.len().min(budget.each))?;
         Ok(Self { left: bytes, hold })
@@ -71,7 +71,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_counted_until_the_last_piece_and_is_whole() {
-        let budget = Budget::new(100_000, Scoreboard::default());
+        let budget = MemoryBudget::new(100_000, Scoreboard::default());
         let whole: Bytes = (0..200_000_u32).map(|n| n as u8).collect::<Vec<_>>().into();
         let mut held = Held::new(whole.clone(), &budget).expect("room");
         assert_eq!(held.size_hint().exact(), Some(200_000));
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn there_is_none_where_the_worker_holds_too_much() {
-        let budget = Budget::new(100_000, Scoreboard::default());
+        let budget = MemoryBudget::new(100_000, Scoreboard::default());
         let all: Vec<_> = std::iter::repeat_with(|| Held::new(vec![0; 300_000].into(), &budget)).take(100).collect();
         assert_eq!(all.iter().filter(|held| held.is_ok()).count(), 256 / 3);
         drop(all);

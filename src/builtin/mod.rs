@@ -79,16 +79,16 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use self::budget::{Budget, Excess};
+use self::budget::{Excess, MemoryBudget};
 use self::bundle::Bundle;
 use self::door::EngineService;
 use self::drain::{Conn, OpenConn, Registry};
-use self::engine::{Engine, Known};
-use self::heads::Watched;
+use self::engine::{Engine, SidState};
+use self::heads::WatchedStream;
 use self::outbox::Outboxes;
 use self::page::Site;
 use self::patience::Patient;
-use crate::config::Engine as Settings;
+use crate::config::EngineConfig as Settings;
 use crate::confine;
 use haft_worker::EndAddr;
 use haft_worker::scoreboard::Scoreboard;
@@ -144,7 +144,7 @@ pub struct App {
     registry: Arc<Registry>,
     engine: Engine,
     answering: Answering,
-    budget: Arc<Budget>,
+    budget: Arc<MemoryBudget>,
     /// How long a client may read nothing of what waits for it.
     patience: Duration,
     /// Where the files are that it serves.
@@ -178,7 +178,7 @@ impl App {
         let folders = settings.static_dir.iter().cloned().chain(bundle_folder).collect();
         let registry = Registry::new();
         let (engine, io) = Engine::new(settings);
-        let budget = Budget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX), scoreboard.clone());
+        let budget = MemoryBudget::new(usize::try_from(settings.max_payload).unwrap_or(usize::MAX), scoreboard.clone());
         counted::begin(&scoreboard);
         chat::put_on(&io, identity, Arc::clone(&registry), scoreboard.clone(), others);
         let outboxes = Outboxes::new(engine.clone(), Arc::clone(&budget), scoreboard);
@@ -221,7 +221,7 @@ impl App {
     /// those that were opened with tags.
     pub fn linger(&self) -> impl Future<Output = ()> + Send + use<> {
         let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
-        async move { registry.linger(|sid| engine.known(sid) != Known::No).await }
+        async move { registry.linger(|sid| engine.known(sid) != SidState::No).await }
     }
 
     /// Ends the sessions one by one as `drain` schedules ([`Drain::goodbyes`]), a polling session by a close packet in
@@ -230,7 +230,7 @@ impl App {
     /// resolves.
     pub fn say_goodbye(&self, drain: Drain) -> impl Future<Output = ()> + Send + use<> {
         let (registry, engine) = (Arc::clone(&self.registry), self.engine.clone());
-        async move { registry.say_goodbye(drain, |sid| engine.known(sid) == Known::Polling).await }
+        async move { registry.say_goodbye(drain, |sid| engine.known(sid) == SidState::Polling).await }
     }
 
     /// Finishes cleanly, together with [`App::say_goodbye`]. From now on no session begins (503, `Retry-After`); idle
@@ -268,7 +268,7 @@ where
 {
     let conn = &open.0;
     let origin = Origin { conn: Arc::clone(conn), client };
-    let (stream, fault) = Watched::new(stream);
+    let (stream, fault) = WatchedStream::new(stream);
     let number = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());

@@ -16,77 +16,77 @@ use socketioxide::socket::Sid;
 use tokio::sync::watch;
 
 use super::answers::SEPARATOR;
-use super::budget::{Budget, Excess, Hold};
-use super::counted::Counted;
+use super::budget::{Excess, HeldBytes, MemoryBudget};
+use super::counted::CountedSession;
 use super::engine::Engine;
 use super::wire::lock;
 
 /// Of an answer that is shorter than this part of a session's share it is known that it left nothing in the engine.
 const SHORT: usize = 8;
 
-/// The polling sessions of this worker. The engine keeps each [`Outbox`] with the request that opened its session, so a
+/// The polling sessions of this worker. The engine keeps each [`PollingOutbox`] with the request that opened its session, so a
 /// session that has ended is not in here.
 pub(super) struct Outboxes {
     engine: Engine,
-    pub(super) budget: Arc<Budget>,
+    pub(super) budget: Arc<MemoryBudget>,
     pub(super) scoreboard: Scoreboard,
-    of: Mutex<HashMap<Sid, Weak<Outbox>>>,
+    of: Mutex<HashMap<Sid, Weak<PollingOutbox>>>,
 }
 
 impl Outboxes {
     /// For the sessions of this engine.
-    pub(super) fn new(engine: Engine, budget: Arc<Budget>, scoreboard: Scoreboard) -> Arc<Self> {
+    pub(super) fn new(engine: Engine, budget: Arc<MemoryBudget>, scoreboard: Scoreboard) -> Arc<Self> {
         Arc::new(Self { engine, budget, scoreboard, of: Mutex::default() })
     }
 
     /// Gives a new session its outbox.
-    pub(super) fn enter(&self, sid: Sid, outbox: &Arc<Outbox>) {
+    pub(super) fn enter(&self, sid: Sid, outbox: &Arc<PollingOutbox>) {
         if outbox.sid.set(sid).is_ok() {
-            outbox.counted.set(Counted::new(&self.scoreboard, false)).ok();
+            outbox.counted.set(CountedSession::new(&self.scoreboard, false)).ok();
             lock(&self.of).insert(sid, Arc::downgrade(outbox));
         }
     }
 
     /// The outbox of a session that began over polling.
-    pub(super) fn of(&self, sid: Sid) -> Option<Arc<Outbox>> {
+    pub(super) fn of(&self, sid: Sid) -> Option<Arc<PollingOutbox>> {
         let outbox = lock(&self.of).get(&sid).cloned();
         outbox?.upgrade()
     }
 }
 
 /// One session that began over polling.
-pub(super) struct Outbox {
+pub(super) struct PollingOutbox {
     sid: OnceLock<Sid>,
-    counted: OnceLock<Counted>,
+    counted: OnceLock<CountedSession>,
     all: Arc<Outboxes>,
     settled: watch::Sender<bool>,
     polls: AtomicUsize,
     posting: AtomicBool,
     moved: AtomicBool,
     ended: AtomicBool,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingPackets>,
 }
 
 /// What waits for the next poll.
-struct Waiting {
+struct WaitingPackets {
     /// Taken out of the engine.
     kept: Vec<Bytes>,
     kept_bytes: usize,
     /// Bytes that were given to the engine meanwhile.
     owed: usize,
-    hold: Hold,
+    hold: HeldBytes,
 }
 
-impl Waiting {
+impl WaitingPackets {
     fn count(&mut self) -> Result<(), Excess> {
         self.hold.set(self.kept_bytes + self.owed)
     }
 }
 
-impl Outbox {
+impl PollingOutbox {
     /// For a session that is about to be opened.
     pub(super) fn new(all: &Arc<Outboxes>) -> Self {
-        let waiting = Waiting { kept: Vec::new(), kept_bytes: 0, owed: 0, hold: all.budget.hold() };
+        let waiting = WaitingPackets { kept: Vec::new(), kept_bytes: 0, owed: 0, hold: all.budget.hold() };
         Self {
             sid: OnceLock::new(),
             counted: OnceLock::new(),
@@ -225,7 +225,7 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
+impl Drop for PollingOutbox {
     fn drop(&mut self) {
         if let Some(sid) = self.sid.get() {
             lock(&self.all.of).remove(sid);
@@ -234,7 +234,7 @@ impl Drop for Outbox {
 }
 
 /// A poll that is under way until this is dropped.
-pub(super) struct Polled(Arc<Outbox>);
+pub(super) struct Polled(Arc<PollingOutbox>);
 
 impl Drop for Polled {
     fn drop(&mut self) {
@@ -243,7 +243,7 @@ impl Drop for Polled {
 }
 
 /// A POST that is under way until this is dropped.
-pub(super) struct Posting(Arc<Outbox>);
+pub(super) struct Posting(Arc<PollingOutbox>);
 
 impl Drop for Posting {
     fn drop(&mut self) {

@@ -19,7 +19,7 @@ use tower_http::services::fs::DefaultServeDirFallback;
 
 use super::folder::{self, Beneath};
 use super::{BuiltinError, Identity, chat};
-use crate::config::Engine as Settings;
+use crate::config::EngineConfig as Settings;
 use crate::page::{ICON, MAKE, POLICY};
 use crate::route::Key;
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::budget::{Budget, Excess};
+use super::budget::{Excess, MemoryBudget};
 
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     io: S,
     patience: Duration,
-    budget: Arc<Budget>,
+    budget: Arc<MemoryBudget>,
     /// Set while nothing can be written.
     stalled: Option<Pin<Box<Sleep>>>,
     ended: bool,
@@ -25,7 +25,7 @@ pub(super) struct Patient<S> {
 
 impl<S> Patient<S> {
     /// A client that reads nothing for `patience` is cut off, and counted.
-    pub(super) fn new(io: S, patience: Duration, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(io: S, patience: Duration, budget: Arc<MemoryBudget>) -> Self {
         Self { io, patience, budget, stalled: None, ended: false }
     }
 
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_for_long_is_cut_off_and_one_that_reads_slowly_is_not() {
-        let budget = Budget::new(1, Scoreboard::default());
+        let budget = MemoryBudget::new(1, Scoreboard::default());
         let (mut client, server) = duplex(16);
         let mut patient = Patient::new(server, PATIENCE, Arc::clone(&budget));
         let reading = tokio::spawn(async move {

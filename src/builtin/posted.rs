@@ -15,9 +15,9 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::answers::SEPARATOR;
-use super::budget::{Budget, Excess};
+use super::budget::{Excess, MemoryBudget};
 use super::engine::Engine;
-use super::outbox::Outbox;
+use super::outbox::PollingOutbox;
 
 /// How long a whole request may take to arrive (Node's `server.requestTimeout`).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
@@ -38,7 +38,7 @@ pub(super) enum Unread {
 }
 
 /// Reads a body of up to `max` bytes. One that is longer comes cut, with one byte too many.
-pub(super) async fn read<B>(mut body: B, max: usize, budget: &Arc<Budget>) -> Result<Bytes, Unread>
+pub(super) async fn read<B>(mut body: B, max: usize, budget: &Arc<MemoryBudget>) -> Result<Bytes, Unread>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -67,7 +67,13 @@ where
 
 /// Gives the engine what a session posted. Between the parts what waits for the session is counted: the session may end
 /// of it. What the engine did not take stays in `body`.
-pub(super) async fn give(engine: &Engine, sid: Sid, outbox: &Outbox, body: &mut Bytes, max: usize) -> Response<Body> {
+pub(super) async fn give(
+    engine: &Engine,
+    sid: Sid,
+    outbox: &PollingOutbox,
+    body: &mut Bytes,
+    max: usize,
+) -> Response<Body> {
     if body.len() > max {
         return engine.post(sid, std::mem::take(body)).unwrap_or_else(failed);
     }

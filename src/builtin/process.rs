@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use haft_worker::{AttachError, Drain, Incoming, SessionGuard};
 
 use super::{App, BuiltinError, Identity};
-use crate::config::{Config, Confinement, Engine, Log, LogFormat};
+use crate::config::{Config, Confinement, EngineConfig, Log, LogFormat};
 use crate::log;
 
 /// The variable with a built-in worker's orders, as JSON.
@@ -15,7 +15,7 @@ const VARIABLE: &str = "HAFT_BUILTIN";
 /// A built-in worker's orders.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Orders {
-    engine: Engine,
+    engine: EngineConfig,
     log_level: String,
     log_json: bool,
 }
@@ -34,7 +34,7 @@ enum WorkerError {
 }
 
 /// The environment that makes a process of this program a built-in worker.
-pub fn orders(engine: &Engine, config: &Config) -> Vec<(&'static str, String)> {
+pub fn orders(engine: &EngineConfig, config: &Config) -> Vec<(&'static str, String)> {
     let orders = Orders {
         engine: engine.clone(),
         log_level: config.log.level.clone(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// What the chat accepts from a client.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Limits {
+pub(super) struct ChatLimits {
     /// Characters of a room's name.
     pub(super) room: usize,
     /// Characters of a member's name.
@@ -19,11 +19,11 @@ pub(super) struct Limits {
 }
 
 /// The limits of this chat.
-pub(super) const LIMITS: Limits = Limits { room: 64, name: 32, text: 2000, rooms_per_client: 32 };
+pub(super) const LIMITS: ChatLimits = ChatLimits { room: 64, name: 32, text: 2000, rooms_per_client: 32 };
 
 /// Why the chat refuses something; the text goes to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum ChatError {
     #[error("a room's name has 1 to 64 characters, none of them a control character")]
     Room,
     #[error("a name has 1 to 32 characters, none of them a control character")]
@@ -40,14 +40,14 @@ pub(super) enum Refused {
 
 /// One client.
 #[derive(Debug, Default)]
-pub(super) struct Member {
+pub(super) struct ChatMember {
     /// What the others see.
     pub(super) name: String,
     rooms: BTreeSet<String>,
     gone: bool,
 }
 
-impl Member {
+impl ChatMember {
     /// A client that is in no room yet.
     pub(super) fn named(name: String) -> Self {
         Self { name, ..Self::default() }
@@ -56,9 +56,9 @@ impl Member {
 
 /// How many members each room has. A room exists while it has one.
 #[derive(Debug, Default)]
-pub(super) struct Rooms(HashMap<String, usize>);
+pub(super) struct ChatRooms(HashMap<String, usize>);
 
-impl Rooms {
+impl ChatRooms {
     /// Members of a room on this worker.
     pub(super) fn members(&self, room: &str) -> usize {
         self.0.get(room).copied().unwrap_or(0)
@@ -73,17 +73,17 @@ impl Rooms {
     /// member was not in it before.
     pub(super) fn join(
         &mut self,
-        member: &mut Member,
+        member: &mut ChatMember,
         room: &str,
         name: Option<&str>,
-    ) -> Result<(String, bool), Refused> {
-        let room = line(room, LIMITS.room).ok_or(Refused::Room)?;
-        let name = name.map(|name| line(name, LIMITS.name).ok_or(Refused::Name)).transpose()?;
+    ) -> Result<(String, bool), ChatError> {
+        let room = line(room, LIMITS.room).ok_or(ChatError::Room)?;
+        let name = name.map(|name| line(name, LIMITS.name).ok_or(ChatError::Name)).transpose()?;
         if member.gone {
-            return Err(Refused::Gone);
+            return Err(ChatError::Gone);
         }
         if member.rooms.len() >= LIMITS.rooms_per_client && !member.rooms.contains(room) {
-            return Err(Refused::TooManyRooms);
+            return Err(ChatError::TooManyRooms);
         }
         if let Some(name) = name {
             member.name = name.to_owned();
@@ -96,29 +96,29 @@ impl Rooms {
     }
 
     /// Lets `member` out. Returns the room's name as it is kept.
-    pub(super) fn leave(&mut self, member: &mut Member, room: &str) -> Result<String, Refused> {
-        let room = line(room, LIMITS.room).ok_or(Refused::Room)?;
+    pub(super) fn leave(&mut self, member: &mut ChatMember, room: &str) -> Result<String, ChatError> {
+        let room = line(room, LIMITS.room).ok_or(ChatError::Room)?;
         if !member.rooms.remove(room) {
-            return Err(Refused::NotThere);
+            return Err(ChatError::NotThere);
         }
         self.one_less(room);
         Ok(room.to_owned())
     }
 
     /// Whether `member` may say `text` in `room`. Returns the room's name as it is kept.
-    pub(super) fn may_say(&self, member: &Member, room: &str, text: &str) -> Result<String, Refused> {
-        let room = line(room, LIMITS.room).ok_or(Refused::Room)?;
+    pub(super) fn may_say(&self, member: &ChatMember, room: &str, text: &str) -> Result<String, ChatError> {
+        let room = line(room, LIMITS.room).ok_or(ChatError::Room)?;
         if text.trim().is_empty() || text.chars().count() > LIMITS.text {
-            return Err(Refused::Text);
+            return Err(ChatError::Text);
         }
         if !member.rooms.contains(room) {
-            return Err(Refused::NotThere);
+            return Err(ChatError::NotThere);
         }
         Ok(room.to_owned())
     }
 
     /// Removes `member` from everything. Returns the rooms it was in.
-    pub(super) fn gone(&mut self, member: &mut Member) -> Vec<String> {
+    pub(super) fn gone(&mut self, member: &mut ChatMember) -> Vec<String> {
         member.gone = true;
         let rooms: Vec<String> = std::mem::take(&mut member.rooms).into_iter().collect();
         rooms.iter().for_each(|room| self.one_less(room));
@@ -148,13 +148,13 @@ mod tests {
 
     #[test]
     fn a_room_exists_while_it_has_a_member() {
-        let (mut rooms, mut ann, mut bob) = (Rooms::default(), Member::default(), Member::default());
+        let (mut rooms, mut ann, mut bob) = (ChatRooms::default(), ChatMember::default(), ChatMember::default());
         assert_eq!(rooms.join(&mut ann, " lobby ", Some("Ann")), Ok(("lobby".to_owned(), true)));
         assert_eq!(rooms.join(&mut ann, "lobby", None), Ok(("lobby".to_owned(), false)), "twice is once");
         rooms.join(&mut bob, "lobby", None).expect("bob joins");
         assert_eq!((rooms.members("lobby"), ann.name.as_str()), (2, "Ann"));
         rooms.leave(&mut bob, "lobby").expect("bob leaves");
-        assert_eq!(rooms.leave(&mut bob, "lobby"), Err(Refused::NotThere));
+        assert_eq!(rooms.leave(&mut bob, "lobby"), Err(ChatError::NotThere));
         assert_eq!(rooms.gone(&mut ann), ["lobby"]);
         assert_eq!(rooms.members("lobby"), 0);
         assert!(rooms.0.is_empty(), "nothing is kept of an empty room");
@@ -162,45 +162,45 @@ mod tests {
 
     #[test]
     fn a_join_that_comes_after_the_end_leaves_nothing_behind() {
-        let (mut rooms, mut ann) = (Rooms::default(), Member::default());
+        let (mut rooms, mut ann) = (ChatRooms::default(), ChatMember::default());
         rooms.gone(&mut ann);
-        assert_eq!(rooms.join(&mut ann, "lobby", None), Err(Refused::Gone));
+        assert_eq!(rooms.join(&mut ann, "lobby", None), Err(ChatError::Gone));
         assert!(rooms.0.is_empty());
     }
 
     #[test]
     fn limits_are_counted_in_characters() {
-        let (mut rooms, mut ann) = (Rooms::default(), Member::default());
+        let (mut rooms, mut ann) = (ChatRooms::default(), ChatMember::default());
         let name = |n: usize| "ä".repeat(n);
         assert!(rooms.join(&mut ann, &name(LIMITS.room), Some(&name(LIMITS.name))).is_ok());
-        assert_eq!(rooms.join(&mut ann, &name(LIMITS.room + 1), None), Err(Refused::Room));
-        assert_eq!(rooms.join(&mut ann, "r", Some(&name(LIMITS.name + 1))), Err(Refused::Name));
-        assert_eq!(rooms.join(&mut ann, "two\nlines", None), Err(Refused::Room));
-        assert_eq!(rooms.join(&mut ann, "  ", None), Err(Refused::Room));
+        assert_eq!(rooms.join(&mut ann, &name(LIMITS.room + 1), None), Err(ChatError::Room));
+        assert_eq!(rooms.join(&mut ann, "r", Some(&name(LIMITS.name + 1))), Err(ChatError::Name));
+        assert_eq!(rooms.join(&mut ann, "two\nlines", None), Err(ChatError::Room));
+        assert_eq!(rooms.join(&mut ann, "  ", None), Err(ChatError::Room));
         rooms.join(&mut ann, "r", None).expect("join");
         assert!(rooms.may_say(&ann, "r", &name(LIMITS.text)).is_ok());
-        assert_eq!(rooms.may_say(&ann, "r", &name(LIMITS.text + 1)), Err(Refused::Text));
-        assert_eq!(rooms.may_say(&ann, "r", " \n"), Err(Refused::Text));
-        assert_eq!(rooms.may_say(&ann, "elsewhere", "hello"), Err(Refused::NotThere));
+        assert_eq!(rooms.may_say(&ann, "r", &name(LIMITS.text + 1)), Err(ChatError::Text));
+        assert_eq!(rooms.may_say(&ann, "r", " \n"), Err(ChatError::Text));
+        assert_eq!(rooms.may_say(&ann, "elsewhere", "hello"), Err(ChatError::NotThere));
     }
 
     #[test]
     fn a_client_cannot_fill_the_memory_with_rooms() {
-        let (mut rooms, mut ann) = (Rooms::default(), Member::default());
+        let (mut rooms, mut ann) = (ChatRooms::default(), ChatMember::default());
         for n in 0..LIMITS.rooms_per_client {
             rooms.join(&mut ann, &n.to_string(), None).expect("join");
         }
-        assert_eq!(rooms.join(&mut ann, "one more", None), Err(Refused::TooManyRooms));
+        assert_eq!(rooms.join(&mut ann, "one more", None), Err(ChatError::TooManyRooms));
         assert!(rooms.join(&mut ann, "0", None).is_ok(), "a room it is in is not one more");
     }
 
     #[test]
     fn what_the_client_is_told_names_the_limits_that_hold() {
         for (refused, limit) in [
-            (Refused::Room, LIMITS.room),
-            (Refused::Name, LIMITS.name),
-            (Refused::Text, LIMITS.text),
-            (Refused::TooManyRooms, LIMITS.rooms_per_client),
+            (ChatError::Room, LIMITS.room),
+            (ChatError::Name, LIMITS.name),
+            (ChatError::Text, LIMITS.text),
+            (ChatError::TooManyRooms, LIMITS.rooms_per_client),
         ] {
             assert!(refused.to_string().contains(&limit.to_string()), "{refused}");
         }

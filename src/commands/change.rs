@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::ClientError;
-use super::target::{Found, Target, TargetError};
-use super::view::{Slot, Status};
+use super::target::{RunningHaft, Target, TargetError};
+use super::view::{SlotView, Status};
 use crate::config::MAX_WORKERS;
 use crate::log::escaped;
 
@@ -21,7 +21,7 @@ const BAR: usize = 30;
 /// The exit code is 0 if that has begun; with --wait, if every slot has its new worker, and 1 if a new worker did not
 /// become ready, which ends a reload.
 #[derive(Debug, clap::Args)]
-pub(super) struct Reload {
+pub(super) struct ReloadCommand {
     #[command(flatten)]
     target: Target,
 
@@ -47,7 +47,7 @@ pub(super) struct Scale {
 
 /// Give a slot no new connections; its worker keeps what it has
 #[derive(Debug, clap::Args)]
-pub(super) struct Drain {
+pub(super) struct DrainCommand {
     #[command(flatten)]
     target: Target,
 
@@ -87,7 +87,7 @@ pub(super) struct Restart {
 
 /// End haft and its workers in an orderly way, as SIGTERM does, and wait for it
 #[derive(Debug, clap::Args)]
-pub(super) struct Stop {
+pub(super) struct StopCommand {
     #[command(flatten)]
     target: Target,
 
@@ -103,7 +103,7 @@ enum Which {
 }
 
 impl Which {
-    fn has(self, slot: &Slot) -> bool {
+    fn has(self, slot: &SlotView) -> bool {
         match self {
             Self::All => true,
             Self::Slot(number) => slot.slot as u64 == number,
@@ -121,7 +121,7 @@ fn slot_or_all(text: &str) -> Result<Which, String> {
 }
 
 /// Asks for a change, and prints haft's answer.
-fn ask(found: &Found, path: &str) -> Result<(), Failure> {
+fn ask(found: &RunningHaft, path: &str) -> Result<(), Failure> {
     let answer = found.client.post(path).map_err(TargetError::from)?;
     let text = escaped(&said(&answer.body));
     if !answer.status.is_success() {
@@ -163,7 +163,7 @@ fn end(outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
-impl Reload {
+impl ReloadCommand {
     pub(super) fn run(self) -> ExitCode {
         end(self.target.find().map_err(Failure::from).and_then(|found| {
             ask(&found, "/reload")?;
@@ -203,7 +203,7 @@ impl Scale {
 }
 
 impl Scale {
-    fn wait_for_it(&self, found: &Found) -> Result<(), Failure> {
+    fn wait_for_it(&self, found: &RunningHaft) -> Result<(), Failure> {
         let mut bar = Bar::new();
         loop {
             let status = Status::of(&found.client)?;
@@ -218,7 +218,7 @@ impl Scale {
     }
 }
 
-impl Drain {
+impl DrainCommand {
     pub(super) fn run(self) -> ExitCode {
         end(self
             .target
@@ -249,12 +249,12 @@ impl Restart {
         }))
     }
 
-    fn wait_for_it(&self, found: &Found) -> Result<(), Failure> {
-        let before: Vec<&Slot> = found.status.slots.iter().filter(|slot| self.slot.has(slot)).collect();
+    fn wait_for_it(&self, found: &RunningHaft) -> Result<(), Failure> {
+        let before: Vec<&SlotView> = found.status.slots.iter().filter(|slot| self.slot.has(slot)).collect();
         let mut bar = Bar::new();
         loop {
             let status = Status::of(&found.client)?;
-            let now: Vec<&Slot> = status.slots.iter().filter(|slot| self.slot.has(slot)).collect();
+            let now: Vec<&SlotView> = status.slots.iter().filter(|slot| self.slot.has(slot)).collect();
             let waiting = now.iter().filter(|slot| slot.restarting).count();
             bar.show("restarting", now.len() - waiting, now.len());
             if waiting > 0 {
@@ -274,7 +274,7 @@ impl Restart {
     }
 }
 
-impl Stop {
+impl StopCommand {
     pub(super) fn run(self) -> ExitCode {
         end(self.target.find().map_err(Failure::from).and_then(|found| {
             // One that has nothing to finish may be gone before it has answered.
@@ -290,8 +290,8 @@ impl Stop {
     }
 }
 
-impl Stop {
-    fn wait_for_the_end(found: &Found) {
+impl StopCommand {
+    fn wait_for_the_end(found: &RunningHaft) {
         let slots = found.status.slots.len();
         let mut bar = Bar::new();
         loop {

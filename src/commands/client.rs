@@ -35,14 +35,14 @@ pub struct Client {
 }
 
 /// A connection to it.
-enum Stream {
+enum ClientStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
 /// What it answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ClientAnswer {
     /// The status of HTTP.
     pub status: StatusCode,
     /// The body; of an error the text.
@@ -110,7 +110,7 @@ impl Client {
     /// # Errors
     ///
     /// If there is no answer. An error status becomes an error.
-    pub fn get(&self, path: &str) -> Result<Answer, ClientError> {
+    pub fn get(&self, path: &str) -> Result<ClientAnswer, ClientError> {
         self.ask(Method::GET, path)
     }
 
@@ -119,7 +119,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::get`].
-    pub fn post(&self, path: &str) -> Result<Answer, ClientError> {
+    pub fn post(&self, path: &str) -> Result<ClientAnswer, ClientError> {
         self.ask(Method::POST, path)
     }
 
@@ -132,8 +132,8 @@ impl Client {
         let request = self.request(Method::GET, path)?;
         self.runtime.block_on(async {
             match self.connect().await? {
-                Stream::Unix(stream) => self.follow_over(stream, request, &mut on_line).await,
-                Stream::Tcp(stream) => self.follow_over(stream, request, &mut on_line).await,
+                ClientStream::Unix(stream) => self.follow_over(stream, request, &mut on_line).await,
+                ClientStream::Tcp(stream) => self.follow_over(stream, request, &mut on_line).await,
             }
         })
     }
@@ -172,7 +172,7 @@ impl Client {
         Ok(())
     }
 
-    fn ask(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+    fn ask(&self, method: Method, path: &str) -> Result<ClientAnswer, ClientError> {
         let request = self.request(method, path)?;
         let asking = async {
             match tokio::time::timeout(self.patience, self.exchange(request)).await {
@@ -200,18 +200,18 @@ impl Client {
         request.body(Empty::new()).map_err(|error| self.other(error))
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> Result<Answer, ClientError> {
+    async fn exchange(&self, request: Request<Empty<Bytes>>) -> Result<ClientAnswer, ClientError> {
         match self.connect().await? {
-            Stream::Unix(stream) => self.exchange_over(stream, request).await,
-            Stream::Tcp(stream) => self.exchange_over(stream, request).await,
+            ClientStream::Unix(stream) => self.exchange_over(stream, request).await,
+            ClientStream::Tcp(stream) => self.exchange_over(stream, request).await,
         }
     }
 
-    async fn connect(&self) -> Result<Stream, ClientError> {
+    async fn connect(&self) -> Result<ClientStream, ClientError> {
         let connected = match &self.addr {
-            ListenAddr::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            ListenAddr::Ip(addr) => TcpStream::connect(addr).await.map(Stream::Tcp),
-            ListenAddr::DualStack(port) => TcpStream::connect(("localhost", *port)).await.map(Stream::Tcp),
+            ListenAddr::Unix(path) => UnixStream::connect(path).await.map(ClientStream::Unix),
+            ListenAddr::Ip(addr) => TcpStream::connect(addr).await.map(ClientStream::Tcp),
+            ListenAddr::DualStack(port) => TcpStream::connect(("localhost", *port)).await.map(ClientStream::Tcp),
         };
         connected.map_err(|error| self.unreachable(error))
     }
@@ -220,7 +220,7 @@ impl Client {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
         request: Request<Empty<Bytes>>,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<ClientAnswer, ClientError> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.other(error))?;
         let answering = async {
@@ -228,7 +228,7 @@ impl Client {
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| self.other(error))?.to_bytes();
-            Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+            Ok(ClientAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
         };
         tokio::pin!(connection);
         tokio::pin!(answering);

@@ -28,11 +28,11 @@ use crate::route::HostId;
 #[derive(Debug, clap::Args)]
 pub(super) struct Front {
     /// What the configuration is for
-    kind: Kind,
+    kind: ProxyKind,
 
     /// A host: the name that it has in session ids, one or two letters or digits, and where its haft listens; repeatable
     #[arg(long, value_name = "ID=ADDR:PORT", required = true)]
-    host: Vec<Host>,
+    host: Vec<FrontHost>,
 
     /// Where the proxy listens: a port, or an address and a port
     #[arg(short, long, value_name = "ADDR", default_value = "80")]
@@ -57,7 +57,7 @@ pub(super) struct Front {
 
 /// The kinds of proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+enum ProxyKind {
     Haproxy,
     Nginx,
 }
@@ -71,21 +71,21 @@ enum Told {
 
 /// A host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Host {
+struct FrontHost {
     id: HostId,
     /// An address, or a name.
     name: String,
     port: u16,
 }
 
-/// A text is no [`Host`].
+/// A text is no [`FrontHost`].
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?}: write a host as ID=ADDR:PORT, such as A=10.0.0.1:3000 or b7=[2001:db8::1]:3000, ID of one or two letters or digits"
 )]
 struct HostError(String);
 
-impl FromStr for Host {
+impl FromStr for FrontHost {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
@@ -105,7 +105,7 @@ impl FromStr for Host {
     }
 }
 
-impl Host {
+impl FrontHost {
     /// Where its haft listens, as the proxy's configuration has it.
     fn addr(&self) -> String {
         format!("{}:{}", self.name, self.port)
@@ -145,15 +145,15 @@ impl Front {
                 ));
             }
         }
-        if self.kind == Kind::Nginx && self.client == Told::Proxy {
+        if self.kind == ProxyKind::Nginx && self.client == Told::Proxy {
             return Err(
                 "--client proxy: nginx passes a client's address to hosts only by a header; leave it out, or use haproxy"
                     .to_owned(),
             );
         }
         Ok(match self.kind {
-            Kind::Haproxy => haproxy::Configuration(self).to_string(),
-            Kind::Nginx => nginx::Configuration(self).to_string(),
+            ProxyKind::Haproxy => haproxy::HaproxyConfig(self).to_string(),
+            ProxyKind::Nginx => nginx::NginxConfig(self).to_string(),
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
-use super::target::{Found, Target, TargetError};
+use super::target::{RunningHaft, Target, TargetError};
 use crate::log::escaped;
 
 /// How often is asked for what is new.
@@ -39,14 +39,14 @@ pub(super) struct Logs {
 
 /// A line that a worker wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Line {
+pub(super) struct WorkerLine {
     pub number: u64,
     pub slot: usize,
     pub text: String,
 }
 
 /// The lines with a higher number.
-pub(super) fn read(client: &Client, after: u64, slot: Option<u64>) -> Result<Vec<Line>, TargetError> {
+pub(super) fn read(client: &Client, after: u64, slot: Option<u64>) -> Result<Vec<WorkerLine>, TargetError> {
     let slot = slot.map_or_else(String::new, |slot| format!("&slot={slot}"));
     let answer = client.get(&format!("/logs?after={after}{slot}"))?;
     let wrong = |why: String| TargetError::from(ClientError::Other { addr: client.addr().clone(), why });
@@ -65,7 +65,7 @@ impl Logs {
     }
 
     fn show(&self) -> Result<(), TargetError> {
-        let Found { client, status } = self.target.find()?;
+        let RunningHaft { client, status } = self.target.find()?;
         let mut lines = read(&client, 0, self.slot)?;
         if lines.is_empty() {
             eprintln!("haft: no line is kept yet");
@@ -93,8 +93,8 @@ impl Logs {
     }
 
     /// Returns whether there is still a reader.
-    fn print(&self, lines: &[Line]) -> bool {
-        let mark = |line: &Line| if self.slot.is_none() { format!("[w{}] ", line.slot) } else { String::new() };
+    fn print(&self, lines: &[WorkerLine]) -> bool {
+        let mark = |line: &WorkerLine| if self.slot.is_none() { format!("[w{}] ", line.slot) } else { String::new() };
         let text: String = lines.iter().map(|line| format!("{}{}\n", mark(line), escaped(&line.text))).collect();
         io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()).is_ok()
     }

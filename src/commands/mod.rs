@@ -38,20 +38,20 @@ use crate::flags;
 #[command(name = "haft", disable_help_subcommand = true)]
 enum Commands {
     Completions(completions::Completions),
-    Drain(change::Drain),
+    Drain(change::DrainCommand),
     Front(front::Front),
-    Health(pages::Health),
+    Health(pages::HealthCommand),
     Logs(logs::Logs),
     Man(man::Man),
     Why(why::Why),
     Metrics(pages::Metrics),
-    Reload(change::Reload),
+    Reload(change::ReloadCommand),
     Restart(change::Restart),
     Scale(change::Scale),
     Status(status::StatusCommand),
-    Stop(change::Stop),
+    Stop(change::StopCommand),
     Top(top::Top),
-    Trace(trace::Trace),
+    Trace(trace::TraceCommand),
     Undrain(change::Undrain),
 }
 

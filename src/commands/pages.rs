@@ -10,7 +10,7 @@ use super::target::{Target, TargetError};
 /// It is if a new connection would find a worker that is ready. For a container's health check: HEALTHCHECK CMD haft
 /// health.
 #[derive(Debug, clap::Args)]
-pub(super) struct Health {
+pub(super) struct HealthCommand {
     #[command(flatten)]
     target: Target,
 
@@ -30,7 +30,7 @@ pub(super) struct Metrics {
     target: Target,
 }
 
-impl Health {
+impl HealthCommand {
     pub(super) fn run(self) -> ExitCode {
         let page = if self.live { "/healthz" } else { "/readyz" };
         let asked = self.target.find().and_then(|found| Ok(found.client.with_patience(self.timeout).get(page)?));

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::table::{Table, age, bytes, or_dash};
-use super::target::{Found, Target};
-use super::view::{Draining, Slot, Status};
+use super::table::{TextTable, age, bytes, or_dash};
+use super::target::{RunningHaft, Target};
+use super::view::{Draining, SlotView, Status};
 use crate::log::escaped;
 
 /// Show a running haft: its slots, workers and connections
@@ -24,7 +24,7 @@ pub(super) struct StatusCommand {
 
 impl StatusCommand {
     pub(super) fn run(self) -> ExitCode {
-        super::report(self.target.find().and_then(|Found { client, status }| {
+        super::report(self.target.find().and_then(|RunningHaft { client, status }| {
             if self.json {
                 return Ok(client.get("/status")?.body);
             }
@@ -45,11 +45,11 @@ fn table(status: &Status) -> String {
 }
 
 /// A column: its heading, its text for a slot, and for a worker that drains.
-type Column = (&'static str, fn(&Slot) -> String, fn(&Draining) -> String);
+type Column = (&'static str, fn(&SlotView) -> String, fn(&Draining) -> String);
 
 const COLUMNS: [Column; 13] = [
     ("SLOT", |slot| slot.slot.to_string(), |worker| worker.slot.to_string()),
-    ("STATE", Slot::condition, |_| "finishing".to_owned()),
+    ("STATE", SlotView::condition, |_| "finishing".to_owned()),
     ("PID", |slot| or_dash(slot.pid), |worker| or_dash(worker.pid)),
     ("GEN", |slot| slot.generation.to_string(), |worker| worker.generation.to_string()),
     ("UP", |slot| age(slot.uptime_seconds), |worker| age(worker.uptime_seconds)),
@@ -67,8 +67,8 @@ const COLUMNS: [Column; 13] = [
     ),
 ];
 
-fn slots(status: &Status) -> Table {
-    let mut table = Table::new(&COLUMNS.map(|(heading, ..)| heading));
+fn slots(status: &Status) -> TextTable {
+    let mut table = TextTable::new(&COLUMNS.map(|(heading, ..)| heading));
     for slot in &status.slots {
         table.row(COLUMNS.map(|(_, of, _)| of(slot)));
         for worker in status.draining.iter().filter(|it| it.slot == slot.slot && it.worker != slot.worker) {

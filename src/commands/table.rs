@@ -4,12 +4,12 @@ use std::fmt;
 
 /// A table: every column is as wide as its widest cell.
 #[derive(Debug)]
-pub struct Table {
+pub struct TextTable {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// Without rows yet.
     pub fn new(headings: &[&'static str]) -> Self {
         Self { headings: headings.to_vec(), rows: Vec::new() }
@@ -33,7 +33,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: Vec<(usize, bool)> =
             (0..self.headings.len()).map(|column| (self.width(column), self.is_of_numbers(column))).collect();
@@ -88,12 +88,12 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be_and_numbers_stand_to_the_right() {
-        let mut table = Table::new(&["SLOT", "STATE", "PID"]);
+        let mut table = TextTable::new(&["SLOT", "STATE", "PID"]);
         table.row(["0".into(), "ready".into(), "-".into()]);
         table.row(["12".into(), "ready, drained".into(), "4711".into()]);
         let expected = "SLOT  STATE            PID\n   0  ready              -\n  12  ready, drained  4711\n";
         assert_eq!(table.to_string(), expected);
-        assert_eq!(Table::new(&["A", "B"]).to_string(), "A  B\n");
+        assert_eq!(TextTable::new(&["A", "B"]).to_string(), "A  B\n");
     }
 
     #[test]

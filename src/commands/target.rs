@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::client::{Client, ClientError};
-use super::table::{Table, age};
+use super::table::{TextTable, age};
 pub use super::target_error::TargetError;
 use super::view::Status;
 use crate::addr::ListenAddr;
@@ -34,7 +34,7 @@ pub struct Target {
 
 /// A running haft.
 #[derive(Debug)]
-pub struct Found {
+pub struct RunningHaft {
     /// How to ask it.
     pub client: Client,
     /// Its status when it was found.
@@ -47,7 +47,7 @@ impl Target {
     /// # Errors
     ///
     /// If there is none, or it is not known which.
-    pub fn find(&self) -> Result<Found, TargetError> {
+    pub fn find(&self) -> Result<RunningHaft, TargetError> {
         if let Some(admin) = &self.admin {
             let addr = admin.addr().ok_or(TargetError::NoAddress)?;
             return ask(self.client(addr.clone())?);
@@ -62,7 +62,7 @@ impl Target {
             }
         }
         // A socket that can be reached in two ways is one.
-        found.sort_by_key(|it: &Found| it.status.pid);
+        found.sort_by_key(|it: &RunningHaft| it.status.pid);
         found.dedup_by_key(|it| it.status.pid);
         choose(found, self.name.as_deref(), foreign)
     }
@@ -74,9 +74,9 @@ impl Target {
     }
 }
 
-fn choose(found: Vec<Found>, name: Option<&str>, foreign: Option<PathBuf>) -> Result<Found, TargetError> {
+fn choose(found: Vec<RunningHaft>, name: Option<&str>, foreign: Option<PathBuf>) -> Result<RunningHaft, TargetError> {
     let list = || list(&found);
-    let meant = |it: &Found| name.is_none_or(|name| it.status.name == name || is_called(it.client.addr(), name));
+    let meant = |it: &RunningHaft| name.is_none_or(|name| it.status.name == name || is_called(it.client.addr(), name));
     match (found.iter().filter(|it| meant(it)).count(), name) {
         (1, _) => found.into_iter().find(meant).ok_or(TargetError::None),
         (0, Some(name)) if !found.is_empty() => Err(TargetError::Unknown { name: name.to_owned(), list: list() }),
@@ -90,9 +90,9 @@ fn is_called(addr: &ListenAddr, name: &str) -> bool {
     matches!(addr, ListenAddr::Unix(path) if path.file_stem().is_some_and(|stem| stem == name))
 }
 
-fn list(found: &[Found]) -> String {
-    let mut table = Table::new(&["NAME", "PID", "UP", "SLOTS", "LISTENING ON", "CONTROL SOCKET"]);
-    for Found { client, status } in found {
+fn list(found: &[RunningHaft]) -> String {
+    let mut table = TextTable::new(&["NAME", "PID", "UP", "SLOTS", "LISTENING ON", "CONTROL SOCKET"]);
+    for RunningHaft { client, status } in found {
         table.row([
             // What `--name` takes.
             match client.addr() {
@@ -111,9 +111,9 @@ fn list(found: &[Found]) -> String {
     table.to_string()
 }
 
-fn ask(client: Client) -> Result<Found, TargetError> {
+fn ask(client: Client) -> Result<RunningHaft, TargetError> {
     let status = Status::of(&client)?;
-    Ok(Found { client, status })
+    Ok(RunningHaft { client, status })
 }
 
 /// The files that may be control sockets.

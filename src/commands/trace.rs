@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use super::table::clock;
-use super::target::{Found, Target, TargetError};
+use super::target::{RunningHaft, Target, TargetError};
 use crate::log::escaped;
 
 /// Follow connections as they come: where each goes, why, and what becomes of it
@@ -15,7 +15,7 @@ use crate::log::escaped;
 /// it was passed on, and how long it took from accept. Times are UTC. It ends with Ctrl-C. It costs nothing while no
 /// trace runs.
 #[derive(Debug, clap::Args)]
-pub(super) struct Trace {
+pub(super) struct TraceCommand {
     #[command(flatten)]
     target: Target,
 
@@ -43,12 +43,12 @@ pub(super) struct Trace {
 /// A line of the page, as far as it is shown.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Line {
+struct TraceRow {
     dropped: Option<u64>,
     unix_ms: u64,
     client: String,
     by: String,
-    tag: Option<TagLine>,
+    tag: Option<TraceTag>,
     key: String,
     slot: Option<usize>,
     moves: u64,
@@ -60,12 +60,12 @@ struct Line {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct TagLine {
+struct TraceTag {
     slot: usize,
     generation: u32,
 }
 
-impl Trace {
+impl TraceCommand {
     pub(super) fn run(self) -> ExitCode {
         match self.follow() {
             Ok(()) => ExitCode::SUCCESS,
@@ -74,13 +74,13 @@ impl Trace {
     }
 
     fn follow(&self) -> Result<(), TargetError> {
-        let Found { client, status } = self.target.find()?;
+        let RunningHaft { client, status } = self.target.find()?;
         if let Some(note) = &status.note {
             eprintln!("haft: {}", escaped(note));
         }
         let (mut shown, mut dropped) = (0, 0);
         client.follow(&self.path(), |text| {
-            let line: Line = serde_json::from_str(text).unwrap_or_default();
+            let line: TraceRow = serde_json::from_str(text).unwrap_or_default();
             match line.dropped {
                 Some(now) if now > dropped => {
                     eprintln!("haft: {} connections are not shown, they were too many at once", now - dropped);
@@ -108,7 +108,7 @@ impl Trace {
     }
 }
 
-fn described(line: &Line) -> String {
+fn described(line: &TraceRow) -> String {
     let slot = line.slot.map_or_else(|| "-".to_owned(), |slot| slot.to_string());
     let outcome = match (line.worker, &line.reason) {
         (Some(worker), _) => format!("slot {slot:<4} worker {worker:<6}"),

@@ -28,19 +28,19 @@ pub struct Status {
     pub in_flight: u64,
     pub held: u64,
     pub generation: u64,
-    pub reload: Option<Reload>,
-    pub slots: Vec<Slot>,
+    pub reload: Option<ReloadView>,
+    pub slots: Vec<SlotView>,
     pub draining: Vec<Draining>,
     pub process: Option<Process>,
     pub balance: Vec<Balance>,
-    pub routing: Routing,
-    pub alarms: Vec<Alarm>,
+    pub routing: RoutingView,
+    pub alarms: Vec<AlarmView>,
 }
 
 /// A kind of alarm.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Alarm {
+pub struct AlarmView {
     pub alarm: String,
     pub active: bool,
     pub line: Option<String>,
@@ -49,7 +49,7 @@ pub struct Alarm {
 /// How connections are assigned.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Routing {
+pub struct RoutingView {
     pub ipv4_prefix: Option<u8>,
     pub ipv6_prefix: Option<u8>,
 }
@@ -57,7 +57,7 @@ pub struct Routing {
 /// A reload, as far as it has come.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Reload {
+pub struct ReloadView {
     pub state: String,
     pub description: String,
     pub unix_time: u64,
@@ -66,7 +66,7 @@ pub struct Reload {
 /// A slot and the worker that fills it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Slot {
+pub struct SlotView {
     pub slot: usize,
     pub state: String,
     pub drained: bool,
@@ -86,7 +86,7 @@ pub struct Slot {
     pub respawned: u64,
     /// Workers that got another in their place, by why.
     pub replaced: BTreeMap<String, u64>,
-    pub last_exit: Option<Exit>,
+    pub last_exit: Option<ExitView>,
     pub process: Option<Process>,
     /// What its worker reports, by the names of docs/scoreboard.md.
     pub reported: Option<BTreeMap<String, f64>>,
@@ -103,7 +103,7 @@ pub struct Process {
 /// How a process ended.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Exit {
+pub struct ExitView {
     pub description: String,
     pub unix_time: u64,
 }
@@ -189,7 +189,7 @@ impl Status {
     }
 }
 
-impl Slot {
+impl SlotView {
     /// A figure that its worker reports.
     pub fn reported(&self, name: &str) -> Option<f64> {
         self.reported.as_ref()?.get(name).copied()

@@ -18,7 +18,7 @@ use self::explain::{Explanation, Question};
 use super::target::Target;
 use super::view::Status;
 use crate::config::Config;
-use crate::flags::{self, Outcome};
+use crate::flags::{self, ParseOutcome};
 use crate::peek::MAX_PEEKED;
 
 /// Show which slot a client goes to, and why
@@ -60,11 +60,11 @@ pub(super) struct Why {
 impl Why {
     pub(super) fn run(self) -> ExitCode {
         match self.answer() {
-            Ok(Outcome::Check(_, exit) | Outcome::Exit(exit)) => {
+            Ok(ParseOutcome::Check(_, exit) | ParseOutcome::Exit(exit)) => {
                 exit.print().ok();
                 ExitCode::from(exit.code())
             }
-            Ok(Outcome::Run(_)) => ExitCode::SUCCESS,
+            Ok(ParseOutcome::Run(_)) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("haft why: {error}");
                 ExitCode::from(2)
@@ -73,7 +73,7 @@ impl Why {
     }
 
     /// Prints the answer, or yields what haft's own flags have to say instead.
-    fn answer(mut self) -> Result<Outcome, String> {
+    fn answer(mut self) -> Result<ParseOutcome, String> {
         self.take_late_words()?;
         let client = self.take_address()?;
         let request = self.request.as_ref().map(read).transpose()?;
@@ -85,12 +85,12 @@ impl Why {
             false => None,
         };
         let config = match flags::parse_from(running.as_ref().map_or_else(|| self.flags(), now::flags)) {
-            Outcome::Run(config) => config,
+            ParseOutcome::Run(config) => config,
             exit => return Ok(exit),
         };
         let text = answer(&config, Question { client, sid: self.sid, request }, running.as_ref())?;
         super::print(text.as_bytes());
-        Ok(Outcome::Run(config))
+        Ok(ParseOutcome::Run(config))
     }
 
     /// The status of the running haft.

@@ -71,9 +71,9 @@ impl fmt::Display for Admin {
 
 /// A name for this haft, which becomes a part of its control socket's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name(String);
+pub struct InstanceName(String);
 
-impl Name {
+impl InstanceName {
     /// The name as a text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -88,7 +88,7 @@ impl Name {
     }
 }
 
-impl FromStr for Name {
+impl FromStr for InstanceName {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
@@ -97,7 +97,7 @@ impl FromStr for Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for InstanceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -110,13 +110,13 @@ mod tests {
     #[test]
     fn a_name_is_a_part_of_a_file_s_name() {
         for name in ["haft", "api-3000", "a.b_c", "X"] {
-            assert_eq!(name.parse::<Name>().expect(name).as_str(), name);
+            assert_eq!(name.parse::<InstanceName>().expect(name).as_str(), name);
         }
         for wrong in ["", ".", "..", "a/b", "-a", "a b", "ä", "x\0", &"x".repeat(65)] {
-            let error = wrong.parse::<Name>().expect_err(wrong).to_string();
+            let error = wrong.parse::<InstanceName>().expect_err(wrong).to_string();
             assert!(error.contains("up to 64 letters"), "{error}");
         }
-        assert_eq!(Name::of("../my server.js").as_str(), "my-server.js");
-        assert_eq!(Name::of("///").as_str(), "haft");
+        assert_eq!(InstanceName::of("../my server.js").as_str(), "my-server.js");
+        assert_eq!(InstanceName::of("///").as_str(), "haft");
     }
 }

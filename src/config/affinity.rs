@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::peek::{Source, SourceError};
+use crate::peek::{SourceError, ValueSource};
 
 /// Most criteria in a list.
 pub const MAX_CRITERIA: usize = 8;
@@ -22,7 +22,7 @@ pub enum Criterion {
     /// The session that it names.
     Session,
     /// A value of the application's.
-    Value(Source),
+    Value(ValueSource),
 }
 
 /// What decides where a connection goes that has nothing of the list.

@@ -11,7 +11,7 @@ words!(GiveUp, "exit or out", Exit = "exit", Out = "out");
 
 /// Care for workers. By default there is none: a worker that ends is replaced, as often as it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Care {
+pub struct CareConfig {
     /// How much resident memory a worker may have.
     pub max_memory: Option<Size>,
     /// How old a worker may become.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{UnknownWord, words};
 use crate::peek::TrustedProxies;
-use crate::route::Pace;
+use crate::route::TokenRate;
 
 /// Which clients may come, how fast, and how many at once. By default all, and as they like.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,9 +55,9 @@ pub struct RateError;
 
 impl Rate {
     /// The same for a bucket. Without a burst it is what may come in the time that the rate names.
-    pub fn pace(&self) -> Pace {
+    pub fn pace(&self) -> TokenRate {
         let period = Duration::from_secs(if self.per_minute { 60 } else { 1 });
-        Pace { count: self.count, period, burst: self.burst.unwrap_or(self.count) }
+        TokenRate { count: self.count, period, burst: self.burst.unwrap_or(self.count) }
     }
 }
 

@@ -8,9 +8,9 @@ use crate::route::Source;
 
 /// How many connections of each source are counted now. It is as large as there are sources that wait.
 #[derive(Debug, Clone, Default)]
-pub struct Counts(Rc<RefCell<HashMap<Source, usize>>>);
+pub struct SourceCounts(Rc<RefCell<HashMap<Source, usize>>>);
 
-impl Counts {
+impl SourceCounts {
     /// How many of this source.
     pub fn of(&self, source: Source) -> usize {
         self.0.borrow().get(&source).copied().unwrap_or(0)
@@ -20,13 +20,13 @@ impl Counts {
 /// Counts a connection as one that waits, as long as this lives.
 #[derive(Debug)]
 pub struct Waits {
-    counts: Counts,
+    counts: SourceCounts,
     source: Source,
 }
 
 impl Waits {
     /// One more of this source.
-    pub fn new(counts: &Counts, source: Source) -> Self {
+    pub fn new(counts: &SourceCounts, source: Source) -> Self {
         *counts.0.borrow_mut().entry(source).or_default() += 1;
         Self { counts: counts.clone(), source }
     }

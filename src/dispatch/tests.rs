@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::EndAddr;
-use crate::flags::{self, Outcome};
+use crate::flags::{self, ParseOutcome};
 use crate::handover::haft::{FromWorker, MasterEnd, MasterMessage, WorkerEnd};
 use crate::node::primary::NodePlan;
 use crate::node::wire::{ConnectionMessage, Serialization};
@@ -38,7 +38,7 @@ struct Fixture {
 impl Fixture {
     fn new(flags: &[&str]) -> Self {
         let words = ["haft", "--hold-timeout", "5s"].into_iter().chain(flags.iter().copied()).chain(["--", "true"]);
-        let Outcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
+        let ParseOutcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
         let workers = (0..config.workers).map(|_| None).collect();
         Self { dispatch: Dispatch::new(&config).expect("slots"), workers, started: 0, now: Instant::now() }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Care, HealthCheck, HealthPath, Often, Size};
+use crate::config::{CareConfig, HealthCheck, HealthPath, Often, Size};
 use crate::flags::error::FlagsError;
 use crate::flags::provenance::Provenance;
 use crate::flags::time;
@@ -64,7 +64,7 @@ fn health_interval(text: &str) -> Result<Duration, String> {
 }
 
 impl CareFlags {
-    pub(super) fn resolve(self, provenance: &Provenance) -> Result<Care, FlagsError> {
+    pub(super) fn resolve(self, provenance: &Provenance) -> Result<CareConfig, FlagsError> {
         if self.max_restarts.is_none() && self.give_up.is_some() {
             return Err(FlagsError::NeverGivesUp { name: provenance.name("give-up") });
         }
@@ -76,7 +76,7 @@ impl CareFlags {
         let then = self.give_up.unwrap_or(GiveUp::Out);
         let limit = |Often { most, within }| RestartLimit { most, within, then };
         let (interval, timeout) = (self.health_interval, self.health_timeout);
-        Ok(Care {
+        Ok(CareConfig {
             max_memory: self.max_memory,
             max_age: self.max_age,
             restarts: self.max_restarts.map(limit),
@@ -89,13 +89,13 @@ impl CareFlags {
 mod tests {
     use std::time::Duration;
 
-    use crate::config::Care;
+    use crate::config::CareConfig;
     use crate::flags::testing::{config, refused};
     use crate::pool::{GiveUp, RestartLimit};
 
     #[test]
     fn workers_may_be_as_large_and_old_as_they_like_unless_a_flag_says_otherwise() {
-        assert_eq!(config(&[]).care, Care::default());
+        assert_eq!(config(&[]).care, CareConfig::default());
         let care = config(&["--max-memory", "300M", "--max-age", "12h"]).care;
         assert_eq!(care.max_memory.expect("a limit").bytes(), 300 << 20);
         assert_eq!(care.max_age, Some(Duration::from_secs(12 * 3600)));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Admin, CommandLine, Config, DialectChoice, Engine, Often, Program, RoomsOptions};
+use crate::config::{Admin, CommandLine, Config, DialectChoice, EngineConfig, Often, Program, RoomsOptions};
 use crate::flags::file::{self, YamlError, YamlValue};
 use crate::flags::provenance::Provenance;
 use crate::pool::RestartLimit;
@@ -166,7 +166,7 @@ fn rooms_entries(rooms: &RoomsOptions) -> Vec<(&'static str, YamlValue)> {
     entries
 }
 
-fn engine_entries(engine: &Engine) -> [(&'static str, YamlValue); 11] {
+fn engine_entries(engine: &EngineConfig) -> [(&'static str, YamlValue); 11] {
     [
         ("path", one(&engine.path)),
         ("no-serve-client", one(!engine.serve_client)),

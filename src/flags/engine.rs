@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::config::{Confinement, Engine, Transport};
+use crate::config::{Confinement, EngineConfig, Transport};
 use crate::flags::SWITCH;
 use crate::flags::error::{FlagsError, FolderFault};
 use crate::flags::number::number;
@@ -71,7 +71,7 @@ pub(super) struct EngineFlags {
 
 impl EngineFlags {
     /// Checks what concerns more than one value, and that the folders are there.
-    pub(super) fn resolve(self, provenance: &Provenance) -> Result<Engine, FlagsError> {
+    pub(super) fn resolve(self, provenance: &Provenance) -> Result<EngineConfig, FlagsError> {
         let mut transports = self.transports;
         transports.sort_by_key(|transport| *transport as u8);
         transports.dedup();
@@ -91,7 +91,7 @@ impl EngineFlags {
         let (Some(path), None) = (paths.next(), paths.next()) else {
             return Err(FlagsError::OnePath { name: provenance.name("path") });
         };
-        Ok(Engine {
+        Ok(EngineConfig {
             path,
             serve_client: !self.no_serve_client,
             transports,
@@ -168,7 +168,7 @@ mod tests {
     use crate::config::Program;
     use crate::flags::testing::{config, refused};
 
-    fn engine(args: &[&str]) -> Engine {
+    fn engine(args: &[&str]) -> EngineConfig {
         match config(args).program {
             Program::BuiltIn(engine) => engine,
             Program::Command(words) => panic!("a command: {words:?}"),
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn without_flags_it_is_the_engine_of_socket_io() {
-        assert_eq!(engine(&[]), Engine::default());
+        assert_eq!(engine(&[]), EngineConfig::default());
     }
 
     #[test]

@@ -19,7 +19,7 @@ const LARGEST: u64 = 256 << 10;
 
 /// A file's lines of `key: value`.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     path: PathBuf,
     text: String,
     entries: Vec<(String, YamlValue)>,
@@ -38,7 +38,7 @@ pub(super) enum YamlValue {
     Odd,
 }
 
-impl File {
+impl ConfigFile {
     /// Reads the file; an empty one is fine.
     pub(super) fn read(path: &Path) -> Result<Self, FlagsError> {
         let unreadable = |source| FlagsError::Unreadable { path: path.to_owned(), source };
@@ -68,7 +68,7 @@ impl File {
         let yaml = || serde_yaml::Deserializer::from_str(&text);
         let shapes = yaml().deserialize_any(Shapes).map_err(wrong)?;
         let entries =
-            if shapes.is_empty() { Vec::new() } else { yaml().deserialize_map(Texts(&shapes)).map_err(wrong)? };
+            if shapes.is_empty() { Vec::new() } else { yaml().deserialize_map(TextVisitor(&shapes)).map_err(wrong)? };
         Ok(Self { path: path.to_owned(), text, entries })
     }
 
@@ -160,9 +160,9 @@ impl<'de> Visitor<'de> for Shapes {
 }
 
 /// Second reading: the same values as the text they are written as.
-struct Texts<'a>(&'a [Value]);
+struct TextVisitor<'a>(&'a [Value]);
 
-impl<'de> Visitor<'de> for Texts<'_> {
+impl<'de> Visitor<'de> for TextVisitor<'_> {
     type Value = Vec<(String, YamlValue)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for Texts<'_> {
         for shape in self.0 {
             let twice = |key: &str| entries.iter().any(|(known, _)| known == key);
             let judge = |key: &str| twice(key).then(|| format!("{key}: it is given twice"));
-            let Some(key) = map.next_key_seed(Key(judge))? else { break };
+            let Some(key) = map.next_key_seed(KeySeed(judge))? else { break };
             let node = match shape {
                 Value::Null => map.next_value::<IgnoredAny>().map(|_| YamlValue::Nothing)?,
                 Value::Sequence(list) if list.iter().all(is_text) => YamlValue::Many(map.next_value()?),
@@ -193,9 +193,9 @@ fn is_text(shape: &Value) -> bool {
 }
 
 /// Reads a key, unless the function returns what is wrong with it.
-struct Key<F>(F);
+struct KeySeed<F>(F);
 
-impl<'de, F: Fn(&str) -> Option<String>> DeserializeSeed<'de> for Key<F> {
+impl<'de, F: Fn(&str) -> Option<String>> DeserializeSeed<'de> for KeySeed<F> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
@@ -203,7 +203,7 @@ impl<'de, F: Fn(&str) -> Option<String>> DeserializeSeed<'de> for Key<F> {
     }
 }
 
-impl<F: Fn(&str) -> Option<String>> Visitor<'_> for Key<F> {
+impl<F: Fn(&str) -> Option<String>> Visitor<'_> for KeySeed<F> {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for StopAt {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         for index in 0.. {
             let judge = |_: &str| (index == self.0).then(String::new);
-            if map.next_key_seed(Key(judge))?.is_none() {
+            if map.next_key_seed(KeySeed(judge))?.is_none() {
                 break;
             }
             map.next_value::<IgnoredAny>()?;
@@ -246,8 +246,8 @@ pub(super) fn key(arg: &Arg) -> String {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<File, FlagsError> {
-        File::parse(Path::new("haft.yaml"), text.to_owned())
+    fn parse(text: &str) -> Result<ConfigFile, FlagsError> {
+        ConfigFile::parse(Path::new("haft.yaml"), text.to_owned())
     }
 
     fn one(text: &str) -> YamlValue {
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_told_with_its_path() {
         let temp = tempfile::tempdir().expect("folder");
-        let error = |path: &Path| File::read(path).expect_err("no file").to_string();
+        let error = |path: &Path| ConfigFile::read(path).expect_err("no file").to_string();
         let missing = temp.path().join("missing.yaml");
         assert!(error(&missing).contains("missing.yaml: No such file or directory"));
         assert!(error(temp.path()).contains("Is a directory"));

@@ -59,7 +59,7 @@ mod tests {
 
     use crate::config::{Limits, OverLimit};
     use crate::flags::testing::{config, refused};
-    use crate::route::Pace;
+    use crate::route::TokenRate;
 
     #[test]
     fn a_rate_has_a_time_and_may_have_a_burst() {
@@ -67,7 +67,7 @@ mod tests {
         for (text, count, seconds, burst) in [("10/s", 10, 1, 10), ("600/m", 600, 60, 600), ("10/s:50", 10, 1, 50)] {
             let limits = config(&["--max-rate-per-client", text]).limits;
             let pace = limits.rate_per_client.expect("a rate").pace();
-            assert_eq!(pace, Pace { count, period: Duration::from_secs(seconds), burst });
+            assert_eq!(pace, TokenRate { count, period: Duration::from_secs(seconds), burst });
         }
         for text in ["10", "0/s", "10/h", "10/s:0", "10/s:", "+5/s", "1.5/s", "/s", "2000000/s"] {
             assert!(refused(&["--max-rate", text]).contains("write 10/s or 600/m"), "{text}");

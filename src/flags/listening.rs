@@ -13,7 +13,7 @@ const MAX_WAITING: u64 = i32::MAX as u64;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
-pub(super) struct Listening {
+pub(super) struct ListenFlags {
     /// Where clients connect; repeatable
     ///
     /// `3000` or `:3000` is every interface, IPv4 and IPv6; `127.0.0.1:3000` or `[::1]:3000` is one address; `unix:/path`
@@ -33,7 +33,7 @@ pub(super) struct Listening {
     pub(super) backlog: u32,
 }
 
-impl Listening {
+impl ListenFlags {
     /// Where clients connect, nothing if that is left to what may be a Node program; and where they do by default.
     /// `passed`: sockets that a service manager has passed.
     pub(super) fn resolve(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::admin::TokenFile;
-use crate::config::{Admin, Log, LogFormat, Name};
+use crate::config::{Admin, InstanceName, Log, LogFormat};
 use crate::flags::error::FlagsError;
 use crate::flags::file_name;
 use crate::flags::provenance::Provenance;
@@ -27,7 +27,7 @@ pub(super) struct AdminFlags {
 
     /// The name of this haft for `haft status` and the like [default: the program and the port]
     #[arg(long, value_name = "NAME")]
-    pub(super) name: Option<Name>,
+    pub(super) name: Option<InstanceName>,
 
     /// The file with the token that opens control on a TCP admin listener [default: control is off on TCP]
     ///

@@ -92,7 +92,7 @@ fn not_passed(arg: &ListenArg, name: &str, passed: &[PassedAddr], provenance: &P
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::flags::{Outcome, parse_with};
+    use crate::flags::{ParseOutcome, parse_with};
 
     fn parse(args: &[&str], passed: &[(&str, &str)]) -> Result<Config, String> {
         let passed: Vec<_> = passed
@@ -100,8 +100,8 @@ mod tests {
             .map(|(name, addr)| PassedAddr { name: (*name).to_owned(), addr: addr.parse().expect("an address") })
             .collect();
         match parse_with([], ["haft"].iter().chain(args), &passed) {
-            Outcome::Run(config) => Ok(*config),
-            Outcome::Check(_, exit) | Outcome::Exit(exit) => Err(exit.to_string()),
+            ParseOutcome::Run(config) => Ok(*config),
+            ParseOutcome::Check(_, exit) | ParseOutcome::Exit(exit) => Err(exit.to_string()),
         }
     }
 

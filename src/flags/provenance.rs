@@ -6,23 +6,28 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::flags::environment::{Environment, PORT, WEB_CONCURRENCY, variable};
-use crate::flags::file::{File, key};
+use crate::flags::file::{ConfigFile, key};
 
 /// What was given, by the keys of the flags.
 #[derive(Debug)]
 pub(super) struct Provenance {
     typed: BTreeSet<String>,
     environment: Environment,
-    file: Option<File>,
+    file: Option<ConfigFile>,
 }
 
 impl Provenance {
-    pub(super) fn new(command: &Command, typed: &ArgMatches, environment: Environment, file: Option<File>) -> Self {
+    pub(super) fn new(
+        command: &Command,
+        typed: &ArgMatches,
+        environment: Environment,
+        file: Option<ConfigFile>,
+    ) -> Self {
         let given = |arg: &&Arg| typed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
         Self { typed: command.get_arguments().filter(given).map(key).collect(), environment, file }
     }
 
-    pub(super) fn file(&self) -> Option<&File> {
+    pub(super) fn file(&self) -> Option<&ConfigFile> {
         self.file.as_ref()
     }
 

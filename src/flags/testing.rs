@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::config::Config;
-use crate::flags::{Outcome, parse_with};
+use crate::flags::{ParseOutcome, parse_with};
 
 /// The configuration that comes of this command line.
 #[track_caller]
@@ -32,16 +32,16 @@ pub(super) fn without_sources(yaml: &str) -> String {
 #[track_caller]
 pub(super) fn config_in(environment: &[(&str, &str)], args: &[&str]) -> Config {
     match outcome(environment, args) {
-        Outcome::Run(config) => *config,
-        Outcome::Check(_, exit) | Outcome::Exit(exit) => panic!("{args:?}: {exit}"),
+        ParseOutcome::Run(config) => *config,
+        ParseOutcome::Check(_, exit) | ParseOutcome::Exit(exit) => panic!("{args:?}: {exit}"),
     }
 }
 
 #[track_caller]
 pub(super) fn refused_in(environment: &[(&str, &str)], args: &[&str]) -> String {
     match outcome(environment, args) {
-        Outcome::Run(config) => panic!("{args:?}: {config:?}"),
-        Outcome::Check(_, exit) | Outcome::Exit(exit) => {
+        ParseOutcome::Run(config) => panic!("{args:?}: {config:?}"),
+        ParseOutcome::Check(_, exit) | ParseOutcome::Exit(exit) => {
             assert_eq!(exit.code(), 2, "{exit}");
             exit.to_string()
         }
@@ -51,12 +51,12 @@ pub(super) fn refused_in(environment: &[(&str, &str)], args: &[&str]) -> String 
 #[track_caller]
 pub(super) fn told_in(environment: &[(&str, &str)], args: &[&str]) -> String {
     match outcome(environment, args) {
-        Outcome::Check(_, exit) | Outcome::Exit(exit) if exit.code() == 0 => exit.to_string(),
+        ParseOutcome::Check(_, exit) | ParseOutcome::Exit(exit) if exit.code() == 0 => exit.to_string(),
         other => panic!("{args:?}: {other:?}"),
     }
 }
 
-fn outcome(environment: &[(&str, &str)], args: &[&str]) -> Outcome {
+fn outcome(environment: &[(&str, &str)], args: &[&str]) -> ParseOutcome {
     parse_with(environment.iter().map(|(name, value)| (name.into(), value.into())), ["haft"].iter().chain(args), &[])
 }
 

@@ -6,7 +6,7 @@ use crate::config::{Config, Program};
 use crate::flags::environment::variable;
 use crate::flags::file::key;
 use crate::flags::testing::{Folder, config, config_in, refused, told, without_sources};
-use crate::flags::{Outcome, command, parse_from};
+use crate::flags::{ParseOutcome, command, parse_from};
 
 /// What is no key of the file.
 const ONLY_TYPED: [&str; 4] = ["check", "config", "help", "version"];
@@ -308,7 +308,7 @@ fn is_refused(folder: &Folder, key: &str, rest: &[&str]) -> bool {
     let Some((_, value, _)) = SAMPLES.iter().find(|(known, _, _)| *known == key) else { return false };
     let flag = format!("--{key}={}", value.trim_matches('\'').replace("DIR", folder.path()));
     let outcome = parse_from([&["haft", &flag], company(key), rest].concat());
-    matches!(outcome, Outcome::Exit(_))
+    matches!(outcome, ParseOutcome::Exit(_))
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::trace::{Outcome, Trace};
+use super::trace::{DeliveryOutcome, Trace};
 use crate::connection::{Connection, RejectReason};
 use crate::histogram::Histogram;
 use crate::ids::WorkerId;
@@ -191,7 +191,7 @@ impl Ledger {
         let took = now.saturating_duration_since(connection.accepted);
         self.hand_over.observe(took);
         if self.trace.is_on() {
-            self.trace.publish(&connection, took, Outcome::Delivered(worker));
+            self.trace.publish(&connection, took, DeliveryOutcome::Delivered(worker));
         }
         self.closing.extend(connection.delivered());
     }
@@ -212,7 +212,7 @@ impl Ledger {
         let client = &connection.client;
         tracing::debug!(target: TARGET, %client, reason = refusal.name(), "refused a connection");
         if self.trace.is_on() {
-            self.trace.publish(&connection, connection.accepted.elapsed(), Outcome::Refused(refusal));
+            self.trace.publish(&connection, connection.accepted.elapsed(), DeliveryOutcome::Refused(refusal));
         }
         match refusal {
             RejectReason::NoDescriptor => connection.refuse_unsent(),

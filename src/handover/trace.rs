@@ -48,12 +48,12 @@ pub struct Traced {
     /// From accept to its end here.
     pub took: Duration,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: DeliveryOutcome,
 }
 
 /// How a connection ended here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// This worker has taken it.
     Delivered(WorkerId),
     /// No worker has had it.
@@ -116,7 +116,7 @@ impl Trace {
 
     /// Publishes the outcome of a connection, which took so long.
     #[cold]
-    pub fn publish(&mut self, connection: &Connection, took: Duration, outcome: Outcome) {
+    pub fn publish(&mut self, connection: &Connection, took: Duration, outcome: DeliveryOutcome) {
         let traced = Traced {
             client: connection.client,
             client_is_stated: connection.client_is_stated,
@@ -175,7 +175,7 @@ mod tests {
 
     fn publish(trace: &mut Trace, client: &str, slot: u16) {
         let connection = connection(client, slot);
-        trace.publish(&connection, Duration::from_micros(7), Outcome::Delivered(WorkerId(3)));
+        trace.publish(&connection, Duration::from_micros(7), DeliveryOutcome::Delivered(WorkerId(3)));
         connection.close_delivered();
     }
 

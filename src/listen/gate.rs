@@ -7,10 +7,10 @@ use super::offenders::Offenders;
 
 use crate::addr::EndAddr;
 use crate::config::{Config, Limits, OverLimit};
-use crate::connection::waits::{Counts, Waits};
+use crate::connection::waits::{SourceCounts, Waits};
 use crate::connection::{Connection, RejectReason};
 use crate::peek::TrustedProxies;
-use crate::route::{Bucket, Buckets, Source};
+use crate::route::{Buckets, Source, TokenBucket};
 
 /// The part of all connections that may be held that may wait here: with those whose first request is waited for, it stays
 /// below where accepting goes on after a pause.
@@ -35,8 +35,8 @@ pub struct Gate {
     proxies: TrustedProxies,
     patience: Duration,
     per_client: Option<Buckets>,
-    overall: Option<Bucket>,
-    counts: Counts,
+    overall: Option<TokenBucket>,
+    counts: SourceCounts,
     line: VecDeque<InLine>,
     most: usize,
     began: Instant,
@@ -62,7 +62,7 @@ impl Gate {
             patience: config.hold_timeout,
             per_client: None,
             overall: None,
-            counts: Counts::default(),
+            counts: SourceCounts::default(),
             line: VecDeque::new(),
             most: usize::try_from((held / SHARE).max(1)).unwrap_or(usize::MAX),
             began: now,
@@ -81,7 +81,7 @@ impl Gate {
             self.per_client = limits.rate_per_client.map(|rate| Buckets::new(rate.pace(), self.seed));
         }
         if limits.rate != self.limits.rate {
-            self.overall = limits.rate.map(|rate| Bucket::new(rate.pace()));
+            self.overall = limits.rate.map(|rate| TokenBucket::new(rate.pace()));
         }
         (self.limits, self.proxies, self.patience) = (limits, config.proxies.trusted.clone(), config.hold_timeout);
     }

@@ -36,7 +36,7 @@ use crate::sys::listen::{ListenError, Listener};
 use crate::sys::poller::Poller;
 use crate::sys::probe;
 use crate::sys::process::Reserved;
-use crate::sys::reuseport::{self, Program};
+use crate::sys::reuseport::{self, BpfProgram};
 
 /// How often the queues are looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
@@ -106,9 +106,9 @@ impl Group {
 pub struct Opener(RefCell<Steering>);
 
 /// The program for a group in which the members named stand elsewhere than they were bound.
-fn program(steering: &Steering, elsewhere: &[(Slot, u32)], probed: bool) -> Program {
+fn program(steering: &Steering, elsewhere: &[(Slot, u32)], probed: bool) -> BpfProgram {
     let instructions = steering.program_to(KEEPERS as u32, elsewhere, probed);
-    Program::new(instructions.into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+    BpfProgram::new(instructions.into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
 }
 
 impl Opener {
@@ -124,7 +124,7 @@ impl Opener {
 #[derive(Debug)]
 pub struct Kernel {
     opener: Rc<Opener>,
-    groups: BTreeMap<u32, Watched>,
+    groups: BTreeMap<u32, WatchedGroup>,
     /// So many of them, the first ones, are those of `--listen`.
     own: u32,
     repairs: Repairs,
@@ -134,7 +134,7 @@ pub struct Kernel {
 }
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedGroup {
     group: Rc<Group>,
     /// The current steering.
     steering: Steering,
@@ -223,7 +223,7 @@ impl Kernel {
     pub fn add(&mut self, number: u32, group: Rc<Group>) {
         self.watch(number, group);
         // It may have been opened before the steering changed.
-        self.groups.get(&number).into_iter().for_each(Watched::attach);
+        self.groups.get(&number).into_iter().for_each(WatchedGroup::attach);
     }
 
     fn watch(&mut self, number: u32, group: Rc<Group>) {
@@ -231,7 +231,7 @@ impl Kernel {
         let indices = (0..group.members.len() as u32).collect();
         let steering = self.opener.0.borrow().clone();
         let integrity = Integrity::default();
-        self.groups.insert(number, Watched { group, steering, queues, indices, integrity, by_master: false });
+        self.groups.insert(number, WatchedGroup { group, steering, queues, indices, integrity, by_master: false });
     }
 
     /// Forgets a group, if there is one of this number. It is closed when no other process holds it.
@@ -254,7 +254,7 @@ impl Kernel {
                 }
                 outcome => outcome?,
             }
-            Program::to(watched.indices[0]).attach(keeper)
+            BpfProgram::to(watched.indices[0]).attach(keeper)
         })
     }
 
@@ -372,16 +372,16 @@ impl Kernel {
     }
 }
 
-impl Watched {
+impl WatchedGroup {
     fn shut(self, poller: &Poller) {
         for (_, (_, listener)) in self.queues.iter().zip(self.group.slots()).filter(|(queue, _)| queue.open) {
             poller.remove(listener).ok();
         }
     }
 
-    fn program(&self, probed: bool) -> Program {
+    fn program(&self, probed: bool) -> BpfProgram {
         if self.by_master {
-            return Program::to(self.indices[0]);
+            return BpfProgram::to(self.indices[0]);
         }
         let standing = self.indices.iter().skip(KEEPERS);
         let elsewhere = (0..).map(Slot).zip(standing).map(|(slot, index)| (slot, *index));

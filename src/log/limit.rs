@@ -28,17 +28,17 @@ const WHILE_IT_LASTS: Duration = Duration::from_secs(10);
 const MAX_KINDS: usize = 1024;
 
 /// The limits of this process's log.
-pub(super) static LIMITS: Limits = Limits(Mutex::new(Kinds { kinds: BTreeMap::new(), total: 0, pending: 0 }));
+pub(super) static LIMITS: LogLimits = LogLimits(Mutex::new(Kinds { kinds: BTreeMap::new(), total: 0, pending: 0 }));
 
 #[derive(Debug)]
-pub(super) struct Limits(Mutex<Kinds>);
+pub(super) struct LogLimits(Mutex<Kinds>);
 
 /// The place that logs, by its address, and the slot or worker.
-type Kind = (usize, Option<u64>);
+type LogKind = (usize, Option<u64>);
 
 #[derive(Debug)]
 struct Kinds {
-    kinds: BTreeMap<Kind, Bucket>,
+    kinds: BTreeMap<LogKind, LogBucket>,
     /// Lines that were suppressed.
     total: u64,
     /// Kinds with suppressed lines that were not reported.
@@ -46,7 +46,7 @@ struct Kinds {
 }
 
 #[derive(Debug)]
-struct Bucket {
+struct LogBucket {
     left: u32,
     filled: Instant,
     level: Level,
@@ -69,7 +69,7 @@ pub(super) struct Suppressed {
     pub(super) example: String,
 }
 
-impl Bucket {
+impl LogBucket {
     fn new(level: Level, now: Instant) -> Self {
         Self { left: limits(level).0, filled: now, level, suppressed: None }
     }
@@ -98,7 +98,7 @@ fn limits(level: Level) -> (u32, Duration) {
 
 impl Kinds {
     /// Whether one more line may be written now. `example` is asked for the first of those that may not.
-    fn admit(&mut self, kind: Kind, level: Level, now: Instant, example: impl FnOnce() -> String) -> bool {
+    fn admit(&mut self, kind: LogKind, level: Level, now: Instant, example: impl FnOnce() -> String) -> bool {
         if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
             self.kinds.retain(|_, bucket| {
                 bucket.fill(now);
@@ -106,7 +106,7 @@ impl Kinds {
             });
         }
         let kind = if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) { (kind.0, None) } else { kind };
-        let bucket = self.kinds.entry(kind).or_insert_with(|| Bucket::new(level, now));
+        let bucket = self.kinds.entry(kind).or_insert_with(|| LogBucket::new(level, now));
         bucket.fill(now);
         if let Some(left) = bucket.left.checked_sub(1) {
             bucket.left = left;
@@ -139,7 +139,7 @@ impl Kinds {
     }
 }
 
-impl Limits {
+impl LogLimits {
     /// Lines that were suppressed until now.
     pub(super) fn suppressed(&self) -> u64 {
         self.lock().total

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tracing::Level;
 
 use super::limit::{LIMITS, Suppressed};
-use super::writing::{Source, Target};
+use super::writing::{LogSource, LogTarget};
 
 /// The target of these lines.
 pub(super) const TARGET: &str = "haft::log";
@@ -35,7 +35,7 @@ fn log(Suppressed { level, count, example }: &Suppressed) {
 }
 
 /// Reports lines that were dropped, now that there is room again.
-pub(super) fn log_dropped(output: Target, source: Source, lines: u64) {
+pub(super) fn log_dropped(output: LogTarget, source: LogSource, lines: u64) {
     let output = output.name();
     match source {
         // With errors alone enabled, errors may have been lost.

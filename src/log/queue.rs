@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::file::{self, LogFileError};
 use super::notices;
-use super::writing::{Output, Source, Target, leave_signals_to_others};
+use super::writing::{LogOutput, LogSource, LogTarget, leave_signals_to_others};
 use crate::route::Slot;
 
 /// Room for haft's own lines, in bytes.
@@ -35,18 +35,18 @@ const MAX_FLUSH: Duration = Duration::from_secs(2);
 const MAX_FLUSH_STALL: Duration = Duration::from_millis(300);
 
 /// Haft's standard error.
-pub static STDERR: OutputQueue = OutputQueue::new(Target::Stderr);
+pub static STDERR: OutputQueue = OutputQueue::new(LogTarget::Stderr);
 /// Haft's standard output.
-pub static STDOUT: OutputQueue = OutputQueue::new(Target::Stdout);
+pub static STDOUT: OutputQueue = OutputQueue::new(LogTarget::Stdout);
 
 /// The file that takes the place of standard error.
-pub static LOG_FILE: OutputQueue = OutputQueue::new(Target::File);
+pub static LOG_FILE: OutputQueue = OutputQueue::new(LogTarget::File);
 
 /// The queue before one of haft's outputs.
 #[derive(Debug)]
 pub struct OutputQueue {
-    target: Target,
-    state: Mutex<State>,
+    target: LogTarget,
+    state: Mutex<QueueState>,
     /// Something is to be written, or nothing is left to be.
     changed: Condvar,
     /// For threads that wait for room.
@@ -54,18 +54,18 @@ pub struct OutputQueue {
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueState {
     /// Whether the writing thread runs.
     running: bool,
     /// Whether the file is to be opened anew.
     reopen: bool,
-    chunks: VecDeque<(Source, Vec<u8>)>,
+    chunks: VecDeque<(LogSource, Vec<u8>)>,
     /// Bytes by source, those that are being written included. A source without any is not in it.
-    queued: BTreeMap<Source, usize>,
+    queued: BTreeMap<LogSource, usize>,
     /// When the reader last took something, or the queue began to fill.
     progress: Option<Instant>,
     /// Dropped lines of each source: in all, and those not yet reported.
-    dropped: BTreeMap<Source, Dropped>,
+    dropped: BTreeMap<LogSource, DroppedLines>,
     /// How often each slot's workers were made to wait.
     pauses: BTreeMap<Slot, u64>,
 }
@@ -75,20 +75,20 @@ type Descriptor = Box<dyn AsFd + Send>;
 
 /// What the writing thread does next.
 enum Work {
-    Write(Source, Vec<u8>),
+    Write(LogSource, Vec<u8>),
     /// There may be something to report.
     TellNotices,
     Reopen,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Dropped {
+struct DroppedLines {
     total: u64,
     untold: u64,
 }
 
-impl State {
-    fn queued(&self, source: Source) -> usize {
+impl QueueState {
+    fn queued(&self, source: LogSource) -> usize {
         self.queued.get(&source).copied().unwrap_or(0)
     }
 
@@ -96,7 +96,7 @@ impl State {
         self.progress.is_some_and(|progress| now.saturating_duration_since(progress) >= STALLED_AFTER)
     }
 
-    fn drop_lines(&mut self, source: Source, bytes: &[u8]) {
+    fn drop_lines(&mut self, source: LogSource, bytes: &[u8]) {
         let dropped = self.dropped.entry(source).or_default();
         let lines = lines_in(bytes);
         dropped.total += lines;
@@ -110,8 +110,8 @@ impl OutputQueue {
         self.target.is_colourful()
     }
 
-    const fn new(target: Target) -> Self {
-        let state = State {
+    const fn new(target: LogTarget) -> Self {
+        let state = QueueState {
             running: false,
             reopen: false,
             chunks: VecDeque::new(),
@@ -150,7 +150,7 @@ impl OutputQueue {
         self.push_output(slot, bytes);
     }
 
-    fn try_push(&'static self, source: Source, bytes: &[u8], room: usize) {
+    fn try_push(&'static self, source: LogSource, bytes: &[u8], room: usize) {
         let mut state = self.lock();
         let queued = state.queued(source);
         // A piece that is longer than the room is let in alone.
@@ -166,12 +166,12 @@ impl OutputQueue {
     }
 
     /// Starts the writing thread with the first piece. Where no thread can be had it is tried again with the next.
-    fn ensure_running(&'static self, state: &mut State) -> bool {
+    fn ensure_running(&'static self, state: &mut QueueState) -> bool {
         if !state.running {
             let descriptor: Option<Descriptor> = match self.target {
-                Target::Stdout => Some(Box::new(io::stdout())),
-                Target::Stderr => Some(Box::new(io::stderr())),
-                Target::File => open_file().ok(),
+                LogTarget::Stdout => Some(Box::new(io::stdout())),
+                LogTarget::Stderr => Some(Box::new(io::stderr())),
+                LogTarget::File => open_file().ok(),
             };
             state.running = descriptor.is_some_and(|descriptor| self.start(descriptor));
         }
@@ -180,7 +180,7 @@ impl OutputQueue {
 
     fn start(&'static self, descriptor: Descriptor) -> bool {
         let thread = std::thread::Builder::new().name("haft-output".to_owned());
-        thread.spawn(|| self.write_forever(Output::new(descriptor))).is_ok()
+        thread.spawn(|| self.write_forever(LogOutput::new(descriptor))).is_ok()
     }
 
     /// Opens the file anew, where it has its name now. Never waits: the writing thread does it, before it writes
@@ -195,7 +195,7 @@ impl OutputQueue {
         self.changed.notify_all();
     }
 
-    fn write_forever(&self, mut output: Output<Descriptor>) {
+    fn write_forever(&self, mut output: LogOutput<Descriptor>) {
         leave_signals_to_others();
         loop {
             let (source, bytes) = match self.next() {
@@ -207,7 +207,7 @@ impl OutputQueue {
                 Work::Reopen => {
                     match open_file() {
                         Ok(file) => {
-                            output = Output::new(file);
+                            output = LogOutput::new(file);
                             tracing::info!("the log file is opened anew");
                         }
                         Err(error) => tracing::error!("the log file stays the old one: {error}"),
@@ -249,11 +249,11 @@ impl OutputQueue {
 
     /// The output that has haft's own lines has the notices, too.
     fn logs_notices(&self) -> bool {
-        self.target == if file::path().is_some() { Target::File } else { Target::Stderr }
+        self.target == if file::path().is_some() { LogTarget::File } else { LogTarget::Stderr }
     }
 
     /// A piece is done with; `lost` of it could not be written. Returns what is to be reported of dropped lines.
-    fn finished(&self, source: Source, len: usize, lost: &[u8]) -> Vec<(Source, u64)> {
+    fn finished(&self, source: LogSource, len: usize, lost: &[u8]) -> Vec<(LogSource, u64)> {
         let mut state = self.lock();
         let left = state.queued(source).saturating_sub(len);
         match left {
@@ -272,8 +272,8 @@ impl OutputQueue {
         if state.queued(None) > OWN_ROOM / 2 {
             return Vec::new();
         }
-        let State { dropped, queued, .. } = &mut *state;
-        let has_room = |source: &Source| queued.get(source).is_none_or(|queued| *queued <= SLOT_ROOM / 2);
+        let QueueState { dropped, queued, .. } = &mut *state;
+        let has_room = |source: &LogSource| queued.get(source).is_none_or(|queued| *queued <= SLOT_ROOM / 2);
         let due = dropped.iter_mut().filter(|(source, dropped)| dropped.untold > 0 && has_room(source));
         due.map(|(source, dropped)| (*source, std::mem::take(&mut dropped.untold))).collect()
     }
@@ -318,7 +318,7 @@ impl OutputQueue {
         self.target.name()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -345,7 +345,7 @@ mod tests {
     /// A queue before a pipe, which takes about 64 KiB until it is read.
     fn queue() -> (&'static OutputQueue, File) {
         let (read, write) = nix::unistd::pipe().expect("pipe");
-        let queue: &'static OutputQueue = Box::leak(Box::new(OutputQueue::new(Target::Stdout)));
+        let queue: &'static OutputQueue = Box::leak(Box::new(OutputQueue::new(LogTarget::Stdout)));
         queue.lock().running = queue.start(Box::new(write));
         (queue, read.into())
     }

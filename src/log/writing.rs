@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 use crate::route::Slot;
 
 /// Where a piece of output comes from: a slot's workers, or haft itself.
-pub(super) type Source = Option<Slot>;
+pub(super) type LogSource = Option<Slot>;
 
 /// Most that is written at a time. A pipe takes so much as one piece (PIPE_BUF, pipe(7)): lines do not mix with those of
 /// other processes that write to it.
@@ -18,7 +18,7 @@ const PIECE: usize = 4096;
 
 /// Which of haft's own outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum LogTarget {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -27,7 +27,7 @@ pub enum Target {
     File,
 }
 
-impl Target {
+impl LogTarget {
     /// Its name, for people.
     pub fn name(self) -> &'static str {
         match self {
@@ -58,34 +58,34 @@ pub(super) fn leave_signals_to_others() {
 
 /// Where an output stands: at the beginning of a line, or in the middle of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LinePosition {
     Beginning,
     /// Begun by this source, which may go on.
-    Begun(Source),
+    Begun(LogSource),
     /// Its end was lost.
     Cut,
 }
 
 /// An output, and where its last line stands.
 #[derive(Debug)]
-pub(super) struct Output<F> {
+pub(super) struct LogOutput<F> {
     descriptor: F,
-    line: Line,
+    line: LinePosition,
 }
 
-impl<F: AsFd> Output<F> {
+impl<F: AsFd> LogOutput<F> {
     pub(super) fn new(descriptor: F) -> Self {
-        Self { descriptor, line: Line::Beginning }
+        Self { descriptor, line: LinePosition::Beginning }
     }
 
     /// Writes a piece, in lines of its own: a line that another source has begun is ended first. Calls `progress` each
     /// time the reader has taken something. Yields how many bytes were taken: less than all if the output fails.
-    pub(super) fn write(&mut self, bytes: &[u8], source: Source, progress: impl Fn()) -> usize {
-        if self.line != Line::Beginning && self.line != Line::Begun(source) {
+    pub(super) fn write(&mut self, bytes: &[u8], source: LogSource, progress: impl Fn()) -> usize {
+        if self.line != LinePosition::Beginning && self.line != LinePosition::Begun(source) {
             if self.write_some(b"\n") == 0 {
                 return 0;
             }
-            self.line = Line::Beginning;
+            self.line = LinePosition::Beginning;
         }
         let mut written = 0;
         while written < bytes.len() {
@@ -94,11 +94,11 @@ impl<F: AsFd> Output<F> {
                 break;
             }
             written += len;
-            self.line = if bytes[written - 1] == b'\n' { Line::Beginning } else { Line::Begun(source) };
+            self.line = if bytes[written - 1] == b'\n' { LinePosition::Beginning } else { LinePosition::Begun(source) };
             progress();
         }
-        if written < bytes.len() && self.line != Line::Beginning {
-            self.line = Line::Cut;
+        if written < bytes.len() && self.line != LinePosition::Beginning {
+            self.line = LinePosition::Cut;
         }
         written
     }
@@ -137,13 +137,13 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
 
-    const HAFT: Source = None;
-    const WORKER: Source = Some(Slot(1));
+    const HAFT: LogSource = None;
+    const WORKER: LogSource = Some(Slot(1));
 
     #[test]
     fn a_line_that_another_source_has_begun_is_ended_first() {
         let (read, write) = nix::unistd::pipe().expect("pipe");
-        let mut output = Output::new(write);
+        let mut output = LogOutput::new(write);
         for (bytes, source) in
             [("a worker's ", WORKER), ("line\nand half a ", WORKER), ("haft's\n", HAFT), ("the rest\n", WORKER)]
         {
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn an_output_that_is_full_or_gone_takes_nothing_and_harms_nothing() {
         let full = File::options().write(true).open("/dev/full").expect("open");
-        assert_eq!(Output::new(full).write(b"no space\n", HAFT, || ()), 0);
+        assert_eq!(LogOutput::new(full).write(b"no space\n", HAFT, || ()), 0);
         let (read, write) = nix::unistd::pipe().expect("pipe");
         drop(read);
-        assert_eq!(Output::new(write).write(b"no reader\n", HAFT, || ()), 0);
+        assert_eq!(LogOutput::new(write).write(b"no reader\n", HAFT, || ()), 0);
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).expect("fcntl");
         let bytes = "a line of some length\n".repeat(20_000);
         let writer = std::thread::spawn(move || {
-            let mut output = Output::new(write);
+            let mut output = LogOutput::new(write);
             (output.write(bytes.as_bytes(), HAFT, || ()), bytes)
         });
         let mut text = String::new();

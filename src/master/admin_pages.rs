@@ -7,9 +7,9 @@ use std::os::unix::fs::DirBuilderExt;
 use super::MasterError;
 use super::error::Context;
 use crate::addr::ListenAddr;
-use crate::admin::socket::{Place, Surroundings};
+use crate::admin::socket::{SocketPlace, Surroundings};
 use crate::admin::{self, AdminListener, TokenFile};
-use crate::config::{Config, Name};
+use crate::config::{Config, InstanceName};
 use crate::sys::listen::{Access, ListenError, Listener, SocketFile, remove_stale_in};
 use crate::sys::trust;
 
@@ -18,7 +18,11 @@ const BACKLOG: u32 = 128;
 
 /// Serves metrics, status and control beside the master, wherever the configuration says. Yields the files of sockets,
 /// which are removed when they are dropped.
-pub(super) fn serve(config: &Config, name: &Name, control: &admin::Control) -> Result<Vec<SocketFile>, MasterError> {
+pub(super) fn serve(
+    config: &Config,
+    name: &InstanceName,
+    control: &admin::Control,
+) -> Result<Vec<SocketFile>, MasterError> {
     let mut files = Vec::new();
     if config.admin.has_default_socket()
         && let Some(listener) = default_socket(name)
@@ -49,7 +53,7 @@ fn serve_at(
 }
 
 /// The default control socket. haft serves its clients without one, too.
-fn default_socket(name: &Name) -> Option<Listener> {
+fn default_socket(name: &InstanceName) -> Option<Listener> {
     let mut why = None;
     for place in Surroundings::own().places() {
         match bind_in(&place, name) {
@@ -68,7 +72,7 @@ fn default_socket(name: &Name) -> Option<Listener> {
     None
 }
 
-fn bind_in(place: &Place, name: &Name) -> io::Result<Listener> {
+fn bind_in(place: &SocketPlace, name: &InstanceName) -> io::Result<Listener> {
     if let Some(mode) = place.make {
         match DirBuilder::new().mode(mode).create(&place.folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -104,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn place(folder: &Path) -> Place {
-        Place { folder: folder.join("haft"), make: Some(0o700), fixed: false }
+    fn place(folder: &Path) -> SocketPlace {
+        SocketPlace { folder: folder.join("haft"), make: Some(0o700), fixed: false }
     }
 
     fn path(listener: &Listener) -> String {
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn each_of_several_masters_of_one_name_has_a_socket_of_its_own() {
         let folder = tempfile::tempdir().expect("folder");
-        let (place, name) = (place(folder.path()), Name::of("api"));
+        let (place, name) = (place(folder.path()), InstanceName::of("api"));
         let first = bind_in(&place, &name).expect("a socket");
         let second = bind_in(&place, &name).expect("another socket");
         assert!(path(&first).ends_with("/haft/api.sock") && path(&second).ends_with("/haft/api-2.sock"));
@@ -137,7 +141,7 @@ mod tests {
         drop(UnixListener::bind(at("api.sock")).expect("stale"));
         let _live = UnixListener::bind(at("live.sock")).expect("live");
         fs::write(at("file.sock"), "precious").expect("file");
-        let listener = bind_in(&place, &Name::of("api")).expect("a socket");
+        let listener = bind_in(&place, &InstanceName::of("api")).expect("a socket");
         assert!(!at("gone-1.sock").exists() && at("file.sock").exists());
         UnixStream::connect(at("live.sock")).expect("left alone");
         UnixStream::connect(at("api.sock")).expect("replaced");
@@ -150,7 +154,7 @@ mod tests {
         let place = place(folder.path());
         fs::create_dir(&place.folder).expect("folder");
         fs::set_permissions(&place.folder, Permissions::from_mode(0o777)).expect("mode");
-        let error = bind_in(&place, &Name::of("api")).expect_err("not to be trusted");
+        let error = bind_in(&place, &InstanceName::of("api")).expect_err("not to be trusted");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
     }
 }

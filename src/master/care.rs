@@ -68,7 +68,8 @@ impl Master {
     /// Whether workers have limits that are looked after.
     pub(super) fn cares(&self) -> bool {
         let care = &self.changes.config.care;
-        self.phase == Phase::Serving && *care != config::Care { restarts: care.restarts, ..config::Care::default() }
+        self.phase == Phase::Serving
+            && *care != config::CareConfig { restarts: care.restarts, ..config::CareConfig::default() }
     }
 
     /// Looks after the workers. Must be called within a `LocalSet`.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Master;
 use super::report::unix_time;
-use crate::admin::figures::{self, Source};
+use crate::admin::figures::{self, FiguresSource};
 use crate::process::crew::Exit;
 use crate::route::Slot;
 use haft_worker::protocol::scoreboard::Figures;
@@ -37,15 +37,15 @@ impl Master {
     }
 
     /// Where more is to be had of each slot's workers.
-    pub(super) fn sources(&self) -> Vec<Source> {
+    pub(super) fn sources(&self) -> Vec<FiguresSource> {
         self.service.dispatch.slots().enumerate().map(|(at, slot)| self.source(at, slot)).collect()
     }
 
-    fn source(&self, at: usize, slot: Slot) -> Source {
+    fn source(&self, at: usize, slot: Slot) -> FiguresSource {
         let (supervisor, pool) = (&self.supervisor, &self.service.pool);
         let shown = pool.worker(slot, self.service.time(Instant::now())).map(|worker| worker.id);
         let sight = |worker| supervisor.crew.sight(worker).cloned();
-        Source {
+        FiguresSource {
             slot: at,
             shown: shown.and_then(sight),
             others: pool.workers_of(slot).filter(|worker| Some(*worker) != shown).filter_map(sight).collect(),

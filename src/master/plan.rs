@@ -13,7 +13,7 @@ use crate::ids::WorkerId;
 use crate::node::preload::Preload;
 use crate::node::primary::NodePlan;
 use crate::node::wire::ConnectionMessage;
-use crate::process::crew::Order;
+use crate::process::crew::LaunchOrder;
 use crate::process::env_file;
 use crate::process::program::channel::NodeChannel;
 use crate::process::program::{self, Dialect, LaunchContext};
@@ -101,10 +101,15 @@ pub struct Start {
 
 impl Start {
     /// The same as an order. `descriptors`: the soft limit on them, if it is not the one that haft was started with.
-    pub fn order<'a>(&'a self, descriptors: Option<u64>, inherited: Inherited<'a>, outlives_master: bool) -> Order<'a> {
+    pub fn order<'a>(
+        &'a self,
+        descriptors: Option<u64>,
+        inherited: Inherited<'a>,
+        outlives_master: bool,
+    ) -> LaunchOrder<'a> {
         let Self { command, environment, variables, sought } = self;
         let sought = sought.as_deref();
-        Order { command, environment, variables, descriptors, inherited, outlives_master, sought }
+        LaunchOrder { command, environment, variables, descriptors, inherited, outlives_master, sought }
     }
 }
 

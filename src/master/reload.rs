@@ -327,11 +327,11 @@ impl Master {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flags::{self, Outcome};
+    use crate::flags::{self, ParseOutcome};
 
     fn config(flags: &[&str]) -> Config {
         let words = ["haft"].iter().chain(flags).chain(&["--", "node", "x.js"]);
-        let Outcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
+        let ParseOutcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
         *config
     }
 

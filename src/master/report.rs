@@ -4,11 +4,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Master, MasterError, Phase};
 use crate::admin::{
-    AlarmStatus, Change, ControlCounts, ControlRequest, CriterionCount, DrainingWorker, ExitStatus, LinesWanted,
-    LogLine, Routing, SlotBalance, SlotState as Shown, SlotStatus, Snapshot,
+    AlarmStatus, Change, ControlCounts, ControlRequest, CriterionFigures, DrainingWorker, ExitStatus, LinesWanted,
+    LogLine, RoutingFigures, SlotBalance, SlotStatus, Snapshot, WorkerStage as Shown,
 };
 use crate::alarms::Alarm;
-use crate::config::{DispatchBy, Name};
+use crate::config::{DispatchBy, InstanceName};
 use crate::dispatch::link::Link;
 use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
@@ -17,7 +17,7 @@ use crate::node::primary::ClusterPrimary;
 use crate::pending::counts;
 use crate::pool::{Cause, SlotState};
 use crate::process::lines::Line;
-use crate::rooms::SharedRooms;
+use crate::rooms::RoomsRelay;
 use crate::route::Slot;
 use crate::sys::descriptors;
 
@@ -32,13 +32,13 @@ const UNSEEN: &str = "the kernel gives connections to the workers without haft's
 #[derive(Debug)]
 pub struct About {
     /// What this haft is called.
-    name: Name,
+    name: InstanceName,
     pub(super) descriptor_limit: u64,
     started: (SystemTime, Instant),
 }
 
 impl About {
-    pub(super) fn new(name: Name, descriptor_limit: u64) -> Self {
+    pub(super) fn new(name: InstanceName, descriptor_limit: u64) -> Self {
         Self { name, descriptor_limit, started: (SystemTime::now(), Instant::now()) }
     }
 }
@@ -138,7 +138,7 @@ impl Master {
             hang_kills: ledger.hang_kills,
             node_messages: node.map_or(0, |primary| primary.messages),
             node_messages_dropped: node.map_or(0, |primary| primary.dropped),
-            rooms: self.rooms().map(SharedRooms::totals).unwrap_or_default(),
+            rooms: self.rooms().map(RoomsRelay::totals).unwrap_or_default(),
             node_listens_refused: node.map_or(0, |primary| primary.refused),
             node_troubles: self.service.dispatch.node.as_ref().map(|it| it.troubles.by_kind()).unwrap_or_default(),
             node_names_forgotten: node.map_or(0, |primary| primary.forgotten()),
@@ -164,13 +164,13 @@ impl Master {
     }
 
     /// The relay between workers, if they share rooms.
-    fn rooms(&self) -> Option<&SharedRooms> {
+    fn rooms(&self) -> Option<&RoomsRelay> {
         let node = self.service.dispatch.node.as_ref();
         node.and_then(ClusterPrimary::rooms).or(self.supervisor.rooms.as_ref())
     }
 
-    fn routing(&self) -> Routing {
-        Routing {
+    fn routing(&self) -> RoutingFigures {
+        RoutingFigures {
             routed: RouteReason::ALL
                 .into_iter()
                 .map(RouteReason::name)
@@ -212,7 +212,7 @@ impl Master {
     /// The workers that finish what they have.
     fn draining(&self) -> Vec<DrainingWorker> {
         let leaving = self.service.pool.leaving_workers(self.service.time(Instant::now()));
-        let row = |(slot, worker): (Slot, crate::pool::About)| {
+        let row = |(slot, worker): (Slot, crate::pool::WorkerInfo)| {
             let link = self.service.dispatch.links().find(|link| link.worker == worker.id);
             DrainingWorker {
                 slot: slot.index(),
@@ -293,8 +293,8 @@ pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn criterion(count: &counts::CriterionCount) -> CriterionCount {
+fn criterion(count: &counts::CriterionCount) -> CriterionFigures {
     let counts::CriterionCount { criterion, decided, absent, too_long } = count;
     let outcomes = vec![("decided", *decided), ("absent", *absent), ("too_long", *too_long)];
-    CriterionCount { criterion: criterion.clone(), outcomes }
+    CriterionFigures { criterion: criterion.clone(), outcomes }
 }

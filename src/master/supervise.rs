@@ -23,7 +23,7 @@ use crate::process::crew::{self, Exit, Processes};
 use crate::process::guardian::Guardian;
 use crate::process::program::Dialect;
 use crate::process::program::channel::NodeChannel;
-use crate::rooms::SharedRooms;
+use crate::rooms::RoomsRelay;
 use crate::route::Slot;
 use crate::sys::account::Account;
 use crate::sys::input;
@@ -65,7 +65,7 @@ pub struct Supervisor {
     /// Workers that get DRAIN once their queues are empty, or at this time at the latest.
     pub(super) deferred_terms: BTreeMap<WorkerId, Instant>,
     /// The relay between workers that have haft's own protocol, if they share rooms.
-    pub(super) rooms: Option<SharedRooms>,
+    pub(super) rooms: Option<RoomsRelay>,
     /// Connections that workers took with them when they ended as asked, as far as it is known.
     pub(super) cut_off: u64,
 }
@@ -79,7 +79,7 @@ impl Supervisor {
         (descriptors, guardian, account): (u64, Option<Guardian>, Option<Account>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
         let (crew, exits) = Processes::new(config.marks_output(), descriptors, guardian, account);
-        let rooms = plan.shares_rooms().then(|| SharedRooms::new(config.rooms.redis.as_ref()));
+        let rooms = plan.shares_rooms().then(|| RoomsRelay::new(config.rooms.redis.as_ref()));
         let supervisor = Self {
             rooms,
             crew,
@@ -107,7 +107,7 @@ fn scoreboard_page(plan: &Plan) -> Option<Page> {
 }
 
 /// A worker's link to the others. Without one it is alone.
-fn link_to_others(rooms: &mut SharedRooms, slot: Slot) -> Option<OwnedFd> {
+fn link_to_others(rooms: &mut RoomsRelay, slot: Slot) -> Option<OwnedFd> {
     rooms.offer().inspect_err(|error| tracing::error!(%slot, "a worker's broadcasts stay within it: {error}")).ok()
 }
 

@@ -12,15 +12,15 @@ use nix::sys::signal::Signal;
 
 use self::lane::LaneSockets;
 pub(crate) use self::reported::Reported;
-use self::rooms::Rooms;
+use self::rooms::RoomsProgress;
 use crate::handover::channel::WorkerEvent;
 use crate::handover::error::LinkError;
 use crate::handover::haft::ChannelError;
 use crate::handover::in_flight::InFlight;
 use crate::ids::WorkerId;
 use crate::node::primary::ClusterPrimary;
-use crate::node::refused::Refused;
-use crate::node::wire::{Effect, MAX_FRAME, MAX_SOCKETS, Piece, Query, Reader, ServerId, Session, Violation};
+use crate::node::refused::RefusedListen;
+use crate::node::wire::{IpcEffect, IpcReader, IpcViolation, MAX_FRAME, MAX_SOCKETS, Piece, Query, ServerId, Session};
 use crate::route::Slot;
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
@@ -38,20 +38,20 @@ pub(crate) struct NodeLink {
     channel: SharedFd,
     /// The sender of what was read last, as the kernel reports it: a worker may have changed its user.
     sender: Option<Sender>,
-    reader: Reader,
+    reader: IpcReader,
     session: Session,
     /// The second socket, if the worker has asked for one.
     lane: Option<LaneSockets>,
     /// Sockets of servers that the worker could not receive, or not yet, to be sent again.
     unanswered: Vec<(ServerId, u64)>,
     /// Its link for rooms.
-    rooms: Rooms,
+    rooms: RoomsProgress,
     /// Queries that are answered when it is settled which listener serves what they ask for, each with the server's
     /// name.
     unsettled: Vec<(String, u64)>,
     life: StartupPhase,
     /// The last that its program asked to listen on was refused.
-    refused: Option<Refused>,
+    refused: Option<RefusedListen>,
     /// When the worker last sent something.
     last_received: Option<Instant>,
     /// What is known of its sessions and signals.
@@ -94,11 +94,11 @@ impl NodeLink {
             slot,
             channel: channel.into(),
             sender: None,
-            reader: Reader::new(primary.serialization(), MAX_FRAME),
+            reader: IpcReader::new(primary.serialization(), MAX_FRAME),
             session: Session::new(primary.serialization(), primary.message()),
             lane: None,
             unanswered: Vec::new(),
-            rooms: Rooms::Unasked,
+            rooms: RoomsProgress::Unasked,
             unsettled: Vec::new(),
             life: StartupPhase::Starting,
             refused: None,
@@ -140,7 +140,7 @@ impl NodeLink {
     }
 
     /// That the last that its program asked to listen on was refused, as long as it is not ready.
-    pub(crate) fn refused(&self) -> Option<&Refused> {
+    pub(crate) fn refused(&self) -> Option<&RefusedListen> {
         self.refused.as_ref().filter(|_| self.life != StartupPhase::Ready)
     }
 
@@ -262,48 +262,50 @@ impl NodeLink {
                 }
             };
             match self.session.receive(&frame)? {
-                Effect::Nothing => {}
-                Effect::Preload(message) => self.reported.receive(message, frame.whole(), self.worker, primary, news),
-                Effect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
-                Effect::LaneOpen => {
+                IpcEffect::Nothing => {}
+                IpcEffect::Preload(message) => {
+                    self.reported.receive(message, frame.whole(), self.worker, primary, news)
+                }
+                IpcEffect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
+                IpcEffect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);
                     tracing::debug!(worker = self.worker.0, "takes its connections from a socket of their own");
                 }
-                Effect::Took { count } => {
+                IpcEffect::Took { count } => {
                     let taken = (0..count).map_while(|_| self.session.next_taken());
                     taken.for_each(|connection| in_flight.settled(connection, now));
                 }
-                Effect::Rooms { replaces } => self.rooms.ask(self.worker, replaces, primary),
-                Effect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
-                Effect::SessionClosed { sid } => self.reported.closed(&sid, self.worker, primary),
-                Effect::Online => self.life = StartupPhase::Online,
-                Effect::Ask(query) => {
+                IpcEffect::Rooms { replaces } => self.rooms.ask(self.worker, replaces, primary),
+                IpcEffect::RoomsSettled { has_it } => self.rooms.settle(self.worker, has_it),
+                IpcEffect::SessionClosed { sid } => self.reported.closed(&sid, self.worker, primary),
+                IpcEffect::Online => self.life = StartupPhase::Online,
+                IpcEffect::Ask(query) => {
                     self.life.ask();
                     let asked = ask((self.worker, self.sender), &mut self.session, &query, primary);
-                    self.refused = asked.as_ref().err().map(|why| Refused::new(why.clone(), now));
+                    self.refused = asked.as_ref().err().map(|why| RefusedListen::new(why.clone(), now));
                     let later = asked.unwrap_or_default().filter(|it| !wait(&mut self.unsettled, *it, primary));
                     owe(&mut self.unanswered, later)?;
                 }
-                Effect::Pong => *in_flight.spoke = true,
-                Effect::Listening(_) => {
+                IpcEffect::Pong => *in_flight.spoke = true,
+                IpcEffect::Listening(_) => {
                     primary.listens(self.worker, self.slot);
                     become_ready(&mut self.life, !primary.waits_for_ready(), news);
                 }
-                Effect::SessionOpened { sid } => {
+                IpcEffect::SessionOpened { sid } => {
                     self.reported.opened(&sid, self.worker, primary);
                     become_ready(&mut self.life, !primary.waits_for_ready(), news);
                 }
-                Effect::Ready => become_ready(&mut self.life, true, news),
-                Effect::Closed { key } => {
+                IpcEffect::Ready => become_ready(&mut self.life, true, news),
+                IpcEffect::Closed { key } => {
                     closed(self.worker, &key, &mut self.session, &mut self.leave_at, primary, now)
                 }
-                Effect::Taken { connection } => in_flight.settled(connection, now),
-                Effect::Returned { connection, .. } => in_flight.given_back(connection, now),
-                Effect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
-                Effect::Leaving | Effect::WantsReplacement => news.push(WorkerEvent::Leaving),
-                Effect::Relay(routing) => primary.relay(self.worker, &routing, frame.whole()),
-                Effect::Descriptor => primary.unheard(self.worker, &[]),
-                Effect::Message => primary.unheard(self.worker, frame.whole()),
+                IpcEffect::Taken { connection } => in_flight.settled(connection, now),
+                IpcEffect::Returned { connection, .. } => in_flight.given_back(connection, now),
+                IpcEffect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
+                IpcEffect::Leaving | IpcEffect::WantsReplacement => news.push(WorkerEvent::Leaving),
+                IpcEffect::Relay(routing) => primary.relay(self.worker, &routing, frame.whole()),
+                IpcEffect::Descriptor => primary.unheard(self.worker, &[]),
+                IpcEffect::Message => primary.unheard(self.worker, frame.whole()),
             }
         }
         Ok(())
@@ -340,10 +342,10 @@ fn become_ready(life: &mut StartupPhase, enough: bool, news: &mut Vec<WorkerEven
 }
 
 /// Adds what is to be answered later, of which there is an end.
-fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> Result<(), Violation> {
+fn owe(unanswered: &mut Vec<(ServerId, u64)>, more: Option<(ServerId, u64)>) -> Result<(), IpcViolation> {
     unanswered.extend(more);
     match unanswered.len() {
-        sockets if sockets > MAX_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+        sockets if sockets > MAX_SOCKETS => Err(IpcViolation::DoesNotAcknowledge { sockets }),
         _ => Ok(()),
     }
 }
@@ -388,8 +390,8 @@ impl AsFd for NodeLink {
     }
 }
 
-impl From<Violation> for LinkError {
-    fn from(violation: Violation) -> Self {
+impl From<IpcViolation> for LinkError {
+    fn from(violation: IpcViolation) -> Self {
         Self::Node(violation.to_string())
     }
 }

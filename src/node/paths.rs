@@ -87,7 +87,7 @@ mod tests {
     fn look(paths: &EnginePaths, target: &str) -> Learnt {
         let bytes = format!("GET {target} HTTP/1.1\r\n\r\n");
         match request::look(bytes.as_bytes(), 0, true) {
-            request::Look::Request(request) => paths.look(&request, [A, B]),
+            request::RequestParse::Request(request) => paths.look(&request, [A, B]),
             _ => panic!("{target}"),
         }
     }

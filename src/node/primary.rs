@@ -25,10 +25,10 @@ use crate::addr::ListenAddr;
 use crate::ids::WorkerId;
 use crate::listen::kernel::{Group, Kernel, Opener};
 use crate::node::wire::{
-    Answer, Decision, Library, ListenRefusal, Own, Query, Relay, Serialization, ServerId, Servers, Sockname, Spec,
-    Troubles,
+    AdapterRelay, Decision, Library, ListenRefusal, ListenReply, Own, Query, Serialization, ServerId, Servers,
+    Sockname, Spec, Troubles,
 };
-use crate::rooms::SharedRooms;
+use crate::rooms::RoomsRelay;
 use crate::route::Slot;
 use crate::sys::listen::{self, Access, ListenError, Listener};
 use crate::sys::rights::Sender;
@@ -49,7 +49,7 @@ pub struct ClusterPrimary {
     plan: NodePlan,
     message: Arc<[u8]>,
     servers: Servers,
-    relay: Relay,
+    relay: AdapterRelay,
     /// Which server each listener belongs to, by the listener's number.
     server_of: BTreeMap<u32, ServerId>,
     /// The number of the next listener: a number is not used again.
@@ -97,7 +97,7 @@ pub struct ClusterPrimary {
     /// What the program does that goes round haft.
     pub troubles: Troubles,
     /// The relay between workers, if they share rooms.
-    rooms: Option<SharedRooms>,
+    rooms: Option<RoomsRelay>,
 }
 
 impl ClusterPrimary {
@@ -127,7 +127,7 @@ impl ClusterPrimary {
         Self {
             message: message.into(),
             servers: Servers::new(own_servers, folder),
-            relay: Relay::new(),
+            relay: AdapterRelay::new(),
             server_of: (0..).zip(server_of).collect(),
             next: own.len() as u32,
             udp: BTreeMap::new(),
@@ -154,7 +154,7 @@ impl ClusterPrimary {
             dropped: 0,
             paths: EnginePaths::default(),
             troubles: Troubles::default(),
-            rooms: plan.rooms.then(|| SharedRooms::new(plan.redis.as_ref())),
+            rooms: plan.rooms.then(|| RoomsRelay::new(plan.redis.as_ref())),
             plan,
         }
     }
@@ -255,7 +255,7 @@ impl ClusterPrimary {
     }
 
     /// The answer for a worker that has joined a server.
-    pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
+    pub fn answer(&self, server: ServerId) -> Option<ListenReply<'_>> {
         self.servers.answer(server)
     }
 

@@ -8,12 +8,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last that a program asked to listen on was refused.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedListen {
     since: Instant,
     why: String,
 }
 
-impl Refused {
+impl RefusedListen {
     pub(crate) fn new(why: String, now: Instant) -> Self {
         Self { since: now, why }
     }

@@ -34,7 +34,7 @@ pub struct ClientHeaderError;
 /// that could count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the headers do not name the client reliably")]
-pub struct Malformed;
+pub struct MalformedForwarded;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_REAL_IP: &str = "x-real-ip";
@@ -52,7 +52,11 @@ impl ClientHeader {
     ///
     /// When an entry that is no address (also `unknown` and hidden names such as `_gate`), or a line that is no header,
     /// is further right than any address that could count.
-    pub fn client(&self, headers: Headers<'_>, trusted: &TrustedProxies) -> Result<Option<SocketAddr>, Malformed> {
+    pub fn client(
+        &self,
+        headers: Headers<'_>,
+        trusted: &TrustedProxies,
+    ) -> Result<Option<SocketAddr>, MalformedForwarded> {
         let mut left_most = None;
         for value in headers.values(self.name()).rev() {
             let mut list = value?;
@@ -65,7 +69,7 @@ impl ClientHeader {
                     entry if *self == Self::Forwarded => read_element(entry),
                     entry => read_node(entry),
                 };
-                let hop = hop.ok_or(Malformed)?;
+                let hop = hop.ok_or(MalformedForwarded)?;
                 if !trusted.contains_ip(hop.ip()) {
                     return Ok(Some(hop));
                 }
@@ -198,14 +202,14 @@ fn read_node(text: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peek::request::{self, Look};
+    use crate::peek::request::{self, RequestParse};
 
     /// The client that `header` names in a request with these header lines, when 10.0.0.0/8 and fd00::/8 are
     /// trusted.
-    fn client(header: &str, lines: &[&str]) -> Result<Option<String>, Malformed> {
+    fn client(header: &str, lines: &[&str]) -> Result<Option<String>, MalformedForwarded> {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect(net)).into_iter().collect();
         let bytes = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", lines.join("\r\n") + "\r\n");
-        let Look::Request(request) = request::look(bytes.as_bytes(), 0, true) else { panic!("{lines:?}") };
+        let RequestParse::Request(request) = request::look(bytes.as_bytes(), 0, true) else { panic!("{lines:?}") };
         let header: ClientHeader = header.parse().expect(header);
         header.client(request.headers, &trusted).map(|client| client.map(|client| client.to_string()))
     }
@@ -348,7 +352,11 @@ mod tests {
     #[test]
     fn a_line_that_is_no_header_hides_what_is_left_of_it() {
         for line in [" , 198.51.100.1", "X-Forwarded-For : 198.51.100.1", "X-Forwarded-For", "X-Forwarded-For: 1\0"] {
-            assert_eq!(client("x-forwarded-for", &["X-Forwarded-For: 192.0.2.7", line]), Err(Malformed), "{line:?}");
+            assert_eq!(
+                client("x-forwarded-for", &["X-Forwarded-For: 192.0.2.7", line]),
+                Err(MalformedForwarded),
+                "{line:?}"
+            );
             let later = ["X-Forwarded-For: 192.0.2.8", line, "X-Forwarded-For: 192.0.2.7"];
             assert_eq!(client("x-forwarded-for", &later), Ok(Some("192.0.2.7:0".into())), "{line:?}");
         }
@@ -393,7 +401,7 @@ mod tests {
             ("X-Forwarded-Host: y\r\n", None),
         ] {
             let bytes = format!("GET / HTTP/1.1\r\n{lines}\r\n");
-            let Look::Request(request) = request::look(bytes.as_bytes(), 0, true) else { panic!("{lines:?}") };
+            let RequestParse::Request(request) = request::look(bytes.as_bytes(), 0, true) else { panic!("{lines:?}") };
             let name = ClientHeader::found_in(request.headers).map(|header| header.to_string());
             assert_eq!(name.as_deref(), found, "{lines:?}");
         }

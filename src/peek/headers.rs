@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::Malformed;
+use super::MalformedForwarded;
 
 /// The header lines of a request.
 ///
@@ -41,7 +41,7 @@ impl<'b> Headers<'b> {
     ///
     /// In place of a line that is no header (RFC 9112, 5): its name is no token or has a space behind it, its value has
     /// control characters, or it goes on with the line before (obsolete line folding).
-    pub fn iter(self) -> impl DoubleEndedIterator<Item = Result<(&'b [u8], &'b [u8]), Malformed>> {
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = Result<(&'b [u8], &'b [u8]), MalformedForwarded>> {
         self.0.split_inclusive(|byte| *byte == b'\n').map(read)
     }
 
@@ -50,7 +50,7 @@ impl<'b> Headers<'b> {
     /// # Errors
     ///
     /// Those of [`Headers::iter`], whatever the name.
-    pub fn values(self, name: &str) -> impl DoubleEndedIterator<Item = Result<&'b [u8], Malformed>> {
+    pub fn values(self, name: &str) -> impl DoubleEndedIterator<Item = Result<&'b [u8], MalformedForwarded>> {
         self.iter().filter_map(move |header| match header {
             Ok((its, value)) => its.eq_ignore_ascii_case(name.as_bytes()).then_some(Ok(value)),
             Err(malformed) => Some(Err(malformed)),
@@ -58,14 +58,14 @@ impl<'b> Headers<'b> {
     }
 }
 
-fn read(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+fn read(line: &[u8]) -> Result<(&[u8], &[u8]), MalformedForwarded> {
     // RFC 9112, 2.2: a line may be taken to end with a line feed alone.
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (name, value) = memchr(b':', line).map(|at| (&line[..at], &line[at + 1..])).ok_or(Malformed)?;
+    let (name, value) = memchr(b':', line).map(|at| (&line[..at], &line[at + 1..])).ok_or(MalformedForwarded)?;
     let control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
     if name.is_empty() || !name.iter().all(is_token) || value.iter().any(control) {
-        return Err(Malformed);
+        return Err(MalformedForwarded);
     }
     Ok((name, value.trim_ascii()))
 }
@@ -87,16 +87,16 @@ mod tests {
             ("X-A!#$%&'*+-.^_`|~9:  a\tb: c \t\r\n", Ok(("X-A!#$%&'*+-.^_`|~9", "a\tb: c"))),
             ("A:\r\n", Ok(("A", ""))),
             ("A: \u{e4}\r\n", Ok(("A", "\u{e4}"))),
-            ("A : b\r\n", Err(Malformed)),
-            (": b\r\n", Err(Malformed)),
-            ("A\r\n", Err(Malformed)),
-            (" A: folded\r\n", Err(Malformed)),
-            ("\tA: folded\r\n", Err(Malformed)),
-            ("\u{c4}: b\r\n", Err(Malformed)),
-            ("A: b\rc\r\n", Err(Malformed)),
-            ("A: b\r\r\n", Err(Malformed)),
-            ("A: b\0\r\n", Err(Malformed)),
-            ("A: b\x7f\r\n", Err(Malformed)),
+            ("A : b\r\n", Err(MalformedForwarded)),
+            (": b\r\n", Err(MalformedForwarded)),
+            ("A\r\n", Err(MalformedForwarded)),
+            (" A: folded\r\n", Err(MalformedForwarded)),
+            ("\tA: folded\r\n", Err(MalformedForwarded)),
+            ("\u{c4}: b\r\n", Err(MalformedForwarded)),
+            ("A: b\rc\r\n", Err(MalformedForwarded)),
+            ("A: b\r\r\n", Err(MalformedForwarded)),
+            ("A: b\0\r\n", Err(MalformedForwarded)),
+            ("A: b\x7f\r\n", Err(MalformedForwarded)),
         ] {
             let header = header.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             assert_eq!(read(line.as_bytes()), header, "{line:?}");
@@ -111,6 +111,6 @@ mod tests {
         assert!(headers.values("a").rev().eq(values.into_iter().rev()));
         assert_eq!(headers.values("c").count(), 0);
         let headers = Headers(b"A: 1\r\nB\r\nA: 2\r\n");
-        assert_eq!(headers.values("a").collect::<Vec<_>>(), [Ok(&b"1"[..]), Err(Malformed), Ok(b"2")]);
+        assert_eq!(headers.values("a").collect::<Vec<_>>(), [Ok(&b"1"[..]), Err(MalformedForwarded), Ok(b"2")]);
     }
 }

@@ -5,7 +5,7 @@
 //! bytes ────┤
 //!           └ request::look ─▶ method, path, session id, headers                  (--affinity session)
 //!                                                ├ ClientHeader::client ──▶ the client's address, as proxies state it
-//!                                                └ Source::value ──▶ what else sticks    (--affinity query:NAME ...)
+//!                                                └ ValueSource::value ──▶ what else sticks (--affinity query:NAME ...)
 //! ```
 //!
 //! The caller that peeks (recv with MSG_PEEK) calls a parser with all that has come so far, and again with more of it
@@ -24,10 +24,10 @@ pub mod request;
 mod source;
 mod trusted;
 
-pub use forwarded::{ClientHeader, ClientHeaderError, Malformed};
+pub use forwarded::{ClientHeader, ClientHeaderError, MalformedForwarded};
 pub use headers::Headers;
 pub use request::{NotHttp, Request};
-pub use source::{MAX_VALUE, NoValue, Source, SourceError, SourceKind, ValueRoom};
+pub use source::{MAX_VALUE, NoValue, SourceError, SourceKind, ValueRoom, ValueSource};
 pub use trusted::{TrustedProxies, TrustedProxy, TrustedProxyError};
 
 /// Maximum number of bytes that are ever peeked: haft does not wait for what comes later. Node takes no longer head of

@@ -21,7 +21,7 @@ const V2_FIXED: usize = 16;
 
 /// What the first bytes of a connection are to the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum ProxyParse {
     /// So far it can be a header: look again when more has come.
     More,
     /// No header: the first bytes are others.
@@ -33,12 +33,12 @@ pub enum Look {
         len: Option<usize>,
     },
     /// A header, with what it states.
-    Header(Header),
+    Header(ProxyHeader),
 }
 
 /// A PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// Its exact length in bytes: so many are to be consumed, the next one is the client's. The last of them need not
     /// have come.
     pub len: usize,
@@ -64,34 +64,34 @@ impl Ends {
 }
 
 /// Looks at all the bytes that a connection has brought so far.
-pub fn look(bytes: &[u8]) -> Look {
+pub fn look(bytes: &[u8]) -> ProxyParse {
     if let Some(rest) = bytes.strip_prefix(V1) {
         look_v1(rest)
     } else if let Some(rest) = bytes.strip_prefix(V2) {
         look_v2(rest)
     } else if V1.starts_with(bytes) || V2.starts_with(bytes) {
-        Look::More
+        ProxyParse::More
     } else {
-        Look::Absent
+        ProxyParse::Absent
     }
 }
 
 /// Version 1, behind its signature: words up to a CRLF.
-fn look_v1(rest: &[u8]) -> Look {
+fn look_v1(rest: &[u8]) -> ProxyParse {
     let rest = &rest[..rest.len().min(MAX_PEEKED - V1.len())];
-    let malformed = |len| Look::Malformed { len: Some(V1.len() + len) };
+    let malformed = |len| ProxyParse::Malformed { len: Some(V1.len() + len) };
     let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
     let (line, behind) = rest.split_at(end);
     match behind {
         [b'\r', b'\n', ..] => {
             let len = V1.len() + end + 2;
             let ends = if len <= V1_MOST { words(line) } else { None };
-            ends.map_or(malformed(end + 2), |ends| Look::Header(Header { len, ends }))
+            ends.map_or(malformed(end + 2), |ends| ProxyParse::Header(ProxyHeader { len, ends }))
         }
         // Another kind of end, where a proxy ends its lines so.
         [b'\n', ..] | [b'\r', _, ..] => malformed(end + 1),
-        _ if V1.len() + rest.len() >= MAX_PEEKED => Look::Malformed { len: None },
-        _ => Look::More,
+        _ if V1.len() + rest.len() >= MAX_PEEKED => ProxyParse::Malformed { len: None },
+        _ => ProxyParse::More,
     }
 }
 
@@ -128,8 +128,8 @@ fn port(word: &[u8]) -> Option<u16> {
 
 /// Version 2, behind its signature: version and command, family and protocol, length, then so many bytes. What follows
 /// the addresses (TLVs) is skipped.
-fn look_v2(rest: &[u8]) -> Look {
-    let Some((fixed, rest)) = rest.split_first_chunk::<{ V2_FIXED - V2.len() }>() else { return Look::More };
+fn look_v2(rest: &[u8]) -> ProxyParse {
+    let Some((fixed, rest)) = rest.split_first_chunk::<{ V2_FIXED - V2.len() }>() else { return ProxyParse::More };
     let [command, family, length @ ..] = *fixed;
     let (version, command, length) = (command >> 4, command & 0xf, usize::from(u16::from_be_bytes(length)));
     let len = V2_FIXED + length;
@@ -143,15 +143,15 @@ fn look_v2(rest: &[u8]) -> Look {
     };
     if !is_known || length < addresses {
         // Another version, too, is taken to say in the same place how long it is.
-        return Look::Malformed { len: Some(len) };
+        return ProxyParse::Malformed { len: Some(len) };
     }
-    let Some(block) = rest.get(..addresses) else { return Look::More };
+    let Some(block) = rest.get(..addresses) else { return ProxyParse::More };
     let ends = match addresses {
         12 => ends::<4>(block),
         36 => ends::<16>(block),
         _ => None,
     };
-    Look::Header(Header { len, ends })
+    ProxyParse::Header(ProxyHeader { len, ends })
 }
 
 /// Two addresses, then two ports.
@@ -173,17 +173,17 @@ mod tests {
     use super::*;
 
     /// The header of `len` bytes with these ends.
-    fn header(len: usize, ends: Option<(&str, &str)>) -> Look {
+    fn header(len: usize, ends: Option<(&str, &str)>) -> ProxyParse {
         let addr = |text: &str| text.parse().expect("address");
         let ends = ends.map(|(client, local)| Ends { client: addr(client), local: addr(local) });
-        Look::Header(Header { len, ends })
+        ProxyParse::Header(ProxyHeader { len, ends })
     }
 
     /// Looked at as it comes in byte by byte, `bytes` give `answer` from the byte on that is number `decided`, and
     /// before that nothing.
-    fn comes_in(bytes: &[u8], decided: usize, answer: Look) {
+    fn comes_in(bytes: &[u8], decided: usize, answer: ProxyParse) {
         for end in 0..=bytes.len() {
-            let expected = if end < decided { Look::More } else { answer };
+            let expected = if end < decided { ProxyParse::More } else { answer };
             assert_eq!(look(&bytes[..end]), expected, "{} of {}", end, bytes.escape_ascii());
         }
     }
@@ -248,7 +248,7 @@ mod tests {
             "PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n",
             "PROXY TCP6 [::1] ::1 1 2\r\n",
         ] {
-            let malformed = Look::Malformed { len: Some(line.len()) };
+            let malformed = ProxyParse::Malformed { len: Some(line.len()) };
             comes_in(&[line.as_bytes(), REQUEST].concat(), line.len(), malformed);
         }
         // As it does with another end of the line.
@@ -257,13 +257,13 @@ mod tests {
             ("PROXY TCP4 1.1.1.1 2.2.2.2 1 2\rGET / HTTP/1.1\r\n", 31, 32),
             ("PROXY UNKNOWN\nGET / HTTP/1.1\r\n", 14, 14),
         ] {
-            comes_in(line.as_bytes(), decided, Look::Malformed { len: Some(len) });
+            comes_in(line.as_bytes(), decided, ProxyParse::Malformed { len: Some(len) });
         }
     }
 
     #[test]
     fn a_line_may_have_107_bytes_and_a_longer_one_is_looked_at_for_its_end() {
-        let malformed = |len| Look::Malformed { len };
+        let malformed = |len| ProxyParse::Malformed { len };
         for (filling, answer, decided) in [
             (91, header(107, None), 107),
             (92, malformed(Some(108)), 108),
@@ -318,7 +318,7 @@ mod tests {
     fn what_version_2_forbids_is_malformed() {
         // Versions that there are not.
         for command in [0x11, 0x31] {
-            comes_in(&v2(command, 0x11, 12, &[0; 64]), V2_FIXED, Look::Malformed { len: Some(28) });
+            comes_in(&v2(command, 0x11, 12, &[0; 64]), V2_FIXED, ProxyParse::Malformed { len: Some(28) });
         }
         for (command, family, length) in [
             // Commands that there are not.
@@ -331,7 +331,7 @@ mod tests {
             (0x21, 0x21, 35),
         ] {
             let len = V2_FIXED + usize::from(length);
-            comes_in(&v2(command, family, length, &[0; 64]), V2_FIXED, Look::Malformed { len: Some(len) });
+            comes_in(&v2(command, family, length, &[0; 64]), V2_FIXED, ProxyParse::Malformed { len: Some(len) });
         }
     }
 
@@ -353,7 +353,7 @@ mod tests {
             (b"\r\n\r\n\0\r\nQUIT\r", 12),
             (b"\x16\x03\x01", 1),
         ] {
-            comes_in(bytes, decided, Look::Absent);
+            comes_in(bytes, decided, ProxyParse::Absent);
         }
     }
 
@@ -377,7 +377,7 @@ mod tests {
             let ends = Some(Ends::new(client.ip(), client.port(), local.ip(), local.port()));
             let (v2, of_addresses) = (v2(0x21, family, block.len() as u16, &block), block.len() - tlvs.len());
             for (bytes, decided) in [(line.as_bytes(), line.len()), (&v2, V2_FIXED + of_addresses)] {
-                comes_in(&[bytes, REQUEST].concat(), decided, Look::Header(Header { len: bytes.len(), ends }));
+                comes_in(&[bytes, REQUEST].concat(), decided, ProxyParse::Header(ProxyHeader { len: bytes.len(), ends }));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::proxy;
 
 /// What the first bytes of a connection are to HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look<'b> {
+pub enum RequestParse<'b> {
     /// So far it can be a request: look again when more has come.
     More,
     /// It will never be a request of HTTP/1.
@@ -58,29 +58,29 @@ pub struct Request<'b> {
 
 /// Looks at all the bytes that a connection has brought so far.
 ///
-/// `seen`: of these, how many an earlier call with the same `needs_headers` was given, which answered [`Look::More`]; 0
+/// `seen`: of these, how many an earlier call with the same `needs_headers` was given, which answered [`RequestParse::More`]; 0
 /// if there was none. The answer is the same with 0, it only takes longer. `needs_headers`: whether to wait for all
 /// headers, or for the request line only. After waiting for headers in vain, a caller can still parse the line alone.
 ///
 /// A request is one whatever its headers are: an unreadable header is an error when it is read.
-pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> Look<'_> {
+pub fn look(bytes: &[u8], seen: usize, needs_headers: bool) -> RequestParse<'_> {
     if let Some((_, kind)) = SIGNATURES.into_iter().find(|(signature, _)| bytes.starts_with(signature)) {
-        return Look::NotHttp(kind);
+        return RequestParse::NotHttp(kind);
     }
     let empty = bytes.iter().take(MAX_EMPTY + 1).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     if empty > MAX_EMPTY {
-        return Look::NotHttp(NotHttp::Other);
+        return RequestParse::NotHttp(NotHttp::Other);
     }
     let Some(end) = memchr(b'\n', &bytes[empty..]).map(|at| empty + at + 1) else {
-        return if read_line(bytes, empty).is_ok() { Look::More } else { refuse(bytes) };
+        return if read_line(bytes, empty).is_ok() { RequestParse::More } else { refuse(bytes) };
     };
     let (line, rest) = bytes.split_at(end);
     let Ok(Some((method, target))) = read_line(line, empty) else { return refuse(bytes) };
     let headers =
         if needs_headers { Headers::complete(rest, seen.saturating_sub(end)) } else { Some(Headers::so_far(rest)) };
-    headers.map_or(Look::More, |headers| {
+    headers.map_or(RequestParse::More, |headers| {
         let (path, query) = split(target);
-        Look::Request(Request { method, path, query, headers })
+        RequestParse::Request(Request { method, path, query, headers })
     })
 }
 
@@ -95,11 +95,11 @@ fn read_line(line: &[u8], empty: usize) -> Result<Option<(&str, &str)>, NotHttp>
 }
 
 /// What to say of bytes that no request begins with.
-fn refuse(bytes: &[u8]) -> Look<'_> {
+fn refuse(bytes: &[u8]) -> RequestParse<'_> {
     if SIGNATURES.into_iter().any(|(signature, _)| signature.starts_with(bytes)) {
-        Look::More
+        RequestParse::More
     } else {
-        Look::NotHttp(NotHttp::Other)
+        RequestParse::NotHttp(NotHttp::Other)
     }
 }
 
@@ -155,12 +155,12 @@ mod tests {
 
     /// Looked at as it comes in byte by byte, `bytes` are nothing before the byte that is number `decided`, and from
     /// then on always the same; whatever was looked at before.
-    fn comes_in(bytes: &[u8], needs_headers: bool, decided: usize) -> Look<'_> {
+    fn comes_in(bytes: &[u8], needs_headers: bool, decided: usize) -> RequestParse<'_> {
         let answer = look(&bytes[..decided], 0, needs_headers);
         for end in 0..=bytes.len() {
             let (so_far, told) = (&bytes[..end], format!("{end} of {}", bytes.escape_ascii()));
             for seen in 0..=end.min(decided - 1) {
-                let expected = if end < decided { Look::More } else { answer };
+                let expected = if end < decided { RequestParse::More } else { answer };
                 assert_eq!(
                     without_extra(look(so_far, seen, needs_headers), needs_headers),
                     expected,
@@ -172,10 +172,10 @@ mod tests {
     }
 
     /// Headers that were not asked for are there or not.
-    fn without_extra(look: Look<'_>, needs_headers: bool) -> Look<'_> {
+    fn without_extra(look: RequestParse<'_>, needs_headers: bool) -> RequestParse<'_> {
         match look {
-            Look::Request(request) if !needs_headers => {
-                Look::Request(Request { headers: Headers::default(), ..request })
+            RequestParse::Request(request) if !needs_headers => {
+                RequestParse::Request(Request { headers: Headers::default(), ..request })
             }
             other => other,
         }
@@ -183,7 +183,7 @@ mod tests {
 
     fn request(bytes: &[u8]) -> Request<'_> {
         match look(bytes, 0, false) {
-            Look::Request(request) => request,
+            RequestParse::Request(request) => request,
             other => panic!("{other:?} for {}", bytes.escape_ascii()),
         }
     }
@@ -207,7 +207,9 @@ mod tests {
         ] {
             let line = format!("{empty}{HANDSHAKE}{end}");
             let bytes = format!("{line}Host: x\r\nA: b\r\n\r\nbody");
-            let Look::Request(request) = comes_in(bytes.as_bytes(), false, line.len()) else { panic!("{line:?}") };
+            let RequestParse::Request(request) = comes_in(bytes.as_bytes(), false, line.len()) else {
+                panic!("{line:?}")
+            };
             assert_eq!((request.method, request.path), ("GET", "/socket.io/"));
             assert_eq!((request.query, request.sid()), (Some("EIO=4&transport=polling&t=P"), None));
         }
@@ -225,7 +227,9 @@ mod tests {
         ] {
             let bytes = format!("{HANDSHAKE}\r\n{headers}body\r\n\r\n\n\n");
             let decided = HANDSHAKE.len() + 2 + headers.len();
-            let Look::Request(request) = comes_in(bytes.as_bytes(), true, decided) else { panic!("{headers:?}") };
+            let RequestParse::Request(request) = comes_in(bytes.as_bytes(), true, decided) else {
+                panic!("{headers:?}")
+            };
             let found: Vec<_> = request.headers.iter().map(|header| header.expect("header").0).collect();
             assert_eq!(found, names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(), "{headers:?}");
         }
@@ -235,7 +239,9 @@ mod tests {
     fn a_request_is_one_whatever_its_headers_are() {
         for headers in ["no colon\r\n\r\n", " folded: x\r\n\r\n", "\x01: x\r\n\r\n", "A: \0\r\n\r\n", "\r: x\n\n"] {
             let bytes = format!("{HANDSHAKE}\r\n{headers}");
-            let Look::Request(request) = comes_in(bytes.as_bytes(), true, bytes.len()) else { panic!("{headers:?}") };
+            let RequestParse::Request(request) = comes_in(bytes.as_bytes(), true, bytes.len()) else {
+                panic!("{headers:?}")
+            };
             assert!(request.headers.iter().any(|header| header.is_err()), "{headers:?}");
         }
     }
@@ -281,7 +287,12 @@ mod tests {
             (&[b'\n'; 64], 17, NotHttp::Other),
         ] {
             for needs_headers in [false, true] {
-                assert_eq!(comes_in(bytes, needs_headers, decided), Look::NotHttp(kind), "{}", bytes.escape_ascii());
+                assert_eq!(
+                    comes_in(bytes, needs_headers, decided),
+                    RequestParse::NotHttp(kind),
+                    "{}",
+                    bytes.escape_ascii()
+                );
             }
         }
     }
@@ -293,7 +304,7 @@ mod tests {
         {
             let bytes = format!("{method} /x HTTP/1.0\r\n");
             let look = comes_in(bytes.as_bytes(), false, bytes.len());
-            assert!(matches!(look, Look::Request(request) if request.method == method), "{method}: {look:?}");
+            assert!(matches!(look, RequestParse::Request(request) if request.method == method), "{method}: {look:?}");
         }
     }
 

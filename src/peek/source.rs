@@ -17,7 +17,7 @@ const MAX_SEGMENT: u8 = 16;
 
 /// Where in a request a value stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum ValueSource {
     /// The first parameter of this name in the query, decoded as a form's (WHATWG URL, application/x-www-form-urlencoded).
     Query(String),
     /// The first cookie of this name, as it was sent (RFC 6265, 5.4: quotation marks and escapes are part of the value).
@@ -28,7 +28,7 @@ pub enum Source {
     Path(u8),
 }
 
-/// The kinds of [`Source`].
+/// The kinds of [`ValueSource`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
     /// The query.
@@ -52,7 +52,7 @@ pub enum NoValue {
     TooLong,
 }
 
-/// A text is no [`Source`].
+/// A text is no [`ValueSource`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// It begins with none of the words that there are.
@@ -68,14 +68,14 @@ pub enum SourceError {
     Segment,
 }
 
-/// Room for a value: see [`Source::value`].
+/// Room for a value: see [`ValueSource::value`].
 #[derive(Debug)]
 pub struct ValueRoom {
     bytes: [u8; MAX_VALUE],
     len: usize,
 }
 
-impl Source {
+impl ValueSource {
     /// What kind it is.
     pub fn kind(&self) -> SourceKind {
         match self {
@@ -187,7 +187,7 @@ impl SourceKind {
     }
 }
 
-impl FromStr for Source {
+impl FromStr for ValueSource {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
@@ -212,7 +212,7 @@ impl FromStr for Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind().word();
         match self {

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::counts::{Counts, CriterionCount};
+use super::counts::{CriterionCount, PeekCounts};
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
 use crate::connection::{Connection, RouteBy};
 use crate::dispatch::Dispatch;
@@ -102,7 +102,7 @@ impl Aims {
         connection: &mut Connection,
         request: &Request<'_>,
         has_headers: bool,
-        counts: &mut Counts,
+        counts: &mut PeekCounts,
         dispatch: &Dispatch,
     ) -> Aim {
         let found = self.find(request, has_headers, |it| dispatch.learnt(it), |sid| dispatch.owner_of(sid));

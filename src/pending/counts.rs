@@ -4,7 +4,7 @@ use super::hints::Hints;
 
 /// What was seen, by kind.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct PeekCounts {
     /// PROXY headers that were taken.
     pub proxy_taken: u64,
     /// Trusted peers that began with something else.
@@ -52,7 +52,7 @@ pub struct CriterionCount {
     pub too_long: u64,
 }
 
-impl Counts {
+impl PeekCounts {
     /// Connections that were not looked at to the end, by reason.
     pub fn given_up(&self) -> Vec<(&'static str, u64)> {
         vec![

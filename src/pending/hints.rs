@@ -165,9 +165,11 @@ impl ProxyWatch {
         let mut room = [0; MAX_PEEKED];
         let Peeked::Bytes(count) = peek(connection.as_fd(), &mut room) else { return };
         let header = match request::look(&room[..count], 0, true) {
-            request::Look::Request(request) => ClientHeader::found_in(request.headers).map(|header| header.to_string()),
-            request::Look::NotHttp(NotHttp::ProxyHeader) => Some(PROXY_HEADER.to_owned()),
-            request::Look::NotHttp(_) | request::Look::More => None,
+            request::RequestParse::Request(request) => {
+                ClientHeader::found_in(request.headers).map(|header| header.to_string())
+            }
+            request::RequestParse::NotHttp(NotHttp::ProxyHeader) => Some(PROXY_HEADER.to_owned()),
+            request::RequestParse::NotHttp(_) | request::RequestParse::More => None,
         };
         let Some(header) = header else { return };
         self.samples = 0;

@@ -14,10 +14,10 @@ mod waiting;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-pub use self::counts::Counts;
+pub use self::counts::PeekCounts;
 use self::unnamed::AwaitingOwner;
 pub use self::verdict::Rules;
-use self::verdict::{Progress, Verdict};
+use self::verdict::{PeekVerdict, Progress};
 use self::waiting::Waiting;
 use crate::config::{Config, PeekTimeoutAction};
 use crate::connection::{Connection, RejectReason, RouteBy};
@@ -56,13 +56,13 @@ pub struct Peeking {
     unnamed: AwaitingOwner,
     room: Box<[u8]>,
     /// What was seen.
-    pub counts: Counts,
+    pub counts: PeekCounts,
 }
 
 impl Peeking {
     /// Nothing waits yet. `most`: the limit that overrides the configured one.
     pub fn new(config: &Config, rules: Rules, most: usize) -> Self {
-        let mut counts = Counts::default();
+        let mut counts = PeekCounts::default();
         rules.keep_books(&mut counts);
         Self {
             timeout: config.first.timeout,
@@ -116,12 +116,12 @@ impl Peeking {
     pub fn arrived(&mut self, mut connection: Connection, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
         let mut progress = self.rules.begin(&connection);
         match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
-            Verdict::Decided => return Some(self.decided(connection)),
-            Verdict::AwaitingOwner(key) => {
+            PeekVerdict::Decided => return Some(self.decided(connection)),
+            PeekVerdict::AwaitingOwner(key) => {
                 let now = connection.accepted;
                 return self.await_name(connection, key, now);
             }
-            Verdict::More => {}
+            PeekVerdict::More => {}
         }
         let most = self.most.0.min(self.most.1).max(1);
         let is_crowded = self.waiting.len() >= most;
@@ -153,16 +153,16 @@ impl Peeking {
         let key = news.token.checked_sub(FIRST_TOKEN)?;
         let (connection, progress) = self.waiting.get_mut(key)?;
         let verdict = self.rules.look_at(connection, progress, &mut self.room, &mut self.counts, dispatch);
-        if verdict == Verdict::More && !news.ended {
+        if verdict == PeekVerdict::More && !news.ended {
             return None;
         }
-        self.counts.over += u64::from(verdict == Verdict::More);
+        self.counts.over += u64::from(verdict == PeekVerdict::More);
         let (mut connection, progress) = self.waiting.remove(key)?;
         forget(&connection, poller);
         match verdict {
-            Verdict::AwaitingOwner(session) => return self.await_name(connection, session, now),
-            Verdict::More => self.rules.give_up(&mut connection, &progress),
-            Verdict::Decided => {}
+            PeekVerdict::AwaitingOwner(session) => return self.await_name(connection, session, now),
+            PeekVerdict::More => self.rules.give_up(&mut connection, &progress),
+            PeekVerdict::Decided => {}
         }
         Some(self.decided(connection))
     }

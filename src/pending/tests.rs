@@ -8,7 +8,7 @@ use super::*;
 use crate::addr::EndAddr;
 use crate::config::Config;
 use crate::dispatch::link::Link;
-use crate::flags::{self, Outcome as Parsed};
+use crate::flags::{self, ParseOutcome as Parsed};
 use crate::ids::WorkerId;
 use crate::node::primary::{ClusterPrimary, NodePlan};
 use crate::node::wire::Serialization;

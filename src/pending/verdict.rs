@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use super::aim::{Aim, Aims};
-use super::counts::Counts;
+use super::counts::PeekCounts;
 use super::hints::Hints;
 use crate::addr::EndAddr;
 use crate::config::{Config, Proxies, Unattributed};
@@ -55,7 +55,7 @@ impl Progress {
 
 /// Whether enough was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PeekVerdict {
     More,
     Decided,
     /// Decided, but that a worker may be about to name this session.
@@ -69,7 +69,7 @@ impl Rules {
     }
 
     /// Counts from now on by the criteria that there are now.
-    pub(super) fn keep_books(&self, counts: &mut Counts) {
+    pub(super) fn keep_books(&self, counts: &mut PeekCounts) {
         self.aims.books(&mut counts.criteria);
     }
 
@@ -86,7 +86,7 @@ impl Rules {
 
     /// Whether a connection may be served: one without a stated client is served as an unknown client's, never as the
     /// proxy's own.
-    pub(super) fn may_serve(&self, connection: &mut Connection, counts: &mut Counts) -> bool {
+    pub(super) fn may_serve(&self, connection: &mut Connection, counts: &mut PeekCounts) -> bool {
         if !connection.unattributed {
             return true;
         }
@@ -110,15 +110,15 @@ impl Rules {
         connection: &mut Connection,
         progress: &mut Progress,
         room: &mut [u8],
-        counts: &mut Counts,
+        counts: &mut PeekCounts,
         dispatch: &Dispatch,
-    ) -> Verdict {
+    ) -> PeekVerdict {
         loop {
             match progress.consume(connection, room) {
-                Peeked::Nothing => return Verdict::More,
+                Peeked::Nothing => return PeekVerdict::More,
                 Peeked::Over => {
                     counts.over += 1;
-                    return Verdict::Decided;
+                    return PeekVerdict::Decided;
                 }
                 Peeked::Bytes(_) => {}
             }
@@ -126,13 +126,13 @@ impl Rules {
             // address it names.
             let reads_header = !progress.proxy_header && self.proxies.header.is_some() && self.trusts(connection);
             if !progress.proxy_header && !reads_header && !self.aims.needs_request() {
-                return Verdict::Decided;
+                return PeekVerdict::Decided;
             }
             let bytes = match peek::peek(connection.as_fd(), room) {
-                Peeked::Nothing => return Verdict::More,
+                Peeked::Nothing => return PeekVerdict::More,
                 Peeked::Over => {
                     counts.over += 1;
-                    return Verdict::Decided;
+                    return PeekVerdict::Decided;
                 }
                 Peeked::Bytes(count) => &room[..count],
             };
@@ -145,45 +145,45 @@ impl Rules {
                 self.look_for_request(connection, view, reads_header, counts, dispatch)
             };
             match looked {
-                Looked::More if bytes.len() >= MAX_PEEKED => {
+                PeekStep::More if bytes.len() >= MAX_PEEKED => {
                     counts.too_long += 1;
                     connection.unattributed |= reads_header;
                     // What its first line and the headers so far say holds, however long the rest is.
                     let view = View { bytes, seen: 0, headers: Awaited::None };
                     self.look_for_request(connection, view, false, counts, dispatch);
-                    return Verdict::Decided;
+                    return PeekVerdict::Decided;
                 }
-                Looked::More => {
+                PeekStep::More => {
                     progress.seen = bytes.len() as u16;
-                    return Verdict::More;
+                    return PeekVerdict::More;
                 }
-                Looked::Consume(len) => *progress = Progress { to_consume: len, ..Progress::default() },
-                Looked::NoProxyHeader => *progress = Progress::default(),
-                Looked::Decided => return Verdict::Decided,
-                Looked::AwaitingOwner(key) => return Verdict::AwaitingOwner(key),
+                PeekStep::Consume(len) => *progress = Progress { to_consume: len, ..Progress::default() },
+                PeekStep::NoProxyHeader => *progress = Progress::default(),
+                PeekStep::Decided => return PeekVerdict::Decided,
+                PeekStep::AwaitingOwner(key) => return PeekVerdict::AwaitingOwner(key),
             }
         }
     }
 
-    fn look_for_proxy_header(&self, connection: &mut Connection, bytes: &[u8], counts: &mut Counts) -> Looked {
+    fn look_for_proxy_header(&self, connection: &mut Connection, bytes: &[u8], counts: &mut PeekCounts) -> PeekStep {
         match proxy::look(bytes) {
-            proxy::Look::More => Looked::More,
-            proxy::Look::Absent => {
+            proxy::ProxyParse::More => PeekStep::More,
+            proxy::ProxyParse::Absent => {
                 counts.proxy_absent += 1;
-                Looked::NoProxyHeader
+                PeekStep::NoProxyHeader
             }
-            proxy::Look::Malformed { len } => {
+            proxy::ProxyParse::Malformed { len } => {
                 counts.proxy_malformed += 1;
                 connection.unattributed = true;
                 // Its worker would take it for the client's request, and answer that.
-                len.map_or(Looked::NoProxyHeader, Looked::Consume)
+                len.map_or(PeekStep::NoProxyHeader, PeekStep::Consume)
             }
-            proxy::Look::Header(header) => {
+            proxy::ProxyParse::Header(header) => {
                 counts.proxy_taken += 1;
                 if let Some(ends) = header.ends {
                     self.learn(connection, EndAddr::from_ip(ends.client));
                 }
-                Looked::Consume(header.len)
+                PeekStep::Consume(header.len)
             }
         }
     }
@@ -193,25 +193,25 @@ impl Rules {
         connection: &mut Connection,
         view: View<'_>,
         reads_header: bool,
-        counts: &mut Counts,
+        counts: &mut PeekCounts,
         dispatch: &Dispatch,
-    ) -> Looked {
+    ) -> PeekStep {
         match request::look(view.bytes, view.seen, view.headers == Awaited::All) {
-            request::Look::More => Looked::More,
-            request::Look::NotHttp(kind) => {
+            request::RequestParse::More => PeekStep::More,
+            request::RequestParse::NotHttp(kind) => {
                 counts.not_http += 1;
                 connection.unattributed |= reads_header;
                 counts.hints.not_http(kind, self.proxies.protocol);
-                Looked::Decided
+                PeekStep::Decided
             }
-            request::Look::Request(request) => {
+            request::RequestParse::Request(request) => {
                 if reads_header {
                     self.read_header(connection, &request, counts);
                 }
                 let has_headers = view.headers != Awaited::IfNeeded;
                 match self.aims.take(connection, &request, has_headers, counts, dispatch) {
-                    Aim::Decided => Looked::Decided,
-                    Aim::AwaitingOwner(key) => Looked::AwaitingOwner(key),
+                    Aim::Decided => PeekStep::Decided,
+                    Aim::AwaitingOwner(key) => PeekStep::AwaitingOwner(key),
                     Aim::Headers => {
                         let view = View { headers: Awaited::All, ..view };
                         self.look_for_request(connection, view, reads_header, counts, dispatch)
@@ -221,7 +221,7 @@ impl Rules {
         }
     }
 
-    fn read_header(&self, connection: &mut Connection, request: &Request<'_>, counts: &mut Counts) {
+    fn read_header(&self, connection: &mut Connection, request: &Request<'_>, counts: &mut PeekCounts) {
         let Some(header) = &self.proxies.header else { return };
         match header.client(request.headers, &self.proxies.trusted) {
             Ok(Some(client)) => {
@@ -264,7 +264,7 @@ enum Awaited {
 }
 
 /// What one look has come to.
-enum Looked {
+enum PeekStep {
     More,
     /// So many bytes are a PROXY header.
     Consume(usize),

@@ -3,7 +3,7 @@
 
 use super::verdict::Progress;
 use crate::connection::Connection;
-use crate::connection::waits::{Counts, Waits};
+use crate::connection::waits::{SourceCounts, Waits};
 use crate::route::Source;
 
 /// Capacity that is kept when nothing waits.
@@ -16,7 +16,7 @@ const PLACE_BITS: u32 = 32;
 const SERIALS: u32 = (1 << 30) - 1;
 
 #[derive(Debug)]
-struct Entry {
+struct WaitingEntry {
     /// Nothing: the place is free.
     content: Option<(Connection, Progress)>,
     /// Counts it as one of its client's.
@@ -30,13 +30,13 @@ struct Entry {
 /// The waiting entries.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    entries: Vec<Entry>,
+    entries: Vec<WaitingEntry>,
     free: u32,
     oldest: u32,
     newest: u32,
     serial: u32,
     len: usize,
-    by_client: Counts,
+    by_client: SourceCounts,
 }
 
 impl Waiting {
@@ -48,7 +48,7 @@ impl Waiting {
             newest: NONE,
             serial: 0,
             len: 0,
-            by_client: Counts::default(),
+            by_client: SourceCounts::default(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Waiting {
         let client = connection.client.ip().filter(|_| is_one_client_s);
         let waits = client.map(|client| Waits::new(&self.by_client, Source::of(client.ip())));
         let content = Some((connection, progress));
-        let entry = Entry { content, waits, serial: self.serial, older: self.newest, newer: NONE };
+        let entry = WaitingEntry { content, waits, serial: self.serial, older: self.newest, newer: NONE };
         match self.entries.get_mut(place as usize) {
             Some(free) => self.free = std::mem::replace(free, entry).older,
             None => self.entries.push(entry),
@@ -170,7 +170,7 @@ mod tests {
     /// A growing list is twice as long as needed at most, and for a moment half of it is there twice.
     #[test]
     fn one_that_waits_costs_little() {
-        assert!(size_of::<Entry>() * 2 <= 512, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<WaitingEntry>() * 2 <= 512, "{} bytes", size_of::<WaitingEntry>());
     }
 
     proptest! {

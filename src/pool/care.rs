@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::worker::State;
+use super::worker::WorkerState;
 use super::{Action, Pool, SlotWorkers, Time, WorkerId};
 use crate::route::Slot;
 
@@ -196,7 +196,7 @@ impl Pool {
 
     /// Wants a new worker in place of this one, if it fills its slot, unless that is wanted already or has just failed.
     fn want_renewal(&mut self, at: usize, id: WorkerId, why: Renewal, now: Time) {
-        let is_ready = self.workers.get(&id).is_some_and(|worker| matches!(worker.state, State::Ready { .. }));
+        let is_ready = self.workers.get(&id).is_some_and(|worker| matches!(worker.state, WorkerState::Ready { .. }));
         let Some(place) = self.places.get_mut(at).filter(|place| place.incumbent == Some(id)) else { return };
         if is_ready && at < self.wanted && place.renewal.is_none() && now >= place.past.not_before {
             place.renewal = Some(why);

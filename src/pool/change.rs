@@ -1,7 +1,7 @@
 //! What the operator may want of a pool that runs: new workers in place of the old ones, more or fewer slots, a slot
 //! left alone.
 
-use super::worker::{Deadline, State};
+use super::worker::{StopDeadline, WorkerState};
 use super::{Action, INTERRUPT_TIME, Pool, Renewal, SlotWorkers, Time, WorkerId};
 use crate::route::Slot;
 
@@ -36,7 +36,7 @@ impl Pool {
     /// A stop has begun, and is over at `end` in any case: a worker that is left then gets SIGKILL, and SIGTERM
     /// a moment before.
     pub fn end_by(&mut self, now: Time, end: Time) {
-        self.deadline = Some(Deadline::new(now, end));
+        self.deadline = Some(StopDeadline::new(now, end));
     }
 
     /// How much time a worker that gets DRAIN now has, where a stop has begun.
@@ -170,7 +170,8 @@ impl Pool {
         due.sort_by_key(|at| self.places[*at].incumbent);
         for at in due {
             let Some(why) = self.places[at].renewal else { continue };
-            let is_ready = |id| self.workers.get(&id).is_some_and(|worker| matches!(worker.state, State::Ready { .. }));
+            let is_ready =
+                |id| self.workers.get(&id).is_some_and(|worker| matches!(worker.state, WorkerState::Ready { .. }));
             if let Some(old) = self.places[at].incumbent.filter(|id| is_ready(*id)) {
                 if !self.may_renew(at, why) {
                     continue;

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 pub use self::care::{Cause, GiveUp, Renewal, RestartLimit};
 use self::place::SlotWorkers;
-pub use self::view::{About, Availability, SlotState};
-use self::worker::{Deadline, Signs, State, Worker};
+pub use self::view::{Availability, SlotState, WorkerInfo};
+use self::worker::{Signs, StopDeadline, Worker, WorkerState};
 use crate::ids::WorkerId;
 use crate::route::Slot;
 
@@ -172,7 +172,7 @@ pub struct Pool {
     last_worker: u64,
     stopping: bool,
     /// When a stop is to be over, if one is under way or about to be.
-    deadline: Option<Deadline>,
+    deadline: Option<StopDeadline>,
     /// The operator sits at the terminal and waits.
     interrupted: bool,
     finished: bool,
@@ -260,15 +260,15 @@ impl Pool {
     }
 
     fn any_ready(&self) -> bool {
-        self.workers.values().any(|worker| matches!(worker.state, State::Ready { .. }))
+        self.workers.values().any(|worker| matches!(worker.state, WorkerState::Ready { .. }))
     }
 
     fn ready(&mut self, id: WorkerId, now: Time, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if !matches!(worker.state, State::Starting { .. }) {
+        if !matches!(worker.state, WorkerState::Starting { .. }) {
             return;
         }
-        worker.state = State::Ready { hung: false };
+        worker.state = WorkerState::Ready { hung: false };
         worker.served = true;
         let at = worker.slot.index();
         let place = &mut self.places[at];
@@ -283,7 +283,7 @@ impl Pool {
         if let Some(worker) = self.workers.get_mut(&id)
             && worker.is_staying()
         {
-            worker.state = State::Draining { until, asked };
+            worker.state = WorkerState::Draining { until, asked };
             self.lose(Cause::Ended, id, now, actions);
         } else if let Some(worker) = self.workers.get_mut(&id) {
             // Its channel is closed because its connections have ended.
@@ -307,7 +307,7 @@ impl Pool {
     /// It hangs, or no longer: one that goes anyway is left alone.
     fn set_sign(&mut self, id: WorkerId, set: impl Fn(&mut Signs), now: Time, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let State::Ready { hung } = &mut worker.state else { return };
+        let WorkerState::Ready { hung } = &mut worker.state else { return };
         set(&mut worker.signs);
         *hung = worker.signs != Signs::default();
         if *hung && self.policy.hang_kill {

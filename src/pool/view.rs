@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::worker::{State, Worker};
+use super::worker::{Worker, WorkerState};
 use super::{Pool, SlotWorkers, Time, WorkerId};
 use crate::route::Slot;
 
@@ -33,7 +33,7 @@ pub enum Availability {
 
 /// A worker's state, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct About {
+pub struct WorkerInfo {
     /// Its number.
     pub id: WorkerId,
     /// How many configurations came before its own.
@@ -48,7 +48,7 @@ impl Pool {
     /// What the slot is in.
     pub fn state(&self, slot: Slot) -> SlotState {
         match self.incumbent(slot).map(|worker| worker.state) {
-            Some(State::Starting { .. }) => SlotState::Starting,
+            Some(WorkerState::Starting { .. }) => SlotState::Starting,
             Some(_) => SlotState::Ready,
             None if self.in_slot(slot).next().is_some() => SlotState::Draining,
             None => SlotState::Gone,
@@ -62,9 +62,9 @@ impl Pool {
             return Availability::OutOfRotation;
         };
         match self.incumbent(slot) {
-            Some(Worker { id, state: State::Ready { hung: false }, .. }) => Availability::Serving(*id),
+            Some(Worker { id, state: WorkerState::Ready { hung: false }, .. }) => Availability::Serving(*id),
             Some(worker) if self.must_serve(worker) => Availability::Serving(worker.id),
-            Some(Worker { state: State::Ready { hung: true }, .. }) => Availability::OutOfRotation,
+            Some(Worker { state: WorkerState::Ready { hung: true }, .. }) => Availability::OutOfRotation,
             _ if place.is_new || place.given_up => Availability::OutOfRotation,
             _ => Availability::Pending,
         }
@@ -73,16 +73,16 @@ impl Pool {
     /// The worker that accepts what comes to the slot, where workers accept by themselves: that of a drained slot, too.
     pub fn accepting(&self, slot: Slot) -> Option<WorkerId> {
         let worker = self.incumbent(slot)?;
-        (worker.state == State::Ready { hung: false } || self.must_serve(worker)).then_some(worker.id)
+        (worker.state == WorkerState::Ready { hung: false } || self.must_serve(worker)).then_some(worker.id)
     }
 
     /// Whether a worker that fails its health check, and acknowledges connections, still serves: what fails is likely
     /// something else where no worker passes, such as a database, and without them no client is served.
     fn must_serve(&self, worker: &Worker) -> bool {
-        let is_unhealthy = worker.state == State::Ready { hung: true } && !worker.signs.silent;
+        let is_unhealthy = worker.state == WorkerState::Ready { hung: true } && !worker.signs.silent;
         let healthy = |place: &SlotWorkers| {
             let worker = place.incumbent.and_then(|id| self.workers.get(&id));
-            !place.drained && worker.is_some_and(|worker| worker.state == State::Ready { hung: false })
+            !place.drained && worker.is_some_and(|worker| worker.state == WorkerState::Ready { hung: false })
         };
         is_unhealthy && !self.places.iter().take(self.wanted).any(healthy)
     }
@@ -93,10 +93,10 @@ impl Pool {
     }
 
     /// The worker that fills the slot, or, if none does, the last of those that leave it.
-    pub fn worker(&self, slot: Slot, now: Time) -> Option<About> {
+    pub fn worker(&self, slot: Slot, now: Time) -> Option<WorkerInfo> {
         let worker = self.incumbent(slot).or_else(|| self.in_slot(slot).last())?;
-        let hung = worker.state == State::Ready { hung: true };
-        Some(About { id: worker.id, generation: worker.generation, age: now.saturating_sub(worker.started), hung })
+        let hung = worker.state == WorkerState::Ready { hung: true };
+        Some(WorkerInfo { id: worker.id, generation: worker.generation, age: now.saturating_sub(worker.started), hung })
     }
 
     /// All workers of the slot, whatever their state.
@@ -105,27 +105,27 @@ impl Pool {
     }
 
     /// The workers that finish what they have, or are to end, each with its slot.
-    pub fn leaving_workers(&self, now: Time) -> impl Iterator<Item = (Slot, About)> {
+    pub fn leaving_workers(&self, now: Time) -> impl Iterator<Item = (Slot, WorkerInfo)> {
         let leaving = self.workers.values().filter(|worker| !worker.is_staying());
         leaving.map(move |worker| {
             let age = now.saturating_sub(worker.started);
-            (worker.slot, About { id: worker.id, generation: worker.generation, age, hung: false })
+            (worker.slot, WorkerInfo { id: worker.id, generation: worker.generation, age, hung: false })
         })
     }
 
     /// Whether the worker fills its slot, and acknowledges nothing though it has connections to take.
     pub fn is_silent(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|it| it.state == State::Ready { hung: true } && it.signs.silent)
+        self.workers.get(&id).is_some_and(|it| it.state == WorkerState::Ready { hung: true } && it.signs.silent)
     }
 
     /// Whether the worker fills its slot, and does not answer the health check.
     pub fn is_unhealthy(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|it| it.state == State::Ready { hung: true } && it.signs.unhealthy)
+        self.workers.get(&id).is_some_and(|it| it.state == WorkerState::Ready { hung: true } && it.signs.unhealthy)
     }
 
     /// The workers that can be asked how they are, each with its slot.
     pub fn to_ask(&self) -> impl Iterator<Item = (Slot, WorkerId)> {
-        let ready = self.workers.values().filter(|worker| matches!(worker.state, State::Ready { .. }));
+        let ready = self.workers.values().filter(|worker| matches!(worker.state, WorkerState::Ready { .. }));
         ready.map(|worker| (worker.slot, worker.id))
     }
 
@@ -174,16 +174,16 @@ impl Pool {
     /// Whether the worker was asked to leave, made to, or announced it: its end is no surprise.
     pub fn is_leaving(&self, id: WorkerId) -> bool {
         self.workers.get(&id).is_none_or(|worker| match worker.state {
-            State::Starting { .. } | State::Ready { .. } => false,
-            State::Draining { asked, .. } => asked,
-            State::Terminating { .. } | State::Killed => true,
+            WorkerState::Starting { .. } | WorkerState::Ready { .. } => false,
+            WorkerState::Draining { asked, .. } => asked,
+            WorkerState::Terminating { .. } | WorkerState::Killed => true,
         })
     }
 
     /// Whether nothing will happen without an event other than [`super::Event::Tick`].
     pub fn is_settled(&self) -> bool {
         // Of one that was killed only the end is still awaited.
-        let rests = |worker: &Worker| matches!(worker.state, State::Ready { .. } | State::Killed);
+        let rests = |worker: &Worker| matches!(worker.state, WorkerState::Ready { .. } | WorkerState::Killed);
         let filled = |place: &SlotWorkers| place.incumbent.is_some() || place.given_up;
         let nobody_awaited = self.stopping || self.places.iter().take(self.wanted).all(filled);
         self.finished || (self.workers.values().all(rests) && nobody_awaited)

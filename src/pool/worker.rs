@@ -19,14 +19,14 @@ const SHARE_FOR_TERMINATION: u32 = 10;
 
 /// When a stop is over, whatever its workers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Deadline {
+pub(super) struct StopDeadline {
     /// Workers that are left get SIGTERM.
     pub terminate: Time,
     /// Workers that are left get SIGKILL.
     pub kill: Time,
 }
 
-impl Deadline {
+impl StopDeadline {
     pub fn new(now: Time, end: Time) -> Self {
         let grace = TERMINATION_GRACE.min(end.saturating_sub(now) / SHARE_FOR_TERMINATION);
         Self { terminate: end.saturating_sub(grace), kill: end }
@@ -35,7 +35,7 @@ impl Deadline {
 
 /// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum WorkerState {
     Starting {
         since: Time,
     },
@@ -69,7 +69,7 @@ pub(super) struct Worker {
     pub slot: Slot,
     pub generation: u32,
     pub started: Time,
-    pub state: State,
+    pub state: WorkerState,
     /// By what it is known to hang.
     pub signs: Signs,
     /// Whether it has ever been ready.
@@ -84,7 +84,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn new(id: WorkerId, slot: Slot, generation: u32, now: Time) -> Self {
-        let state = State::Starting { since: now };
+        let state = WorkerState::Starting { since: now };
         let (served, retired, signal_at, signalled) = (false, false, None, false);
         let signs = Signs::default();
         Self { id, slot, generation, started: now, state, signs, served, retired, signal_at, signalled }
@@ -92,7 +92,7 @@ impl Worker {
 
     /// Whether it is there to stay: it starts, or takes connections.
     pub fn is_staying(&self) -> bool {
-        matches!(self.state, State::Starting { .. } | State::Ready { .. })
+        matches!(self.state, WorkerState::Starting { .. } | WorkerState::Ready { .. })
     }
 
     /// It is wanted no more: if it has clients it may finish with them.
@@ -100,19 +100,19 @@ impl Worker {
         self.retired = true;
         match self.state {
             // It has no client: there is nothing to finish.
-            State::Starting { .. } => self.terminate(now, actions),
-            State::Ready { .. } => {
-                self.state = State::Draining { until: now + within, asked: true };
+            WorkerState::Starting { .. } => self.terminate(now, actions),
+            WorkerState::Ready { .. } => {
+                self.state = WorkerState::Draining { until: now + within, asked: true };
                 self.signal_at = Some(now + (within - within / SHARE_FOR_SIGNAL));
                 actions.push(Action::Drain { worker: self.id, within });
             }
-            State::Draining { .. } | State::Terminating { .. } | State::Killed => {}
+            WorkerState::Draining { .. } | WorkerState::Terminating { .. } | WorkerState::Killed => {}
         }
     }
 
     /// If it finishes, its program learns so by a signal now, and has no more time for it than this.
     pub fn hasten(&mut self, now: Time, within: Option<Duration>) {
-        if let State::Draining { until, .. } = &mut self.state {
+        if let WorkerState::Draining { until, .. } = &mut self.state {
             self.signal_at = Some(now);
             *until = within.map_or(*until, |within| (*until).min(now + within));
         }
@@ -121,9 +121,9 @@ impl Worker {
     /// The operator has asked for the end twice: a program that handles SIGTERM has a moment for it.
     pub fn end_now(&mut self, now: Time, actions: &mut Vec<Action>) {
         match self.state {
-            State::Draining { .. } if !self.signalled => {
+            WorkerState::Draining { .. } if !self.signalled => {
                 self.terminate(now, actions);
-                self.state = State::Terminating { until: now + LAST_GRACE };
+                self.state = WorkerState::Terminating { until: now + LAST_GRACE };
             }
             _ => self.kill(actions),
         }
@@ -131,55 +131,55 @@ impl Worker {
 
     /// Its time to finish is over, or it has nothing to finish.
     pub fn terminate(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.state = State::Terminating { until: now + TERMINATION_GRACE };
+        self.state = WorkerState::Terminating { until: now + TERMINATION_GRACE };
         self.signalled = true;
         actions.push(Action::Terminate(self.id));
     }
 
     /// Its remaining work is unknown: it is asked to end, and killed no sooner than it would have been.
     pub fn finished(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let State::Draining { until, .. } = self.state {
+        if let WorkerState::Draining { until, .. } = self.state {
             self.terminate(now, actions);
-            self.state = State::Terminating { until: until.max(now) + TERMINATION_GRACE };
+            self.state = WorkerState::Terminating { until: until.max(now) + TERMINATION_GRACE };
         }
     }
 
     pub fn kill(&mut self, actions: &mut Vec<Action>) {
-        if self.state != State::Killed {
-            self.state = State::Killed;
+        if self.state != WorkerState::Killed {
+            self.state = WorkerState::Killed;
             actions.push(Action::Kill(self.id));
         }
     }
 
     /// Whether it should have been ready by now.
     pub fn is_overdue(&self, now: Time, policy: Policy) -> bool {
-        matches!(self.state, State::Starting { since } if now >= since + policy.start_timeout)
+        matches!(self.state, WorkerState::Starting { since } if now >= since + policy.start_timeout)
     }
 
     /// What becomes of one that goes as time passes. With a deadline, none outlives it.
-    pub fn escalate(&mut self, now: Time, deadline: Option<Deadline>, actions: &mut Vec<Action>) {
+    pub fn escalate(&mut self, now: Time, deadline: Option<StopDeadline>, actions: &mut Vec<Action>) {
         if let Some(deadline) = deadline {
             match &mut self.state {
                 _ if now >= deadline.kill => return self.kill(actions),
-                State::Draining { until, .. } => *until = (*until).min(deadline.terminate),
-                State::Terminating { until } => *until = (*until).min(deadline.kill),
-                State::Starting { .. } | State::Ready { .. } | State::Killed => {}
+                WorkerState::Draining { until, .. } => *until = (*until).min(deadline.terminate),
+                WorkerState::Terminating { until } => *until = (*until).min(deadline.kill),
+                WorkerState::Starting { .. } | WorkerState::Ready { .. } | WorkerState::Killed => {}
             }
         }
         match self.state {
-            State::Draining { until, .. } if now < until && self.signal_at.is_some_and(|at| now >= at) => {
+            WorkerState::Draining { until, .. } if now < until && self.signal_at.is_some_and(|at| now >= at) => {
                 self.signal_at = None;
                 if !self.signalled {
                     actions.push(Action::Signal(self.id));
                 }
             }
-            State::Draining { until, .. } if now >= until => {
+            WorkerState::Draining { until, .. } if now >= until => {
                 self.terminate(now, actions);
-                if let (State::Terminating { until }, Some(deadline)) = (&mut self.state, deadline) {
+                if let (WorkerState::Terminating { until }, Some(deadline)) = (&mut self.state, deadline) {
                     *until = (*until).min(deadline.kill);
                 }
             }
-            State::Terminating { until } if now >= until => self.kill(actions),
+            WorkerState::Terminating { until } if now >= until => self.kill(actions),
             _ => {}
         }
     }

@@ -19,7 +19,7 @@ pub use self::ending::{describe, was_killed};
 pub use self::sight::{CpuTime, Sight};
 use super::guardian::Guardian;
 use super::lines::SharedLines;
-use super::output::{self, Output, Relay, SharedOutput};
+use super::output::{self, Output, OutputRelay, SharedOutput};
 use super::program::script;
 use super::remains::Remains;
 use crate::ids::WorkerId;
@@ -95,7 +95,7 @@ struct WorkerProcess {
 
 /// What is to be started for a worker.
 #[derive(Debug)]
-pub struct Order<'a> {
+pub struct LaunchOrder<'a> {
     /// Program and arguments; never empty.
     pub command: &'a [String],
     /// Added to haft's own environment.
@@ -177,8 +177,8 @@ impl Processes {
 
     /// Starts a worker. A program of [`Inherited::Listeners`] ends at a signal alone. Must be called within a
     /// `LocalSet`.
-    pub fn start(&mut self, worker: WorkerId, slot: Slot, order: &Order<'_>) -> Result<u32, StartError> {
-        let Order { command, environment, inherited, outlives_master, .. } = *order;
+    pub fn start(&mut self, worker: WorkerId, slot: Slot, order: &LaunchOrder<'_>) -> Result<u32, StartError> {
+        let LaunchOrder { command, environment, inherited, outlives_master, .. } = *order;
         let descriptors = order.descriptors.unwrap_or(self.descriptors);
         let by_signal = matches!(inherited, Inherited::Listeners(_));
         let account = self.account.as_ref();
@@ -264,7 +264,7 @@ impl Processes {
     }
 
     fn relays(&self, child: &mut Child, slot: Slot, output: &SharedOutput) -> Vec<JoinHandle<()>> {
-        let relay = |to: &'static OutputQueue, output| Relay {
+        let relay = |to: &'static OutputQueue, output| OutputRelay {
             slot,
             to,
             prefix: self.prefix_output.then(|| mark(slot, to.is_colourful())),

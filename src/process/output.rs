@@ -145,7 +145,7 @@ pub fn likeness(text: &str) -> String {
 
 /// How a worker's output is passed on.
 #[derive(Debug)]
-pub struct Relay {
+pub struct OutputRelay {
     /// The worker that writes it.
     pub slot: Slot,
     /// Where it goes.
@@ -158,7 +158,7 @@ pub struct Relay {
     pub lines: SharedLines,
 }
 
-impl Relay {
+impl OutputRelay {
     /// Passes a pipe on until its end, in whole lines as far as they come.
     pub async fn run(self, mut pipe: impl AsyncRead + Unpin) {
         let (mut line, mut begun) = (Vec::new(), Vec::new());

@@ -177,7 +177,7 @@ struct Host {
 
 /// Members that have come and gone.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct MemberChanges {
     /// Members that have come, each with its READY body.
     pub come: Vec<(u64, Bytes)>,
     /// Members that have gone.
@@ -186,16 +186,16 @@ pub struct Changes {
 
 impl Hosts {
     /// A host has published its members.
-    pub fn update(&mut self, host: u32, members: BTreeMap<u64, Bytes>, now: Instant) -> Changes {
+    pub fn update(&mut self, host: u32, members: BTreeMap<u64, Bytes>, now: Instant) -> MemberChanges {
         if !self.hosts.contains_key(&host) && self.hosts.len() >= MAX_HOSTS {
-            return Changes::default();
+            return MemberChanges::default();
         }
         let known = self.hosts.entry(host).or_insert_with(|| Host::new(now));
         known.last_seen = now;
         let before = std::mem::replace(&mut known.members, members);
         let before = if std::mem::take(&mut known.is_given_up) { BTreeMap::new() } else { before };
         let after = &known.members;
-        Changes {
+        MemberChanges {
             come: after
                 .iter()
                 .filter(|(number, _)| !before.contains_key(number))
@@ -206,12 +206,12 @@ impl Hosts {
     }
 
     /// A message of this member's has arrived, so its host lives: the members of a host that was given up are back.
-    pub fn update_by_message(&mut self, from: u64, to_all: bool, now: Instant) -> Changes {
-        let Some(host) = self.hosts.get_mut(&host_of(from)) else { return Changes::default() };
+    pub fn update_by_message(&mut self, from: u64, to_all: bool, now: Instant) -> MemberChanges {
+        let Some(host) = self.hosts.get_mut(&host_of(from)) else { return MemberChanges::default() };
         host.last_seen = now;
         host.arrived += u64::from(to_all);
         let come = std::mem::take(&mut host.is_given_up).then(|| host.members.clone());
-        Changes { come: come.into_iter().flatten().collect(), gone: Vec::new() }
+        MemberChanges { come: come.into_iter().flatten().collect(), gone: Vec::new() }
     }
 
     /// A host has published `total` messages to all. Yields how many of them have not arrived here since it last said so.
@@ -222,7 +222,7 @@ impl Hosts {
     }
 
     /// Gives up hosts that were silent for too long.
-    pub fn expire(&mut self, now: Instant) -> Changes {
+    pub fn expire(&mut self, now: Instant) -> MemberChanges {
         let silent = |host: &Host, limit| now.saturating_duration_since(host.last_seen) > limit;
         let mut gone = Vec::new();
         for host in self.hosts.values_mut().filter(|host| !host.is_given_up && silent(host, SILENCE)) {
@@ -230,7 +230,7 @@ impl Hosts {
             gone.extend(host.members.keys());
         }
         self.hosts.retain(|_, host| !silent(host, MEMORY));
-        Changes { come: Vec::new(), gone }
+        MemberChanges { come: Vec::new(), gone }
     }
 
     /// Until now nothing could arrive from them.
@@ -316,12 +316,12 @@ mod tests {
     fn members_come_and_go_and_a_silent_host_goes_with_all_of_them() {
         let (mut hosts, now) = (Hosts::default(), Instant::now());
         let come = |of: &[u64]| members(of).into_iter().collect::<Vec<_>>();
-        assert_eq!(hosts.update(7, members(&[A]), now), Changes { come: come(&[A]), gone: vec![] });
-        assert_eq!(hosts.update(7, members(&[A, B]), now), Changes { come: come(&[B]), gone: vec![] });
-        assert_eq!(hosts.update(7, members(&[B]), now + BEAT), Changes { come: vec![], gone: vec![A] });
+        assert_eq!(hosts.update(7, members(&[A]), now), MemberChanges { come: come(&[A]), gone: vec![] });
+        assert_eq!(hosts.update(7, members(&[A, B]), now), MemberChanges { come: come(&[B]), gone: vec![] });
+        assert_eq!(hosts.update(7, members(&[B]), now + BEAT), MemberChanges { come: vec![], gone: vec![A] });
         assert!(hosts.has(B) && !hosts.has(A));
-        assert_eq!(hosts.expire(now + BEAT + SILENCE), Changes::default());
-        assert_eq!(hosts.expire(now + BEAT + SILENCE + BEAT), Changes { come: vec![], gone: vec![B] });
+        assert_eq!(hosts.expire(now + BEAT + SILENCE), MemberChanges::default());
+        assert_eq!(hosts.expire(now + BEAT + SILENCE + BEAT), MemberChanges { come: vec![], gone: vec![B] });
         assert_eq!((hosts.count(), hosts.members().count()), (0, 0));
     }
 
@@ -333,16 +333,16 @@ mod tests {
         let late = now + SILENCE + BEAT;
         assert_eq!(hosts.expire(late).gone, [A, B]);
         assert_eq!((hosts.count(), hosts.has(A)), (0, false));
-        assert_eq!(hosts.update_by_message(A, true, late), Changes { come: come.clone(), gone: vec![] });
+        assert_eq!(hosts.update_by_message(A, true, late), MemberChanges { come: come.clone(), gone: vec![] });
         assert_eq!((hosts.count(), hosts.has(A)), (1, true));
-        assert_eq!(hosts.update_by_message(A, true, late), Changes::default());
+        assert_eq!(hosts.update_by_message(A, true, late), MemberChanges::default());
         let later = late + SILENCE + BEAT;
         assert_eq!(hosts.expire(later).gone, [A, B]);
-        assert_eq!(hosts.update(7, members(&[A, B]), later), Changes { come, gone: vec![] });
+        assert_eq!(hosts.update(7, members(&[A, B]), later), MemberChanges { come, gone: vec![] });
         // One that stays away is forgotten.
         assert_eq!(hosts.expire(later + SILENCE + BEAT).gone, [A, B]);
-        assert_eq!(hosts.expire(later + MEMORY + BEAT), Changes::default());
-        assert_eq!(hosts.update_by_message(A, true, later), Changes::default());
+        assert_eq!(hosts.expire(later + MEMORY + BEAT), MemberChanges::default());
+        assert_eq!(hosts.update_by_message(A, true, later), MemberChanges::default());
         assert!(hosts.hosts.is_empty());
     }
 

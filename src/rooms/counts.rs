@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Why a message did not arrive somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropped {
+pub enum DropReason {
     /// Too much waited for a member that does not read.
     Unread,
     /// The member that it was for has left.
@@ -22,7 +22,7 @@ pub enum Dropped {
     Emitter,
 }
 
-impl Dropped {
+impl DropReason {
     const ALL: [Self; 7] =
         [Self::Unread, Self::Left, Self::Unsent, Self::Redis, Self::Missed, Self::Unknown, Self::Emitter];
 
@@ -41,7 +41,7 @@ impl Dropped {
 
 /// The relay's counters.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct RoomsCounters {
     members: AtomicU64,
     hosts: AtomicU64,
     is_linked: AtomicBool,
@@ -49,12 +49,12 @@ pub struct Counts {
     messages: AtomicU64,
     deliveries: AtomicU64,
     bytes: AtomicU64,
-    dropped: [AtomicU64; Dropped::ALL.len()],
+    dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
 /// Their values at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Totals {
+pub struct RoomsTotals {
     /// Members that are there now.
     pub members: u64,
     /// Other hosts that share these rooms now.
@@ -75,10 +75,10 @@ pub struct Totals {
     pub dropped: BTreeMap<&'static str, u64>,
 }
 
-impl Counts {
+impl RoomsCounters {
     /// The values now.
-    pub fn totals(&self) -> Totals {
-        Totals {
+    pub fn totals(&self) -> RoomsTotals {
+        RoomsTotals {
             members: self.members.load(Relaxed),
             hosts: self.hosts.load(Relaxed),
             is_linked: self.is_linked.load(Relaxed),
@@ -87,7 +87,7 @@ impl Counts {
             messages: self.messages.load(Relaxed),
             deliveries: self.deliveries.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
-            dropped: Dropped::ALL.map(|why| (why.name(), self.dropped[why as usize].load(Relaxed))).into(),
+            dropped: DropReason::ALL.map(|why| (why.name(), self.dropped[why as usize].load(Relaxed))).into(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Counts {
         self.bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(super) fn dropped(&self, why: Dropped, count: u64) {
+    pub(super) fn dropped(&self, why: DropReason, count: u64) {
         self.dropped[why as usize].fetch_add(count, Relaxed);
     }
 }

@@ -8,14 +8,14 @@
 //! | 'E' | (length: 4 | piece: length)* |
 //! ```
 //!
-//! with big-endian lengths: the order as JSON ([`Order`]), the values that go with it as a list of JSON, and the bytes in that
+//! with big-endian lengths: the order as JSON ([`EmitOrder`]), the values that go with it as a list of JSON, and the bytes in that
 //! list, where Socket.IO's `{"_placeholder":true,"num":N}` stands for the piece N.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::msgpack::{Token, Unpacker};
+use super::msgpack::{MsgpackToken, Unpacker};
 use haft_worker::protocol::rooms::EMITTED;
 
 /// Longest message of an emitter, in bytes: 8 MiB.
@@ -30,11 +30,11 @@ const RESERVED: [&str; 6] =
 
 /// The channels of emitters.
 #[derive(Debug, Clone)]
-pub(super) struct Channels {
+pub(super) struct EmitterChannels {
     key: String,
 }
 
-impl Channels {
+impl EmitterChannels {
     /// `key`: that of the emitters.
     pub(super) fn new(key: &str) -> Self {
         Self { key: key.to_owned() }
@@ -65,7 +65,7 @@ impl Channels {
 
 /// What members are to do.
 #[derive(Debug, Serialize)]
-struct Order<'o> {
+struct EmitOrder<'o> {
     act: Act,
     nsp: &'o str,
     options: Options,
@@ -96,12 +96,12 @@ enum Act {
 struct Options {
     rooms: Vec<Room>,
     except: Vec<Room>,
-    flags: Flags,
+    flags: EmitFlags,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Flags {
+struct EmitFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     volatile: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ enum Room {
 }
 
 #[derive(Debug, Deserialize)]
-struct Request<'r> {
+struct EmitterRequest<'r> {
     r#type: u8,
     uid: Option<String>,
     #[serde(default)]
@@ -132,15 +132,15 @@ struct Request<'r> {
 
 fn broadcast(payload: &[u8], id: &str) -> Option<Bytes> {
     let mut unpacker = Unpacker::new(payload);
-    let Token::Array(3) = unpacker.token()? else { return None };
-    let Token::Text(name) = unpacker.token()? else { return None };
+    let MsgpackToken::Array(3) = unpacker.token()? else { return None };
+    let MsgpackToken::Text(name) = unpacker.token()? else { return None };
     if name != NAME.as_bytes() {
         return None;
     }
-    let Token::Map(fields) = unpacker.token()? else { return None };
+    let MsgpackToken::Map(fields) = unpacker.token()? else { return None };
     let (mut nsp, mut data, mut bytes, mut kind) = (None, None, Vec::new(), None);
     for _ in 0..fields {
-        let Token::Text(field) = unpacker.token()? else { return None };
+        let MsgpackToken::Text(field) = unpacker.token()? else { return None };
         match field {
             b"type" => kind = Some(unpacker.token()?),
             b"nsp" => nsp = Some(unpacker.token()?),
@@ -148,20 +148,20 @@ fn broadcast(payload: &[u8], id: &str) -> Option<Bytes> {
             _ => unpacker.json(&mut String::new(), &mut Vec::new())?,
         }
     }
-    let (Some(Token::Unsigned(EVENT)), Some(Token::Text(nsp))) = (kind, nsp) else { return None };
+    let (Some(MsgpackToken::Unsigned(EVENT)), Some(MsgpackToken::Text(nsp))) = (kind, nsp) else { return None };
     let mut text = String::new();
     unpacker.json(&mut text, &mut Vec::new())?;
     let options = serde_json::from_str(&text).ok()?;
     let nsp = std::str::from_utf8(nsp).ok()?;
-    let order = Order { act: Act::Emit, nsp, options, id: Some(id), rooms: Vec::new(), close: false };
+    let order = EmitOrder { act: Act::Emit, nsp, options, id: Some(id), rooms: Vec::new(), close: false };
     unpacker.is_empty().then(|| body(&order, &data?, &bytes))?
 }
 
 /// An event and its values, as JSON.
 fn event<'b>(unpacker: &mut Unpacker<'b>, bytes: &mut Vec<&'b [u8]>) -> Option<String> {
     let mut ahead = unpacker.clone();
-    let Token::Array(1..) = ahead.token()? else { return None };
-    let Token::Text(name) = ahead.token()? else { return None };
+    let MsgpackToken::Array(1..) = ahead.token()? else { return None };
+    let MsgpackToken::Text(name) = ahead.token()? else { return None };
     if RESERVED.iter().any(|reserved| reserved.as_bytes() == name) {
         return None;
     }
@@ -171,7 +171,7 @@ fn event<'b>(unpacker: &mut Unpacker<'b>, bytes: &mut Vec<&'b [u8]>) -> Option<S
 }
 
 fn request(nsp: &str, payload: &[u8]) -> Option<Bytes> {
-    let Request { r#type, uid, opts, rooms, close, data } = serde_json::from_slice(payload).ok()?;
+    let EmitterRequest { r#type, uid, opts, rooms, close, data } = serde_json::from_slice(payload).ok()?;
     // Servers that have an adapter for Redis name themselves, and ask each other.
     if uid.is_some_and(|uid| uid != NAME) {
         return None;
@@ -190,10 +190,10 @@ fn request(nsp: &str, payload: &[u8]) -> Option<Bytes> {
     };
     // It is not nested deeper than any reader can take.
     serde_json::from_str::<serde_json::Value>(data).ok()?;
-    body(&Order { act, nsp, options: opts, id: None, rooms, close }, data, &[])
+    body(&EmitOrder { act, nsp, options: opts, id: None, rooms, close }, data, &[])
 }
 
-fn body(order: &Order<'_>, data: &str, bytes: &[&[u8]]) -> Option<Bytes> {
+fn body(order: &EmitOrder<'_>, data: &str, bytes: &[&[u8]]) -> Option<Bytes> {
     let order = serde_json::to_vec(order).ok()?;
     let mut body = BytesMut::with_capacity(64 + order.len() + data.len());
     body.put_u8(EMITTED);
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     fn read(channel: &str, payload: &[u8]) -> Option<(serde_json::Value, serde_json::Value, Vec<Vec<u8>>)> {
-        let body = Channels::new("socket.io").read(channel.as_bytes(), payload, "id")?;
+        let body = EmitterChannels::new("socket.io").read(channel.as_bytes(), payload, "id")?;
         let (kind, mut rest) = body.split_first().expect("a kind");
         assert_eq!(*kind, EMITTED);
         let mut pieces = Vec::new();
@@ -308,8 +308,8 @@ mod tests {
 
     #[test]
     fn a_key_is_no_pattern() {
-        assert_eq!(Channels::new("socket.io").patterns(), ["socket.io#*", "socket.io-request#*"]);
-        assert_eq!(Channels::new("a*[b]?\\").patterns()[0], "a\\*\\[b\\]\\?\\\\#*");
+        assert_eq!(EmitterChannels::new("socket.io").patterns(), ["socket.io#*", "socket.io-request#*"]);
+        assert_eq!(EmitterChannels::new("a*[b]?\\").patterns()[0], "a\\*\\[b\\]\\?\\\\#*");
     }
 
     proptest! {

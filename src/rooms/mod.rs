@@ -12,7 +12,7 @@
 //!
 //! 1. What one member sends arrives in its order, and everything arrives at each member that lives and reads.
 //! 2. A member that does not read loses only what is sent to it, once `member::MAX_QUEUED` bytes wait for it. That is
-//!    counted by reason ([`Counts`]), and no other member waits.
+//!    counted by reason ([`RoomsCounters`]), and no other member waits.
 //! 3. Joins and leaves are delivered in order with the messages: nothing from a member comes before it has joined or
 //!    after it has left. Its end is known as soon as the kernel closes its socket.
 //! 4. Any bytes of a member's give frames, or end that member.
@@ -28,10 +28,10 @@ mod serving;
 mod shared;
 mod thread;
 
-pub use counts::{Counts, Dropped, Totals};
-pub use redis::Link;
-pub use shared::SharedRooms;
-pub use thread::{Rooms, RoomsError};
+pub use counts::{DropReason, RoomsCounters, RoomsTotals};
+pub use redis::RedisLink;
+pub use shared::RoomsRelay;
+pub use thread::{RoomsThread, RoomsThreadError};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ const SECONDS_OF_DAY: i64 = 86_400;
 
 /// What comes next in a message.
 #[derive(Debug, PartialEq)]
-pub(super) enum Token<'b> {
+pub(super) enum MsgpackToken<'b> {
     Null,
     Bool(bool),
     Unsigned(u64),
@@ -44,37 +44,37 @@ impl<'b> Unpacker<'b> {
     }
 
     /// The next token; nothing if there is none, or it is cut off.
-    pub(super) fn token(&mut self) -> Option<Token<'b>> {
+    pub(super) fn token(&mut self) -> Option<MsgpackToken<'b>> {
         let [marker] = self.array()?;
         Some(match Marker::from_u8(marker) {
-            Marker::Null => Token::Null,
-            Marker::True => Token::Bool(true),
-            Marker::False => Token::Bool(false),
-            Marker::FixPos(value) => Token::Unsigned(value.into()),
-            Marker::FixNeg(value) => Token::Signed(value.into()),
-            Marker::U8 => Token::Unsigned(u8::from_be_bytes(self.array()?).into()),
-            Marker::U16 => Token::Unsigned(u16::from_be_bytes(self.array()?).into()),
-            Marker::U32 => Token::Unsigned(u32::from_be_bytes(self.array()?).into()),
-            Marker::U64 => Token::Unsigned(u64::from_be_bytes(self.array()?)),
-            Marker::I8 => Token::Signed(i8::from_be_bytes(self.array()?).into()),
-            Marker::I16 => Token::Signed(i16::from_be_bytes(self.array()?).into()),
-            Marker::I32 => Token::Signed(i32::from_be_bytes(self.array()?).into()),
-            Marker::I64 => Token::Signed(i64::from_be_bytes(self.array()?)),
-            Marker::F32 => Token::Float(f32::from_be_bytes(self.array()?).into()),
-            Marker::F64 => Token::Float(f64::from_be_bytes(self.array()?)),
-            Marker::FixStr(length) => Token::Text(self.take(length.into())?),
-            Marker::Str8 => Token::Text(self.counted::<1>()?),
-            Marker::Str16 => Token::Text(self.counted::<2>()?),
-            Marker::Str32 => Token::Text(self.counted::<4>()?),
-            Marker::Bin8 => Token::Bytes(self.counted::<1>()?),
-            Marker::Bin16 => Token::Bytes(self.counted::<2>()?),
-            Marker::Bin32 => Token::Bytes(self.counted::<4>()?),
-            Marker::FixArray(count) => Token::Array(count.into()),
-            Marker::Array16 => Token::Array(self.count::<2>()?),
-            Marker::Array32 => Token::Array(self.count::<4>()?),
-            Marker::FixMap(count) => Token::Map(count.into()),
-            Marker::Map16 => Token::Map(self.count::<2>()?),
-            Marker::Map32 => Token::Map(self.count::<4>()?),
+            Marker::Null => MsgpackToken::Null,
+            Marker::True => MsgpackToken::Bool(true),
+            Marker::False => MsgpackToken::Bool(false),
+            Marker::FixPos(value) => MsgpackToken::Unsigned(value.into()),
+            Marker::FixNeg(value) => MsgpackToken::Signed(value.into()),
+            Marker::U8 => MsgpackToken::Unsigned(u8::from_be_bytes(self.array()?).into()),
+            Marker::U16 => MsgpackToken::Unsigned(u16::from_be_bytes(self.array()?).into()),
+            Marker::U32 => MsgpackToken::Unsigned(u32::from_be_bytes(self.array()?).into()),
+            Marker::U64 => MsgpackToken::Unsigned(u64::from_be_bytes(self.array()?)),
+            Marker::I8 => MsgpackToken::Signed(i8::from_be_bytes(self.array()?).into()),
+            Marker::I16 => MsgpackToken::Signed(i16::from_be_bytes(self.array()?).into()),
+            Marker::I32 => MsgpackToken::Signed(i32::from_be_bytes(self.array()?).into()),
+            Marker::I64 => MsgpackToken::Signed(i64::from_be_bytes(self.array()?)),
+            Marker::F32 => MsgpackToken::Float(f32::from_be_bytes(self.array()?).into()),
+            Marker::F64 => MsgpackToken::Float(f64::from_be_bytes(self.array()?)),
+            Marker::FixStr(length) => MsgpackToken::Text(self.take(length.into())?),
+            Marker::Str8 => MsgpackToken::Text(self.counted::<1>()?),
+            Marker::Str16 => MsgpackToken::Text(self.counted::<2>()?),
+            Marker::Str32 => MsgpackToken::Text(self.counted::<4>()?),
+            Marker::Bin8 => MsgpackToken::Bytes(self.counted::<1>()?),
+            Marker::Bin16 => MsgpackToken::Bytes(self.counted::<2>()?),
+            Marker::Bin32 => MsgpackToken::Bytes(self.counted::<4>()?),
+            Marker::FixArray(count) => MsgpackToken::Array(count.into()),
+            Marker::Array16 => MsgpackToken::Array(self.count::<2>()?),
+            Marker::Array32 => MsgpackToken::Array(self.count::<4>()?),
+            Marker::FixMap(count) => MsgpackToken::Map(count.into()),
+            Marker::Map16 => MsgpackToken::Map(self.count::<2>()?),
+            Marker::Map32 => MsgpackToken::Map(self.count::<4>()?),
             Marker::FixExt4 => self.time(4)?,
             Marker::FixExt8 => self.time(8)?,
             Marker::Ext8 => {
@@ -95,18 +95,18 @@ impl<'b> Unpacker<'b> {
     fn value(&mut self, into: &mut String, bytes: &mut Vec<&'b [u8]>, depth: usize) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match self.token()? {
-            Token::Null => into.push_str("null"),
-            Token::Bool(value) => write!(into, "{value}").ok()?,
-            Token::Unsigned(value) => write!(into, "{value}").ok()?,
-            Token::Signed(value) => write!(into, "{value}").ok()?,
-            Token::Float(value) => into.push_str(&serde_json::to_string(&value).ok()?),
-            Token::Text(text) => push_text(into, text)?,
-            Token::Bytes(value) => {
+            MsgpackToken::Null => into.push_str("null"),
+            MsgpackToken::Bool(value) => write!(into, "{value}").ok()?,
+            MsgpackToken::Unsigned(value) => write!(into, "{value}").ok()?,
+            MsgpackToken::Signed(value) => write!(into, "{value}").ok()?,
+            MsgpackToken::Float(value) => into.push_str(&serde_json::to_string(&value).ok()?),
+            MsgpackToken::Text(text) => push_text(into, text)?,
+            MsgpackToken::Bytes(value) => {
                 write!(into, r#"{{"_placeholder":true,"num":{}}}"#, bytes.len()).ok()?;
                 bytes.push(value);
             }
-            Token::Time(seconds, nanoseconds) => write!(into, "\"{}\"", iso(seconds, nanoseconds)?).ok()?,
-            Token::Array(count) => {
+            MsgpackToken::Time(seconds, nanoseconds) => write!(into, "\"{}\"", iso(seconds, nanoseconds)?).ok()?,
+            MsgpackToken::Array(count) => {
                 into.push('[');
                 for at in 0..count {
                     if at > 0 {
@@ -116,13 +116,13 @@ impl<'b> Unpacker<'b> {
                 }
                 into.push(']');
             }
-            Token::Map(count) => {
+            MsgpackToken::Map(count) => {
                 into.push('{');
                 for at in 0..count {
                     if at > 0 {
                         into.push(',');
                     }
-                    let Token::Text(key) = self.token()? else { return None };
+                    let MsgpackToken::Text(key) = self.token()? else { return None };
                     push_text(into, key)?;
                     into.push(':');
                     self.value(into, bytes, depth)?;
@@ -133,20 +133,20 @@ impl<'b> Unpacker<'b> {
         Some(())
     }
 
-    fn time(&mut self, length: usize) -> Option<Token<'b>> {
+    fn time(&mut self, length: usize) -> Option<MsgpackToken<'b>> {
         let [kind] = self.array()?;
         if i8::from_be_bytes([kind]) != TIMESTAMP {
             return None;
         }
         Some(match length {
-            4 => Token::Time(u32::from_be_bytes(self.array()?).into(), 0),
+            4 => MsgpackToken::Time(u32::from_be_bytes(self.array()?).into(), 0),
             8 => {
                 let both = u64::from_be_bytes(self.array()?);
-                Token::Time((both & ((1 << 34) - 1)) as i64, (both >> 34) as u32)
+                MsgpackToken::Time((both & ((1 << 34) - 1)) as i64, (both >> 34) as u32)
             }
             12 => {
                 let nanoseconds = u32::from_be_bytes(self.array()?);
-                Token::Time(i64::from_be_bytes(self.array()?), nanoseconds)
+                MsgpackToken::Time(i64::from_be_bytes(self.array()?), nanoseconds)
             }
             _ => return None,
         })

@@ -12,8 +12,8 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::bridge::{BEAT, VERSION};
-use super::counts::Dropped;
-use super::emitter::Channels;
+use super::counts::DropReason;
+use super::emitter::EmitterChannels;
 use super::relay::{Published, Relay};
 
 /// How long connecting may take, publishing, and until what is published here arrives here.
@@ -25,7 +25,7 @@ const BATCH: usize = 256;
 
 /// Where the other hosts are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct RedisLink {
     /// `redis://`, `rediss://` or `unix://`, with name and password if there are any.
     pub url: String,
     /// What separates one application's rooms from another's.
@@ -45,7 +45,7 @@ enum Broken {
     Closed,
 }
 
-impl Link {
+impl RedisLink {
     fn all_hosts(&self) -> String {
         format!("{}:rooms:{VERSION}", self.prefix)
     }
@@ -64,7 +64,7 @@ impl Link {
 }
 
 /// Bridges the relay to those of other hosts, as long as it lives.
-pub(super) async fn bridge(link: Link, relay: Rc<RefCell<Relay>>, queue: Receiver<Published>) {
+pub(super) async fn bridge(link: RedisLink, relay: Rc<RefCell<Relay>>, queue: Receiver<Published>) {
     let client = match Client::open(link.url.as_str()) {
         Ok(client) => client,
         Err(error) => {
@@ -99,7 +99,7 @@ pub(super) async fn bridge(link: Link, relay: Rc<RefCell<Relay>>, queue: Receive
 /// here.
 async fn listen(
     client: &Client,
-    link: &Link,
+    link: &RedisLink,
     relay: &Rc<RefCell<Relay>>,
     is_refusal_logged: &mut bool,
 ) -> Result<std::convert::Infallible, Broken> {
@@ -107,7 +107,7 @@ async fn listen(
     let own = relay.borrow().host();
     let channels = [link.all_hosts(), link.of_host(own)];
     timeout(PATIENCE, subscribed.subscribe(&channels[..])).await.map_err(|_| Broken::Silent)??;
-    let emitters = link.emitter.as_deref().map(Channels::new);
+    let emitters = link.emitter.as_deref().map(EmitterChannels::new);
     if let Some(emitters) = &emitters {
         let patterns = emitters.patterns();
         let refused = timeout(PATIENCE, subscribed.psubscribe(&patterns[..])).await.map_err(|_| Broken::Silent)?;
@@ -151,7 +151,7 @@ async fn beat(relay: Rc<RefCell<Relay>>) {
 }
 
 /// Publishes what waits. What cannot be published is dropped, and counted.
-async fn publish(client: Client, link: Link, relay: Rc<RefCell<Relay>>, mut queue: Receiver<Published>) {
+async fn publish(client: Client, link: RedisLink, relay: Rc<RefCell<Relay>>, mut queue: Receiver<Published>) {
     let mut connection: Option<MultiplexedConnection> = None;
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
@@ -164,7 +164,7 @@ async fn publish(client: Client, link: Link, relay: Rc<RefCell<Relay>>, mut queu
         if let Err(error) = send(&client, &link, &mut connection, &batch).await {
             connection = None;
             let messages = batch.iter().filter(|it| it.is_message).count();
-            relay.borrow().counts().dropped(Dropped::Redis, messages as u64);
+            relay.borrow().counts().dropped(DropReason::Redis, messages as u64);
             tracing::debug!(%error, messages, "messages for other hosts are dropped");
             sleep(PAUSES[0]).await;
         }
@@ -173,7 +173,7 @@ async fn publish(client: Client, link: Link, relay: Rc<RefCell<Relay>>, mut queu
 
 async fn send(
     client: &Client,
-    link: &Link,
+    link: &RedisLink,
     connection: &mut Option<MultiplexedConnection>,
     batch: &[Published],
 ) -> Result<(), Broken> {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let shown = |url: &str| Link { url: url.to_owned(), prefix: "x".to_owned(), emitter: None }.shown();
+        let shown = |url: &str| RedisLink { url: url.to_owned(), prefix: "x".to_owned(), emitter: None }.shown();
         assert_eq!(shown("redis://127.0.0.1:6379"), "redis://127.0.0.1:6379");
         assert_eq!(shown("rediss://me:se@cret@redis.example:6380/1"), "rediss://redis.example:6380/1");
     }

@@ -11,9 +11,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::bridge::{self, BridgeMessage, Changes, Hosts, host_of};
-use super::counts::{Counts, Dropped};
-use super::emitter::Channels;
+use super::bridge::{self, BridgeMessage, Hosts, MemberChanges, host_of};
+use super::counts::{DropReason, RoomsCounters};
+use super::emitter::EmitterChannels;
 use super::member::{MAX_QUEUED, Member};
 use haft_worker::protocol::rooms::{self as frame, ALL, Frame, HEADER, Kind, MAX_FRAME, Malformed, Reader};
 
@@ -28,7 +28,7 @@ const MAX_TOLD: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Relay {
     members: BTreeMap<u64, Member>,
-    counts: Arc<Counts>,
+    counts: Arc<RoomsCounters>,
     next: u64,
     /// Members with output that the kernel has not taken yet.
     dirty: Vec<u64>,
@@ -78,7 +78,7 @@ impl Bridge {
 
 /// Why a member was let go of.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum End {
+pub(super) enum MemberError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -87,7 +87,7 @@ pub(super) enum End {
 
 impl Relay {
     /// A relay without members. `host`: the upper half of its members' numbers, not 0.
-    pub(super) fn new(host: u32, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(host: u32, counts: Arc<RoomsCounters>) -> Self {
         let next = u64::from(host) << 32;
         let (members, dirty) = (BTreeMap::new(), Vec::new());
         Self {
@@ -129,7 +129,7 @@ impl Relay {
         match frame.kind {
             Kind::Ready => self.ready(from, &frame),
             Kind::Message => self.pass(from, frame),
-            Kind::Lost => self.counts.dropped(Dropped::Unsent, frame.member),
+            Kind::Lost => self.counts.dropped(DropReason::Unsent, frame.member),
             // It is for members alone.
             Kind::Welcome => {}
         }
@@ -184,7 +184,7 @@ impl Relay {
     fn deliver(&mut self, from: u64, to: u64, frame: &Bytes) {
         let takes = |member: &Member| member.keeps || member.body.is_some();
         if to != ALL && !self.members.get(&to).is_some_and(takes) {
-            self.counts.dropped(Dropped::Left, 1);
+            self.counts.dropped(DropReason::Left, 1);
             return;
         }
         for (number, member) in &mut self.members {
@@ -192,7 +192,7 @@ impl Relay {
                 if member.push(frame) {
                     self.counts.delivery(frame.len());
                 } else {
-                    self.counts.dropped(Dropped::Unread, 1);
+                    self.counts.dropped(DropReason::Unread, 1);
                 }
                 self.dirty.push(*number);
             }
@@ -228,7 +228,7 @@ impl Relay {
         self.host
     }
 
-    pub(super) fn counts(&self) -> &Counts {
+    pub(super) fn counts(&self) -> &RoomsCounters {
         &self.counts
     }
 
@@ -273,7 +273,7 @@ impl Relay {
         if bridge.queued < MAX_QUEUED && bridge.put(host, bridge::message(self.host, to, frame), true) {
             bridge.sent += u64::from(host.is_none());
         } else {
-            self.counts.dropped(Dropped::Redis, 1);
+            self.counts.dropped(DropReason::Redis, 1);
         }
     }
 
@@ -302,14 +302,14 @@ impl Relay {
                 self.send_changes(&changes);
                 // Nothing of a member comes before it has joined.
                 if !is_known {
-                    self.counts.dropped(Dropped::Unknown, 1);
+                    self.counts.dropped(DropReason::Unknown, 1);
                 } else if frame.kind == Kind::Message {
                     self.deliver(from, to, &frame.naming(from));
                 }
             }
             BridgeMessage::Sent { host, total } => {
                 let missed = bridge.hosts.missed(host, total);
-                self.counts.dropped(Dropped::Missed, missed);
+                self.counts.dropped(DropReason::Missed, missed);
             }
         }
         self.flush();
@@ -317,7 +317,7 @@ impl Relay {
     }
 
     /// Takes in what was published where emitters do: each host hears it, and it is for this one's members.
-    pub(super) fn receive_emitted(&mut self, channels: &Channels, channel: &[u8], payload: &[u8]) {
+    pub(super) fn receive_emitted(&mut self, channels: &EmitterChannels, channel: &[u8], payload: &[u8]) {
         self.emitted += 1;
         let id = format!("{:x}-e-{:x}", self.host, self.emitted);
         let body = channels.read(channel, payload, &id).filter(|body| HEADER + body.len() <= MAX_FRAME);
@@ -327,7 +327,7 @@ impl Relay {
             self.flush();
             return;
         }
-        self.counts.dropped(Dropped::Emitter, 1);
+        self.counts.dropped(DropReason::Emitter, 1);
         if !std::mem::replace(&mut self.is_foreign_logged, true) {
             tracing::warn!(
                 channel = %String::from_utf8_lossy(channel),
@@ -347,7 +347,7 @@ impl Relay {
         self.flush();
     }
 
-    fn send_changes(&mut self, Changes { come, gone }: &Changes) {
+    fn send_changes(&mut self, MemberChanges { come, gone }: &MemberChanges) {
         for (number, body) in come {
             self.send(&frame::write(Kind::Ready, *number, body), |_| true);
         }
@@ -376,7 +376,12 @@ impl Relay {
     }
 
     /// Takes in what a member has sent, and yields how many bytes that are.
-    pub(super) fn read(&mut self, number: u64, mut stream: &UnixStream, reader: &mut Reader) -> Result<usize, End> {
+    pub(super) fn read(
+        &mut self,
+        number: u64,
+        mut stream: &UnixStream,
+        reader: &mut Reader,
+    ) -> Result<usize, MemberError> {
         let count = stream.read(&mut self.scratch)?;
         reader.push(BytesMut::from(&self.scratch[..count]));
         let outcome = loop {

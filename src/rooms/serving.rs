@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::relay::{End, MUCH, Relay};
+use super::relay::{MUCH, MemberError, Relay};
 use crate::sys::poller;
 use haft_worker::protocol::rooms::Reader;
 
@@ -45,7 +45,7 @@ pub(super) async fn serve(relay: Rc<RefCell<Relay>>, stream: UnixStream, keeps: 
                         Ok(MUCH) => yield_now().await,
                         // There is no more, and the kernel reports what comes (epoll(7), question 9).
                         Ok(_) => ready.clear_ready(),
-                        Err(End::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                        Err(MemberError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                         Err(end) => return Err(end),
                     }
                 }
@@ -59,7 +59,7 @@ pub(super) async fn serve(relay: Rc<RefCell<Relay>>, stream: UnixStream, keeps: 
             }
         }
     };
-    if let Err(End::Malformed(what)) = attending.await {
+    if let Err(MemberError::Malformed(what)) = attending.await {
         tracing::warn!("a worker has sent {what} over its link for rooms, which is closed: it gets no broadcasts");
     }
     let mut relay = relay.borrow_mut();

@@ -2,14 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Link, Rooms, RoomsError, Totals};
+use super::{RedisLink, RoomsThread, RoomsThreadError, RoomsTotals};
 use crate::config::Redis;
 use crate::route::Slot;
 
 /// The relay, and what was logged about it.
 #[derive(Debug, Default)]
-pub struct SharedRooms {
-    rooms: Rooms,
+pub struct RoomsRelay {
+    rooms: RoomsThread,
     /// Other hosts must be reached.
     is_required: bool,
     /// There has been more than one slot.
@@ -20,14 +20,14 @@ pub struct SharedRooms {
     is_replacement_logged: bool,
 }
 
-impl SharedRooms {
+impl RoomsRelay {
     /// Rooms of this host, or of all that share this Redis.
     pub fn new(redis: Option<&Redis>) -> Self {
         let Some(Redis { url, prefix, required, emitter }) = redis else { return Self::default() };
-        let link = Link { url: url.clone(), prefix: prefix.clone(), emitter: emitter.clone() };
-        let rooms = Rooms::linked(link).unwrap_or_else(|error| {
+        let link = RedisLink { url: url.clone(), prefix: prefix.clone(), emitter: emitter.clone() };
+        let rooms = RoomsThread::linked(link).unwrap_or_else(|error| {
             tracing::error!("rooms are this host's own: {error}");
-            Rooms::default()
+            RoomsThread::default()
         });
         Self { rooms, is_required: *required, ..Self::default() }
     }
@@ -62,7 +62,7 @@ impl SharedRooms {
     /// # Errors
     ///
     /// When there can be none.
-    pub fn attach(&mut self) -> Result<OwnedFd, RoomsError> {
+    pub fn attach(&mut self) -> Result<OwnedFd, RoomsThreadError> {
         self.are_used = true;
         self.announce();
         self.rooms.attach()
@@ -73,12 +73,12 @@ impl SharedRooms {
     /// # Errors
     ///
     /// When there can be none.
-    pub fn offer(&mut self) -> Result<OwnedFd, RoomsError> {
+    pub fn offer(&mut self) -> Result<OwnedFd, RoomsThreadError> {
         self.rooms.offer()
     }
 
     /// What was sent between workers so far.
-    pub fn totals(&self) -> Totals {
-        Totals { is_required: self.is_required, ..self.rooms.totals() }
+    pub fn totals(&self) -> RoomsTotals {
+        RoomsTotals { is_required: self.is_required, ..self.rooms.totals() }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Rooms, Totals};
+use super::{RoomsThread, RoomsTotals};
 use haft_worker::protocol::rooms::{self as frame, ALL, Kind, Reader};
 
 /// Far more than it ever takes: it bounds a failure.
@@ -18,7 +18,7 @@ struct Member {
 
 impl Member {
     /// One that was welcomed.
-    fn new(rooms: &mut Rooms) -> Self {
+    fn new(rooms: &mut RoomsThread) -> Self {
         let stream = UnixStream::from(rooms.attach().expect("a link"));
         stream.set_nonblocking(false).expect("blocking");
         stream.set_read_timeout(Some(DEADLINE)).expect("a limit");
@@ -31,7 +31,7 @@ impl Member {
     }
 
     /// One that has sent READY, and knows `others`.
-    fn ready(rooms: &mut Rooms, body: &str, others: &mut [&mut Self]) -> Self {
+    fn ready(rooms: &mut RoomsThread, body: &str, others: &mut [&mut Self]) -> Self {
         let mut member = Self::new(rooms);
         member.say(Kind::Ready, 0, body.as_bytes());
         let mut received: Vec<_> = others.iter().map(|_| member.next()).map(|(kind, other, _)| (kind, other)).collect();
@@ -60,7 +60,7 @@ impl Member {
     }
 }
 
-fn wait_for(rooms: &Rooms, state: impl Fn(&Totals) -> bool) {
+fn wait_for(rooms: &RoomsThread, state: impl Fn(&RoomsTotals) -> bool) {
     let until = Instant::now() + DEADLINE;
     while !state(&rooms.totals()) {
         assert!(Instant::now() < until, "{:?}", rooms.totals());
@@ -68,13 +68,13 @@ fn wait_for(rooms: &Rooms, state: impl Fn(&Totals) -> bool) {
     }
 }
 
-fn dropped(totals: &Totals, why: &str) -> u64 {
+fn dropped(totals: &RoomsTotals, why: &str) -> u64 {
     totals.dropped.get(why).copied().unwrap_or_default()
 }
 
 #[test]
 fn a_message_goes_to_all_others_or_to_one_in_the_order_of_its_sender() {
-    let mut rooms = Rooms::default();
+    let mut rooms = RoomsThread::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
     let mut c = Member::ready(&mut rooms, "c", &mut [&mut a, &mut b]);
@@ -98,7 +98,7 @@ fn a_message_goes_to_all_others_or_to_one_in_the_order_of_its_sender() {
 
 #[test]
 fn an_end_is_body_to_those_who_read_behind_what_the_member_has_sent() {
-    let mut rooms = Rooms::default();
+    let mut rooms = RoomsThread::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
     let number = b.number;
@@ -117,7 +117,7 @@ fn an_end_is_body_to_those_who_read_behind_what_the_member_has_sent() {
 
 #[test]
 fn what_is_sent_before_a_member_reads_is_kept_for_it() {
-    let mut rooms = Rooms::default();
+    let mut rooms = RoomsThread::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::new(&mut rooms);
     a.say(Kind::Message, ALL, b"early");
@@ -135,7 +135,7 @@ fn what_is_sent_before_a_member_reads_is_kept_for_it() {
 /// The others get everything meanwhile, and the one that does not read gets the rest in order once it reads.
 #[test]
 fn a_member_that_does_not_read_loses_its_own_alone() {
-    let mut rooms = Rooms::default();
+    let mut rooms = RoomsThread::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
     let mut c = Member::ready(&mut rooms, "c", &mut [&mut a, &mut b]);
@@ -159,7 +159,7 @@ fn a_member_that_does_not_read_loses_its_own_alone() {
 /// A worker that was given a link, and never uses it: nothing waits for it, and nothing is lost.
 #[test]
 fn a_link_that_is_not_used_costs_nothing() {
-    let mut rooms = Rooms::default();
+    let mut rooms = RoomsThread::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
     let unused = UnixStream::from(rooms.offer().expect("a link"));
@@ -178,7 +178,7 @@ fn a_link_that_is_not_used_costs_nothing() {
 
 #[test]
 fn what_is_no_frame_costs_its_sender_alone() {
-    let mut rooms = Rooms::default();
+    let mut rooms = RoomsThread::default();
     let mut a = Member::ready(&mut rooms, "a", &mut []);
     let mut b = Member::ready(&mut rooms, "b", &mut [&mut a]);
     b.stream.write_all(&[0xff; 64]).expect("written");

@@ -11,8 +11,8 @@ use nix::sys::signal::SigSet;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::counts::{Counts, Totals};
-use super::redis::{Link, bridge};
+use super::counts::{RoomsCounters, RoomsTotals};
+use super::redis::{RedisLink, bridge};
 use super::relay::Relay;
 use super::serving::serve;
 use crate::confine;
@@ -21,7 +21,7 @@ use crate::sys::scm;
 /// The rooms cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {source}")]
-pub struct RoomsError {
+pub struct RoomsThreadError {
     doing: &'static str,
     source: io::Error,
 }
@@ -29,18 +29,18 @@ pub struct RoomsError {
 /// The rooms of one master. Their thread begins with the first member, or at once if there may be other hosts, and ends when
 /// this is dropped.
 #[derive(Debug, Default)]
-pub struct Rooms {
+pub struct RoomsThread {
     thread: Option<UnboundedSender<NewMember>>,
-    counts: Arc<Counts>,
+    counts: Arc<RoomsCounters>,
 }
 
-impl Rooms {
+impl RoomsThread {
     /// Rooms that are shared with other hosts.
     ///
     /// # Errors
     ///
     /// When there can be no thread.
-    pub fn linked(link: Link) -> Result<Self, RoomsError> {
+    pub fn linked(link: RedisLink) -> Result<Self, RoomsThreadError> {
         let counts = Arc::default();
         Ok(Self { thread: Some(begin(Arc::clone(&counts), Some(link))?), counts })
     }
@@ -51,7 +51,7 @@ impl Rooms {
     /// # Errors
     ///
     /// When there can be no socket, or no thread.
-    pub fn attach(&mut self) -> Result<OwnedFd, RoomsError> {
+    pub fn attach(&mut self) -> Result<OwnedFd, RoomsThreadError> {
         self.add(true)
     }
 
@@ -59,12 +59,12 @@ impl Rooms {
     ///
     /// # Errors
     ///
-    /// As [`Rooms::attach`].
-    pub fn offer(&mut self) -> Result<OwnedFd, RoomsError> {
+    /// As [`RoomsThread::attach`].
+    pub fn offer(&mut self) -> Result<OwnedFd, RoomsThreadError> {
         self.add(false)
     }
 
-    fn add(&mut self, keeps: bool) -> Result<OwnedFd, RoomsError> {
+    fn add(&mut self, keeps: bool) -> Result<OwnedFd, RoomsThreadError> {
         let (ours, theirs) = scm::stream_pair().map_err(while_doing("making a socket pair"))?;
         let thread = match &self.thread {
             Some(thread) => thread,
@@ -76,7 +76,7 @@ impl Rooms {
     }
 
     /// What the relay has done so far.
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> RoomsTotals {
         self.counts.totals()
     }
 }
@@ -89,11 +89,11 @@ struct NewMember {
     keeps: bool,
 }
 
-fn while_doing(doing: &'static str) -> impl Fn(io::Error) -> RoomsError {
-    move |source| RoomsError { doing, source }
+fn while_doing(doing: &'static str) -> impl Fn(io::Error) -> RoomsThreadError {
+    move |source| RoomsThreadError { doing, source }
 }
 
-fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<NewMember>, RoomsError> {
+fn begin(counts: Arc<RoomsCounters>, link: Option<RedisLink>) -> Result<UnboundedSender<NewMember>, RoomsThreadError> {
     let failed = while_doing("beginning the thread of the rooms");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(&failed)?;
     let mut host = [0; 4];
@@ -114,7 +114,7 @@ fn begin(counts: Arc<Counts>, link: Option<Link>) -> Result<UnboundedSender<NewM
     Ok(sender)
 }
 
-async fn relay(mut members: UnboundedReceiver<NewMember>, mut relay: Relay, link: Option<Link>) {
+async fn relay(mut members: UnboundedReceiver<NewMember>, mut relay: Relay, link: Option<RedisLink>) {
     let published = link.map(|link| (link, relay.open_bridge()));
     let relay = Rc::new(RefCell::new(relay));
     if let Some((link, published)) = published {

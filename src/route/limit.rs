@@ -42,7 +42,7 @@ impl fmt::Display for Source {
 
 /// So many in a time, and so many at once. Both are at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct TokenRate {
     /// How many.
     pub count: u32,
     /// In which time.
@@ -51,7 +51,7 @@ pub struct Pace {
     pub burst: u32,
 }
 
-impl Pace {
+impl TokenRate {
     fn interval(&self) -> u64 {
         (self.period.as_nanos() as u64 / u64::from(self.count.max(1))).max(1)
     }
@@ -79,14 +79,14 @@ pub struct TooFast;
 
 /// One bucket for all.
 #[derive(Debug)]
-pub struct Bucket {
-    pace: Pace,
+pub struct TokenBucket {
+    pace: TokenRate,
     full: u64,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full one.
-    pub fn new(pace: Pace) -> Self {
+    pub fn new(pace: TokenRate) -> Self {
         Self { pace, full: 0 }
     }
 
@@ -111,13 +111,13 @@ impl Bucket {
 /// A bucket for each source that has come lately: 16,384 of them at most, 256 KiB.
 #[derive(Debug)]
 pub struct Buckets {
-    pace: Pace,
+    pace: TokenRate,
     seed: u64,
-    sets: Box<[[Entry; WAYS]]>,
+    sets: Box<[[LimitEntry; WAYS]]>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Entry {
+struct LimitEntry {
     /// The hash of the source.
     tag: u64,
     full: u64,
@@ -126,8 +126,8 @@ struct Entry {
 impl Buckets {
     /// Full ones. `seed` should be random: a client that knows it can choose addresses that push out each other's
     /// buckets.
-    pub fn new(pace: Pace, seed: u64) -> Self {
-        Self { pace, seed, sets: vec![[Entry::default(); WAYS]; SETS].into() }
+    pub fn new(pace: TokenRate, seed: u64) -> Self {
+        Self { pace, seed, sets: vec![[LimitEntry::default(); WAYS]; SETS].into() }
     }
 
     /// Takes one from the source's bucket and returns how long to wait for it. `now` is the time since any fixed
@@ -147,7 +147,7 @@ impl Buckets {
         let (full, wait) = self.pace.take(full, nanos(now), nanos(patience))?;
         // The fullest one holds the least information.
         let at = at.or_else(|| (0..WAYS).min_by_key(|at| set[*at].full)).unwrap_or(0);
-        set[at] = Entry { tag, full };
+        set[at] = LimitEntry { tag, full };
         Ok(Duration::from_nanos(wait))
     }
 }
@@ -179,9 +179,9 @@ mod tests {
         assert_eq!(source("2001:db8:0:1::1").to_string(), "2001:db8:0:1::/64");
     }
 
-    fn pace() -> impl Strategy<Value = Pace> {
+    fn pace() -> impl Strategy<Value = TokenRate> {
         let period = prop_oneof![Just(Duration::from_secs(1)), Just(Duration::from_secs(60))];
-        (1..2000_u32, period, 1..50_u32).prop_map(|(count, period, burst)| Pace { count, period, burst })
+        (1..2000_u32, period, 1..50_u32).prop_map(|(count, period, burst)| TokenRate { count, period, burst })
     }
 
     /// The tokens themselves, in parts of one that come each nanosecond.
@@ -235,7 +235,7 @@ mod tests {
 
         #[test]
         fn one_bucket_for_all_tells_how_many_it_has(pace in pace(), steps in prop::collection::vec(0..50_000_000_u64, 1..50)) {
-            let mut bucket = Bucket::new(pace);
+            let mut bucket = TokenBucket::new(pace);
             let mut now = Duration::ZERO;
             for later in steps {
                 now += Duration::from_nanos(later);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn among_more_clients_than_there_is_room_for_one_that_floods_is_still_held_back() {
-        let pace = Pace { count: 10, period: Duration::from_secs(1), burst: 10 };
+        let pace = TokenRate { count: 10, period: Duration::from_secs(1), burst: 10 };
         let mut buckets = Buckets::new(pace, 7);
         let mut let_in = 0;
         for round in 0..100_000_u32 {
@@ -259,6 +259,6 @@ mod tests {
             let_in += u32::from(buckets.take(source("2001:db8::1"), now, Duration::ZERO).is_ok());
         }
         assert!((100..=120).contains(&let_in), "{let_in}");
-        assert_eq!(size_of::<Entry>() * WAYS * SETS, 256 << 10);
+        assert_eq!(size_of::<LimitEntry>() * WAYS * SETS, 256 << 10);
     }
 }

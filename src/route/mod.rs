@@ -33,7 +33,7 @@ mod tests;
 pub use haft_worker::protocol::{HostId, Reading, Slot, Tag, TagKey, Tagger};
 pub use key::{Key, Prefix};
 pub use keyed::ValueKeys;
-pub use limit::{Bucket, Buckets, Pace, Source, TooFast};
+pub use limit::{Buckets, Source, TokenBucket, TokenRate, TooFast};
 pub use load::{RoundRobin, burden, least_loaded, weight};
 pub use steer::{Instruction, MARKS_IPV4, MARKS_IPV6, MAX_RENDEZVOUS, Steering};
 pub use table::{MAX_SLOTS, Order, SlotCountError, Table};

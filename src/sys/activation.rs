@@ -86,8 +86,8 @@ impl Reserved {
 /// Everything that the child needs to become the program.
 pub(super) struct Activation {
     program: CString,
-    arguments: Texts,
-    environment: Texts,
+    arguments: ExecStrings,
+    environment: ExecStrings,
     /// The last text of `environment`.
     pid: PidText,
     listeners: Vec<RawFd>,
@@ -96,13 +96,13 @@ pub(super) struct Activation {
 
 /// Texts as execve(2) wants them: pointers, with a null at the end. They are owned by these pointers alone, so that
 /// neither moving this nor anything else makes the pointers stale.
-struct Texts {
+struct ExecStrings {
     pointers: Vec<*mut c_char>,
     /// So many from the front on are owned.
     owned: usize,
 }
 
-impl Texts {
+impl ExecStrings {
     /// `last`: another owner's, which lives as long.
     fn new(texts: Vec<CString>, last: Option<*mut c_char>) -> Self {
         let owned = texts.len();
@@ -115,7 +115,7 @@ impl Texts {
     }
 }
 
-impl Drop for Texts {
+impl Drop for ExecStrings {
     fn drop(&mut self) {
         for text in self.pointers.drain(..self.owned) {
             // SAFETY: `new` has it from `CString::into_raw`, and nothing has changed it.
@@ -182,8 +182,8 @@ impl Activation {
         let listeners: Vec<RawFd> = passed.iter().map(|passed| passed.listener.as_raw_fd()).collect();
         Ok(Self {
             program,
-            arguments: Texts::new(words, None),
-            environment: Texts::new(variables, Some(pid.0.cast())),
+            arguments: ExecStrings::new(words, None),
+            environment: ExecStrings::new(variables, Some(pid.0.cast())),
             pid,
             copies: listeners.clone(),
             listeners,

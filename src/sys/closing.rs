@@ -153,14 +153,14 @@ impl Drop for SharedFds {
 /// The thread, as others see it.
 #[derive(Debug, Default)]
 struct Closer {
-    state: Mutex<State>,
+    state: Mutex<CloserState>,
     changed: Condvar,
     /// Descriptors that are not closed yet.
     count: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CloserState {
     waiting: Vec<OwnedFd>,
     /// The thread waits for a signal to go on.
     idle: bool,
@@ -178,12 +178,12 @@ impl Closer {
         Ok(closer)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CloserState> {
         // Whatever panicked left it whole: nothing in here is changed in two steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, CloserState>) -> MutexGuard<'a, CloserState> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,7 +212,7 @@ impl Closer {
     }
 
     fn run(&self) -> ! {
-        let mut alarm = Alarm::new();
+        let mut alarm = WakeTimer::new();
         let mut batch = Vec::new();
         loop {
             let mut state = self.state();
@@ -253,9 +253,9 @@ impl Closer {
 }
 
 /// Ends the calling thread's sleep in system calls, again and again while it is set.
-struct Alarm(Option<Timer>);
+struct WakeTimer(Option<Timer>);
 
-impl Alarm {
+impl WakeTimer {
     fn new() -> Self {
         let alarm = Self::for_this_thread();
         if let Err(errno) = alarm {

@@ -115,15 +115,15 @@ impl Set {
     /// `patience_ms` milliseconds for it.
     ///
     /// Descriptors are level-triggered unless stated otherwise: what was not taken is reported again.
-    pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<Looked> {
+    pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<PollResult> {
         ready.clear();
         match self.epoll.wait(&mut self.events, EpollTimeout::from(patience_ms)) {
-            Ok(0) => Ok(Looked::Nothing),
+            Ok(0) => Ok(PollResult::Nothing),
             Ok(count) => {
                 ready.extend(self.events[..count].iter().map(Ready::from));
-                Ok(Looked::Ready)
+                Ok(PollResult::Ready)
             }
-            Err(Errno::EINTR) => Ok(Looked::Interrupted),
+            Err(Errno::EINTR) => Ok(PollResult::Interrupted),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -143,7 +143,7 @@ pub fn gather(pause: Duration) -> io::Result<()> {
 
 /// What looking brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Looked {
+pub enum PollResult {
     /// Something is ready.
     Ready,
     /// Nothing is.
@@ -179,12 +179,12 @@ impl Poller {
     /// [`Poller::wait`] really wait.
     pub fn look(&mut self, patience_ms: u8, ready: &mut Vec<Ready>) -> io::Result<bool> {
         let looked = self.set.get_mut().look(patience_ms, ready)?;
-        if looked == Looked::Nothing {
+        if looked == PollResult::Nothing {
             // Clear tokio's cached readiness: try_io only does so on WouldBlock. After a signal
             // it may be so still.
             self.set.try_io(tokio::io::Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into())).ok();
         }
-        Ok(looked == Looked::Ready)
+        Ok(looked == PollResult::Ready)
     }
 
     /// Waits until something is ready and puts it in place of what `ready` held.
@@ -267,10 +267,10 @@ mod tests {
         inner.add(&right, 7, Interest::Readable).expect("add");
         poller.add(&inner, 1, Interest::HangUp).expect("add");
         let mut ready = Vec::new();
-        assert_eq!(inner.look(0, &mut ready).expect("look"), Looked::Nothing);
+        assert_eq!(inner.look(0, &mut ready).expect("look"), PollResult::Nothing);
         left.write_all(b"x").expect("write");
         assert!(!poller.look(0, &mut ready).expect("look"), "it is not waited for");
-        assert_eq!(inner.look(0, &mut ready).expect("look"), Looked::Ready);
+        assert_eq!(inner.look(0, &mut ready).expect("look"), PollResult::Ready);
         assert_eq!(ready, [Ready { token: 7, readable: true, writable: false, ended: false }]);
         poller.set().change(&inner, 1, Interest::Readable).expect("change");
         poller.wait(&mut ready).await.expect("wait");

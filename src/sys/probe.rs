@@ -34,7 +34,7 @@ pub enum Landed {
 
 /// What a probe carries for the steering program, beside its source address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct ProbeMark {
     /// Its source address (IPv4 only): any of this host's if there is none.
     pub from: Option<Ipv4Addr>,
     /// Its differentiated services code point (IPv6 only).
@@ -68,7 +68,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Where a connection with this mark would come to. The listener where it should is asked first.
-    pub fn probe(&self, mark: Mark, expected: usize) -> io::Result<Landed> {
+    pub fn probe(&self, mark: ProbeMark, expected: usize) -> io::Result<Landed> {
         let Some(listener) = self.listeners.get(expected) else { return self.search(mark) };
         let before = drops(*listener)?;
         let connected = self.connect(mark)?;
@@ -78,7 +78,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn search(&self, mark: Mark) -> io::Result<Landed> {
+    fn search(&self, mark: ProbeMark) -> io::Result<Landed> {
         let all = || self.listeners.iter().map(|listener| drops(*listener)).collect::<io::Result<Vec<u32>>>();
         let before = all()?;
         if self.connect(mark)? {
@@ -93,7 +93,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Returns whether a connection came into being. It is reset.
-    fn connect(&self, mark: Mark) -> io::Result<bool> {
+    fn connect(&self, mark: ProbeMark) -> io::Result<bool> {
         let socket = Socket::new(Domain::for_address(self.to), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         // Without unsent data such a close never waits: it resets.
@@ -178,11 +178,11 @@ mod tests {
     use super::*;
     use crate::accept;
     use crate::listen::Listener;
-    use crate::reuseport::{self, Program};
+    use crate::reuseport::{self, BpfProgram};
 
     /// A group whose third member gets all clients, and where it can be reached.
     fn group(addr: &str) -> (Vec<Listener>, SocketAddr) {
-        let members = reuseport::bind(&addr.parse().expect(addr), 16, 4, &Program::to(2)).expect("a group");
+        let members = reuseport::bind(&addr.parse().expect(addr), 16, 4, &BpfProgram::to(2)).expect("a group");
         let port = SockRef::from(&members[0].as_fd()).local_addr().expect("address").as_socket().expect("IP").port();
         let to = if addr.starts_with("[::1]") { "[::1]" } else { "127.0.0.1" };
         (members, format!("{to}:{port}").parse().expect("an address"))
@@ -196,12 +196,12 @@ mod tests {
     fn a_probe_tells_whose_a_connection_would_be_and_none_comes() {
         for addr in ["127.0.0.1:0", "0", "0.0.0.0:0", "[::1]:0"] {
             let (members, to) = group(addr);
-            let probe = |expected| trial(&members, to).probe(Mark::default(), expected).expect("a probe");
+            let probe = |expected| trial(&members, to).probe(ProbeMark::default(), expected).expect("a probe");
             for expected in [0, 2, 99] {
                 assert_eq!(probe(expected), Landed::At(2), "{addr}");
             }
             reuseport::stop_accepting(members[0].as_fd()).expect("the first is not locked");
-            Program::to(0).attach(&members[0]).expect("attach");
+            BpfProgram::to(0).attach(&members[0]).expect("attach");
             assert_eq!(probe(2), Landed::At(0), "{addr}");
             let waiting: usize = members.iter().filter_map(|member| accept::waiting(member.as_fd())).sum();
             assert_eq!(waiting, 0, "{addr}");
@@ -211,7 +211,7 @@ mod tests {
             if to.is_ipv6() || addr == "127.0.0.1:0" {
                 stranger.bind(&to.into()).expect("bind");
                 stranger.listen(16).expect("listen");
-                Program::to(4).attach(&members[0]).expect("attach");
+                BpfProgram::to(4).attach(&members[0]).expect("attach");
                 assert_eq!(probe(2), Landed::Elsewhere, "{addr}");
             }
         }
@@ -231,7 +231,7 @@ mod tests {
     fn only_the_first_member_can_change_the_program() {
         let (members, _) = group("127.0.0.1:0");
         for member in &members[1..] {
-            let refused = Program::to(1).attach(member).expect_err("locked");
+            let refused = BpfProgram::to(1).attach(member).expect_err("locked");
             assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
         }
         assert!(members.iter().all(|member| listens(member.as_fd())));

@@ -27,14 +27,14 @@ use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::listen::{ListenError, Listener, at_candidates, bound_to, tcp_error, tcp_socket};
 use super::probe;
-use super::sharing::Listening;
+use super::sharing::ListeningSockets;
 use crate::addr::ListenAddr;
 
 /// A program for the kernel, in classic BPF. It returns the place of a member, from 0.
 #[derive(Debug)]
-pub struct Program(Vec<libc::sock_filter>);
+pub struct BpfProgram(Vec<libc::sock_filter>);
 
-impl Program {
+impl BpfProgram {
     /// A program of these instructions: `code`, `jt`, `jf` and `k` of `struct sock_filter`.
     pub fn new(instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>) -> Self {
         let instruction = |(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k };
@@ -58,7 +58,7 @@ impl Program {
 
     /// Whether the kernel takes it: tries with a socket that is bound nowhere.
     ///
-    /// An error is that of [`Program::attach`].
+    /// An error is that of [`BpfProgram::attach`].
     pub fn try_out(&self) -> io::Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_port(true)?;
@@ -83,7 +83,12 @@ impl Program {
 ///
 /// # Errors
 /// As [`Listener::bind`], and where the kernel does not take the program.
-pub fn bind(addr: &ListenAddr, backlog: u32, members: usize, program: &Program) -> Result<Vec<Listener>, ListenError> {
+pub fn bind(
+    addr: &ListenAddr,
+    backlog: u32,
+    members: usize,
+    program: &BpfProgram,
+) -> Result<Vec<Listener>, ListenError> {
     if matches!(addr, ListenAddr::Unix(_)) {
         return Err(ListenError::Undivided(addr.clone()));
     }
@@ -131,7 +136,7 @@ pub fn alone<'a, L: AsRef<Listener> + 'a>(groups: impl IntoIterator<Item = &'a [
         groups.into_iter().filter_map(|members| Some((members.first()?.as_ref().addr(), members))).peekable();
     let Some((first, _)) = groups.peek() else { return Ok(()) };
     let unknown = |addr: &ListenAddr, source| ListenError::Other { addr: addr.clone(), source };
-    let listening = Listening::now().map_err(|source| unknown(first, source))?;
+    let listening = ListeningSockets::now().map_err(|source| unknown(first, source))?;
     for (addr, members) in groups {
         let members = members.iter().map(|member| member.as_ref().as_fd());
         if listening.strangers(members).map_err(|source| unknown(addr, source))? > 0 {
@@ -146,7 +151,7 @@ pub fn alone<'a, L: AsRef<Listener> + 'a>(groups: impl IntoIterator<Item = &'a [
 /// # Errors
 /// Where that cannot be known.
 pub fn strangers(members: &[impl AsRef<Listener>]) -> io::Result<usize> {
-    Listening::now()?.strangers(members.iter().map(|member| member.as_ref().as_fd()))
+    ListeningSockets::now()?.strangers(members.iter().map(|member| member.as_ref().as_fd()))
 }
 
 /// Lets a member listen again that was shut down. The kernel gives it the last place.
@@ -199,11 +204,11 @@ mod tests {
     use std::rc::Rc;
 
     /// Always this place.
-    fn to(place: u32) -> Program {
-        Program::new([((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, place)])
+    fn to(place: u32) -> BpfProgram {
+        BpfProgram::new([((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, place)])
     }
 
-    fn group(text: &str, members: usize, program: &Program) -> Result<Vec<Listener>, ListenError> {
+    fn group(text: &str, members: usize, program: &BpfProgram) -> Result<Vec<Listener>, ListenError> {
         bind(&text.parse().expect(text), 16, members, program)
     }
 
@@ -293,7 +298,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_the_cure() {
         let message = group("unix:/nowhere", 2, &to(0)).expect_err("refused").to_string();
         assert!(message.contains("on a Unix socket") && message.contains("--dispatch handover"), "{message}");
-        let too_long = Program::new(vec![((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0); 4097]);
+        let too_long = BpfProgram::new(vec![((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0); 4097]);
         assert_eq!(too_long.try_out().expect_err("refused").kind(), io::ErrorKind::InvalidInput);
         to(0).try_out().expect("taken");
         let message = group("127.0.0.1:0", 2, &too_long).expect_err("refused").to_string();

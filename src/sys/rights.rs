@@ -118,12 +118,12 @@ impl User {
 fn drop_capabilities() -> io::Result<()> {
     /// `_LINUX_CAPABILITY_VERSION_3`: capset(2).
     #[repr(C)]
-    struct Header {
+    struct CapabilityHeader {
         version: u32,
         pid: i32,
     }
     const VERSION_3: u32 = 0x2008_0522;
-    let header = Header { version: VERSION_3, pid: 0 };
+    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
     // Two sets of effective, permitted and inheritable, all empty.
     let none = [0u32; 6];
     // SAFETY: the kernel reads a header and, for this version, two sets; pid 0 is the calling thread.

@@ -22,7 +22,7 @@ const CONTROL_LEN: usize =
 
 /// Room for the control messages of [`MAX_DESCRIPTORS`] descriptors and of a sender, aligned as `cmsghdr` must be.
 #[repr(C, align(8))]
-struct Control(MaybeUninit<[u8; CONTROL_LEN]>);
+struct ControlBuffer(MaybeUninit<[u8; CONTROL_LEN]>);
 
 /// A connected pair of Unix sockets, both non-blocking and close-on-exec, that keeps message boundaries.
 pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -61,7 +61,7 @@ pub fn send<'a>(
     if descriptors.len() > MAX_DESCRIPTORS || bytes.is_empty() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut control = Control(MaybeUninit::uninit());
+    let mut control = ControlBuffer(MaybeUninit::uninit());
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain data; all zero is its empty value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -270,7 +270,7 @@ pub fn receive_from(
     buffer: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<(Received, Option<Sender>)> {
-    let mut control = Control(MaybeUninit::uninit());
+    let mut control = ControlBuffer(MaybeUninit::uninit());
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain data; all zero is its empty value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };

@@ -12,9 +12,9 @@ const LISTENS: &str = "0A";
 
 /// All listening TCP sockets of the host: where, and the socket's inode.
 #[derive(Debug)]
-pub struct Listening(Vec<(String, u64)>);
+pub struct ListeningSockets(Vec<(String, u64)>);
 
-impl Listening {
+impl ListeningSockets {
     /// Those that listen now.
     ///
     /// From `/proc/thread-self/net/tcp` and `tcp6` (proc_net_tcp in the kernel's documentation), in which they come
@@ -69,9 +69,9 @@ fn socket(line: &str) -> Option<(&str, &str, u64)> {
 mod tests {
     use super::*;
 
-    fn listening(table: &str) -> io::Result<Listening> {
+    fn listening(table: &str) -> io::Result<ListeningSockets> {
         let mut all = Vec::new();
-        read(table.as_bytes(), "tcp", &mut all).map(|()| Listening(all))
+        read(table.as_bytes(), "tcp", &mut all).map(|()| ListeningSockets(all))
     }
 
     const HEAD: &str =

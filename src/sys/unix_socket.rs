@@ -38,7 +38,7 @@ pub(super) fn bind(
     let other = |source| ListenError::Path { addr: addr.clone(), source };
     let bound = rights.act(|| {
         let name = SockAddr::unix(path).map_err(other)?;
-        let place = Place::of(path).map_err(other)?;
+        let place = HeldPath::of(path).map_err(other)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
         socket.set_nonblocking(true).map_err(other)?;
         match bind_with_mode(&socket, &name, access) {
@@ -70,7 +70,7 @@ pub fn remove_stale_in(folder: &Path) -> io::Result<usize> {
         let before =
             path.symlink_metadata().is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
         if before {
-            Place::of(&path)?.remove_stale(&ListenAddr::Unix(path.clone())).ok();
+            HeldPath::of(&path)?.remove_stale(&ListenAddr::Unix(path.clone())).ok();
             removed += usize::from(!path.exists());
         }
     }
@@ -118,10 +118,10 @@ pub(super) fn bind_for_everybody<T>(socket: impl AsFd, bind: impl FnOnce() -> ni
 }
 
 /// Device and inode: what has others is another file.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
 #[expect(clippy::unnecessary_cast, reason = "their types differ from one kind of machine to another")]
-fn identity(stat: &FileStat) -> Identity {
+fn identity(stat: &FileStat) -> FileIdentity {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
@@ -131,12 +131,12 @@ fn is_socket(stat: &FileStat) -> bool {
 
 /// A name in a folder that is held: whatever becomes of the path, it is this folder.
 #[derive(Debug)]
-struct Place {
+struct HeldPath {
     folder: OwnedFd,
     name: PathBuf,
 }
 
-impl Place {
+impl HeldPath {
     fn of(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
@@ -149,7 +149,7 @@ impl Place {
     }
 
     /// The socket that is there.
-    fn socket(&self) -> io::Result<Identity> {
+    fn socket(&self) -> io::Result<FileIdentity> {
         let found = self.look()?;
         if is_socket(&found) { Ok(identity(&found)) } else { Err(Errno::ENOTSOCK.into()) }
     }
@@ -182,7 +182,7 @@ impl Place {
     }
 
     /// Removes this socket; another file at its name is left alone.
-    fn remove(&self, socket: Identity) -> nix::Result<()> {
+    fn remove(&self, socket: FileIdentity) -> nix::Result<()> {
         match self.look() {
             Ok(found) if is_socket(&found) && identity(&found) == socket => {
                 unlinkat(&self.folder, &self.name, UnlinkatFlags::NoRemoveDir)
@@ -195,8 +195,8 @@ impl Place {
 /// The file of a Unix socket, removed on drop if it is still the one that was made, with the rights that made it.
 #[derive(Debug)]
 pub struct SocketFile {
-    place: Place,
-    identity: Identity,
+    place: HeldPath,
+    identity: FileIdentity,
     rights: Rights,
 }
 

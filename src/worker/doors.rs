@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(50);
 
 /// A connection as it was accepted.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct AcceptedConnection {
     pub descriptor: OwnedFd,
     /// Which `--listen`, from 0.
     pub listener: u16,
@@ -72,7 +72,7 @@ impl InheritedListeners {
     /// The next connection of any of them. Never, if there are none. Cancel safe.
     ///
     /// An error is one of a listener itself.
-    pub(super) async fn accept(&mut self) -> io::Result<Arrival> {
+    pub(super) async fn accept(&mut self) -> io::Result<AcceptedConnection> {
         loop {
             if let Some(arrival) = self.take_one().await? {
                 return Ok(arrival);
@@ -87,7 +87,7 @@ impl InheritedListeners {
         polled.find(Poll::is_ready).map_or(Poll::Pending, |ready| ready.map_ok(drop))
     }
 
-    async fn take_one(&mut self) -> io::Result<Option<Arrival>> {
+    async fn take_one(&mut self) -> io::Result<Option<AcceptedConnection>> {
         let count = self.doors.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
@@ -100,7 +100,7 @@ impl InheritedListeners {
     }
 
     /// The next of the clients that wait, once no other is waited for; `None` if there is none, and all are closed.
-    pub(super) async fn take_last(&mut self) -> io::Result<Option<Arrival>> {
+    pub(super) async fn take_last(&mut self) -> io::Result<Option<AcceptedConnection>> {
         while let Some(door) = self.doors.last_mut() {
             if let Some(arrival) = door.take_one(InheritedListener::waiting).await? {
                 return Ok(Some(arrival));
@@ -127,7 +127,7 @@ impl InheritedListener {
         self.listener.try_io(Interest::READABLE, look).unwrap_or(0)
     }
 
-    async fn take_one(&mut self, look: fn(&Self) -> usize) -> io::Result<Option<Arrival>> {
+    async fn take_one(&mut self, look: fn(&Self) -> usize) -> io::Result<Option<AcceptedConnection>> {
         loop {
             if self.waiting == 0 {
                 self.waiting = look(self);
@@ -141,7 +141,7 @@ impl InheritedListener {
                     // It cannot fail on an open socket.
                     let ask = || accept::local_addr(descriptor.as_fd()).unwrap_or(EndAddr::Unix);
                     let local = self.local.unwrap_or_else(ask);
-                    return Ok(Some(Arrival { descriptor, listener: self.number, client, local }));
+                    return Ok(Some(AcceptedConnection { descriptor, listener: self.number, client, local }));
                 }
                 // Another worker of the slot was quicker.
                 Accepted::Empty => self.waiting = 0,

@@ -63,25 +63,25 @@ pub(super) struct DrainSource {
 
 /// Counts one as long as it lives.
 #[derive(Debug)]
-struct Counted(Arc<watch::Sender<usize>>);
+struct CountGuard(Arc<watch::Sender<usize>>);
 
 /// Counts one open connection as long as it lives.
 #[derive(Debug)]
-pub(super) struct OpenGuard(#[expect(dead_code, reason = "held for what it does when dropped")] Counted);
+pub(super) struct OpenGuard(#[expect(dead_code, reason = "held for what it does when dropped")] CountGuard);
 
 /// One session, as long as this is held. Clones are the same session: it has ended when the last of them is dropped.
 #[derive(Debug, Clone)]
 #[must_use = "a session ends when this is dropped"]
-pub struct SessionGuard(#[expect(dead_code, reason = "held for what it does when dropped")] Arc<Counted>);
+pub struct SessionGuard(#[expect(dead_code, reason = "held for what it does when dropped")] Arc<CountGuard>);
 
-impl Counted {
+impl CountGuard {
     fn one_of(all: &Arc<watch::Sender<usize>>) -> Self {
         all.send_modify(|count| *count += 1);
         Self(Arc::clone(all))
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -148,7 +148,7 @@ impl DrainSource {
     }
 
     pub(super) fn opened(&self) -> OpenGuard {
-        OpenGuard(Counted::one_of(&self.open))
+        OpenGuard(CountGuard::one_of(&self.open))
     }
 
     pub(super) fn open(&self) -> usize {
@@ -227,7 +227,7 @@ impl Drain {
     /// Counts a session that has begun, until what this returns is dropped.
     pub fn session(&self) -> SessionGuard {
         self.counted.store(true, Ordering::Relaxed);
-        SessionGuard(Arc::new(Counted::one_of(&self.sessions)))
+        SessionGuard(Arc::new(CountGuard::one_of(&self.sessions)))
     }
 
     /// Resolves when every connection that was yielded as a [`super::Stream`] has been dropped, upgraded ones

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::ending::{end_oneself, receive_shorter_times};
 use super::attach_error::AttachError;
-use super::doors::{Arrival, InheritedListeners};
+use super::doors::{AcceptedConnection, InheritedListeners};
 use super::drain::{Drain, DrainSource, SETTLE};
 #[cfg(feature = "rooms")]
 use super::rooms::Rooms;
@@ -229,7 +229,7 @@ impl Incoming {
                 },
                 false => self.listen().await?,
             };
-            let Some(Arrival { descriptor, listener, client, local }) = arrival else { continue };
+            let Some(AcceptedConnection { descriptor, listener, client, local }) = arrival else { continue };
             let entry = Entry { sequence: 0, listener, client, local };
             match self.connection(descriptor, entry) {
                 Ok(connection) => return Ok(Some(connection)),
@@ -253,7 +253,7 @@ impl Incoming {
     }
 
     /// Waits for something from the master, for something to report to it, or for a client at a listener.
-    async fn listen(&mut self) -> io::Result<Option<Arrival>> {
+    async fn listen(&mut self) -> io::Result<Option<AcceptedConnection>> {
         let changed = self.reported_open != self.drain.open();
         let pause = match (self.window.is_shut(), changed) {
             (true, _) => Some(LOOK_AGAIN),

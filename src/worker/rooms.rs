@@ -57,17 +57,17 @@ pub enum RoomsError {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<RoomsState>,
     changes: watch::Sender<u64>,
     queue: mpsc::UnboundedSender<Queued>,
     room: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RoomsState {
     /// The other workers, by their numbers, each with the topics that it listens to.
     others: BTreeMap<u64, BTreeSet<String>>,
-    topics: HashMap<String, Listener>,
+    topics: HashMap<String, TopicListener>,
 }
 
 /// A frame that is to be sent. Its room is free again once it is.
@@ -79,7 +79,7 @@ struct Queued {
 
 /// What takes the messages of a topic.
 #[derive(Debug, Clone)]
-enum Listener {
+enum TopicListener {
     Messages(mpsc::Sender<RoomsMessage>),
     #[cfg(feature = "socketioxide")]
     Adapter(mpsc::Sender<socketioxide_redis::drivers::ChanItem>),
@@ -143,7 +143,7 @@ impl Rooms {
     /// beyond that those of all topics wait, and with them haft.
     pub fn listen(&self, topic: &str, buffer: usize) -> mpsc::Receiver<RoomsMessage> {
         let (sender, messages) = mpsc::channel(buffer.max(1));
-        self.add(topic.to_owned(), Listener::Messages(sender));
+        self.add(topic.to_owned(), TopicListener::Messages(sender));
         messages
     }
 
@@ -190,7 +190,7 @@ impl Rooms {
         others + usize::from(state.topics.contains_key(topic))
     }
 
-    fn add(&self, topic: String, listener: Listener) {
+    fn add(&self, topic: String, listener: TopicListener) {
         let mut state = self.state();
         if state.topics.insert(topic, listener).is_none() {
             self.send_topics(&state, ALL, false);
@@ -206,12 +206,12 @@ impl Rooms {
 
     /// Sends a member, or all, the topics that are listened to here; `asks`: it is to send its own. Under the lock, so
     /// that the last one sent is the current one.
-    fn send_topics(&self, state: &State, member: u64, asks: bool) {
+    fn send_topics(&self, state: &RoomsState, member: u64, asks: bool) {
         let body = body::topics(state.topics.keys().map(String::as_str), asks);
         self.0.queue.send(Queued { frame: write(Kind::Message, member, &body), _room: None }).ok();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RoomsState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,7 +19,7 @@ use super::scoreboard::{Field, Scoreboard};
 #[derive(Debug)]
 pub struct Stream {
     /// `None`: it was taken out.
-    kind: Option<Kind>,
+    kind: Option<StreamSocket>,
     /// Its client knows that it has ended.
     ended: bool,
     _open: OpenGuard,
@@ -27,25 +27,25 @@ pub struct Stream {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum StreamSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Stream {
     pub(super) fn tcp(stream: TcpStream, open: OpenGuard, scoreboard: Scoreboard) -> Self {
-        Self { kind: Some(Kind::Tcp(stream)), ended: false, _open: open, scoreboard }
+        Self { kind: Some(StreamSocket::Tcp(stream)), ended: false, _open: open, scoreboard }
     }
 
     pub(super) fn unix(stream: UnixStream, open: OpenGuard, scoreboard: Scoreboard) -> Self {
-        Self { kind: Some(Kind::Unix(stream)), ended: false, _open: open, scoreboard }
+        Self { kind: Some(StreamSocket::Unix(stream)), ended: false, _open: open, scoreboard }
     }
 
     /// The TCP stream itself, which is then no longer counted; `None` for a Unix connection.
     pub fn into_tcp(mut self) -> Option<TcpStream> {
-        match self.kind.take_if(|kind| matches!(kind, Kind::Tcp(_)))? {
-            Kind::Tcp(stream) => Some(stream),
-            Kind::Unix(_) => None,
+        match self.kind.take_if(|kind| matches!(kind, StreamSocket::Tcp(_)))? {
+            StreamSocket::Tcp(stream) => Some(stream),
+            StreamSocket::Unix(_) => None,
         }
     }
 
@@ -56,7 +56,7 @@ impl Stream {
         written
     }
 
-    fn kind(&mut self) -> &mut Kind {
+    fn kind(&mut self) -> &mut StreamSocket {
         // It is taken only by the function that consumes the stream.
         self.kind.as_mut().unwrap_or_else(|| unreachable!("a stream that was taken out is gone"))
     }
@@ -65,8 +65,8 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let socket = match &self.kind {
-            Some(Kind::Tcp(stream)) => SockRef::from(stream),
-            Some(Kind::Unix(stream)) => SockRef::from(stream),
+            Some(StreamSocket::Tcp(stream)) => SockRef::from(stream),
+            Some(StreamSocket::Unix(stream)) => SockRef::from(stream),
             None => return,
         };
         if !self.ended {
@@ -80,8 +80,8 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (stream, before) = (self.get_mut(), buf.filled().len());
         let read = match stream.kind() {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamSocket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamSocket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         stream.scoreboard.add(Field::BytesIn, (buf.filled().len() - before) as u64);
         read
@@ -92,8 +92,8 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let stream = self.get_mut();
         let written = match stream.kind() {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamSocket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamSocket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         };
         stream.wrote(written)
     }
@@ -105,8 +105,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let stream = self.get_mut();
         let written = match stream.kind() {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            StreamSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            StreamSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         };
         stream.wrote(written)
     }
@@ -117,16 +117,16 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut().kind() {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            StreamSocket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            StreamSocket::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
         let ended = match stream.kind() {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamSocket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         };
         stream.ended |= matches!(ended, Poll::Ready(Ok(())));
         ended

@@ -63,7 +63,7 @@ pub struct TagService<S> {
 }
 
 /// What becomes of a request.
-enum Fate {
+enum Handling {
     /// The engine answers it.
     Through,
     /// The engine answers it, with an open packet if all is well.
@@ -72,7 +72,7 @@ enum Fate {
     Refused(Response<Full<Bytes>>),
 }
 
-type Answer<B> = Response<Either<B, Full<Bytes>>>;
+type TaggedResponse<B> = Response<Either<B, Full<Bytes>>>;
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for TagService<S>
 where
@@ -82,9 +82,9 @@ where
     ResBody: Body<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    type Response = Answer<ResBody>;
+    type Response = TaggedResponse<ResBody>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer<ResBody>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TaggedResponse<ResBody>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -97,15 +97,15 @@ where
         };
         let fate = match request.uri().path().starts_with(&*self.layer.path) {
             true => judge(tags, &mut request),
-            false => Fate::Through,
+            false => Handling::Through,
         };
         match fate {
-            Fate::Refused(response) => Box::pin(ready(Ok(response.map(Either::Right)))),
-            Fate::Through => {
+            Handling::Refused(response) => Box::pin(ready(Ok(response.map(Either::Right)))),
+            Handling::Through => {
                 let answer = self.inner.call(request);
                 Box::pin(async move { Ok(answer.await?.map(Either::Left)) })
             }
-            Fate::Handshake => {
+            Handling::Handshake => {
                 let (answer, tags) = (self.inner.call(request), tags.clone());
                 Box::pin(async move { Ok(opened(&tags, answer.await?).await) })
             }
@@ -114,21 +114,21 @@ where
 }
 
 /// Decides what becomes of a request below the engine's path, and takes this worker's tag out of it.
-fn judge<B>(tags: &Tags, request: &mut Request<B>) -> Fate {
+fn judge<B>(tags: &Tags, request: &mut Request<B>) -> Handling {
     match tags.untagged(request.uri()) {
-        Untagged::Another(_) | Untagged::OtherHost(_) => return Fate::Refused(unknown_session()),
+        Untagged::Another(_) | Untagged::OtherHost(_) => return Handling::Refused(unknown_session()),
         Untagged::Ours(uri) => *request.uri_mut() = uri,
         Untagged::AsItWas => {}
     }
     let query = request.uri().query().unwrap_or_default();
     if request.method() != Method::GET || sid(query).is_some() || !query.contains("transport=") {
-        return Fate::Through;
+        return Handling::Through;
     }
-    if tags.refuses_sessions() { Fate::Refused(not_here()) } else { Fate::Handshake }
+    if tags.refuses_sessions() { Handling::Refused(not_here()) } else { Handling::Handshake }
 }
 
 /// The answer to a handshake, its open packet tagged. What holds none stays as it is.
-async fn opened<B>(tags: &Tags, response: Response<B>) -> Answer<B>
+async fn opened<B>(tags: &Tags, response: Response<B>) -> TaggedResponse<B>
 where
     B: Body<Data = Bytes>,
 {

@@ -13,7 +13,7 @@ use haft::route::{MAX_RENDEZVOUS, Slot, Steering, Table};
 use haft_sys::accept::{self, Accepted};
 use haft_sys::addr::{EndAddr, ListenAddr};
 use haft_sys::listen::Listener;
-use haft_sys::reuseport::{self, Program};
+use haft_sys::reuseport::{self, BpfProgram};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
@@ -75,8 +75,8 @@ impl Group {
     }
 }
 
-fn program(steering: &Steering) -> Program {
-    Program::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
+fn program(steering: &Steering) -> BpfProgram {
+    BpfProgram::new(steering.program().into_iter().map(|it| (it.code, it.jt, it.jf, it.k)))
 }
 
 fn connect(from: IpAddr, to: SocketAddr) -> Socket {

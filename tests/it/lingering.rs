@@ -134,7 +134,7 @@ fn posted(sid: &str, packets: &str) -> String {
 /// A built-in worker. It is told in its environment what the master was told by its flags.
 fn builtin() -> Master {
     let orders = json!({
-        "engine": haft::config::Engine::default(),
+        "engine": haft::config::EngineConfig::default(),
         "log_level": "info",
         "log_json": false,
     });

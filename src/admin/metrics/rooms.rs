@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::admin::families::{Families, no_labels};
-use crate::rooms::Totals;
+use crate::rooms::RoomsTotals;
 
-pub(super) fn totals(families: &mut Families<'_>, now: &Totals) -> fmt::Result {
+pub(super) fn totals(families: &mut Families<'_>, now: &RoomsTotals) -> fmt::Result {
     families.gauge("haft_rooms_members", "Workers that share rooms.", [(no_labels(), now.members)])?;
     families.gauge("haft_rooms_hosts", "Other hosts that share rooms with this one.", [(no_labels(), now.hosts)])?;
     families.gauge(

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::super::families::{Families, no_labels};
-use super::super::routing::Routing;
+use super::super::routing::RoutingFigures;
 use super::by;
 
-pub(super) fn routing(families: &mut Families<'_>, now: &Routing) -> fmt::Result {
+pub(super) fn routing(families: &mut Families<'_>, now: &RoutingFigures) -> fmt::Result {
     families.counter(
         "haft_connections_routed",
         "What decided which worker a connection goes to.",

@@ -216,7 +216,7 @@ fn the_numbers_are_the_snapshots() {
 fn each_slot_is_in_exactly_one_state() {
     let page = read(example::snapshot(), Format::Text);
     for (slot, is) in [("0", "ready"), ("1", "gone")] {
-        for state in SlotState::ALL.map(SlotState::name) {
+        for state in WorkerStage::ALL.map(WorkerStage::name) {
             let value = page.value("haft_worker_state", &[("slot", slot), ("state", state)]);
             assert_eq!(value, Some(f64::from(u8::from(state == is))), "slot {slot} {state}");
         }

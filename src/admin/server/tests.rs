@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::super::exposition::Exposition;
 use super::super::{
-    Change, ControlRequest, Denied, Format, LinesWanted, LogLine, SlotState, Snapshot, channel, example,
+    Change, ControlRequest, Denied, Format, LinesWanted, LogLine, Snapshot, WorkerStage, channel, example,
 };
 use super::*;
 
@@ -21,7 +21,7 @@ mod places;
 /// So long that no test ever waits for it.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Tests of one limit set all others to this.
-const UNLIMITED: Limits = Limits {
+const UNLIMITED: AdminLimits = AdminLimits {
     connections: 1,
     idle: 1,
     head: 16 * 1024,
@@ -74,7 +74,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(limits: Limits, control: Control) -> Self {
+    fn start(limits: AdminLimits, control: Control) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let bound = std::os::unix::net::UnixListener::bind(folder.path().join("admin")).expect("bind");
         let listener = AdminListener::from_unix(bound).expect("listener");
@@ -86,7 +86,7 @@ impl Server {
     }
 
     fn usual() -> Self {
-        Self::start(Limits::DEFAULT, master(example::snapshot()))
+        Self::start(AdminLimits::DEFAULT, master(example::snapshot()))
     }
 
     async fn connect(&self) -> UnixStream {
@@ -237,7 +237,7 @@ async fn what_is_no_request_is_refused_and_the_next_client_is_served() {
 #[tokio::test]
 async fn readiness_names_the_slots_that_are_not_ready() {
     let (mut starting, mut stopping) = (example::snapshot(), example::snapshot());
-    starting.slots[0].state = SlotState::Starting;
+    starting.slots[0].state = WorkerStage::Starting;
     stopping.stopping = true;
     let (mut hung, mut drained) = (example::snapshot(), example::snapshot());
     hung.slots[0].hung = true;
@@ -250,7 +250,7 @@ async fn readiness_names_the_slots_that_are_not_ready() {
         (drained, 503, "not ready: 0 of 2 slots ready\nslot 0: ready, drained\n"),
         (stopping, 503, "not ready, the master is stopping: 1 of 2 slots ready\n"),
     ] {
-        let server = Server::start(Limits::DEFAULT, master(snapshot));
+        let server = Server::start(AdminLimits::DEFAULT, master(snapshot));
         let reply = server.ask(&get("/readyz")).await;
         assert_eq!((reply.status, reply.body), (status, format!("{text}{GONE}")));
         assert_eq!(server.ask(&get("/healthz")).await.status, 200);
@@ -258,7 +258,7 @@ async fn readiness_names_the_slots_that_are_not_ready() {
 }
 
 /// Asks each page of a master that gives no answer.
-async fn unavailable(limits: Limits, control: Control, why: &str) {
+async fn unavailable(limits: AdminLimits, control: Control, why: &str) {
     let server = Server::start(limits, control);
     for path in ["/metrics", "/status", "/healthz", "/readyz"] {
         let reply = server.ask(&get(path)).await;
@@ -270,7 +270,7 @@ async fn unavailable(limits: Limits, control: Control, why: &str) {
 #[tokio::test]
 async fn a_master_that_has_stopped_or_hangs_is_not_healthy() {
     let (control, requests) = channel();
-    let hanging = Limits { reply_time: Duration::from_millis(20), ..UNLIMITED };
+    let hanging = AdminLimits { reply_time: Duration::from_millis(20), ..UNLIMITED };
     unavailable(hanging, control.clone(), "did not answer in time").await;
     drop(requests);
     unavailable(UNLIMITED, control, "has stopped").await;
@@ -289,7 +289,7 @@ async fn each_answer_is_one_instant() {
             reply.send((snapshot, Vec::new())).expect("the asker waits");
         }
     });
-    let server = Server::start(Limits::DEFAULT, control);
+    let server = Server::start(AdminLimits::DEFAULT, control);
     for scrape in 1..=5_u32 {
         let page = Exposition::read(&server.ask(&get("/metrics")).await.body, Format::Text);
         let settled = page.sum("haft_connections_delivered_total") + page.sum("haft_connections_refused_total");
@@ -303,7 +303,7 @@ async fn each_answer_is_one_instant() {
 #[tokio::test]
 async fn silent_clients_are_cut_by_the_time_for_the_head() {
     let server =
-        Server::start(Limits { head_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
+        Server::start(AdminLimits { head_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
     for sent in ["", "GET /healthz HTTP/1.1\r\nHo"] {
         let mut silent = server.connect().await;
         silent.write_all(sent.as_bytes()).await.expect("write");
@@ -317,7 +317,7 @@ async fn silent_clients_are_cut_by_the_time_for_the_head() {
 async fn a_client_that_never_reads_is_cut_by_the_time_of_a_connection() {
     let mut huge = example::snapshot();
     huge.listen = vec!["x".repeat(16 << 20)];
-    let server = Server::start(Limits { connection_time: Duration::from_millis(200), ..UNLIMITED }, master(huge));
+    let server = Server::start(AdminLimits { connection_time: Duration::from_millis(200), ..UNLIMITED }, master(huge));
     let mut deaf = server.connect().await;
     deaf.write_all(get("/status").as_bytes()).await.expect("write");
     sleep(Duration::from_millis(400)).await;
@@ -330,7 +330,7 @@ async fn a_client_that_never_reads_is_cut_by_the_time_of_a_connection() {
 #[tokio::test]
 async fn a_client_that_never_closes_is_cut_once_it_was_answered() {
     let server =
-        Server::start(Limits { linger_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
+        Server::start(AdminLimits { linger_time: Duration::from_millis(20), ..UNLIMITED }, master(example::snapshot()));
     let mut kept = server.connect().await;
     let mut text = String::new();
     kept.write_all(get("/healthz").as_bytes()).await.expect("write");
@@ -347,7 +347,7 @@ async fn a_client_that_never_closes_is_cut_once_it_was_answered() {
 /// The next request, and how it is answered.
 async fn next(
     requests: &mut Receiver<ControlRequest>,
-) -> tokio::sync::oneshot::Sender<(Snapshot, Vec<super::super::figures::Source>)> {
+) -> tokio::sync::oneshot::Sender<(Snapshot, Vec<super::super::figures::FiguresSource>)> {
     match reached(requests.recv()).await {
         Some(ControlRequest::Snapshot(reply)) => reply,
         other => panic!("{other:?}"),
@@ -364,7 +364,7 @@ async fn let_others_run() {
 #[tokio::test]
 async fn a_client_that_closes_its_writing_end_is_answered() {
     let (control, mut requests) = channel();
-    let server = Server::start(Limits::DEFAULT, control);
+    let server = Server::start(AdminLimits::DEFAULT, control);
     let mut stream = server.connect().await;
     stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.expect("write");
     stream.shutdown().await.expect("shutdown");
@@ -379,7 +379,7 @@ async fn a_client_that_closes_its_writing_end_is_answered() {
 #[tokio::test]
 async fn more_clients_than_allowed_wait_and_are_served_when_others_have_left() {
     let (control, mut requests) = channel();
-    let server = Server::start(Limits { connections: 2, idle: 2, ..UNLIMITED }, control);
+    let server = Server::start(AdminLimits { connections: 2, idle: 2, ..UNLIMITED }, control);
     let mut clients = Vec::new();
     for _ in 0..3 {
         let stream = server.connect().await;

@@ -24,9 +24,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tungstenite::handshake::derive_accept_key;
 
 use crate::builtin::bounded::Bounded;
-use crate::builtin::counted::Counted;
+use crate::builtin::counted::CountedSession;
 use crate::builtin::door::{EngineService, without_luggage};
-use crate::builtin::drain::{Conn, Gate, Probing};
+use crate::builtin::drain::{Conn, Probing, SessionGate};
 use crate::builtin::handshake;
 use crate::builtin::heartbeat::FirstPing;
 use crate::builtin::reason::Reasoned;
@@ -62,7 +62,7 @@ pub(in crate::builtin) fn open(
     let max_payload = door.max_payload as u64;
     accept(max_payload, conn, client, request, move |io, guard, mut request| async move {
         // The engine keeps it as long as the session.
-        request.extensions_mut().insert(Arc::new(Counted::new(&door.outboxes.scoreboard, true)));
+        request.extensions_mut().insert(Arc::new(CountedSession::new(&door.outboxes.scoreboard, true)));
         let stream = WsStream::new(bounded(&door, io, &guard, BytesMut::new()), guard, Bytes::new(), 0);
         door.engine.adopt(FirstPing::new(stream, door.ping_interval), request);
     })
@@ -74,7 +74,7 @@ pub(in crate::builtin) fn probe(
     conn: &Conn,
     client: EndAddr,
     request: Request<Incoming>,
-    gate: Arc<Gate>,
+    gate: Arc<SessionGate>,
 ) -> Response<Body> {
     let door = door.clone();
     let max_payload = door.max_payload as u64;
@@ -173,7 +173,7 @@ where
 async fn upgraded(io: &mut Socket, probing: &Probing) -> io::Result<Bytes> {
     let gate = &probing.0;
     let exchange = async {
-        let mut frames = Frames::default();
+        let mut frames = ProbeFrames::default();
         frames.expect(io, b"2probe").await?;
         io.write_all(PONG).await?;
         io.flush().await?;
@@ -209,11 +209,11 @@ async fn farewell(mut io: Socket) {
 
 /// The frames of a probe: whole, masked, short.
 #[derive(Debug, Default)]
-struct Frames {
+struct ProbeFrames {
     unread: BytesMut,
 }
 
-impl Frames {
+impl ProbeFrames {
     /// Reads the text frame `text`; answers pings on the way, and takes anything else for an error.
     async fn expect(&mut self, io: &mut Socket, text: &[u8]) -> io::Result<()> {
         loop {

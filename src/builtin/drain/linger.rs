@@ -6,7 +6,7 @@ use std::time::Duration;
 use socketioxide::socket::Sid;
 use tokio::time::interval;
 
-use super::{Conn, Phase, Registry, SWEEP_FROM, lock};
+use super::{Conn, DrainPhase, Registry, SWEEP_FROM, lock};
 
 /// How often a lingering worker checks whether a session is left: there is no event for one that ended by its
 /// heartbeat.
@@ -18,9 +18,9 @@ impl Registry {
     /// that was kept open, and can as well come on a new one.
     pub(in super::super) fn opens_sessions(&self, conn: &Conn) -> bool {
         match *self.phase.borrow() {
-            Phase::Open => true,
-            Phase::Lingering => !*conn.asked.borrow(),
-            Phase::Draining | Phase::Forced => false,
+            DrainPhase::Open => true,
+            DrainPhase::Lingering => !*conn.asked.borrow(),
+            DrainPhase::Draining | DrainPhase::Forced => false,
         }
     }
 
@@ -66,7 +66,7 @@ impl Registry {
 
     /// Lets sessions go on but not begin, and closes connections that no session needs. Returns once no session is left.
     pub(in super::super) async fn linger(&self, alive: impl Fn(Sid) -> bool) {
-        self.advance(Phase::Lingering);
+        self.advance(DrainPhase::Lingering);
         let mut look = interval(LOOK_EVERY);
         loop {
             look.tick().await;

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::testing::*;
 use super::{App, Identity};
-use crate::config::Engine as Settings;
+use crate::config::EngineConfig as Settings;
 use haft_worker::EndAddr;
 use haft_worker::protocol::MasterEnd;
 use haft_worker::scoreboard::{Field, Scoreboard};

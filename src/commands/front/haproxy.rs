@@ -6,9 +6,9 @@ use super::{Front, Told};
 use crate::addr::ListenAddr;
 
 /// All of haproxy.cfg.
-pub(super) struct Configuration<'f>(pub(super) &'f Front);
+pub(super) struct HaproxyConfig<'f>(pub(super) &'f Front);
 
-impl fmt::Display for Configuration<'_> {
+impl fmt::Display for HaproxyConfig<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(front) = self;
         writeln!(f, "# HAProxy before {} hosts with haft, written by `haft front haproxy`.\n#", front.host.len())?;

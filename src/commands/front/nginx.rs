@@ -6,12 +6,12 @@ use super::Front;
 use crate::addr::ListenAddr;
 
 /// All of nginx.conf.
-pub(super) struct Configuration<'f>(pub(super) &'f Front);
+pub(super) struct NginxConfig<'f>(pub(super) &'f Front);
 
 /// How nginx takes a host out: it has no checks of its own, so that a client's request has to find out.
 const FAILS: &str = "max_fails=1 fail_timeout=5s";
 
-impl fmt::Display for Configuration<'_> {
+impl fmt::Display for NginxConfig<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(front) = self;
         writeln!(f, "# nginx before {} hosts with haft, written by `haft front nginx`.\n#", front.host.len())?;

@@ -83,7 +83,7 @@ fn the_flags_of_each_host_are_flags() {
             let [line] = lines_of(&text, &format!("# {id}: haft "))[..] else { panic!("{text}") };
             let line = line.replace("/etc/haft/tag-key", key.to_str().expect("UTF-8"));
             let words = line.split(": ").nth(1).expect("a command line").split(' ');
-            let crate::flags::Outcome::Run(config) = crate::flags::parse_from(words) else { panic!("{line}") };
+            let crate::flags::ParseOutcome::Run(config) = crate::flags::parse_from(words) else { panic!("{line}") };
             assert_eq!(config.sessions.host_id.map(|host| host.to_string()).as_deref(), Some(id));
         }
     }

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
-use self::model::{Model, Outcome, Screen, Wish};
+use self::model::{ChangeRequest, KeyOutcome, Model, Screen};
 use super::client::Client;
 use super::logs;
-use super::target::{Found, Target, TargetError};
+use super::target::{RunningHaft, Target, TargetError};
 use super::view::Status;
 
 /// How often the master is asked.
@@ -59,7 +59,7 @@ impl Top {
     }
 }
 
-fn watch(terminal: &mut DefaultTerminal, Found { client, status }: Found) -> io::Result<()> {
+fn watch(terminal: &mut DefaultTerminal, RunningHaft { client, status }: RunningHaft) -> io::Result<()> {
     let client = client.with_patience(PATIENCE);
     let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut model, mut looked) = (Model::new(status), Instant::now());
@@ -68,18 +68,18 @@ fn watch(terminal: &mut DefaultTerminal, Found { client, status }: Found) -> io:
         let left = LOOK_EVERY.saturating_sub(looked.elapsed());
         if event::poll(left)? {
             let outcome = match event::read()? {
-                Event::Key(key) if key.kind == KeyEventKind::Release => Outcome::Nothing,
+                Event::Key(key) if key.kind == KeyEventKind::Release => KeyOutcome::Nothing,
                 Event::Key(key) if key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL => {
-                    Outcome::Quit
+                    KeyOutcome::Quit
                 }
                 Event::Key(key) => model.key(key.code),
                 // It is drawn again in its new size.
-                _ => Outcome::Nothing,
+                _ => KeyOutcome::Nothing,
             };
             match outcome {
-                Outcome::Quit => return Ok(()),
-                Outcome::Do(wish) => model.message = Some(wished(&client, wish)),
-                Outcome::Nothing => {}
+                KeyOutcome::Quit => return Ok(()),
+                KeyOutcome::Do(wish) => model.message = Some(wished(&client, wish)),
+                KeyOutcome::Nothing => {}
             }
         }
         if looked.elapsed() >= LOOK_EVERY {
@@ -108,7 +108,7 @@ fn look(model: &mut Model, client: &Client, since: Duration) {
 /// What a message begins with that is over when there is an answer again.
 const NO_ANSWER: &str = "no answer: ";
 
-fn wished(client: &Client, wish: Wish) -> String {
+fn wished(client: &Client, wish: ChangeRequest) -> String {
     match client.post(&wish.path()) {
         Ok(answer) => super::change::said(&answer.body),
         Err(error) => error.to_string(),

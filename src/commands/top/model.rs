@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use ratatui::crossterm::event::KeyCode;
 
-use crate::commands::logs::Line;
-use crate::commands::view::{Slot, Status};
+use crate::commands::logs::WorkerLine;
+use crate::commands::view::{SlotView, Status};
 use crate::config::MAX_WORKERS;
 
 /// Looks that are remembered: as many as a chart can be wide.
@@ -16,7 +16,7 @@ const MAX_EVENTS: usize = 100;
 
 /// What may be wanted of the master. It is asked for once more before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum ChangeRequest {
     Reload,
     Scale(usize),
     Drain(usize),
@@ -24,7 +24,7 @@ pub enum Wish {
     Restart(usize),
 }
 
-impl Wish {
+impl ChangeRequest {
     /// How it is asked for on the admin listener.
     pub fn path(self) -> String {
         match self {
@@ -55,7 +55,7 @@ pub enum Screen {
     /// A slot alone, with its last lines.
     Detail(usize),
     /// The question before a wish is done.
-    Ask(Wish),
+    Ask(ChangeRequest),
     /// A filter is being typed.
     Filter,
     Help,
@@ -63,10 +63,10 @@ pub enum Screen {
 
 /// What a key comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum KeyOutcome {
     Nothing,
     Quit,
-    Do(Wish),
+    Do(ChangeRequest),
 }
 
 /// By what rows are sorted.
@@ -107,7 +107,7 @@ impl Sort {
 /// A slot as it is shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    pub slot: Slot,
+    pub slot: SlotView,
     /// Share of one CPU in per cent, between the last two looks.
     pub cpu: Option<f64>,
     pub memory: Option<u64>,
@@ -121,7 +121,7 @@ pub struct Row {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct TopEvent {
     /// When it was seen, in seconds since 1970.
     pub unix_time: u64,
     pub text: String,
@@ -132,13 +132,13 @@ pub struct Event {
 pub struct Model {
     pub status: Status,
     pub rows: Vec<Row>,
-    pub events: VecDeque<Event>,
+    pub events: VecDeque<TopEvent>,
     /// Of each look: connections a second, per cent of one CPU in all workers, open connections.
     pub rates: VecDeque<u64>,
     pub cpus: VecDeque<u64>,
     pub open: VecDeque<u64>,
     /// The last lines of the slot that is looked at.
-    pub lines: Vec<Line>,
+    pub lines: Vec<WorkerLine>,
     pub screen: Screen,
     pub sort: Sort,
     pub filter: String,
@@ -165,9 +165,9 @@ impl Model {
             chosen: 0,
             message: None,
         };
-        let mut last: Vec<Event> = (status.slots.iter())
+        let mut last: Vec<TopEvent> = (status.slots.iter())
             .filter_map(|slot| Some((slot.slot, slot.last_exit.as_ref()?)))
-            .map(|(slot, exit)| Event {
+            .map(|(slot, exit)| TopEvent {
                 unix_time: exit.unix_time,
                 text: format!("slot {slot}: a worker ended: {}", exit.description),
             })
@@ -182,7 +182,7 @@ impl Model {
     pub fn take(&mut self, status: Status, seconds: f64, unix_time: u64) {
         let before = std::mem::replace(&mut self.status, status);
         let happened = happenings(&before, &self.status);
-        happened.into_iter().for_each(|text| self.note(Event { unix_time, text }));
+        happened.into_iter().for_each(|text| self.note(TopEvent { unix_time, text }));
         self.rows = self.rows_since(Some(&before), seconds);
         let rate: f64 = self.rows.iter().map(|row| row.rate).sum();
         let cpu: f64 = self.rows.iter().filter_map(|row| row.cpu).sum();
@@ -193,13 +193,13 @@ impl Model {
         }
     }
 
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: TopEvent) {
         self.events.push_back(event);
         self.events.drain(..self.events.len().saturating_sub(MAX_EVENTS));
     }
 
     fn rows_since(&self, before: Option<&Status>, seconds: f64) -> Vec<Row> {
-        let old = |slot: &Slot| before.and_then(|before| before.slots.iter().find(|old| old.slot == slot.slot));
+        let old = |slot: &SlotView| before.and_then(|before| before.slots.iter().find(|old| old.slot == slot.slot));
         self.status.slots.iter().map(|slot| row(slot, old(slot), seconds)).collect()
     }
 
@@ -226,7 +226,7 @@ impl Model {
     }
 
     /// The slot of the row that is chosen.
-    pub fn chosen_slot(&self) -> Option<&Slot> {
+    pub fn chosen_slot(&self) -> Option<&SlotView> {
         let shown = self.shown();
         shown.get(self.chosen.min(shown.len().saturating_sub(1))).map(|row| &row.slot)
     }
@@ -239,11 +239,11 @@ impl Model {
     }
 
     /// A key was pressed.
-    pub fn key(&mut self, key: KeyCode) -> Outcome {
+    pub fn key(&mut self, key: KeyCode) -> KeyOutcome {
         match self.screen.clone() {
             Screen::Ask(wish) => {
                 self.screen = Screen::Table;
-                if matches!(key, KeyCode::Char('y' | 'Y')) { Outcome::Do(wish) } else { Outcome::Nothing }
+                if matches!(key, KeyCode::Char('y' | 'Y')) { KeyOutcome::Do(wish) } else { KeyOutcome::Nothing }
             }
             Screen::Filter => {
                 match key {
@@ -257,24 +257,24 @@ impl Model {
                     _ => {}
                 }
                 self.chosen = 0;
-                Outcome::Nothing
+                KeyOutcome::Nothing
             }
             Screen::Help => {
                 self.screen = Screen::Table;
-                Outcome::Nothing
+                KeyOutcome::Nothing
             }
             Screen::Table | Screen::Detail(_) => self.key_on_table(key),
         }
     }
 
-    fn key_on_table(&mut self, key: KeyCode) -> Outcome {
+    fn key_on_table(&mut self, key: KeyCode) -> KeyOutcome {
         let last = self.shown().len().saturating_sub(1);
         let chosen = self.chosen_slot().map(|slot| (slot.slot, slot.drained));
         let slots = self.status.slots.len();
         self.message = None;
         match key {
-            KeyCode::Char('q') => return Outcome::Quit,
-            KeyCode::Esc if self.screen == Screen::Table => return Outcome::Quit,
+            KeyCode::Char('q') => return KeyOutcome::Quit,
+            KeyCode::Esc if self.screen == Screen::Table => return KeyOutcome::Quit,
             KeyCode::Esc | KeyCode::Left => self.screen = Screen::Table,
             KeyCode::Down | KeyCode::Char('j') => self.chosen = (self.chosen + 1).min(last),
             KeyCode::Up | KeyCode::Char('k') => self.chosen = self.chosen.min(last).saturating_sub(1),
@@ -283,9 +283,9 @@ impl Model {
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Char('/') => self.screen = Screen::Filter,
             KeyCode::Char('?' | 'h') => self.screen = Screen::Help,
-            KeyCode::Char('r') => self.screen = Screen::Ask(Wish::Reload),
-            KeyCode::Char('+') if slots < MAX_WORKERS => self.screen = Screen::Ask(Wish::Scale(slots + 1)),
-            KeyCode::Char('-') if slots > 1 => self.screen = Screen::Ask(Wish::Scale(slots - 1)),
+            KeyCode::Char('r') => self.screen = Screen::Ask(ChangeRequest::Reload),
+            KeyCode::Char('+') if slots < MAX_WORKERS => self.screen = Screen::Ask(ChangeRequest::Scale(slots + 1)),
+            KeyCode::Char('-') if slots > 1 => self.screen = Screen::Ask(ChangeRequest::Scale(slots - 1)),
             KeyCode::Enter | KeyCode::Right => {
                 if let Some((slot, _)) = chosen {
                     (self.screen, self.lines) = (Screen::Detail(slot), Vec::new());
@@ -293,12 +293,13 @@ impl Model {
             }
             KeyCode::Char('d') => {
                 if let Some((slot, drained)) = chosen {
-                    self.screen = Screen::Ask(if drained { Wish::Undrain(slot) } else { Wish::Drain(slot) });
+                    self.screen =
+                        Screen::Ask(if drained { ChangeRequest::Undrain(slot) } else { ChangeRequest::Drain(slot) });
                 }
             }
             KeyCode::Char('R') => {
                 if let Some((slot, _)) = chosen {
-                    self.screen = Screen::Ask(Wish::Restart(slot));
+                    self.screen = Screen::Ask(ChangeRequest::Restart(slot));
                 }
             }
             _ => {}
@@ -308,11 +309,11 @@ impl Model {
         {
             (self.screen, self.lines) = (Screen::Detail(now), Vec::new());
         }
-        Outcome::Nothing
+        KeyOutcome::Nothing
     }
 }
 
-fn row(slot: &Slot, old: Option<&Slot>, seconds: f64) -> Row {
+fn row(slot: &SlotView, old: Option<&SlotView>, seconds: f64) -> Row {
     let since = |new: f64, old: f64| if seconds > 0.0 { ((new - old) / seconds).max(0.0) } else { 0.0 };
     let same = old.filter(|old| old.worker == slot.worker && seconds > 0.0);
     let cpu =
@@ -329,7 +330,7 @@ fn row(slot: &Slot, old: Option<&Slot>, seconds: f64) -> Row {
 }
 
 /// Whether workers of the slot were replaced for this, since it was so.
-fn is_more(old: &Slot, cause: &str, count: u64) -> bool {
+fn is_more(old: &SlotView, cause: &str, count: u64) -> bool {
     cause != "reload" && count > old.replaced.get(cause).copied().unwrap_or(0)
 }
 

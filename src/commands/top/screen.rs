@@ -32,7 +32,7 @@ const HELP: &str = "\x20\
 
 /// Draws all. `coloured`: whether the terminal is to show colours.
 pub fn draw(frame: &mut Frame<'_>, model: &Model, coloured: bool) {
-    let look = Look { coloured };
+    let look = Palette { coloured };
     let area = frame.area();
     // A slot alone has much to say.
     let room =
@@ -68,11 +68,11 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, coloured: bool) {
     }
 }
 
-struct Look {
+struct Palette {
     coloured: bool,
 }
 
-impl Look {
+impl Palette {
     fn colour(&self, colour: Color) -> Style {
         if self.coloured { Style::new().fg(colour) } else { Style::new() }
     }
@@ -223,7 +223,7 @@ impl Look {
     fn events(&self, frame: &mut Frame<'_>, area: Rect, model: &Model) {
         let room = usize::from(area.height.saturating_sub(1));
         let last = model.events.iter().skip(model.events.len().saturating_sub(room));
-        let line = |event: &super::model::Event| {
+        let line = |event: &super::model::TopEvent| {
             Line::from(vec![
                 Span::styled(clock(event.unix_time), self.colour(Color::DarkGray)),
                 Span::raw(format!(" {}", escaped(&event.text))),

@@ -4,9 +4,9 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
-use super::model::{Model, Outcome, Screen, Wish};
+use super::model::{ChangeRequest, KeyOutcome, Model, Screen};
 use super::screen::draw;
-use crate::commands::logs::Line;
+use crate::commands::logs::WorkerLine;
 use crate::commands::table::bytes;
 use crate::commands::view::Status;
 
@@ -86,7 +86,8 @@ fn a_slot_alone_shows_what_it_tells_and_its_last_lines() {
     model.key(KeyCode::Down);
     model.key(KeyCode::Enter);
     assert_eq!(model.screen, Screen::Detail(1));
-    model.lines = (1..=3).map(|number| Line { number, slot: 1, text: format!("line {number} \u{1b}[2J") }).collect();
+    model.lines =
+        (1..=3).map(|number| WorkerLine { number, slot: 1, text: format!("line {number} \u{1b}[2J") }).collect();
     is_as_in(&shown(&model, 80, 24), "detail");
     model.key(KeyCode::Down);
     assert_eq!((&model.screen, model.lines.len()), (&Screen::Detail(2), 0), "the next one's lines are not this one's");
@@ -130,7 +131,9 @@ fn alarms_stand_above_the_table_as_long_as_they_last() {
 fn small_and_odd_sizes_do_not_break_it() {
     let mut model = model(4);
     for (width, height) in [(1, 1), (10, 3), (80, 10), (79, 13), (300, 8), (40, 200)] {
-        for screen in [Screen::Table, Screen::Detail(0), Screen::Ask(Wish::Reload), Screen::Help, Screen::Filter] {
+        for screen in
+            [Screen::Table, Screen::Detail(0), Screen::Ask(ChangeRequest::Reload), Screen::Help, Screen::Filter]
+        {
             model.screen = screen;
             shown(&model, width, height);
         }
@@ -142,22 +145,22 @@ fn small_and_odd_sizes_do_not_break_it() {
 fn nothing_is_done_without_a_yes() {
     let mut model = model(4);
     for (key, wish) in [
-        ('r', Wish::Reload),
-        ('+', Wish::Scale(5)),
-        ('-', Wish::Scale(3)),
-        ('d', Wish::Drain(0)),
-        ('R', Wish::Restart(0)),
+        ('r', ChangeRequest::Reload),
+        ('+', ChangeRequest::Scale(5)),
+        ('-', ChangeRequest::Scale(3)),
+        ('d', ChangeRequest::Drain(0)),
+        ('R', ChangeRequest::Restart(0)),
     ] {
-        assert_eq!(model.key(KeyCode::Char(key)), Outcome::Nothing);
+        assert_eq!(model.key(KeyCode::Char(key)), KeyOutcome::Nothing);
         assert_eq!(model.screen, Screen::Ask(wish));
         assert!(shown(&model, 80, 24).iter().any(|line| line.contains("y: yes")), "{key}");
-        assert_eq!(model.key(KeyCode::Enter), Outcome::Nothing, "{key}");
+        assert_eq!(model.key(KeyCode::Enter), KeyOutcome::Nothing, "{key}");
         model.key(KeyCode::Char(key));
-        assert_eq!(model.key(KeyCode::Char('y')), Outcome::Do(wish));
+        assert_eq!(model.key(KeyCode::Char('y')), KeyOutcome::Do(wish));
     }
     model.chosen = 2;
     model.key(KeyCode::Char('d'));
-    assert_eq!(model.screen, Screen::Ask(Wish::Undrain(2)), "it is drained already");
+    assert_eq!(model.screen, Screen::Ask(ChangeRequest::Undrain(2)), "it is drained already");
 }
 
 #[test]
@@ -176,7 +179,7 @@ fn rows_are_sorted_and_filtered() {
     model.key(KeyCode::Char('/'));
     model.key(KeyCode::Esc);
     assert_eq!(order(&model).len(), 4);
-    assert_eq!(model.key(KeyCode::Char('q')), Outcome::Quit);
+    assert_eq!(model.key(KeyCode::Char('q')), KeyOutcome::Quit);
 }
 
 #[test]

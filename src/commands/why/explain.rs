@@ -34,7 +34,7 @@ pub(super) struct Explanation {
     /// What is worth knowing of the request.
     pub(super) notes: Vec<String>,
     /// The session.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<ParsedSession>,
     /// What decides.
     pub(super) by: By,
     /// The slots there are.
@@ -43,7 +43,7 @@ pub(super) struct Explanation {
 
 /// A session id, taken apart.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ParsedSession {
     /// The id without its tag.
     pub(super) base: String,
     /// The tag's content: host and worker.
@@ -102,7 +102,7 @@ impl Explanation {
         };
         let bytes = match (&question.sid, question.request) {
             (Some(sid), _) => {
-                it.session = Some(Session::of(sid, secret.as_ref()));
+                it.session = Some(ParsedSession::of(sid, secret.as_ref()));
                 let path = config.sessions.paths.first().map_or("/socket.io/", String::as_str);
                 Some(format!("GET {path}?sid={sid} HTTP/1.1\r\n\r\n").into_bytes())
             }
@@ -117,16 +117,16 @@ impl Explanation {
     fn look(&mut self, config: &Config, key: &TagKey, secret: Option<&TagKey>, bytes: &[u8]) -> Option<Found> {
         let bytes = self.without_proxy_header(config, bytes);
         let (looked, has_all) = match request::look(bytes, 0, true) {
-            request::Look::More => (request::look(bytes, 0, false), false),
+            request::RequestParse::More => (request::look(bytes, 0, false), false),
             whole => (whole, true),
         };
         let request = match looked {
-            request::Look::Request(request) => request,
-            request::Look::NotHttp(kind) => {
+            request::RequestParse::Request(request) => request,
+            request::RequestParse::NotHttp(kind) => {
                 self.notes.push(format!("no request of HTTP/1: {}", name(kind)));
                 return None;
             }
-            request::Look::More => {
+            request::RequestParse::More => {
                 self.notes.push("its first line is not complete".to_owned());
                 return None;
             }
@@ -137,7 +137,7 @@ impl Explanation {
         }
         self.read_address(config, &request);
         if self.session.is_none() && config.affinity.has_sessions() {
-            self.session = request.sid().map(|sid| Session::of(sid, secret));
+            self.session = request.sid().map(|sid| ParsedSession::of(sid, secret));
         }
         let found = Aims::new(config, key).find(&request, true, engine_s, |_| OwnerLookup::Unknown)?;
         for (criterion, outcome) in config.affinity.criteria().iter().zip(found.outcomes()) {
@@ -159,17 +159,17 @@ impl Explanation {
             return bytes;
         }
         match proxy::look(bytes) {
-            proxy::Look::Header(header) => {
+            proxy::ProxyParse::Header(header) => {
                 if let Some(ends) = header.ends {
                     self.client = Some((ends.client.ip(), " (from its PROXY header)"));
                 }
                 bytes.get(header.len..).unwrap_or_default()
             }
-            proxy::Look::Malformed { len } => {
+            proxy::ProxyParse::Malformed { len } => {
                 self.notes.push("its PROXY header is malformed".to_owned());
                 bytes.get(len.unwrap_or(0)..).unwrap_or_default()
             }
-            proxy::Look::Absent | proxy::Look::More => bytes,
+            proxy::ProxyParse::Absent | proxy::ProxyParse::More => bytes,
         }
     }
 
@@ -253,7 +253,7 @@ fn name(kind: NotHttp) -> &'static str {
     }
 }
 
-impl Session {
+impl ParsedSession {
     fn of(sid: &str, secret: Option<&TagKey>) -> Self {
         let Some((base, host, tag)) = Tagger::claimed(sid.as_bytes()) else {
             return Self { base: sid.to_owned(), tag: None, is_valid: None };

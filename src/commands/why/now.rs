@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::explain::By;
 use super::screen::row;
-use crate::commands::view::{Slot, Status};
+use crate::commands::view::{SlotView, Status};
 use crate::log::escaped;
 
 /// The flags that a running haft has, as far as they decide where clients go. The flags about proxies are not among
@@ -27,7 +27,7 @@ pub(super) fn rows(status: &Status, by: &By) -> String {
         // Text in memory takes all.
         row(&mut text, name, value).ok();
     };
-    let condition = |slot: &Slot| format!("slot {} is {}", slot.slot, escaped(&slot.condition()));
+    let condition = |slot: &SlotView| format!("slot {} is {}", slot.slot, escaped(&slot.condition()));
     match by {
         By::Key { order, .. } => {
             let order = order.iter().filter_map(|slot| status.slots.iter().find(|it| it.slot == slot.index()));
@@ -71,11 +71,11 @@ pub(super) fn rows(status: &Status, by: &By) -> String {
 }
 
 /// Whether clients go past it to the next one; for a worker that is to come they wait.
-fn is_passed_over(slot: &Slot) -> bool {
+fn is_passed_over(slot: &SlotView) -> bool {
     slot.hung || slot.drained || slot.listens_on_nothing
 }
 
-fn worker(slot: &Slot) -> String {
+fn worker(slot: &SlotView) -> String {
     let pid = slot.pid.map_or("no process".to_owned(), |pid| format!("pid {pid}"));
     format!("{pid}, {}", escaped(&slot.condition()))
 }

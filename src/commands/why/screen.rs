@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::explain::{By, Explanation, Session};
+use super::explain::{By, Explanation, ParsedSession};
 use crate::route::Slot;
 
 /// Most slots of an order that are shown.
@@ -64,7 +64,7 @@ impl Explanation {
     }
 }
 
-impl fmt::Display for Session {
+impl fmt::Display for ParsedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         row(f, "session", &self.base)?;
         let Some((host, tag)) = self.tag else { return row(f, "  tag", "none") };

@@ -8,7 +8,7 @@ const KEY: &str = "--tag-key=a secret of some length";
 
 /// What is printed for a client, with haft's flags in words.
 fn screen(question: Question, flags: &[&str]) -> String {
-    let Outcome::Run(config) = flags::parse_from(["haft"].iter().chain(flags)) else { panic!("{flags:?}") };
+    let ParseOutcome::Run(config) = flags::parse_from(["haft"].iter().chain(flags)) else { panic!("{flags:?}") };
     answer(&config, question, None).expect("an answer")
 }
 
@@ -169,7 +169,7 @@ fn of_a_running_haft_it_says_what_is_so_now() {
         "draining": [{"slot": 2, "generation": 7, "pid": 42}],
     }))
     .expect("a status");
-    let Outcome::Run(config) = flags::parse_from(now::flags(&status)) else { panic!("{:?}", now::flags(&status)) };
+    let ParseOutcome::Run(config) = flags::parse_from(now::flags(&status)) else { panic!("{:?}", now::flags(&status)) };
     assert_eq!((config.workers, config.affinity.to_string().as_str(), config.prefix.ipv6), (4, "session", 64));
     let screen = |question| answer(&config, question, Some(&status)).expect("an answer");
     let text = screen(of_address("127.0.0.1"));
@@ -190,7 +190,7 @@ now              slot 1, pid 101, ready
         assert_eq!(now::rows(&status, &by(generation)), expected);
     }
     let no_slot = Status { slots: vec![status.slots[3].clone()], ..status.clone() };
-    let Outcome::Run(config) = flags::parse_from(now::flags(&no_slot)) else { panic!("no configuration") };
+    let ParseOutcome::Run(config) = flags::parse_from(now::flags(&no_slot)) else { panic!("no configuration") };
     let text = answer(&config, of_address("127.0.0.1"), Some(&no_slot)).expect("an answer");
     assert!(text.contains("now              no slot takes clients\n"), "{text}");
 }

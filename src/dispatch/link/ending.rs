@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{ClusterPrimary, Connection, End, Ledger, Link, LinkError};
+use super::{ClusterPrimary, Connection, DialectLink, Ledger, Link, LinkError};
 use crate::config::DrainSignal;
 use crate::handover::in_flight::give_back;
 
@@ -16,10 +16,12 @@ impl Link {
         match (choice, &self.end) {
             (DrainSignal::None, _) => None,
             (DrainSignal::Named(signal), _) => Some(signal),
-            (DrainSignal::Auto, End::Haft(_)) => None,
-            (DrainSignal::Auto, End::Node(_) | End::ListenFds(_)) if interrupted => Some(Signal::SIGINT),
-            (DrainSignal::Auto, End::Node(end)) => end.reported().handles_term().then_some(Signal::SIGTERM),
-            (DrainSignal::Auto, End::ListenFds(_)) => Some(Signal::SIGTERM),
+            (DrainSignal::Auto, DialectLink::Haft(_)) => None,
+            (DrainSignal::Auto, DialectLink::Node(_) | DialectLink::ListenFds(_)) if interrupted => {
+                Some(Signal::SIGINT)
+            }
+            (DrainSignal::Auto, DialectLink::Node(end)) => end.reported().handles_term().then_some(Signal::SIGTERM),
+            (DrainSignal::Auto, DialectLink::ListenFds(_)) => Some(Signal::SIGTERM),
         }
     }
 
@@ -27,7 +29,7 @@ impl Link {
     /// fail if Node's cluster had closed them before. It gets `disconnect` when it has closed them, and at `at` at the
     /// latest.
     pub fn drain_later(&mut self, within: Duration, at: Instant, now: Instant) -> Result<(), LinkError> {
-        let End::Node(end) = &mut self.end else { return self.drain(within, None) };
+        let DialectLink::Node(end) = &mut self.end else { return self.drain(within, None) };
         end.drain_later(at, now + within);
         (self.finishes, self.lingers) = (true, None);
         Ok(())
@@ -35,7 +37,7 @@ impl Link {
 
     /// Sends a postponed `disconnect`, if it is due.
     pub fn drain_if_due(&mut self, now: Instant) {
-        if let End::Node(end) = &mut self.end {
+        if let DialectLink::Node(end) = &mut self.end {
             end.drain_if_due(now);
         }
     }
@@ -61,9 +63,9 @@ impl Link {
             }
         }
         let unread_from = match &mut self.end {
-            End::Haft(end) => end.unread_from().unwrap_or(u64::MAX),
+            DialectLink::Haft(end) => end.unread_from().unwrap_or(u64::MAX),
             // A Node worker's queue dies with it: what was in it cannot be distinguished from what it had received.
-            End::Node(_) | End::ListenFds(_) => u64::MAX,
+            DialectLink::Node(_) | DialectLink::ListenFds(_) => u64::MAX,
         };
         let mut unread = 0;
         let connections: Vec<Connection> = self
@@ -93,9 +95,9 @@ impl Link {
         }
         self.pinged_since = Some(now);
         match &mut self.end {
-            End::Haft(end) => self.obstacle = end.ping()?,
-            End::Node(end) => end.ping(),
-            End::ListenFds(_) => {}
+            DialectLink::Haft(end) => self.obstacle = end.ping()?,
+            DialectLink::Node(end) => end.ping(),
+            DialectLink::ListenFds(_) => {}
         }
         Ok(())
     }

@@ -29,14 +29,14 @@ use crate::handover::outbox::Outbox;
 use crate::ids::WorkerId;
 use crate::node::link::{NodeLink, StartupPhase};
 use crate::node::primary::{ClusterPrimary, Relayed};
-use crate::node::refused::Refused;
+use crate::node::refused::RefusedListen;
 use crate::route::Slot;
 use crate::sys::notify::NotifySocket;
 use crate::sys::poller::Interest;
 
 /// The dialect's own part of a link.
 #[derive(Debug)]
-enum End {
+enum DialectLink {
     Haft(HaftLink),
     Node(Box<NodeLink>),
     ListenFds(ListenFdsLink),
@@ -57,7 +57,7 @@ pub struct Link {
     pub obstacle: Blocked,
     /// How the channel is polled; not at all as long as nothing waits for this worker.
     pub listening: Option<Listening>,
-    end: End,
+    end: DialectLink,
     outbox: Outbox<Connection>,
     taking: ServiceRate,
     rests_until: Option<Instant>,
@@ -86,22 +86,22 @@ pub struct ReportedLoad {
 impl Link {
     /// A link in the `haft` dialect over a new channel.
     pub fn haft(worker: WorkerId, slot: Slot, end: MasterEnd) -> Self {
-        Self::over(worker, slot, End::Haft(HaftLink::new(end)))
+        Self::over(worker, slot, DialectLink::Haft(HaftLink::new(end)))
     }
 
     /// A link in the `node` dialect over a new channel.
     pub fn node(worker: WorkerId, slot: Slot, channel: OwnedFd, primary: &ClusterPrimary) -> Self {
-        Self::over(worker, slot, End::Node(Box::new(NodeLink::new(worker, slot, channel, primary))))
+        Self::over(worker, slot, DialectLink::Node(Box::new(NodeLink::new(worker, slot, channel, primary))))
     }
 
     /// No channel: the worker takes its listeners over. `wait_ready`: it announces itself that it is ready.
     pub fn listen_fds(worker: WorkerId, slot: Slot, socket: NotifySocket, wait_ready: bool, now: Instant) -> Self {
-        Self::over(worker, slot, End::ListenFds(ListenFdsLink::new(socket, wait_ready, now)))
+        Self::over(worker, slot, DialectLink::ListenFds(ListenFdsLink::new(socket, wait_ready, now)))
     }
 
     /// The worker's process is this one.
     pub fn set_pid(&mut self, pid: u32) {
-        if let End::ListenFds(end) = &mut self.end {
+        if let DialectLink::ListenFds(end) = &mut self.end {
             end.set_leader(pid);
         }
     }
@@ -109,12 +109,12 @@ impl Link {
     /// Whether connections can be handed over to the worker.
     pub fn takes_connections(&self) -> bool {
         match &self.end {
-            End::Haft(_) | End::Node(_) => true,
-            End::ListenFds(_) => false,
+            DialectLink::Haft(_) | DialectLink::Node(_) => true,
+            DialectLink::ListenFds(_) => false,
         }
     }
 
-    fn over(worker: WorkerId, slot: Slot, end: End) -> Self {
+    fn over(worker: WorkerId, slot: Slot, end: DialectLink) -> Self {
         Self {
             worker,
             slot,
@@ -150,32 +150,32 @@ impl Link {
     /// Open connections that the worker reports.
     pub fn open(&self) -> Option<u32> {
         match &self.end {
-            End::Haft(end) => end.open(),
-            End::Node(_) | End::ListenFds(_) => None,
+            DialectLink::Haft(end) => end.open(),
+            DialectLink::Node(_) | DialectLink::ListenFds(_) => None,
         }
     }
 
     /// The process of the worker that serves, where it may be another than the one that was started.
     pub fn serving_process(&self) -> Option<u32> {
         match &self.end {
-            End::Node(end) => end.process(),
-            End::Haft(_) | End::ListenFds(_) => None,
+            DialectLink::Node(end) => end.process(),
+            DialectLink::Haft(_) | DialectLink::ListenFds(_) => None,
         }
     }
 
     /// Why the worker may not be ready yet, and what to do about it.
     pub fn why_not_ready(&self) -> &'static str {
         match &self.end {
-            End::Haft(_) => {
+            DialectLink::Haft(_) => {
                 "a program that is run by haft takes its connections from haft's channel (HAFT_CHANNEL_FD); if it is \
                  a Node program behind a wrapper, say so with --dialect node; one that can take a listener over \
                  (LISTEN_FDS, descriptor 3) needs --dispatch kernel --dialect listen-fds"
             }
-            End::ListenFds(end) if end.waits_for_ready() => {
+            DialectLink::ListenFds(end) if end.waits_for_ready() => {
                 "with --wait-ready it must say READY=1 (sd_notify) itself, to NOTIFY_SOCKET"
             }
-            End::ListenFds(_) => "it is silent and has lived for too short a time",
-            End::Node(end) => match end.life() {
+            DialectLink::ListenFds(_) => "it is silent and has lived for too short a time",
+            DialectLink::Node(end) => match end.life() {
                 StartupPhase::Starting => {
                     "no process of it has listened. Where the program starts its servers as processes of its own \
                      (child_process), or a wrapper stands between haft and node, give haft the server's file \
@@ -198,15 +198,15 @@ impl Link {
     /// Why the last that its program asked to listen on was refused, if it was and the program is not ready.
     pub fn why_refused(&self) -> Option<&str> {
         match &self.end {
-            End::Node(end) => end.refused().map(Refused::why),
-            End::Haft(_) | End::ListenFds(_) => None,
+            DialectLink::Node(end) => end.refused().map(RefusedListen::why),
+            DialectLink::Haft(_) | DialectLink::ListenFds(_) => None,
         }
     }
 
     /// Whether all that its program wanted to listen on was refused, and it wants nothing else. One that takes its
     /// connections by message may do without.
     pub fn listens_in_vain(&self, primary: &ClusterPrimary, now: Instant) -> bool {
-        let End::Node(end) = &self.end else { return false };
+        let DialectLink::Node(end) = &self.end else { return false };
         let has_nothing = !self.ended && !primary.is_by_message() && primary.has_none(self.worker);
         has_nothing && end.refused().is_some_and(|refused| refused.is_final(now))
     }
@@ -214,15 +214,15 @@ impl Link {
     /// Whether the worker counts as ready because it has been silent for long enough.
     pub fn ready_by_silence(&mut self, primary: Option<&ClusterPrimary>, now: Instant) -> bool {
         match (&mut self.end, primary) {
-            (End::Haft(_), _) | (End::Node(_), None) => false,
-            (End::Node(end), Some(primary)) => end.ready_by_silence(primary, now),
-            (End::ListenFds(end), _) => end.ready_by_silence(now),
+            (DialectLink::Haft(_), _) | (DialectLink::Node(_), None) => false,
+            (DialectLink::Node(end), Some(primary)) => end.ready_by_silence(primary, now),
+            (DialectLink::ListenFds(end), _) => end.ready_by_silence(now),
         }
     }
 
     /// Whether the worker may close its channel and live on, until it has finished: programs of Node may.
     pub fn may_leave(&self) -> bool {
-        matches!(self.end, End::Node(_))
+        matches!(self.end, DialectLink::Node(_))
     }
 
     /// Whether nothing can come from the worker any more.
@@ -243,9 +243,9 @@ impl Link {
     /// client waits for its acknowledgements, and hearing them once for many saves much.
     pub fn has_ample_room(&self, most: usize) -> bool {
         let room = match &self.end {
-            End::Haft(_) => self.outbox.room(most),
-            End::Node(end) => end.room(most),
-            End::ListenFds(_) => 0,
+            DialectLink::Haft(_) => self.outbox.room(most),
+            DialectLink::Node(end) => end.room(most),
+            DialectLink::ListenFds(_) => 0,
         };
         room > self.in_flight()
     }
@@ -276,9 +276,9 @@ impl Link {
         }
         self.rests_until = None;
         self.obstacle = match (&mut self.end, primary) {
-            (End::Haft(end), _) => end.send(&mut self.outbox, held, max_in_flight)?,
-            (End::Node(end), Some(primary)) => end.send(&mut self.outbox, held, primary, max_in_flight)?,
-            (End::Node(_), None) | (End::ListenFds(_), _) => Blocked::None,
+            (DialectLink::Haft(end), _) => end.send(&mut self.outbox, held, max_in_flight)?,
+            (DialectLink::Node(end), Some(primary)) => end.send(&mut self.outbox, held, primary, max_in_flight)?,
+            (DialectLink::Node(_), None) | (DialectLink::ListenFds(_), _) => Blocked::None,
         };
         if self.outbox.in_flight() > 0 {
             self.silent_since.get_or_insert(now);
@@ -292,11 +292,11 @@ impl Link {
             return Ok(());
         }
         match (&mut self.end, primary) {
-            (End::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_rest()?,
-            (End::Node(end), Some(primary)) if end.has_unsent() || end.is_unsettled() => {
+            (DialectLink::Haft(end), _) if end.has_unsent() => self.obstacle = end.send_rest()?,
+            (DialectLink::Node(end), Some(primary)) if end.has_unsent() || end.is_unsettled() => {
                 self.obstacle = end.flush(&self.outbox, primary)?
             }
-            (End::Haft(_) | End::Node(_) | End::ListenFds(_), _) => {}
+            (DialectLink::Haft(_) | DialectLink::Node(_) | DialectLink::ListenFds(_), _) => {}
         }
         Ok(())
     }
@@ -309,9 +309,9 @@ impl Link {
     /// Passes a message of another worker's on, or news of its end. `false`: it was dropped.
     pub fn mail(&mut self, mail: &Relayed) -> bool {
         match (&mut self.end, mail) {
-            (End::Haft(_) | End::ListenFds(_), _) => true,
-            (End::Node(end), Relayed::Message(_, whole) | Relayed::Pass(_, whole)) => end.forward(whole),
-            (End::Node(end), Relayed::WorkerDied(notice)) => end.notify(notice),
+            (DialectLink::Haft(_) | DialectLink::ListenFds(_), _) => true,
+            (DialectLink::Node(end), Relayed::Message(_, whole) | Relayed::Pass(_, whole)) => end.forward(whole),
+            (DialectLink::Node(end), Relayed::WorkerDied(notice)) => end.notify(notice),
         }
     }
 
@@ -320,11 +320,11 @@ impl Link {
         self.finishes = true;
         self.lingers = None;
         match &mut self.end {
-            End::Haft(end) => self.obstacle = end.drain(within)?,
+            DialectLink::Haft(end) => self.obstacle = end.drain(within)?,
             // It is sent with the next flush.
-            End::Node(end) => end.drain(within, signal),
+            DialectLink::Node(end) => end.drain(within, signal),
             // It gets a signal.
-            End::ListenFds(_) => {}
+            DialectLink::ListenFds(_) => {}
         }
         Ok(())
     }
@@ -332,7 +332,7 @@ impl Link {
     /// It was asked to finish, and now has less time for that. A Node program learns so by the signal that comes with
     /// it.
     pub fn shorten(&mut self, within: Duration) -> Result<(), LinkError> {
-        if let (End::Haft(end), true, None) = (&mut self.end, self.finishes, self.lingers) {
+        if let (DialectLink::Haft(end), true, None) = (&mut self.end, self.finishes, self.lingers) {
             self.obstacle = end.drain(within)?;
         }
         Ok(())
@@ -360,15 +360,15 @@ impl Link {
             ended: &mut self.ended,
         };
         let received = match (&mut self.end, primary) {
-            (End::Haft(end), _) => end.receive(&mut in_flight, news, now),
-            (End::Node(end), Some(primary)) => {
+            (DialectLink::Haft(end), _) => end.receive(&mut in_flight, news, now),
+            (DialectLink::Node(end), Some(primary)) => {
                 let before = end.reported().sessions();
                 let received = end.receive(&mut in_flight, primary, news, now);
                 self.opening.reported(end.reported().sessions().saturating_sub(before), now);
                 received
             }
-            (End::Node(_), None) => Ok(true),
-            (End::ListenFds(end), _) => end.receive(news),
+            (DialectLink::Node(_), None) => Ok(true),
+            (DialectLink::ListenFds(end), _) => end.receive(news),
         };
         self.pinged_since.take_if(|_| spoke);
         self.taking.took(self.outbox.settled() - settled, self.outbox.in_flight(), now);
@@ -382,9 +382,9 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.end {
-            End::Haft(end) => end.as_fd(),
-            End::Node(end) => end.as_fd(),
-            End::ListenFds(end) => end.as_fd(),
+            DialectLink::Haft(end) => end.as_fd(),
+            DialectLink::Node(end) => end.as_fd(),
+            DialectLink::ListenFds(end) => end.as_fd(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{End, Link, LinkError};
+use super::{DialectLink, Link, LinkError};
 use crate::node::link::StartupPhase;
 use crate::route::burden;
 
@@ -18,15 +18,15 @@ pub(super) struct Lingering {
 impl Link {
     /// Whether the worker names its sessions one by one, by messages.
     pub fn names_sessions(&self) -> bool {
-        matches!(&self.end, End::Node(end) if end.reported().names_sessions())
+        matches!(&self.end, DialectLink::Node(end) if end.reported().names_sessions())
     }
 
     /// Whether the worker names its sessions, so that they can be found again.
     pub fn reports_sessions(&self) -> bool {
         match &self.end {
-            End::Haft(end) => end.tags(),
-            End::Node(end) => end.reported().reports_sessions(),
-            End::ListenFds(_) => false,
+            DialectLink::Haft(end) => end.tags(),
+            DialectLink::Node(end) => end.reported().reports_sessions(),
+            DialectLink::ListenFds(_) => false,
         }
     }
 
@@ -34,9 +34,9 @@ impl Link {
     /// can go on with them once it is replaced, and it becomes known when none is left.
     pub fn takes_sessions(&self) -> bool {
         let is_ready = match &self.end {
-            End::Haft(end) => end.is_ready(),
-            End::Node(end) => end.life() == StartupPhase::Ready,
-            End::ListenFds(_) => false,
+            DialectLink::Haft(end) => end.is_ready(),
+            DialectLink::Node(end) => end.life() == StartupPhase::Ready,
+            DialectLink::ListenFds(_) => false,
         };
         is_ready && !self.finishes && !self.ended && self.reports_sessions()
     }
@@ -45,18 +45,18 @@ impl Link {
     /// it, it only takes no more connections then, and its sessions can but be cut off.
     pub fn ends_sessions(&self) -> bool {
         match &self.end {
-            End::Haft(_) => true,
-            End::Node(end) => end.reported().tags(),
-            End::ListenFds(_) => false,
+            DialectLink::Haft(_) => true,
+            DialectLink::Node(end) => end.reported().tags(),
+            DialectLink::ListenFds(_) => false,
         }
     }
 
     /// How many sessions the worker reports. In haft's own dialect its connections count instead, which is much the same.
     pub fn reported_sessions(&self) -> u64 {
         match &self.end {
-            End::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
-            End::Node(end) => end.reported().sessions(),
-            End::ListenFds(_) => 0,
+            DialectLink::Haft(end) => u64::from(end.open().unwrap_or(0)) + self.outbox.in_flight() as u64,
+            DialectLink::Node(end) => end.reported().sessions(),
+            DialectLink::ListenFds(_) => 0,
         }
     }
 
@@ -79,12 +79,12 @@ impl Link {
     pub fn linger(&mut self, until: Instant, within: Duration, now: Instant) -> Result<(), LinkError> {
         self.lingers = Some(Lingering { until, within });
         match &mut self.end {
-            End::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
-            End::Node(end) if end.reported().tags() => end.linger(until.saturating_duration_since(now)),
+            DialectLink::Haft(end) => self.obstacle = end.linger(until.saturating_duration_since(now))?,
+            DialectLink::Node(end) if end.reported().tags() => end.linger(until.saturating_duration_since(now)),
             // The names that it sends show it.
-            End::Node(_) => {}
+            DialectLink::Node(_) => {}
             // It never can.
-            End::ListenFds(_) => {}
+            DialectLink::ListenFds(_) => {}
         }
         Ok(())
     }

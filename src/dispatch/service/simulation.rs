@@ -19,7 +19,7 @@ use super::*;
 use crate::addr::EndAddr;
 use crate::connection::{RejectReason, RouteBy};
 use crate::dispatch::link::Link;
-use crate::flags::{self, Outcome};
+use crate::flags::{self, ParseOutcome};
 use crate::handover::haft::MasterEnd;
 use crate::route::Tag;
 
@@ -79,7 +79,7 @@ impl World {
             words.push("--hang-kill");
         }
         words.extend(["--", "true"]);
-        let Outcome::Run(config) = flags::parse_from(&words) else { panic!("{words:?}") };
+        let ParseOutcome::Run(config) = flags::parse_from(&words) else { panic!("{words:?}") };
         let now = Instant::now();
         let broken = dice.one_in(40);
         let mut world = Self {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::addr::EndAddr;
 use crate::dispatch::link::Link;
-use crate::flags::{self, Outcome};
+use crate::flags::{self, ParseOutcome};
 use crate::handover::haft::{FromWorker, MasterEnd, MasterMessage, WorkerEnd};
 use haft_sys::allocator::counting::allocations;
 
@@ -25,7 +25,7 @@ impl Fixture {
     /// As many workers as slots, all ready.
     fn ready(flags: &[&str]) -> Self {
         let words = ["haft"].iter().chain(flags).chain(&["--", "true"]);
-        let Outcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
+        let ParseOutcome::Run(config) = flags::parse_from(words) else { panic!("{flags:?}") };
         let now = Instant::now();
         let service = Service::new(&config, now).expect("a service");
         let mut rig = Self { service, now, workers: Vec::new(), killed: Vec::new() };
@@ -197,7 +197,9 @@ fn a_hung_worker_is_taken_in_again_although_by_a_later_configuration_none_ever_h
     rig.arrive(0..20);
     rig.pass(HANG + TICK);
     assert_eq!(rig.standing(0), Availability::OutOfRotation);
-    let Outcome::Run(config) = flags::parse_from(["haft", "-w2", "--hang-timeout=0", "--", "true"]) else { panic!() };
+    let ParseOutcome::Run(config) = flags::parse_from(["haft", "-w2", "--hang-timeout=0", "--", "true"]) else {
+        panic!()
+    };
     rig.service.reconfigure(&config);
     assert!(rig.take(WorkerId(1)) > 0);
     assert_eq!(rig.standing(0), Availability::Serving(WorkerId(1)));
@@ -253,7 +255,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
     use crate::node::wire::Serialization;
     use crate::sys::listen::{Access, Listener};
 
-    let Outcome::Run(config) = flags::parse_from(["haft", "-w1", "--", "node"]) else { panic!() };
+    let ParseOutcome::Run(config) = flags::parse_from(["haft", "-w1", "--", "node"]) else { panic!() };
     let now = Instant::now();
     let mut service = Service::new(&config, now).expect("a service");
     service.tick(now);

@@ -10,9 +10,9 @@ use proptest::sample::subsequence;
 use super::*;
 use crate::addr::{Listen, ListenAddr};
 use crate::config::{
-    Affinity, Care, Confinement, DispatchBy, FirstRequest, HealthCheck, Limits, Log, LogFormat, Name, NodeOptions,
-    NodeStyle, OverLimit, PeekTimeoutAction, Proxies, Redis, RoomsOptions, Serialization, Sessions, SharedRooms,
-    TagSecret, Transport, Unattributed,
+    Affinity, CareConfig, Confinement, DispatchBy, FirstRequest, HealthCheck, InstanceName, Limits, Log, LogFormat,
+    NodeOptions, NodeStyle, OverLimit, PeekTimeoutAction, Proxies, Redis, RoomsOptions, Serialization, Sessions,
+    SharedRooms, TagSecret, Transport, Unattributed,
 };
 use crate::flags::testing::{Folder, config, refused, told, without_sources};
 use crate::peek::ClientHeader;
@@ -52,7 +52,7 @@ fn engine(dir: String) -> impl Strategy<Value = Program> {
     (path, any::<bool>(), transports, times, 1u64..=1 << 30, origins, (folder(), folder()), confine).prop_map(
         |(path, serve_client, transports, times, max_payload, cors_origin, (static_dir, client_dist), confine)| {
             let (ping_interval, ping_timeout, upgrade_timeout) = times;
-            Program::BuiltIn(Engine {
+            Program::BuiltIn(EngineConfig {
                 path,
                 serve_client,
                 transports,
@@ -169,14 +169,14 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
-fn care() -> impl Strategy<Value = Care> {
+fn care() -> impl Strategy<Value = CareConfig> {
     let size = option::of("[1-9][0-9]{0,3}[KMGT]".prop_map(|text| text.parse().expect("a size")));
     let then = prop_oneof![Just(GiveUp::Exit), Just(GiveUp::Out)];
     let limit = (1_usize..=1000, span(1), then).prop_map(|(most, within, then)| RestartLimit { most, within, then });
     let check = ("/[a-z]{0,9}", (1_u64..9999).prop_map(Duration::from_secs), span(1))
         .prop_map(|(path, interval, timeout)| HealthCheck { path: path.parse().expect("a path"), interval, timeout });
     (size, option::of(span(1)), option::of(limit), option::of(check))
-        .prop_map(|(max_memory, max_age, restarts, health)| Care { max_memory, max_age, restarts, health })
+        .prop_map(|(max_memory, max_age, restarts, health)| CareConfig { max_memory, max_age, restarts, health })
 }
 
 fn admin(dir: &str) -> impl Strategy<Value = (Admin, Option<PathBuf>)> + use<> {
@@ -251,7 +251,7 @@ fn configs(dir: String) -> impl Strategy<Value = Config> {
                 hang_kill: hanging.is_some_and(|(_, kill)| kill),
                 care,
                 rooms: if program.has_link() { rooms } else { RoomsOptions::default() },
-                name: (workers % 2 == 0).then(|| Name::of("api")),
+                name: (workers % 2 == 0).then(|| InstanceName::of("api")),
                 admin,
                 admin_token_file,
                 log,

@@ -15,12 +15,12 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Group, KEEPERS, Kernel, Watched};
+use super::{Group, KEEPERS, Kernel, WatchedGroup};
 use crate::addr::ListenAddr;
 use crate::route::{MARKS_IPV4, MARKS_IPV6, Slot, Steering};
 use crate::sys::listen::ListenError;
 use crate::sys::poller::Poller;
-use crate::sys::probe::{self, Landed, Mark, Trial};
+use crate::sys::probe::{self, Landed, ProbeMark, Trial};
 use crate::sys::reuseport;
 
 /// So many slots are probed at each look.
@@ -124,7 +124,7 @@ impl Kernel {
     }
 }
 
-impl Watched {
+impl WatchedGroup {
     /// Lets those listen again that do not.
     fn listen_again(&mut self) -> Shut {
         let mut shut = Shut::default();
@@ -196,8 +196,8 @@ impl Watched {
         let trial = self.group.trial(to);
         for place in 0..places {
             let mark = match to {
-                SocketAddr::V4(_) => Mark { from: Some(Ipv4Addr::from_bits(PROBES_FROM | place)), class: 0 },
-                SocketAddr::V6(_) => Mark { from: None, class: place as u8 },
+                SocketAddr::V4(_) => ProbeMark { from: Some(Ipv4Addr::from_bits(PROBES_FROM | place)), class: 0 },
+                SocketAddr::V6(_) => ProbeMark { from: None, class: place as u8 },
             };
             let expected = self.indices.iter().position(|index| *index == place).unwrap_or(usize::MAX);
             if let Ok(Landed::At(member)) = trial.probe(mark, expected) {
@@ -262,10 +262,10 @@ impl Group {
 impl Integrity {
     /// A probe of the next slot, and the slot that it should come to, which is another one where no address is found
     /// that is that slot's: it may be bypassed.
-    fn next_probe(&mut self, steering: &Steering, to: SocketAddr) -> (Mark, Slot) {
+    fn next_probe(&mut self, steering: &Steering, to: SocketAddr) -> (ProbeMark, Slot) {
         let IpAddr::V4(_) = to.ip() else {
             // A connection to an address of this host comes from the same one.
-            return (Mark::default(), steering.slot_of(to.ip()));
+            return (ProbeMark::default(), steering.slot_of(to.ip()));
         };
         let slots = steering.slots();
         let wanted = Slot((self.next % slots) as u16);
@@ -277,7 +277,7 @@ impl Integrity {
             let from = Ipv4Addr::from_bits(PROBES_FROM | (self.tried & (MARKS_IPV4 - 1)));
             let slot = steering.slot_of(from.into());
             if slot == wanted || left == 0 {
-                return (Mark { from: Some(from), class: 0 }, slot);
+                return (ProbeMark { from: Some(from), class: 0 }, slot);
             }
         }
     }

@@ -9,13 +9,13 @@ use crate::route::{Slot, Tag};
 /// What a worker has reported of its process.
 #[derive(Debug)]
 pub(crate) struct Reported {
-    sessions: Sessions,
+    sessions: SessionReport,
     handles_term: bool,
 }
 
 /// How a worker's sessions are identified, and how many it has reported.
 #[derive(Debug, Clone, Copy)]
-enum Sessions {
+enum SessionReport {
     /// Not at all.
     Unknown,
     /// It names its sessions (@socket.io/sticky).
@@ -27,7 +27,7 @@ enum Sessions {
 impl Reported {
     /// Nothing was reported. `names`: the worker names its sessions.
     pub(super) fn new(names: bool) -> Self {
-        Self { sessions: if names { Sessions::Named(0) } else { Sessions::Unknown }, handles_term: false }
+        Self { sessions: if names { SessionReport::Named(0) } else { SessionReport::Unknown }, handles_term: false }
     }
 
     /// A message of haft's preload; `whole` is its frame.
@@ -40,8 +40,8 @@ impl Reported {
         news: &mut Vec<WorkerEvent>,
     ) {
         match message {
-            PreloadMessage::Tags => self.sessions = Sessions::Tagged(0),
-            PreloadMessage::Sessions { count } => self.sessions = Sessions::Tagged(count),
+            PreloadMessage::Tags => self.sessions = SessionReport::Tagged(0),
+            PreloadMessage::Sessions { count } => self.sessions = SessionReport::Tagged(count),
             PreloadMessage::Idle => news.push(WorkerEvent::Idle),
             PreloadMessage::Handles { term } => self.handles_term = term,
             PreloadMessage::Pass { slot, generation } => primary.pass(Tag { slot: Slot(slot), generation }, whole),
@@ -52,7 +52,7 @@ impl Reported {
 
     /// The worker has this session (@socket.io/sticky).
     pub(super) fn opened(&mut self, sid: &str, worker: WorkerId, primary: &mut ClusterPrimary) {
-        if let Sessions::Named(count) = &mut self.sessions {
+        if let SessionReport::Named(count) = &mut self.sessions {
             *count += 1;
             primary.session_opened(worker, sid);
         }
@@ -60,7 +60,7 @@ impl Reported {
 
     /// The session has ended (@socket.io/sticky).
     pub(super) fn closed(&mut self, sid: &str, worker: WorkerId, primary: &mut ClusterPrimary) {
-        if let Sessions::Named(count) = &mut self.sessions {
+        if let SessionReport::Named(count) = &mut self.sessions {
             *count = count.saturating_sub(1);
             primary.session_closed(worker, sid);
         }
@@ -73,24 +73,24 @@ impl Reported {
 
     /// Whether the worker names its sessions.
     pub(crate) fn names_sessions(&self) -> bool {
-        matches!(self.sessions, Sessions::Named(_))
+        matches!(self.sessions, SessionReport::Named(_))
     }
 
     /// Whether the worker reports how many sessions it has.
     pub(crate) fn reports_sessions(&self) -> bool {
-        !matches!(self.sessions, Sessions::Unknown)
+        !matches!(self.sessions, SessionReport::Unknown)
     }
 
     /// Whether the worker can linger, and announces when no session is left.
     pub(crate) fn tags(&self) -> bool {
-        matches!(self.sessions, Sessions::Tagged(_))
+        matches!(self.sessions, SessionReport::Tagged(_))
     }
 
     /// How many sessions the worker has reported.
     pub(crate) fn sessions(&self) -> u64 {
         match self.sessions {
-            Sessions::Unknown => 0,
-            Sessions::Named(count) | Sessions::Tagged(count) => count,
+            SessionReport::Unknown => 0,
+            SessionReport::Named(count) | SessionReport::Tagged(count) => count,
         }
     }
 }

@@ -11,7 +11,7 @@ const MAX_TRIES: u32 = 3;
 
 /// How far a worker has come to its link. There is one for each worker.
 #[derive(Debug)]
-pub(super) enum Rooms {
+pub(super) enum RoomsProgress {
     /// Its program has no Socket.IO, as far as is known.
     Unasked,
     /// It is to be given this one, for so many times at most.
@@ -22,7 +22,7 @@ pub(super) enum Rooms {
     Settled,
 }
 
-impl Rooms {
+impl RoomsProgress {
     /// The worker asks for it. `replaces`: in place of what it would have without haft.
     pub(super) fn ask(&mut self, worker: WorkerId, replaces: bool, primary: &mut ClusterPrimary) {
         if !matches!(self, Self::Unasked) {

@@ -11,7 +11,7 @@ use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
 use crate::node::primary::ClusterPrimary;
 use crate::node::wire::{Delivery, Handle, ServerId};
-use crate::node::wire::{FrameError, Split};
+use crate::node::wire::{IpcFrameError, Split};
 use crate::sys::scm::{self, Sent};
 
 impl NodeLink {
@@ -122,8 +122,8 @@ impl NodeLink {
     }
 }
 
-impl From<FrameError> for LinkError {
-    fn from(error: FrameError) -> Self {
+impl From<IpcFrameError> for LinkError {
+    fn from(error: IpcFrameError) -> Self {
         Self::Node(error.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use super::ClusterPrimary;
 use crate::ids::WorkerId;
 use crate::node::named::SessionIndex;
-use crate::node::wire::{Library, Routing, To, WorkerDied};
+use crate::node::wire::{AdapterRouting, Library, To, WorkerDied};
 use crate::route::Tag;
 
 /// A message on its way to other workers.
@@ -53,7 +53,7 @@ impl ClusterPrimary {
     }
 
     /// A message for other workers.
-    pub fn relay(&mut self, from: WorkerId, routing: &Routing<'_>, whole: &[u8]) {
+    pub fn relay(&mut self, from: WorkerId, routing: &AdapterRouting<'_>, whole: &[u8]) {
         let before = self.forgotten();
         match self.relay.route(from, routing) {
             To::Nowhere => {}

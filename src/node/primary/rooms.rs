@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use super::ClusterPrimary;
-use crate::rooms::{RoomsError, SharedRooms};
+use crate::rooms::{RoomsRelay, RoomsThreadError};
 
 impl ClusterPrimary {
     /// A link for a worker's preload; none if workers share no rooms.
     /// `replaces`: in place of `@socket.io/cluster-adapter`.
-    pub fn attach_to_rooms(&mut self, replaces: bool) -> Option<Result<OwnedFd, RoomsError>> {
+    pub fn attach_to_rooms(&mut self, replaces: bool) -> Option<Result<OwnedFd, RoomsThreadError>> {
         self.rooms.as_mut().map(|rooms| {
             if replaces {
                 rooms.replaces_adapter();
@@ -18,7 +18,7 @@ impl ClusterPrimary {
     }
 
     /// The relay between workers, if they share rooms.
-    pub fn rooms(&self) -> Option<&SharedRooms> {
+    pub fn rooms(&self) -> Option<&RoomsRelay> {
         self.rooms.as_ref()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::message::{Query, Routing};
+use super::message::{AdapterRouting, Query};
 use super::own::ServerId;
 use super::preload_message::PreloadMessage;
 
@@ -17,7 +17,7 @@ pub enum ReturnReason {
 
 /// What a message of the worker's means for others.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect<'f> {
+pub enum IpcEffect<'f> {
     /// Nothing.
     Nothing,
     /// The worker's Node has started.
@@ -90,8 +90,8 @@ pub enum Effect<'f> {
         /// It has it.
         has_it: bool,
     },
-    /// To be forwarded unchanged to where [`super::Relay::route`] leads.
-    Relay(Routing<'f>),
+    /// To be forwarded unchanged to where [`super::AdapterRelay::route`] leads.
+    Relay(AdapterRouting<'f>),
     /// The program sent a descriptor: it was acknowledged already, and is to be closed.
     Descriptor,
     /// A message that haft does not handle.

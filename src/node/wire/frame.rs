@@ -20,7 +20,7 @@ const LENGTH_LEN: usize = 4;
 
 /// Why what a worker wrote cannot be cut into frames: nothing after this can be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
+pub enum IpcFrameError {
     /// An `advanced` frame of a length that Node reads as a negative number.
     #[error("a message of {0} bytes")]
     Length(u32),
@@ -28,12 +28,12 @@ pub enum FrameError {
 
 /// One frame as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame<'a> {
+pub struct IpcFrame<'a> {
     serialization: Serialization,
     whole: &'a [u8],
 }
 
-impl<'a> Frame<'a> {
+impl<'a> IpcFrame<'a> {
     /// The frame with what marks its length (the newline, or the four bytes in front): what is forwarded as it is.
     pub fn whole(&self) -> &'a [u8] {
         self.whole
@@ -61,7 +61,7 @@ impl<'a> Frame<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A frame.
-    Frame(Frame<'a>),
+    Frame(IpcFrame<'a>),
     /// A frame longer than the limit: it was thrown away, the next one is read as usual.
     TooLong {
         /// Its length in bytes.
@@ -71,7 +71,7 @@ pub enum Piece<'a> {
 
 /// The reading end of a worker's channel, from bytes to frames.
 #[derive(Debug)]
-pub struct Reader {
+pub struct IpcReader {
     serialization: Serialization,
     most: usize,
     /// The beginning of a frame whose end has not come yet.
@@ -87,7 +87,7 @@ struct Thrown {
     left: u64,
 }
 
-impl Reader {
+impl IpcReader {
     /// A reader at the start of a channel. Frames longer than `most` bytes ([`MAX_FRAME`]) are thrown away.
     pub fn new(serialization: Serialization, most: usize) -> Self {
         Self { serialization, most, cut: Vec::new(), thrown: None }
@@ -97,8 +97,8 @@ impl Reader {
     ///
     /// They must be taken until there is none left, or the worker given up: what is not taken is lost.
     #[must_use]
-    pub fn take_in<'a>(&'a mut self, piece: &'a [u8]) -> Frames<'a> {
-        Frames { reader: self, rest: piece, lent: false }
+    pub fn take_in<'a>(&'a mut self, piece: &'a [u8]) -> IpcFrames<'a> {
+        IpcFrames { reader: self, rest: piece, lent: false }
     }
 
     /// Whether a frame has begun and not ended.
@@ -114,17 +114,17 @@ impl Reader {
 
 /// The frames that one piece completes.
 #[derive(Debug)]
-pub struct Frames<'a> {
-    reader: &'a mut Reader,
+pub struct IpcFrames<'a> {
+    reader: &'a mut IpcReader,
     rest: &'a [u8],
     /// The last frame was lent from `reader.cut`.
     lent: bool,
 }
 
-impl Frames<'_> {
+impl IpcFrames<'_> {
     /// The next frame; `None` when the piece is used up.
     #[expect(clippy::should_implement_trait, reason = "a frame is lent: it must be let go before the next one")]
-    pub fn next(&mut self) -> Result<Option<Piece<'_>>, FrameError> {
+    pub fn next(&mut self) -> Result<Option<Piece<'_>>, IpcFrameError> {
         if std::mem::take(&mut self.lent) {
             self.reader.cut.clear();
             self.reader.cut.shrink_to(KEPT_ROOM);
@@ -153,12 +153,14 @@ impl Frames<'_> {
         if end.is_none() || !reader.cut.is_empty() {
             reader.cut.extend_from_slice(line);
             self.lent = end.is_some();
-            return self.lent.then_some(Piece::Frame(Frame { serialization: Serialization::Json, whole: &reader.cut }));
+            return self
+                .lent
+                .then_some(Piece::Frame(IpcFrame { serialization: Serialization::Json, whole: &reader.cut }));
         }
-        Some(Piece::Frame(Frame { serialization: Serialization::Json, whole: line }))
+        Some(Piece::Frame(IpcFrame { serialization: Serialization::Json, whole: line }))
     }
 
-    fn next_value(&mut self) -> Result<Option<Piece<'_>>, FrameError> {
+    fn next_value(&mut self) -> Result<Option<Piece<'_>>, IpcFrameError> {
         if let Some(thrown) = self.reader.thrown {
             return Ok(self.throw(thrown));
         }
@@ -171,7 +173,7 @@ impl Frames<'_> {
         let Some((length, _)) = start.split_first_chunk::<LENGTH_LEN>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length);
         // Node shifts the four bytes together as a signed number.
-        let whole = i32::try_from(length).map_err(|_| FrameError::Length(length))? as usize + LENGTH_LEN;
+        let whole = i32::try_from(length).map_err(|_| IpcFrameError::Length(length))? as usize + LENGTH_LEN;
         if whole > self.reader.most {
             let seen = self.reader.cut.len() as u64;
             self.reader.cut = Vec::new();
@@ -180,11 +182,11 @@ impl Frames<'_> {
         if self.reader.cut.is_empty() && self.rest.len() >= whole {
             let (frame, rest) = self.rest.split_at(whole);
             self.rest = rest;
-            return Ok(Some(Piece::Frame(Frame { serialization: Serialization::Advanced, whole: frame })));
+            return Ok(Some(Piece::Frame(IpcFrame { serialization: Serialization::Advanced, whole: frame })));
         }
         self.keep(whole - self.reader.cut.len());
         self.lent = self.reader.cut.len() == whole;
-        let frame = Frame { serialization: Serialization::Advanced, whole: &self.reader.cut };
+        let frame = IpcFrame { serialization: Serialization::Advanced, whole: &self.reader.cut };
         Ok(self.lent.then_some(Piece::Frame(frame)))
     }
 
@@ -216,8 +218,8 @@ mod tests {
         most: usize,
         bytes: &[u8],
         sizes: &[usize],
-    ) -> Result<Vec<Result<Vec<u8>, u64>>, FrameError> {
-        let mut reader = Reader::new(serialization, most);
+    ) -> Result<Vec<Result<Vec<u8>, u64>>, IpcFrameError> {
+        let mut reader = IpcReader::new(serialization, most);
         let (mut out, mut rest) = (Vec::new(), bytes);
         for size in sizes.iter().cycle() {
             if rest.is_empty() {
@@ -291,14 +293,14 @@ mod tests {
     fn a_length_that_node_reads_as_negative_is_an_error() {
         let bytes = [0x80, 0, 0, 0, 1];
         for size in 1..=5 {
-            assert_eq!(cut(Serialization::Advanced, 100, &bytes, &[size]), Err(FrameError::Length(1 << 31)));
+            assert_eq!(cut(Serialization::Advanced, 100, &bytes, &[size]), Err(IpcFrameError::Length(1 << 31)));
         }
     }
 
     #[test]
     fn a_whole_frame_is_lent_and_not_copied() {
         let piece = b"{}\n[]\n{\"cut\":";
-        let mut reader = Reader::new(Serialization::Json, MAX_FRAME);
+        let mut reader = IpcReader::new(Serialization::Json, MAX_FRAME);
         let mut frames = reader.take_in(piece);
         for at in [0..3, 3..6] {
             let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("a frame") };
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn a_claimed_length_takes_no_memory_and_a_long_frame_gives_its_memory_back() {
         for serialization in [Serialization::Json, Serialization::Advanced] {
-            let mut reader = Reader::new(serialization, MAX_FRAME);
+            let mut reader = IpcReader::new(serialization, MAX_FRAME);
             let body = vec![b'x'; 20 << 20];
             let bytes = frames(serialization, std::slice::from_ref(&body));
             let mut seen = 0;

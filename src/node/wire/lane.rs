@@ -10,7 +10,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use super::outgoing::Split;
-use super::violation::Violation;
+use super::violation::IpcViolation;
 
 /// What goes with each connection: as many bytes as the preload reads at once.
 pub const RECORD: usize = 56;
@@ -119,8 +119,8 @@ impl Lane {
     /// # Errors
     ///
     /// None is in flight on the lane.
-    pub fn answered(&mut self) -> Result<u64, Violation> {
-        self.in_flight.pop_front().ok_or(Violation::NothingToAcknowledge)
+    pub fn answered(&mut self) -> Result<u64, IpcViolation> {
+        self.in_flight.pop_front().ok_or(IpcViolation::NothingToAcknowledge)
     }
 
     /// How many are in flight on the lane.
@@ -184,7 +184,7 @@ mod tests {
     fn connections_are_answered_for_in_their_order_and_only_once_sent() {
         let mut lane = open_lane("a");
         assert!([5, 6, 9].into_iter().all(|connection| lane.push(connection, "a", None)));
-        assert!(matches!(lane.answered(), Err(Violation::NothingToAcknowledge)), "none was sent");
+        assert!(matches!(lane.answered(), Err(IpcViolation::NothingToAcknowledge)), "none was sent");
         assert_eq!(lane.sent(RECORD - 1), Err(Split { taken: RECORD - 1, len: RECORD }));
         lane.sent(RECORD).expect("whole");
         lane.sent(RECORD).expect("whole");

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::Serialization;
-use super::frame::Frame;
+use super::frame::IpcFrame;
 use super::lane::LaneMessage;
 use super::preload_message::PreloadMessage;
-use super::raw::{self, Malformed, Outside, Raw};
+use super::raw::{self, MalformedMessage, Outside, Raw};
 use super::trouble::Trouble;
 use crate::node::paths::EnginePath;
 
@@ -64,7 +64,7 @@ pub enum WorkerMessage<'f> {
     /// Another message of Node's own: nothing to do.
     Internal,
     /// A message of `@socket.io/cluster-adapter` for other workers.
-    Adapter(Routing<'f>),
+    Adapter(AdapterRouting<'f>),
     /// `"ready"`, as pm2 knows it, or `{cmd: "ready"}`, as recluster does.
     Ready,
     /// `@socket.io/sticky`: the worker has this session.
@@ -129,7 +129,7 @@ pub enum AddressType {
 
 /// What decides where a message of the adapter goes.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Routing<'f> {
+pub struct AdapterRouting<'f> {
     /// Its type.
     pub kind: u64,
     /// The sender (0.3): a namespace in a process.
@@ -144,12 +144,12 @@ pub struct Routing<'f> {
 
 impl<'f> WorkerMessage<'f> {
     /// Reads a frame.
-    pub fn read(frame: &Frame<'f>) -> Result<Self, Malformed> {
+    pub fn read(frame: &IpcFrame<'f>) -> Result<Self, MalformedMessage> {
         Self::of_body(frame.serialization(), frame.body())
     }
 
     /// Reads a message without what frames it.
-    pub fn of_body(serialization: Serialization, body: &'f [u8]) -> Result<Self, Malformed> {
+    pub fn of_body(serialization: Serialization, body: &'f [u8]) -> Result<Self, MalformedMessage> {
         match usual(body) {
             Some(message) if serialization == Serialization::Json => Ok(message),
             _ => Self::walked(serialization, body),
@@ -157,7 +157,7 @@ impl<'f> WorkerMessage<'f> {
     }
 
     /// Reads any message, field by field.
-    pub(super) fn walked(serialization: Serialization, body: &'f [u8]) -> Result<Self, Malformed> {
+    pub(super) fn walked(serialization: Serialization, body: &'f [u8]) -> Result<Self, MalformedMessage> {
         let mut fields = Fields::default();
         match raw::walk(serialization, body, |name, value| fields.keep(name, value))? {
             Outside::Object => Ok(fields.message()),
@@ -317,12 +317,12 @@ impl<'f> Fields<'f> {
         })
     }
 
-    fn adapter(self) -> Option<Routing<'f>> {
+    fn adapter(self) -> Option<AdapterRouting<'f>> {
         let (kind, uid) = (self.kind?.count()?, text(self.uid));
         // `data` can be long: it is looked into only where it matters.
         let inside = self.data.filter(|_| uid.is_none() && is_answer_of_02(kind));
         let worker_id = inside.and_then(|data| data.field("workerId")?.count());
-        Some(Routing { kind, uid, requester_uid: text(self.requester_uid), nsp: text(self.nsp), worker_id })
+        Some(AdapterRouting { kind, uid, requester_uid: text(self.requester_uid), nsp: text(self.nsp), worker_id })
     }
 
     /// Messages of the sticky packages to their primary.

@@ -12,18 +12,19 @@
 //! # From bytes to effects, and back
 //!
 //! ```text
-//! read ──▶ Reader ──frames──▶ Session::receive ──▶ Effect ──▶ Servers (Ask, Closed), Relay (Relay), outbox (Taken, Returned)
+//! read ──▶ IpcReader ──frames──▶ Session::receive ──▶ IpcEffect ──▶ Servers (Ask, Closed), AdapterRelay (Relay),
+//!                                                               outbox (Taken, Returned)
 //! write ◀── Session::chunks (bytes, which descriptor) ◀── Session::{answer, connection, forward, notify, disconnect}
 //! ```
 //!
-//! One [`Reader`] and one [`Session`] for each worker, one [`Servers`] and one [`Relay`] for all.
+//! One [`IpcReader`] and one [`Session`] for each worker, one [`Servers`] and one [`AdapterRelay`] for all.
 //!
 //! # What must hold
 //!
 //! 1. One descriptor and one message that wants it for each system call, and never a message that a read of Node's cuts
 //!    in two with its descriptor at the wrong end: [`Session::chunks`] yields what goes into one call.
 //! 2. Connections and listeners are non-blocking before they are sent: Node does not make them so.
-//! 3. A connection is ours until [`Effect::Taken`]; a dead worker's channel is read to its end before the rest is given
+//! 3. A connection is ours until [`IpcEffect::Taken`]; a dead worker's channel is read to its end before the rest is given
 //!    to another.
 //! 4. Bad input costs at most the worker that sent it: any bytes give a message or an error. Only messages that were
 //!    walked to their end are forwarded, since Node dies of a malformed one.
@@ -51,21 +52,21 @@ mod violation;
 #[cfg(test)]
 mod tests;
 
-pub use effect::{Effect, ReturnReason};
-pub use frame::{Frame, FrameError, Frames, MAX_FRAME, Piece, Reader};
-pub use message::{AddressType, Query, Routing};
+pub use effect::{IpcEffect, ReturnReason};
+pub use frame::{IpcFrame, IpcFrameError, IpcFrames, IpcReader, MAX_FRAME, Piece};
+pub use message::{AdapterRouting, AddressType, Query};
 pub use outgoing::Split;
 pub use own::{Own, ServerId};
 pub use preload_message::PreloadMessage;
-pub use raw::{Malformed, Raw};
-pub use relay::{Relay, To, WorkerDied};
-pub use say::{Answer, Outcome, SharedKind, Sockname};
+pub use raw::{MalformedMessage, Raw};
+pub use relay::{AdapterRelay, To, WorkerDied};
+pub use say::{ListenOutcome, ListenReply, SharedKind, Sockname};
 pub use servers::{Decision, Left, ListenRefusal, Servers};
 pub use session::{Delivery, Handle, MAX_QUEUED, MAX_SOCKETS, Session};
 pub use spec::Spec;
 pub use style::ConnectionMessage;
 pub use trouble::{Noticed, Trouble, Troubles};
 pub use unheard::Library;
-pub use violation::Violation;
+pub use violation::IpcViolation;
 
 pub use crate::config::Serialization;

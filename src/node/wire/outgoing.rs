@@ -47,7 +47,7 @@ pub struct Chunk<'a, H> {
 
 /// A message that has a descriptor; `H` identifies it.
 #[derive(Debug)]
-struct Mark<H> {
+struct DescriptorMark<H> {
     /// Where it ends, counted from the first byte ever.
     end: u64,
     /// The bytes that carry the descriptor start here: the message's first, or its last.
@@ -63,7 +63,7 @@ pub struct Outgoing<H> {
     sent: usize,
     /// How many bytes were dropped from the front of `bytes` so far.
     dropped: u64,
-    marks: VecDeque<Mark<H>>,
+    marks: VecDeque<DescriptorMark<H>>,
     /// Where the last message with a descriptor ended.
     last: u64,
     #[cfg(test)]
@@ -115,7 +115,7 @@ impl<H> Outgoing<H> {
         #[cfg(test)]
         let together = together || !self.ruled;
         let carries = if together { start } else { end - 1 };
-        self.marks.push_back(Mark { end, carries, handle });
+        self.marks.push_back(DescriptorMark { end, carries, handle });
         self.last = end;
     }
 

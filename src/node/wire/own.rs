@@ -29,10 +29,10 @@ pub enum Fit {
 
 /// Haft's own listeners, by the server that they are for.
 #[derive(Debug, Default)]
-pub struct Own(BTreeMap<ServerId, Group>);
+pub struct Own(BTreeMap<ServerId, PortGroup>);
 
 #[derive(Debug)]
-struct Group {
+struct PortGroup {
     /// The program's port that they name.
     server_port: Option<u16>,
     listeners: Vec<Sockname>,
@@ -41,7 +41,7 @@ struct Group {
 impl Own {
     /// From the listeners in their order, each with the port that it names. Yields the server of each, too.
     pub fn new(listeners: impl IntoIterator<Item = (Sockname, Option<u16>)>) -> (Self, Vec<ServerId>) {
-        let mut groups: BTreeMap<ServerId, Group> = BTreeMap::new();
+        let mut groups: BTreeMap<ServerId, PortGroup> = BTreeMap::new();
         let servers = listeners.into_iter().map(|(sockname, server_port)| {
             let known = groups.iter_mut().find(|(_, group)| group.server_port == server_port);
             if let Some((server, group)) = known {
@@ -50,7 +50,7 @@ impl Own {
             }
             let named = groups.range(ServerId(1)..).count() as u64;
             let server = server_port.map_or(ServerId::OWN, |_| ServerId(named + 1));
-            groups.insert(server, Group { server_port, listeners: vec![sockname] });
+            groups.insert(server, PortGroup { server_port, listeners: vec![sockname] });
             server
         });
         let servers = servers.collect();
@@ -71,7 +71,7 @@ impl Own {
     pub(super) fn server_for(&self, port: Option<i64>) -> Option<(ServerId, Fit)> {
         let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let named =
-            |(server, group): (&ServerId, &Group)| (port.is_some() && group.server_port == port).then_some(*server);
+            |(server, group): (&ServerId, &PortGroup)| (port.is_some() && group.server_port == port).then_some(*server);
         if let Some(server) = self.0.iter().find_map(named) {
             return Some((server, Fit::Exact));
         }

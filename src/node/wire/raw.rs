@@ -21,7 +21,7 @@ pub struct Raw<'a> {
 
 /// A message is none: it is not JSON, or does not start with V8's header.
 #[derive(Debug, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedMessage {
     /// Not JSON. Node itself would die of it; so would the other workers if it were forwarded.
     #[error("a line that is not JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -48,21 +48,21 @@ pub fn walk<'a>(
     serialization: Serialization,
     body: &'a [u8],
     field: impl FnMut(&str, Raw<'a>),
-) -> Result<Outside<'a>, Malformed> {
+) -> Result<Outside<'a>, MalformedMessage> {
     match serialization {
         Serialization::Json => walk_json(body, field),
         Serialization::Advanced => {
-            let mut cursor = Cursor::of_message(body).ok_or(Malformed::Header)?;
+            let mut cursor = Cursor::of_message(body).ok_or(MalformedMessage::Header)?;
             Ok(walk_v8(&mut cursor, body, field).unwrap_or(Outside::Unknown))
         }
     }
 }
 
-fn walk_json<'a>(body: &'a [u8], field: impl FnMut(&str, Raw<'a>)) -> Result<Outside<'a>, Malformed> {
+fn walk_json<'a>(body: &'a [u8], field: impl FnMut(&str, Raw<'a>)) -> Result<Outside<'a>, MalformedMessage> {
     let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let mut json = serde_json::Deserializer::from_slice(body);
     if is_object {
-        json.deserialize_map(Fields(field))?;
+        json.deserialize_map(FieldVisitor(field))?;
         json.end()?;
         return Ok(Outside::Object);
     }
@@ -86,9 +86,9 @@ fn walk_v8<'a>(cursor: &mut Cursor<'a>, body: &'a [u8], mut field: impl FnMut(&s
 }
 
 /// Gives the fields of a JSON object to a function.
-struct Fields<F>(F);
+struct FieldVisitor<F>(F);
 
-impl<'de, F: FnMut(&str, Raw<'de>)> Visitor<'de> for Fields<F> {
+impl<'de, F: FnMut(&str, Raw<'de>)> Visitor<'de> for FieldVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +96,7 @@ impl<'de, F: FnMut(&str, Raw<'de>)> Visitor<'de> for Fields<F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = map.next_key::<Name>()? {
+        while let Some(FieldName(name)) = map.next_key::<FieldName>()? {
             let bytes = map.next_value::<&'de RawValue>()?.get().as_bytes();
             (self.0)(&name, Raw { serialization: Serialization::Json, bytes });
         }
@@ -106,24 +106,24 @@ impl<'de, F: FnMut(&str, Raw<'de>)> Visitor<'de> for Fields<F> {
 
 /// A field's name. It is read as bytes because serde_json refuses half a surrogate pair in a text, which
 /// `JSON.stringify` may write (as an escape); no name that matters has one.
-struct Name<'de>(Cow<'de, str>);
+struct FieldName<'de>(Cow<'de, str>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for FieldName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
         impl<'de> Visitor<'de> for Bytes {
-            type Value = Name<'de>;
+            type Value = FieldName<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
 
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Name<'de>, E> {
-                Ok(Name(String::from_utf8_lossy(bytes)))
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<FieldName<'de>, E> {
+                Ok(FieldName(String::from_utf8_lossy(bytes)))
             }
 
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(String::from_utf8_lossy(bytes).into_owned())))
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<FieldName<'de>, E> {
+                Ok(FieldName(Cow::Owned(String::from_utf8_lossy(bytes).into_owned())))
             }
         }
         deserializer.deserialize_bytes(Bytes)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Serialization;
 use super::compose::Composer;
-use super::message::{Routing, is_answer_of_02};
+use super::message::{AdapterRouting, is_answer_of_02};
 use crate::ids::WorkerId;
 
 /// Maximum number of namespaces of one worker that are remembered. Answers to others go to all workers, which ignore
@@ -54,7 +54,7 @@ pub enum WorkerDied {
 
 /// What is known of the workers that use the adapter.
 #[derive(Debug, Default)]
-pub struct Relay {
+pub struct AdapterRelay {
     workers: BTreeMap<WorkerId, AdapterPeer>,
     owners: BTreeMap<Box<str>, (WorkerId, Box<str>)>,
     /// How often a namespace could not be remembered, because of the bounds above.
@@ -69,7 +69,7 @@ struct AdapterPeer {
     uids: BTreeSet<Box<str>>,
 }
 
-impl Relay {
+impl AdapterRelay {
     /// No worker is known.
     pub fn new() -> Self {
         Self::default()
@@ -78,7 +78,7 @@ impl Relay {
     /// Where a message of `from` goes. Remembers its sender.
     ///
     /// A worker's number is its NODE_UNIQUE_ID, by which 0.2 names it.
-    pub fn route(&mut self, from: WorkerId, message: &Routing<'_>) -> To {
+    pub fn route(&mut self, from: WorkerId, message: &AdapterRouting<'_>) -> To {
         let Some(uid) = message.uid.as_deref() else {
             self.workers.entry(from).or_default().speaks_02 = true;
             return match message.worker_id.filter(|_| is_answer_of_02(message.kind)).map(WorkerId) {
@@ -170,8 +170,8 @@ mod tests {
     const B: WorkerId = WorkerId(2);
     const C: WorkerId = WorkerId(3);
 
-    fn of_03(kind: u64, uid: &str, requester: Option<&str>) -> Routing<'static> {
-        Routing {
+    fn of_03(kind: u64, uid: &str, requester: Option<&str>) -> AdapterRouting<'static> {
+        AdapterRouting {
             kind,
             uid: Some(uid.to_owned().into()),
             requester_uid: requester.map(|uid| uid.to_owned().into()),
@@ -180,8 +180,8 @@ mod tests {
         }
     }
 
-    fn of_02(kind: u64, worker_id: Option<u64>) -> Routing<'static> {
-        Routing { kind, nsp: Some("/".into()), worker_id, ..Routing::default() }
+    fn of_02(kind: u64, worker_id: Option<u64>) -> AdapterRouting<'static> {
+        AdapterRouting { kind, nsp: Some("/".into()), worker_id, ..AdapterRouting::default() }
     }
 
     fn text(notice: &WorkerDied) -> String {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn in_0_3_answers_go_to_whoever_asked_and_the_rest_to_all_others() {
-        let mut relay = Relay::new();
+        let mut relay = AdapterRelay::new();
         for (worker, uid) in [(A, "a"), (B, "b"), (A, "a2")] {
             assert_eq!(relay.route(worker, &of_03(1, uid, None)), To::AllBut(worker));
         }
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn in_0_2_answers_go_to_the_worker_they_name() {
-        let mut relay = Relay::new();
+        let mut relay = AdapterRelay::new();
         assert_eq!(relay.route(A, &of_02(1, None)), To::AllBut(A));
         assert_eq!(relay.route(B, &of_02(8, Some(2))), To::AllBut(B), "a question names its sender");
         assert_eq!(relay.route(A, &of_02(9, Some(2))), To::One(B));
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_worker_s_end_is_announced_in_what_it_spoke() {
-        let mut relay = Relay::new();
+        let mut relay = AdapterRelay::new();
         relay.route(A, &of_02(1, None));
         assert_eq!(relay.died(A), [WorkerDied::WorkerExited(A)]);
         assert_eq!(relay.died(A), []);
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut relay = Relay::new();
+        let mut relay = AdapterRelay::new();
         for at in 0..MAX_NAMESPACES + 5 {
             relay.route(A, &of_03(2, &format!("{at:x}"), None));
         }
@@ -265,7 +265,7 @@ mod tests {
     /// Long names are fewer; what was closed makes room again.
     #[test]
     fn the_names_of_one_worker_are_bounded_in_bytes_too() {
-        let mut relay = Relay::new();
+        let mut relay = AdapterRelay::new();
         let long = |at: usize| format!("{at:01000}");
         for at in 0..MAX_NAMED / 1000 + 10 {
             relay.route(A, &of_03(2, &long(at), None));

@@ -12,18 +12,18 @@ use super::message::PRELOAD;
 
 /// The answer to a worker that wants to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer<'a> {
+pub struct ListenReply<'a> {
     /// The server's name between us and the worker, unique among the servers that the worker has.
     pub key: &'a str,
     /// What the first worker's query brought for all, as it stood in its frame.
     pub data: Option<&'a [u8]>,
     /// The answer itself.
-    pub outcome: Outcome<'a>,
+    pub outcome: ListenOutcome<'a>,
 }
 
 /// How a worker gets its connections, or why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome<'a> {
+pub enum ListenOutcome<'a> {
     /// One by one from us.
     HandOver {
         /// The address that the program gets to see.
@@ -104,34 +104,34 @@ impl Voice {
 
     /// Answers the query with the number `ack`. A shared socket must go with it. `server`: the number that the server
     /// has on the worker's lane.
-    pub fn answer(&mut self, ack: u64, answer: &Answer<'_>, server: Option<u32>, out: &mut Vec<u8>) {
+    pub fn answer(&mut self, ack: u64, answer: &ListenReply<'_>, server: Option<u32>, out: &mut Vec<u8>) {
         let mut message = Composer::begin(self.serialization, out);
         let shared = match answer.outcome {
-            Outcome::Shared(SharedKind::Listener | SharedKind::ListenerAs(_)) => Some("net.Native"),
-            Outcome::Shared(SharedKind::Udp) => Some("dgram.Native"),
-            Outcome::HandOver { .. } | Outcome::Failed { .. } => None,
+            ListenOutcome::Shared(SharedKind::Listener | SharedKind::ListenerAs(_)) => Some("net.Native"),
+            ListenOutcome::Shared(SharedKind::Udp) => Some("dgram.Native"),
+            ListenOutcome::HandOver { .. } | ListenOutcome::Failed { .. } => None,
         };
         if let Some(kind) = shared {
             message.text("cmd", "NODE_HANDLE").text("type", kind).open("msg");
         }
         message.text("cmd", "NODE_CLUSTER");
         match answer.outcome {
-            Outcome::HandOver { .. } => message.null("errno"),
-            Outcome::Shared(_) => message.number("errno", 0),
-            Outcome::Failed { errno } => message.number("errno", -i64::from(errno)),
+            ListenOutcome::HandOver { .. } => message.null("errno"),
+            ListenOutcome::Shared(_) => message.number("errno", 0),
+            ListenOutcome::Failed { errno } => message.number("errno", -i64::from(errno)),
         };
         message.text("key", answer.key).number("ack", number(ack));
         match answer.data {
             Some(data) => message.raw("data", data),
             None => message.null("data"),
         };
-        if let Outcome::HandOver { sockname: Some(sockname), port } = answer.outcome {
+        if let ListenOutcome::HandOver { sockname: Some(sockname), port } = answer.outcome {
             write_sockname(sockname, port, &mut message);
         }
         self.count(&mut message);
         // Node fails a server that gets another port than it asked for; haft's preload corrects it once that check is past.
         let true_port = match answer.outcome {
-            Outcome::HandOver { sockname: Some(Sockname::Ip(addr)), port: Some(port) } => {
+            ListenOutcome::HandOver { sockname: Some(Sockname::Ip(addr)), port: Some(port) } => {
                 Some(addr.port()).filter(|own| *own != port)
             }
             _ => None,
@@ -142,7 +142,7 @@ impl Voice {
             true_port.map(|port| message.number("port", port.into()));
             message.close();
         }
-        if let Outcome::Shared(SharedKind::ListenerAs(port)) = answer.outcome {
+        if let ListenOutcome::Shared(SharedKind::ListenerAs(port)) = answer.outcome {
             message.open("haft").number("asked", port.into()).close();
         }
         if shared.is_some() {

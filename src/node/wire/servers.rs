@@ -9,7 +9,7 @@
 //!   so that the clients in its queue are served by the replacement; only `server.close()` by the last one closes it.
 //!   In both cases the caller decides.
 //! * With `--listen`, haft's own listeners serve servers of the program; [`own`](super::own) decides which. The program
-//!   gets haft's address, but the port that it asked for: Node accepts no other ([`Outcome::HandOver`]). Only haft's
+//!   gets haft's address, but the port that it asked for: Node accepts no other ([`ListenOutcome::HandOver`]). Only haft's
 //!   preload can give it the true one, after Node's check.
 //! * With `--dispatch kernel` each worker gets a listener of its own for a TCP server, one of a group
 //!   ([`Servers::share_listeners`]): Node's way of sharing one listener, which its workers take as they are. Such a
@@ -22,10 +22,10 @@ mod server;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use self::server::{Server, Source, key};
+use self::server::{Server, ServerSource, key};
 use super::message::{AddressType, Query};
 use super::own::{Fit, Own, ServerId};
-use super::say::{Answer, Outcome, SharedKind, Sockname};
+use super::say::{ListenOutcome, ListenReply, SharedKind, Sockname};
 use super::spec::{self, Spec};
 use crate::ids::WorkerId;
 use crate::route::Slot;
@@ -71,8 +71,8 @@ impl ListenRefusal {
     }
 
     /// The answer for the worker.
-    pub fn answer(&self) -> Answer<'_> {
-        Answer { key: &self.key, data: None, outcome: Outcome::Failed { errno: self.errno } }
+    pub fn answer(&self) -> ListenReply<'_> {
+        ListenReply { key: &self.key, data: None, outcome: ListenOutcome::Failed { errno: self.errno } }
     }
 }
 
@@ -188,9 +188,9 @@ impl Servers {
     ) -> Result<ServerId, ListenRefusal> {
         let sockname = result.map_err(|errno| ListenRefusal { key: key(query), errno, why: "it cannot be opened" })?;
         let source = match query.address_type {
-            AddressType::Udp4 | AddressType::Udp6 => Source::Shared(SharedKind::Udp),
-            AddressType::Tcp4 | AddressType::Tcp6 if self.share => Source::Shared(SharedKind::Listener),
-            _ => Source::Stream { sockname, port: None },
+            AddressType::Udp4 | AddressType::Udp6 => ServerSource::Shared(SharedKind::Udp),
+            AddressType::Tcp4 | AddressType::Tcp6 if self.share => ServerSource::Shared(SharedKind::Listener),
+            _ => ServerSource::Stream { sockname, port: None },
         };
         let id = self.next_id();
         self.insert(id, worker, query, (source, None), None);
@@ -198,13 +198,15 @@ impl Servers {
     }
 
     /// The answer for a worker that has joined a server.
-    pub fn answer(&self, server: ServerId) -> Option<Answer<'_>> {
+    pub fn answer(&self, server: ServerId) -> Option<ListenReply<'_>> {
         let server = self.servers.get(&server)?;
         let outcome = match &server.source {
-            Source::Stream { sockname, port } => Outcome::HandOver { sockname: sockname.as_ref(), port: *port },
-            Source::Shared(kind) => Outcome::Shared(*kind),
+            ServerSource::Stream { sockname, port } => {
+                ListenOutcome::HandOver { sockname: sockname.as_ref(), port: *port }
+            }
+            ServerSource::Shared(kind) => ListenOutcome::Shared(*kind),
         };
-        Some(Answer { key: &server.key, data: server.data.as_deref(), outcome })
+        Some(ListenReply { key: &server.key, data: server.data.as_deref(), outcome })
     }
 
     /// The server's name on the wire, for the workers that have it.
@@ -342,7 +344,7 @@ impl Servers {
         id: ServerId,
         worker: WorkerId,
         query: &Query<'_>,
-        (source, fit): (Source, Option<Fit>),
+        (source, fit): (ServerSource, Option<Fit>),
         data: Option<Vec<u8>>,
     ) {
         let (holders, last_of_slot) = Default::default();

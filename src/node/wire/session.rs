@@ -4,7 +4,7 @@
 //!
 //! A connection handed to a server ([`Delivery::Server`]) is the worker's when it sends `accepted: true`, before it
 //! touches the socket. One sent with a message ([`Delivery::Message`]) is the worker's when its Node acknowledges the
-//! descriptor. Until then it is ours, and comes back ([`Effect::Returned`]) if the worker refuses it, or did not get
+//! descriptor. Until then it is ours, and comes back ([`IpcEffect::Returned`]) if the worker refuses it, or did not get
 //! the descriptor. After a worker's death its channel must be read to the end first; what is then still in flight was
 //! never touched.
 
@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Serialization;
-use super::effect::{Effect, ReturnReason};
-use super::frame::Frame;
+use super::effect::{IpcEffect, ReturnReason};
+use super::frame::IpcFrame;
 use super::lane::{Lane, LaneMessage};
 use super::message::WorkerMessage;
 use super::outgoing::{Chunk, Outgoing, Split};
 use super::own::ServerId;
 use super::relay::WorkerDied;
-use super::say::{Answer, Outcome, Voice};
-use super::violation::Violation;
+use super::say::{ListenOutcome, ListenReply, Voice};
+use super::violation::IpcViolation;
 
 /// Bytes that may wait for a worker before messages of other workers for it are dropped: 32 MiB.
 ///
@@ -130,7 +130,7 @@ impl Session {
         self.leaving
     }
 
-    /// Asks the worker to say something ([`Effect::Pong`]), unless it was asked already.
+    /// Asks the worker to say something ([`IpcEffect::Pong`]), unless it was asked already.
     pub fn ping(&mut self) {
         if !std::mem::replace(&mut self.pinging, true) {
             let voice = &self.voice;
@@ -144,64 +144,64 @@ impl Session {
     }
 
     /// Takes in one frame of the worker's. After an error the worker must be ended.
-    pub fn receive<'f>(&mut self, frame: &Frame<'f>) -> Result<Effect<'f>, Violation> {
+    pub fn receive<'f>(&mut self, frame: &IpcFrame<'f>) -> Result<IpcEffect<'f>, IpcViolation> {
         let effect = match WorkerMessage::read(frame)? {
             WorkerMessage::HandleAck => self.acknowledged()?,
             WorkerMessage::HandleNack => self.not_arrived()?,
             WorkerMessage::Reply { ack, accepted } => self.replied(ack, accepted)?,
             // Node's primary does not answer either: the program is on its way out.
-            WorkerMessage::QueryServer(_) if self.leaving => Effect::Nothing,
-            WorkerMessage::QueryServer(query) => Effect::Ask(query),
+            WorkerMessage::QueryServer(_) if self.leaving => IpcEffect::Nothing,
+            WorkerMessage::QueryServer(query) => IpcEffect::Ask(query),
             WorkerMessage::ExitedAfterDisconnect { seq } => {
                 self.leaving = true;
                 let voice = &mut self.voice;
                 self.outgoing.plain(|out| voice.acknowledge(seq, out));
-                Effect::Leaving
+                IpcEffect::Leaving
             }
             WorkerMessage::Handle => {
                 let voice = &self.voice;
                 self.outgoing.plain(|out| voice.acknowledge_handle(out));
-                Effect::Descriptor
+                IpcEffect::Descriptor
             }
-            WorkerMessage::Online => Effect::Online,
-            WorkerMessage::Listening(query) => Effect::Listening(query),
+            WorkerMessage::Online => IpcEffect::Online,
+            WorkerMessage::Listening(query) => IpcEffect::Listening(query),
             WorkerMessage::Close { key } => {
                 self.lane.closed(&key);
-                Effect::Closed { key }
+                IpcEffect::Closed { key }
             }
-            WorkerMessage::Adapter(routing) => Effect::Relay(routing),
-            WorkerMessage::Ready => Effect::Ready,
-            WorkerMessage::Closing => Effect::WantsReplacement,
-            WorkerMessage::SessionOpened { sid } => Effect::SessionOpened { sid },
-            WorkerMessage::SessionClosed { sid } => Effect::SessionClosed { sid },
-            WorkerMessage::Preload(message) => Effect::Preload(message),
+            WorkerMessage::Adapter(routing) => IpcEffect::Relay(routing),
+            WorkerMessage::Ready => IpcEffect::Ready,
+            WorkerMessage::Closing => IpcEffect::WantsReplacement,
+            WorkerMessage::SessionOpened { sid } => IpcEffect::SessionOpened { sid },
+            WorkerMessage::SessionClosed { sid } => IpcEffect::SessionClosed { sid },
+            WorkerMessage::Preload(message) => IpcEffect::Preload(message),
             WorkerMessage::Lane(message) => self.receive_on_lane(message)?,
-            WorkerMessage::Rooms { replaces } => Effect::Rooms { replaces },
-            WorkerMessage::Internal => Effect::Nothing,
-            WorkerMessage::Other => Effect::Message,
+            WorkerMessage::Rooms { replaces } => IpcEffect::Rooms { replaces },
+            WorkerMessage::Internal => IpcEffect::Nothing,
+            WorkerMessage::Other => IpcEffect::Message,
         };
         let sockets = self.unacknowledged.len().saturating_sub(self.in_flight);
         match self.outgoing.len() {
-            queued if queued > MAX_UNREAD => Err(Violation::DoesNotRead { queued }),
-            _ if sockets > MAX_SOCKETS => Err(Violation::DoesNotAcknowledge { sockets }),
+            queued if queued > MAX_UNREAD => Err(IpcViolation::DoesNotRead { queued }),
+            _ if sockets > MAX_SOCKETS => Err(IpcViolation::DoesNotAcknowledge { sockets }),
             _ => Ok(effect),
         }
     }
 
     /// Answers a query. `server` is the one that was joined; a shared socket of it goes with the answer.
-    pub fn answer(&mut self, query: u64, server: ServerId, answer: &Answer<'_>) {
+    pub fn answer(&mut self, query: u64, server: ServerId, answer: &ListenReply<'_>) {
         let number = match answer.outcome {
-            Outcome::HandOver { .. } => self.lane.number(answer.key),
-            Outcome::Shared(_) | Outcome::Failed { .. } => None,
+            ListenOutcome::HandOver { .. } => self.lane.number(answer.key),
+            ListenOutcome::Shared(_) | ListenOutcome::Failed { .. } => None,
         };
         let voice = &mut self.voice;
         let write = |out: &mut Vec<u8>| voice.answer(query, answer, number, out);
         match answer.outcome {
-            Outcome::Shared(_) => {
+            ListenOutcome::Shared(_) => {
                 let handle = Handle::Server { server, query };
                 self.outgoing.with_handle(Passing { handle, seq: None }, write);
             }
-            Outcome::HandOver { .. } | Outcome::Failed { .. } => self.outgoing.plain(write),
+            ListenOutcome::HandOver { .. } | ListenOutcome::Failed { .. } => self.outgoing.plain(write),
         }
     }
 
@@ -261,7 +261,7 @@ impl Session {
         self.outgoing.plain(|out| voice.linger(within, out));
     }
 
-    /// Forwards another worker's message ([`Frame::whole`]). `false`: it was dropped, because too much waits already.
+    /// Forwards another worker's message ([`IpcFrame::whole`]). `false`: it was dropped, because too much waits already.
     pub fn forward(&mut self, whole: &[u8]) -> bool {
         let fits = self.outgoing.len() < MAX_QUEUED;
         if fits {
@@ -311,52 +311,52 @@ impl Session {
     }
 
     /// The oldest descriptor has arrived.
-    fn acknowledged(&mut self) -> Result<Effect<'static>, Violation> {
-        let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
+    fn acknowledged(&mut self) -> Result<IpcEffect<'static>, IpcViolation> {
+        let passing = self.unacknowledged.pop_front().ok_or(IpcViolation::NothingToAcknowledge)?;
         Ok(match passing {
             Passing { handle: Handle::Connection(connection), seq: None } => {
                 self.in_flight -= 1;
-                Effect::Taken { connection }
+                IpcEffect::Taken { connection }
             }
-            Passing { handle: Handle::Rooms, .. } => Effect::RoomsSettled { has_it: true },
+            Passing { handle: Handle::Rooms, .. } => IpcEffect::RoomsSettled { has_it: true },
             // `accepted` follows.
-            Passing { .. } => Effect::Nothing,
+            Passing { .. } => IpcEffect::Nothing,
         })
     }
 
     /// The oldest descriptor did not arrive, or there was none to arrive.
-    fn not_arrived(&mut self) -> Result<Effect<'static>, Violation> {
+    fn not_arrived(&mut self) -> Result<IpcEffect<'static>, IpcViolation> {
         // Those before the ping were acknowledged before it, and there is none behind it.
         if self.unacknowledged.is_empty() && std::mem::take(&mut self.pinging) {
-            return Ok(Effect::Pong);
+            return Ok(IpcEffect::Pong);
         }
-        let passing = self.unacknowledged.pop_front().ok_or(Violation::NothingToAcknowledge)?;
+        let passing = self.unacknowledged.pop_front().ok_or(IpcViolation::NothingToAcknowledge)?;
         Ok(match passing.handle {
-            Handle::Server { server, query } => Effect::ServerReturned { server, query },
+            Handle::Server { server, query } => IpcEffect::ServerReturned { server, query },
             // It goes without.
-            Handle::Lane => Effect::Nothing,
-            Handle::Rooms => Effect::RoomsSettled { has_it: false },
+            Handle::Lane => IpcEffect::Nothing,
+            Handle::Rooms => IpcEffect::RoomsSettled { has_it: false },
             Handle::Connection(connection) => {
                 // If it was answered already, against all order, it is settled.
                 if passing.seq.is_some_and(|seq| self.settle(seq).is_none()) {
-                    return Ok(Effect::Nothing);
+                    return Ok(IpcEffect::Nothing);
                 }
                 self.in_flight -= 1;
-                Effect::Returned { connection, why: ReturnReason::NoDescriptor }
+                IpcEffect::Returned { connection, why: ReturnReason::NoDescriptor }
             }
         })
     }
 
     /// A message of ours was answered. Node ignores an unexpected answer, such as a second one.
-    fn replied(&mut self, ack: u64, accepted: bool) -> Result<Effect<'static>, Violation> {
+    fn replied(&mut self, ack: u64, accepted: bool) -> Result<IpcEffect<'static>, IpcViolation> {
         if ack >= self.voice.next_seq() {
-            return Err(Violation::AnsweredUnsent { ack, sent: self.voice.next_seq() });
+            return Err(IpcViolation::AnsweredUnsent { ack, sent: self.voice.next_seq() });
         }
-        let Some(connection) = self.settle(ack) else { return Ok(Effect::Nothing) };
+        let Some(connection) = self.settle(ack) else { return Ok(IpcEffect::Nothing) };
         self.in_flight -= 1;
         Ok(match accepted {
-            true => Effect::Taken { connection },
-            false => Effect::Returned { connection, why: ReturnReason::NotAccepted },
+            true => IpcEffect::Taken { connection },
+            false => IpcEffect::Returned { connection, why: ReturnReason::NotAccepted },
         })
     }
 

@@ -41,7 +41,7 @@ pub struct Cursor<'a> {
 
 /// A value that has begun and not ended.
 #[derive(Debug, Clone, Copy)]
-enum Open {
+enum OpenValue {
     /// Properties until `end`; what follows it repeats their number and, of an array, its length.
     Properties { end: u8, count: u32, length: Option<u32> },
     /// Elements of a dense array; then its properties.
@@ -113,7 +113,7 @@ impl<'a> Cursor<'a> {
 
     /// Goes past one value.
     pub fn skip(&mut self) -> Result<()> {
-        let mut stack: Vec<Open> = Vec::new();
+        let mut stack: Vec<OpenValue> = Vec::new();
         loop {
             if let Some(open) = self.begin()? {
                 if stack.len() == MAX_DEPTH {
@@ -132,7 +132,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a value that has no parts, or the beginning of one that has.
-    fn begin(&mut self) -> Result<Option<Open>> {
+    fn begin(&mut self) -> Result<Option<OpenValue>> {
         let tag = self.tag()?;
         match tag {
             b'-' | b'_' | b'0' | b'T' | b'F' => {}
@@ -146,18 +146,18 @@ impl<'a> Cursor<'a> {
                 }
                 self.view()?;
             }
-            b'o' => return self.open(Open::Properties { end: b'{', count: 0, length: None }),
+            b'o' => return self.open(OpenValue::Properties { end: b'{', count: 0, length: None }),
             b'a' => {
                 let length = self.varint()?;
-                return self.open(Open::Properties { end: b'@', count: 0, length: Some(length) });
+                return self.open(OpenValue::Properties { end: b'@', count: 0, length: Some(length) });
             }
             b'A' => {
                 let length = self.varint()?;
-                return self.open(Open::Elements { left: length, length });
+                return self.open(OpenValue::Elements { left: length, length });
             }
-            b';' => return self.open(Open::Values { end: b':', count: 0 }),
-            b'\'' => return self.open(Open::Values { end: b',', count: 0 }),
-            b'r' => return self.open(Open::Error),
+            b';' => return self.open(OpenValue::Values { end: b':', count: 0 }),
+            b'\'' => return self.open(OpenValue::Values { end: b',', count: 0 }),
+            b'r' => return self.open(OpenValue::Error),
             // A count that old versions wrote for checking; the value follows.
             b'?' => {
                 self.varint()?;
@@ -199,7 +199,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// What Node writes itself: a tag of its own, then a Buffer or typed array, or any other object as a plain one.
-    fn host_object(&mut self) -> Result<Option<Open>> {
+    fn host_object(&mut self) -> Result<Option<OpenValue>> {
         self.count_object();
         match self.varint()? {
             0 => {
@@ -214,27 +214,27 @@ impl<'a> Cursor<'a> {
     }
 
     /// One value in place of another. It may not be repeated, or a long row of them would recurse deeply.
-    fn begin_again(&mut self) -> Result<Option<Open>> {
+    fn begin_again(&mut self) -> Result<Option<OpenValue>> {
         match self.peek() {
             Some(b'\\' | b'?') | None => self.unwalkable(),
             Some(_) => self.begin(),
         }
     }
 
-    fn open(&mut self, open: Open) -> Result<Option<Open>> {
+    fn open(&mut self, open: OpenValue) -> Result<Option<OpenValue>> {
         self.count_object();
         Ok(Some(open))
     }
 
     /// Whether one more value belongs to what is open; otherwise its end was read.
-    fn continues(&mut self, open: &mut Open) -> Result<bool> {
+    fn continues(&mut self, open: &mut OpenValue) -> Result<bool> {
         match open {
-            Open::Elements { left, .. } if *left > 0 => *left -= 1,
-            Open::Elements { length, .. } => {
-                *open = Open::Properties { end: b'$', count: 0, length: Some(*length) };
+            OpenValue::Elements { left, .. } if *left > 0 => *left -= 1,
+            OpenValue::Elements { length, .. } => {
+                *open = OpenValue::Properties { end: b'$', count: 0, length: Some(*length) };
                 return self.continues(open);
             }
-            Open::Properties { end, count, length } => {
+            OpenValue::Properties { end, count, length } => {
                 if self.peek() == Some(*end) {
                     self.at += 1;
                     self.expect(*count)?;
@@ -244,7 +244,7 @@ impl<'a> Cursor<'a> {
                 self.key()?;
                 *count += 1;
             }
-            Open::Values { end, count } => {
+            OpenValue::Values { end, count } => {
                 if self.peek() == Some(*end) {
                     self.at += 1;
                     // A Map has a value for each key.
@@ -254,7 +254,7 @@ impl<'a> Cursor<'a> {
                 }
                 *count += 1;
             }
-            Open::Error => return self.error_part(),
+            OpenValue::Error => return self.error_part(),
         }
         Ok(true)
     }

@@ -1,13 +1,13 @@
 //! What no worker may say.
 
-use super::raw::Malformed;
+use super::raw::MalformedMessage;
 
 /// An impossible message of a worker, which is not to be trusted any further.
 #[derive(Debug, thiserror::Error)]
-pub enum Violation {
+pub enum IpcViolation {
     /// No message.
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] MalformedMessage),
     /// It acknowledged a descriptor, or the lack of one, when none was on its way.
     #[error("acknowledged a descriptor that was never sent")]
     NothingToAcknowledge,

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::peek::request::{Look, look};
+use crate::peek::request::{RequestParse, look};
 
 /// The value that a request has at a place.
 fn value_at(source: &str, request: &str) -> Result<Vec<u8>, NoValue> {
-    let Look::Request(request) = look(request.as_bytes(), 0, true) else { panic!("no request: {request:?}") };
+    let RequestParse::Request(request) = look(request.as_bytes(), 0, true) else { panic!("no request: {request:?}") };
     let mut room = ValueRoom::new();
-    source.parse::<Source>().expect(source).value(&request, &mut room).map(<[u8]>::to_vec)
+    source.parse::<ValueSource>().expect(source).value(&request, &mut room).map(<[u8]>::to_vec)
 }
 
 fn in_query(name: &str, query: &str) -> Result<String, NoValue> {
@@ -136,7 +136,7 @@ fn a_source_is_written_as_it_is_read() {
         ("header:X-User", "header:x-user"),
         ("path:16", "path:16"),
     ] {
-        let source: Source = text.parse().expect(text);
+        let source: ValueSource = text.parse().expect(text);
         assert_eq!((source.to_string().as_str(), written.parse()), (written, Ok(source)));
     }
     for (text, error) in [
@@ -153,10 +153,10 @@ fn a_source_is_written_as_it_is_read() {
         ("path:+1", SourceError::Segment),
         ("path:x", SourceError::Segment),
     ] {
-        assert_eq!(text.parse::<Source>(), Err(error), "{text:?}");
+        assert_eq!(text.parse::<ValueSource>(), Err(error), "{text:?}");
     }
-    assert!(format!("query:{}", "n".repeat(MAX_NAME)).parse::<Source>().is_ok());
-    assert_eq!(format!("query:{}", "n".repeat(MAX_NAME + 1)).parse::<Source>(), Err(SourceError::Name));
+    assert!(format!("query:{}", "n".repeat(MAX_NAME)).parse::<ValueSource>().is_ok());
+    assert_eq!(format!("query:{}", "n".repeat(MAX_NAME + 1)).parse::<ValueSource>(), Err(SourceError::Name));
 }
 
 /// Text as a form writes it: what need not be escaped is, or is not.

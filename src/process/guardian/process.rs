@@ -50,14 +50,14 @@ pub fn main() -> ExitCode {
 #[derive(Debug, Default)]
 struct Guarded {
     /// By process id, which is also the group's.
-    workers: BTreeMap<i32, Worker>,
+    workers: BTreeMap<i32, GuardedWorker>,
     sweep_at: usize,
     listeners: Vec<OwnedFd>,
     drain_time: Duration,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct GuardedWorker {
     /// Its start time, which distinguishes it from a later process with the same id.
     started: u64,
     by_signal: bool,
@@ -91,7 +91,7 @@ impl Guarded {
             [WORKER, by_signal, pid @ ..] => {
                 let pid = pid.try_into().map_or(0, i32::from_le_bytes);
                 if let Some(started) = started(pid).filter(|_| pid > 1) {
-                    self.workers.insert(pid, Worker { started, by_signal: *by_signal != 0 });
+                    self.workers.insert(pid, GuardedWorker { started, by_signal: *by_signal != 0 });
                 }
                 if self.workers.len() >= self.sweep_at.max(SWEEP_FROM) {
                     self.workers.retain(|pid, worker| worker.runs(*pid));
@@ -153,7 +153,7 @@ impl Guarded {
     }
 }
 
-impl Worker {
+impl GuardedWorker {
     fn runs(&self, pid: i32) -> bool {
         started(pid) == Some(self.started)
     }

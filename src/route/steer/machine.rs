@@ -82,11 +82,11 @@ pub(super) enum Cell {
 #[must_use = "a jump must land"]
 pub(super) struct Jump {
     at: usize,
-    kind: Kind,
+    kind: JumpKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum JumpKind {
     Always,
     IfTrue,
     IfFalse,
@@ -163,7 +163,7 @@ impl Code {
     }
 
     pub(super) fn jump(&mut self) -> Jump {
-        Jump { at: self.add(JMP | JA, 0), kind: Kind::Always }
+        Jump { at: self.add(JMP | JA, 0), kind: JumpKind::Always }
     }
 
     /// Jumps, as far as it may be, if the accumulator is this number.
@@ -198,12 +198,12 @@ impl Code {
 
     /// Jumps if the accumulator is over the index register; by at most 255 instructions.
     pub(super) fn jump_if_over_index(&mut self) -> Jump {
-        Jump { at: self.add(JMP | JGT | X, 0), kind: Kind::IfTrue }
+        Jump { at: self.add(JMP | JGT | X, 0), kind: JumpKind::IfTrue }
     }
 
     /// Jumps unless the accumulator is the index register; by at most 255 instructions.
     pub(super) fn jump_unless_index(&mut self) -> Jump {
-        Jump { at: self.add(JMP | JEQ | X, 0), kind: Kind::IfFalse }
+        Jump { at: self.add(JMP | JEQ | X, 0), kind: JumpKind::IfFalse }
     }
 
     /// What comes next is where the jump goes.
@@ -212,9 +212,9 @@ impl Code {
         let instruction = &mut self.0[jump.at];
         let short = || u8::try_from(distance).unwrap_or_else(|_| unreachable!("a jump over {distance} instructions"));
         match jump.kind {
-            Kind::Always => instruction.k = distance as u32,
-            Kind::IfTrue => instruction.jt = short(),
-            Kind::IfFalse => instruction.jf = short(),
+            JumpKind::Always => instruction.k = distance as u32,
+            JumpKind::IfTrue => instruction.jt = short(),
+            JumpKind::IfFalse => instruction.jf = short(),
         }
     }
 }

@@ -199,7 +199,7 @@ impl FromWorker {
     /// Reads a frame.
     pub fn read(frame: &[u8]) -> Result<Self, FrameError> {
         let (Header { kind, flags, .. }, body) = split(frame)?;
-        let mut fields = Fields { body, error: FrameError::Length { kind, len: frame.len() } };
+        let mut fields = BodyReader { body, error: FrameError::Length { kind, len: frame.len() } };
         let frame = match kind {
             READY => Self::Ready { limit: fields.u64()?, tags: flags & TAGS != 0 },
             TAKEN => Self::Taken { below: fields.u64()?, limit: fields.u64()?, open: fields.u32()? },
@@ -245,12 +245,12 @@ fn split(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
 }
 
 /// Takes numbers off the front of a frame's body.
-struct Fields<'a> {
+struct BodyReader<'a> {
     body: &'a [u8],
     error: FrameError,
 }
 
-impl Fields<'_> {
+impl BodyReader<'_> {
     fn take<const LEN: usize>(&mut self) -> Result<[u8; LEN], FrameError> {
         let (field, rest) = self.body.split_first_chunk::<LEN>().ok_or(self.error)?;
         self.body = rest;

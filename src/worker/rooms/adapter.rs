@@ -10,7 +10,7 @@ use socketioxide_redis::drivers::{ChanItem, Driver, MessageStream};
 use socketioxide_redis::{CustomRedisAdapter, RedisAdapterConfig, RedisAdapterCtr};
 use tokio::sync::mpsc;
 
-use super::{Emitted, Listener, Rooms, RoomsError};
+use super::{Emitted, Rooms, RoomsError, TopicListener};
 
 /// socketioxide's adapter over haft. No Redis is involved but the one that haft may be configured with (`--redis`).
 pub type RoomsAdapter<E> = CustomRedisAdapter<E, Rooms>;
@@ -31,7 +31,7 @@ impl Driver for Rooms {
 
     async fn subscribe(&self, chan: String, size: usize) -> Result<MessageStream<ChanItem>, RoomsError> {
         let (sender, messages) = mpsc::channel(size.max(1));
-        self.add(chan, Listener::Adapter(sender));
+        self.add(chan, TopicListener::Adapter(sender));
         Ok(MessageStream::new(messages))
     }
 

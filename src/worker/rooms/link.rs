@@ -9,7 +9,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::body::Body;
-use super::{Listener, Queued, Rooms, RoomsMessage};
+use super::{Queued, Rooms, RoomsMessage, TopicListener};
 use crate::protocol::rooms::{Frame, Kind, Reader};
 
 /// Most bytes that are gathered for one write.
@@ -122,11 +122,11 @@ impl Rooms {
     async fn give(&self, from: u64, topic: &str, payload: &[u8]) {
         let Some(listener) = self.state().topics.get(topic).cloned() else { return };
         let is_there = match listener {
-            Listener::Messages(messages) => {
+            TopicListener::Messages(messages) => {
                 messages.send(RoomsMessage { from, payload: Bytes::copy_from_slice(payload) }).await.is_ok()
             }
             #[cfg(feature = "socketioxide")]
-            Listener::Adapter(messages) => messages.send((topic.to_owned(), payload.to_vec())).await.is_ok(),
+            TopicListener::Adapter(messages) => messages.send((topic.to_owned(), payload.to_vec())).await.is_ok(),
         };
         if !is_there {
             self.remove(topic);

@@ -183,7 +183,7 @@ async fn on_a_unix_socket_another_user_changes_nothing() {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("mode");
     }
     let guard = Guard { own_uid, token_file: None };
-    let desk = Desk { limits: Limits::DEFAULT, control: control.clone(), guard, streams: Streams::default() };
+    let desk = Desk { limits: AdminLimits::DEFAULT, control: control.clone(), guard, streams: Streams::default() };
     let task = tokio::spawn(serve_from(desk, AdminListener::from_unix(bound).expect("listener")));
     let answer = if root {
         ask_as_nobody(&path).await
@@ -282,7 +282,7 @@ async fn a_dual_stack_listener_knows_its_ipv4_clients_by_their_address() {
 #[tokio::test]
 async fn a_change_that_the_master_never_answers_is_told_so() {
     let (control, _unanswered) = channel();
-    let server = Server::start(Limits { reply_time: Duration::from_millis(20), ..UNLIMITED }, control);
+    let server = Server::start(AdminLimits { reply_time: Duration::from_millis(20), ..UNLIMITED }, control);
     let reply = server.ask(&post("/reload", "localhost", &[])).await;
     assert_eq!((reply.status, reply.body.as_str()), (503, "the master did not answer in time\n"));
 }

@@ -39,7 +39,7 @@ async fn listening(server: &Server) -> UnixStream {
 
 #[tokio::test]
 async fn the_status_comes_again_and_again_and_longer_than_any_other_answer_may_take() {
-    let limits = Limits { connection_time: Duration::from_secs(4), ..Limits::DEFAULT };
+    let limits = AdminLimits { connection_time: Duration::from_secs(4), ..AdminLimits::DEFAULT };
     let server = Server::start(limits, master(example::snapshot()));
     let mut stream = listening(&server).await;
     // Two of that time.
@@ -64,7 +64,7 @@ async fn the_ninth_stream_takes_the_place_of_the_first_which_is_told_so() {
 async fn a_reader_that_takes_nothing_gives_way_and_keeps_nobody_from_the_pages() {
     let mut huge = example::snapshot();
     huge.listen = vec!["x".repeat(1 << 20)];
-    let server = Server::start(Limits { connections: 1, idle: 1, ..Limits::DEFAULT }, master(huge));
+    let server = Server::start(AdminLimits { connections: 1, idle: 1, ..AdminLimits::DEFAULT }, master(huge));
     let mut stream = server.connect().await;
     stream.write_all(get("/events").as_bytes()).await.expect("write");
     server.serves_again().await;

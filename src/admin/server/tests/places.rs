@@ -3,9 +3,9 @@
 use super::*;
 
 /// As many as a large host may have, and no time limit helps.
-async fn crowd(sent: &str, limits: Limits, snapshot: Snapshot, closes_half: bool) {
+async fn crowd(sent: &str, limits: AdminLimits, snapshot: Snapshot, closes_half: bool) {
     let server = Server::start(
-        Limits { head_time: NEVER, connection_time: NEVER, linger_time: NEVER, ..limits },
+        AdminLimits { head_time: NEVER, connection_time: NEVER, linger_time: NEVER, ..limits },
         master(snapshot),
     );
     let mut held = Vec::new();
@@ -34,10 +34,10 @@ async fn clients_that_do_nothing_hold_no_page() {
     for sent in
         ["", "GET /healthz HTTP/1.1\r\nHo", &get("/healthz"), "POST /reload HTTP/1.1\r\nContent-Length: 9\r\n\r\n"]
     {
-        crowd(sent, Limits::DEFAULT, example::snapshot(), false).await;
+        crowd(sent, AdminLimits::DEFAULT, example::snapshot(), false).await;
     }
-    crowd(&get("/healthz"), Limits::DEFAULT, example::snapshot(), true).await;
+    crowd(&get("/healthz"), AdminLimits::DEFAULT, example::snapshot(), true).await;
     let mut huge = example::snapshot();
     huge.listen = vec!["x".repeat(1 << 20)];
-    crowd(&get("/status"), Limits::DEFAULT, huge, false).await;
+    crowd(&get("/status"), AdminLimits::DEFAULT, huge, false).await;
 }

@@ -1,6 +1,6 @@
 //! Which of a program's servers gets a listener of `--listen`, and the answer to its worker.
 
-use super::server::{Server, Source};
+use super::server::{Server, ServerSource};
 use super::{Decision, Fit, ListenRefusal, Query, ServerId, Servers, SharedKind, key, refuse};
 use crate::ids::WorkerId;
 use crate::node::wire::say::Sockname;
@@ -43,10 +43,10 @@ impl Servers {
         let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let source = match self.share && !(self.by_master && own == ServerId::OWN) {
             true => match self.shared_listener(own, port) {
-                Some(kind) => Source::Shared(kind),
+                Some(kind) => ServerSource::Shared(kind),
                 None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
             },
-            false => Source::Stream { sockname: self.own.sockname(own).cloned(), port },
+            false => ServerSource::Stream { sockname: self.own.sockname(own).cloned(), port },
         };
         let (data, last_of_slot) = self.servers.remove(&own).map(|it| (it.data, it.last_of_slot)).unwrap_or_default();
         self.insert(own, worker, query, (source, Some(fit)), data);
@@ -70,12 +70,12 @@ impl Servers {
     pub(super) fn take_beside(&mut self, server: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
         let port = query.port.and_then(|port| u16::try_from(port).ok());
         let source = match self.servers.get(&server).map(|server| &server.source) {
-            Some(Source::Shared(_)) => match self.shared_listener(server, port) {
-                Some(kind) => Source::Shared(kind),
+            Some(ServerSource::Shared(_)) => match self.shared_listener(server, port) {
+                Some(kind) => ServerSource::Shared(kind),
                 None => return refuse(key(query), libc::EADDRINUSE, ANOTHER_PORT),
             },
-            Some(Source::Stream { sockname, .. }) => Source::Stream { sockname: sockname.clone(), port },
-            None => Source::Stream { sockname: None, port },
+            Some(ServerSource::Stream { sockname, .. }) => ServerSource::Stream { sockname: sockname.clone(), port },
+            None => ServerSource::Stream { sockname: None, port },
         };
         let id = self.next_id();
         self.insert(id, worker, query, (source, Some(Fit::Beside(server))), None);
@@ -90,7 +90,9 @@ impl Servers {
 
     /// The address of a server that was displaced: its programs are shown this one.
     pub fn set_address(&mut self, server: ServerId, shown: Sockname) {
-        if let Some(Source::Stream { sockname, .. }) = self.servers.get_mut(&server).map(|server| &mut server.source) {
+        if let Some(ServerSource::Stream { sockname, .. }) =
+            self.servers.get_mut(&server).map(|server| &mut server.source)
+        {
             *sockname = Some(shown);
         }
     }
@@ -100,12 +102,12 @@ impl Servers {
     pub(super) fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
         let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
         before.fit = None;
-        if let Source::Shared(kind) = &mut before.source {
+        if let ServerSource::Shared(kind) = &mut before.source {
             // It gets one on the port that it asked for.
             *kind = SharedKind::Listener;
             if self.settled {
                 self.by_master = true;
-                before.source = Source::Stream { sockname: None, port: None };
+                before.source = ServerSource::Stream { sockname: None, port: None };
             }
         }
         let (id, spec) = (self.next_id(), before.spec.clone());

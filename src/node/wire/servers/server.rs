@@ -13,7 +13,7 @@ use crate::route::Slot;
 pub(super) struct Server {
     pub(super) key: String,
     pub(super) data: Option<Vec<u8>>,
-    pub(super) source: Source,
+    pub(super) source: ServerSource,
     /// What the first query for it asks to be opened.
     pub(super) spec: Option<Spec>,
     /// How it came to be served from `--listen`, if it is.
@@ -24,7 +24,7 @@ pub(super) struct Server {
 }
 
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum ServerSource {
     /// Connections are handed over. The program gets this address, with this port if that is not its own.
     Stream { sockname: Option<Sockname>, port: Option<u16> },
     /// Every worker gets a copy of the socket.

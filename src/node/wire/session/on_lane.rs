@@ -1,7 +1,7 @@
 //! The part of a session that goes over the worker's lane.
 
 use super::Split;
-use super::{Effect, Handle, LaneMessage, Passing, ReturnReason, Session, Violation};
+use super::{Handle, IpcEffect, IpcViolation, LaneMessage, Passing, ReturnReason, Session};
 
 impl Session {
     /// Gives the worker its end of a lane.
@@ -26,33 +26,33 @@ impl Session {
         self.lane.sent(taken)
     }
 
-    /// The next of the connections that [`Effect::Took`] counts.
+    /// The next of the connections that [`IpcEffect::Took`] counts.
     pub fn next_taken(&mut self) -> Option<u64> {
         let connection = self.lane.answered().ok()?;
         self.in_flight -= 1;
         Some(connection)
     }
 
-    pub(super) fn receive_on_lane(&mut self, message: LaneMessage) -> Result<Effect<'static>, Violation> {
+    pub(super) fn receive_on_lane(&mut self, message: LaneMessage) -> Result<IpcEffect<'static>, IpcViolation> {
         Ok(match message {
-            LaneMessage::Wanted if self.lane.want() => Effect::LaneWanted,
-            LaneMessage::Wanted => Effect::Nothing,
+            LaneMessage::Wanted if self.lane.want() => IpcEffect::LaneWanted,
+            LaneMessage::Wanted => IpcEffect::Nothing,
             LaneMessage::Open => {
                 self.lane.open();
-                Effect::LaneOpen
+                IpcEffect::LaneOpen
             }
             LaneMessage::Serves { server } => {
                 self.lane.serves(server);
-                Effect::Nothing
+                IpcEffect::Nothing
             }
             LaneMessage::Took { count } if count > self.lane.in_flight() as u64 => {
-                return Err(Violation::NothingToAcknowledge);
+                return Err(IpcViolation::NothingToAcknowledge);
             }
-            LaneMessage::Took { count } => Effect::Took { count },
+            LaneMessage::Took { count } => IpcEffect::Took { count },
             LaneMessage::Back => {
                 let connection = self.lane.answered()?;
                 self.in_flight -= 1;
-                Effect::Returned { connection, why: ReturnReason::NotAccepted }
+                IpcEffect::Returned { connection, why: ReturnReason::NotAccepted }
             }
         })
     }

@@ -7,8 +7,8 @@ use crate::ids::WorkerId;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::servers::{MAX_ADDRESS, MAX_DATA, MAX_DATA_IN_ALL, MAX_SERVERS, MAX_SERVERS_OF_ONE};
 use crate::node::wire::{
-    AddressType, Answer, Decision, MAX_SOCKETS, Outcome, Own, Query, Serialization, ServerId, Servers, Session,
-    SharedKind, Sockname, Violation,
+    AddressType, Decision, IpcViolation, ListenOutcome, ListenReply, MAX_SOCKETS, Own, Query, Serialization, ServerId,
+    Servers, Session, SharedKind, Sockname,
 };
 
 fn servers(own: Option<&str>) -> Servers {
@@ -85,7 +85,7 @@ fn a_worker_that_acknowledges_no_socket_is_ended() {
         Serialization::Json,
         r#"{"cmd":"NODE_CLUSTER","act":"queryServer","seq":1,"address":null,"port":53,"addressType":"udp4","fd":null,"index":0,"flags":0}"#,
     );
-    let answer = Answer { key: "key", data: None, outcome: Outcome::Shared(SharedKind::Udp) };
+    let answer = ListenReply { key: "key", data: None, outcome: ListenOutcome::Shared(SharedKind::Udp) };
     let mut asked = 0;
     let violation = loop {
         let received = with_frame(Serialization::Json, &body, |frame| session.receive(frame).map(|_| ()));
@@ -101,7 +101,7 @@ fn a_worker_that_acknowledges_no_socket_is_ended() {
         assert!(asked < 10 * MAX_SOCKETS as u64);
     };
     assert!(
-        matches!(violation, Violation::DoesNotAcknowledge { sockets } if sockets == MAX_SOCKETS + 1),
+        matches!(violation, IpcViolation::DoesNotAcknowledge { sockets } if sockets == MAX_SOCKETS + 1),
         "{violation}"
     );
 }

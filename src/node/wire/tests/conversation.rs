@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use super::{body_of, with_frame};
 use crate::ids::WorkerId;
-use crate::node::wire::{
-    Answer, Delivery, Effect, Handle, ListenRefusal, MAX_FRAME, MAX_QUEUED, Outcome, ReturnReason, ServerId, Session,
-    SharedKind, Violation,
-};
 use crate::node::wire::{Decision, Serialization, Servers};
+use crate::node::wire::{
+    Delivery, Handle, IpcEffect, IpcViolation, ListenOutcome, ListenRefusal, ListenReply, MAX_FRAME, MAX_QUEUED,
+    ReturnReason, ServerId, Session, SharedKind,
+};
 
 const KEY: &str = "null:3000:4:undefined";
 
@@ -21,21 +21,25 @@ fn session(serialization: Serialization) -> Session {
 }
 
 /// What a message, given as JSON, does to a session; connections by their number.
-fn receive(session: &mut Session, serialization: Serialization, json: &str) -> Result<Effect<'static>, Violation> {
+fn receive(
+    session: &mut Session,
+    serialization: Serialization,
+    json: &str,
+) -> Result<IpcEffect<'static>, IpcViolation> {
     with_frame(serialization, &body_of(serialization, json), |frame| {
         Ok(match session.receive(frame)? {
-            Effect::Nothing => Effect::Nothing,
-            Effect::Taken { connection } => Effect::Taken { connection },
-            Effect::Returned { connection, why } => Effect::Returned { connection, why },
-            Effect::ServerReturned { server, query } => Effect::ServerReturned { server, query },
-            Effect::Ask(_) => Effect::Online,
-            Effect::Leaving => Effect::Leaving,
-            Effect::Descriptor => Effect::Descriptor,
-            Effect::Pong => Effect::Pong,
-            Effect::LaneWanted => Effect::LaneWanted,
-            Effect::LaneOpen => Effect::LaneOpen,
-            Effect::Took { count } => Effect::Took { count },
-            _ => Effect::Message,
+            IpcEffect::Nothing => IpcEffect::Nothing,
+            IpcEffect::Taken { connection } => IpcEffect::Taken { connection },
+            IpcEffect::Returned { connection, why } => IpcEffect::Returned { connection, why },
+            IpcEffect::ServerReturned { server, query } => IpcEffect::ServerReturned { server, query },
+            IpcEffect::Ask(_) => IpcEffect::Online,
+            IpcEffect::Leaving => IpcEffect::Leaving,
+            IpcEffect::Descriptor => IpcEffect::Descriptor,
+            IpcEffect::Pong => IpcEffect::Pong,
+            IpcEffect::LaneWanted => IpcEffect::LaneWanted,
+            IpcEffect::LaneOpen => IpcEffect::LaneOpen,
+            IpcEffect::Took { count } => IpcEffect::Took { count },
+            _ => IpcEffect::Message,
         })
     })
 }
@@ -118,14 +122,14 @@ proptest! {
                 Step::Arrive { has_descriptor } => if let Some(number) = arriving.pop_front() {
                     let effect = receive(&mut session, serialization, if has_descriptor { ACK } else { NACK });
                     let expected = match (has_descriptor, seqs[number as usize]) {
-                        (false, _) => Effect::Returned { connection: number, why: ReturnReason::NoDescriptor },
-                        (true, None) => Effect::Taken { connection: number },
+                        (false, _) => IpcEffect::Returned { connection: number, why: ReturnReason::NoDescriptor },
+                        (true, None) => IpcEffect::Taken { connection: number },
                         (true, Some(seq)) => {
                             answering.push_back((number, seq));
-                            Effect::Nothing
+                            IpcEffect::Nothing
                         }
                     };
-                    if expected != Effect::Nothing {
+                    if expected != IpcEffect::Nothing {
                         settled.push(number);
                     }
                     prop_assert_eq!(effect.expect("received"), expected);
@@ -133,11 +137,11 @@ proptest! {
                 Step::Answer { accepts } => if let Some((number, seq)) = answering.pop_front() {
                     let effect = receive(&mut session, serialization, &accepted(seq, accepts)).expect("received");
                     prop_assert_eq!(effect, match accepts {
-                        true => Effect::Taken { connection: number },
-                        false => Effect::Returned { connection: number, why: ReturnReason::NotAccepted },
+                        true => IpcEffect::Taken { connection: number },
+                        false => IpcEffect::Returned { connection: number, why: ReturnReason::NotAccepted },
                     });
 // A repeated answer has no effect.
-                    prop_assert_eq!(receive(&mut session, serialization, &accepted(seq, true)).expect("received"), Effect::Nothing);
+                    prop_assert_eq!(receive(&mut session, serialization, &accepted(seq, true)).expect("received"), IpcEffect::Nothing);
                     settled.push(number);
                 },
             }
@@ -178,7 +182,7 @@ proptest! {
         let mut settled = Vec::new();
         for line in lines {
             match receive(&mut session, Serialization::Json, &line) {
-                Ok(Effect::Taken { connection } | Effect::Returned { connection, .. }) => settled.push(connection),
+                Ok(IpcEffect::Taken { connection } | IpcEffect::Returned { connection, .. }) => settled.push(connection),
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -193,17 +197,20 @@ fn what_was_never_sent_cannot_be_answered() {
     for line in [ACK, NACK] {
         let mut session = session(Serialization::Json);
         session.connection(Delivery::Message, None);
-        assert!(matches!(receive(&mut session, Serialization::Json, line), Err(Violation::NothingToAcknowledge)));
+        assert!(matches!(receive(&mut session, Serialization::Json, line), Err(IpcViolation::NothingToAcknowledge)));
     }
     let mut session = session(Serialization::Json);
     session.connection(Delivery::Server { key: KEY }, None);
-    assert_eq!(receive(&mut session, Serialization::Json, &accepted(0, true)).expect("not sent yet"), Effect::Nothing);
+    assert_eq!(
+        receive(&mut session, Serialization::Json, &accepted(0, true)).expect("not sent yet"),
+        IpcEffect::Nothing
+    );
     let error = receive(&mut session, Serialization::Json, &accepted(1, true)).expect_err("never sent");
-    assert!(matches!(error, Violation::AnsweredUnsent { ack: 1, sent: 1 }), "{error}");
+    assert!(matches!(error, IpcViolation::AnsweredUnsent { ack: 1, sent: 1 }), "{error}");
     assert_eq!(session.in_flight(), 1);
     let error =
         with_frame(Serialization::Json, b"", |frame| session.receive(frame).map(drop)).expect_err("an empty line");
-    assert!(matches!(error, Violation::Malformed(_)), "{error}");
+    assert!(matches!(error, IpcViolation::Malformed(_)), "{error}");
 }
 
 #[test]
@@ -212,9 +219,9 @@ fn a_worker_that_leaves_is_answered_and_asks_no_more() {
         let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"port":3000,"addressType":4,"seq":5}"#;
         let leaves = r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":32}"#;
         let mut session = session(serialization);
-        assert_eq!(receive(&mut session, serialization, query).expect("asks"), Effect::Online);
-        assert_eq!(receive(&mut session, serialization, leaves).expect("leaves"), Effect::Leaving);
-        assert_eq!(receive(&mut session, serialization, query).expect("asks"), Effect::Nothing);
+        assert_eq!(receive(&mut session, serialization, query).expect("asks"), IpcEffect::Online);
+        assert_eq!(receive(&mut session, serialization, leaves).expect("leaves"), IpcEffect::Leaving);
+        assert_eq!(receive(&mut session, serialization, query).expect("asks"), IpcEffect::Nothing);
         assert!(session.is_leaving());
         let (sent, _) = send_all(&mut session);
         if serialization == Serialization::Json {
@@ -227,22 +234,22 @@ fn a_worker_that_leaves_is_answered_and_asks_no_more() {
 fn a_descriptor_of_the_worker_s_is_acknowledged_once() {
     let mut session = session(Serialization::Json);
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"cmd":"NODE_HANDLE_ACK"}}"#;
-    assert_eq!(receive(&mut session, Serialization::Json, line).expect("received"), Effect::Descriptor);
+    assert_eq!(receive(&mut session, Serialization::Json, line).expect("received"), IpcEffect::Descriptor);
     assert_eq!(send_all(&mut session).0, b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n");
 }
 
 #[test]
 fn a_shared_socket_that_did_not_arrive_is_sent_again() {
     let mut session = session(Serialization::Json);
-    let answer = Answer { key: "k", data: None, outcome: Outcome::Shared(SharedKind::Udp) };
+    let answer = ListenReply { key: "k", data: None, outcome: ListenOutcome::Shared(SharedKind::Udp) };
     let handle = Handle::Server { server: ServerId::OWN, query: 4 };
     session.answer(4, ServerId::OWN, &answer);
     assert_eq!(send_all(&mut session).1, [handle]);
     let effect = receive(&mut session, Serialization::Json, NACK).expect("received");
-    assert_eq!(effect, Effect::ServerReturned { server: ServerId::OWN, query: 4 });
+    assert_eq!(effect, IpcEffect::ServerReturned { server: ServerId::OWN, query: 4 });
     session.answer(4, ServerId::OWN, &answer);
     assert_eq!(send_all(&mut session).1, [handle]);
-    assert_eq!(receive(&mut session, Serialization::Json, ACK).expect("received"), Effect::Nothing);
+    assert_eq!(receive(&mut session, Serialization::Json, ACK).expect("received"), IpcEffect::Nothing);
     assert_eq!(session.in_flight(), 0);
 }
 
@@ -251,7 +258,7 @@ fn a_refusal_reaches_the_worker_as_a_negative_number() {
     let mut servers = Servers::new(Default::default(), "/".into());
     let line = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"fd":7,"port":null,"addressType":null,"seq":3}"#;
     let refusal: ListenRefusal = with_frame(Serialization::Json, line.as_bytes(), |frame| {
-        let Ok(Effect::Ask(query)) = session(Serialization::Json).receive(frame) else { panic!("asks") };
+        let Ok(IpcEffect::Ask(query)) = session(Serialization::Json).receive(frame) else { panic!("asks") };
         match servers.ask(WorkerId(1), &query) {
             Decision::Refuse(refusal) => refusal,
             other => panic!("{other:?}"),
@@ -277,7 +284,7 @@ fn what_waits_for_a_worker_that_does_not_read_is_bounded() {
     session.sent(long.len()).expect("plain");
     assert!(session.forward(&long));
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
-    assert_eq!(receive(&mut session, Serialization::Json, line).expect("little"), Effect::Descriptor);
+    assert_eq!(receive(&mut session, Serialization::Json, line).expect("little"), IpcEffect::Descriptor);
 }
 
 #[test]
@@ -288,8 +295,8 @@ fn a_worker_that_asks_and_does_not_read_is_given_up() {
     assert!(session.forward(&vec![b' '; MAX_FRAME]));
     let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":1}"#;
     let asked = (1..100_000).find(|_| match receive(&mut session, Serialization::Json, line) {
-        Ok(effect) => effect != Effect::Descriptor,
-        Err(violation) => matches!(violation, Violation::DoesNotRead { .. }),
+        Ok(effect) => effect != IpcEffect::Descriptor,
+        Err(violation) => matches!(violation, IpcViolation::DoesNotRead { .. }),
     });
     assert!(asked.is_some_and(|asked| asked > 10_000), "{asked:?}");
 }
@@ -324,9 +331,9 @@ fn a_ping_is_answered_behind_the_descriptors_before_it_and_none_may_follow_it_un
         assert_eq!(session.room(100), 0);
         assert_eq!(send_all(&mut session).1.len(), 2, "no descriptor goes with it");
         let mut say = |json| receive(&mut session, serialization, json).expect("no violation");
-        assert_eq!(say(ACK), Effect::Taken { connection: 0 });
-        assert_eq!(say(NACK), Effect::Returned { connection: 1, why: ReturnReason::NoDescriptor });
-        assert_eq!(say(NACK), Effect::Pong);
+        assert_eq!(say(ACK), IpcEffect::Taken { connection: 0 });
+        assert_eq!(say(NACK), IpcEffect::Returned { connection: 1, why: ReturnReason::NoDescriptor });
+        assert_eq!(say(NACK), IpcEffect::Pong);
         assert_eq!((session.is_pinging(), session.room(100)), (false, 100));
         assert!(receive(&mut session, serialization, NACK).is_err(), "only once");
         session.ping();

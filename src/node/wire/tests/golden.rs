@@ -9,7 +9,8 @@ use crate::node::wire::PreloadMessage;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::say::Voice;
 use crate::node::wire::{
-    AddressType, Answer, ConnectionMessage, Outcome, Query, Routing, Serialization, SharedKind, Sockname,
+    AdapterRouting, AddressType, ConnectionMessage, ListenOutcome, ListenReply, Query, Serialization, SharedKind,
+    Sockname,
 };
 
 fn of_line(line: &str) -> WorkerMessage<'_> {
@@ -173,11 +174,15 @@ fn a_worker_s_queries() {
 #[test]
 fn an_adapter_s_messages() {
     let line = r#"{"type":3,"data":{"packet":{"type":2,"data":["all",{"n":1}]},"opts":{"rooms":[],"except":[],"flags":{}}},"uid":"c49ee8e448a78c1f","nsp":"/","source":"_sio_adapter"}"#;
-    let broadcast =
-        Routing { kind: 3, uid: Some("c49ee8e448a78c1f".into()), nsp: Some("/".into()), ..Routing::default() };
+    let broadcast = AdapterRouting {
+        kind: 3,
+        uid: Some("c49ee8e448a78c1f".into()),
+        nsp: Some("/".into()),
+        ..AdapterRouting::default()
+    };
     assert_eq!(of_line(line), WorkerMessage::Adapter(broadcast));
     let line = r#"{"type":10,"data":{"requestId":"3bcb","packet":944},"uid":"3079","nsp":"/","source":"_sio_adapter","requesterUid":"c49ee8e448a78c1f"}"#;
-    let answer = Routing {
+    let answer = AdapterRouting {
         kind: 10,
         uid: Some("3079".into()),
         requester_uid: Some("c49ee8e448a78c1f".into()),
@@ -192,7 +197,8 @@ fn an_adapter_s_messages() {
         )
     };
     for (kind, worker_id) in [(9, Some(12)), (11, Some(12)), (8, None)] {
-        let expected = Routing { kind: kind.into(), nsp: Some("/".into()), worker_id, ..Routing::default() };
+        let expected =
+            AdapterRouting { kind: kind.into(), nsp: Some("/".into()), worker_id, ..AdapterRouting::default() };
         assert_eq!(of_line(&line(kind)), WorkerMessage::Adapter(expected));
     }
     // Node's own messages come first, whatever else they say.
@@ -213,50 +219,57 @@ fn written(seq: u64, say: impl FnOnce(&mut Voice, &mut Vec<u8>)) -> String {
 fn the_master_s_answers() {
     let key = "null:3456:4:undefined:0";
     let name = Sockname::Ip("[::]:3456".parse().expect("address"));
-    let answer = Answer { key, data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: None } };
+    let answer =
+        ListenReply { key, data: None, outcome: ListenOutcome::HandOver { sockname: Some(&name), port: None } };
     assert_eq!(
         written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"null:3456:4:undefined:0","ack":1,"data":null,"sockname":{"address":"::","family":"IPv6","port":3456},"seq":0}"#
     );
     let name = Sockname::Ip("127.0.0.1:8080".parse().expect("address"));
-    let answer =
-        Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
+    let answer = ListenReply {
+        key: "k",
+        data: None,
+        outcome: ListenOutcome::HandOver { sockname: Some(&name), port: Some(3000) },
+    };
     assert_eq!(
         written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"127.0.0.1","family":"IPv4","port":3000},"seq":0,"haft":{"port":8080}}"#
     );
     let data = Some(br#"{"ticketKeys":"78b6"}"#.as_slice());
     let key = "/run/app/u.sock:-1:-1:undefined:0";
-    let answer = Answer { key, data, outcome: Outcome::HandOver { sockname: None, port: None } };
+    let answer = ListenReply { key, data, outcome: ListenOutcome::HandOver { sockname: None, port: None } };
     assert_eq!(
         written(1, |voice, out| voice.answer(2, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"/run/app/u.sock:-1:-1:undefined:0","ack":2,"data":{"ticketKeys":"78b6"},"seq":1}"#
     );
     let key = "null:3456:4:undefined:0";
-    let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Listener) };
+    let answer = ListenReply { key, data: None, outcome: ListenOutcome::Shared(SharedKind::Listener) };
     assert_eq!(
         written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0}}"#
     );
-    let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::ListenerAs(3456)) };
+    let answer = ListenReply { key, data: None, outcome: ListenOutcome::Shared(SharedKind::ListenerAs(3456)) };
     assert_eq!(
         written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"null:3456:4:undefined:0","ack":1,"data":null,"seq":0,"haft":{"asked":3456}}}"#
     );
     let key = "0.0.0.0:3458:udp4:-1:0";
-    let answer = Answer { key, data: None, outcome: Outcome::Shared(SharedKind::Udp) };
+    let answer = ListenReply { key, data: None, outcome: ListenOutcome::Shared(SharedKind::Udp) };
     assert_eq!(
         written(2, |voice, out| voice.answer(4, &answer, None, out)),
         r#"{"cmd":"NODE_HANDLE","type":"dgram.Native","msg":{"cmd":"NODE_CLUSTER","errno":0,"key":"0.0.0.0:3458:udp4:-1:0","ack":4,"data":null,"seq":2}}"#
     );
     let name = Sockname::Unix("/run/haft.sock".to_owned());
-    let answer =
-        Answer { key: "k", data: None, outcome: Outcome::HandOver { sockname: Some(&name), port: Some(3000) } };
+    let answer = ListenReply {
+        key: "k",
+        data: None,
+        outcome: ListenOutcome::HandOver { sockname: Some(&name), port: Some(3000) },
+    };
     assert_eq!(
         written(0, |voice, out| voice.answer(1, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":null,"key":"k","ack":1,"data":null,"sockname":{"address":"/run/haft.sock","family":"Unix","port":3000},"seq":0}"#
     );
-    let answer = Answer { key: "x", data: None, outcome: Outcome::Failed { errno: 98 } };
+    let answer = ListenReply { key: "x", data: None, outcome: ListenOutcome::Failed { errno: 98 } };
     assert_eq!(
         written(9, |voice, out| voice.answer(7, &answer, None, out)),
         r#"{"cmd":"NODE_CLUSTER","errno":-98,"key":"x","ack":7,"data":null,"seq":9}"#
@@ -376,8 +389,8 @@ fn an_advanced_message() {
     assert_eq!(ours, [&captured[..5], &[13], &captured[6..]].concat());
     let mut reply = Vec::new();
     let name = Sockname::Ip("127.0.0.1:80".parse().expect("address"));
-    let outcome = Outcome::HandOver { sockname: Some(&name), port: None };
-    Voice::new(Serialization::Advanced).answer(70, &Answer { key: "k", data: None, outcome }, None, &mut reply);
+    let outcome = ListenOutcome::HandOver { sockname: Some(&name), port: None };
+    Voice::new(Serialization::Advanced).answer(70, &ListenReply { key: "k", data: None, outcome }, None, &mut reply);
     let expected = [
         b"\x00\x00\x00\x76\xff\x0d\x6f\x22\x03cmd\x22\x0cNODE_CLUSTER\x22\x05errno\x30\x22\x03key\x22\x01k".as_slice(),
         b"\x22\x03ack\x49\x8c\x01\x22\x04data\x30\x22\x08sockname\x6f\x22\x07address\x22\x09127.0.0.1",

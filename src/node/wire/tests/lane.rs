@@ -2,7 +2,8 @@
 
 use super::{body_of, with_frame};
 use crate::node::wire::{
-    Answer, Delivery, Effect, Handle, Outcome, ReturnReason, Serialization, ServerId, Session, Violation,
+    Delivery, Handle, IpcEffect, IpcViolation, ListenOutcome, ListenReply, ReturnReason, Serialization, ServerId,
+    Session,
 };
 
 const KEY: &str = "null:3000:4:undefined";
@@ -32,22 +33,22 @@ impl Worker {
     }
 
     fn listen(&mut self) {
-        let outcome = Outcome::HandOver { sockname: None, port: None };
-        self.session.answer(1, ServerId::OWN, &Answer { key: KEY, data: None, outcome });
+        let outcome = ListenOutcome::HandOver { sockname: None, port: None };
+        self.session.answer(1, ServerId::OWN, &ListenReply { key: KEY, data: None, outcome });
         self.send_all();
         assert_eq!(self.say(r#"{"cmd":"NODE_HAFT","act":"serves","server":1}"#), Ok("nothing".to_owned()));
     }
 
-    fn say(&mut self, json: &str) -> Result<String, Violation> {
+    fn say(&mut self, json: &str) -> Result<String, IpcViolation> {
         let session = &mut self.session;
         with_frame(self.serialization, &body_of(self.serialization, json), |frame| {
             Ok(match session.receive(frame)? {
-                Effect::Nothing => "nothing".to_owned(),
-                Effect::LaneWanted => "wanted".to_owned(),
-                Effect::LaneOpen => "open".to_owned(),
-                Effect::Took { count } => format!("took {count}"),
-                Effect::Returned { connection, why: ReturnReason::NotAccepted } => format!("back {connection}"),
-                Effect::Taken { connection } => format!("taken {connection}"),
+                IpcEffect::Nothing => "nothing".to_owned(),
+                IpcEffect::LaneWanted => "wanted".to_owned(),
+                IpcEffect::LaneOpen => "open".to_owned(),
+                IpcEffect::Took { count } => format!("took {count}"),
+                IpcEffect::Returned { connection, why: ReturnReason::NotAccepted } => format!("back {connection}"),
+                IpcEffect::Taken { connection } => format!("taken {connection}"),
                 other => format!("{other:?}"),
             })
         })
@@ -76,7 +77,7 @@ impl Worker {
     }
 }
 
-impl PartialEq for Violation {
+impl PartialEq for IpcViolation {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()
     }
@@ -122,10 +123,10 @@ fn a_worker_cannot_take_what_was_not_sent() {
             r#"{"cmd":"NODE_HAFT","act":"took","count":2}"#,
             r#"{"cmd":"NODE_HAFT","act":"took","count":9007199254740991}"#,
         ] {
-            assert_eq!(worker.say(claim), Err(Violation::NothingToAcknowledge));
+            assert_eq!(worker.say(claim), Err(IpcViolation::NothingToAcknowledge));
         }
         assert_eq!(worker.say(r#"{"cmd":"NODE_HAFT","act":"back"}"#), Ok("back 0".to_owned()));
-        assert_eq!(worker.say(r#"{"cmd":"NODE_HAFT","act":"back"}"#), Err(Violation::NothingToAcknowledge));
+        assert_eq!(worker.say(r#"{"cmd":"NODE_HAFT","act":"back"}"#), Err(IpcViolation::NothingToAcknowledge));
     }
 }
 

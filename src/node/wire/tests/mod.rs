@@ -10,7 +10,7 @@ mod real_node;
 mod registry;
 
 use super::message::WorkerMessage;
-use super::{AddressType, Frame, MAX_FRAME, Piece, Query, Reader, Serialization};
+use super::{AddressType, IpcFrame, IpcReader, MAX_FRAME, Piece, Query, Serialization};
 
 /// A message as a worker frames it.
 fn framed(serialization: Serialization, body: &[u8]) -> Vec<u8> {
@@ -32,9 +32,9 @@ fn body_of(serialization: Serialization, json: &str) -> Vec<u8> {
 }
 
 /// Gives the one frame that a message makes to a function.
-fn with_frame<T>(serialization: Serialization, body: &[u8], use_it: impl FnOnce(&Frame<'_>) -> T) -> T {
+fn with_frame<T>(serialization: Serialization, body: &[u8], use_it: impl FnOnce(&IpcFrame<'_>) -> T) -> T {
     let bytes = framed(serialization, body);
-    let mut reader = Reader::new(serialization, MAX_FRAME);
+    let mut reader = IpcReader::new(serialization, MAX_FRAME);
     let mut frames = reader.take_in(&bytes);
     let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("one frame") };
     use_it(&frame)

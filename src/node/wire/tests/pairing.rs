@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use crate::node::wire::outgoing::{Chunk, Outgoing};
-use crate::node::wire::{Delivery, Effect, Frame, Handle, MAX_FRAME, Piece, Reader, Serialization, Session};
+use crate::node::wire::{Delivery, Handle, IpcEffect, IpcFrame, IpcReader, MAX_FRAME, Piece, Serialization, Session};
 
 /// What Node reads at once.
 const NODE_READS: usize = 64 << 10;
@@ -238,7 +238,7 @@ fn memory_for_what_waits_is_given_back_and_a_split_message_is_an_error() {
 #[test]
 fn a_session_s_connections_are_answered_one_by_one() {
     let mut session = Session::new(Serialization::Json, b"{\"m\":1}\n".as_slice().into());
-    let mut reader = Reader::new(Serialization::Json, MAX_FRAME);
+    let mut reader = IpcReader::new(Serialization::Json, MAX_FRAME);
     let key = "null:3000:4:undefined";
     let mut sent = Vec::new();
     for at in 0..4 {
@@ -253,18 +253,18 @@ fn a_session_s_connections_are_answered_one_by_one() {
     }
     assert_eq!(sent, [0, 1, 2, 3].map(Handle::Connection));
     let answers = [
-        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, Effect::Nothing),
-        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, Effect::Taken { connection: 1 }),
-        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, Effect::Nothing),
-        (r#"{"cmd":"NODE_CLUSTER","ack":1,"accepted":true,"seq":9}"#, Effect::Taken { connection: 2 }),
-        (r#"{"cmd":"NODE_CLUSTER","ack":0,"accepted":true,"seq":9}"#, Effect::Taken { connection: 0 }),
-        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, Effect::Taken { connection: 3 }),
+        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, IpcEffect::Nothing),
+        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, IpcEffect::Taken { connection: 1 }),
+        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, IpcEffect::Nothing),
+        (r#"{"cmd":"NODE_CLUSTER","ack":1,"accepted":true,"seq":9}"#, IpcEffect::Taken { connection: 2 }),
+        (r#"{"cmd":"NODE_CLUSTER","ack":0,"accepted":true,"seq":9}"#, IpcEffect::Taken { connection: 0 }),
+        (r#"{"cmd":"NODE_HANDLE_ACK"}"#, IpcEffect::Taken { connection: 3 }),
     ];
     for (line, effect) in answers {
         let bytes = [line.as_bytes(), b"\n"].concat();
         let mut frames = reader.take_in(&bytes);
         let Ok(Some(Piece::Frame(frame))) = frames.next() else { panic!("a frame") };
-        let frame: Frame<'_> = frame;
+        let frame: IpcFrame<'_> = frame;
         assert_eq!(session.receive(&frame).expect("received"), effect);
     }
     assert_eq!(session.in_flight(), 0);

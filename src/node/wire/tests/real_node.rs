@@ -13,7 +13,7 @@ use crate::ids::WorkerId;
 use crate::node::preload::Preload;
 use crate::node::wire::PreloadMessage;
 use crate::node::wire::{
-    ConnectionMessage, Decision, Delivery, Effect, Handle, MAX_FRAME, Own, Piece, Reader, Serialization, Servers,
+    ConnectionMessage, Decision, Delivery, Handle, IpcEffect, IpcReader, MAX_FRAME, Own, Piece, Serialization, Servers,
     Session, Sockname,
 };
 use crate::sys::scm::{self, Sent};
@@ -42,7 +42,7 @@ struct Worker {
     process: Child,
     channel: UnixStream,
     session: Session,
-    reader: Reader,
+    reader: IpcReader,
     servers: Servers,
     outbox: Outbox<OwnedFd>,
     /// Descriptors that went out alone, with the last byte of their message.
@@ -86,7 +86,7 @@ impl Worker {
             process,
             channel,
             session: Session::new(serialization, message.frame(serialization).into()),
-            reader: Reader::new(serialization, MAX_FRAME),
+            reader: IpcReader::new(serialization, MAX_FRAME),
             // As with `--listen`: the program gets another address than it asked for, but no other port.
             servers: Servers::new(Own::new([(stated, None)]).0, "/".into()),
             outbox: Outbox::new(),
@@ -107,7 +107,7 @@ impl Worker {
         while let Some(piece) = frames.next().expect("frames") {
             let Piece::Frame(frame) = piece else { panic!("{piece:?}") };
             match self.session.receive(&frame).expect("a well-behaved worker") {
-                Effect::Ask(query) => match self.servers.ask(WORKER, &query) {
+                IpcEffect::Ask(query) => match self.servers.ask(WORKER, &query) {
                     Decision::Join(server) => {
                         let answer = self.servers.answer(server).expect("joined");
                         self.session.answer(query.seq, server, &answer);
@@ -115,14 +115,14 @@ impl Worker {
                     Decision::Refuse(refusal) => self.session.refuse(query.seq, &refusal),
                     Decision::Open(spec) | Decision::Displace(_, spec) => panic!("{spec:?}"),
                 },
-                Effect::Listening(_) => self.listening = true,
-                Effect::Taken { connection } => drop(self.outbox.settle(connection).expect("in flight")),
-                Effect::Closed { key } => {
+                IpcEffect::Listening(_) => self.listening = true,
+                IpcEffect::Taken { connection } => drop(self.outbox.settle(connection).expect("in flight")),
+                IpcEffect::Closed { key } => {
                     self.closed += usize::from(self.servers.closed(WORKER, &key).is_some());
                 }
-                Effect::Message => self.refused = true,
-                Effect::Preload(PreloadMessage::Idle) => self.idle = true,
-                Effect::Online | Effect::Nothing | Effect::Pong | Effect::LaneWanted => {}
+                IpcEffect::Message => self.refused = true,
+                IpcEffect::Preload(PreloadMessage::Idle) => self.idle = true,
+                IpcEffect::Online | IpcEffect::Nothing | IpcEffect::Pong | IpcEffect::LaneWanted => {}
                 other => panic!("{other:?}"),
             }
         }

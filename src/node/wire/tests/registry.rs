@@ -6,8 +6,8 @@ use super::{read, tcp};
 use crate::ids::WorkerId;
 use crate::node::wire::message::WorkerMessage;
 use crate::node::wire::{
-    AddressType, Answer, Decision, Left, Outcome, Own, Query, Serialization, ServerId, Servers, SharedKind, Sockname,
-    Spec,
+    AddressType, Decision, Left, ListenOutcome, ListenReply, Own, Query, Serialization, ServerId, Servers, SharedKind,
+    Sockname, Spec,
 };
 use crate::route::Slot;
 
@@ -47,7 +47,7 @@ fn get(servers: &mut Servers, worker: WorkerId, query: &Query<'_>) -> ServerId {
 fn errno(servers: &mut Servers, worker: WorkerId, query: &Query<'_>) -> i32 {
     match servers.ask(worker, query) {
         Decision::Refuse(refusal) => {
-            assert_eq!(refusal.answer().outcome, Outcome::Failed { errno: refusal.errno });
+            assert_eq!(refusal.answer().outcome, ListenOutcome::Failed { errno: refusal.errno });
             refusal.errno
         }
         other => panic!("{other:?}"),
@@ -133,8 +133,8 @@ fn one_server_is_shared_by_all_who_ask_for_it() {
     assert_eq!(servers.of_worker(B).collect::<Vec<_>>(), [first]);
     assert_eq!(servers.of_worker(A).count(), 4);
     let sockname = name("[::]:7");
-    let outcome = Outcome::HandOver { sockname: Some(&sockname), port: None };
-    assert_eq!(servers.answer(first), Some(Answer { key: "null:3000:4:undefined", data: None, outcome }));
+    let outcome = ListenOutcome::HandOver { sockname: Some(&sockname), port: None };
+    assert_eq!(servers.answer(first), Some(ListenReply { key: "null:3000:4:undefined", data: None, outcome }));
     assert_eq!(servers.key(first), Some("null:3000:4:undefined"));
 }
 
@@ -168,7 +168,7 @@ fn udp_sockets_are_shared_and_may_share_a_port() {
     let server = get(&mut servers, A, &query);
     assert_eq!(servers.ask(B, &query), Decision::Join(server));
     let answer = servers.answer(server).expect("answer");
-    assert_eq!((answer.key, answer.outcome), ("0.0.0.0:3458:udp4:undefined", Outcome::Shared(SharedKind::Udp)));
+    assert_eq!((answer.key, answer.outcome), ("0.0.0.0:3458:udp4:undefined", ListenOutcome::Shared(SharedKind::Udp)));
     assert_eq!(errno(&mut servers, A, &Query { index: 1, ..query.clone() }), libc::EADDRINUSE);
     let reusing = |index| Query { flags: 4, index, ..at("0.0.0.0", AddressType::Udp4, 9) };
     assert_ne!(get(&mut servers, A, &reusing(0)), get(&mut servers, A, &reusing(1)));
@@ -179,7 +179,8 @@ fn udp_sockets_are_shared_and_may_share_a_port() {
 fn what_could_not_be_opened_is_tried_again_by_the_next() {
     let mut servers = servers();
     let refusal = servers.opened(A, &tcp(80), Err(libc::EACCES)).expect_err("no permission");
-    let failed = Answer { key: "null:80:4:undefined", data: None, outcome: Outcome::Failed { errno: libc::EACCES } };
+    let failed =
+        ListenReply { key: "null:80:4:undefined", data: None, outcome: ListenOutcome::Failed { errno: libc::EACCES } };
     assert_eq!(refusal.answer(), failed);
     assert!(matches!(servers.ask(B, &tcp(80)), Decision::Open(_)));
 }
@@ -239,7 +240,7 @@ fn with_listen_the_first_tcp_server_is_served_from_there() {
     assert_eq!(servers.ask(A, &tcp(3000)), Decision::Join(ServerId::OWN));
     let answer = servers.answer(ServerId::OWN).expect("answer");
     // Node would take another port for another's server.
-    assert_eq!(answer.outcome, Outcome::HandOver { sockname: Some(&own), port: Some(3000) });
+    assert_eq!(answer.outcome, ListenOutcome::HandOver { sockname: Some(&own), port: Some(3000) });
     assert_eq!(answer.key, "null:3000:4:undefined");
     assert_eq!(errno(&mut servers, A, &tcp(3000)), libc::EADDRINUSE);
     // Further ones are opened as asked, and workers that ask in another order agree.
@@ -364,7 +365,7 @@ fn whoever_asks_for_any_port_is_told_the_real_one() {
     let own = name("127.0.0.1:8080");
     let mut servers = listening(&[("127.0.0.1:8080", None)]);
     assert_eq!(servers.ask(A, &tcp(0)), Decision::Join(ServerId::OWN));
-    let outcome = Outcome::HandOver { sockname: Some(&own), port: None };
+    let outcome = ListenOutcome::HandOver { sockname: Some(&own), port: None };
     assert_eq!(servers.answer(ServerId::OWN).map(|answer| answer.outcome), Some(outcome));
 }
 

@@ -14,16 +14,16 @@ fn workers_that_accept_by_themselves_get_a_listener_for_a_tcp_server() {
         servers.share_listeners(false);
         assert_eq!(servers.ask(A, &query), Decision::Join(ServerId::OWN));
         let outcome = |server| servers.answer(server).map(|answer| answer.outcome);
-        assert_eq!(outcome(ServerId::OWN), Some(Outcome::Shared(SharedKind::Listener)));
+        assert_eq!(outcome(ServerId::OWN), Some(ListenOutcome::Shared(SharedKind::Listener)));
     }
     let mut servers = Servers::new(Own::default(), "/".into());
     servers.share_listeners(false);
     for (query, outcome) in [
-        (tcp(3000), Outcome::Shared(SharedKind::Listener)),
-        (at("::1", AddressType::Tcp6, 3001), Outcome::Shared(SharedKind::Listener)),
-        (at("0.0.0.0", AddressType::Udp4, 9), Outcome::Shared(SharedKind::Udp)),
+        (tcp(3000), ListenOutcome::Shared(SharedKind::Listener)),
+        (at("::1", AddressType::Tcp6, 3001), ListenOutcome::Shared(SharedKind::Listener)),
+        (at("0.0.0.0", AddressType::Udp4, 9), ListenOutcome::Shared(SharedKind::Udp)),
         // The kernel cannot choose there.
-        (at("/u.sock", AddressType::Unix, -1), Outcome::HandOver { sockname: Some(&name("[::]:7")), port: None }),
+        (at("/u.sock", AddressType::Unix, -1), ListenOutcome::HandOver { sockname: Some(&name("[::]:7")), port: None }),
     ] {
         let server = get(&mut servers, A, &query);
         assert_eq!(servers.answer(server).map(|answer| answer.outcome), Some(outcome), "{query:?}");
@@ -34,7 +34,7 @@ fn workers_that_accept_by_themselves_get_a_listener_for_a_tcp_server() {
 fn which_server_a_listener_is_for_is_settled_before_a_worker_gets_it_and_it_is_told_its_own_port() {
     let mut servers = listening(&[("127.0.0.1:8080", None)]);
     servers.share_listeners(true);
-    let as_asked = Some(Outcome::Shared(SharedKind::ListenerAs(3000)));
+    let as_asked = Some(ListenOutcome::Shared(SharedKind::ListenerAs(3000)));
     assert_eq!(servers.ask(A, &tcp(3000)), Decision::Join(ServerId::OWN));
     assert_eq!(servers.answer(ServerId::OWN).map(|answer| answer.outcome), as_asked);
     assert!(servers.is_unsettled(ServerId::OWN));
@@ -46,7 +46,7 @@ fn which_server_a_listener_is_for_is_settled_before_a_worker_gets_it_and_it_is_t
     assert!(!displaced.is_unsettled(ServerId::OWN));
     assert_eq!(displaced.named(A, "null:3000:4:undefined"), Ok(first));
     for server in [first, ServerId::OWN] {
-        assert_eq!(displaced.answer(server).map(|it| it.outcome), Some(Outcome::Shared(SharedKind::Listener)));
+        assert_eq!(displaced.answer(server).map(|it| it.outcome), Some(ListenOutcome::Shared(SharedKind::Listener)));
     }
     displaced.forget(first);
     assert!(displaced.named(A, "null:3000:4:undefined").is_err_and(|it| it.errno == libc::EADDRINUSE));
@@ -57,7 +57,7 @@ fn which_server_a_listener_is_for_is_settled_before_a_worker_gets_it_and_it_is_t
     assert!(servers.is_by_master());
     servers.set_address(first, name("127.0.0.1:3000"));
     let outcome = |servers: &Servers, server| match servers.answer(server).map(|it| it.outcome) {
-        Some(Outcome::HandOver { sockname: Some(name), port }) => (name.port(), port),
+        Some(ListenOutcome::HandOver { sockname: Some(name), port }) => (name.port(), port),
         other => panic!("{other:?}"),
     };
     assert_eq!(outcome(&servers, ServerId::OWN), (Some(8080), Some(8080)));
@@ -78,6 +78,6 @@ fn several_listeners_are_each_for_the_server_that_they_name_also_where_workers_a
     let other = get(&mut servers, A, &tcp(9090));
     assert!(servers.is_own(web) && servers.is_own(other) && web != other);
     let outcome = |server| servers.answer(server).map(|answer| answer.outcome);
-    assert_eq!(outcome(web), Some(Outcome::Shared(SharedKind::ListenerAs(3000))));
-    assert_eq!(outcome(other), Some(Outcome::Shared(SharedKind::Listener)));
+    assert_eq!(outcome(web), Some(ListenOutcome::Shared(SharedKind::ListenerAs(3000))));
+    assert_eq!(outcome(other), Some(ListenOutcome::Shared(SharedKind::Listener)));
 }
