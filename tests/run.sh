@@ -75,7 +75,7 @@ declare -A more=(
     [builtin-rooms]="redis-server=redis-server"
     [emitter]="redis-server=redis-server"
     [node-adapter]="redis-server=redis-server"
-    [node-rooms-hosts]="redis-server=redis-server openssl=openssl"
+    [node-rooms-hosts]="redis-server=redis-server redis-cli=redis-tools openssl=openssl"
     [own-adapters]="redis-server=redis-server pg_lsclusters=postgresql"
     [several-hosts]="nginx=nginx+libnginx-mod-stream haproxy=haproxy ip=iproute2 redis-server=redis-server"
     [deploy-npm]="artefacts"

@@ -24,7 +24,7 @@ impl Config {
         let shown = |text: String| if text.starts_with('@') { text } else { NOT_SHOWN.to_owned() };
         let shown = |(key, node)| match node {
             // It may hold a password.
-            YamlValue::One(url) if key == "redis" && url.contains('@') => (key, one(NOT_SHOWN)),
+            YamlValue::One(url) if key == "redis" && url.contains(['@', '?']) => (key, one(NOT_SHOWN)),
             YamlValue::Many(texts) if key == "tag-key" => {
                 (key, YamlValue::Many(texts.into_iter().map(shown).collect()))
             }

@@ -1,11 +1,10 @@
 //! Rooms that workers share, on this host and on others.
 
-use redis::IntoConnectionInfo;
-
 use super::error::FlagsError;
 use super::provenance::Provenance;
 use crate::config::{Redis, RoomsOptions, SharedRooms};
 use crate::flags::SWITCH;
+use crate::rooms::servers;
 
 /// The heading of these flags in the help, which distinguishes them from the others.
 pub(super) const HEADING: &str = "Rooms";
@@ -22,8 +21,13 @@ pub(super) struct RoomsFlags {
     #[arg(long, value_name = "auto|off", default_value = "auto")]
     rooms: SharedRooms,
 
-    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with TLS, or
-    /// unix:///PATH [default: off]
+    /// Share rooms with the haft of other hosts over this Redis: redis://[NAME:PASSWORD@]HOST[:PORT], rediss:// with TLS,
+    /// unix:///PATH, redis+sentinel://HOST[:PORT],HOST[:PORT]/NAME or redis+cluster://HOST[:PORT],HOST[:PORT] [default: off]
+    ///
+    /// redis+sentinel: the sentinels (26379 without a port) are asked which server is NAME's primary, again whenever the link
+    /// breaks. What stands before the @ is for the primary; ?sentinel_username=NAME&sentinel_password=PASSWORD for the sentinels.
+    /// redis+cluster: the link is with one of these nodes, and with the next one when that is lost. With TLS: rediss+sentinel,
+    /// rediss+cluster.
     ///
     /// One link for each host, beside what accepts connections. Without Redis, or while it is away, rooms are those of
     /// this host. Any client of Redis that can publish there can send to all clients: give it a password, or a network
@@ -50,16 +54,8 @@ pub(super) struct RoomsFlags {
 /// What `@socket.io/redis-emitter` has without options.
 const EMITTER: &str = "socket.io";
 
-fn url(text: &str) -> Result<String, String> {
-    match text.into_connection_info() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) if text.contains("sentinel") || text.contains(',') => Err(
-            "haft has one address of Redis. With Sentinel, give that of a proxy that follows the primary (HAProxy with a \
-             tcp-check for role:master); with Redis Cluster, that of any one node"
-                .to_owned(),
-        ),
-        Err(_) => Err("write redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH".to_owned()),
-    }
+fn url(text: &str) -> Result<String, servers::RedisUrlError> {
+    servers::parse(text).map(|_| text.to_owned())
 }
 
 fn prefix(text: &str) -> Result<String, &'static str> {
@@ -139,9 +135,17 @@ mod tests {
                 Some((url.to_owned(), true))
             );
         }
-        for url in ["redis+sentinel://a:26379/primary", "redis-sentinel://a", "redis://a:6379,b:6379"] {
+        let of_several = ["redis+sentinel://a:26379,b/primary", "rediss+cluster://me:secret@a:7000,b:7001"];
+        for url in of_several {
+            assert_eq!(redis(&["--redis", url]).map(|it| it.url).as_deref(), Some(url));
+        }
+        for (url, cure) in [
+            ("redis-sentinel://a", "redis+sentinel://HOST:PORT,HOST:PORT/NAME"),
+            ("redis://a:6379,b:6379", "redis+cluster://HOST:PORT,HOST:PORT"),
+            ("redis+sentinel://a:6379", "the name of the primary"),
+        ] {
             let message = refused(&["--redis", url, "--", "x"]);
-            assert!(message.contains("a proxy that follows the primary"), "{message}");
+            assert!(message.contains(cure), "{message}");
         }
         let emitter = |key| redis(&["--redis=redis://a", "--redis-emitter", key]).and_then(|it| it.emitter);
         assert_eq!((emitter("chat"), emitter("off")), (Some("chat".to_owned()), None));

@@ -24,6 +24,7 @@ mod member;
 mod msgpack;
 mod redis;
 mod relay;
+pub mod servers;
 mod serving;
 mod shared;
 mod thread;
