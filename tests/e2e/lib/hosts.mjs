@@ -19,6 +19,10 @@ const FRONTS = ['f1', 'f2'];
 const REDIS = 'redis';
 const [HAFT_PORT, ADMIN_PORT, FRONT_PORT, REDIS_PORT] = [3000, 9090, 8080, 6379];
 const AT_ONCE = 30;
+/** After how long a client without a session is worth a line. */
+const LATE = 8_000;
+/** How many of its last errors that line has. */
+const LAST_ERRORS = 4;
 
 /** What `haft front` writes. */
 export function front(...args) {
@@ -261,7 +265,13 @@ export class Crowd {
     const began = performance.now();
     await action();
     const isCalm = () => this.members.every(({ client }) => client.socket.connected) && this.talk.areIn() && settled(this);
+    const acted = performance.now();
+    let isLateSaid = false;
     await until(`${name}: all clients to be answered`, async () => {
+      if (!isLateSaid && performance.now() - acted > LATE) {
+        isLateSaid = true;
+        this.#sayLate(name, began, before);
+      }
       if (!isCalm()) return false;
       const unanswered = await this.unanswered();
       if (unanswered > 0) throw new Error(`${unanswered} are not`);
@@ -288,6 +298,18 @@ export class Crowd {
     row.unexpected.push(...(row.words?.faults ?? []));
     assert.deepEqual(row.unexpected, [], `${name}: only those that it concerns lose anything`);
     return row;
+  }
+
+  /** Which clients have no session, and what each has tried. */
+  #sayLate(name, began, before) {
+    this.members.forEach(({ client, front, host }, index) => {
+      if (client.socket.connected) return;
+      const { engine, _readyState: manager } = client.socket.io;
+      const errors = client.errors.slice(before[index].errors).slice(-LAST_ERRORS);
+      const since = ((performance.now() - began) / 1000).toFixed(1);
+      const asks = `${engine?.transport?.name} ${engine?.readyState}, manager ${manager}, sid ${engine?.id ?? 'none'}`;
+      this.place.say(`${name}: after ${since} s client ${index} (${front}, was at host ${host}) has no session: ${asks}; ${errors.join(' | ') || 'no errors'}`);
+    });
   }
 
   /** What the living hosts have counted as lost since the last time. */
