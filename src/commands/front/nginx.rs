@@ -60,9 +60,9 @@ impl fmt::Display for NginxConfig<'_> {
 
 /// nginx cannot set this for its own connections.
 const MACHINE: &str = "#
-# nginx notices a host that has vanished as soon as this machine's kernel does. With these settings that is after 11 s, or 25 s
+# nginx notices a host that has vanished as soon as this machine's kernel does. With these settings that is after 11 s, or 13 s
 # after something was sent to it; with the kernel's own clients notice first, by Socket.IO's ping (45 s). As root:
-# sysctl -w net.ipv4.tcp_keepalive_time=5 net.ipv4.tcp_keepalive_intvl=2 net.ipv4.tcp_keepalive_probes=3 net.ipv4.tcp_retries2=6
+# sysctl -w net.ipv4.tcp_keepalive_time=5 net.ipv4.tcp_keepalive_intvl=2 net.ipv4.tcp_keepalive_probes=3 net.ipv4.tcp_retries2=5
 # (in /etc/sysctl.d to stay; tcp_retries2 concerns the connections of clients, too).
 ";
 
