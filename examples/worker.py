@@ -18,9 +18,9 @@ VERSION, CONNECTIONS, DRAIN, PING, READY, TAKEN, RETURNED = 1, 1, 2, 4, 129, 130
 HEADER = struct.Struct("<BBHI")  # version, kind, count of entries, reserved
 ENTRY = struct.Struct("<QH6x24s24s")  # sequence number, listener, the client's address, the address at our end
 ADDRESS = struct.Struct("<BxH16sI")  # family, port, address, scope
-MOST_DESCRIPTORS = 253  # in one frame
-LONGEST_FRAME = HEADER.size + MOST_DESCRIPTORS * ENTRY.size
-LONGEST_REQUEST = 64 * 1024
+MAX_DESCRIPTORS = 253  # in one frame
+MAX_FRAME = HEADER.size + MAX_DESCRIPTORS * ENTRY.size
+MAX_REQUEST = 64 * 1024
 WINDOW = 1024  # most connections promised at once
 RESERVE = 64  # descriptors that are not for connections: Python's own, files, sockets to elsewhere
 
@@ -66,7 +66,7 @@ class Client:
             if not self.answer:
                 more = self.stream.recv(64 * 1024)
                 self.asked += more
-                if not more or len(self.asked) > LONGEST_REQUEST:
+                if not more or len(self.asked) > MAX_REQUEST:
                     return self.close()
             while self.answer or b"\r\n\r\n" in self.asked:
                 if not self.answer:
@@ -150,7 +150,7 @@ class Worker:
         """Takes one frame from the master."""
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         try:
-            frame, control, _, _ = self.channel.recvmsg(LONGEST_FRAME, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4), flags)
+            frame, control, _, _ = self.channel.recvmsg(MAX_FRAME, socket.CMSG_SPACE(MAX_DESCRIPTORS * 4), flags)
         except (BlockingIOError, ConnectionResetError):
             return  # Reset: the master died before it had read all that we sent; what it had sent comes next.
         if not frame:

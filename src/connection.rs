@@ -27,10 +27,10 @@ pub enum RouteBy {
 
 /// A connection that was accepted and is neither delivered nor refused yet.
 ///
-/// It must end in [`Connection::close_delivered`] or [`Connection::refuse`]: dropping it otherwise is a bug that is
-/// reported, since a client would lose its connection without a reason being counted.
+/// It must end in [`ClientConnection::close_delivered`] or [`ClientConnection::refuse`]: dropping it otherwise is a bug
+/// that is reported, since a client would lose its connection without a reason being counted.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ClientConnection {
     descriptor: Option<OwnedFd>,
     /// Which listener took it, in the order of `--listen`.
     pub listener: u32,
@@ -108,7 +108,7 @@ impl RejectReason {
     }
 }
 
-impl Connection {
+impl ClientConnection {
     /// A connection as it was accepted.
     pub fn new(
         descriptor: OwnedFd,
@@ -149,7 +149,7 @@ impl Connection {
         self.descriptor.take().into_iter().for_each(accept::reset);
     }
 
-    /// As [`Connection::refuse`], for one that was never sent to a worker and whose descriptor is needed at once.
+    /// As [`ClientConnection::refuse`], for one that was never sent to a worker and whose descriptor is needed at once.
     pub fn refuse_unsent(mut self) {
         match self.client {
             EndAddr::Ip(_) => self.descriptor.take().into_iter().for_each(accept::reset_unshared),
@@ -159,14 +159,14 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
+impl AsFd for ClientConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // It is taken only by functions that consume the connection.
         self.descriptor.as_ref().map_or_else(|| unreachable!("a settled connection is gone"), AsFd::as_fd)
     }
 }
 
-impl Drop for Connection {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         if let Some(descriptor) = self.descriptor.take() {
             closing::close(descriptor);

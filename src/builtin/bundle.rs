@@ -130,12 +130,12 @@ fn find(start: &Path) -> Option<Dist> {
 /// The version in the package's own `package.json`, or else the one in the banner of `socket.io.js`.
 fn version(folder: &Path) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Package {
+    struct PackageVersion {
         name: String,
         version: String,
     }
     let package = folder.parent().and_then(|package| std::fs::read(package.join("package.json")).ok());
-    let package = package.and_then(|json| serde_json::from_slice::<Package>(&json).ok());
+    let package = package.and_then(|json| serde_json::from_slice::<PackageVersion>(&json).ok());
     if let Some(package) = package.filter(|package| package.name.starts_with("socket.io")) {
         return Some(package.version);
     }

@@ -7,7 +7,7 @@ use super::{UnknownWord, words};
 
 /// Longest text of [`NodeStyle::Json`], in bytes. It goes with every connection, and must leave room in the 64 KiB that
 /// Node reads at a time.
-const LONGEST_MESSAGE: usize = 4096;
+const MAX_MESSAGE: usize = 4096;
 
 /// How messages are written: `--node-serialization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,7 +183,7 @@ pub enum NodeStyleError {
     #[error("the program would never see this message: Node takes a cmd that begins with NODE_ for its own")]
     Internal,
     /// Longer than what is sent with each connection should be.
-    #[error("the message has {0} bytes: at most {LONGEST_MESSAGE}, since it goes with every connection")]
+    #[error("the message has {0} bytes: at most {MAX_MESSAGE}, since it goes with every connection")]
     TooLong(usize),
 }
 
@@ -205,7 +205,7 @@ impl FromStr for NodeStyle {
             return Err(NodeStyleError::Internal);
         }
         let message = compact(text);
-        if message.len() > LONGEST_MESSAGE {
+        if message.len() > MAX_MESSAGE {
             return Err(NodeStyleError::TooLong(message.len()));
         }
         Ok(Self::Json(message))
@@ -336,8 +336,8 @@ mod tests {
     #[test]
     fn a_message_is_short() {
         let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
-        assert_eq!(style(&format!("{}  \n", text(LONGEST_MESSAGE))), NodeStyle::Json(text(LONGEST_MESSAGE)));
-        assert!(refused(&text(LONGEST_MESSAGE + 1)).contains("4097 bytes: at most 4096"));
+        assert_eq!(style(&format!("{}  \n", text(MAX_MESSAGE))), NodeStyle::Json(text(MAX_MESSAGE)));
+        assert!(refused(&text(MAX_MESSAGE + 1)).contains("4097 bytes: at most 4096"));
     }
 
     fn values() -> impl Strategy<Value = Value> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Dispatch, MAX_HELD};
-use crate::connection::{Connection, RejectReason, RouteBy};
+use crate::connection::{ClientConnection, RejectReason, RouteBy};
 use crate::dispatch::link::{Link, ReportedLoad};
 use crate::handover::ledger::RouteReason;
 use crate::ids::WorkerId;
@@ -49,7 +49,7 @@ impl Dispatch {
     }
 
     /// The slot of a connection, and the reason; `None` if no slot has room for it.
-    pub(super) fn choose(&mut self, connection: &Connection, now: Instant) -> Option<(Destination, RouteReason)> {
+    pub(super) fn choose(&mut self, connection: &ClientConnection, now: Instant) -> Option<(Destination, RouteReason)> {
         let by_key = |it: &Self, way| (Destination::Slot(it.by_key(connection)), way);
         Some(match connection.goal {
             RouteBy::Session(tag) => match self.of_session(tag, connection.listener) {
@@ -69,7 +69,7 @@ impl Dispatch {
 
     /// The first slot in the connection's order that takes it, or is expected to. If none does, it waits for the first
     /// one that is not bypassed.
-    fn by_key(&self, connection: &Connection) -> Slot {
+    fn by_key(&self, connection: &ClientConnection) -> Slot {
         let own = self.table.choose(connection.key);
         if self.may_take(own, connection.listener) {
             return own;
@@ -151,7 +151,7 @@ impl Dispatch {
     /// has had its chance of each.
     pub(super) fn pass_on(
         &mut self,
-        mut connection: Connection,
+        mut connection: ClientConnection,
         from: Slot,
         refusal: RejectReason,
         now: Instant,
@@ -205,7 +205,7 @@ impl Dispatch {
     }
 
     /// Admits a connection that belongs to this slot, and returns the slot whose queue grew, unless it was refused.
-    pub fn admit_to(&mut self, connection: Connection, slot: Slot) -> Option<Slot> {
+    pub fn admit_to(&mut self, connection: ClientConnection, slot: Slot) -> Option<Slot> {
         self.ledger.accept();
         self.ledger.routed[RouteReason::Address as usize] += 1;
         let now = connection.accepted;
@@ -213,7 +213,7 @@ impl Dispatch {
     }
 
     /// Takes in a connection that waited for a slot in vain, for another one: see [`Dispatch::can_rescue`].
-    pub fn rescue(&mut self, mut connection: Connection, from: Slot) -> Option<Slot> {
+    pub fn rescue(&mut self, mut connection: ClientConnection, from: Slot) -> Option<Slot> {
         self.ledger.accept();
         self.ledger.assign(&mut connection, from);
         if !self.can_rescue(from, connection.listener) {
@@ -227,7 +227,7 @@ impl Dispatch {
     }
 
     /// Takes in a connection of our own, for this very worker. `false`: it is no more.
-    pub fn admit_check(&mut self, worker: WorkerId, make: impl FnOnce(&Self) -> Connection) -> bool {
+    pub fn admit_check(&mut self, worker: WorkerId, make: impl FnOnce(&Self) -> ClientConnection) -> bool {
         if !self.links.contains_key(&worker) {
             return false;
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use self::choose::Destination;
 pub use self::upkeep::Listening;
-use super::connection::{Connection, RejectReason, RouteBy};
+use super::connection::{ClientConnection, RejectReason, RouteBy};
 use crate::config::{Config, Rest};
 use crate::dispatch::link::Link;
 use crate::dispatch::queue::give_back_room;
@@ -41,7 +41,7 @@ pub struct Dispatch {
     max_in_flight: usize,
     hold_timeout: Duration,
     /// What waits for each slot, and for those there were: workers that leave may still give connections back.
-    queues: Vec<VecDeque<Connection>>,
+    queues: Vec<VecDeque<ClientConnection>>,
     /// What each of them is to its clients.
     standings: Vec<Availability>,
     links: BTreeMap<WorkerId, Link>,
@@ -94,7 +94,7 @@ impl Dispatch {
     }
 
     /// Takes a connection in that was counted when it came, and yields the slot for which more waits now, unless it was refused.
-    pub fn assign(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
+    pub fn assign(&mut self, mut connection: ClientConnection, now: Instant) -> Option<Slot> {
         if connection.goal == RouteBy::Address && self.rest == Rest::None {
             connection.goal = RouteBy::Load;
         }
@@ -111,7 +111,7 @@ impl Dispatch {
     }
 
     /// Puts a connection where it belongs, and yields the slot for which more waits, unless it was refused.
-    fn queue(&mut self, mut connection: Connection, place: Option<Destination>, now: Instant) -> Option<Slot> {
+    fn queue(&mut self, mut connection: ClientConnection, place: Option<Destination>, now: Instant) -> Option<Slot> {
         let Some(place) = place else {
             self.ledger.refuse(connection, RejectReason::QueueFull);
             return None;
@@ -132,7 +132,7 @@ impl Dispatch {
     }
 
     /// Puts a connection that waited elsewhere where it belongs now.
-    fn requeue(&mut self, mut connection: Connection, now: Instant) -> Option<Slot> {
+    fn requeue(&mut self, mut connection: ClientConnection, now: Instant) -> Option<Slot> {
         connection.held_since = now;
         let place = self.choose(&connection, now).map(|(place, _)| place);
         self.queue(connection, place, now)

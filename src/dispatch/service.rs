@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::link::Link;
 use crate::config::{Config, DrainSignal};
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::dispatch::Dispatch;
 use crate::handover::channel::WorkerEvent;
 use crate::handover::error::LinkError;
@@ -176,20 +176,20 @@ impl Service {
     }
 
     /// Takes a connection in that was counted when it came.
-    pub fn assign(&mut self, connection: Connection, now: Instant) {
+    pub fn assign(&mut self, connection: ClientConnection, now: Instant) {
         if let Some(slot) = self.dispatch.assign(connection, now) {
             self.mark(slot);
         }
     }
 
     /// Takes in an accepted connection that belongs to this slot.
-    pub fn admit_to(&mut self, connection: Connection, slot: Slot) {
+    pub fn admit_to(&mut self, connection: ClientConnection, slot: Slot) {
         let grown = self.dispatch.admit_to(connection, slot);
         grown.into_iter().for_each(|slot| self.mark(slot));
     }
 
     /// Takes in a connection that waited for a slot in vain, for another one.
-    pub fn rescue(&mut self, connection: Connection, from: Slot) {
+    pub fn rescue(&mut self, connection: ClientConnection, from: Slot) {
         let grown = self.dispatch.rescue(connection, from);
         grown.into_iter().for_each(|slot| self.mark(slot));
     }

@@ -48,7 +48,7 @@ impl Fixture {
         let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
         let descriptor: OwnedFd = UnixStream::pair().expect("pair").0.into();
         let key = self.dispatch.key(&client);
-        self.dispatch.admit(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now), self.now)
+        self.dispatch.admit(ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now), self.now)
     }
 
     /// The order of slots of a host.
@@ -371,7 +371,7 @@ fn once_warm_no_connection_to_node_costs_an_allocation() {
         let clients: Vec<_> = (0..50)
             .map(|_| {
                 let descriptor: OwnedFd = UnixStream::pair().expect("pair").0.into();
-                Connection::new(descriptor, 0, (EndAddr::Unix, EndAddr::Unix), Key::ANYONE, rig.now)
+                ClientConnection::new(descriptor, 0, (EndAddr::Unix, EndAddr::Unix), Key::ANYONE, rig.now)
             })
             .collect();
         let (sending, ()) = allocations(|| {
@@ -399,7 +399,7 @@ fn once_warm_no_connection_to_node_costs_an_allocation() {
 
 impl Dispatch {
     /// A connection has come, is counted, and is assigned at once.
-    pub(super) fn admit(&mut self, connection: Connection, now: Instant) -> Option<Slot> {
+    pub(super) fn admit(&mut self, connection: ClientConnection, now: Instant) -> Option<Slot> {
         self.ledger.accept();
         self.assign(connection, now)
     }

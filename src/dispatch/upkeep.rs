@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{ClusterPrimary, Connection, Dispatch, Link, RejectReason, RouteBy};
+use super::{ClientConnection, ClusterPrimary, Dispatch, Link, RejectReason, RouteBy};
 use crate::admin::SlotBalance;
 use crate::ids::WorkerId;
 use crate::node::primary::Relayed;
@@ -30,7 +30,7 @@ impl Dispatch {
         let mut expired = Vec::new();
         for (slot, queue) in (0..).map(Slot).zip(&mut self.queues) {
             let hold_timeout = self.hold_timeout;
-            let too_long = |held: &Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+            let too_long = |held: &ClientConnection| now.saturating_duration_since(held.held_since) >= hold_timeout;
             if queue.iter().any(too_long) {
                 for connection in std::mem::take(queue) {
                     if too_long(&connection) { expired.push((slot, connection)) } else { queue.push_back(connection) }
@@ -51,7 +51,7 @@ impl Dispatch {
         let node = self.node.as_ref();
         for link in self.links.values_mut().filter(|link| !link.own.is_empty()) {
             let (ended, worker) = (link.has_ended(), link.worker);
-            let takes = |it: &Connection| !ended && node.is_none_or(|primary| primary.takes(worker, it.listener));
+            let takes = |it: &ClientConnection| !ended && node.is_none_or(|primary| primary.takes(worker, it.listener));
             for connection in std::mem::take(&mut link.own) {
                 if takes(&connection) { link.own.push_back(connection) } else { homeless.push(connection) }
             }
@@ -83,7 +83,7 @@ impl Dispatch {
     /// not know their sessions, but can say so.
     fn expire_own(&mut self, now: Instant) -> Vec<Slot> {
         let hold_timeout = self.hold_timeout;
-        let too_long = |held: &mut Connection| now.saturating_duration_since(held.held_since) >= hold_timeout;
+        let too_long = |held: &mut ClientConnection| now.saturating_duration_since(held.held_since) >= hold_timeout;
         let mut expired = Vec::new();
         for link in self.links.values_mut() {
             while let Some(mut connection) = link.own.pop_front_if(too_long) {
@@ -106,7 +106,7 @@ impl Dispatch {
             primary.compare(&serving, now);
         }
         for slot in self.all_slots() {
-            let misplaced = |held: &Connection| {
+            let misplaced = |held: &ClientConnection| {
                 let may_take = |slot: Slot| self.may_take(slot, held.listener);
                 !may_take(slot) && self.table.slots().any(may_take)
             };

@@ -16,7 +16,7 @@ use crate::flags::time;
 pub(super) const HEADING: &str = "Built-in Socket.IO worker (when no COMMAND is given)";
 
 /// Keeps a slip of the keyboard from giving a worker's whole memory to one message.
-const LARGEST_MESSAGE: u64 = 1 << 30;
+const MAX_MESSAGE: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = HEADING)]
@@ -47,7 +47,7 @@ pub(super) struct EngineFlags {
     upgrade_timeout: Duration,
 
     /// Largest message, in bytes
-    #[arg(long, value_name = "BYTES", default_value = "1000000", value_parser = number::<1, LARGEST_MESSAGE, u64>)]
+    #[arg(long, value_name = "BYTES", default_value = "1000000", value_parser = number::<1, MAX_MESSAGE, u64>)]
     max_payload: u64,
 
     /// A site whose pages may call, such as https://example.org, or * for every site; repeatable. Once a site is named,

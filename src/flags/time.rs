@@ -7,7 +7,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The longest of Socket.IO's times: ten days. A client in JavaScript adds two of them up for `setTimeout`, which
 /// takes at most 2^31 - 1 ms and fires at once beyond that (HTML, timers).
-const LONGEST_MILLIS: Duration = Duration::from_secs(10 * 24 * 3600);
+const MAX_MILLIS: Duration = Duration::from_secs(10 * 24 * 3600);
 
 /// Why a text is not a span of time.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(super) fn millis(text: &str) -> Result<Duration, TimeError> {
     if !time.subsec_nanos().is_multiple_of(1_000_000) {
         return Err(TimeError::TooFine);
     }
-    at_most(LONGEST_MILLIS, more_than_zero(time)?)
+    at_most(MAX_MILLIS, more_than_zero(time)?)
 }
 
 fn is_number(text: &str) -> bool {
@@ -90,7 +90,7 @@ mod tests {
         }
         assert_eq!(millis("0"), Err(TimeError::Zero));
         assert_eq!(millis("1us"), Err(TimeError::TooFine));
-        assert_eq!(millis("864000001"), Err(TimeError::TooLong(LONGEST_MILLIS)));
+        assert_eq!(millis("864000001"), Err(TimeError::TooLong(MAX_MILLIS)));
         assert_eq!(millis("99999999999999999999").expect_err("overflow").to_string().lines().count(), 1);
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::handover::outbox::{Outbox, Violation};
 use crate::ids::WorkerId;
 use crate::route::Slot;
@@ -16,8 +16,8 @@ pub(crate) const REST: Duration = Duration::from_millis(100);
 pub(crate) struct InFlight<'a> {
     pub slot: Slot,
     pub worker: WorkerId,
-    pub outbox: &'a mut Outbox<Connection>,
-    pub held: &'a mut VecDeque<Connection>,
+    pub outbox: &'a mut Outbox<ClientConnection>,
+    pub held: &'a mut VecDeque<ClientConnection>,
     pub ledger: &'a mut Ledger,
     pub rests_until: &'a mut Option<Instant>,
     /// Set when the worker has sent what answers a ping.
@@ -63,6 +63,9 @@ impl InFlight<'_> {
 
 /// Puts connections in front of those that wait, in their order. What a worker gave back has waited for that very worker
 /// all the time: were its time to start anew, a worker that goes on giving back would keep its clients for ever.
-pub(crate) fn give_back(connections: impl DoubleEndedIterator<Item = Connection>, held: &mut VecDeque<Connection>) {
+pub(crate) fn give_back(
+    connections: impl DoubleEndedIterator<Item = ClientConnection>,
+    held: &mut VecDeque<ClientConnection>,
+) {
     connections.rev().for_each(|connection| held.push_front(connection));
 }

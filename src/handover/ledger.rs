@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::trace::{DeliveryOutcome, Trace};
-use crate::connection::{Connection, RejectReason};
+use crate::connection::{ClientConnection, RejectReason};
 use crate::histogram::Histogram;
 use crate::ids::WorkerId;
 use crate::peek::SourceKind;
@@ -172,7 +172,7 @@ impl Ledger {
     }
 
     /// It waits for this slot's worker now.
-    pub fn assign(&mut self, connection: &mut Connection, slot: Slot) {
+    pub fn assign(&mut self, connection: &mut ClientConnection, slot: Slot) {
         let before = connection.assigned.replace(slot);
         if before == Some(slot) {
             return;
@@ -184,7 +184,7 @@ impl Ledger {
     }
 
     /// Its worker has taken it.
-    pub fn deliver(&mut self, connection: Connection, slot: Slot, worker: WorkerId, now: Instant) {
+    pub fn deliver(&mut self, connection: ClientConnection, slot: Slot, worker: WorkerId, now: Instant) {
         self.delivered[slot.index()] += 1;
         let client = &connection.client;
         tracing::trace!(target: TARGET, %client, %slot, worker = worker.0, "delivered a connection");
@@ -204,7 +204,7 @@ impl Ledger {
     }
 
     /// No worker can take it.
-    pub fn refuse(&mut self, connection: Connection, refusal: RejectReason) {
+    pub fn refuse(&mut self, connection: ClientConnection, refusal: RejectReason) {
         self.refused[refusal as usize] += 1;
         if let Some(slot) = connection.assigned {
             self.refused_of[slot.index()] += 1;

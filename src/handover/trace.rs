@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use crate::addr::EndAddr;
-use crate::connection::{Connection, RejectReason, RouteBy};
+use crate::connection::{ClientConnection, RejectReason, RouteBy};
 use crate::ids::WorkerId;
 use crate::route::{Key, Slot};
 
@@ -116,7 +116,7 @@ impl Trace {
 
     /// Publishes the outcome of a connection, which took so long.
     #[cold]
-    pub fn publish(&mut self, connection: &Connection, took: Duration, outcome: DeliveryOutcome) {
+    pub fn publish(&mut self, connection: &ClientConnection, took: Duration, outcome: DeliveryOutcome) {
         let traced = Traced {
             client: connection.client,
             client_is_stated: connection.client_is_stated,
@@ -164,11 +164,11 @@ mod tests {
 
     use super::*;
 
-    fn connection(client: &str, slot: u16) -> Connection {
+    fn connection(client: &str, slot: u16) -> ClientConnection {
         let (ours, _) = UnixStream::pair().expect("a pair");
         let client = EndAddr::from_ip(client.parse().expect("an address"));
         let mut connection =
-            Connection::new(OwnedFd::from(ours), 0, (client, EndAddr::Unix), Key::ANYONE, Instant::now());
+            ClientConnection::new(OwnedFd::from(ours), 0, (client, EndAddr::Unix), Key::ANYONE, Instant::now());
         connection.assigned = Some(Slot(slot));
         connection
     }

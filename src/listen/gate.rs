@@ -8,7 +8,7 @@ use super::offenders::Offenders;
 use crate::addr::EndAddr;
 use crate::config::{Config, Limits, OverLimit};
 use crate::connection::waits::{SourceCounts, Waits};
-use crate::connection::{Connection, RejectReason};
+use crate::connection::{ClientConnection, RejectReason};
 use crate::peek::TrustedProxies;
 use crate::route::{Buckets, Source, TokenBucket};
 
@@ -20,11 +20,11 @@ const SHARE: u64 = 16;
 #[derive(Debug)]
 pub enum Passage {
     /// It comes in.
-    In(Connection),
+    In(ClientConnection),
     /// It waits for its turn.
     Waits,
     /// It is to be refused.
-    Refused(Connection, RejectReason),
+    Refused(ClientConnection, RejectReason),
 }
 
 /// The limits, and what waits because of them.
@@ -48,7 +48,7 @@ pub struct Gate {
 
 #[derive(Debug)]
 struct InLine {
-    connection: Connection,
+    connection: ClientConnection,
     source: Source,
     due: Instant,
 }
@@ -110,7 +110,7 @@ impl Gate {
     }
 
     /// A connection has been accepted. If a proxy is to name the client, the client's own limits apply once it has.
-    pub fn arrived(&mut self, connection: Connection, now: Instant) -> Passage {
+    pub fn arrived(&mut self, connection: ClientConnection, now: Instant) -> Passage {
         let peer = connection.client;
         if !self.limits.allow.is_empty() && !self.limits.allow.contains(&peer) || self.limits.deny.contains(&peer) {
             self.offenders.note(source_of(&peer));
@@ -125,7 +125,7 @@ impl Gate {
     }
 
     /// The client of a connection is known.
-    pub fn known(&mut self, mut connection: Connection, now: Instant) -> Passage {
+    pub fn known(&mut self, mut connection: ClientConnection, now: Instant) -> Passage {
         let Some(source) = source_of(&connection.client).filter(|_| !connection.unattributed) else {
             return Passage::In(connection);
         };
@@ -154,7 +154,7 @@ impl Gate {
         Passage::Waits
     }
 
-    fn refused(&mut self, connection: Connection, source: Source) -> Passage {
+    fn refused(&mut self, connection: ClientConnection, source: Source) -> Passage {
         self.offenders.note(Some(source));
         Passage::Refused(connection, RejectReason::OverLimit)
     }
@@ -189,7 +189,7 @@ impl Gate {
     }
 
     /// Takes all out: the master stops.
-    pub fn end(&mut self) -> impl Iterator<Item = Connection> {
+    pub fn end(&mut self) -> impl Iterator<Item = ClientConnection> {
         std::mem::take(&mut self.line).into_iter().map(|it| it.connection)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::error::Context;
 use super::{Master, MasterError};
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::dispatch::Dispatch;
 use crate::dispatch::service::Service;
 use crate::listen::accept::{Arrival, Turn};
@@ -118,7 +118,7 @@ fn settle(service: &mut Service, gate: &mut Gate, outcome: Outcome, now: Instant
     }
 }
 
-pub(super) fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> Connection {
+pub(super) fn connection(dispatch: &Dispatch, arrival: Arrival, now: Instant) -> ClientConnection {
     let Arrival { descriptor, listener, client, local } = arrival;
-    Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
+    ClientConnection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
 }

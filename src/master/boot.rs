@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Limits, MasterError, Reread};
+use super::{DescriptorLimits, MasterError, Reread};
 use crate::addr::PassedAddr;
 use crate::config::{Config, Headroom};
 use crate::log;
@@ -37,7 +37,8 @@ pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread)
     if let Err(error) = close_on_exec::mark_inherited() {
         tracing::warn!(%error, "what haft has inherited beside its standard streams, its workers inherit, too");
     }
-    let limits = descriptors::limit().and_then(|at_start| Ok(Limits { at_start, now: descriptors::raise_limit()? }));
+    let limits =
+        descriptors::limit().and_then(|at_start| Ok(DescriptorLimits { at_start, now: descriptors::raise_limit()? }));
     let limits = match limits {
         Ok(limits) => limits,
         Err(error) => return fail(1, format_args!("the limit on open descriptors cannot be read: {error}")),

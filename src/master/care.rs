@@ -47,19 +47,19 @@ pub(super) struct Care {
 }
 
 /// What comes of the looks.
-pub(super) struct Inbox {
+pub(super) struct CareInbox {
     pub(super) weights: mpsc::UnboundedReceiver<Weights>,
     pub(super) findings: mpsc::UnboundedReceiver<Finding>,
 }
 
 impl Care {
     /// No look yet; answers come out of the receivers.
-    pub(super) fn new() -> (Self, Inbox) {
+    pub(super) fn new() -> (Self, CareInbox) {
         let (answers, weights) = mpsc::unbounded_channel();
         let (health, findings) = Health::new();
         (
             Self { answers, due: None, is_looking: false, is_crowded: false, health, loads: Loads::default() },
-            Inbox { weights, findings },
+            CareInbox { weights, findings },
         )
     }
 }

@@ -25,12 +25,12 @@ const ENOUGH_ANSWERS: u32 = 2;
 pub(super) const MAX_COUNTED: usize = 1000;
 
 /// How many connections each of those holds that were asked about, up to [`MAX_COUNTED`]; `None` if it cannot be known.
-pub(super) type Answer = Vec<(WorkerId, Option<usize>)>;
+pub(super) type HeldCounts = Vec<(WorkerId, Option<usize>)>;
 
 /// The questions to the kernel.
 #[derive(Debug)]
 pub struct Finished {
-    answers: mpsc::UnboundedSender<Answer>,
+    answers: mpsc::UnboundedSender<HeldCounts>,
     /// When the kernel was asked last; nothing while it has not answered.
     asked: Option<Instant>,
     /// How often in a row each worker was found without a connection.
@@ -45,7 +45,7 @@ pub struct Finished {
 
 impl Finished {
     /// No worker yet; answers come out of the receiver.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Answer>) {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<HeldCounts>) {
         let (answers, receiver) = mpsc::unbounded_channel();
         let asked = Some(Instant::now());
         let (found, held, ports) = Default::default();
@@ -86,7 +86,7 @@ impl Master {
         tokio::task::spawn_local(async move {
             let look = move || {
                 let held = |pid| connections_held(pid, MAX_COUNTED, |at| ports.contains(&at.port())).ok();
-                asked.into_iter().map(|(worker, pid)| (worker, held(pid))).collect::<Answer>()
+                asked.into_iter().map(|(worker, pid)| (worker, held(pid))).collect::<HeldCounts>()
             };
             // The receiver lives as long as the master.
             answers.send(tokio::task::spawn_blocking(look).await.unwrap_or_default()).ok();
@@ -94,7 +94,7 @@ impl Master {
     }
 
     /// Takes in the kernel's answer.
-    pub(super) fn found_finished(&mut self, answer: Answer) -> Result<(), MasterError> {
+    pub(super) fn found_finished(&mut self, answer: HeldCounts) -> Result<(), MasterError> {
         self.finished.asked = Some(Instant::now());
         let before = std::mem::take(&mut self.finished.found);
         self.finished.held = answer.iter().filter_map(|(worker, held)| Some((*worker, (*held)?))).collect();

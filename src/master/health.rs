@@ -14,7 +14,7 @@ use self::probe::{Verdict, WorkersEnd};
 use super::{Master, MasterError, Phase};
 use crate::addr::EndAddr;
 use crate::config::HealthCheck;
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::ids::WorkerId;
 use crate::route::Slot;
 
@@ -127,7 +127,7 @@ impl Master {
         let Some(listener) = listeners.find(|number| self.service.dispatch.has_server(worker, *number)) else { return };
         let (client, local) = (EndAddr::from_ip(client), EndAddr::from_ip(local));
         self.service.dispatch.admit_check(worker, |dispatch| {
-            Connection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
+            ClientConnection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
         });
         self.service.send(now);
     }

@@ -144,7 +144,7 @@ struct Master {
 
 /// The soft limit on this process's descriptors (RLIMIT_NOFILE).
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct DescriptorLimits {
     /// As haft was started: its workers get the same.
     pub at_start: u64,
     /// As it is now.
@@ -158,7 +158,7 @@ pub struct Limits {
 pub async fn run(
     config: Config,
     passed: Vec<(PassedAddr, Listener)>,
-    limits: Limits,
+    limits: DescriptorLimits,
     reread: Reread,
     guardian: Option<Guardian>,
     account: Option<Account>,
@@ -182,8 +182,8 @@ pub async fn run(
 /// What comes to the loop from beside it.
 struct Inbox {
     exits: mpsc::UnboundedReceiver<Exit>,
-    found: mpsc::UnboundedReceiver<finished::Answer>,
-    looks: care::Inbox,
+    found: mpsc::UnboundedReceiver<finished::HeldCounts>,
+    looks: care::CareInbox,
     requests: mpsc::Receiver<ControlRequest>,
 }
 
@@ -191,7 +191,7 @@ impl Master {
     fn new(
         config: Config,
         passed: Vec<(PassedAddr, Listener)>,
-        limits: Limits,
+        limits: DescriptorLimits,
         reread: Reread,
         (guardian, account): (Option<Guardian>, Option<Account>),
     ) -> Result<(Self, Inbox), MasterError> {

@@ -261,11 +261,10 @@ impl NodeLink {
                     continue;
                 }
             };
+            let whole = frame.whole();
             match self.session.receive(&frame)? {
                 IpcEffect::Nothing => {}
-                IpcEffect::Preload(message) => {
-                    self.reported.receive(message, frame.whole(), self.worker, primary, news)
-                }
+                IpcEffect::Preload(message) => self.reported.receive(message, whole, self.worker, primary, news),
                 IpcEffect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 IpcEffect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);
@@ -303,9 +302,9 @@ impl NodeLink {
                 IpcEffect::Returned { connection, .. } => in_flight.given_back(connection, now),
                 IpcEffect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
                 IpcEffect::Leaving | IpcEffect::WantsReplacement => news.push(WorkerEvent::Leaving),
-                IpcEffect::Relay(routing) => primary.relay(self.worker, &routing, frame.whole()),
+                IpcEffect::Relay(routing) => primary.relay(self.worker, &routing, whole),
                 IpcEffect::Descriptor => primary.unheard(self.worker, &[]),
-                IpcEffect::Message => primary.unheard(self.worker, frame.whole()),
+                IpcEffect::Message => primary.unheard(self.worker, whole),
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ pub(super) const V1: &[u8] = b"PROXY ";
 /// What a header of version 2 begins with. (Section 2.2)
 pub(super) const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Longest header of version 1 with its CRLF. (Section 2.1: the worst case)
-const V1_MOST: usize = 107;
+const MAX_V1_LEN: usize = 107;
 /// Length of the part of a header of version 2 that all have.
 const V2_FIXED: usize = 16;
 
@@ -85,7 +85,7 @@ fn look_v1(rest: &[u8]) -> ProxyParse {
     match behind {
         [b'\r', b'\n', ..] => {
             let len = V1.len() + end + 2;
-            let ends = if len <= V1_MOST { words(line) } else { None };
+            let ends = if len <= MAX_V1_LEN { words(line) } else { None };
             ends.map_or(malformed(end + 2), |ends| ProxyParse::Header(ProxyHeader { len, ends }))
         }
         // Another kind of end, where a proxy ends its lines so.

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::counts::{CriterionCount, PeekCounts};
 use crate::config::{Affinity, Config, Criterion, MAX_CRITERIA, Rest};
-use crate::connection::{Connection, RouteBy};
+use crate::connection::{ClientConnection, RouteBy};
 use crate::dispatch::Dispatch;
 use crate::node::named::{OwnerLookup, SessionKey};
 use crate::node::paths::Learnt;
@@ -99,7 +99,7 @@ impl Aims {
     /// Decides where the connection goes, by its first request. `has_headers`: whether no more of them are waited for.
     pub(super) fn take(
         &self,
-        connection: &mut Connection,
+        connection: &mut ClientConnection,
         request: &Request<'_>,
         has_headers: bool,
         counts: &mut PeekCounts,

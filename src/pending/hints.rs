@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::peek::{ClientHeader, MAX_PEEKED, NotHttp, request};
 use crate::route::HostId;
 use crate::sys::peek::{Peeked, peek};
@@ -134,7 +134,7 @@ impl ProxyWatch {
     }
 
     /// A connection has come.
-    pub fn saw(&mut self, connection: &Connection, now: Instant) {
+    pub fn saw(&mut self, connection: &ClientConnection, now: Instant) {
         if self.knows {
             return;
         }
@@ -161,7 +161,7 @@ impl ProxyWatch {
         }
     }
 
-    fn sample(&mut self, connection: &Connection) {
+    fn sample(&mut self, connection: &ClientConnection) {
         let mut room = [0; MAX_PEEKED];
         let Peeked::Bytes(count) = peek(connection.as_fd(), &mut room) else { return };
         let header = match request::look(&room[..count], 0, true) {

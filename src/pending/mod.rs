@@ -20,7 +20,7 @@ pub use self::verdict::Rules;
 use self::verdict::{PeekVerdict, Progress};
 use self::waiting::Waiting;
 use crate::config::{Config, PeekTimeoutAction};
-use crate::connection::{Connection, RejectReason, RouteBy};
+use crate::connection::{ClientConnection, RejectReason, RouteBy};
 use crate::dispatch::Dispatch;
 use crate::node::named::SessionKey;
 use crate::peek::MAX_PEEKED;
@@ -37,9 +37,9 @@ const LEAST_SHARE: usize = 16;
 #[derive(Debug)]
 pub enum Outcome {
     /// It can be assigned.
-    Assign(Connection),
+    Assign(ClientConnection),
     /// It is to be refused.
-    Refuse(Connection, RejectReason),
+    Refuse(ClientConnection, RejectReason),
 }
 
 /// The connections that are looked at.
@@ -113,7 +113,12 @@ impl Peeking {
 
     /// Looks at a connection that has just come. Yields what can be decided now: this one, or the one that has waited
     /// longest, where too many do.
-    pub fn arrived(&mut self, mut connection: Connection, dispatch: &Dispatch, poller: &Poller) -> Option<Outcome> {
+    pub fn arrived(
+        &mut self,
+        mut connection: ClientConnection,
+        dispatch: &Dispatch,
+        poller: &Poller,
+    ) -> Option<Outcome> {
         let mut progress = self.rules.begin(&connection);
         match self.rules.look_at(&mut connection, &mut progress, &mut self.room, &mut self.counts, dispatch) {
             PeekVerdict::Decided => return Some(self.decided(connection)),
@@ -167,7 +172,7 @@ impl Peeking {
         Some(self.decided(connection))
     }
 
-    fn await_name(&mut self, connection: Connection, session: SessionKey, now: Instant) -> Option<Outcome> {
+    fn await_name(&mut self, connection: ClientConnection, session: SessionKey, now: Instant) -> Option<Outcome> {
         let connection = self.unnamed.push(connection, session, now)?;
         self.counts.unnamed += 1;
         Some(self.decided(connection))
@@ -192,7 +197,7 @@ impl Peeking {
     }
 
     /// Takes one out, whatever it has sent: the master stops, or looks at connections no more.
-    pub fn take_oldest(&mut self, poller: &Poller) -> Option<Connection> {
+    pub fn take_oldest(&mut self, poller: &Poller) -> Option<ClientConnection> {
         let Some((mut connection, progress)) = self.take_unseen(poller) else { return self.unnamed.pop() };
         self.rules.give_up(&mut connection, &progress);
         self.rules.may_serve(&mut connection, &mut self.counts);
@@ -200,20 +205,20 @@ impl Peeking {
     }
 
     /// The one that has waited longest for its first request.
-    fn take_unseen(&mut self, poller: &Poller) -> Option<(Connection, Progress)> {
+    fn take_unseen(&mut self, poller: &Poller) -> Option<(ClientConnection, Progress)> {
         let (connection, progress) = self.waiting.remove_oldest()?;
         forget(&connection, poller);
         Some((connection, progress))
     }
 
-    fn decided(&mut self, mut connection: Connection) -> Outcome {
+    fn decided(&mut self, mut connection: ClientConnection) -> Outcome {
         match self.rules.may_serve(&mut connection, &mut self.counts) {
             true => Outcome::Assign(connection),
             false => Outcome::Refuse(connection, RejectReason::Unattributed),
         }
     }
 
-    fn give_up(&mut self, mut connection: Connection, progress: &Progress) -> Outcome {
+    fn give_up(&mut self, mut connection: ClientConnection, progress: &Progress) -> Outcome {
         match self.action {
             PeekTimeoutAction::HandOver => {
                 self.rules.give_up(&mut connection, progress);
@@ -225,7 +230,7 @@ impl Peeking {
 }
 
 /// It must not be waited for any more when it goes to another process: the open file lives on there.
-fn forget(connection: &Connection, poller: &Poller) {
+fn forget(connection: &ClientConnection, poller: &Poller) {
     if let Err(error) = poller.remove(connection.as_fd()) {
         tracing::error!(%error, "a connection cannot be taken out of the poller");
     }

@@ -56,7 +56,7 @@ impl Fixture {
         client.write_all(sent).expect("write");
         let from = EndAddr::Ip((Ipv4Addr::new(127, 0, 0, number), 7).into());
         let key = self.dispatch.key(&from);
-        let connection = Connection::new(connection.into(), 0, (from, EndAddr::Unix), key, self.now);
+        let connection = ClientConnection::new(connection.into(), 0, (from, EndAddr::Unix), key, self.now);
         let outcome = self.peeking.arrived(connection, &self.dispatch, &self.poller);
         (client, outcome)
     }
@@ -364,7 +364,7 @@ async fn one_that_cannot_be_waited_for_pushes_nobody_out() {
     // The kernel takes no descriptor twice.
     rig.poller.add(&connection, 7, Interest::Readable).expect("once");
     let ends = (EndAddr::Unix, EndAddr::Unix);
-    let connection = Connection::new(connection.into(), 0, ends, rig.dispatch.key(&EndAddr::Unix), rig.now);
+    let connection = ClientConnection::new(connection.into(), 0, ends, rig.dispatch.key(&EndAddr::Unix), rig.now);
     let outcome = rig.peeking.arrived(connection, &rig.dispatch, &rig.poller);
     assert_eq!(assigned(outcome, b"").1, "unix", "the one that came, not the one that waits");
     assert_eq!((rig.peeking.len(), rig.peeking.counts.crowded), (1, 1));

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, RouteBy};
+use crate::connection::{ClientConnection, RouteBy};
 use crate::node::named::SessionKey;
 use crate::route::Tag;
 
@@ -19,7 +19,7 @@ const MOST: usize = 256;
 /// Those that wait, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct AwaitingOwner {
-    waiting: VecDeque<(Connection, SessionKey, Instant)>,
+    waiting: VecDeque<(ClientConnection, SessionKey, Instant)>,
 }
 
 impl AwaitingOwner {
@@ -28,7 +28,12 @@ impl AwaitingOwner {
     }
 
     /// Takes one in, or gives it back where too many wait: it goes by its address then.
-    pub(super) fn push(&mut self, connection: Connection, key: SessionKey, now: Instant) -> Option<Connection> {
+    pub(super) fn push(
+        &mut self,
+        connection: ClientConnection,
+        key: SessionKey,
+        now: Instant,
+    ) -> Option<ClientConnection> {
         if self.waiting.len() >= MOST {
             return Some(connection);
         }
@@ -37,7 +42,11 @@ impl AwaitingOwner {
     }
 
     /// Takes a connection whose session has got an owner, with that owner, or one that has timed out.
-    pub(super) fn settled(&mut self, now: Instant, named: impl Fn(SessionKey) -> Option<Tag>) -> Option<Connection> {
+    pub(super) fn settled(
+        &mut self,
+        now: Instant,
+        named: impl Fn(SessionKey) -> Option<Tag>,
+    ) -> Option<ClientConnection> {
         let at = self
             .waiting
             .iter()
@@ -50,7 +59,7 @@ impl AwaitingOwner {
     }
 
     /// Takes the one that has waited longest.
-    pub(super) fn pop(&mut self) -> Option<Connection> {
+    pub(super) fn pop(&mut self) -> Option<ClientConnection> {
         self.waiting.pop_front().map(|(connection, ..)| connection)
     }
 }

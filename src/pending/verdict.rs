@@ -8,7 +8,7 @@ use super::counts::PeekCounts;
 use super::hints::Hints;
 use crate::addr::EndAddr;
 use crate::config::{Config, Proxies, Unattributed};
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::dispatch::Dispatch;
 use crate::node::named::SessionKey;
 use crate::peek::{MAX_PEEKED, NotHttp, Request, proxy, request};
@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Takes away what has come of that which is to be. What is left of it then: nothing, if some bytes are the answer.
-    fn consume(&mut self, connection: &Connection, room: &mut [u8]) -> Peeked {
+    fn consume(&mut self, connection: &ClientConnection, room: &mut [u8]) -> Peeked {
         while self.to_consume > 0 {
             let most = room.len().min(self.to_consume);
             match peek::consume(connection.as_fd(), &mut room[..most]) {
@@ -74,19 +74,19 @@ impl Rules {
     }
 
     /// Nothing has been seen of a connection yet.
-    pub(super) fn begin(&self, connection: &Connection) -> Progress {
+    pub(super) fn begin(&self, connection: &ClientConnection) -> Progress {
         Progress { proxy_header: self.proxies.protocol && self.trusts(connection), ..Progress::default() }
     }
 
     /// The connection is decided without its first request, which was to name its client.
-    pub(super) fn give_up(&self, connection: &mut Connection, progress: &Progress) {
+    pub(super) fn give_up(&self, connection: &mut ClientConnection, progress: &Progress) {
         let awaited = progress.proxy_header || self.proxies.header.is_some();
         connection.unattributed |= awaited && !connection.client_is_stated && self.trusts(connection);
     }
 
     /// Whether a connection may be served: one without a stated client is served as an unknown client's, never as the
     /// proxy's own.
-    pub(super) fn may_serve(&self, connection: &mut Connection, counts: &mut PeekCounts) -> bool {
+    pub(super) fn may_serve(&self, connection: &mut ClientConnection, counts: &mut PeekCounts) -> bool {
         if !connection.unattributed {
             return true;
         }
@@ -100,14 +100,14 @@ impl Rules {
     }
 
     /// Whether its peer is a proxy that names its client.
-    pub(super) fn trusts(&self, connection: &Connection) -> bool {
+    pub(super) fn trusts(&self, connection: &ClientConnection) -> bool {
         self.proxies.trusted.contains(&connection.client)
     }
 
     /// Looks at what a connection has to read. When that is enough, the connection knows where it goes.
     pub(super) fn look_at(
         &self,
-        connection: &mut Connection,
+        connection: &mut ClientConnection,
         progress: &mut Progress,
         room: &mut [u8],
         counts: &mut PeekCounts,
@@ -165,7 +165,12 @@ impl Rules {
         }
     }
 
-    fn look_for_proxy_header(&self, connection: &mut Connection, bytes: &[u8], counts: &mut PeekCounts) -> PeekStep {
+    fn look_for_proxy_header(
+        &self,
+        connection: &mut ClientConnection,
+        bytes: &[u8],
+        counts: &mut PeekCounts,
+    ) -> PeekStep {
         match proxy::look(bytes) {
             proxy::ProxyParse::More => PeekStep::More,
             proxy::ProxyParse::Absent => {
@@ -190,7 +195,7 @@ impl Rules {
 
     fn look_for_request(
         &self,
-        connection: &mut Connection,
+        connection: &mut ClientConnection,
         view: View<'_>,
         reads_header: bool,
         counts: &mut PeekCounts,
@@ -221,7 +226,7 @@ impl Rules {
         }
     }
 
-    fn read_header(&self, connection: &mut Connection, request: &Request<'_>, counts: &mut PeekCounts) {
+    fn read_header(&self, connection: &mut ClientConnection, request: &Request<'_>, counts: &mut PeekCounts) {
         let Some(header) = &self.proxies.header else { return };
         match header.client(request.headers, &self.proxies.trusted) {
             Ok(Some(client)) => {
@@ -236,7 +241,7 @@ impl Rules {
         }
     }
 
-    fn learn(&self, connection: &mut Connection, client: EndAddr) {
+    fn learn(&self, connection: &mut ClientConnection, client: EndAddr) {
         connection.client = client;
         (connection.client_is_stated, connection.unattributed) = (true, false);
         connection.key = Key::of_client(&client, self.prefix);

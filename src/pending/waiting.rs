@@ -2,7 +2,7 @@
 //! the same cost however many there are.
 
 use super::verdict::Progress;
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::connection::waits::{SourceCounts, Waits};
 use crate::route::Source;
 
@@ -18,7 +18,7 @@ const SERIALS: u32 = (1 << 30) - 1;
 #[derive(Debug)]
 struct WaitingEntry {
     /// Nothing: the place is free.
-    content: Option<(Connection, Progress)>,
+    content: Option<(ClientConnection, Progress)>,
     /// Counts it as one of its client's.
     waits: Option<Waits>,
     serial: u32,
@@ -63,7 +63,7 @@ impl Waiting {
     }
 
     /// The one that has waited longest.
-    pub(super) fn oldest(&self) -> Option<&Connection> {
+    pub(super) fn oldest(&self) -> Option<&ClientConnection> {
         let entry = self.entries.get(self.oldest as usize)?;
         entry.content.as_ref().map(|(connection, _)| connection)
     }
@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     /// Adds one under the key that [`Waiting::next`] returned. `is_one_client_s`: its peer's address is its client's.
-    pub(super) fn push(&mut self, connection: Connection, progress: Progress, is_one_client_s: bool) {
+    pub(super) fn push(&mut self, connection: ClientConnection, progress: Progress, is_one_client_s: bool) {
         let place = if self.free == NONE { self.entries.len() as u32 } else { self.free };
         let client = connection.client.ip().filter(|_| is_one_client_s);
         let waits = client.map(|client| Waits::new(&self.by_client, Source::of(client.ip())));
@@ -95,7 +95,7 @@ impl Waiting {
     }
 
     /// The one with this key, unless it waits no more.
-    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut (Connection, Progress)> {
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut (ClientConnection, Progress)> {
         let (place, serial) = (key as u32, (key >> PLACE_BITS) as u32);
         let entry = self.entries.get_mut(place as usize).filter(|entry| entry.serial == serial)?;
         entry.content.as_mut()
@@ -107,17 +107,17 @@ impl Waiting {
     }
 
     /// Takes out the one with this key.
-    pub(super) fn remove(&mut self, key: u64) -> Option<(Connection, Progress)> {
+    pub(super) fn remove(&mut self, key: u64) -> Option<(ClientConnection, Progress)> {
         self.get_mut(key)?;
         self.take(key as u32)
     }
 
     /// Takes out the one that has waited longest.
-    pub(super) fn remove_oldest(&mut self) -> Option<(Connection, Progress)> {
+    pub(super) fn remove_oldest(&mut self) -> Option<(ClientConnection, Progress)> {
         self.take(self.oldest)
     }
 
-    fn take(&mut self, place: u32) -> Option<(Connection, Progress)> {
+    fn take(&mut self, place: u32) -> Option<(ClientConnection, Progress)> {
         let entry = self.entries.get_mut(place as usize)?;
         let content = entry.content.take()?;
         entry.waits = None;
@@ -156,12 +156,12 @@ mod tests {
     use crate::addr::EndAddr;
     use crate::route::Key;
 
-    fn connection(number: u32) -> Connection {
+    fn connection(number: u32) -> ClientConnection {
         let descriptor = File::open("/dev/null").expect("a descriptor").into();
-        Connection::new(descriptor, number, (EndAddr::Unix, EndAddr::Unix), Key::ANYONE, Instant::now())
+        ClientConnection::new(descriptor, number, (EndAddr::Unix, EndAddr::Unix), Key::ANYONE, Instant::now())
     }
 
-    fn number((connection, _): (Connection, Progress)) -> u32 {
+    fn number((connection, _): (ClientConnection, Progress)) -> u32 {
         let number = connection.listener;
         connection.close_delivered();
         number

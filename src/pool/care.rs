@@ -14,7 +14,7 @@ const USUAL_LIFE: Duration = Duration::from_secs(60);
 /// The first of these times, which double.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The longest of them.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(600);
 /// A worker is replaced up to this part of its greatest age sooner, so that those that began together do not end so.
 const JITTER_SHARE: u32 = 10;
 
@@ -139,7 +139,7 @@ impl Past {
 }
 
 fn wait(before: u32) -> Duration {
-    FIRST_WAIT.saturating_mul(1 << before.min(16)).min(LONGEST_WAIT)
+    FIRST_WAIT.saturating_mul(1 << before.min(16)).min(MAX_WAIT)
 }
 
 /// The age at which this worker is replaced.

@@ -8,7 +8,7 @@ use super::{Cause, Renewal, Time, WorkerId};
 /// The first wait before a dead worker is replaced; it doubles from one death to the next.
 pub(super) const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 /// The longest wait before a dead worker is replaced.
-pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+pub(super) const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 /// A worker that lived this long was a good one: its death is the first again.
 const GOOD_LIFE: Duration = Duration::from_secs(30);
 
@@ -99,5 +99,5 @@ impl SlotWorkers {
 
 /// The wait before a replacement after so many earlier deaths in a row.
 fn back_off(earlier_deaths: u32) -> Duration {
-    FIRST_BACK_OFF.saturating_mul(1 << earlier_deaths.min(16)).min(LONGEST_BACK_OFF)
+    FIRST_BACK_OFF.saturating_mul(1 << earlier_deaths.min(16)).min(MAX_BACK_OFF)
 }

@@ -3,7 +3,7 @@
 mod care;
 mod changes;
 
-use super::place::{FIRST_BACK_OFF, LONGEST_BACK_OFF};
+use super::place::{FIRST_BACK_OFF, MAX_BACK_OFF};
 use super::worker::{LAST_GRACE, TERMINATION_GRACE};
 use super::*;
 

@@ -15,7 +15,7 @@ const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
 const CAP_NET_BIND_SERVICE: u32 = 10;
 /// More than any kernel has; what it has not is EINVAL.
-const MOST_CAPABILITIES: u32 = 64;
+const MAX_CAPABILITIES: u32 = 64;
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const VERSION: u32 = 0x2008_0522;
 
@@ -119,7 +119,7 @@ pub fn is_root() -> bool {
 ///
 /// When the kernel refuses.
 pub fn keep_few_rights() -> io::Result<()> {
-    for capability in (0..MOST_CAPABILITIES).filter(|capability| !KEPT.contains(capability)) {
+    for capability in (0..MAX_CAPABILITIES).filter(|capability| !KEPT.contains(capability)) {
         // SAFETY: it changes a right of this process. Without CAP_SETPCAP, and past the last capability, it fails.
         unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
     }

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// own clock.
 const GATHERING: Duration = Duration::from_millis(2);
 /// Longest wait of [`hold`] for what is being closed: many times [`PATIENCE`].
-const LONGEST_HOLD: Duration = Duration::from_millis(100);
+const MAX_HOLD: Duration = Duration::from_millis(100);
 /// What ends a close that sleeps. It means nothing to a process that has no handler for it, and few have one.
 const WAKE: Signal = Signal::SIGURG;
 
@@ -203,7 +203,7 @@ impl Closer {
         let mut state = self.state();
         state.holds += 1;
         // Were it over nevertheless, a child's exec might wait: that costs time, nothing else.
-        drop(self.changed.wait_timeout_while(state, LONGEST_HOLD, |state| state.closing));
+        drop(self.changed.wait_timeout_while(state, MAX_HOLD, |state| state.closing));
     }
 
     fn release(&self) {

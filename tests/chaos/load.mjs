@@ -4,10 +4,10 @@ import { random } from '../e2e/lib/node-ledger.mjs';
 import { Places, client } from './clients.mjs';
 
 /** Most clients at once: past this a stuck server is not given more. Fewer than haft lets wait for one slot (1,024). */
-const MOST_AT_ONCE = 1_000;
+const MAX_AT_ONCE = 1_000;
 /** How often new clients are sent, in ms, and most of them at one time. */
 const EVERY = 10;
-const MOST_TOGETHER = 50;
+const MAX_TOGETHER = 50;
 
 /** Which share of the clients are of which kind, added up. */
 const KINDS = [['page', 0.6], ['handshake', 0.85], ['websocket', 1]];
@@ -30,9 +30,9 @@ export class Load {
       let due = 0;
       const timer = setInterval(() => {
         const now = performance.now();
-        due = Math.min(due + ((now - last) / 1_000) * this.rate, MOST_TOGETHER);
+        due = Math.min(due + ((now - last) / 1_000) * this.rate, MAX_TOGETHER);
         last = now;
-        for (; due >= 1 && this.begun < this.total && this.begun - this.ended < MOST_AT_ONCE; due--) {
+        for (; due >= 1 && this.begun < this.total && this.begun - this.ended < MAX_AT_ONCE; due--) {
           this.#send().catch(reject);
         }
         if (this.ended < this.total) return;

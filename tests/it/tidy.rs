@@ -1,5 +1,6 @@
 //! The house's style, executed: what rustfmt and clippy do not know of.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,9 @@ const PARSER: &[&str] =
 /// Retired packages, which only one folder may use, so that each is quickly replaced.
 const CONFINED: &[(&str, &str)] = &[("fxhash::", "src/route"), ("serde_yaml::", "src/flags")];
 
+/// What the prefix of a limit is not, spelt in two parts, so that this file does not find itself.
+const MAX_DIALECTS: &[&str] = &[concat!("MOST", "_"), concat!("LONGEST", "_"), concat!("LARGEST", "_")];
+
 /// A source file: its path from the top of the repository, and its text.
 struct Source {
     path: String,
@@ -40,6 +44,11 @@ struct Source {
 impl Source {
     fn below(&self, place: &str) -> bool {
         Path::new(&self.path).starts_with(place) || self.path == format!("{place}.rs")
+    }
+
+    /// Whether all of it is test code. A module of tests at the end of a file is no file.
+    fn is_test(&self) -> bool {
+        self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 
     /// The lines that are code: number from 1, and text without a comment at its end.
@@ -141,6 +150,66 @@ fn each_part_knows_only_its_own() {
         }
     }
     assert_none("parts that know too much", &found);
+}
+
+#[test]
+fn no_two_types_share_a_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in rust().iter().filter(|source| source.path.starts_with("src/") && !source.is_test()) {
+        for (number, line) in source.code().take_while(|(_, line)| *line != "mod tests {") {
+            if let Some(name) = declared_type(line) {
+                places.entry(name.to_owned()).or_default().push(format!("{}:{number}", source.path));
+            }
+        }
+    }
+    assert!(places.len() > 500, "types are found: {}", places.len());
+    let shared = places.iter().filter(|(_, places)| places.len() > 1);
+    let found: Vec<_> = shared.map(|(name, places)| format!("{name}: {}", places.join(", "))).collect();
+    assert_none("names that stand for more than one type", &found);
+}
+
+/// The name of the type that this line declares. An indented `type` is not one: a foreign trait prescribes its name.
+fn declared_type(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+    if line.trim_start().starts_with("pub(in ") {
+        words.next();
+    }
+    let keyword = words.next()?;
+    let is_type = ["struct", "enum", "union", "trait"].contains(&keyword)
+        || line.starts_with(|c: char| c != ' ') && keyword == "type";
+    let name = words.next().filter(|_| is_type)?;
+    name.split(|c: char| !c.is_alphanumeric()).next().filter(|name| name.starts_with(char::is_uppercase))
+}
+
+#[test]
+fn declarations_of_types_are_recognised() {
+    let declared = [
+        "struct Name;",
+        "pub struct Name<'a> {",
+        "    pub(crate) enum Name {",
+        "pub(in crate::master) struct Name(u8);",
+        "pub trait Name: Send {",
+        "type Name = u8;",
+    ];
+    for line in declared {
+        assert_eq!(declared_type(line), Some("Name"), "{line}");
+    }
+    for line in ["    type Name = u8;", "impl Name {", "let structure = Name;", "", "use crate::Name;"] {
+        assert_eq!(declared_type(line), None, "{line}");
+    }
+}
+
+#[test]
+fn limits_are_called_max() {
+    let mut found = Vec::new();
+    for source in sources(&["src", "tests", "benches", "examples"], &["rs", "mjs", "js", "cjs", "py"]) {
+        for (number, line) in source.code() {
+            let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let others = words.filter(|word| MAX_DIALECTS.iter().any(|prefix| word.starts_with(prefix)));
+            found.extend(others.map(|word| format!("{}:{number}: {word}", source.path)));
+        }
+    }
+    assert_none("limits that do not begin with MAX_", &found);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{ClusterPrimary, Connection, DialectLink, Ledger, Link, LinkError};
+use super::{ClientConnection, ClusterPrimary, DialectLink, Ledger, Link, LinkError};
 use crate::config::DrainSignal;
 use crate::handover::in_flight::give_back;
 
@@ -46,7 +46,7 @@ impl Link {
     /// drained first, so that nothing it had acknowledged is sent again.
     pub fn reclaim(
         mut self,
-        held: &mut VecDeque<Connection>,
+        held: &mut VecDeque<ClientConnection>,
         ledger: &mut Ledger,
         mut primary: Option<&mut ClusterPrimary>,
         now: Instant,
@@ -68,7 +68,7 @@ impl Link {
             DialectLink::Node(_) | DialectLink::ListenFds(_) => u64::MAX,
         };
         let mut unread = 0;
-        let connections: Vec<Connection> = self
+        let connections: Vec<ClientConnection> = self
             .outbox
             .reclaim()
             .map(|(sequence, mut connection)| {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::{Blocked, InFlight, LinkError, WorkerEvent};
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::handover::haft::{Entry, FromWorker, MAX_CONNECTIONS, MasterEnd};
 use crate::handover::outbox::Outbox;
 use crate::sys::scm::Sent;
@@ -70,8 +70,8 @@ impl HaftLink {
     /// Sends from the front of `held` as much as the worker has room for, then the other messages that are due.
     pub(super) fn send(
         &mut self,
-        outbox: &mut Outbox<Connection>,
-        held: &mut VecDeque<Connection>,
+        outbox: &mut Outbox<ClientConnection>,
+        held: &mut VecDeque<ClientConnection>,
         max_in_flight: usize,
     ) -> Result<Blocked, LinkError> {
         loop {

@@ -18,7 +18,7 @@ use self::listen_fds::ListenFdsLink;
 use self::opening::RecentSessions;
 use self::sessions::Lingering;
 use self::taking::ServiceRate;
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::dispatch::Listening;
 use crate::handover::channel::{Blocked, WorkerEvent};
 use crate::handover::error::LinkError;
@@ -52,13 +52,13 @@ pub struct Link {
     /// Its generation.
     pub generation: u32,
     /// What waits for this worker alone, which does not fill its slot: connections of its sessions.
-    pub own: VecDeque<Connection>,
+    pub own: VecDeque<ClientConnection>,
     /// What stopped the last sending.
     pub obstacle: Blocked,
     /// How the channel is polled; not at all as long as nothing waits for this worker.
     pub listening: Option<Listening>,
     end: DialectLink,
-    outbox: Outbox<Connection>,
+    outbox: Outbox<ClientConnection>,
     taking: ServiceRate,
     rests_until: Option<Instant>,
     /// Since when the worker has had connections to take and has acknowledged none.
@@ -265,7 +265,7 @@ impl Link {
     /// Sends from the front of `held` as much as the worker has room for. Never waits.
     pub fn send(
         &mut self,
-        held: &mut VecDeque<Connection>,
+        held: &mut VecDeque<ClientConnection>,
         primary: Option<&ClusterPrimary>,
         max_in_flight: usize,
         now: Instant,
@@ -342,7 +342,7 @@ impl Link {
     /// to be taken in another turn.
     pub fn receive(
         &mut self,
-        held: &mut VecDeque<Connection>,
+        held: &mut VecDeque<ClientConnection>,
         ledger: &mut Ledger,
         primary: Option<&mut ClusterPrimary>,
         news: &mut Vec<WorkerEvent>,

@@ -22,7 +22,7 @@ const HEARD_OUT: bool = true;
 struct Fixture {
     link: Link,
     worker: WorkerEnd,
-    held: VecDeque<Connection>,
+    held: VecDeque<ClientConnection>,
     ledger: Ledger,
     news: Vec<WorkerEvent>,
     now: Instant,
@@ -67,7 +67,7 @@ impl Fixture {
             let descriptor: OwnedFd = UnixStream::pair().expect("pair").0.into();
             let key = Key::of_client(&client, Prefix { ipv4: 32, ipv6: 128 });
             self.ledger.accept();
-            self.held.push_back(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now));
+            self.held.push_back(ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now));
             self.made += 1;
         }
     }
@@ -223,7 +223,7 @@ fn what_a_worker_gave_back_has_waited_all_the_time_and_what_a_dead_one_had_waits
     rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
     let since: Vec<Instant> = rig.held.iter().map(|held| held.held_since).collect();
     assert_eq!(since, [rig.now, rig.now, start, start]);
-    rig.held.drain(..).for_each(Connection::close_delivered);
+    rig.held.drain(..).for_each(ClientConnection::close_delivered);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_full_channel_keeps_a_ping_until_there_is_room() {
     rig.found();
     assert_eq!(rig.pings, 1);
     rig.link.reclaim(&mut rig.held, &mut rig.ledger, None, rig.now);
-    rig.held.drain(..).for_each(Connection::close_delivered);
+    rig.held.drain(..).for_each(ClientConnection::close_delivered);
 }
 
 #[test]

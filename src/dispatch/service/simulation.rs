@@ -157,7 +157,7 @@ impl World {
             let client = EndAddr::Ip(SocketAddr::from((host, number)));
             let descriptor: OwnedFd = self.nothing.try_clone().expect("a descriptor").into();
             let key = self.service.dispatch.key(&client);
-            let mut connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
+            let mut connection = ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
             if self.sessions {
                 connection.goal = self.goal();
             }

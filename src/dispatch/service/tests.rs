@@ -68,7 +68,7 @@ impl Fixture {
             let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
             let key = self.service.dispatch.key(&client);
             let descriptor = UnixStream::pair().expect("pair").0.into();
-            let connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
+            let connection = ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), key, self.now);
             self.service.admit(connection, self.now);
         }
         self.service.send(self.now);
@@ -114,7 +114,7 @@ fn once_warm_no_connection_costs_an_allocation() {
                 let client = EndAddr::Ip(SocketAddr::from((Ipv4Addr::from_bits(host), 1)));
                 let key = rig.service.dispatch.key(&client);
                 let descriptor = UnixStream::pair().expect("pair").0.into();
-                Connection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now)
+                ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now)
             })
             .collect();
         let (allocations, ()) = allocations(|| {
@@ -219,7 +219,7 @@ fn a_worker_that_does_not_answer_hangs_and_those_who_wait_for_it_are_rescued() {
         let key = rig.service.dispatch.key(&client);
         let descriptor = UnixStream::pair().expect("pair").0.into();
         assert!(rig.service.dispatch.can_rescue(Slot(0), 0));
-        rig.service.rescue(Connection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now), Slot(0));
+        rig.service.rescue(ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), key, rig.now), Slot(0));
     }
     rig.service.send(rig.now);
     let (ledger, taken) = (&rig.service.dispatch.ledger, [WorkerId(2), WorkerId(3)]);
@@ -316,7 +316,7 @@ fn a_worker_that_finishes_hears_that_it_has_less_time() {
 
 impl Service {
     /// A connection has come, is counted, and is assigned at once.
-    pub(super) fn admit(&mut self, connection: Connection, now: Instant) {
+    pub(super) fn admit(&mut self, connection: ClientConnection, now: Instant) {
         self.dispatch.ledger.accept();
         self.assign(connection, now);
     }

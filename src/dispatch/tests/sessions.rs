@@ -15,7 +15,7 @@ fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
     rig.start(Slot(1), 10);
     rig.dispatch.stand(Slot(0), Availability::OutOfRotation);
     let (client, descriptor) = (EndAddr::Unix, UnixStream::pair().expect("pair").0.into());
-    let mut connection = Connection::new(descriptor, 0, (client, EndAddr::Unix), Key::ANYONE, rig.now);
+    let mut connection = ClientConnection::new(descriptor, 0, (client, EndAddr::Unix), Key::ANYONE, rig.now);
     connection.goal = RouteBy::Session(Tag { slot: Slot(0), generation: 0 });
     assert_eq!(rig.dispatch.admit(connection, rig.now), Some(Slot(0)));
     assert_eq!(rig.dispatch.held_for(Slot(0)), 0, "it waits for the worker alone");

@@ -13,15 +13,15 @@ const GATHERED: u32 = 12;
 /// With the kernel's timer, which adds about 50 us, it stays below 200 us.
 pub const LONGEST: Duration = Duration::from_micros(140);
 /// The longest pause while all workers are busy: it delays no client, but other events wait, too.
-const LONGEST_UNNOTICED: Duration = Duration::from_micros(1500);
+const MAX_UNNOTICED: Duration = Duration::from_micros(1500);
 /// Longer gaps between connections count as this.
-const LONGEST_GAP: Duration = Duration::from_millis(2);
+const MAX_GAP: Duration = Duration::from_millis(2);
 /// How many connections the mean looks back, about.
 const MEMORY: u32 = 8;
 
 /// How long nothing needs to be done where every worker has something to take for `busy` at least, if it is worth it.
 pub fn unnoticed(busy: Duration) -> Duration {
-    if busy > LONGEST { busy.min(LONGEST_UNNOTICED) } else { Duration::ZERO }
+    if busy > LONGEST { busy.min(MAX_UNNOTICED) } else { Duration::ZERO }
 }
 
 /// The mean time between connections, the latest counting most.
@@ -34,14 +34,14 @@ pub struct BatchTimer {
 impl BatchTimer {
     /// No connection has come for a long time.
     pub fn new(now: Instant) -> Self {
-        Self { last: now, gap: LONGEST_GAP }
+        Self { last: now, gap: MAX_GAP }
     }
 
     /// So many connections came at once.
     pub fn came(&mut self, count: u64, now: Instant) {
         let count = u32::try_from(count).unwrap_or(u32::MAX).min(MEMORY * 8);
         if count > 0 {
-            let gap = (now.saturating_duration_since(self.last) / count).min(LONGEST_GAP);
+            let gap = (now.saturating_duration_since(self.last) / count).min(MAX_GAP);
             self.gap = (self.gap * (MEMORY - 1) + gap * count) / (MEMORY - 1 + count);
             self.last = now;
         }
@@ -50,7 +50,7 @@ impl BatchTimer {
     /// How long to let connections gather, where every worker has something to take for `busy` at least; `None` where
     /// not even two would come meanwhile.
     pub fn pause(&self, busy: Duration) -> Option<Duration> {
-        let longest = busy.clamp(LONGEST, LONGEST_UNNOTICED);
+        let longest = busy.clamp(LONGEST, MAX_UNNOTICED);
         (self.gap * 2 <= longest).then(|| (self.gap * GATHERED).min(longest))
     }
 }
@@ -102,6 +102,6 @@ mod tests {
         // Nothing at all is no news, and more than can be is survived.
         timer.came(0, timer.last + Duration::from_secs(1));
         timer.came(u64::MAX, timer.last);
-        assert!(timer.pause(Duration::MAX).is_some_and(|pause| pause <= LONGEST_UNNOTICED));
+        assert!(timer.pause(Duration::MAX).is_some_and(|pause| pause <= MAX_UNNOTICED));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::handover::channel::Blocked;
 use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
@@ -42,7 +42,7 @@ impl LaneSockets {
     }
 
     /// Gives the kernel the connections that wait, as far as it takes them.
-    pub(super) fn flush(&self, session: &mut Session, outbox: &Outbox<Connection>) -> Result<Blocked, LinkError> {
+    pub(super) fn flush(&self, session: &mut Session, outbox: &Outbox<ClientConnection>) -> Result<Blocked, LinkError> {
         while session.has_on_lane() {
             let records = session.on_lane().map(|(record, number)| (record, outbox.get(number).map(AsFd::as_fd)));
             match scm::send_many(self.ours.as_fd(), records)? {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use super::lane::LaneSockets;
 use super::{NodeLink, StartupPhase, answer};
-use crate::connection::Connection;
+use crate::connection::ClientConnection;
 use crate::handover::channel::Blocked;
 use crate::handover::error::LinkError;
 use crate::handover::outbox::Outbox;
@@ -18,8 +18,8 @@ impl NodeLink {
     /// Sends what waits for the kernel, then of `held` what this worker has a server for and room.
     pub(crate) fn send(
         &mut self,
-        outbox: &mut Outbox<Connection>,
-        held: &mut VecDeque<Connection>,
+        outbox: &mut Outbox<ClientConnection>,
+        held: &mut VecDeque<ClientConnection>,
         primary: &ClusterPrimary,
         max_in_flight: usize,
     ) -> Result<Blocked, LinkError> {
@@ -53,7 +53,7 @@ impl NodeLink {
     }
 
     /// How this worker's program gets a connection; `None` while it has no server for it.
-    fn delivery<'d>(&self, connection: &Connection, primary: &'d ClusterPrimary) -> Option<Delivery<'d>> {
+    fn delivery<'d>(&self, connection: &ClientConnection, primary: &'d ClusterPrimary) -> Option<Delivery<'d>> {
         let server = primary.server_of(connection.listener)?;
         if server == ServerId::OWN && primary.is_by_message() {
             return Some(Delivery::Message);
@@ -64,7 +64,7 @@ impl NodeLink {
     /// Gives the kernel what waits, as far as it takes it.
     pub(crate) fn flush(
         &mut self,
-        outbox: &Outbox<Connection>,
+        outbox: &Outbox<ClientConnection>,
         primary: &ClusterPrimary,
     ) -> Result<Blocked, LinkError> {
         self.answer_settled(primary);

@@ -186,7 +186,7 @@ fn limited(slots: usize, then: GiveUp) -> Fixture {
 /// The slot's worker ends; yields what follows, the next one's start included, and its number.
 fn end(rig: &mut Fixture, worker: u64) -> (Vec<Action>, Option<u64>) {
     let mut actions = rig.event(Event::Exited(WorkerId(worker)));
-    actions.extend(rig.pass(LONGEST_BACK_OFF));
+    actions.extend(rig.pass(MAX_BACK_OFF));
     let next = starts(&actions).first().map(|(_, worker)| *worker);
     next.into_iter().for_each(|next| drop(rig.event(Event::Ready(WorkerId(next)))));
     actions.retain(|action| !matches!(action, Action::Start { .. }));

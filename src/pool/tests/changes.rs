@@ -110,7 +110,7 @@ fn an_old_worker_that_dies_in_a_reload_is_not_replaced_beside_the_newcomer() {
     rig.event(Event::Reload);
     rig.event(Event::Exited(WorkerId(2)));
     assert_eq!(rig.event(Event::Exited(WorkerId(3))), [Action::ReloadFailed { slot: Slot(0), generation: 2 }]);
-    assert_eq!(rig.pass(LONGEST_BACK_OFF), [start_of(0, 4, 1)]);
+    assert_eq!(rig.pass(MAX_BACK_OFF), [start_of(0, 4, 1)]);
 }
 
 #[test]

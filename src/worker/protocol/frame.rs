@@ -16,9 +16,9 @@ const ADDRESS_LEN: usize = 24;
 /// Most connections in one frame: as many descriptors as the kernel passes in one message (SCM_MAX_FD).
 pub const MAX_CONNECTIONS: usize = 253;
 /// Length of the longest frame that the master sends.
-pub const CONNECTIONS_MAX_LEN: usize = HEADER_LEN + MAX_CONNECTIONS * ENTRY_LEN;
+pub const MAX_CONNECTIONS_LEN: usize = HEADER_LEN + MAX_CONNECTIONS * ENTRY_LEN;
 /// Length of the longest frame that a worker sends.
-pub const WORKER_FRAME_MAX_LEN: usize = HEADER_LEN + 20;
+pub const MAX_WORKER_FRAME_LEN: usize = HEADER_LEN + 20;
 
 const CONNECTIONS: u8 = 1;
 const DRAIN: u8 = 2;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
+use super::frame::{Entry, FromMaster, FromWorker, MAX_CONNECTIONS_LEN, MAX_WORKER_FRAME_LEN};
 use super::{ChannelError, FrameError};
 use haft_sys::closing::{SharedFd, SharedFds};
 use haft_sys::scm::{self, Received, Sent};
@@ -57,7 +57,7 @@ impl MasterEnd {
     /// unused.
     pub fn receive(&mut self) -> Result<Option<FromWorker>, ChannelError> {
         // One byte more than the longest frame reveals a longer one.
-        let mut buffer = [0; WORKER_FRAME_MAX_LEN + 1];
+        let mut buffer = [0; MAX_WORKER_FRAME_LEN + 1];
         // What a worker sends against the rules is closed here.
         let mut descriptors = SharedFds::default();
         let (len, lost) = match scm::receive(self.channel.as_fd(), &mut buffer, &mut descriptors.0)? {
@@ -79,7 +79,7 @@ impl MasterEnd {
     /// Yields the first sequence number that it had not received; everything from there on was not received either.
     /// The descriptors are closed: the master has its own copies.
     pub fn take_unread(&mut self) -> Option<u64> {
-        self.frame.resize(CONNECTIONS_MAX_LEN, 0);
+        self.frame.resize(MAX_CONNECTIONS_LEN, 0);
         let mut first = None;
         loop {
             let mut descriptors = SharedFds::default();

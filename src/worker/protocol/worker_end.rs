@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::frame::{CONNECTIONS_MAX_LEN, Entry, FromMaster, FromWorker, WORKER_FRAME_MAX_LEN};
+use super::frame::{Entry, FromMaster, FromWorker, MAX_CONNECTIONS_LEN, MAX_WORKER_FRAME_LEN};
 use super::{ChannelError, FrameError};
 use haft_sys::scm::{self, Received, Sent};
 
@@ -37,12 +37,12 @@ pub enum MasterMessage {
 impl WorkerEnd {
     /// Takes over the worker's end.
     pub fn new(channel: OwnedFd) -> Self {
-        Self { channel, buffer: vec![0; CONNECTIONS_MAX_LEN] }
+        Self { channel, buffer: vec![0; MAX_CONNECTIONS_LEN] }
     }
 
     /// Sends a frame without waiting.
     pub fn send(&self, frame: FromWorker) -> io::Result<Sent> {
-        let mut bytes = Vec::with_capacity(WORKER_FRAME_MAX_LEN);
+        let mut bytes = Vec::with_capacity(MAX_WORKER_FRAME_LEN);
         frame.write(&mut bytes);
         scm::send(self.channel.as_fd(), &bytes, std::iter::empty())
     }

@@ -39,7 +39,7 @@ proptest! {
     fn connections_come_back_as_they_were(entries in prop::collection::vec(entry(), 1..=MAX_CONNECTIONS)) {
         let mut bytes = Vec::new();
         FromMaster::write_connections(entries.iter().copied(), &mut bytes);
-        prop_assert!(bytes.len() <= CONNECTIONS_MAX_LEN);
+        prop_assert!(bytes.len() <= MAX_CONNECTIONS_LEN);
         prop_assert_eq!(FromMaster::read(&bytes).expect("frame"), FromMaster::Connections(entries));
     }
 
@@ -47,7 +47,7 @@ proptest! {
     fn a_worker_s_frames_come_back_as_they_were(frame in worker_frame()) {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
-        prop_assert!(bytes.len() <= WORKER_FRAME_MAX_LEN);
+        prop_assert!(bytes.len() <= MAX_WORKER_FRAME_LEN);
         prop_assert_eq!(FromWorker::read(&bytes).expect("frame"), frame);
         bytes.push(0);
         prop_assert!(FromWorker::read(&bytes).is_err());
