@@ -39,6 +39,8 @@ pub(super) struct Bounded<S: AsyncWrite + Unpin + Send + 'static> {
     /// Shows that the WebSocket is not gone while something waits.
     guard: Option<WsGuard>,
     waiting: BytesMut,
+    /// The greatest write so far: the engine's library never gives back the buffer that it wrote from.
+    kept_by_engine: usize,
     hold: Option<HeldBytes>,
     frames: FrameScan,
     since_turn: usize,
@@ -54,6 +56,7 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
             io: Some(io),
             guard: Some(guard),
             waiting,
+            kept_by_engine: 0,
             hold: Some(hold),
             frames: FrameScan::default(),
             since_turn: 0,
@@ -94,7 +97,8 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Bounded<S> {
 
     /// Notes what is held, with `more` bytes.
     fn count(&mut self, more: usize) -> io::Result<()> {
-        let bytes = self.waiting.len() + self.frames.unfinished() + more;
+        let kept = self.kept_by_engine.saturating_sub(READ_BELOW);
+        let bytes = self.waiting.len() + self.frames.unfinished() + kept + more;
         match self.hold.as_mut().map(|hold| hold.set(bytes)) {
             Some(Err(excess)) => Err(self.end(excess)),
             _ => Ok(()),
@@ -147,6 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Bounded<S
 impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Bounded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.kept_by_engine = this.kept_by_engine.max(buf.len());
         this.write_waiting(cx)?;
         let written = match this.waiting.is_empty() {
             true => match this.io()?.poll_write(cx, buf) {
@@ -220,7 +225,7 @@ mod tests {
     use super::*;
     use haft_worker::scoreboard::Scoreboard;
 
-    const MESSAGE: usize = 100_000;
+    const MESSAGE: usize = 200_000;
 
     /// A client, the bounded connection to it, and a watch on whether that is gone.
     fn pair(budget: &Arc<MemoryBudget>) -> (DuplexStream, Bounded<DuplexStream>, Arc<WsLife>) {

@@ -19,7 +19,11 @@ const MESSAGES_EACH: usize = 4;
 const MESSAGES_IN_ALL: usize = 256;
 
 /// A limit of messages below this is for small messages: the bounds are as for messages of this size, in bytes.
-const LEAST_MESSAGE: usize = 64 * 1024;
+const LEAST_MESSAGE: usize = 128 * 1024;
+
+/// The part of a connection's share that is left to the libraries: what the HTTP library has read and not understood yet,
+/// what it is about to write, an encoder's state, and what the WebSocket library reads at once.
+const FOR_LIBRARIES: usize = 192 * 1024;
 
 /// At most one line in this time is written about what was closed.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -56,8 +60,9 @@ impl Excess {
 /// The bounds of one worker, and what it holds.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
-    /// Bytes for one connection.
+    /// Bytes for one connection, without [`FOR_LIBRARIES`].
     pub(super) each: usize,
+    share: usize,
     all: usize,
     held: AtomicUsize,
     /// Where it is counted what was closed.
@@ -70,7 +75,8 @@ impl MemoryBudget {
     pub(super) fn new(max_payload: usize, scoreboard: Scoreboard) -> Arc<Self> {
         let message = max_payload.max(LEAST_MESSAGE);
         Arc::new(Self {
-            each: message.saturating_mul(MESSAGES_EACH),
+            each: message.saturating_mul(MESSAGES_EACH) - FOR_LIBRARIES,
+            share: message.saturating_mul(MESSAGES_EACH),
             all: message.saturating_mul(MESSAGES_IN_ALL),
             held: AtomicUsize::new(0),
             scoreboard,
@@ -111,7 +117,7 @@ impl MemoryBudget {
             stalled = self.closed(Excess::Stalled),
             "closed a connection for the memory it held (the bounds are {} and {} bytes, {MESSAGES_EACH} and \
              {MESSAGES_IN_ALL} times --max-payload)",
-            self.each,
+            self.share,
             self.all,
         );
     }
@@ -164,28 +170,30 @@ impl Drop for HeldBytes {
 mod tests {
     use super::*;
 
-    const MESSAGE: usize = 100_000;
+    const MESSAGE: usize = 200_000;
 
     #[test]
     fn one_may_hold_four_messages_and_all_together_256() {
         let budget = MemoryBudget::new(MESSAGE, Scoreboard::default());
         let mut first = budget.hold();
-        assert_eq!(first.set(4 * MESSAGE), Ok(()));
-        assert_eq!(first.set(4 * MESSAGE + 1), Err(Excess::Connection));
-        let mut others: Vec<_> = (0..63).map(|_| budget.hold()).collect();
-        assert!(others.iter_mut().all(|hold| hold.set(4 * MESSAGE).is_ok()));
+        assert_eq!(first.set(4 * MESSAGE - FOR_LIBRARIES), Ok(()));
+        assert_eq!(first.set(4 * MESSAGE - FOR_LIBRARIES + 1), Err(Excess::Connection));
+        let mut others: Vec<_> = (0..252).map(|_| budget.hold()).collect();
+        assert!(others.iter_mut().all(|hold| hold.set(MESSAGE).is_ok()));
+        let mut rest = budget.hold();
+        assert_eq!(rest.set(FOR_LIBRARIES), Ok(()));
         let mut last = budget.hold();
         assert_eq!(last.set(1), Err(Excess::Worker));
         assert_eq!(first.set(1), Ok(()), "less is always allowed");
         assert_eq!(last.set(1), Ok(()));
-        drop((first, others, last));
+        drop((first, others, rest, last));
         assert_eq!(budget.held(), 0);
     }
 
     #[test]
     fn small_messages_do_not_make_small_bounds() {
         let mut hold = MemoryBudget::new(1, Scoreboard::default()).hold();
-        assert_eq!(hold.set(4 * LEAST_MESSAGE), Ok(()));
+        assert_eq!(hold.set(4 * LEAST_MESSAGE - FOR_LIBRARIES), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tower_http::services::ServeFile;
 
+use super::held::PIECE;
 use super::wire::lock;
 use super::{BuiltinError, page};
 
@@ -79,9 +81,11 @@ impl Bundle {
             dist.tag(&mut response);
             return response;
         }
-        match tokio::fs::read(dist.folder.join(file)).await {
-            Ok(bytes) => {
-                let mut response = Response::new(Body::from(bytes));
+        // In pieces: a client that does not read must not make the worker hold the file.
+        let served = ServeFile::new(dist.folder.join(file)).with_buf_chunk_size(PIECE).try_call(Request::new(())).await;
+        match served {
+            Ok(served) if served.status() == StatusCode::OK => {
+                let mut response = Response::new(Body::new(served.into_body()));
                 let kind = if file.ends_with(".map") {
                     "application/json; charset=utf-8"
                 } else {
@@ -91,8 +95,9 @@ impl Bundle {
                 dist.tag(&mut response);
                 response
             }
-            Err(error) => {
-                tracing::debug!(%error, folder = %dist.folder.display(), file, "a file of the client bundle");
+            served => {
+                let error = served.err();
+                tracing::debug!(?error, folder = %dist.folder.display(), file, "a file of the client bundle");
                 page::text(StatusCode::NOT_FOUND, MISSING)
             }
         }

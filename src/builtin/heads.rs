@@ -21,7 +21,7 @@ const MAX_HEAD: usize = 16 << 10;
 /// Headers of one request. (Node takes 2000, and passes over the rest.)
 pub(super) const MAX_HEADERS: usize = 1000;
 /// Bytes that the library reads before it gives a head up: enough for the longest that may be, with all between its words.
-pub(super) const MAX_BUFFER: usize = 64 << 10;
+pub(super) const MAX_BUFFER: usize = 32 << 10;
 /// Longest line that is looked at: what matters is shorter.
 const MAX_LINE: usize = 64;
 

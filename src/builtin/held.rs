@@ -10,11 +10,11 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::budget::{Excess, HeldBytes, MemoryBudget};
 
-/// An answer up to this size is not counted: the HTTP library buffers as much for each connection anyway.
-pub(super) const UNCOUNTED: usize = 64 * 1024;
+/// An answer up to this size goes to the HTTP library whole, and is counted there (see [`MeteredStream`](super::metered::MeteredStream)).
+pub(super) const UNCOUNTED: usize = PIECE;
 
 /// The library is given so much at a time, and asks for more when it has written what it has.
-const PIECE: usize = 16 * 1024;
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// The body of a long answer.
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub(super) struct Held {
 
 impl Held {
     /// # Errors
-    /// The worker holds too much. It is not counted as closed yet.
+    /// The connection, or the worker, would hold too much. It is not counted as closed yet.
     pub(super) fn new(bytes: Bytes, budget: &Arc<MemoryBudget>) -> Result<Self, Excess> {
         let mut hold = budget.hold();
-        hold.set(bytes.len().min(budget.each))?;
+        hold.set(bytes.len())?;
         Ok(Self { left: bytes, hold })
     }
 }
@@ -71,7 +71,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_counted_until_the_last_piece_and_is_whole() {
-        let budget = MemoryBudget::new(100_000, Scoreboard::default());
+        let budget = MemoryBudget::new(200_000, Scoreboard::default());
         let whole: Bytes = (0..200_000_u32).map(|n| n as u8).collect::<Vec<_>>().into();
         let mut held = Held::new(whole.clone(), &budget).expect("room");
         assert_eq!(held.size_hint().exact(), Some(200_000));
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn there_is_none_where_the_worker_holds_too_much() {
-        let budget = MemoryBudget::new(100_000, Scoreboard::default());
-        let all: Vec<_> = std::iter::repeat_with(|| Held::new(vec![0; 300_000].into(), &budget)).take(100).collect();
+        let budget = MemoryBudget::new(200_000, Scoreboard::default());
+        let all: Vec<_> = std::iter::repeat_with(|| Held::new(vec![0; 600_000].into(), &budget)).take(100).collect();
         assert_eq!(all.iter().filter(|held| held.is_ok()).count(), 256 / 3);
         drop(all);
         assert_eq!(budget.held(), 0);

@@ -39,6 +39,7 @@ mod handshake;
 mod heads;
 mod heartbeat;
 mod held;
+mod metered;
 mod outbox;
 mod page;
 mod patience;
@@ -85,6 +86,7 @@ use self::door::EngineService;
 use self::drain::{Conn, OpenConn, Registry};
 use self::engine::{Engine, SidState};
 use self::heads::WatchedStream;
+use self::metered::{HttpIsOver, MeteredStream};
 use self::outbox::Outboxes;
 use self::page::Site;
 use self::patience::Patient;
@@ -213,7 +215,8 @@ impl App {
     {
         let open = self.registry.open();
         let stream = Patient::new(stream, self.patience, Arc::clone(&self.budget));
-        serve(open, self.answering.clone(), stream, client)
+        let (stream, http_is_over) = MeteredStream::new(stream, self.budget.hold());
+        serve(open, self.answering.clone(), stream, client, http_is_over)
     }
 
     /// Keeps the sessions there are and opens no other (503, `Retry-After`), but for those that were on their way.
@@ -262,7 +265,7 @@ struct Origin {
     client: EndAddr,
 }
 
-async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr)
+async fn serve<S>(open: OpenConn, answering: Answering, stream: S, client: EndAddr, http_is_over: HttpIsOver)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -302,6 +305,7 @@ where
             connection.await
         }
     };
+    http_is_over.store(true, Ordering::Relaxed);
     if let Err(error) = result {
         tracing::debug!(%client, %error, "a connection ended early");
     }

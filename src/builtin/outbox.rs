@@ -130,7 +130,7 @@ impl PollingOutbox {
         // Less than before is always allowed.
         let _ = waiting.count();
         let kept = std::mem::take(&mut waiting.kept);
-        (!kept.is_empty()).then(|| kept.join(&SEPARATOR).into())
+        (!kept.is_empty()).then(|| joined(kept))
     }
 
     /// Takes what waits in the engine, if nothing polls it. Returns whether there was room for it.
@@ -231,6 +231,19 @@ impl Drop for PollingOutbox {
             lock(&self.all.of).remove(sid);
         }
     }
+}
+
+/// One payload of many. Each is given back once it is copied, so that they are not held twice.
+fn joined(kept: Vec<Bytes>) -> Bytes {
+    let length = kept.iter().map(|packets| packets.len() + 1).sum::<usize>() - 1;
+    let mut payload = BytesMut::with_capacity(length);
+    for packets in kept {
+        if !payload.is_empty() {
+            payload.put_u8(SEPARATOR);
+        }
+        payload.put_slice(&packets);
+    }
+    payload.freeze()
 }
 
 /// A poll that is under way until this is dropped.

@@ -18,6 +18,7 @@ use tower_http::services::ServeDir;
 use tower_http::services::fs::DefaultServeDirFallback;
 
 use super::folder::{self, Beneath};
+use super::held::PIECE;
 use super::{BuiltinError, Identity, chat};
 use crate::config::EngineConfig as Settings;
 use crate::page::{ICON, MAKE, POLICY};
@@ -56,7 +57,8 @@ impl Site {
         match &settings.static_dir {
             Some(folder) => {
                 readable(folder).map_err(|source| BuiltinError::StaticDir { folder: folder.clone(), source })?;
-                Ok(Self::Folder(ServeDir::with_backend(folder, Beneath::new(folder))))
+                let files = ServeDir::with_backend(folder, Beneath::new(folder));
+                Ok(Self::Folder(files.with_buf_chunk_size(PIECE)))
             }
             None => Ok(Self::Page { facts: facts(settings, identity, sessions) }),
         }

@@ -85,14 +85,14 @@ pub(super) async fn give(
         }
         // Without the separator.
         body.advance((length + 1).min(body.len()));
-        if body.is_empty() {
+        if body.is_empty() && length < BYTES {
             return answer;
         }
-        // What the packets caused runs first.
+        // What the packets caused runs first, and is counted.
         for _ in 0..3 {
             yield_now().await;
         }
-        if !outbox.gather() || outbox.ended() {
+        if !outbox.gather() || outbox.ended() || body.is_empty() {
             return answer;
         }
     }

@@ -16,6 +16,9 @@ use crate::sys::{allocator, close_on_exec, closing, descriptors, folder, signals
 /// A limit on descriptors below this is worth a warning: each connection costs its worker one.
 const FEW_DESCRIPTORS: u64 = 4096;
 
+/// From so many bytes on what the master frees goes back to the host at once: it needs little but for rare rushes.
+const LARGE_BLOCK: u32 = 64 << 10;
+
 /// How long container engines wait between SIGTERM and SIGKILL by default.
 const CONTAINER_STOP: Duration = Duration::from_secs(10);
 
@@ -23,7 +26,7 @@ const CONTAINER_STOP: Duration = Duration::from_secs(10);
 /// where the configuration asks for what this host cannot give. `passed` are the sockets that a service manager has
 /// passed; `reread` yields the configuration anew for a reload.
 pub fn main(config: Config, passed: Vec<(PassedAddr, Listener)>, reread: Reread) -> ExitCode {
-    allocator::give_back_when_freed();
+    allocator::give_back_when_freed(LARGE_BLOCK);
     let account = match account(&config) {
         Ok(account) => account,
         Err(error) => return fail(2, error),

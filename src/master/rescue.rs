@@ -78,7 +78,7 @@ impl Master {
             return;
         }
         tracing::debug!(worker = worker.0, "{signal}: the program is to finish");
-        self.service.pool.note_signal(worker);
+        self.service.pool.note_signal(worker, signal == Signal::SIGTERM);
         self.supervisor.crew.signal(worker, signal);
     }
 
@@ -101,7 +101,7 @@ impl Master {
             let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
             let link = self.service.dispatch.link(worker);
             let signal = link.and_then(|link| link.drain_signal(choice, interrupted)).unwrap_or(Signal::SIGTERM);
-            self.service.pool.note_signal(worker);
+            self.service.pool.note_signal(worker, signal == Signal::SIGTERM);
             self.supervisor.crew.signal(worker, signal);
         }
     }

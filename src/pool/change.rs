@@ -26,10 +26,11 @@ impl Pool {
         self.workers.get(&id).is_none_or(|worker| worker.signalled)
     }
 
-    /// The worker is being sent such a signal.
-    pub fn note_signal(&mut self, id: WorkerId) {
+    /// The worker is being sent such a signal. `is_term`: it is SIGTERM.
+    pub fn note_signal(&mut self, id: WorkerId, is_term: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.signalled = true;
+            worker.handles_term = is_term;
         }
     }
 

@@ -294,7 +294,7 @@ fn a_replaced_worker_is_sent_its_signal_when_its_connections_have_ended_or_a_fif
     assert_eq!(rig.pass(4 * fifth - millis(1)), []);
     assert_eq!(rig.pass(millis(1)), [signal(1)]);
     assert_eq!(rig.event(Event::Left(old)), [signal(1)], "the sender knows that it was sent");
-    rig.pool.note_signal(old);
+    rig.pool.note_signal(old, false);
     assert_eq!(rig.event(Event::Left(old)), []);
     assert_eq!(rig.pass(fifth), [Action::Terminate(old)]);
 
@@ -303,6 +303,26 @@ fn a_replaced_worker_is_sent_its_signal_when_its_connections_have_ended_or_a_fif
     let mut rig = replaced();
     assert_eq!(rig.event(Event::Stop), [drain_of(2), signal(1), signal(2)], "haft stops meanwhile");
     assert_eq!(rig.pass(POLICY.drain_timeout), [Action::Terminate(old), Action::Terminate(WorkerId(2))]);
+}
+
+#[test]
+fn a_program_that_is_at_its_end_since_sigterm_does_not_get_it_again() {
+    let (old, time) = (WorkerId(1), POLICY.drain_timeout);
+    let mut rig = Fixture::ready(1);
+    rig.event(Event::Reload);
+    rig.event(Event::Ready(WorkerId(2)));
+    assert_eq!(rig.pass(time - time / 5), [signal(1)]);
+    rig.pool.note_signal(old, true);
+    assert_eq!(rig.pass(time / 5), [], "its handler may be one that is called once");
+    assert_eq!(rig.pass(TERMINATION_GRACE - millis(1)), []);
+    assert_eq!(rig.pass(millis(1)), [Action::Kill(old)]);
+
+    let mut rig = Fixture::ready(1);
+    rig.pool.end_by(rig.now, rig.now + time);
+    assert_eq!(rig.event(Event::Stop).last(), Some(&signal(1)));
+    rig.pool.note_signal(old, true);
+    assert_eq!(rig.pass(time - millis(1)), [], "the last tenth is the program's too");
+    assert_eq!(rig.pass(millis(1)), [Action::Kill(old)]);
 }
 
 #[test]
@@ -341,7 +361,7 @@ fn stopping_now_kills_whatever_they_were_asked_before() {
     rig.event(Event::Ready(WorkerId(1)));
     rig.event(Event::Exited(WorkerId(3)));
     rig.event(Event::Stop);
-    rig.pool.note_signal(WorkerId(1));
+    rig.pool.note_signal(WorkerId(1), false);
     assert_eq!(rig.event(Event::StopNow), [Action::Kill(WorkerId(1)), Action::Kill(WorkerId(2))]);
     assert_eq!(rig.event(Event::StopNow), []);
     rig.event(Event::Exited(WorkerId(1)));

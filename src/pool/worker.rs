@@ -80,14 +80,16 @@ pub(super) struct Worker {
     signal_at: Option<Time>,
     /// Whether it was sent that, or SIGTERM.
     pub signalled: bool,
+    /// Whether that was SIGTERM, for its program to handle.
+    pub handles_term: bool,
 }
 
 impl Worker {
     pub fn new(id: WorkerId, slot: Slot, generation: u32, now: Time) -> Self {
         let state = WorkerState::Starting { since: now };
-        let (served, retired, signal_at, signalled) = (false, false, None, false);
+        let (served, retired, signal_at, signalled, handles_term) = (false, false, None, false, false);
         let signs = Signs::default();
-        Self { id, slot, generation, started: now, state, signs, served, retired, signal_at, signalled }
+        Self { id, slot, generation, started: now, state, signs, served, retired, signal_at, signalled, handles_term }
     }
 
     /// Whether it is there to stay: it starts, or takes connections.
@@ -129,11 +131,14 @@ impl Worker {
         }
     }
 
-    /// Its time to finish is over, or it has nothing to finish.
+    /// Its time to finish is over, or it has nothing to finish. A program that is at its end since SIGTERM does not get it
+    /// again: a handler that is called once leaves the second one to the kernel, which ends the process.
     pub fn terminate(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.state = WorkerState::Terminating { until: now + TERMINATION_GRACE };
         self.signalled = true;
-        actions.push(Action::Terminate(self.id));
+        if !self.handles_term {
+            actions.push(Action::Terminate(self.id));
+        }
     }
 
     /// Its remaining work is unknown: it is asked to end, and killed no sooner than it would have been.

@@ -6,14 +6,17 @@ pub mod counting;
 /// Makes the allocator give memory back to the host when it is freed, instead of keeping it for the next time: for a
 /// process that needs little but for rare rushes.
 ///
-/// With glibc (mallopt(3)): blocks from 64 KiB on are mappings of their own, which freeing unmaps, and the end of the
-/// heap is cut off when 32 KiB of it are free. By default glibc raises both limits, to megabytes, after the first large
+/// With glibc (mallopt(3)): blocks from `block` bytes on are mappings of their own, which freeing unmaps, and the end of the
+/// heap is cut off when half of that is free. By default glibc raises both limits, to megabytes, after the first large
 /// block that is freed. Other allocators are left as they are.
-pub fn give_back_when_freed() {
+pub fn give_back_when_freed(block: u32) {
+    #[cfg(not(target_env = "gnu"))]
+    let _ = block;
     #[cfg(target_env = "gnu")]
     for (parameter, bytes) in
-        [(libc::M_MMAP_THRESHOLD, 64 << 10), (libc::M_TRIM_THRESHOLD, 32 << 10), (libc::M_TOP_PAD, 16 << 10)]
+        [(libc::M_MMAP_THRESHOLD, block), (libc::M_TRIM_THRESHOLD, block / 2), (libc::M_TOP_PAD, block / 4)]
     {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
         // SAFETY: it takes two numbers and changes nothing but the allocator's limits. It can only refuse them, and then
         // they stay as they were.
         unsafe { libc::mallopt(parameter, bytes) };
@@ -49,7 +52,7 @@ mod tests {
             return;
         }
         // By default, freeing the first large block would let the second, somewhat smaller one stay in the heap.
-        give_back_when_freed();
+        give_back_when_freed(64 << 10);
         drop(vec![1_u8; 4 << 20]);
         let block = vec![1_u8; 2 << 20];
         let inside = block.as_ptr() as usize + (1 << 20);

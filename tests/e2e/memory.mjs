@@ -14,6 +14,9 @@ const MIB = 1 << 20;
 /** What a connection may hold at most, with the default of --max-payload. */
 const EACH = 4_000_000;
 
+/** What it may hold at most when --max-payload is small. */
+const LEAST_EACH = 512 * 1024;
+
 /** What an allocator keeps, and what the runtime of a debug build needs meanwhile. */
 const SLACK = 16 * MIB;
 
@@ -239,4 +242,52 @@ program('a body that comes byte by byte', async (place) => {
   await pour(raw, '1\r\nx\r\n'.repeat(100_000), 900_000 * 6);
   victim.assertBounded(1, 'pieces');
   await victim.serves();
+});
+
+program('what the HTTP library holds is in the share of a connection', async (place) => {
+  const victim = await Victim.start(place, '--max-payload', '1000', '--ping-timeout', '1h');
+  const many = 60;
+  const all = async (what, begin) => {
+    const connections = [];
+    for (let i = 0; i < many; i++) {
+      const raw = await victim.connect();
+      raw.socket.pause();
+      connections.push(raw);
+    }
+    const taken = await Promise.all(connections.map((raw) => pour(raw, begin, 16 * begin.length)));
+    const bytes = taken.reduce((all, one) => all + one, 0);
+    const grown = victim.grown();
+    place.say(`${many} x ${what}: ${(grown / MIB).toFixed(1)} MiB`);
+    assert.ok(bytes >= many * begin.length, `${what}: ${bytes} bytes were taken`);
+    assert.ok(grown < many * LEAST_EACH + SLACK, `${what}: grown by ${(grown / MIB).toFixed(1)} MiB`);
+    connections.forEach((raw) => raw.close());
+  };
+  const get = (path, more = '') => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: a\r\n${more}\r\n`.repeat(300));
+  await all('the client bundle', get('/socket.io/socket.io.js.map'));
+  await all('the client bundle, compressed', get('/socket.io/socket.io.js', 'Accept-Encoding: br\r\n'));
+  await all('the page, compressed', get('/', 'Accept-Encoding: gzip\r\n'));
+  await all('answers without a body', Buffer.from('HEAD / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(1_000)));
+  await all('a head that does not end', Buffer.from(`GET / HTTP/1.1\r\nHost: a\r\nX: ${' '.repeat(30_000)}`));
+  await all('a body that does not end', Buffer.from(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n${'x'.repeat(60_000)}`));
+  await victim.serves();
+});
+
+program('an answer to a poll that is never read', async (place) => {
+  // The answers are far longer than what the kernel takes for a client that reads nothing.
+  const victim = await Victim.start(place, '--max-payload', '4000000');
+  const many = 8;
+  for (let i = 0; i < many; i++) {
+    const { sid, raw } = await victim.session('/echo,');
+    const body = `42/echo,1["echo","${'x'.repeat(3_900_000)}"]`;
+    // Each is echoed twice: as an event and as an acknowledgement.
+    for (let n = 0; n < 2; n++) assert.equal((await victim.post(sid, body)).status, 200);
+    raw.socket.pause();
+    raw.write(request('GET', `/socket.io/?EIO=4&transport=polling&sid=${sid}`).head);
+  }
+  // The answer is on its way when the next session of the same worker is served.
+  await victim.serves();
+  const grown = victim.grown();
+  place.say(`unread answers: ${(grown / MIB).toFixed(1)} MiB`);
+  assert.ok(grown > many * 4 * 3_900_000 / 2, 'they are held at all');
+  assert.ok(grown < many * 16_000_000 + SLACK, `grown by ${(grown / MIB).toFixed(1)} MiB`);
 });
