@@ -17,6 +17,9 @@ use crate::sys::trust;
 /// Larger than any configuration; keeps a slip such as `-c /dev/zero` from eating the memory.
 const LARGEST: u64 = 256 << 10;
 
+/// More brackets than these are never open at once. The YAML library takes seconds for a hundred thousand.
+const MAX_OPEN: usize = 100;
+
 /// A file's lines of `key: value`.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
@@ -61,6 +64,10 @@ impl ConfigFile {
     }
 
     fn parse(path: &Path, text: String) -> Result<Self, FlagsError> {
+        if let Some(line) = too_many_open(&text) {
+            let why = format!("more than {MAX_OPEN} brackets are open here: is it the right file?");
+            return Err(FlagsError::Line { path: path.to_owned(), line, why });
+        }
         let wrong = |error: serde_yaml::Error| {
             let line = error.location().map_or(1, |location| location.line());
             FlagsError::Line { path: path.to_owned(), line, why: explain(&error, &text) }
@@ -96,6 +103,23 @@ impl ConfigFile {
         let stopped = serde_yaml::Deserializer::from_str(&self.text).deserialize_map(StopAt(index));
         stopped.err().and_then(|error| error.location()).map_or(1, |location| location.line())
     }
+}
+
+/// The first line in which too many brackets are open.
+fn too_many_open(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    text.lines().zip(1..).find_map(|(line, number)| {
+        line.bytes()
+            .any(|byte| {
+                match byte {
+                    b'[' | b'{' => open += 1,
+                    b']' | b'}' => open = open.saturating_sub(1),
+                    _ => {}
+                }
+                open > MAX_OPEN
+            })
+            .then_some(number)
+    })
 }
 
 /// The YAML library refused to write.
@@ -309,6 +333,16 @@ mod tests {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.starts_with(message), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn brackets_without_end_are_refused_before_they_are_parsed() {
+        for open in ["[", "{a: "] {
+            let error = parse(&format!("a: 1\nb: {}", open.repeat(50_000))).expect_err("too deep").to_string();
+            assert!(error.starts_with("haft.yaml:2: more than 100 brackets are open here"), "{error}");
+        }
+        let closed = format!("a: [{}x]\n", "'[]', ".repeat(1_000));
+        assert!(parse(&closed).is_ok());
     }
 
     #[test]

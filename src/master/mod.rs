@@ -29,6 +29,7 @@ mod plan;
 mod preload;
 mod reload;
 mod report;
+mod rereading;
 mod rescue;
 mod setup;
 mod signals;
@@ -38,7 +39,7 @@ mod ticking;
 
 pub use self::boot::{cannot_start, check, main};
 pub use self::error::MasterError;
-pub use self::reload::Reread;
+pub use self::rereading::Reread;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

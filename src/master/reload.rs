@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::plan::Plan;
 use super::report::unix_time;
+use super::rereading::{Reread, Rereading};
 use super::{Master, MasterError, Phase};
 use crate::addr::PassedAddr;
 use crate::admin::{Denied, ReloadState, ReloadStatus};
@@ -12,9 +13,6 @@ use crate::listen::kernel::Kernel;
 use crate::pending::Rules;
 use crate::pool::Event;
 use crate::route::{Slot, Steering};
-
-/// Reads the flags and the file again.
-pub type Reread = fn(&[PassedAddr]) -> Result<Config, String>;
 
 /// Keys of the configuration that a reload puts into effect. All others need a restart.
 #[rustfmt::skip]
@@ -34,7 +32,7 @@ pub struct Changes {
     pub config: Config,
     /// The sockets that a service manager has passed.
     passed: Vec<PassedAddr>,
-    reread: Reread,
+    rereading: Rereading,
     /// So many slots, when the reload that is under way is done.
     slots_afterwards: Option<usize>,
     /// The reload that is under way, or else the last one.
@@ -54,7 +52,8 @@ fn in_one_line(message: &str) -> String {
 impl Changes {
     /// Nothing has changed yet.
     pub fn new(config: Config, passed: Vec<PassedAddr>, reread: Reread) -> Self {
-        Self { config, passed, reread, slots_afterwards: None, status: None, done: 0, failed: 0 }
+        let rereading = Rereading::new(reread);
+        Self { config, passed, rereading, slots_afterwards: None, status: None, done: 0, failed: 0 }
     }
 
     /// What is in force once a reload to this configuration has begun: what takes a restart stays as it is, and so does
@@ -111,7 +110,7 @@ impl Master {
         self.budget.allows_reload(pool.worker_count(), slots).map_err(Denied::Busy)?;
         let wrong = |error: String| Denied::Impossible(format!("nothing was changed: {}", in_one_line(&error)));
         self.is_settled = false;
-        let config = (self.changes.reread)(&self.changes.passed).map_err(wrong)?;
+        let config = self.changes.rereading.read(&self.changes.passed).map_err(wrong)?;
         config.check_descriptors(self.about.descriptor_limit).map_err(|error| wrong(error.to_string()))?;
         let differing = self.changes.config.differences(&config);
         let fixed: Vec<&str> = differing.into_iter().filter(|key| !RELOADABLE.contains(key)).collect();

@@ -1,9 +1,11 @@
 //! New workers in place of the old ones: slot by slot, and no client notices.
 
 use std::net::Ipv4Addr;
-use std::thread;
+use std::{fs, thread};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::harness::{Client, Haft, Load, Setup, Status, addresses_of, eventually, is_running, signal};
 
@@ -209,4 +211,29 @@ fn a_node_program_is_reloaded_too_and_its_old_process_finishes_what_it_has() {
     eventually("the old one leaves", || (!is_running(old)).then_some(()));
     haft.log().line_with("worker has left: ended as asked (exit code 0)");
     haft.stop();
+}
+
+#[test]
+fn a_configuration_that_stalls_costs_the_reload_and_not_the_service() {
+    let setup = Setup::new(&["-w", "1", "-c", "{dir}/haft.yaml"]);
+    let file = setup.folder().join("haft.yaml");
+    fs::write(&file, "hold-timeout: 5s\n").expect("write");
+    let haft = setup.start_all();
+    fs::remove_file(&file).expect("remove");
+    // Opening it waits for a writer, and there is none.
+    mkfifo(&file, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
+    let (code, text) = haft.post("/reload");
+    assert!(code >= 400 && text.contains("the configuration could not be read in time"), "{code} {text}");
+    haft.signal(Signal::SIGHUP);
+    haft.log().line_with("an earlier reload waits for it still");
+    assert_eq!(ask(&haft, 0, 1), (0, 1));
+    // The reader goes on, and the next reload with it.
+    fs::write(&file, "hold-timeout: 6s\n").expect("a reader");
+    fs::remove_file(&file).expect("remove");
+    fs::write(&file, "hold-timeout: 7s\n").expect("write");
+    let (code, text) = eventually("the reader has ended", || {
+        let (code, text) = haft.post("/reload");
+        (!text.contains("earlier reload")).then_some((code, text))
+    });
+    assert_eq!(code, 202, "{text}");
 }
