@@ -8,8 +8,13 @@ use haft::flags::{self, EarlyExit, ParseOutcome};
 use haft::process::guardian;
 use haft::{builtin, commands, master};
 
+/// From so many bytes on what a built-in worker frees goes back to the host at once, as nearly all messages are smaller: what
+/// its bounds allow is then what the process holds.
+const LARGE_BLOCK: u32 = 128 << 10;
+
 fn main() -> ExitCode {
     if builtin::process::is_wanted() {
+        haft_sys::allocator::give_back_when_freed(LARGE_BLOCK);
         return builtin::process::main();
     }
     if guardian::is_wanted() {

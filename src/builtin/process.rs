@@ -3,7 +3,6 @@
 use std::env;
 use std::process::ExitCode;
 
-use haft_sys::allocator;
 use haft_worker::{AttachError, Drain, Incoming, SessionGuard};
 
 use super::{App, BuiltinError, Identity};
@@ -12,10 +11,6 @@ use crate::log;
 
 /// The variable with a built-in worker's orders, as JSON.
 const VARIABLE: &str = "HAFT_BUILTIN";
-
-/// From so many bytes on what is freed goes back to the host at once, as nearly all messages are smaller: what the bounds
-/// allow is then what the process holds.
-const LARGE_BLOCK: u32 = 128 << 10;
 
 /// A built-in worker's orders.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -57,7 +52,6 @@ pub fn is_wanted() -> bool {
 
 /// Is the built-in worker, from start to end.
 pub fn main() -> ExitCode {
-    allocator::give_back_when_freed(LARGE_BLOCK);
     match work() {
         Ok(()) => {
             log::flush();
