@@ -24,6 +24,9 @@ pub enum Worker {
     BuiltIn,
     /// A program of Node with Socket.IO.
     Node,
+    /// The same program, run by Deno and by Bun.
+    Deno,
+    Bun,
 }
 
 impl Worker {
@@ -33,7 +36,26 @@ impl Worker {
             Self::Minimal => "minimal",
             Self::BuiltIn => "builtin",
             Self::Node => "node",
+            Self::Deno => "deno",
+            Self::Bun => "bun",
         }
+    }
+
+    /// What runs the program of Node: Deno and Bun are where npm puts them for the tests.
+    fn runtime(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Minimal | Self::BuiltIn => None,
+            Self::Node => Some(&["node"]),
+            Self::Deno => {
+                Some(&[concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/node_modules/deno-2/deno"), "run", "-A"])
+            }
+            Self::Bun => Some(&[concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/node_modules/bun-1/bin/bun")]),
+        }
+    }
+
+    /// Whether it is warm later than others.
+    pub fn is_compiled_late(self) -> bool {
+        self.runtime().is_some()
     }
 }
 
@@ -134,12 +156,15 @@ pub const ALL: &[Contender] = &[
     contender("node-nginx-http", "nginx http, ip_hash", Worker::Node, Front::Proxy(Proxy::NginxHttp)),
     contender("node-alone", "Node alone, one process", Worker::Node, Front::Alone),
     contender("node-clients", "no balancer: a port for each process", Worker::Node, Front::Clients),
+    contender("deno-haft", "haft, hand-over", Worker::Deno, HANDOVER),
+    contender("deno-clients", "no balancer: a port for each process", Worker::Deno, Front::Clients),
+    contender("bun-clients", "no balancer: a port for each process", Worker::Bun, Front::Clients),
 ];
 
 /// Why a contender is not measured.
 #[derive(Debug)]
 pub enum Unstarted {
-    /// This build of haft does not know its flags, or this nginx its directives.
+    /// A program is missing, this build of haft does not know the flags, or this nginx the directives.
     NotAvailable(String),
     Failed(Failure),
 }
@@ -204,6 +229,11 @@ impl Contender {
 
     /// Starts it, and waits until every worker has answered.
     pub fn start(&self, programs: &Programs, workers: usize) -> Result<Running, Unstarted> {
+        if let Some([runtime, ..]) = self.worker.runtime()
+            && !is_at_hand(runtime)
+        {
+            return Err(Unstarted::NotAvailable(format!("there is no {runtime}")));
+        }
         let folder = tempfile::Builder::new().prefix("haft-bench-").tempdir()?;
         let workers = self.workers(workers);
         let entry = free_port()?;
@@ -274,15 +304,15 @@ impl Contender {
         let by_workers = self.front == KERNEL || balancer.is_empty();
         let accepting = if by_workers { workers.clone() } else { balancer.clone() };
         let listens_itself = matches!(self.front, Front::Primary { .. } | Front::Alone | Front::Clients);
-        let queue = if self.worker == Worker::Node && listens_itself { NODE_QUEUE } else { QUEUE };
+        let queue = if self.worker.runtime().is_some() && listens_itself { NODE_QUEUE } else { QUEUE };
         Running { target, balancer, workers, accepting, queue, front, backends, folder }
     }
 
     /// A worker that listens by itself.
     fn backend(&self, programs: &Programs, folder: &Path, slot: usize, at: SocketAddr) -> Outcome<Program> {
-        let mut command = if self.worker == Worker::Node {
-            let mut command = Command::new("node");
-            command.arg(&programs.server).arg(format!("http:{at}"));
+        let mut command = if let Some([runtime, words @ ..]) = self.worker.runtime() {
+            let mut command = Command::new(runtime);
+            command.args(words).arg(&programs.server).arg(format!("http:{at}"));
             command
         } else {
             let mut command = Command::new(&programs.this);
@@ -310,7 +340,9 @@ impl Contender {
         match self.worker {
             Worker::Minimal => command.arg("--").arg(&programs.this).args(["worker", "haft"]),
             Worker::BuiltIn => &mut command,
-            Worker::Node => command.args(["--", "node"]).arg(&programs.styles).arg(style),
+            Worker::Node | Worker::Deno | Worker::Bun => {
+                command.arg("--").args(self.worker.runtime().into_iter().flatten()).arg(&programs.styles).arg(style)
+            }
         };
         command
     }
@@ -350,6 +382,11 @@ impl Running {
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or("it ended at once").to_owned()
+}
+
+/// Whether a program is there: Node is always, the others where npm has them for this machine.
+fn is_at_hand(program: &str) -> bool {
+    !program.starts_with('/') || Path::new(program).is_file()
 }
 
 /// A port of 127.0.0.1 that nobody uses now.

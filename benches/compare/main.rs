@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod session;
 mod syscalls;
+mod wakeup;
 mod worker;
 
 use std::error::Error;
@@ -79,7 +80,7 @@ struct Settings {
     /// WebSockets to hold
     #[arg(long)]
     held: Option<usize>,
-    /// Only contenders whose keys contain one of these
+    /// Only contenders whose keys contain one of these, or are what comes behind a =
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where the results go
@@ -173,12 +174,14 @@ struct Record<'a> {
 fn compare(settings: &Settings, programs: &Programs) -> Outcome<Measured> {
     let folder = tempfile::tempdir()?;
     let tool = Tool::choose(folder.path());
-    let wanted = |key: &str| settings.only.is_empty() || settings.only.iter().any(|part| key.contains(part.as_str()));
+    let is_meant = |key: &str, part: &str| part.strip_prefix('=').map_or(key.contains(part), |whole| key == whole);
+    let wanted = |key: &str| settings.only.is_empty() || settings.only.iter().any(|part| is_meant(key, part));
     let listed = contender::ALL.iter().filter(|contender| wanted(contender.key));
     let mut records: Vec<_> = listed.map(|contender| Record { contender, absent: None, rounds: Vec::new() }).collect();
     let (mut calibrations, mut failures) = (Vec::new(), Vec::new());
-    let all = records.len();
+    let (all, mut wakeups) = (records.len(), Vec::new());
     for round in 0..settings.rounds() {
+        wakeups.extend(wakeup::across_cpus()?);
         for turn in 0..all {
             // Each round begins with another, and every other round goes the other way round.
             let place = if round % 2 == 0 { turn } else { all - 1 - turn };
@@ -213,6 +216,7 @@ fn compare(settings: &Settings, programs: &Programs) -> Outcome<Measured> {
     });
     let results = json!({
         "kind": "compare",
+        "wakeup_us": wakeups,
         "contenders": contenders.collect::<Vec<_>>(),
         "syscalls_by": tool.as_ref().ok().map(|tool| tool.name()),
         "no_syscalls": tool.err(),

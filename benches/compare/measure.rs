@@ -84,8 +84,8 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn run(mut self, amounts: &Amounts, workers: usize, worker: Worker, tool: Option<Tool>) -> Outcome<Figures> {
-        // Processes of Node are warm later than others.
-        let warm_up = if worker == Worker::Node { amounts.warm_up } else { amounts.warm_up / 2 };
+        // Processes of Node and the like are warm later than others.
+        let warm_up = if worker.is_compiled_late() { amounts.warm_up } else { amounts.warm_up / 2 };
         let target = &self.running.target;
         load::requests(target, self.crowd, warm_up).map_err(during("warm-up"))?;
 

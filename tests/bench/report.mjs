@@ -19,7 +19,7 @@ else reportComparison(results.contenders.map((contender) => new Contender(conten
 
 function reportComparison(contenders) {
   writeFileSync(tables, [
-    '# The comparison', circumstances(results), '## In short', short(contenders), '## Goals', goals(contenders),
+    '# The comparison', circumstances(results), '## In short', short(contenders), '## Goals', goals(contenders, results.wakeup_us),
     '## Everything', full(contenders), '',
   ].join('\n\n'));
 

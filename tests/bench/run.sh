@@ -5,10 +5,11 @@
 #     bash tests/bench/run.sh --quick    the same in less than a minute: shows that all can be measured
 #     bash tests/bench/run.sh --only node-haft,node-clients    rows by their keys: those that contain one of these words
 #     bash tests/bench/run.sh growth     the master's cost by number of workers and of held connections
+#     bash tests/bench/run.sh goals --rounds 3    only what the goals need (ten minutes): results/goals.md, goals-growth.md
 #     bash tests/bench/run.sh build      only installs and builds
 #
-# Other words go to the measuring program (--rounds N, --workers N, --only KEY,KEY; --help lists all). Results of a part
-# or of a quick run stay in results/. Installs what is missing of nginx, HAProxy and Node's packages (that needs apt and
+# Other words go to the measuring program (--rounds N, --workers N, --only KEY,KEY; --help lists all). An =KEY after --only
+# means the row of just that key. Results of a part or of a quick run stay in results/. Installs what is missing of nginx, HAProxy and Node's packages (that needs apt and
 # root). It loads the machine as much as it can: leave it alone meanwhile.
 
 set -u -o pipefail
@@ -55,7 +56,7 @@ build() { # PROFILE
 
 order=compare
 case ${1:-} in
-compare | growth | build)
+compare | growth | goals | build)
     order=$1
     shift
     ;;
@@ -74,14 +75,31 @@ for word in "$@"; do
     --only*) name=part charts=$results/part ;;
     esac
 done
+[[ $order != goals ]] || name=goals charts=$results/goals
 program=$(build "$profile") || fail "it does not compile"
 export HAFT=$target/release/haft
-[[ $order != build ]] || exit 0
-[[ $order == compare ]] || name+=-$order
 
-rm -f "$results/$name.json"
-"$program" "$order" "$@" --json "$results/$name.json"
-code=$?
-[[ -f $results/$name.json ]] && node "$BENCH/report.mjs" "$results/$name.json" "$results/$name.md" "$charts" || fail "no report"
-echo "$results/$name.md, $charts"
-exit "$code"
+measure() { # compare|growth NAME WORD...
+    local order=$1 name=$2 code
+    shift 2
+    rm -f "$results/$name.json"
+    "$program" "$order" "$@" --json "$results/$name.json"
+    code=$?
+    [[ -f $results/$name.json ]] && node "$BENCH/report.mjs" "$results/$name.json" "$results/$name.md" "$charts" || fail "no report"
+    echo "$results/$name.md, $charts"
+    return "$code"
+}
+
+# What the goals compare.
+readonly GOALS==minimal-haft,=minimal-reuseport,=minimal-haproxy,=builtin-haft,=node-haft,=node-haft-session,=node-clients,=node-nginx-stream
+
+case $order in
+build) ;;
+compare) measure compare "$name" "$@" ;;
+growth) measure growth "$name-growth" "$@" ;;
+goals)
+    measure compare goals --only "$GOALS" "$@"
+    code=$?
+    measure growth goals-growth "$@" && exit "$code"
+    ;;
+esac

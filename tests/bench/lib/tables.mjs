@@ -6,6 +6,8 @@ const WORKERS = {
   minimal: 'The same minimal Rust worker behind each',
   builtin: "haft's built-in Socket.IO worker",
   node: 'The same unmodified Socket.IO program of Node behind each',
+  deno: 'The same program, run by Deno',
+  bun: 'The same program, run by Bun',
 };
 
 function table(head, rows) {
@@ -104,6 +106,7 @@ const GOALS = [
   ['Node: CPU of master and workers / nginx stream', (get) => ratio(get('node-haft'), get('node-nginx-stream'), together), 0, 0.8],
   ['Node: CPU with --affinity session minus that with address affinity, us', (get) => difference(get('node-haft-session'), get('node-haft'), together), -Infinity, 3],
   ["master's CPU / HAProxy tcp", (get) => ratio(get('minimal-haft'), get('minimal-haproxy'), 'balancer_us'), 0, 0.1],
+  ["master's CPU with built-in workers / HAProxy tcp", (get) => ratio(get('builtin-haft'), get('minimal-haproxy'), 'balancer_us'), 0, 0.1],
   ["master's CPU with connections waiting, us", (get) => get('minimal-haft').of('waiting_balancer_us'), 0, 3.5],
   ['p50 at one client minus that of SO_REUSEPORT, us', (get) => difference(get('minimal-haft'), get('minimal-reuseport'), 'p50_1_us'), -Infinity, 25],
   // What was reached before, and is to stay.
@@ -129,10 +132,15 @@ function difference(one, other, figure) {
   return spread(values);
 }
 
-/** What haft is to reach, and what it reached here. */
-export function goals(contenders) {
+/** What haft is to reach, and what it reached here; `wakeups` are the microseconds that one across CPUs takes alone. */
+export function goals(contenders, wakeups) {
   const get = (key) => contenders.find((contender) => contender.key === key) ?? { rounds: [], of: () => undefined };
-  return judged(GOALS.map(([what, measure, least, most]) => [what, measure(get), least, most]));
+  const alone = spread(wakeups);
+  return [
+    judged(GOALS.map(([what, measure, least, most]) => [what, measure(get), least, most])),
+    `To wake a process on another CPU, and nothing else, takes ${told(alone)} us here. A connection that is handed over wakes one `
+      + 'process more than one that its worker accepts.',
+  ].join('\n\n');
 }
 
 /** A table of `[what, figure, least, most]`. */
