@@ -102,12 +102,11 @@ impl Surroundings {
 }
 
 impl SocketPlace {
-    /// The names that a socket may have here, the best first: the next ones are for a haft that has the name of
+    /// The paths that a socket may have here, the best first: the next ones are for a haft that has the name of
     /// another.
     pub fn sockets(&self, name: &InstanceName) -> impl Iterator<Item = PathBuf> {
         let stem = if self.fixed { ALONE } else { name.as_str() };
-        let number = |number: u32| if number == 1 { String::new() } else { format!("-{number}") };
-        (1..=9).map(move |at| self.folder.join(format!("{stem}{}{SUFFIX}", number(at))))
+        file_names(stem).map(|name| self.folder.join(name))
     }
 }
 
@@ -120,21 +119,56 @@ pub fn is_named_like_one(path: &Path) -> bool {
     name.ends_with(SUFFIX) && (is_ours || name.trim_end_matches(SUFFIX).starts_with(ALONE))
 }
 
-/// The default name of a haft: its program, and the first port that it listens on.
-pub fn name<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>) -> InstanceName {
-    if let Some(name) = &config.name {
-        return name.clone();
+/// The names that the file of a control socket may have, the best first.
+pub fn file_names(stem: &str) -> impl Iterator<Item = String> {
+    let number = |number: u32| if number == 1 { String::new() } else { format!("-{number}") };
+    (1..=9).map(move |at| format!("{stem}{}{SUFFIX}", number(at)))
+}
+
+/// What a haft is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Called {
+    /// So, as long as it runs.
+    Finally(InstanceName),
+    /// After its program alone, until the first port is known that the program listens on.
+    ForNow(InstanceName),
+}
+
+impl Called {
+    /// `--name`, or the program and the first port of these addresses.
+    pub fn new<'a>(config: &Config, mut bound: impl Iterator<Item = &'a ListenAddr>) -> Self {
+        if let Some(name) = &config.name {
+            return Self::Finally(name.clone());
+        }
+        let program = match &config.program {
+            Program::BuiltIn(_) => ALONE,
+            Program::Command(command) => program(&command.argv),
+        };
+        let program = Self::ForNow(InstanceName::of(program));
+        bound.find_map(|addr| program.on(addr)).map_or(program, Self::Finally)
     }
-    let program = match &config.program {
-        Program::BuiltIn(_) => ALONE,
-        Program::Command(command) => program(&command.argv),
-    };
-    let port = bound.find_map(|addr| match addr {
-        ListenAddr::DualStack(port) => Some(*port),
-        ListenAddr::Ip(addr) => Some(addr.port()),
-        ListenAddr::Unix(_) => None,
-    });
-    InstanceName::of(&port.map_or_else(|| program.to_owned(), |port| format!("{program}-{port}")))
+
+    /// What it is called for good, now that it listens there. Nothing changes where it has such a name, or there is no
+    /// port.
+    pub fn on(&self, addr: &ListenAddr) -> Option<InstanceName> {
+        match (self, addr.port()) {
+            (Self::ForNow(name), Some(port)) => Some(InstanceName::of(&format!("{name}-{port}"))),
+            _ => None,
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &InstanceName {
+        match self {
+            Self::Finally(name) | Self::ForNow(name) => name,
+        }
+    }
+}
+
+/// Whether a name is that of a program, with the port that it listens on.
+pub fn is_on_a_port(name: &str, program: &str) -> bool {
+    let port = name.strip_prefix(program).and_then(|rest| rest.strip_prefix('-'));
+    port.is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What a command runs in the end, as far as its words show.
@@ -213,7 +247,26 @@ mod tests {
         ] {
             let ParseOutcome::Run(config) = flags::parse_from(words.split(' ')) else { panic!("{words}") };
             let bound: Vec<_> = config.listen.iter().flatten().map(|listen| listen.addr.clone()).collect();
-            assert_eq!(super::name(&config, bound.iter()).as_str(), name, "{words}");
+            assert_eq!(Called::new(&config, bound.iter()).name().as_str(), name, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_program_s_own_port_becomes_a_part_of_the_name_once() {
+        let called = |words: &str| {
+            let ParseOutcome::Run(config) = flags::parse_from(words.split(' ')) else { panic!("{words}") };
+            let bound: Vec<_> = config.listen.iter().flatten().map(|listen| listen.addr.clone()).collect();
+            let port = |called: &Called| called.on(&"127.0.0.1:4000".parse().expect("an address"));
+            port(&Called::new(&config, bound.iter())).map(|name| name.to_string())
+        };
+        assert_eq!(called("haft -- node server.js").as_deref(), Some("server-4000"));
+        for named in ["haft --name chat -- node server.js", "haft -l 80 -- node server.js", "haft"] {
+            assert_eq!(called(named), None, "{named}");
+        }
+        let unix = "unix:/run/x".parse().expect("an address");
+        assert_eq!(Called::ForNow(InstanceName::of("server")).on(&unix), None);
+        for (name, is) in [("server-4000", true), ("server", false), ("server-x", false), ("server2-80", false)] {
+            assert_eq!(is_on_a_port(name, "server"), is, "{name}");
         }
     }
 }

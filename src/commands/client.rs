@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::addr::ListenAddr;
 use crate::admin::TokenFile;
+use crate::sys::listen::SocketHandle;
 
 /// The longest wait for an answer. The master answers within two seconds, or says that it is late; the machine may be overloaded.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +30,7 @@ const MAX_LINE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Client {
     addr: ListenAddr,
+    socket: Option<SocketHandle>,
     token_file: Option<TokenFile>,
     patience: Duration,
     runtime: Runtime,
@@ -92,7 +94,12 @@ impl Client {
     /// If this process can have no event loop.
     pub fn new(addr: ListenAddr, token_file: Option<PathBuf>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { addr, token_file: token_file.map(TokenFile::new), patience: PATIENCE, runtime })
+        let socket = match &addr {
+            // Where it cannot be opened, connecting shows why.
+            ListenAddr::Unix(path) => SocketHandle::open(path).ok(),
+            _ => None,
+        };
+        Ok(Self { addr, socket, token_file: token_file.map(TokenFile::new), patience: PATIENCE, runtime })
     }
 
     /// The same, with another time for an answer.
@@ -209,11 +216,22 @@ impl Client {
 
     async fn connect(&self) -> Result<ClientStream, ClientError> {
         let connected = match &self.addr {
-            ListenAddr::Unix(path) => UnixStream::connect(path).await.map(ClientStream::Unix),
+            ListenAddr::Unix(path) => self.connect_to(path).await.map(ClientStream::Unix),
             ListenAddr::Ip(addr) => TcpStream::connect(addr).await.map(ClientStream::Tcp),
             ListenAddr::DualStack(port) => TcpStream::connect(("localhost", *port)).await.map(ClientStream::Tcp),
         };
         connected.map_err(|error| self.unreachable(error))
+    }
+
+    /// Connects to the socket that was found under this path: a haft is called otherwise once it knows its program's
+    /// port, and another may have its first name by then.
+    async fn connect_to(&self, path: &Path) -> io::Result<UnixStream> {
+        let Some(socket) = &self.socket else { return UnixStream::connect(path).await };
+        match UnixStream::connect(socket.path()).await {
+            // There is no /proc.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => UnixStream::connect(path).await,
+            connected => connected,
+        }
     }
 
     async fn exchange_over(

@@ -17,8 +17,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Show the last lines that workers wrote
 ///
 /// haft keeps the last 16 KiB of each slot, of standard error and standard output. Of standard output it keeps nothing where
-/// workers write straight to haft's own: that is so with one worker, and with --prefix-output=false. Give --prefix-output to
-/// have it kept.
+/// haft runs on a terminal with one worker, or with --prefix-output=false: then the program writes straight to the
+/// terminal, and keeps its colours. Start haft with --prefix-output to have it kept there, too.
 #[derive(Debug, clap::Args)]
 pub(super) struct Logs {
     #[command(flatten)]
@@ -68,12 +68,12 @@ impl Logs {
         let RunningHaft { client, status } = self.target.find()?;
         let mut lines = read(&client, 0, self.slot)?;
         if lines.is_empty() {
-            eprintln!("haft: no line is kept yet");
+            eprintln!("haft: the workers have written nothing yet that is kept");
         }
         if status.keeps_stdout == Some(false) {
             eprintln!(
-                "haft: this is standard error alone: workers write standard output straight to haft's own (start haft with \
-                 --prefix-output to have it kept)"
+                "haft: this is standard error alone: what the program writes to standard output goes straight to the \
+                 terminal that haft runs on (start haft with --prefix-output to have it here, too)"
             );
         }
         lines.drain(..lines.len().saturating_sub(self.lines));

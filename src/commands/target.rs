@@ -9,7 +9,7 @@ use super::table::{TextTable, age};
 pub use super::target_error::TargetError;
 use super::view::Status;
 use crate::addr::ListenAddr;
-use crate::admin::socket::{Surroundings, is_named_like_one};
+use crate::admin::socket::{Surroundings, is_named_like_one, is_on_a_port};
 use crate::config::Admin;
 use crate::log::escaped;
 
@@ -52,6 +52,32 @@ impl Target {
             let addr = admin.addr().ok_or(TargetError::NoAddress)?;
             return ask(self.client(addr.clone())?);
         }
+        let (mut found, mut foreign) = self.look()?;
+        if found.is_empty() {
+            // One may have got another name in between.
+            (found, foreign) = self.look()?;
+        }
+        // A socket that can be reached in two ways is one.
+        found.sort_by_key(|it: &RunningHaft| it.status.pid);
+        found.dedup_by_key(|it| it.status.pid);
+        choose(found, self.name.as_deref(), foreign)
+    }
+
+    /// Finds the haft that runs under this name now, in place of one that has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::find`].
+    pub fn find_successor(&self, name: &str) -> Result<RunningHaft, TargetError> {
+        if self.admin.is_some() {
+            return self.find();
+        }
+        let (found, foreign) = self.look()?;
+        choose(found, Some(name), foreign)
+    }
+
+    /// Those that answer, and the socket of one that is another user's.
+    fn look(&self) -> Result<(Vec<RunningHaft>, Option<PathBuf>), TargetError> {
         let (mut found, mut foreign) = (Vec::new(), None);
         for path in sockets() {
             match self.client(ListenAddr::Unix(path.clone())).map(ask)? {
@@ -61,10 +87,7 @@ impl Target {
                 Err(_) => {}
             }
         }
-        // A socket that can be reached in two ways is one.
-        found.sort_by_key(|it: &RunningHaft| it.status.pid);
-        found.dedup_by_key(|it| it.status.pid);
-        choose(found, self.name.as_deref(), foreign)
+        Ok((found, foreign))
     }
 
     /// A client for this address, with the credentials of this command line.
@@ -76,7 +99,12 @@ impl Target {
 
 fn choose(found: Vec<RunningHaft>, name: Option<&str>, foreign: Option<PathBuf>) -> Result<RunningHaft, TargetError> {
     let list = || list(&found);
-    let meant = |it: &RunningHaft| name.is_none_or(|name| it.status.name == name || is_called(it.client.addr(), name));
+    let is_exactly =
+        |it: &RunningHaft| name.is_none_or(|name| it.status.name == name || is_called(it.client.addr(), name));
+    let is_any = found.iter().any(is_exactly);
+    // Without its port, where no other is called so.
+    let is_nearly = |it: &RunningHaft| name.is_some_and(|name| is_on_a_port(&it.status.name, name));
+    let meant = |it: &RunningHaft| if is_any { is_exactly(it) } else { is_nearly(it) };
     match (found.iter().filter(|it| meant(it)).count(), name) {
         (1, _) => found.into_iter().find(meant).ok_or(TargetError::None),
         (0, Some(name)) if !found.is_empty() => Err(TargetError::Unknown { name: name.to_owned(), list: list() }),

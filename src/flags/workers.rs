@@ -41,6 +41,9 @@ pub(super) struct Workers {
     pub(super) worker_env: Option<PathBuf>,
 
     /// Put [w0], [w1] and so on before each line that a worker writes [default: on if there are several workers]
+    ///
+    /// Without it, where haft runs on a terminal, standard output is the terminal itself: the program keeps its colours, and
+    /// `haft logs` has its standard error alone.
     #[arg(long, value_name = SWITCH, action = clap::ArgAction::Set)]
     pub(super) prefix_output: Option<bool>,
 }

@@ -59,6 +59,7 @@ use self::signals::{Signals, received};
 use self::stopping::{Haste, Stop};
 use self::supervise::Supervisor;
 use crate::addr::PassedAddr;
+use crate::admin::socket::Called;
 use crate::admin::{self, ControlRequest};
 use crate::alarms::Alarms;
 use crate::config::Config;
@@ -75,7 +76,7 @@ use crate::process::guardian::Guardian;
 use crate::route::TagKey;
 use crate::sys::account::Account;
 use crate::sys::closing;
-use crate::sys::listen::{Listener, SocketFile};
+use crate::sys::listen::Listener;
 use crate::sys::poller::Poller;
 use crate::sys::signals::is_in_foreground;
 
@@ -140,7 +141,7 @@ struct Master {
     /// The kernel's queues are to be looked at without waiting for their time.
     look_soon: bool,
     /// The files of admin listeners that are Unix sockets.
-    _admin_files: Vec<SocketFile>,
+    admin_files: admin_pages::AdminFiles,
 }
 
 /// The soft limit on this process's descriptors (RLIMIT_NOFILE).
@@ -207,9 +208,9 @@ impl Master {
         let (listeners, kernel) = listen(&config, &plan, passed)?;
         let bound: Vec<_> = listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)).collect();
         bound.iter().for_each(|addr| finished.opened(addr));
-        let name = admin::socket::name(&config, bound.iter().copied());
-        let admin_files = admin_pages::serve(&config, &name, &control)?;
-        let about = report::About::new(name, limits.now);
+        let called = Called::new(&config, bound.iter().copied());
+        let admin_files = admin_pages::serve(&config, called.name(), &control)?;
+        let about = report::About::new(called, limits.now);
         let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
         let mut service = setup::service(&config)?;
         service.dispatch.node = cluster_primary(&plan, kernel.as_ref(), &listeners);
@@ -247,7 +248,7 @@ impl Master {
             care,
             reap_again: false,
             look_soon: false,
-            _admin_files: admin_files,
+            admin_files,
         };
         master.guard_listeners();
         Ok((master, Inbox { exits, found, looks, requests }))

@@ -2,6 +2,7 @@
 
 use super::error::Context;
 use super::{Master, MasterError};
+use crate::admin::socket::Called;
 use crate::node::primary::Opened;
 
 impl Master {
@@ -12,6 +13,10 @@ impl Master {
         for opened in primary.take_fresh() {
             if !matches!(opened, Opened::TakenBack(..)) {
                 self.finished.opened(opened.addr());
+                if let Some(name) = self.about.called.on(opened.addr()) {
+                    self.admin_files.rename(&name);
+                    self.about.called = Called::Finally(name);
+                }
             }
             match (opened, &mut self.kernel) {
                 (Opened::Accepting(number, listener), _) => {

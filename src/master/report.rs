@@ -3,12 +3,13 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Master, MasterError, Phase};
+use crate::admin::socket::Called;
 use crate::admin::{
     AlarmStatus, Change, ControlCounts, ControlRequest, CriterionFigures, DrainingWorker, ExitStatus, LinesWanted,
     LogLine, RoutingFigures, SlotBalance, SlotStatus, Snapshot, WorkerStage as Shown,
 };
 use crate::alarms::Alarm;
-use crate::config::{DispatchBy, InstanceName};
+use crate::config::DispatchBy;
 use crate::dispatch::link::Link;
 use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
@@ -32,14 +33,14 @@ const UNSEEN: &str = "the kernel gives connections to the workers without haft's
 #[derive(Debug)]
 pub struct About {
     /// What this haft is called.
-    name: InstanceName,
+    pub(super) called: Called,
     pub(super) descriptor_limit: u64,
     started: (SystemTime, Instant),
 }
 
 impl About {
-    pub(super) fn new(name: InstanceName, descriptor_limit: u64) -> Self {
-        Self { name, descriptor_limit, started: (SystemTime::now(), Instant::now()) }
+    pub(super) fn new(called: Called, descriptor_limit: u64) -> Self {
+        Self { called, descriptor_limit, started: (SystemTime::now(), Instant::now()) }
     }
 }
 
@@ -97,7 +98,7 @@ impl Master {
         let (log, node) = (log::missing(), self.service.dispatch.node.as_ref());
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            name: self.about.name.to_string(),
+            name: self.about.called.name().to_string(),
             pid: std::process::id(),
             started,
             uptime: since.elapsed(),

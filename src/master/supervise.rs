@@ -21,6 +21,7 @@ use crate::node::preload::Preload;
 use crate::pool::{Action, MAX_FAILED_STARTS};
 use crate::process::crew::{self, Exit, Processes};
 use crate::process::guardian::Guardian;
+use crate::process::output::OutputStyle;
 use crate::process::program::Dialect;
 use crate::process::program::channel::NodeChannel;
 use crate::rooms::RoomsRelay;
@@ -78,7 +79,7 @@ impl Supervisor {
         preload: Option<Preload>,
         (descriptors, guardian, account): (u64, Option<Guardian>, Option<Account>),
     ) -> (Self, mpsc::UnboundedReceiver<Exit>) {
-        let (crew, exits) = Processes::new(config.marks_output(), descriptors, guardian, account);
+        let (crew, exits) = Processes::new(OutputStyle::new(config.marks_output()), descriptors, guardian, account);
         let rooms = plan.shares_rooms().then(|| RoomsRelay::new(config.rooms.redis.as_ref()));
         let supervisor = Self {
             rooms,

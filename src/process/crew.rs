@@ -19,7 +19,7 @@ pub use self::ending::{describe, was_killed};
 pub use self::sight::{CpuTime, Sight};
 use super::guardian::Guardian;
 use super::lines::SharedLines;
-use super::output::{self, Output, OutputRelay, SharedOutput};
+use super::output::{self, Output, OutputRelay, OutputStyle, SharedOutput};
 use super::program::script;
 use super::remains::Remains;
 use crate::ids::WorkerId;
@@ -115,8 +115,8 @@ pub struct LaunchOrder<'a> {
 /// The living processes.
 #[derive(Debug)]
 pub struct Processes {
-    /// Whether each line of output gets the worker's slot in front.
-    prefix_output: bool,
+    /// What becomes of their output.
+    output: OutputStyle,
     /// The soft limit on descriptors that haft itself was started with.
     descriptors: u64,
     members: BTreeMap<WorkerId, WorkerProcess>,
@@ -150,7 +150,7 @@ impl Processes {
     /// No process yet; the receiver reports ends of processes. `descriptors`: the soft limit on them for workers;
     /// `account`: the user that they run as.
     pub fn new(
-        prefix_output: bool,
+        output: OutputStyle,
         descriptors: u64,
         guardian: Option<Guardian>,
         account: Option<Account>,
@@ -158,7 +158,7 @@ impl Processes {
         let (exits, receiver) = mpsc::unbounded_channel();
         (
             Self {
-                prefix_output,
+                output,
                 descriptors,
                 members: BTreeMap::new(),
                 exits,
@@ -193,7 +193,7 @@ impl Processes {
             account,
             descriptors,
             inherited,
-            pipe_stdout: self.prefix_output,
+            pipe_stdout: self.output.has_stdout,
             outlives_master,
             registration: self.guardian.as_ref().map(|guardian| guardian.registration(by_signal)),
         });
@@ -267,7 +267,7 @@ impl Processes {
         let relay = |to: &'static OutputQueue, output| OutputRelay {
             slot,
             to,
-            prefix: self.prefix_output.then(|| mark(slot, to.is_colourful())),
+            prefix: self.output.is_marked.then(|| mark(slot, to.is_colourful())),
             output,
             lines: self.lines.clone(),
         };
@@ -365,7 +365,7 @@ impl Processes {
 
     /// Whether haft sees what workers write to standard output: else they write to its own.
     pub fn keeps_stdout(&self) -> bool {
-        self.prefix_output
+        self.output.has_stdout
     }
 
     /// The workers whose processes are there, or whose ends are not known yet.

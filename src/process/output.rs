@@ -1,13 +1,13 @@
 //! What workers write: passed on as it comes, held back while it may be the fifth copy of one failure.
 //!
-//! A worker's stderr (and its stdout with `--prefix-output`) comes through a pipe. The first worker that is started
+//! A worker's stderr comes through a pipe, and so does its stdout, but where it may have a terminal. The first worker that is started
 //! speaks freely. Of the others, and of replacements, what they write before they are ready is held back: when they get
 //! ready it is passed on, and when they die first it is shown only if it has not been shown already.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::ready;
@@ -32,6 +32,22 @@ const REST_OF_LINE: Duration = Duration::from_millis(50);
 const TAIL_LINE: usize = 1024;
 /// Lines that are kept for the report when haft gives up on the worker.
 const TAIL_LINES: usize = 12;
+
+/// What becomes of the workers' output.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputStyle {
+    /// Whether each line gets the worker's slot in front.
+    pub is_marked: bool,
+    /// Whether haft reads standard output, too, and passes it on: else workers write to haft's own.
+    pub has_stdout: bool,
+}
+
+impl OutputStyle {
+    /// A program that may write its lines as they are keeps the terminal that it was started from, and its colours.
+    pub fn new(is_marked: bool) -> Self {
+        Self { is_marked, has_stdout: is_marked || !io::stdout().is_terminal() }
+    }
+}
 
 /// The output of one worker's life.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use self::error::{Access, ListenError};
 use super::rights::Rights;
 use super::unix_socket;
-pub use super::unix_socket::{SocketFile, remove_stale_in};
+pub use super::unix_socket::{SocketFile, SocketHandle, remove_stale_in};
 use crate::addr::{EndAddr, ListenAddr};
 
 /// A bound, listening, non-blocking socket. A Unix socket's file is removed when this is dropped.

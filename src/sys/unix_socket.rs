@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, openat, renameat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -170,7 +170,7 @@ impl HeldPath {
         // A live listener with a full queue must not make the probe wait.
         probe.set_nonblocking(true).map_err(other)?;
         // The very file that was looked at, whatever has its name by now.
-        let name = SockAddr::unix(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(other)?;
+        let name = SockAddr::unix(proc_path(&found)).map_err(other)?;
         match probe.connect(&name) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.remove(identity(&stat)).map_err(|errno| other(errno.into()))
@@ -200,11 +200,51 @@ pub struct SocketFile {
     rights: Rights,
 }
 
+impl SocketFile {
+    /// Gives the file another name in its folder, in one step: clients that hold the file still reach the listener.
+    ///
+    /// # Errors
+    ///
+    /// If there is a file of that name already (`AlreadyExists`), or the folder does not allow it. Then it keeps its
+    /// name.
+    pub fn rename(&mut self, name: &OsStr) -> io::Result<()> {
+        let (folder, old) = (&self.place.folder, &self.place.name);
+        self.rights.act(|| renameat2(folder, old.as_path(), folder, name, RenameFlags::RENAME_NOREPLACE))??;
+        self.place.name = name.into();
+        Ok(())
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // What cannot be removed is replaced by the next one that listens there.
         self.rights.act(|| self.place.remove(self.identity).ok()).ok();
     }
+}
+
+/// A Unix socket's file, held whatever becomes of its name.
+#[derive(Debug)]
+pub struct SocketHandle(OwnedFd);
+
+impl SocketHandle {
+    /// Of the file that is there now.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or its folder is closed to this user.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?))
+    }
+
+    /// A path at which connect(2) finds it, as long as this lives and `/proc` is there.
+    pub fn path(&self) -> PathBuf {
+        proc_path(&self.0)
+    }
+}
+
+/// The file that a descriptor of this process stands for (proc_pid_fd(5)).
+fn proc_path(file: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 #[cfg(test)]
@@ -259,6 +299,26 @@ mod tests {
         let _other = UnixListener::bind(&path).expect("other");
         drop(listener);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_renamed_socket_goes_on_and_replaces_no_other() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name);
+        let (listener, mut file) = bind(&format!("unix:{}", at("api").display())).expect("bind").into_parts();
+        let file_of = |file: &mut Option<SocketFile>, name: &str| {
+            file.as_mut().expect("a file").rename(OsStr::new(name)).map_err(|error| error.kind())
+        };
+        fs::write(at("api-1"), "precious").expect("write");
+        assert_eq!(file_of(&mut file, "api-1"), Err(io::ErrorKind::AlreadyExists));
+        UnixStream::connect(at("api")).expect("still there");
+        let held = SocketHandle::open(&at("api")).expect("held");
+        assert_eq!(file_of(&mut file, "api-2"), Ok(()));
+        UnixStream::connect(at("api-2")).expect("the same listener");
+        UnixStream::connect(held.path()).expect("by what was held before");
+        assert!(!at("api").exists());
+        drop((listener, file));
+        assert!(!at("api-2").exists() && at("api-1").exists());
     }
 
     /// A path changes, the folder that was bound in does not.

@@ -15,7 +15,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use self::model::{ChangeRequest, KeyOutcome, Model, Screen};
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::logs;
 use super::target::{RunningHaft, Target, TargetError};
 use super::view::Status;
@@ -50,7 +50,7 @@ impl Top {
                 return super::report(Err(TargetError::Other(format!("the terminal cannot be used: {error}"))));
             }
         };
-        let outcome = watch(&mut terminal, found);
+        let outcome = watch(&mut terminal, &self.target, found);
         ratatui::restore();
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
@@ -59,8 +59,12 @@ impl Top {
     }
 }
 
-fn watch(terminal: &mut DefaultTerminal, RunningHaft { client, status }: RunningHaft) -> io::Result<()> {
-    let client = client.with_patience(PATIENCE);
+fn watch(
+    terminal: &mut DefaultTerminal,
+    target: &Target,
+    RunningHaft { client, status }: RunningHaft,
+) -> io::Result<()> {
+    let mut client = client.with_patience(PATIENCE);
     let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut model, mut looked) = (Model::new(status), Instant::now());
     loop {
@@ -83,15 +87,21 @@ fn watch(terminal: &mut DefaultTerminal, RunningHaft { client, status }: Running
             }
         }
         if looked.elapsed() >= LOOK_EVERY {
-            look(&mut model, &client, looked.elapsed());
+            let is_there = look(&mut model, &client, looked.elapsed());
+            if !is_there && let Ok(next) = target.find_successor(&model.status.name) {
+                client = next.client.with_patience(PATIENCE);
+            }
             looked = Instant::now();
         }
     }
 }
 
-fn look(model: &mut Model, client: &Client, since: Duration) {
+/// Returns whether the haft still runs.
+fn look(model: &mut Model, client: &Client, since: Duration) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match Status::of(client) {
+    let status = Status::of(client);
+    let is_there = !matches!(status, Err(TargetError::Client(ClientError::Gone(_))));
+    match status {
         Ok(status) => {
             model.message.take_if(|message| message.starts_with(NO_ANSWER));
             model.take(status, since.as_secs_f64(), now);
@@ -103,6 +113,7 @@ fn look(model: &mut Model, client: &Client, since: Duration) {
     {
         model.lines = lines;
     }
+    is_there
 }
 
 /// What a message begins with that is over when there is an answer again.

@@ -5,7 +5,7 @@ use super::*;
 /// Slots that fail again and again while the first worker still starts.
 #[test]
 fn outputs_that_wait_to_be_shown_are_each_kept_once_and_bounded() {
-    let (mut crew, _exits) = Processes::new(false, 1024, None, None);
+    let (mut crew, _exits) = Processes::new(OutputStyle { is_marked: false, has_stdout: false }, 1024, None, None);
     crew.speaker = Some(WorkerId(0));
     let mut fail = |number: usize, text: String| {
         let (worker, output) = (WorkerId(number as u64 + 1), Output::held());
