@@ -357,7 +357,7 @@ impl Flags {
             sessions,
             proxies: self.proxies.resolve(provenance)?,
             first: self.first.resolve(),
-            limits: self.limits.resolve(),
+            limits: self.limits.resolve(provenance)?,
             prefix: Prefix { ipv4: self.routing.ipv4_prefix, ipv6: self.routing.ipv6_prefix },
             dispatch: self.dispatch.dispatch,
             max_in_flight: self.handover.max_in_flight,

@@ -26,7 +26,7 @@ pub use self::file::LogFileError;
 pub use self::progress::progress;
 use self::queue::{LOG_FILE, STDERR};
 pub use self::queue::{OutputQueue, STDOUT};
-pub use self::writing::LogTarget;
+pub use self::writing::{LogTarget, terminal_has_colours};
 use crate::config::{Log, LogFormat};
 use crate::route::Slot;
 use crate::sys::local_time;

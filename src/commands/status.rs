@@ -10,8 +10,8 @@ use crate::log::escaped;
 /// Show a running haft: its slots, workers and connections
 ///
 /// Where several run, it lists them; --name chooses one. LOOP is by how many milliseconds the worker's event loop is late (the
-/// 99th percentile of the last second), PEND how many connections are on their way to it, RST how often it ended by itself
-/// or was replaced for its size or age.
+/// 99th percentile of the last second), CONN how many connections it has open, INFL how many are on their way to it, RST how
+/// often it ended by itself or was replaced for its size or age.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusCommand {
     #[command(flatten)]
@@ -55,9 +55,9 @@ const COLUMNS: [Column; 13] = [
     ("UP", |slot| age(slot.uptime_seconds), |worker| age(worker.uptime_seconds)),
     ("MEM", |slot| or_dash(slot.process.as_ref().map(|process| bytes(process.resident_bytes))), |_| "-".to_owned()),
     ("LOOP", |slot| or_dash(slot.loop_delay().map(|late| format!("{late:.1}"))), |_| "-".to_owned()),
-    ("OPEN", |slot| or_dash(slot.connections()), |worker| or_dash(worker.open)),
+    ("CONN", |slot| or_dash(slot.connections()), |worker| or_dash(worker.open)),
     ("SESS", |slot| or_dash(slot.all_sessions()), |worker| or_dash(worker.sessions)),
-    ("PEND", |slot| (slot.in_flight + slot.held).to_string(), |worker| (worker.in_flight + worker.held).to_string()),
+    ("INFL", |slot| (slot.in_flight + slot.held).to_string(), |worker| (worker.in_flight + worker.held).to_string()),
     ("DELIVERED", |slot| slot.delivered.to_string(), |_| "-".to_owned()),
     ("RST", |slot| slot.restarts().to_string(), |_| "-".to_owned()),
     (

@@ -25,6 +25,13 @@ pub struct Limits {
     pub deny: TrustedProxies,
 }
 
+impl Limits {
+    /// Whether a connection can be over one.
+    pub fn has_some(&self) -> bool {
+        self.rate_per_client.is_some() || self.waiting_per_client.is_some() || self.rate.is_some()
+    }
+}
+
 /// What becomes of a connection that is over a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverLimit {

@@ -68,7 +68,7 @@ impl Config {
             ("max-rate-per-client", self.limits.rate_per_client.map_or(YamlValue::Nothing, one)),
             ("max-waiting-per-client", self.limits.waiting_per_client.map_or(YamlValue::Nothing, one)),
             ("max-rate", self.limits.rate.map_or(YamlValue::Nothing, one)),
-            ("over-limit", one(self.limits.over)),
+            ("over-limit", if self.limits.has_some() { one(self.limits.over) } else { YamlValue::Nothing }),
             ("allow", many(&self.limits.allow.iter().collect::<Vec<_>>())),
             ("deny", many(&self.limits.deny.iter().collect::<Vec<_>>())),
             ("dispatch", one(self.dispatch)),

@@ -106,6 +106,12 @@ pub(super) enum FlagsError {
     #[error("{name} is of no use without --health-check: give it a path, such as /healthz, or leave it out")]
     NothingToAsk { name: String },
 
+    #[error(
+        "{name} is of no use without a limit: add --max-rate-per-client, --max-waiting-per-client or --max-rate, or leave \
+         it out"
+    )]
+    NothingToExceed { name: String },
+
     #[error("{name}: say when, with --max-restarts such as 5/1m, or leave it out")]
     NeverGivesUp { name: String },
 

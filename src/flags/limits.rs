@@ -1,8 +1,13 @@
 //! Which clients may come, how fast, and how many at once.
 
 use crate::config::{Limits, OverLimit, Rate};
+use crate::flags::error::FlagsError;
 use crate::flags::number::number;
+use crate::flags::provenance::Provenance;
 use crate::peek::TrustedProxy;
+
+/// A flag that is of no use alone.
+const OVER_LIMIT: &str = "over-limit";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits (with --dispatch handover)")]
@@ -41,15 +46,19 @@ pub(super) struct LimitFlags {
 }
 
 impl LimitFlags {
-    pub(super) fn resolve(self) -> Limits {
-        Limits {
+    pub(super) fn resolve(self, provenance: &Provenance) -> Result<Limits, FlagsError> {
+        let limits = Limits {
             rate_per_client: self.max_rate_per_client,
             waiting_per_client: self.max_waiting_per_client,
             rate: self.max_rate,
             over: self.over_limit,
             allow: self.allow.into_iter().collect(),
             deny: self.deny.into_iter().collect(),
+        };
+        if !limits.has_some() && provenance.is_given(OVER_LIMIT) {
+            return Err(FlagsError::NothingToExceed { name: provenance.name(OVER_LIMIT) });
         }
+        Ok(limits)
     }
 }
 
@@ -80,6 +89,8 @@ mod tests {
         let limits = config(&args).limits;
         assert_eq!((limits.over, limits.waiting_per_client), (OverLimit::Refuse, Some(5)));
         assert_eq!((limits.allow.iter().len(), limits.deny.iter().len()), (1, 1));
+        let message = refused(&["--over-limit=refuse", "--deny=10.0.0.1"]);
+        assert!(message.contains("--over-limit is of no use without a limit: add --max-rate-per-client"), "{message}");
         assert!(refused(&["--deny=10.0.0.1/8"]).contains("the network is 10.0.0.0/8"));
     }
 

@@ -94,6 +94,7 @@ fn company(key: &str) -> &'static [&'static str] {
         "admin-token-file" => &["--admin=9090"],
         "redis-prefix" | "redis-required" | "redis-emitter" => &["--redis=redis://127.0.0.1"],
         "health-interval" | "health-timeout" => &["--health-check=/"],
+        "over-limit" => &["--max-rate=1/s"],
         "give-up" => &["--max-restarts=1/1m"],
         "tag-key" => &["--affinity=session"],
         "host-id" => &["--affinity=session", "--tag-key=a secret of some length"],
@@ -121,7 +122,7 @@ fn keys_of(config: &Config) -> BTreeSet<String> {
 #[test]
 fn the_defaults_are_these() {
     let expected = "listen:\n- 127.0.0.1:3000\nbacklog: 4096\nworkers: 2\naffinity: ip\n\
-        ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\nover-limit: wait\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
+        ipv4-prefix: 32\nipv6-prefix: 64\nproxy-protocol: false\nunattributed: serve\npeek-timeout: 10s\npeek-timeout-action: hand-over\nmax-peeking: 16384\ndispatch: handover\nmax-in-flight: 64\nbusy-poll: 0s\nhold-timeout: 5s\nstart-timeout: 30s\n\
         drain-timeout: 25s\ndrain-signal: auto\nhang-timeout: 10s\nhang-kill: false\nlog-format: text\nlog-level: info\nrooms: auto\npath: /socket.io/\nno-serve-client: false\n\
         transports:\n- polling\n- websocket\nping-interval: 25000\nping-timeout: 20000\nupgrade-timeout: 10000\n\
         max-payload: 1000000\nconfine: auto\n";

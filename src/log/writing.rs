@@ -37,16 +37,27 @@ impl LogTarget {
         }
     }
 
-    /// Whether text may have colours there: on a terminal, unless NO_COLOR (no-color.org) or TERM forbids them.
+    /// Whether text may have colours there: on a terminal that has some.
     pub fn is_colourful(self) -> bool {
         let is_terminal = match self {
             Self::Stdout => io::stdout().is_terminal(),
             Self::Stderr => io::stderr().is_terminal(),
             Self::File => false,
         };
-        let variable = |name| std::env::var_os(name).unwrap_or_default();
-        is_terminal && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb"
+        is_terminal && terminal_has_colours()
     }
+}
+
+/// Whether the environment says that a terminal has colours, and that they are wanted (no-color.org).
+pub fn terminal_has_colours() -> bool {
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    variable("NO_COLOR").is_empty() && has_colours(&variable("TERM").to_string_lossy())
+}
+
+/// Whether terminals of this kind have colours: those of terminfo(5) without, and `dumb` ones, have none.
+fn has_colours(term: &str) -> bool {
+    let is_old = term.starts_with("vt") && term != "vt525";
+    term != "dumb" && !is_old && !term.ends_with("-m") && !term.ends_with("-mono")
 }
 
 /// Signals go to the thread that waits for them. A terminal that stops writers in the background (`stty tostop`) does
@@ -139,6 +150,24 @@ mod tests {
 
     const HAFT: LogSource = None;
     const WORKER: LogSource = Some(Slot(1));
+
+    #[test]
+    fn old_and_dumb_terminals_have_no_colours() {
+        for (term, has) in [
+            ("xterm-256color", true),
+            ("linux", true),
+            ("tmux", true),
+            ("", true),
+            ("vt525", true),
+            ("vt100", false),
+            ("vt220-8bit", false),
+            ("dumb", false),
+            ("screen-m", false),
+            ("xterm-mono", false),
+        ] {
+            assert_eq!(has_colours(term), has, "{term}");
+        }
+    }
 
     #[test]
     fn a_line_that_another_source_has_begun_is_ended_first() {

@@ -19,6 +19,7 @@ use super::client::{Client, ClientError};
 use super::logs;
 use super::target::{RunningHaft, Target, TargetError};
 use super::view::Status;
+use crate::log;
 
 /// How often the master is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +39,10 @@ impl Top {
     pub(super) fn run(self) -> ExitCode {
         if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
             let why = "top: it needs a terminal; `haft status` shows the same once, `haft status --json` all of it";
+            return super::report(Err(TargetError::Other(why.to_owned())));
+        }
+        if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+            let why = "top: this terminal (TERM=dumb) cannot move its cursor; `haft status` shows the same once";
             return super::report(Err(TargetError::Other(why.to_owned())));
         }
         let found = match self.target.find() {
@@ -65,7 +70,7 @@ fn watch(
     RunningHaft { client, status }: RunningHaft,
 ) -> io::Result<()> {
     let mut client = client.with_patience(PATIENCE);
-    let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let coloured = log::terminal_has_colours();
     let (mut model, mut looked) = (Model::new(status), Instant::now());
     loop {
         terminal.draw(|frame| screen::draw(frame, &model, coloured))?;

@@ -92,8 +92,13 @@ impl Palette {
             (Some(message), _) => Line::styled(escaped(message), self.colour(Color::Yellow)),
             (None, true) => Line::styled("haft is stopping", self.colour(Color::Yellow)),
             (None, false) => {
+                // Without any, the line above says it.
                 let refusals: Vec<String> = status.refusals().collect();
-                Line::raw(format!("refused {}", if refusals.is_empty() { "0".to_owned() } else { refusals.join(", ") }))
+                if refusals.is_empty() {
+                    Line::default()
+                } else {
+                    Line::raw(format!("refused {}", refusals.join(", ")))
+                }
             }
         };
         let bold = Style::new().add_modifier(Modifier::BOLD);

@@ -158,13 +158,17 @@ fn limits() -> impl Strategy<Value = Limits> {
     let networks = || subsequence(vec!["10.0.0.0/8", "::1", "unix", "2001:db8::/32"], 0..=4);
     let over = prop_oneof![Just(OverLimit::Wait), Just(OverLimit::Refuse)];
     (rate(), option::of(1_usize..=1_000_000), rate(), over, networks(), networks()).prop_map(
-        |(rate_per_client, waiting_per_client, rate, over, allow, deny)| Limits {
-            rate_per_client,
-            waiting_per_client,
-            rate,
-            over,
-            allow: allow.into_iter().map(|text| text.parse().expect("a network")).collect(),
-            deny: deny.into_iter().map(|text| text.parse().expect("a network")).collect(),
+        |(rate_per_client, waiting_per_client, rate, over, allow, deny)| {
+            let limits = Limits {
+                rate_per_client,
+                waiting_per_client,
+                rate,
+                over,
+                allow: allow.into_iter().map(|text| text.parse().expect("a network")).collect(),
+                deny: deny.into_iter().map(|text| text.parse().expect("a network")).collect(),
+            };
+            // Where none is there, nothing is said about what is over it.
+            if limits.has_some() { limits } else { Limits { over: OverLimit::default(), ..limits } }
         },
     )
 }
