@@ -13,6 +13,7 @@ use haft::{builtin, commands, master};
 const LARGE_BLOCK: u32 = 128 << 10;
 
 fn main() -> ExitCode {
+    haft_sys::name_service::keep_to_own_services();
     if builtin::process::is_wanted() {
         haft_sys::allocator::give_back_when_freed(LARGE_BLOCK);
         return builtin::process::main();

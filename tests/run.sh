@@ -99,7 +99,7 @@ step chaos            node 10 "npm haft python3=python3" node --test-reporter=sp
 
 # What deploy/build.sh makes, each used as its users do.
 step deploy/reproducible one 30 "artefacts" bash tests/deploy/reproducible.sh
-beside deploy/static     one 2  "artefacts curl=curl python3=python3 readelf=binutils" bash tests/deploy/static.sh "$ARTEFACTS"
+beside deploy/static     one 2  "artefacts curl=curl python3=python3 readelf=binutils ps=procps cc=gcc" bash tests/deploy/static.sh "$ARTEFACTS"
 beside deploy/manual     one 2  "haft man=man-db mandoc=mandoc zsh=zsh fish=fish" bash tests/deploy/manual.sh "$HAFT"
 beside deploy/kubernetes one 5  "haft python3=python3+python3-venv" bash tests/deploy/kubernetes.sh "$HAFT"
 beside deploy/logrotate  one 2  "haft logrotate=logrotate" bash tests/deploy/logrotate.sh "$HAFT"

@@ -19,14 +19,21 @@ const MAX_CAPABILITIES: u32 = 64;
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const VERSION: u32 = 0x2008_0522;
 
+/// Where else users may be.
+const ELSEWHERE: &str = if cfg!(target_feature = "crt-static") {
+    " (a static program knows those alone, and none of LDAP or the like)"
+} else {
+    " or `getent`"
+};
+
 /// Why workers cannot run as a user.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// There is no such user.
-    #[error("{0}: this host has no such user; `getent passwd` lists them")]
+    #[error("{0}: this host has no such user; see /etc/passwd{elsewhere}", elsewhere = ELSEWHERE)]
     NoUser(String),
     /// There is no such group.
-    #[error("{0}: this host has no such group; `getent group` lists them")]
+    #[error("{0}: this host has no such group; see /etc/group{elsewhere}", elsewhere = ELSEWHERE)]
     NoGroup(String),
     /// It is root.
     #[error("{0}: that is root, whose rights workers are not to have: name another user")]

@@ -27,6 +27,8 @@ pub mod listen;
 #[cfg(feature = "master")]
 pub mod local_time;
 #[cfg(feature = "master")]
+pub mod name_service;
+#[cfg(feature = "master")]
 pub mod notify;
 #[cfg(feature = "master")]
 pub mod oom;
