@@ -331,7 +331,7 @@ impl Plan {
             None => own.node_options,
         };
         environment.extend(options.map(|options| ("NODE_OPTIONS", options)));
-        let sought = preload.and_then(Preload::unreadable);
+        let sought = preload.map(Preload::unreadable);
         Start { command: own.command, sought, ..self.without_preload(environment) }
     }
 

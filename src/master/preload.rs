@@ -33,6 +33,9 @@ pub(super) fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(
         }
         Ok(()) => {}
     }
+    if let Some(refused) = preload.as_ref().filter(|preload| plan.needs_preload && !preload.can_be_passed()) {
+        return Err(PreloadError::Refused(refused.file().to_owned()));
+    }
     if plan.keeps_preload_out()
         && let Some(Err(error)) = preload.as_mut().map(Preload::pass_by_descriptor)
     {
@@ -42,12 +45,24 @@ pub(super) fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(
 }
 
 impl Master {
-    /// A worker has ended since its Node could not read the preload: the next ones get it by a descriptor.
-    pub(super) fn preload_was_unreadable(&mut self) {
-        // Workers that were started before this was learnt say it, too.
-        let Some(preload) = self.supervisor.preload.as_mut().filter(|preload| preload.page().is_none()) else { return };
-        self.service.dispatch.node.iter_mut().for_each(|node| node.troubles.note(Noticed::PreloadUnreadable));
+    /// A worker has ended since its Node could not read the preload, and wrote this: the next ones get it in another way,
+    /// or go without.
+    pub(super) fn preload_was_unreadable(&mut self, written: &str) {
+        // Workers that were started before this was learnt write it, too.
+        let is_news = |preload: &&mut Preload| preload.can_be_passed() && preload.unreadable() == written;
+        let Some(preload) = self.supervisor.preload.as_mut().filter(is_news) else { return };
         let file = preload.file().display().to_string();
+        if preload.page().is_some() {
+            preload.refuse();
+            // Where something needs it, the next start is refused with that.
+            tracing::warn!(
+                "the worker's Node is older than 18.18 and does not take haft's preload by a descriptor. Workers go without \
+                 it from now on: broadcasts of Socket.IO stay within a worker, and goodbyes and figures are missing. Use Node \
+                 18.18 or later, or let the workers read {file}"
+            );
+            return;
+        }
+        self.service.dispatch.node.iter_mut().for_each(|node| node.troubles.note(Noticed::PreloadUnreadable));
         match preload.pass_by_descriptor() {
             Ok(()) => tracing::warn!(
                 "the worker could not read haft's preload ({file}): the command restricts what it may read, or sees other \

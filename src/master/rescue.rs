@@ -79,7 +79,7 @@ impl Master {
         }
         tracing::debug!(worker = worker.0, "{signal}: the program is to finish");
         self.service.pool.note_signal(worker, signal == Signal::SIGTERM);
-        self.supervisor.crew.signal(worker, signal);
+        self.supervisor.crew.signal_program(worker, signal);
     }
 
     fn has_last_clients(&self, worker: WorkerId) -> bool {

@@ -185,7 +185,7 @@ impl Master {
         if plan.preload {
             ensure_for(plan, preload)?;
         }
-        let preload = preload.as_ref().filter(|_| plan.preload);
+        let preload = preload.as_ref().filter(|preload| plan.preload && preload.can_be_passed());
         let page = scoreboard_page(plan);
         let start = |reach| plan.start(slot, number, (reach, page.as_ref()), preload);
         let own: Vec<BorrowedFd<'_>> = self.kernel.iter().flat_map(|kernel| kernel.own_listeners(slot)).collect();
@@ -288,8 +288,8 @@ impl Master {
                 }
             }
         }
-        if !was_ready && self.supervisor.crew.has_written_sought(worker) {
-            self.preload_was_unreadable();
+        if let Some(sought) = self.supervisor.crew.sought(worker).filter(|_| !was_ready) {
+            self.preload_was_unreadable(&sought);
         }
         let wrote = self.supervisor.crew.ended(worker, was_ready);
         self.supervisor.last_words = (end, wrote);

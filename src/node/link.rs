@@ -20,7 +20,9 @@ use crate::handover::in_flight::InFlight;
 use crate::ids::WorkerId;
 use crate::node::primary::ClusterPrimary;
 use crate::node::refused::RefusedListen;
-use crate::node::wire::{IpcEffect, IpcReader, IpcViolation, MAX_FRAME, MAX_SOCKETS, Piece, Query, ServerId, Session};
+use crate::node::wire::{
+    IpcEffect, IpcReader, IpcViolation, MAX_FRAME, MAX_SOCKETS, Piece, PreloadMessage, Query, ServerId, Session,
+};
 use crate::route::Slot;
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
@@ -264,6 +266,7 @@ impl NodeLink {
             let whole = frame.whole();
             match self.session.receive(&frame)? {
                 IpcEffect::Nothing => {}
+                IpcEffect::Preload(PreloadMessage::Left) => return Err(LinkError::Channel(ChannelError::Closed)),
                 IpcEffect::Preload(message) => self.reported.receive(message, whole, self.worker, primary, news),
                 IpcEffect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 IpcEffect::LaneOpen => {
@@ -303,8 +306,8 @@ impl NodeLink {
                 IpcEffect::ServerReturned { server, query } => owe(&mut self.unanswered, Some((server, query)))?,
                 IpcEffect::Leaving | IpcEffect::WantsReplacement => news.push(WorkerEvent::Leaving),
                 IpcEffect::Relay(routing) => primary.relay(self.worker, &routing, whole),
-                IpcEffect::Descriptor => primary.unheard(self.worker, &[]),
-                IpcEffect::Message => primary.unheard(self.worker, whole),
+                IpcEffect::Descriptor => primary.unheard(self.worker, &[], false),
+                IpcEffect::Message => primary.unheard(self.worker, whole, self.reported.is_forked()),
             }
         }
         Ok(())

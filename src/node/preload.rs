@@ -90,18 +90,30 @@ pub struct Preload {
     identity: (u64, u64),
     /// The script without a name, once a worker could not read the file.
     page: Option<Page>,
+    /// Workers take it by neither.
+    is_refused: bool,
     /// Removed after the file.
     _folder: PrivateFolder,
 }
 
-/// The script can be written nowhere.
+/// Workers cannot be given the script.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the preload that Node programs need for --affinity session and behind a proxy cannot be written: {0}; set \
-     XDG_RUNTIME_DIR or TMPDIR to a folder that haft may write to and that only haft's user and root can change, or do \
-     without it (--no-preload: sessions get no tags then, and a proxy's address is taken for its clients')"
-)]
-pub struct PreloadError(String);
+pub enum PreloadError {
+    /// It can be written nowhere.
+    #[error(
+        "the preload that Node programs need for --affinity session and behind a proxy cannot be written: {0}; set \
+         XDG_RUNTIME_DIR or TMPDIR to a folder that haft may write to and that only haft's user and root can change, or do \
+         without it (--no-preload: sessions get no tags then, and a proxy's address is taken for its clients')"
+    )]
+    Unwritable(String),
+    /// Workers could not read its file, and their Node takes it in no other way.
+    #[error(
+        "the workers cannot read haft's preload ({}), and their Node is too old to take it by a descriptor. It is needed for \
+         --affinity session, behind a proxy and below a wrapper such as npm or a shell: use Node 18.18 or later, or let the \
+         workers read that file", .0.display()
+    )]
+    Refused(PathBuf),
+}
 
 impl Preload {
     /// Writes the script to a new folder in `$XDG_RUNTIME_DIR`, or where that is of no use in the folder for temporary
@@ -118,7 +130,7 @@ impl Preload {
                 Err(error) => reasons.push(format!("{}: {error}", place.display())),
             }
         }
-        Err(PreloadError(reasons.join("; ")))
+        Err(PreloadError::Unwritable(reasons.join("; ")))
     }
 
     fn write_below(place: &Path) -> io::Result<Self> {
@@ -128,8 +140,13 @@ impl Preload {
         }
         let folder = PrivateFolder::below(place)?;
         // From here on the file is removed again, also after an error.
-        let mut preload =
-            Self { file: folder.path().join(folder::PRELOAD), identity: (0, 0), page: None, _folder: folder };
+        let mut preload = Self {
+            file: folder.path().join(folder::PRELOAD),
+            identity: (0, 0),
+            page: None,
+            is_refused: false,
+            _folder: folder,
+        };
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&preload.file)?;
         // Whatever the umask is: workers may be another user's.
         opened.set_permissions(Permissions::from_mode(0o444))?;
@@ -150,9 +167,9 @@ impl Preload {
         let is_there = fs::symlink_metadata(&self.file)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity && metadata.is_file());
         if !is_there {
-            let page = self.page.take();
+            let (page, is_refused) = (self.page.take(), self.is_refused);
             *self = Self::write()?;
-            self.page = page;
+            (self.page, self.is_refused) = (page, is_refused);
         }
         Ok(())
     }
@@ -171,15 +188,28 @@ impl Preload {
         Ok(())
     }
 
+    /// A worker's Node takes the script by a descriptor no more than by its file.
+    pub fn refuse(&mut self) {
+        self.is_refused = true;
+    }
+
+    /// Whether workers can be given the script at all.
+    pub fn can_be_passed(&self) -> bool {
+        !self.is_refused
+    }
+
     /// What a worker inherits to find the script.
     pub fn page(&self) -> Option<&Page> {
         self.page.as_ref()
     }
 
-    /// What Node writes to standard error, among other things, when it ends since it cannot read the file. (In a stack the
-    /// path has no quotation mark.) Nothing if workers do not need the file.
-    pub fn unreadable(&self) -> Option<String> {
-        self.page.is_none().then(|| format!("{}'", self.file.display()))
+    /// What Node writes to standard error, among other things, when it ends since it cannot read the file, or since it is
+    /// too old to take the script by a descriptor. (In a stack the path has no quotation mark.)
+    pub fn unreadable(&self) -> String {
+        match self.page {
+            None => format!("{}'", self.file.display()),
+            Some(_) => "--import is not allowed in NODE_OPTIONS".to_owned(),
+        }
     }
 
     /// Whether a command, a text or options of Node keep the file from being read.

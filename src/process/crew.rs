@@ -2,6 +2,7 @@
 
 mod ending;
 mod sight;
+mod signalling;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -353,9 +354,9 @@ impl Processes {
         }
     }
 
-    /// Whether what it was searched for stood in what the worker wrote before it was ready.
-    pub fn has_written_sought(&self, worker: WorkerId) -> bool {
-        self.members.get(&worker).is_some_and(|member| member.output.borrow().has_sought())
+    /// What was searched for in what the worker wrote before it was ready, if it stood there.
+    pub fn sought(&self, worker: WorkerId) -> Option<String> {
+        self.members.get(&worker).and_then(|member| member.output.borrow().sought().map(str::to_owned))
     }
 
     /// The worker's process id.
@@ -376,21 +377,6 @@ impl Processes {
     /// Whether a process is one of these.
     pub fn has(&self, pid: u32) -> bool {
         self.members.values().any(|member| member.pid == pid)
-    }
-
-    /// Sends a signal to a worker and to what it has started.
-    pub fn signal(&mut self, worker: WorkerId, signal: Signal) {
-        if let Some(member) = self.members.get_mut(&worker) {
-            member.asked |= signal == Signal::SIGTERM;
-            signal_group(member.pid, signal);
-        }
-    }
-
-    /// Kills all processes.
-    pub fn kill_all(&mut self) {
-        self.members.values().for_each(|member| signal_group(member.pid, Signal::SIGKILL));
-        self.speaker = None;
-        self.show_pending();
     }
 }
 

@@ -83,9 +83,9 @@ impl Output {
         self.sought = sought.map(str::to_owned);
     }
 
-    /// Whether it was found, within one line.
-    pub fn has_sought(&self) -> bool {
-        self.found
+    /// What was looked for, if it was found within one line.
+    pub fn sought(&self) -> Option<&str> {
+        self.sought.as_deref().filter(|_| self.found)
     }
 
     /// The worker is ready: yields what was held back, to be passed on; what follows comes as it is written.

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::unistd::getpgrp;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
+use nix::unistd::{Pid, getpgid, getpgrp};
 
 /// Signals that end a process by default though nothing is wrong with it: timers, news of descriptors or of the power
 /// supply, and those for programs to agree on. SIGXFSZ is among them because a write then fails with EFBIG instead.
@@ -60,6 +60,13 @@ pub(super) fn reset() -> io::Result<()> {
 pub fn is_in_foreground() -> bool {
     let terminal = std::fs::File::open("/dev/tty");
     terminal.is_ok_and(|terminal| nix::unistd::tcgetpgrp(&terminal) == Ok(getpgrp()))
+}
+
+/// Sends a signal to one process of the group of `leader`. Returns whether there is one.
+pub fn signal_of_group(process: u32, leader: u32, signal: Signal) -> bool {
+    let (Ok(process @ 1..), Ok(leader)) = (i32::try_from(process), i32::try_from(leader)) else { return false };
+    let process = Pid::from_raw(process);
+    getpgid(Some(process)) == Ok(Pid::from_raw(leader)) && kill(process, signal).is_ok()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::route::{Slot, Tag};
 pub(crate) struct Reported {
     sessions: SessionReport,
     handles_term: bool,
+    is_forked: bool,
 }
 
 /// How a worker's sessions are identified, and how many it has reported.
@@ -27,7 +28,11 @@ enum SessionReport {
 impl Reported {
     /// Nothing was reported. `names`: the worker names its sessions.
     pub(super) fn new(names: bool) -> Self {
-        Self { sessions: if names { SessionReport::Named(0) } else { SessionReport::Unknown }, handles_term: false }
+        Self {
+            sessions: if names { SessionReport::Named(0) } else { SessionReport::Unknown },
+            handles_term: false,
+            is_forked: false,
+        }
     }
 
     /// A message of haft's preload; `whole` is its frame.
@@ -44,6 +49,9 @@ impl Reported {
             PreloadMessage::Sessions { count } => self.sessions = SessionReport::Tagged(count),
             PreloadMessage::Idle => news.push(WorkerEvent::Idle),
             PreloadMessage::Handles { term } => self.handles_term = term,
+            // The link ends by it.
+            PreloadMessage::Left => {}
+            PreloadMessage::Forked => self.is_forked = true,
             PreloadMessage::Pass { slot, generation } => primary.pass(Tag { slot: Slot(slot), generation }, whole),
             PreloadMessage::Path(path) => primary.paths.learn(worker, path),
             PreloadMessage::Trouble(trouble) => primary.troubles.report(worker.0, trouble),
@@ -69,6 +77,11 @@ impl Reported {
     /// Whether the program handles SIGTERM itself.
     pub(crate) fn handles_term(&self) -> bool {
         self.handles_term
+    }
+
+    /// Whether its messages may be for what has started it.
+    pub(super) fn is_forked(&self) -> bool {
+        self.is_forked
     }
 
     /// Whether the worker names its sessions.

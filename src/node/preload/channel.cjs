@@ -38,7 +38,7 @@ function offered() {
  */
 function awaitChannel(offer, begin) {
   if (isWrapper()) return;
-  attempt(moveInspector);
+  attempt(() => moveInspector(Number(env.HAFT_SLOT)));
   // The module decides by this, when it is first loaded, which half of a cluster it is.
   env.NODE_UNIQUE_ID = env.HAFT_WORKER;
   const cluster = require('cluster');
@@ -107,7 +107,17 @@ function takeChannel({ fd, inode, token, serialization }) {
   const leave = process.channel && leaveWrapper();
   require('child_process')._forkChild(fd, serialization);
   if (leave) leave();
+  sayEnd();
   return true;
+}
+
+/** What has started this process has copies of the channel: haft does not see when it is closed here. */
+function sayEnd() {
+  const { disconnect } = process;
+  process.disconnect = function () {
+    attempt(() => say({ act: 'left' }));
+    return disconnect.call(process);
+  };
 }
 
 /** What Node's own watcher (`--watch`) is sent: the files that the program has loaded. */
@@ -124,10 +134,12 @@ function leaveWrapper() {
   process.removeAllListeners('internalMessage');
   return () => {
     const { send: sendToHaft } = process;
+    // What the program sends is for what has started it, as far as that can be known: haft looks for what it knows.
+    say({ act: 'forked' });
     process.send = function (message, ...rest) {
+      const isSent = process.connected && sendToWrapper.call(process, message, undefined, { swallowErrors: true });
       const isWatched = message !== null && typeof message === 'object' && WATCHED.some((name) => name in message);
-      if (!isWatched) return sendToHaft.call(process, message, ...rest);
-      return process.connected && sendToWrapper.call(process, message, undefined, { swallowErrors: true });
+      return isWatched ? isSent : sendToHaft.call(process, message, ...rest);
     };
   };
 }

@@ -1,11 +1,12 @@
 // --- The inspector's port -------------------------------------------------------------------------------------------
 //
 // haft gives each worker an inspector's port of its own where the command names one. Below a shell or a package manager
-// haft does not see the command, so it is done here.
+// haft does not see the command, so it is done here. After a reload the old worker may still have the port: then the
+// inspector begins when that has ended.
 
 /** Milliseconds between two attempts to have a port, and how many there are: another worker may be about to leave it. */
-const PORT_AGAIN = 100;
-const PORT_ATTEMPTS = 100;
+const PORT_AGAIN = 200;
+const PORT_ATTEMPTS = 200;
 
 /** The host and port of the inspector on the command line; nothing if it names none. */
 function namedInspector() {
@@ -15,10 +16,9 @@ function namedInspector() {
   return Number(port) > 0 ? { host: host || '127.0.0.1', port: Number(port), stops } : undefined;
 }
 
-/** Moves the inspector to this worker's port: the named port plus the number of its slot. */
-function moveInspector() {
+/** Moves the inspector to this worker's port: so many after the named one. */
+function moveInspector(slot) {
   const named = namedInspector();
-  const slot = Number(env.HAFT_SLOT);
   if (!named || !process.execArgv.some((word) => /^--inspect(-brk|-wait)?(=|$)/.test(word))) return;
   const inspector = require('inspector');
   const url = inspector.url();

@@ -16,4 +16,6 @@ function watchSignals() {
   const heard = (name) => ENDING.includes(name) && setImmediate(() => attempt(look)).unref();
   process.on('newListener', heard);
   process.on('removeListener', heard);
+  // Below a wrapper the program has come far by now.
+  look();
 }

@@ -37,7 +37,11 @@ function start() {
     attempt(askForLane);
   };
   if (offer) attempt(() => awaitChannel(offer, begin));
-  else begin();
+  else {
+    begin();
+    // The command that haft has started names this worker's own port.
+    attempt(() => moveInspector(0));
+  }
 }
 
 start();

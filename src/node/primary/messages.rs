@@ -41,9 +41,13 @@ impl ClusterPrimary {
     }
 
     /// A message of a program to its primary. Other workers get it if they are to; else the log states once, for each
-    /// library
-    /// that sends such messages, that no process receives them. `whole`: empty for a descriptor, which is never passed on.
-    pub fn unheard(&mut self, from: WorkerId, whole: &[u8]) {
+    /// library that sends such messages, that no process receives them. `whole`: empty for a descriptor, which is never passed
+    /// on; `is_forked`: what has started the program gets them as well.
+    pub fn unheard(&mut self, from: WorkerId, whole: &[u8], is_forked: bool) {
+        let is_for_another = is_forked && Library::of(whole) == Library::Unknown;
+        if is_for_another && !self.plan.relay_messages {
+            return;
+        }
         self.messages += 1;
         if self.plan.relay_messages && !whole.is_empty() {
             self.mail.push(Relayed::Message(To::AllBut(from), whole.to_vec()));

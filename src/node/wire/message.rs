@@ -281,6 +281,8 @@ impl<'f> Fields<'f> {
             "tags" => WorkerMessage::Preload(PreloadMessage::Tags),
             "sessions" => WorkerMessage::Preload(PreloadMessage::Sessions { count: self.count?.count()? }),
             "idle" => WorkerMessage::Preload(PreloadMessage::Idle),
+            "left" => WorkerMessage::Preload(PreloadMessage::Left),
+            "forked" => WorkerMessage::Preload(PreloadMessage::Forked),
             "pass" => WorkerMessage::Preload(PreloadMessage::Pass {
                 slot: self.slot?.count()?.try_into().ok()?,
                 generation: self.generation?.count()?.try_into().ok()?,

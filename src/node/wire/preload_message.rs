@@ -27,6 +27,10 @@ pub enum PreloadMessage {
         /// The generation.
         generation: u32,
     },
+    /// What has started the process has a channel of its own to it: messages that no library is known to send are for that.
+    Forked,
+    /// The process closes its channel, of which others have copies.
+    Left,
     /// The program does something that goes round haft.
     Trouble(Trouble),
     /// The program has an Engine.IO at this path.

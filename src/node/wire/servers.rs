@@ -100,6 +100,8 @@ pub struct Servers {
     settled: bool,
     /// Whether the master accepts the connections of [`ServerId::OWN`] nevertheless.
     by_master: bool,
+    /// The port that the program asks for to find out whether it is free, before it listens on the one that it was shown.
+    probed: Option<u16>,
     servers: BTreeMap<ServerId, Server>,
     last: u64,
     /// The slots of the living workers.
@@ -121,6 +123,7 @@ impl Servers {
             tells_ports: false,
             settled: false,
             by_master: false,
+            probed: None,
             servers: BTreeMap::new(),
             last,
             slots: BTreeMap::new(),
@@ -163,6 +166,8 @@ impl Servers {
                 // One program at several addresses of one port.
                 (Some(Fit::Exact), Fit::Exact) => return self.take_beside(own, worker, query),
                 (Some(_), Fit::Exact) => return self.displace(own, worker, query),
+                // What other workers were shown for this port, this one is shown, too.
+                (Some(Fit::Exact), _) if self.is_probe(query) => return self.take_beside(own, worker, query),
                 // It is opened as it was asked for.
                 (Some(_), _) => {}
             }

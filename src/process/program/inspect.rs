@@ -20,7 +20,7 @@ pub struct PerWorker {
 /// A start of Node is changed that stands in the command itself. For one in a text for a shell, or in a script that a
 /// package manager runs (`is_in_text`), the usual port is changed by NODE_OPTIONS; a port that is named there stays.
 ///
-/// While a slot's old worker drains it still has the port; Node then logs that, and the new worker runs without.
+/// While a slot's old worker drains it still has the port; Node then logs that, and the preload opens the inspector later.
 pub fn for_slot(command: &[String], node_options: Option<&str>, slot: u16, is_in_text: bool) -> PerWorker {
     let options: Vec<String> = node_options.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let ports = Ports { slot, named: options.iter().any(|option| names_port(option)) };

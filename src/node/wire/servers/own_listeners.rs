@@ -40,6 +40,7 @@ impl Servers {
     }
 
     pub(super) fn take_own(&mut self, own: ServerId, fit: Fit, worker: WorkerId, query: &Query<'_>) -> Decision {
+        self.note_probe(own, fit, worker);
         let port = query.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let source = match self.share && !(self.by_master && own == ServerId::OWN) {
             true => match self.shared_listener(own, port) {
@@ -56,6 +57,21 @@ impl Servers {
             }
         }
         Decision::Join(own)
+    }
+
+    /// A worker asks for the very port that it was shown for another one, on which it listens no more: it looks for a
+    /// free port, and takes what it was shown for the port that it found.
+    fn note_probe(&mut self, own: ServerId, fit: Fit, worker: WorkerId) {
+        let Some(before) = self.servers.get(&own).filter(|_| fit == Fit::Exact) else { return };
+        let had = before.last_of_slot.values().any(|last| *last == worker) && !before.holders.contains(&worker);
+        if had && before.fit == Some(Fit::First) {
+            self.probed = self.port(own).and_then(|port| u16::try_from(port).ok());
+        }
+    }
+
+    /// Whether this is asked for only to find out whether the port is free.
+    pub(super) fn is_probe(&self, query: &Query<'_>) -> bool {
+        self.probed.is_some_and(|probed| query.port == Some(probed.into()))
     }
 
     /// What goes with the answer to a program that gets a listener of `--listen`, and asked for this port; nothing if
@@ -100,7 +116,16 @@ impl Servers {
     /// The server that the listeners of `--listen` are for has come: the one that they served until now gets one of its
     /// own. Where workers accept from them already, the connections of both are handed over from now on.
     pub(super) fn displace(&mut self, own: ServerId, worker: WorkerId, query: &Query<'_>) -> Decision {
+        self.note_probe(own, Fit::Exact, worker);
+        let probed = self.probed.map(i64::from).filter(|probed| self.port(own) == Some(*probed));
         let Some(mut before) = self.servers.remove(&own) else { return self.take_own(own, Fit::Exact, worker, query) };
+        if probed.is_some() {
+            // Other workers are still finding out whether that port is free.
+            before.fit = Some(Fit::Beside(own));
+            let id = self.next_id();
+            self.servers.insert(id, before);
+            return self.take_own(own, Fit::Exact, worker, query);
+        }
         before.fit = None;
         if let ServerSource::Shared(kind) = &mut before.source {
             // It gets one on the port that it asked for.

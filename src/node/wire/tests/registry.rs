@@ -381,3 +381,41 @@ fn servers_are_bounded() {
     assert_eq!(errno(&mut servers, A, &tcp(opened + 1)), libc::EMFILE);
     assert!(matches!(servers.ask(B, &tcp(1)), Decision::Join(_)), "what is there can be had");
 }
+
+/// A program asks whether port 3000 is free, is shown the port of `--listen`, and listens there: so do its other workers,
+/// whatever they do meanwhile, and those of a reload.
+#[test]
+fn a_port_that_is_only_probed_is_shown_to_all_workers_alike() {
+    let own = name("127.0.0.1:8080");
+    let probe = |servers: &mut Servers, worker| {
+        let server = match servers.ask(worker, &tcp(3000)) {
+            Decision::Join(server) => server,
+            other => panic!("{other:?}"),
+        };
+        let outcome = Outcome::HandOver { sockname: Some(&own), port: Some(3000) };
+        assert_eq!(servers.answer(server).expect("answer").outcome, outcome);
+    };
+    let found = |servers: &mut Servers, worker| {
+        servers.closed(worker, "null:3000:4:undefined");
+        assert_eq!(servers.ask(worker, &tcp(8080)), Decision::Join(ServerId::OWN));
+        assert_eq!(servers.key_for(worker, ServerId::OWN), Some("null:8080:4:undefined"));
+    };
+    for together in [false, true] {
+        let mut servers = listening(&[("127.0.0.1:8080", None)]);
+        servers.started(A, Slot(0));
+        servers.started(B, Slot(1));
+        probe(&mut servers, A);
+        if together {
+            probe(&mut servers, B);
+            found(&mut servers, A);
+        } else {
+            found(&mut servers, A);
+            probe(&mut servers, B);
+        }
+        found(&mut servers, B);
+        servers.started(C, Slot(0));
+        probe(&mut servers, C);
+        found(&mut servers, C);
+        assert!(!servers.is_provisional());
+    }
+}
