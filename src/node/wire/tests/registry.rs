@@ -392,7 +392,7 @@ fn a_port_that_is_only_probed_is_shown_to_all_workers_alike() {
             Decision::Join(server) => server,
             other => panic!("{other:?}"),
         };
-        let outcome = Outcome::HandOver { sockname: Some(&own), port: Some(3000) };
+        let outcome = ListenOutcome::HandOver { sockname: Some(&own), port: Some(3000) };
         assert_eq!(servers.answer(server).expect("answer").outcome, outcome);
     };
     let found = |servers: &mut Servers, worker| {
