@@ -156,7 +156,6 @@ pub const ALL: &[Contender] = &[
     contender("node-nginx-http", "nginx http, ip_hash", Worker::Node, Front::Proxy(Proxy::NginxHttp)),
     contender("node-alone", "Node alone, one process", Worker::Node, Front::Alone),
     contender("node-clients", "no balancer: a port for each process", Worker::Node, Front::Clients),
-    contender("deno-haft", "haft, hand-over", Worker::Deno, HANDOVER),
     contender("deno-clients", "no balancer: a port for each process", Worker::Deno, Front::Clients),
     contender("bun-clients", "no balancer: a port for each process", Worker::Bun, Front::Clients),
 ];
