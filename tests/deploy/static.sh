@@ -52,5 +52,5 @@ serve 0:0 --user app
 [[ $workers == *7070*7070* ]] || { cat "$work/log" && die "the workers are those of users $workers"; }
 code=0
 chroot "$work/root" /haft --user nosuch -l 127.0.0.1:0 2>"$work/log" || code=$?
-[[ $code == 1 ]] && grep -q 'nosuch: this host has no such user; see /etc/passwd (a static program' "$work/log" ||
+[[ $code == 2 ]] && grep -q 'nosuch: this host has no such user; see /etc/passwd (a static program' "$work/log" ||
     { cat "$work/log" && die "exit code $code"; }
