@@ -20,9 +20,7 @@ use crate::handover::in_flight::InFlight;
 use crate::ids::WorkerId;
 use crate::node::primary::ClusterPrimary;
 use crate::node::refused::RefusedListen;
-use crate::node::wire::{
-    IpcEffect, IpcReader, IpcViolation, MAX_FRAME, MAX_SOCKETS, Piece, PreloadMessage, Query, ServerId, Session,
-};
+use crate::node::wire::{IpcEffect, IpcReader, IpcViolation, MAX_FRAME, MAX_SOCKETS, Piece, Query, ServerId, Session};
 use crate::route::Slot;
 use crate::sys::closing::{self, SharedFd, SharedFds};
 use crate::sys::rights::Sender;
@@ -266,8 +264,7 @@ impl NodeLink {
             let whole = frame.whole();
             match self.session.receive(&frame)? {
                 IpcEffect::Nothing => {}
-                IpcEffect::Preload(PreloadMessage::Left) => return Err(LinkError::Channel(ChannelError::Closed)),
-                IpcEffect::Preload(message) => self.reported.receive(message, whole, self.worker, primary, news),
+                IpcEffect::Preload(message) => self.reported.receive(message, whole, self.worker, primary, news)?,
                 IpcEffect::LaneWanted => self.lane = LaneSockets::offer(self.worker, &mut self.session),
                 IpcEffect::LaneOpen => {
                     self.lane.iter_mut().for_each(LaneSockets::open);

@@ -1,6 +1,8 @@
 //! What a Node worker has reported of its process: its sessions, and the signals that its program handles.
 
 use crate::handover::channel::WorkerEvent;
+use crate::handover::error::LinkError;
+use crate::handover::haft::ChannelError;
 use crate::ids::WorkerId;
 use crate::node::primary::ClusterPrimary;
 use crate::node::wire::PreloadMessage;
@@ -43,19 +45,20 @@ impl Reported {
         worker: WorkerId,
         primary: &mut ClusterPrimary,
         news: &mut Vec<WorkerEvent>,
-    ) {
+    ) -> Result<(), LinkError> {
         match message {
             PreloadMessage::Tags => self.sessions = SessionReport::Tagged(0),
             PreloadMessage::Sessions { count } => self.sessions = SessionReport::Tagged(count),
             PreloadMessage::Idle => news.push(WorkerEvent::Idle),
             PreloadMessage::Handles { term } => self.handles_term = term,
-            // The link ends by it.
-            PreloadMessage::Left => {}
+            // As if the channel itself had ended, of which others have copies.
+            PreloadMessage::Left => return Err(LinkError::Channel(ChannelError::Closed)),
             PreloadMessage::Forked => self.is_forked = true,
             PreloadMessage::Pass { slot, generation } => primary.pass(Tag { slot: Slot(slot), generation }, whole),
             PreloadMessage::Path(path) => primary.paths.learn(worker, path),
             PreloadMessage::Trouble(trouble) => primary.troubles.report(worker.0, trouble),
         }
+        Ok(())
     }
 
     /// The worker has this session (@socket.io/sticky).
