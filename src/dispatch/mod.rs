@@ -317,7 +317,12 @@ impl Dispatch {
     }
 
     /// The link to a worker.
-    pub fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {
+    pub fn link(&self, worker: WorkerId) -> Option<&Link> {
+        self.links.get(&worker)
+    }
+
+    /// The same, to change it.
+    pub fn link_mut(&mut self, worker: WorkerId) -> Option<&mut Link> {
         self.links.get_mut(&worker)
     }
 

@@ -207,7 +207,7 @@ impl Service {
 
     /// Asks a worker to say something, unless it was asked already.
     pub fn ping(&mut self, worker: WorkerId, now: Instant) {
-        if let Some(Err(error)) = self.dispatch.link(worker).map(|link| link.ping(now)) {
+        if let Some(Err(error)) = self.dispatch.link_mut(worker).map(|link| link.ping(now)) {
             self.mistrust(worker, &error, now);
         }
     }
@@ -220,7 +220,7 @@ impl Service {
             match news {
                 WorkerEvent::Ready => self.observe(Event::Ready(worker), now),
                 WorkerEvent::Leaving => {
-                    self.dispatch.link(worker).into_iter().for_each(|link| link.leaves());
+                    self.dispatch.link_mut(worker).into_iter().for_each(|link| link.leaves());
                     self.observe(Event::Leaving(worker), now);
                 }
                 WorkerEvent::Left => self.left(worker, now),
@@ -317,7 +317,7 @@ impl Service {
 
     /// A worker has closed its channel: it can be given nothing any more, and its process will end.
     fn left(&mut self, worker: WorkerId, now: Instant) {
-        if let Some(link) = self.dispatch.link(worker) {
+        if let Some(link) = self.dispatch.link_mut(worker) {
             link.end();
         }
         self.observe(Event::Left(worker), now);
@@ -325,7 +325,7 @@ impl Service {
 
     /// A worker broke the rules, or its channel did: it is not read any more and will be ended; no other worker notices.
     fn distrust(&mut self, worker: WorkerId, error: &LinkError) -> Option<Event> {
-        let link = self.dispatch.link(worker)?;
+        let link = self.dispatch.link_mut(worker)?;
         link.end();
         tracing::warn!(slot = %link.slot, worker = worker.0, "the worker {error}; it is ended");
         Some(Event::Misbehaved(worker))
@@ -336,7 +336,7 @@ impl Service {
         let Some(primary) = self.dispatch.node.as_ref() else { return };
         let in_vain = self.dispatch.links().filter(|link| link.listens_in_vain(primary, now)).map(|link| link.worker);
         for worker in in_vain.collect::<Vec<_>>() {
-            if let Some(link) = self.dispatch.link(worker) {
+            if let Some(link) = self.dispatch.link_mut(worker) {
                 link.end();
                 let (slot, why) = (link.slot, link.why_refused().unwrap_or_default());
                 tracing::error!(
@@ -353,7 +353,7 @@ impl Service {
     /// The slot has another listener now, which the worker that fills it does not have: it is ended.
     pub fn lost_listener(&mut self, slot: Slot, now: Instant) {
         if let Some(worker) = self.pool.worker(slot, self.time(now)) {
-            self.dispatch.link(worker.id).into_iter().for_each(|link| link.end());
+            self.dispatch.link_mut(worker.id).into_iter().for_each(|link| link.end());
             self.observe(Event::Misbehaved(worker.id), now);
         }
     }

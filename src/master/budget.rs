@@ -3,9 +3,10 @@
 //! Each worker costs descriptors, the replaced ones too that go on with their sessions: so the budget shrinks with
 //! every reload that finds them alive, and grows again as they end. Pure.
 
-use super::DESCRIPTOR_RESERVE;
 use crate::config::DESCRIPTORS_PER_WORKER;
 
+/// Descriptors that the master needs for itself and for starting workers.
+const DESCRIPTOR_RESERVE: u64 = 64;
 /// Most workers for each slot, those included that finish what they have or go on with their sessions. Far more than
 /// an operator reloads within a drain time: what it bounds is the host's memory, of which each worker takes its own.
 pub const MAX_WORKERS_A_SLOT: usize = 32;

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::budget::Budget;
 use super::health::{Finding, Health};
 use super::loads::Loads;
-use super::stopping::Haste;
-use super::{Master, MasterError, Phase};
-use crate::config::{self, Size};
+use super::stopping::Phase;
+use crate::config::{self, Config, Size};
+use crate::dispatch::service::Service;
 use crate::ids::WorkerId;
 use crate::pool::{Event, Renewal};
+use crate::process::crew::Processes;
 use crate::route::Slot;
 use crate::sys::usage;
 
@@ -62,46 +64,43 @@ impl Care {
             CareInbox { weights, findings },
         )
     }
-}
 
-impl Master {
     /// Whether workers have limits that are looked after.
-    pub(super) fn cares(&self) -> bool {
-        let care = &self.changes.config.care;
-        self.phase == Phase::Serving
+    pub(super) fn is_due(config: &Config, phase: Phase) -> bool {
+        let care = &config.care;
+        phase == Phase::Serving
             && *care != config::CareConfig { restarts: care.restarts, ..config::CareConfig::default() }
     }
 
-    /// Looks after the workers. Must be called within a `LocalSet`.
-    pub(super) fn look_after_workers(&mut self) -> Result<(), MasterError> {
+    /// Looks after the workers of a haft that serves. Must be called within a `LocalSet`.
+    pub(super) fn look(&mut self, service: &mut Service, crew: &Processes, config: &Config, budget: &Budget) {
         let now = Instant::now();
-        self.ask_workers(now);
-        if self.care.due.is_some_and(|due| now < due) {
-            return Ok(());
+        self.health.ask_workers(service, config, now);
+        if self.due.is_some_and(|due| now < due) {
+            return;
         }
-        self.care.due = Some(now + LOOK_EVERY);
-        let pool = &self.service.pool;
-        let room = self.budget.allows_reload(pool.worker_count(), pool.wanted());
-        let was_crowded = std::mem::replace(&mut self.care.is_crowded, room.is_err());
+        self.due = Some(now + LOOK_EVERY);
+        let pool = &service.pool;
+        let room = budget.allows_reload(pool.worker_count(), pool.wanted());
+        let was_crowded = std::mem::replace(&mut self.is_crowded, room.is_err());
         if let Err(why) = room {
             if !was_crowded {
                 tracing::warn!("workers that are too large or too old stay for now: {why}");
             }
-            return Ok(());
+            return;
         }
-        if self.changes.config.care.max_memory.is_some() && !self.care.is_looking {
-            self.weigh();
+        if config.care.max_memory.is_some() && !self.is_looking {
+            self.weigh(service, crew);
         }
-        self.observe(Event::CheckAges)
+        service.observe(Event::CheckAges, now);
     }
 
     /// Asks `/proc` how much memory the workers have.
-    fn weigh(&mut self) {
-        let crew = &self.supervisor.crew;
+    fn weigh(&mut self, service: &Service, crew: &Processes) {
         let workers: Vec<(WorkerId, u32)> =
-            self.service.pool.to_weigh().filter_map(|worker| Some((worker, crew.serving_pid(worker)?))).collect();
-        self.care.is_looking = true;
-        let answers = self.care.answers.clone();
+            service.pool.to_weigh().filter_map(|worker| Some((worker, crew.serving_pid(worker)?))).collect();
+        self.is_looking = true;
+        let answers = self.answers.clone();
         tokio::task::spawn_local(async move {
             let look = move || {
                 let weigh = |(worker, pid)| Some((worker, usage::resident_of_largest(pid)?));
@@ -113,62 +112,42 @@ impl Master {
     }
 
     /// Takes in how much memory workers have.
-    pub(super) fn weighed(&mut self, weights: &Weights) -> Result<(), MasterError> {
-        self.care.is_looking = false;
-        let Some(most) = self.changes.config.care.max_memory else { return Ok(()) };
-        for (worker, bytes) in weights {
-            if *bytes > most.bytes() && self.phase == Phase::Serving {
-                self.observe(Event::TooLarge(*worker, *bytes))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A worker that serves is being replaced.
-    pub(super) fn renewing(&mut self, slot: Slot, worker: WorkerId, why: Renewal, age: Duration) {
-        self.count_workers();
-        let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let care = &self.changes.config.care;
-        match why {
-            Renewal::Asked => {}
-            Renewal::Memory(bytes) => tracing::warn!(
-                %slot, worker = worker.0,
-                "the worker has {:.1} MiB of resident memory after {age}, and may have {} (--max-memory): the slot gets a new one",
-                mebibytes(bytes), care.max_memory.map_or_else(String::new, |most: Size| most.to_string())
-            ),
-            Renewal::Age(_) => tracing::info!(
-                %slot, worker = worker.0,
-                "the worker has lived for {age}, as long as it may (--max-age): the slot gets a new one"
-            ),
+    pub(super) fn weighed(&mut self, weights: &Weights, service: &mut Service, (config, phase): (&Config, Phase)) {
+        self.is_looking = false;
+        let Some(most) = config.care.max_memory.filter(|_| phase == Phase::Serving) else { return };
+        for (worker, bytes) in weights.iter().filter(|(_, bytes)| *bytes > most.bytes()) {
+            service.observe(Event::TooLarge(*worker, *bytes), Instant::now());
         }
     }
+}
 
-    /// A slot's workers have ended too often: haft stops, and the other workers finish what they have.
-    pub(super) fn gives_up(&mut self, slot: Slot) -> Result<(), MasterError> {
-        let why = self.too_often(slot);
-        self.supervisor.gave_up.get_or_insert(MasterError::TooManyRestarts { why });
-        if self.stop.is_some() { Ok(()) } else { self.stop("--max-restarts", Haste::Paced) }
+/// A worker that serves is being replaced.
+pub(super) fn log_renewal(slot: Slot, worker: WorkerId, why: Renewal, age: Duration, config: &Config) {
+    let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let care = &config.care;
+    match why {
+        Renewal::Asked => {}
+        Renewal::Memory(bytes) => tracing::warn!(
+            %slot, worker = worker.0,
+            "the worker has {:.1} MiB of resident memory after {age}, and may have {} (--max-memory): the slot gets a new one",
+            mebibytes(bytes), care.max_memory.map_or_else(String::new, |most: Size| most.to_string())
+        ),
+        Renewal::Age(_) => tracing::info!(
+            %slot, worker = worker.0,
+            "the worker has lived for {age}, as long as it may (--max-age): the slot gets a new one"
+        ),
     }
+}
 
-    /// The same: the slot stays empty.
-    pub(super) fn keep_out(&mut self, slot: Slot) {
-        tracing::error!(
-            "{}: it gets no worker until it is restarted (haft restart {slot}), its clients go to other slots",
-            self.too_often(slot)
-        );
-    }
-
-    fn too_often(&self, slot: Slot) -> String {
-        let history = self.supervisor.history.get(&slot);
-        let last = history.and_then(|history| history.last_exit.as_ref()).map(|(description, _)| description.as_str());
-        let limit = self.changes.config.care.restarts;
-        let limit = limit.map_or_else(String::new, |limit| {
-            format!("more than {} times within {}", limit.most, humantime::format_duration(limit.within))
-        });
-        format!(
-            "the workers of slot {slot} ended {limit} (--max-restarts), the last one with {}",
-            last.unwrap_or("no trace")
-        )
-    }
+/// A slot's workers have ended more often than they may, in words.
+pub(super) fn too_often(slot: Slot, last: Option<&str>, config: &Config) -> String {
+    let limit = config.care.restarts;
+    let limit = limit.map_or_else(String::new, |limit| {
+        format!("more than {} times within {}", limit.most, humantime::format_duration(limit.within))
+    });
+    format!(
+        "the workers of slot {slot} ended {limit} (--max-restarts), the last one with {}",
+        last.unwrap_or("no trace")
+    )
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Master, MasterError};
 use crate::addr::ListenAddr;
 use crate::config::DrainSignal;
+use crate::dispatch::service::Service;
 use crate::ids::WorkerId;
-use crate::pool::Event;
+use crate::process::crew::Processes;
 use crate::sys::process::connections_held;
 
 /// How often the kernel is asked.
@@ -66,23 +66,20 @@ impl Finished {
             ListenAddr::Unix(_) => self.uncountable = true,
         }
     }
-}
 
-impl Master {
     /// Asks the kernel about old Node workers that have left, if it is time to. Must be called within a `LocalSet`.
-    pub(super) fn look_for_finished(&mut self, now: Instant) {
-        if self.service.dispatch.node.is_none() || self.finished.asked.is_none_or(|asked| now < asked + ASK_EVERY) {
+    pub(super) fn look(&mut self, service: &Service, crew: &Processes, now: Instant) {
+        if service.dispatch.node.is_none() || self.asked.is_none_or(|asked| now < asked + ASK_EVERY) {
             return;
         }
-        let old = self.service.dispatch.links().filter(|link| link.has_ended());
-        let old = old.filter(|link| self.service.pool.is_leaving(link.worker));
-        let asked: Vec<(WorkerId, u32)> =
-            old.filter_map(|link| Some((link.worker, self.supervisor.crew.pid(link.worker)?))).collect();
-        if asked.is_empty() || self.finished.uncountable {
+        let old = service.dispatch.links().filter(|link| link.has_ended());
+        let old = old.filter(|link| service.pool.is_leaving(link.worker));
+        let asked: Vec<(WorkerId, u32)> = old.filter_map(|link| Some((link.worker, crew.pid(link.worker)?))).collect();
+        if asked.is_empty() || self.uncountable {
             return;
         }
-        self.finished.asked = None;
-        let (ports, answers) = (self.finished.ports.clone(), self.finished.answers.clone());
+        self.asked = None;
+        let (ports, answers) = (self.ports.clone(), self.answers.clone());
         tokio::task::spawn_local(async move {
             let look = move || {
                 let held = |pid| connections_held(pid, MAX_COUNTED, |at| ports.contains(&at.port())).ok();
@@ -93,35 +90,19 @@ impl Master {
         });
     }
 
-    /// Takes in the kernel's answer.
-    pub(super) fn found_finished(&mut self, answer: HeldCounts) -> Result<(), MasterError> {
-        self.finished.asked = Some(Instant::now());
-        let before = std::mem::take(&mut self.finished.found);
-        self.finished.held = answer.iter().filter_map(|(worker, held)| Some((*worker, (*held)?))).collect();
+    /// Takes in the kernel's answer. Yields the workers that have no client left and do not end, and are to be asked to.
+    pub(super) fn found(&mut self, answer: HeldCounts, service: &Service) -> Vec<WorkerId> {
+        self.asked = Some(Instant::now());
+        let before = std::mem::take(&mut self.found);
+        self.held = answer.iter().filter_map(|(worker, held)| Some((*worker, (*held)?))).collect();
         for (worker, held) in answer {
             let times = if held == Some(0) { before.get(&worker).unwrap_or(&0) + 1 } else { 0 };
-            if times >= ENOUGH_ANSWERS {
-                self.has_finished(worker)?;
-            }
-            self.finished.found.insert(worker, times);
+            self.found.insert(worker, times);
         }
-        Ok(())
-    }
-
-    /// A worker has no client left and does not end. A program that learns by a signal that it is to finish gets that,
-    /// once, and then has its time for what it does at it.
-    fn has_finished(&mut self, worker: WorkerId) -> Result<(), MasterError> {
-        let (choice, interrupted) = (self.service.drain_signal, self.service.pool.is_interrupted());
-        // A program that has handled it once may have no handler any more, and works on.
-        if choice == DrainSignal::None || self.service.pool.was_signalled(worker) {
-            return Ok(());
-        }
-        let link = self.service.dispatch.link(worker);
-        if link.and_then(|link| link.drain_signal(choice, interrupted)).is_some() {
-            self.signal_to_finish(worker, Instant::now());
-            return Ok(());
-        }
-        tracing::debug!(worker = worker.0, "the worker has no client left and does not end: SIGTERM");
-        self.observe(Event::Finished(worker))
+        let enough = self.found.iter().filter(|(_, times)| **times >= ENOUGH_ANSWERS).map(|(worker, _)| *worker);
+        // A program that has handled a signal once may have no handler any more, and works on.
+        let may_be_asked =
+            |worker: &WorkerId| service.drain_signal != DrainSignal::None && !service.pool.was_signalled(*worker);
+        enough.filter(may_be_asked).collect()
     }
 }

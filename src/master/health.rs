@@ -11,11 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use self::probe::{Verdict, WorkersEnd};
-use super::{Master, MasterError, Phase};
+use super::intake::Intake;
+use super::queues::KernelQueues;
+use super::stopping::Phase;
 use crate::addr::EndAddr;
-use crate::config::HealthCheck;
+use crate::config::{Config, HealthCheck};
 use crate::connection::ClientConnection;
+use crate::dispatch::service::Service;
 use crate::ids::WorkerId;
+use crate::listen::kernel::Kernel;
 use crate::route::Slot;
 
 /// What a check has come to.
@@ -54,33 +58,31 @@ impl Health {
         let (asked, checks) = Default::default();
         (Self { findings, due: None, asked, checks, is_broken: false }, receiver)
     }
-}
 
-impl Master {
     /// Asks the workers, if it is time to. Must be called within a `LocalSet`.
-    pub(super) fn ask_workers(&mut self, now: Instant) {
-        let Some(check) = self.changes.config.care.health.clone() else { return };
-        if self.phase != Phase::Serving || self.care.health.due.is_some_and(|due| now < due) {
+    pub(super) fn ask_workers(&mut self, service: &Service, config: &Config, now: Instant) {
+        let Some(check) = config.care.health.clone() else { return };
+        if self.due.is_some_and(|due| now < due) {
             return;
         }
-        self.care.health.due = Some(now + check.interval);
+        self.due = Some(now + check.interval);
         // One that was not asked by its slot's next worker would be asked in vain.
-        let timeout = check.timeout.min(self.changes.config.hold_timeout.max(Duration::from_secs(1)));
+        let timeout = check.timeout.min(config.hold_timeout.max(Duration::from_secs(1)));
         let check = HealthCheck { timeout, ..check };
-        for (slot, worker) in self.service.pool.to_ask().collect::<Vec<_>>() {
+        for (slot, worker) in service.pool.to_ask().collect::<Vec<_>>() {
             // What was handed over and not taken would add up.
-            let (dispatch, pool) = (&mut self.service.dispatch, &self.service.pool);
+            let (dispatch, pool) = (&service.dispatch, &service.pool);
             let waits = dispatch
                 .link(worker)
                 .is_none_or(|link| !link.own.is_empty() || (pool.is_unhealthy(worker) && link.in_flight() > 0));
-            if !waits && self.care.health.asked.insert(worker) {
+            if !waits && self.asked.insert(worker) {
                 self.ask(slot, worker, check.clone());
             }
         }
     }
 
     fn ask(&self, slot: Slot, worker: WorkerId, check: HealthCheck) {
-        let findings = self.care.health.findings.clone();
+        let findings = self.findings.clone();
         tokio::task::spawn_local(async move {
             // The receiver lives as long as the master.
             let hand_over = |end| drop(findings.send(Finding::Connected(worker, end)));
@@ -90,56 +92,64 @@ impl Master {
     }
 
     /// Takes in what a check has come to.
-    pub(super) fn found_health(&mut self, finding: Finding) -> Result<(), MasterError> {
+    pub(super) fn found(&mut self, finding: Finding, service: &mut Service, ways: Ways<'_>, phase: Phase) {
         let now = Instant::now();
         match finding {
-            Finding::Connected(worker, end) => self.hand_over_check(worker, end, now),
+            Finding::Connected(worker, end) => hand_over(worker, end, service, ways, now),
             Finding::Over(slot, worker, verdict) => {
-                self.care.health.asked.remove(&worker);
-                let checks = self.care.health.checks.entry(slot).or_default();
+                self.asked.remove(&worker);
+                let checks = self.checks.entry(slot).or_default();
                 match &verdict {
                     Verdict::Healthy => checks.passed += 1,
                     Verdict::Unhealthy(_) => checks.failed += 1,
                     Verdict::Unknown(_) => {}
                 }
-                self.judge(worker, &verdict, now);
+                self.judge(worker, &verdict, (phase, service), now);
             }
         }
-        self.perform()
     }
 
-    fn judge(&mut self, worker: WorkerId, verdict: &Verdict, now: Instant) {
+    fn judge(&mut self, worker: WorkerId, verdict: &Verdict, (phase, service): (Phase, &mut Service), now: Instant) {
         let is_broken = matches!(verdict, Verdict::Unknown(_));
-        let was_broken = std::mem::replace(&mut self.care.health.is_broken, is_broken);
+        let was_broken = std::mem::replace(&mut self.is_broken, is_broken);
         match verdict {
-            _ if self.phase != Phase::Serving => {}
-            Verdict::Healthy => self.service.note_healthy(worker, now),
-            Verdict::Unhealthy(why) => self.service.note_unhealthy(worker, why, now),
+            _ if phase != Phase::Serving => {}
+            Verdict::Healthy => service.note_healthy(worker, now),
+            Verdict::Unhealthy(why) => service.note_unhealthy(worker, why, now),
             Verdict::Unknown(why) if !was_broken => tracing::warn!("a health check is inconclusive: {why}"),
             Verdict::Unknown(_) => {}
         }
     }
 
-    /// Gives the worker a connection of ours, at a server that it has.
-    fn hand_over_check(&mut self, worker: WorkerId, (descriptor, client, local): WorkersEnd, now: Instant) {
-        let groups = self.kernel.iter().flat_map(|kernel| kernel.places()).map(|(place, _)| place.number);
-        let mut listeners = self.doors.listeners().map(|(number, _)| number).chain(groups);
-        let Some(listener) = listeners.find(|number| self.service.dispatch.has_server(worker, *number)) else { return };
-        let (client, local) = (EndAddr::from_ip(client), EndAddr::from_ip(local));
-        self.service.dispatch.admit_check(worker, |dispatch| {
-            ClientConnection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
-        });
-        self.service.send(now);
-    }
-
     /// Forgets what depends on the configuration before.
-    pub(super) fn health_changed(&mut self, now: Instant) {
-        self.care.health.due = None;
-        if self.changes.config.care.health.is_none() {
+    pub(super) fn reconfigure(&mut self, service: &mut Service, config: &Config, now: Instant) {
+        self.due = None;
+        if config.care.health.is_none() {
             // No check would ever take it back.
-            for (_, worker) in self.service.pool.to_ask().collect::<Vec<_>>() {
-                self.service.note_healthy(worker, now);
+            for (_, worker) in service.pool.to_ask().collect::<Vec<_>>() {
+                service.note_healthy(worker, now);
             }
         }
     }
+}
+
+/// The ways by which connections come to workers.
+type Ways<'a> = (&'a Intake, &'a KernelQueues);
+
+/// Gives the worker a connection of ours, at a server that it has.
+fn hand_over(
+    worker: WorkerId,
+    (descriptor, client, local): WorkersEnd,
+    service: &mut Service,
+    (intake, queues): Ways<'_>,
+    now: Instant,
+) {
+    let groups = queues.kernel().into_iter().flat_map(Kernel::places).map(|(place, _)| place.number);
+    let mut listeners = intake.doors.listeners().map(|(number, _)| number).chain(groups);
+    let Some(listener) = listeners.find(|number| service.dispatch.has_server(worker, *number)) else { return };
+    let (client, local) = (EndAddr::from_ip(client), EndAddr::from_ip(local));
+    service.dispatch.admit_check(worker, |dispatch| {
+        ClientConnection::new(descriptor, listener, (client, local), dispatch.key(&client), now)
+    });
+    service.send(now);
 }

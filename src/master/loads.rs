@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Master;
 use crate::admin::figures;
+use crate::config::Config;
+use crate::dispatch::service::Service;
 use crate::ids::WorkerId;
+use crate::process::crew::Processes;
 use haft_worker::protocol::scoreboard::{Field, Figures};
 
 /// Workers write once a second; this is how often they are read at most, and only while connections come.
@@ -18,22 +20,21 @@ pub(super) struct Loads {
     due: Option<Instant>,
 }
 
-impl Master {
+impl Loads {
     /// Reads the pages of the scoreboard, if a new session may depend on them and they were not read just now: a copy of 512
     /// bytes of memory for each worker.
-    pub(super) fn read_loads(&mut self, now: Instant) {
-        if !self.changes.config.affinity.has_sessions() || self.care.loads.due.is_some_and(|due| now < due) {
+    pub(super) fn read(&mut self, service: &mut Service, crew: &Processes, config: &Config, now: Instant) {
+        if !config.affinity.has_sessions() || self.due.is_some_and(|due| now < due) {
             return;
         }
-        self.care.loads.due = Some(now + READ_EVERY);
+        self.due = Some(now + READ_EVERY);
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let crew = &self.supervisor.crew;
         let reported = |worker: WorkerId| {
             let figures = figures::read(crew.page(worker)?)?;
             Some((worker, delay(&figures, clock), figures.get(Field::OpenConnections).unwrap_or(0)))
         };
-        let loads: Vec<_> = self.service.pool.to_ask().filter_map(|(_, worker)| reported(worker)).collect();
-        self.service.dispatch.note_loads(&loads);
+        let loads: Vec<_> = service.pool.to_ask().filter_map(|(_, worker)| reported(worker)).collect();
+        service.dispatch.note_loads(&loads);
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::{Master, Phase, stopping};
+use super::stopping::{self, Life, Phase};
+use crate::dispatch::service::Service;
 use crate::pool::SlotState;
 
 /// How often the status is looked at, at least.
@@ -56,7 +57,7 @@ impl ServiceManager {
         self.thread.is_some()
     }
 
-    /// How often [`Master::beat`] is to be called.
+    /// How often [`ServiceManager::beat`] is to be called.
     pub(super) fn period(&self) -> Duration {
         self.watchdog.map_or(STATUS_EVERY, |time| (time / BEATS_IN_TIME).min(STATUS_EVERY))
     }
@@ -66,6 +67,75 @@ impl ServiceManager {
         let Some(thread) = &self.thread else { return true };
         let text = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         !matches!(thread.try_send(text), Err(TrySendError::Full(_)))
+    }
+
+    /// A connection that comes now would be served: after the start, and after a reload.
+    pub(super) fn notify_ready(&mut self, status: String) {
+        let main = NotifyState::MainPid(std::process::id());
+        self.owes_ready = !self.notify(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
+        self.status = status;
+    }
+
+    /// A reload is wanted. [`ServiceManager::note_reload`] must follow, and [`ServiceManager::notify_ready`].
+    pub(super) fn notify_reloading(&mut self) {
+        self.owes_ready = false;
+        // Useless without its time: the manager could not distinguish it from an earlier one.
+        if let Ok(time) = NotifyState::monotonic_usec_now() {
+            self.notify(&[NotifyState::Reloading, time]);
+        }
+    }
+
+    /// The reload is done, or `why` it was not.
+    pub(super) fn note_reload(&mut self, why: Option<&'static str>) {
+        self.last_reload = why.unwrap_or_default();
+    }
+
+    /// haft has begun to stop.
+    pub(super) fn notify_stopping(&mut self) {
+        self.notify(&[NotifyState::Stopping]);
+    }
+
+    /// To be called every [`ServiceManager::period`]: the loop goes round, and how things are.
+    pub(super) fn beat(&mut self, service: &Service, life: &Life) {
+        let status = self.status_line(service, life);
+        if self.owes_ready && life.phase() == Phase::Serving {
+            self.notify_ready(status.clone());
+        }
+        let mut states = Vec::new();
+        if self.watchdog.is_some() {
+            states.push(NotifyState::Watchdog);
+        }
+        if wants_more_time(service, life) {
+            states.push(NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32));
+        }
+        if status != self.status {
+            states.push(NotifyState::Status(&status));
+        }
+        let notified = states.is_empty() || self.notify(&states);
+        drop(states);
+        if notified {
+            self.status = status;
+        }
+    }
+
+    /// How haft is, in a line for people.
+    pub(super) fn status_line(&self, service: &Service, life: &Life) -> String {
+        if let Some(stop) = life.stop() {
+            return stop.describe(service, Instant::now());
+        }
+        let pool = &service.pool;
+        let ready = service.dispatch.slots().filter(|slot| pool.state(*slot) == SlotState::Ready).count();
+        let links = service.dispatch.links().filter(|link| link.reports_sessions());
+        let sessions = links.map(|link| link.reported_sessions()).reduce(|one, other| one + other);
+        let mut line = format!("{ready} of {} workers", pool.wanted());
+        if let Some(sessions) = sessions {
+            line += &format!(", {}", stopping::counted(sessions, "session"));
+        }
+        line += &format!(", generation {}", pool.newest());
+        if pool.is_reloading() {
+            line += ", reloading";
+        }
+        line + self.last_reload
     }
 }
 
@@ -82,86 +152,10 @@ fn send(messages: &Receiver<String>) {
     }
 }
 
-impl Master {
-    /// A connection that comes now would be served: after the start, and after a reload.
-    pub(super) fn notify_ready(&mut self) {
-        let status = self.status_line();
-        let main = NotifyState::MainPid(std::process::id());
-        self.manager.owes_ready = !self.manager.notify(&[NotifyState::Ready, main, NotifyState::Status(&status)]);
-        self.manager.status = status;
-    }
-
-    /// A reload is wanted. [`Master::notify_reload_over`] must follow.
-    pub(super) fn notify_reloading(&mut self) {
-        self.manager.owes_ready = false;
-        // Useless without its time: the manager could not distinguish it from an earlier one.
-        if let Ok(time) = NotifyState::monotonic_usec_now() {
-            self.manager.notify(&[NotifyState::Reloading, time]);
-        }
-    }
-
-    /// The reload is done, or `why` it was not.
-    pub(super) fn notify_reload_over(&mut self, why: Option<&'static str>) {
-        self.manager.last_reload = why.unwrap_or_default();
-        if self.phase == Phase::Serving {
-            self.notify_ready();
-        }
-    }
-
-    /// haft has begun to stop.
-    pub(super) fn notify_stopping(&mut self) {
-        self.manager.notify(&[NotifyState::Stopping]);
-        self.beat();
-    }
-
-    /// To be called every [`ServiceManager::period`]: the loop goes round, and how things are.
-    pub(super) fn beat(&mut self) {
-        if self.manager.owes_ready && self.phase == Phase::Serving {
-            self.notify_ready();
-        }
-        let status = self.status_line();
-        let mut states = Vec::new();
-        if self.manager.watchdog.is_some() {
-            states.push(NotifyState::Watchdog);
-        }
-        if self.wants_more_time() {
-            states.push(NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32));
-        }
-        if status != self.manager.status {
-            states.push(NotifyState::Status(&status));
-        }
-        let notified = states.is_empty() || self.manager.notify(&states);
-        drop(states);
-        if notified {
-            self.manager.status = status;
-        }
-    }
-
-    /// Whether haft is on its way to another state, within times of its own.
-    fn wants_more_time(&self) -> bool {
-        match &self.stop {
-            Some(stop) => Instant::now() < stop.until() + AFTER_THE_END,
-            None => self.phase == Phase::Starting || self.service.pool.is_reloading(),
-        }
-    }
-
-    /// How haft is, in a line for people.
-    fn status_line(&self) -> String {
-        if let Some(stop) = &self.stop {
-            return self.describe_stop(stop, Instant::now());
-        }
-        let pool = &self.service.pool;
-        let ready = self.service.dispatch.slots().filter(|slot| pool.state(*slot) == SlotState::Ready).count();
-        let links = self.service.dispatch.links().filter(|link| link.reports_sessions());
-        let sessions = links.map(|link| link.reported_sessions()).reduce(|one, other| one + other);
-        let mut line = format!("{ready} of {} workers", pool.wanted());
-        if let Some(sessions) = sessions {
-            line += &format!(", {}", stopping::counted(sessions, "session"));
-        }
-        line += &format!(", generation {}", pool.newest());
-        if pool.is_reloading() {
-            line += ", reloading";
-        }
-        line + self.manager.last_reload
+/// Whether haft is on its way to another state, within times of its own.
+fn wants_more_time(service: &Service, life: &Life) -> bool {
+    match life.stop() {
+        Some(stop) => Instant::now() < stop.until() + AFTER_THE_END,
+        None => life.phase() == Phase::Starting || service.pool.is_reloading(),
     }
 }

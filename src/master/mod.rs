@@ -4,13 +4,23 @@
 //! Everything runs in one thread, so that each decision is taken on one consistent state. Nothing here reads a byte of
 //! a client's.
 //!
-//! `doors` accept, `dispatch` assigns over the `link`s to the workers, `service` joins that with the pool of slots and
-//! is free of processes; `supervise` and `reload` carry out its decisions, `batching` decides when to poll. Where the
-//! kernel assigns (`kernel`), the master does not accept, and takes only from queues that no worker serves (`rescue`).
+//! It has parts, each of which owns what it decides by:
+//!
+//! * [`intake`]: the listeners, the limits for clients, what waits for its first request, the budget of descriptors;
+//! * `service`: queues, the choice of a worker, links and the pool of slots. It knows no process. What it decides comes
+//!   out as effects, which the loop carries out ([`Master::perform`]);
+//! * [`supervise`]: the workers' processes, the signals to them, what became of those that have ended;
+//! * [`queues`]: where the kernel assigns, its queues, and taking from those that no worker serves;
+//! * [`reload`]: the configuration that is in force, and the way to another one;
+//! * [`stopping`]: how far the master's life has come;
+//! * [`care`]: looks at workers' memory, health and load; [`finished`]: old ones that have nothing left to finish;
+//! * [`alarms`], [`report`], [`manager`]: what is seen from outside.
+//!
+//! A part takes what else it needs as arguments. `Master` itself stands in three files: here the loop and what it
+//! carries out, in [`operator`] what the operator asks for, in [`batching`] when connections are polled.
 
 mod admin_pages;
 mod alarms;
-mod arrivals;
 mod batching;
 mod boot;
 mod budget;
@@ -18,139 +28,87 @@ mod care;
 mod error;
 mod farewell;
 mod finished;
+mod finishing;
 mod health;
 mod history;
+mod intake;
 mod loads;
 mod manager;
 mod not_ready;
-mod opened;
+mod operator;
 mod orphans;
 mod plan;
 mod preload;
+mod queues;
 mod reload;
 mod report;
 mod rereading;
-mod rescue;
+mod settling;
 mod setup;
 mod signals;
 mod stopping;
 mod supervise;
-mod ticking;
 
 pub use self::boot::{cannot_start, check, main};
 pub use self::error::MasterError;
 pub use self::rereading::Reread;
+pub use self::setup::DescriptorLimits;
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 
+use self::alarms::Watch;
 use self::batching::Batching;
-use self::budget::Budget;
 use self::care::Care;
 use self::error::Context;
 use self::finished::Finished;
+use self::intake::Intake;
 use self::manager::ServiceManager;
-use self::plan::Plan;
-use self::reload::Changes;
-use self::setup::{announce, cluster_primary, listen, tag_key};
+use self::queues::KernelQueues;
+use self::reload::Reloads;
+use self::report::MasterView;
+use self::settling::Settling;
 use self::signals::{Signals, received};
-use self::stopping::{Haste, Stop};
+use self::stopping::{Haste, Life, Phase};
 use self::supervise::Supervisor;
-use crate::addr::PassedAddr;
+use crate::addr::{ListenAddr, PassedAddr};
+use crate::admin::ControlRequest;
 use crate::admin::socket::Called;
-use crate::admin::{self, ControlRequest};
-use crate::alarms::Alarms;
 use crate::config::Config;
 use crate::connection::RejectReason;
-use crate::dispatch::service::Service;
-use crate::listen::gate::Gate;
-use crate::listen::kernel::{FIRST_GROUP_TOKEN, Kernel};
-use crate::listen::listeners::Listeners;
-use crate::pending::hints::ProxyWatch;
-use crate::pending::{Peeking, Rules};
-use crate::pool::Event;
+use crate::dispatch::service::{Effect, Service};
+use crate::ids::WorkerId;
+use crate::pool::{Action, Event};
 use crate::process::crew::Exit;
 use crate::process::guardian::Guardian;
-use crate::route::TagKey;
 use crate::sys::account::Account;
-use crate::sys::closing;
 use crate::sys::listen::Listener;
 use crate::sys::poller::Poller;
 use crate::sys::signals::is_in_foreground;
 
 /// How often time is looked at while something depends on it.
 const TICK: Duration = Duration::from_millis(50);
-/// Descriptors that the master needs for itself and for starting workers.
-const DESCRIPTOR_RESERVE: u64 = 64;
-/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are [`batching::channels::TOKEN`] and listeners.
-const FIRST_WORKER_TOKEN: u64 = (1 << 32) + 1;
 
-/// How far the master's life has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// No worker has been ready yet: clients wait in the kernel's queue.
-    Starting,
-    /// Connections are accepted.
-    Serving,
-    /// The listeners are closed; what was accepted before is still handed over, until the instant.
-    Flushing(Instant),
-    /// The workers finish.
-    Stopping,
-}
-
-/// The master's state.
+/// The loop, and the parts that it joins.
 struct Master {
     poller: Poller,
     batching: Batching,
-    doors: Listeners,
-    /// With `--dispatch kernel`, until the master stops.
-    kernel: Option<Kernel>,
-    /// From then on, what keeps its port shut until all have left.
-    keepers: Vec<Rc<Listener>>,
+    life: Life,
+    intake: Intake,
+    queues: KernelQueues,
     service: Service,
     supervisor: Supervisor,
-    phase: Phase,
-    /// Since the stop began.
-    stop: Option<Stop>,
-    changes: Changes,
-    manager: ServiceManager,
-    finished: Finished,
+    reloads: Reloads,
     care: Care,
-    budget: Budget,
-    over_budget: bool,
-    /// As many have come as `--max-rate` allows: the next ones wait in the kernel's queue.
-    over_rate: bool,
-    /// Accepting may go on once what waits to be closed is closed.
-    awaits_closing: bool,
-    /// The limits for clients, and what waits because of them.
-    gate: Gate,
-    /// Connections whose first request must be seen before they can be assigned.
-    peeking: Peeking,
-    proxy_watch: ProxyWatch,
-    alarms: Alarms,
-    alarm_clock: alarms::Clock,
-    /// The code that the start or a reload took is not in memory any more.
-    is_settled: bool,
-    /// What sessions are tagged with.
-    tag_key: TagKey,
+    finished: Finished,
+    settling: Settling,
+    watch: Watch,
     about: report::About,
-    /// The end of a process may still have to be taken.
-    reap_again: bool,
-    /// The kernel's queues are to be looked at without waiting for their time.
-    look_soon: bool,
+    manager: ServiceManager,
     /// The files of admin listeners that are Unix sockets.
     admin_files: admin_pages::AdminFiles,
-}
-
-/// The soft limit on this process's descriptors (RLIMIT_NOFILE).
-#[derive(Debug, Clone, Copy)]
-pub struct DescriptorLimits {
-    /// As haft was started: its workers get the same.
-    pub at_start: u64,
-    /// As it is now.
-    pub now: u64,
 }
 
 /// Runs the master until it is stopped. Must be called within a `LocalSet` of a single-threaded runtime.
@@ -167,14 +125,14 @@ pub async fn run(
 ) -> Result<(), MasterError> {
     // Before the log states that haft listens: its reader may send a signal at once.
     let signals = Signals::listen()?;
-    let (mut master, inbox) = Master::new(config, passed, limits, reread, (guardian, account))?;
+    let (mut master, inbox) = setup::master(config, passed, limits, reread, (guardian, account))?;
     let outcome = master.run(signals, inbox).await;
     // However it ends.
     master.service.dispatch.close(RejectReason::Stopping);
     master.supervisor.crew.remains.kill();
     let guardian = master.supervisor.crew.guardian.take();
     if outcome.is_ok() {
-        tracing::info!("stopped: {}", master.summary());
+        tracing::info!("stopped: {}", master.view().summary());
         // No worker is left. After a failure some may be, and then it ends them as it would if this process was killed.
         guardian.into_iter().for_each(Guardian::end);
     }
@@ -190,118 +148,54 @@ struct Inbox {
 }
 
 impl Master {
-    fn new(
-        config: Config,
-        passed: Vec<(PassedAddr, Listener)>,
-        limits: DescriptorLimits,
-        reread: Reread,
-        (guardian, account): (Option<Guardian>, Option<Account>),
-    ) -> Result<(Self, Inbox), MasterError> {
-        let (control, requests) = admin::channel();
-        let (mut finished, found) = Finished::new();
-        let (care, looks) = Care::new();
-        let tag_key = tag_key(&config)?;
-        let plan = Plan::new(&config, &tag_key)?;
-        let preload = preload::first_preload(&plan)?;
-        announce(&config, &plan);
-        let passed_addrs = passed.iter().map(|(addr, _)| addr.clone()).collect();
-        let (listeners, kernel) = listen(&config, &plan, passed)?;
-        let bound: Vec<_> = listeners.iter().map(Listener::addr).chain(kernel.iter().flat_map(Kernel::addrs)).collect();
-        bound.iter().for_each(|addr| finished.opened(addr));
-        let called = Called::new(&config, bound.iter().copied());
-        let admin_files = admin_pages::serve(&config, called.name(), &control)?;
-        let about = report::About::new(called, limits.now);
-        let own_listeners = kernel.iter().map(|kernel| kernel.places().count() + kernel.count()).sum::<usize>() as u64;
-        let mut service = setup::service(&config)?;
-        service.dispatch.node = cluster_primary(&plan, kernel.as_ref(), &listeners);
-        let of_kernel = kernel.iter().map(|kernel| kernel.own().count() as u32).sum();
-        let doors =
-            Listeners::new(listeners, of_kernel, config.hold_timeout).context("keeping a descriptor in reserve")?;
-        let (supervisor, exits) = Supervisor::new(&config, plan, preload, (limits.at_start, guardian, account));
-        let budget = Budget::new(limits.now.saturating_sub(own_listeners), config.workers);
-        let poller = Poller::new(256).context("making an epoll set")?;
-        let mut master = Self {
-            batching: Batching::new(&poller).context("making an epoll set")?,
-            poller,
-            doors,
-            kernel,
-            keepers: Vec::new(),
-            service,
-            supervisor,
-            phase: Phase::Starting,
-            stop: None,
-            budget,
-            over_budget: false,
-            over_rate: false,
-            awaits_closing: false,
-            gate: Gate::new(&config, budget.most(), setup::seed()?, Instant::now()),
-            peeking: Peeking::new(&config, Rules::new(&config, &tag_key), budget.most_peeking()),
-            proxy_watch: ProxyWatch::new(Instant::now(), &config),
-            alarms: Alarms::default(),
-            alarm_clock: alarms::Clock::new(),
-            is_settled: false,
-            tag_key,
-            about,
-            changes: Changes::new(config, passed_addrs, reread),
-            manager: ServiceManager::find(),
-            finished,
-            care,
-            reap_again: false,
-            look_soon: false,
-            admin_files,
-        };
-        master.guard_listeners();
-        Ok((master, Inbox { exits, found, looks, requests }))
-    }
-
     async fn run(&mut self, mut signals: Signals, mut inbox: Inbox) -> Result<(), MasterError> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looks = rescue::looks();
-        let mut alarm_looks = self.alarm_clock.looks();
+        let mut looks = queues::looks();
+        let mut alarm_looks = self.watch.looks();
         let mut beats = tokio::time::interval(self.manager.period());
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = care::rounds();
         let mut ready = Vec::new();
         let mut ends = orphans::adopt()?;
         self.observe(Event::Tick)?;
-        while !self.has_ended() {
+        while !self.supervisor.has_ended() {
             tokio::select! {
-                            waited = self.poller.wait(&mut ready) => {
-                                waited.context("waiting for connections")?;
-                                self.turns(&mut ready)?;
-                            }
-            // Lazily polled channels are due soon: give the other tasks one turn only.
-                            () = tokio::task::yield_now(), if self.batching.busy => {
-                                ready.clear();
-                                self.turns(&mut ready)?;
-                            }
-                            Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
-                            Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
-                            Some(weights) = inbox.looks.weights.recv() => self.weighed(&weights)?,
-                            Some(finding) = inbox.looks.findings.recv() => self.found_health(finding)?,
-                            _ = rounds.tick(), if self.cares() => self.look_after_workers()?,
-                            Some(request) = inbox.requests.recv() => self.answer(request)?,
-                            _ = ends.recv() => self.reap(),
-                            _ = beats.tick(), if self.manager.is_there() => self.beat(),
-                            _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
-                            () = tokio::task::yield_now(), if self.look_soon => self.look_at_queues(Instant::now())?,
-                            _ = alarm_looks.tick() => self.look_around(Instant::now()),
-                            _ = looks.tick(), if self.looks_at_queues() => self.look_at_queues(Instant::now())?,
-                            _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
-                            _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
-                            _ = signals.interrupt.recv() => match is_in_foreground() {
-                                true => self.stop("SIGINT", Haste::Soon)?,
-                                false => self.stop("SIGINT", Haste::Paced)?,
-                            },
-                            _ = signals.hangup.recv() => match signals.terminal.is_gone() {
-                                true => self.stop("SIGHUP (the terminal was closed)", Haste::Paced)?,
-                                false => self.on_signal("SIGHUP", Self::reload)?,
-                            },
-                            never = signals.noted.note() => match never {},
-                            () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
-                            () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
-                        }
+                waited = self.poller.wait(&mut ready) => {
+                    waited.context("waiting for connections")?;
+                    self.turns(&mut ready)?;
+                }
+                // Lazily polled channels are due soon: give the other tasks one turn only.
+                () = tokio::task::yield_now(), if self.batching.busy => {
+                    ready.clear();
+                    self.turns(&mut ready)?;
+                }
+                Some(exit) = inbox.exits.recv() => self.exited(&exit)?,
+                Some(answer) = inbox.found.recv() => self.found_finished(answer)?,
+                Some(weights) = inbox.looks.weights.recv() => self.weighed(&weights)?,
+                Some(finding) = inbox.looks.findings.recv() => self.found_health(finding)?,
+                _ = rounds.tick(), if Care::is_due(&self.reloads.config, self.life.phase()) => self.look_after_workers()?,
+                Some(request) = inbox.requests.recv() => self.answer(request)?,
+                _ = ends.recv() => self.supervisor.reap(),
+                _ = beats.tick(), if self.manager.is_there() => self.manager.beat(&self.service, &self.life),
+                _ = ticks.tick(), if self.depends_on_time() => self.tick()?,
+                () = tokio::task::yield_now(), if self.queues.look_soon() => self.look_at_queues(Instant::now())?,
+                _ = alarm_looks.tick() => self.look_around(Instant::now()),
+                _ = looks.tick(), if self.queues.kernel().is_some() => self.look_at_queues(Instant::now())?,
+                _ = signals.terminate.recv() => self.stop("SIGTERM", Haste::Paced)?,
+                _ = signals.quit.recv() => self.stop("SIGQUIT", Haste::Paced)?,
+                _ = signals.interrupt.recv() => match is_in_foreground() {
+                    true => self.stop("SIGINT", Haste::Soon)?,
+                    false => self.stop("SIGINT", Haste::Paced)?,
+                },
+                _ = signals.hangup.recv() => match signals.terminal.is_gone() {
+                    true => self.stop("SIGHUP (the terminal was closed)", Haste::Paced)?,
+                    false => self.on_signal("SIGHUP", Self::reload)?,
+                },
+                never = signals.noted.note() => match never {},
+                () = received(&mut signals.more) => self.on_signal("SIGTTIN", |it| it.scale(it.service.pool.wanted() + 1))?,
+                () = received(&mut signals.fewer) => self.on_signal("SIGTTOU", |it| it.scale(it.service.pool.wanted() - 1))?,
+            }
         }
         Ok(())
     }
@@ -312,50 +206,202 @@ impl Master {
         self.perform()
     }
 
-    /// Stops accepting while as many connections are held as there are descriptors for, or as wait well: then the next
-    /// ones wait in the kernel's queue, where they cost nothing and are not refused.
+    /// Does all that is to be done to the world, and then waits for it as it now is.
+    fn perform(&mut self) -> Result<(), MasterError> {
+        loop {
+            // First, so that no new connection comes to a worker that then gets DRAIN.
+            self.queues.steer(&mut self.service);
+            let Some(effect) = self.service.next_effect() else { break };
+            match effect {
+                Effect::Ready(worker) => self.worker_ready(worker)?,
+                Effect::Act(action) => self.act(action)?,
+            }
+        }
+        let channels = self.batching.channels.refresh(&mut self.service.dispatch, &self.poller, self.batching.busy);
+        channels.context("waiting for a worker")?;
+        self.refresh_listeners()
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), MasterError> {
+        let until = Instant::now() + self.reloads.config.hold_timeout;
+        match action {
+            Action::Start { slot, worker, generation } => {
+                let phase = self.life.phase();
+                let (service, queues) = (&mut self.service, &self.queues);
+                self.supervisor.start(slot, (worker, generation), service, (queues, phase))?;
+            }
+            Action::Signal(worker) => {
+                self.supervisor.signal_to_finish(worker, &mut self.service, &self.queues, until);
+            }
+            Action::Terminate(worker) => {
+                self.supervisor.terminate(worker, &mut self.service, &self.queues, until);
+            }
+            Action::Kill(worker) => self.supervisor.crew.signal(worker, Signal::SIGKILL),
+            Action::NotReadyInTime(worker) => {
+                let why = not_ready::why(worker, &mut self.service, &self.supervisor.crew);
+                tracing::error!(worker = worker.0, "the worker was not ready within --start-timeout: {why}");
+            }
+            Action::Reloaded { generation } => self.reloaded(generation),
+            Action::ReloadFailed { slot, generation } => self.reload_failed(slot, generation),
+            Action::RenewalFailed(slot) => {
+                tracing::error!(%slot, "the slot's new worker did not become ready: the slot keeps its old one");
+            }
+            Action::Renewing { slot, worker, why, age } => {
+                self.intake.count_workers(&self.service.pool);
+                care::log_renewal(slot, worker, why, age, &self.reloads.config);
+            }
+            Action::TooManyRestarts(slot) => self.give_up_slot(slot)?,
+            Action::KeptOut(slot) => tracing::error!(
+                "{}: it gets no worker until it is restarted (haft restart {slot}), its clients go to other slots",
+                self.too_often(slot)
+            ),
+            Action::GiveUp(_) => return Err(self.supervisor.give_up()),
+            Action::Finished => self.supervisor.finished = true,
+            // The service sends it to the worker.
+            Action::Drain { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn worker_ready(&mut self, worker: WorkerId) -> Result<(), MasterError> {
+        self.supervisor.ready(worker, &self.service);
+        if self.life.begin_serving() {
+            self.intake.open(self.life.phase(), &self.poller)?;
+            self.notify_ready();
+        }
+        Ok(())
+    }
+
+    /// A worker's process has ended.
+    fn exited(&mut self, exit: &Exit) -> Result<(), MasterError> {
+        let (within, now) = (self.reloads.config.drain_timeout, Instant::now());
+        let left = self.life.stop().map(|stop| stop.until().saturating_duration_since(now));
+        let within = left.map_or(within, |left| within.min(left));
+        if let Some(link) = self.service.dispatch.link_mut(exit.worker) {
+            self.batching.channels.forget(link, &self.poller).ok();
+        }
+        self.supervisor.exited(exit, &mut self.service, (&self.finished, self.life.phase()), within)?;
+        self.service.exited(exit.worker, Instant::now());
+        self.intake.count_workers(&self.service.pool);
+        self.perform()
+    }
+
+    /// Opens and closes the listeners that programs have asked for.
+    fn refresh_listeners(&mut self) -> Result<(), MasterError> {
+        let ways = (&mut self.intake.doors, &self.poller);
+        let opened = |addr: &ListenAddr| {
+            self.finished.opened(addr);
+            if let Some(name) = self.about.called.on(addr) {
+                self.admin_files.rename(&name);
+                self.about.called = Called::Finally(name);
+            }
+        };
+        if self.queues.refresh(&mut self.service, ways, opened)? {
+            self.service.dispatch.steer_anew();
+            self.queues.steer(&mut self.service);
+            self.queues.guard(&mut self.supervisor.crew.guardian);
+        }
+        Ok(())
+    }
+
+    /// Whether something happens without an event.
+    fn depends_on_time(&self) -> bool {
+        self.service.depends_on_time()
+            || self.intake.depends_on_time()
+            || self.supervisor.depends_on_time()
+            || self.life.stop().is_some()
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) -> Result<(), MasterError> {
+        let now = Instant::now();
+        self.intake.resume(&mut self.service, &self.poller, now)?;
+        self.supervisor.tick(now);
+        self.intake.tick(&mut self.service, &self.poller, now);
+        self.service.tick(now);
+        self.perform()?;
+        self.finished.look(&self.service, &self.supervisor.crew, now);
+        self.keep_budget()?;
+        self.stop_when_flushed(now)
+    }
+
+    /// Accepts as far as there is room.
     fn keep_budget(&mut self) -> Result<(), MasterError> {
-        // What waits to be closed has its descriptor still.
-        let closing = closing::waiting() as u64;
-        let outstanding = self.service.dispatch.ledger.outstanding() + closing;
-        let (held, most_held) = (self.service.dispatch.held(), self.service.dispatch.most_held());
-        if self.over_budget {
-            if outstanding <= self.budget.resuming() && held <= most_held / 2 {
-                self.over_budget = false;
-                self.open_doors()?;
-            }
-        } else if (outstanding >= self.budget.most() || held >= most_held) && self.doors.is_open() {
-            if outstanding >= self.budget.most() {
-                tracing::warn!(outstanding, "as many connections wait as there are descriptors for: accepting pauses");
-            }
-            self.over_budget = true;
-            self.doors.shut(&self.poller).context("leaving the listeners alone")?;
-        }
-        self.keep_rate()?;
-        // No event reports that they are closed.
-        self.awaits_closing = self.over_budget && closing > 0;
-        self.batching.busy |= self.awaits_closing;
+        self.intake.keep_budget(self.life.phase(), &self.service, &self.poller)?;
+        self.batching.busy |= self.intake.awaits_closing();
         Ok(())
     }
 
-    /// Stops accepting while as many have come as may, for all together.
-    fn keep_rate(&mut self) -> Result<(), MasterError> {
-        let is_over = self.gate.room(Instant::now()) == 0;
-        if is_over && !self.over_rate && self.doors.is_open() {
-            self.over_rate = true;
-            self.doors.shut(&self.poller).context("leaving the listeners alone")?;
-        } else if !is_over && self.over_rate {
-            self.over_rate = false;
-            self.open_doors()?;
+    /// Looks at the kernel's queues, and does what follows from it.
+    fn look_at_queues(&mut self, now: Instant) -> Result<(), MasterError> {
+        let ways = (self.intake.has_descriptors(), &self.poller);
+        self.queues.look(&mut self.service, &self.reloads.config, ways, now);
+        self.supervisor.send_deferred(&mut self.service, &self.queues, now);
+        self.service.send(now);
+        self.perform()
+    }
+
+    /// Does what every few seconds is enough for.
+    fn look_around(&mut self, now: Instant) {
+        let sample = self.view().sample(now);
+        self.watch.look(&sample, now);
+        if self.life.phase() == Phase::Serving {
+            self.settling.look(&self.service);
+        }
+    }
+
+    fn look_after_workers(&mut self) -> Result<(), MasterError> {
+        let (crew, budget) = (&self.supervisor.crew, &self.intake.budget);
+        self.care.look(&mut self.service, crew, &self.reloads.config, budget);
+        self.perform()
+    }
+
+    fn read_loads(&mut self, now: Instant) {
+        self.care.loads.read(&mut self.service, &self.supervisor.crew, &self.reloads.config, now);
+    }
+
+    /// Takes in how much memory workers have.
+    fn weighed(&mut self, weights: &care::Weights) -> Result<(), MasterError> {
+        self.care.weighed(weights, &mut self.service, (&self.reloads.config, self.life.phase()));
+        self.perform()
+    }
+
+    /// Takes in what a health check has come to.
+    fn found_health(&mut self, finding: health::Finding) -> Result<(), MasterError> {
+        let ways = (&self.intake, &self.queues);
+        self.care.health.found(finding, &mut self.service, ways, self.life.phase());
+        self.perform()
+    }
+
+    /// Takes in which old workers have nothing left to finish. A program that learns by a signal that it is to finish
+    /// gets that, once, and then has its time for what it does at it.
+    fn found_finished(&mut self, answer: finished::HeldCounts) -> Result<(), MasterError> {
+        let until = Instant::now() + self.reloads.config.hold_timeout;
+        for worker in self.finished.found(answer, &self.service) {
+            if !self.supervisor.signal_to_finish(worker, &mut self.service, &self.queues, until) {
+                tracing::debug!(worker = worker.0, "the worker has no client left and does not end: SIGTERM");
+                self.observe(Event::Finished(worker))?;
+            }
         }
         Ok(())
     }
 
-    fn open_doors(&mut self) -> Result<(), MasterError> {
-        let may_accept = !self.over_budget && !self.over_rate && !self.doors.is_paused();
-        if self.phase == Phase::Serving && may_accept {
-            self.doors.open(&self.poller).context("waiting for connections")?;
+    fn notify_ready(&mut self) {
+        let status = self.manager.status_line(&self.service, &self.life);
+        self.manager.notify_ready(status);
+    }
+
+    fn view(&self) -> MasterView<'_> {
+        MasterView {
+            about: &self.about,
+            phase: self.life.phase(),
+            config: &self.reloads.config,
+            reloads: &self.reloads,
+            service: &self.service,
+            supervisor: &self.supervisor,
+            intake: &self.intake,
+            queues: &self.queues,
+            care: &self.care,
         }
-        Ok(())
     }
 }

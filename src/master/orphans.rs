@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::MasterError;
 use super::error::Context;
-use super::{Master, MasterError};
+use crate::process::crew::Processes;
 use crate::sys::orphans::{self, Reaped};
 
 /// Adopts orphans, as process 1 does, and returns the receiver of their ends.
@@ -17,23 +18,29 @@ pub(super) fn adopt() -> Result<Signal, MasterError> {
     signal(SignalKind::child()).context("preparing for the ends of processes")
 }
 
-impl Master {
+/// Processes that are no workers.
+#[derive(Debug, Default)]
+pub(super) struct Orphans {
+    /// The end of one may still have to be taken.
+    reap_again: bool,
+}
+
+impl Orphans {
     /// Takes the ends of processes that are no workers. A worker's exit is collected where it is waited for.
-    pub(super) fn reap(&mut self) {
-        let crew = &self.supervisor.crew;
+    pub(super) fn reap(&mut self, crew: &Processes) {
         self.reap_again = orphans::reap(|pid| crew.has(pid)) == Reaped::OwnFirst;
     }
 
     /// Does what is to be done because time has passed.
-    pub(super) fn look_after_orphans(&mut self, now: Instant) {
-        if self.reap_again || !self.supervisor.crew.remains.is_empty() {
-            self.reap();
-            self.supervisor.crew.remains.tick(now);
+    pub(super) fn tick(&mut self, crew: &mut Processes, now: Instant) {
+        if self.depends_on_time(crew) {
+            self.reap(crew);
+            crew.remains.tick(now);
         }
     }
 
-    /// Whether the master may end: nothing is left to do, and no worker is left that finishes.
-    pub(super) fn has_ended(&self) -> bool {
-        self.supervisor.finished && self.supervisor.crew.remains.is_empty()
+    /// Whether something happens without an event.
+    pub(super) fn depends_on_time(&self, crew: &Processes) -> bool {
+        self.reap_again || !crew.remains.is_empty()
     }
 }

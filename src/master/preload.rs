@@ -1,9 +1,9 @@
 //! The preload on its way to the workers: it is written when it is needed, and where Node cannot read its file, it is passed
 //! by a descriptor.
 
-use super::Master;
 use super::plan::Plan;
 use crate::node::preload::{Preload, PreloadError};
+use crate::node::primary::ClusterPrimary;
 use crate::node::wire::Noticed;
 
 /// Has the preload written, if it is not there any more.
@@ -44,34 +44,32 @@ pub(super) fn ensure_for(plan: &Plan, preload: &mut Option<Preload>) -> Result<(
     Ok(())
 }
 
-impl Master {
-    /// A worker has ended since its Node could not read the preload, and wrote this: the next ones get it in another way,
-    /// or go without.
-    pub(super) fn preload_was_unreadable(&mut self, written: &str) {
-        // Workers that were started before this was learnt write it, too.
-        let is_news = |preload: &&mut Preload| preload.can_be_passed() && preload.unreadable() == written;
-        let Some(preload) = self.supervisor.preload.as_mut().filter(is_news) else { return };
-        let file = preload.file().display().to_string();
-        if preload.page().is_some() {
-            preload.refuse();
-            // Where something needs it, the next start is refused with that.
-            tracing::warn!(
-                "the worker's Node is older than 18.18 and does not take haft's preload by a descriptor. Workers go without \
-                 it from now on: broadcasts of Socket.IO stay within a worker, and goodbyes and figures are missing. Use Node \
-                 18.18 or later, or let the workers read {file}"
-            );
-            return;
-        }
-        self.service.dispatch.node.iter_mut().for_each(|node| node.troubles.note(Noticed::PreloadUnreadable));
-        match preload.pass_by_descriptor() {
-            Ok(()) => tracing::warn!(
-                "the worker could not read haft's preload ({file}): the command restricts what it may read, or sees other \
-                 files. Workers are given the preload by a descriptor from now on, which Node takes from 18.18 on"
-            ),
-            Err(error) => tracing::error!(
-                "the worker could not read haft's preload ({file}), and it cannot be passed by a descriptor: {error}; let the \
-                 program read that file, or use --no-preload"
-            ),
-        }
+/// A worker has ended since its Node could not read the preload, and wrote this: the next ones get it in another way, or
+/// go without.
+pub(super) fn was_unreadable(preload: &mut Option<Preload>, node: Option<&mut ClusterPrimary>, written: &str) {
+    // Workers that were started before this was learnt write it, too.
+    let is_news = |preload: &&mut Preload| preload.can_be_passed() && preload.unreadable() == written;
+    let Some(preload) = preload.as_mut().filter(is_news) else { return };
+    let file = preload.file().display().to_string();
+    if preload.page().is_some() {
+        preload.refuse();
+        // Where something needs it, the next start is refused with that.
+        tracing::warn!(
+            "the worker's Node is older than 18.18 and does not take haft's preload by a descriptor. Workers go without \
+             it from now on: broadcasts of Socket.IO stay within a worker, and goodbyes and figures are missing. Use Node \
+             18.18 or later, or let the workers read {file}"
+        );
+        return;
+    }
+    node.into_iter().for_each(|node| node.troubles.note(Noticed::PreloadUnreadable));
+    match preload.pass_by_descriptor() {
+        Ok(()) => tracing::warn!(
+            "the worker could not read haft's preload ({file}): the command restricts what it may read, or sees other \
+             files. Workers are given the preload by a descriptor from now on, which Node takes from 18.18 on"
+        ),
+        Err(error) => tracing::error!(
+            "the worker could not read haft's preload ({file}), and it cannot be passed by a descriptor: {error}; let the \
+             program read that file, or use --no-preload"
+        ),
     }
 }

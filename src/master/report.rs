@@ -1,16 +1,23 @@
 //! The master's state, read at one instant.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
-use super::{Master, MasterError, Phase};
+use super::care::Care;
+use super::history::unix_time;
+use super::intake::Intake;
+use super::queues::KernelQueues;
+use super::reload::Reloads;
+use super::stopping::Phase;
+use super::supervise::Supervisor;
 use crate::admin::socket::Called;
 use crate::admin::{
-    AlarmStatus, Change, ControlCounts, ControlRequest, CriterionFigures, DrainingWorker, ExitStatus, LinesWanted,
-    LogLine, RoutingFigures, SlotBalance, SlotStatus, Snapshot, WorkerStage as Shown,
+    AlarmStatus, ControlCounts, CriterionFigures, DrainingWorker, ExitStatus, LinesWanted, LogLine, RoutingFigures,
+    SlotBalance, SlotStatus, Snapshot, WorkerStage as Shown,
 };
-use crate::alarms::Alarm;
-use crate::config::DispatchBy;
+use crate::alarms::{Alarm, Alarms};
+use crate::config::{Config, DispatchBy};
 use crate::dispatch::link::Link;
+use crate::dispatch::service::Service;
 use crate::handover::ledger::RouteReason;
 use crate::listen::kernel::Kernel;
 use crate::log;
@@ -44,41 +51,28 @@ impl About {
     }
 }
 
-impl Master {
-    /// Answers a request from the admin listener.
-    pub(super) fn answer(&mut self, request: ControlRequest) -> Result<(), MasterError> {
-        match request {
-            // The asking task may be gone.
-            ControlRequest::Snapshot(reply) => drop(reply.send((self.snapshot(), self.sources()))),
-            ControlRequest::Trace(filter, reply) => {
-                drop(reply.send(self.service.dispatch.ledger.trace.follow(filter)));
-            }
-            ControlRequest::Logs(wanted, reply) => drop(reply.send(self.lines(wanted))),
-            // The client already got 503; do not apply the change behind its back.
-            ControlRequest::Change(_, reply) if reply.is_closed() => {}
-            ControlRequest::Change(change, reply) => {
-                let outcome = match change {
-                    Change::Reload => self.reload(),
-                    Change::Scale { workers } => self.scale(workers),
-                    Change::Restart { slot } => self.restart(slot),
-                    Change::Stop => self.stop_as_asked()?,
-                    Change::Drain { slot } => self.drain(slot),
-                    Change::Undrain { slot } => self.undrain(slot),
-                };
-                reply.send(outcome).ok();
-            }
-        }
-        self.perform()
-    }
+/// All that there is to see, at one instant.
+pub(super) struct MasterView<'a> {
+    pub(super) about: &'a About,
+    pub(super) phase: Phase,
+    pub(super) config: &'a Config,
+    pub(super) reloads: &'a Reloads,
+    pub(super) service: &'a Service,
+    pub(super) supervisor: &'a Supervisor,
+    pub(super) intake: &'a Intake,
+    pub(super) queues: &'a KernelQueues,
+    pub(super) care: &'a Care,
+}
 
+impl MasterView<'_> {
     /// One line of totals.
     pub(super) fn summary(&self) -> String {
         let ledger = &self.service.dispatch.ledger;
-        let in_place_of_whom = match self.changes.config.dispatch {
+        let in_place_of_whom = match self.config.dispatch {
             DispatchBy::Handover => "",
             DispatchBy::Kernel => " (of connections that waited in vain; the workers accept by themselves)",
         };
-        let cut_off = match self.supervisor.cut_off {
+        let cut_off = match self.supervisor.cut_off() {
             0 => String::new(),
             cut_off => format!(", cut off when workers ended {cut_off}"),
         };
@@ -90,10 +84,10 @@ impl Master {
         )
     }
 
-    fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self, alarms: &Alarms) -> Snapshot {
         let ledger = &self.service.dispatch.ledger;
         let (started, since) = self.about.started;
-        let own = self.kernel.iter().flat_map(Kernel::addrs);
+        let own = self.queues.kernel().into_iter().flat_map(Kernel::addrs);
         let balance = self.service.dispatch.balances();
         let (log, node) = (log::missing(), self.service.dispatch.node.as_ref());
         Snapshot {
@@ -103,17 +97,18 @@ impl Master {
             started,
             uptime: since.elapsed(),
             listen: self
+                .intake
                 .doors
                 .listeners()
                 .map(|(_, listener)| listener.addr())
                 .chain(own)
                 .map(ToString::to_string)
                 .collect(),
-            affinity: self.changes.config.affinity.to_string(),
-            dispatch: self.changes.config.dispatch.to_string(),
-            note: self.kernel.is_some().then_some(UNSEEN),
+            affinity: self.config.affinity.to_string(),
+            dispatch: self.config.dispatch.to_string(),
+            note: self.queues.kernel().is_some().then_some(UNSEEN),
             keeps_stdout: self.supervisor.crew.keeps_stdout(),
-            stopping: matches!(self.phase, Phase::Flushing(_) | Phase::Stopping),
+            stopping: matches!(self.phase, Phase::Flushing | Phase::Stopping),
             accepted: ledger.accepted(),
             delivered: ledger.delivered().to_vec(),
             refused: ledger.refused().map(|(refusal, count)| (refusal.name(), count)).collect(),
@@ -125,16 +120,16 @@ impl Master {
             returned: ledger.returned,
             routing: self.routing(),
             rescued: ledger.rescued,
-            listener_repairs: self.kernel.as_ref().map(Kernel::repairs).unwrap_or_default().by_fault(),
+            listener_repairs: self.queues.kernel().map(Kernel::repairs).unwrap_or_default().by_fault(),
             accept_errors: vec![("aborted", ledger.aborted), ("no_descriptor", ledger.exhausted)],
             hand_over: ledger.hand_over().clone(),
             process: None,
             descriptors_open: descriptors::open_count().unwrap_or(0),
             descriptors_limit: self.about.descriptor_limit,
             generation: self.service.pool.newest(),
-            reload: self.changes.status.clone(),
-            reloads_done: self.changes.done,
-            reloads_failed: self.changes.failed,
+            reload: self.reloads.status.clone(),
+            reloads_done: self.reloads.done,
+            reloads_failed: self.reloads.failed,
             hung: ledger.hung,
             hang_kills: ledger.hang_kills,
             node_messages: node.map_or(0, |primary| primary.messages),
@@ -145,7 +140,7 @@ impl Master {
             node_names_forgotten: node.map_or(0, |primary| primary.forgotten()),
             log_lines_dropped: log.dropped,
             log_lines_suppressed: log.suppressed,
-            alarms: Alarm::ALL.into_iter().map(|alarm| self.alarm_status(alarm)).collect(),
+            alarms: Alarm::ALL.into_iter().map(|alarm| alarm_status(alarm, alarms)).collect(),
             control: ControlCounts::default(),
             slots: self.service.dispatch.slots().map(|slot| self.slot_status(slot, &balance)).collect(),
             draining: self.draining(),
@@ -153,21 +148,10 @@ impl Master {
         }
     }
 
-    fn alarm_status(&self, alarm: Alarm) -> AlarmStatus {
-        let (raised, active) = self.alarms.state(alarm);
-        AlarmStatus {
-            alarm: alarm.name(),
-            active: active.is_some(),
-            raised,
-            unix_time: active.map(|(_, since)| unix_time().saturating_sub(since.elapsed().as_secs())),
-            line: active.map(|(finding, _)| finding.line()),
-        }
-    }
-
     /// The relay between workers, if they share rooms.
     fn rooms(&self) -> Option<&RoomsRelay> {
         let node = self.service.dispatch.node.as_ref();
-        node.and_then(ClusterPrimary::rooms).or(self.supervisor.rooms.as_ref())
+        node.and_then(ClusterPrimary::rooms).or(self.supervisor.rooms())
     }
 
     fn routing(&self) -> RoutingFigures {
@@ -177,23 +161,23 @@ impl Master {
                 .map(RouteReason::name)
                 .zip(self.service.dispatch.ledger.routed)
                 .collect(),
-            unattributed: self.peeking.counts.unattributed,
-            peeking: self.peeking.len() as u64,
-            at_the_gate: self.gate.len() as u64,
+            unattributed: self.intake.peeking.counts.unattributed,
+            peeking: self.intake.peeking.len() as u64,
+            at_the_gate: self.intake.gate.len() as u64,
             traces: self.service.dispatch.ledger.trace.followers(),
-            delayed: self.gate.delayed,
-            given_up: self.peeking.counts.given_up(),
-            proxy_headers: self.peeking.counts.proxy_headers(),
-            client_ip_headers: self.peeking.counts.client_ip_headers(),
-            ipv4_prefix: self.changes.config.prefix.ipv4,
-            ipv6_prefix: self.changes.config.prefix.ipv6,
-            other_hosts: self.peeking.counts.other_hosts,
-            criteria: self.peeking.counts.criteria.iter().map(criterion).collect(),
+            delayed: self.intake.gate.delayed,
+            given_up: self.intake.peeking.counts.given_up(),
+            proxy_headers: self.intake.peeking.counts.proxy_headers(),
+            client_ip_headers: self.intake.peeking.counts.client_ip_headers(),
+            ipv4_prefix: self.config.prefix.ipv4,
+            ipv6_prefix: self.config.prefix.ipv6,
+            other_hosts: self.intake.peeking.counts.other_hosts,
+            criteria: self.intake.peeking.counts.criteria.iter().map(criterion).collect(),
         }
     }
 
     /// The last lines that workers wrote.
-    fn lines(&self, wanted: LinesWanted) -> Vec<LogLine> {
+    pub(super) fn lines(&self, wanted: LinesWanted) -> Vec<LogLine> {
         let slot = wanted.slot.map(|slot| Slot(u16::try_from(slot).unwrap_or(u16::MAX)));
         let lines = self.supervisor.crew.lines.borrow().after(wanted.after, slot, MAX_LINES);
         let as_line = |line: Line| LogLine {
@@ -207,7 +191,7 @@ impl Master {
 
     /// Connections that wait for a worker, or for their first request.
     fn held(&self) -> usize {
-        self.service.dispatch.held() + self.peeking.len() + self.gate.len()
+        self.service.dispatch.held() + self.intake.held()
     }
 
     /// The workers that finish what they have.
@@ -241,7 +225,7 @@ impl Master {
         let (supervisor, pool) = (&self.supervisor, &self.service.pool);
         let worker = pool.worker(slot, self.service.time(Instant::now()));
         let link = worker.and_then(|worker| self.service.dispatch.links().find(|link| link.worker == worker.id));
-        let history = supervisor.history.get(&slot);
+        let history = supervisor.histories.of(slot);
         SlotStatus {
             slot: slot.index(),
             state: match pool.state(slot) {
@@ -263,7 +247,7 @@ impl Master {
             in_flight: balance[slot.index()].in_flight,
             held: balance[slot.index()].held,
             delivered: self.service.dispatch.ledger.delivered()[slot.index()],
-            accept_queue: self.kernel.as_ref().map(|kernel| kernel.waiting(slot) as u64),
+            accept_queue: self.queues.kernel().map(|kernel| kernel.waiting(slot) as u64),
             open: link.and_then(|link| link.open()).map(u64::from),
             sessions: link.filter(|link| link.reports_sessions()).map(Link::reported_sessions),
             process: None,
@@ -289,13 +273,19 @@ impl Master {
     }
 }
 
-/// Now, in seconds since 1970; a clock that stands before counts as 1970.
-pub(super) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 fn criterion(count: &counts::CriterionCount) -> CriterionFigures {
     let counts::CriterionCount { criterion, decided, absent, too_long } = count;
     let outcomes = vec![("decided", *decided), ("absent", *absent), ("too_long", *too_long)];
     CriterionFigures { criterion: criterion.clone(), outcomes }
+}
+
+fn alarm_status(alarm: Alarm, alarms: &Alarms) -> AlarmStatus {
+    let (raised, active) = alarms.state(alarm);
+    AlarmStatus {
+        alarm: alarm.name(),
+        active: active.is_some(),
+        raised,
+        unix_time: active.map(|(_, since)| unix_time().saturating_sub(since.elapsed().as_secs())),
+        line: active.map(|(finding, _)| finding.line()),
+    }
 }

@@ -1,17 +1,12 @@
-//! The end of a master that is to stop: closing the listeners behind the last connections, handing those over, and then
-//! letting the workers finish.
+//! How far the master's life has come, and the end of it: the listeners are closed behind the last connections, those
+//! are handed over, and then the workers finish.
 
 use std::time::{Duration, Instant};
 
-use super::error::Context;
-use super::{Master, MasterError, Phase};
-use crate::admin::Denied;
+use crate::config::Config;
+use crate::dispatch::service::Service;
 use crate::log;
 use crate::pool::{Event, INTERRUPT_TIME};
-
-/// Maximum number of turns at each listener before it is closed: more than a queue holds by default (4096) means that
-/// clients come faster than they can be drained.
-const MAX_LAST_TURNS: u32 = 128;
 
 /// Two signals to stop within this time are one: timeout(1) sends its signal to haft and to haft's group, and a parent
 /// passes on the Ctrl-C that haft has got from the terminal already.
@@ -27,6 +22,27 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// workers'.
 const SHARE_FOR_FLUSH: u32 = 2;
 
+/// How far the master's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No worker has been ready yet: clients wait in the kernel's queue.
+    Starting,
+    /// Connections are accepted.
+    Serving,
+    /// The listeners are closed; what was accepted before is still handed over.
+    Flushing,
+    /// The workers finish.
+    Stopping,
+}
+
+/// The master's life: what it does now.
+#[derive(Debug)]
+pub(super) struct Life {
+    phase: Phase,
+    /// Since the stop began.
+    stop: Option<Stop>,
+}
+
 /// A stop that is under way.
 #[derive(Debug)]
 pub(super) struct Stop {
@@ -34,17 +50,12 @@ pub(super) struct Stop {
     heard: Instant,
     /// How the workers learn of it.
     event: Event,
-    /// When their time is over.
+    /// When connections that are not handed over yet have had their time.
+    flushed: Instant,
+    /// When the workers' time is over, whatever is left.
     until: Instant,
     /// When the log last stated what it waits for.
     logged: Instant,
-}
-
-impl Stop {
-    /// When it is over, whatever is left.
-    pub(super) fn until(&self) -> Instant {
-        self.until
-    }
 }
 
 /// How soon all is to be over.
@@ -56,110 +67,110 @@ pub(super) enum Haste {
     Soon,
 }
 
-impl Master {
-    /// The operator stops haft: closes the listeners behind the last connections; a second call ends at once.
-    pub(super) fn stop(&mut self, why: &str, haste: Haste) -> Result<(), MasterError> {
-        if let Some(stop) = &mut self.stop {
-            if stop.heard.elapsed() < ONE_SIGNAL {
-                tracing::debug!("{why} again, within {ONE_SIGNAL:?}: it counts once");
-                return Ok(());
-            }
-            stop.heard = Instant::now();
-            tracing::warn!("{why} again: ending now");
-            self.phase = Phase::Stopping;
-            self.release_groups();
-            self.supervisor.crew.remains.kill();
-            return self.observe(Event::StopNow);
+/// What follows from a wish to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It is the first: the stop begins.
+    Begin,
+    /// It is the same one, which came twice.
+    Repeated,
+    /// It is another one: all is to end at once.
+    EndNow,
+}
+
+impl Life {
+    /// It begins.
+    pub(super) fn new() -> Self {
+        Self { phase: Phase::Starting, stop: None }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Since the stop began.
+    pub(super) fn stop(&self) -> Option<&Stop> {
+        self.stop.as_ref()
+    }
+
+    /// A worker is ready. Yields whether it is the first.
+    pub(super) fn begin_serving(&mut self) -> bool {
+        let is_first = self.phase == Phase::Starting;
+        if is_first {
+            self.phase = Phase::Serving;
         }
-        let time = self.changes.config.drain_timeout;
-        let (event, flush, time) = match haste {
-            Haste::Paced => (Event::Stop, self.changes.config.hold_timeout, time),
-            Haste::Soon => (Event::Interrupt, INTERRUPT_FLUSH, time.min(INTERRUPT_TIME)),
-        };
-        let (now, flush) = (Instant::now(), flush.min(time / SHARE_FOR_FLUSH));
-        let until = now + time;
-        self.service.pool.end_by(self.service.time(now), self.service.time(until));
-        self.supervisor.crew.remains.end_by(until);
-        let within = humantime::format_duration(time);
-        tracing::info!("{why}: accepting stops, the workers finish within {within} (once more: ends at once)");
-        if self.phase == Phase::Serving && !self.doors.is_paused() && !self.over_budget {
-            // Clients in the kernel's queue would get a reset when the listener is closed.
-            self.gate.lift();
-            let tokens: Vec<u64> = self.doors.listeners().map(|(number, _)| number.into()).collect();
-            tokens.into_iter().try_for_each(|token| self.drain_backlog(token))?;
+        is_first
+    }
+
+    /// The operator wants an end.
+    pub(super) fn wish(&mut self, why: &str) -> Wish {
+        let Some(stop) = &mut self.stop else { return Wish::Begin };
+        if stop.heard.elapsed() < ONE_SIGNAL {
+            tracing::debug!("{why} again, within {ONE_SIGNAL:?}: it counts once");
+            return Wish::Repeated;
         }
-        self.cut_reload_short();
-        self.stop = Some(Stop { heard: now, event, until, logged: now });
-        self.notify_stopping();
-        self.phase = Phase::Flushing(now + flush);
-        self.doors.close(&self.poller).context("closing the listeners")?;
-        self.end_peeking(Instant::now());
-        self.close_queues()?;
-        self.service.send(Instant::now());
-        self.perform()?;
-        self.stop_when_flushed(Instant::now())?;
-        // From here on, since the other one may have come while all this was done.
+        stop.heard = Instant::now();
+        tracing::warn!("{why} again: ending now");
+        self.phase = Phase::Stopping;
+        Wish::EndNow
+    }
+
+    /// No connection is accepted any more.
+    pub(super) fn begin_stop(&mut self, stop: Stop) {
+        self.phase = Phase::Flushing;
+        self.stop = Some(stop);
+    }
+
+    /// All that follows from the wish to stop is done. Another signal counts from here on, since the other one may have
+    /// come while this was done.
+    pub(super) fn stop_has_begun(&mut self) {
         self.stop.iter_mut().for_each(|stop| stop.heard = Instant::now());
-        Ok(())
     }
 
-    /// The operator wants an end, and has asked at an admin listener.
-    pub(super) fn stop_as_asked(&mut self) -> Result<Result<String, Denied>, MasterError> {
-        if self.stop.is_some() {
-            return Ok(Err(Denied::Busy("haft is stopping already".to_owned())));
+    /// Whether the workers are to finish now, and how they learn of it: once, when all connections that were accepted
+    /// are handed over, or have had their time.
+    pub(super) fn end_flushing(&mut self, is_flushed: impl FnOnce() -> bool, now: Instant) -> Option<Event> {
+        let stop = self.stop.as_ref().filter(|_| self.phase == Phase::Flushing)?;
+        if now < stop.flushed && !is_flushed() {
+            return None;
         }
-        self.stop("control", Haste::Paced)?;
-        let within = humantime::format_duration(self.changes.config.drain_timeout);
-        Ok(Ok(format!("haft stops: the workers finish within {within}")))
-    }
-
-    /// Takes all that wait at a listener, as many turns as that takes.
-    fn drain_backlog(&mut self, token: u64) -> Result<(), MasterError> {
-        for _ in 0..MAX_LAST_TURNS {
-            let before = self.service.dispatch.ledger.accepted();
-            self.accept(token)?;
-            if self.service.dispatch.ledger.accepted() == before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn stop_when_flushed(&mut self, now: Instant) -> Result<(), MasterError> {
-        self.log_what_stop_waits_for(now);
-        if self.stop.is_some() {
-            self.service.refuse_hopeless(now);
-        }
-        match self.phase {
-            Phase::Flushing(until)
-                if (self.service.dispatch.held() == 0 && self.queues_are_empty()) || now >= until =>
-            {
-                self.phase = Phase::Stopping;
-                self.release_groups();
-                let event = self.stop.as_ref().map_or(Event::Stop, |stop| stop.event);
-                self.observe(event)
-            }
-            _ => Ok(()),
-        }
+        self.phase = Phase::Stopping;
+        Some(stop.event)
     }
 
     /// Logs once a second for how many workers and sessions a stop waits.
-    fn log_what_stop_waits_for(&mut self, now: Instant) {
+    pub(super) fn log_what_stop_waits_for(&mut self, service: &Service, now: Instant) {
         let Some(stop) = self.stop.as_mut().filter(|stop| now >= stop.logged + TELL_EVERY) else { return };
         stop.logged = now;
-        if self.service.pool.worker_count() > 0
-            && let Some(stop) = &self.stop
-        {
-            log::progress(&self.describe_stop(stop, now));
+        if service.pool.worker_count() > 0 {
+            log::progress(&stop.describe(service, now));
         }
     }
+}
 
-    /// What a stop waits for, in a line.
-    pub(super) fn describe_stop(&self, stop: &Stop, now: Instant) -> String {
-        let rest = stop.until.saturating_duration_since(now).as_secs_f64().ceil();
-        let workers = self.service.pool.worker_count();
-        let sessions: u64 = self.service.dispatch.links().map(|link| link.reported_sessions()).sum();
-        waits_for(workers, sessions, self.service.dispatch.held(), rest as u64)
+impl Stop {
+    /// It begins now.
+    pub(super) fn new(haste: Haste, config: &Config, now: Instant) -> Self {
+        let time = config.drain_timeout;
+        let (event, flush, time) = match haste {
+            Haste::Paced => (Event::Stop, config.hold_timeout, time),
+            Haste::Soon => (Event::Interrupt, INTERRUPT_FLUSH, time.min(INTERRUPT_TIME)),
+        };
+        let flushed = now + flush.min(time / SHARE_FOR_FLUSH);
+        Self { heard: now, event, flushed, until: now + time, logged: now }
+    }
+
+    /// When it is over, whatever is left.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// What it waits for, in a line.
+    pub(super) fn describe(&self, service: &Service, now: Instant) -> String {
+        let rest = self.until.saturating_duration_since(now).as_secs_f64().ceil();
+        let workers = service.pool.worker_count();
+        let sessions: u64 = service.dispatch.links().map(|link| link.reported_sessions()).sum();
+        waits_for(workers, sessions, service.dispatch.held(), rest as u64)
     }
 }
 

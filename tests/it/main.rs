@@ -28,6 +28,7 @@ mod health;
 mod hold;
 mod hostile;
 mod hostile_node;
+mod impls;
 mod kernel;
 mod kernel_hostile;
 mod kernel_promises;

@@ -77,7 +77,7 @@ impl Service {
         let within = self.pool.time_left(self.time(now)).map_or(within, |left| within.min(left));
         let by_signal = self.pool.is_stopping() && self.is_signalled(worker);
         let signal = self.signal_to_come(worker);
-        let link = self.dispatch.link(worker)?;
+        let link = self.dispatch.link_mut(worker)?;
         let asked = if by_signal {
             link.drain_later(within, now + within / SHARE_FOR_HANDLER, now)
         } else {
@@ -89,7 +89,7 @@ impl Service {
 
     /// A worker that lingers has no session left: it may finish.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) {
-        let within = self.dispatch.link(worker).and_then(|link| link.lingered(true, now));
+        let within = self.dispatch.link_mut(worker).and_then(|link| link.lingered(true, now));
         if let Some(event) = within.and_then(|within| self.finish(worker, within, now)) {
             self.observe(event, now);
         }

@@ -288,7 +288,7 @@ fn a_program_that_has_closed_its_channel_has_left_although_that_was_learnt_by_se
     // Its last word and its end are there, unread; and something is sent to it.
     program.write_all(b"\"a last word\"\n").expect("write");
     drop(program);
-    service.dispatch.link(worker).expect("a link").drain(Duration::from_secs(1), None).expect("it is only noted");
+    service.dispatch.link_mut(worker).expect("a link").drain(Duration::from_secs(1), None).expect("it is only noted");
     service.send(now);
     let messages = service.dispatch.node.as_ref().map(|primary| primary.messages);
     assert_eq!(messages, Some(1), "the last word was received");

@@ -29,10 +29,10 @@ fn what_waited_for_a_worker_beside_its_slot_goes_on_when_it_ends() {
 #[test]
 fn a_program_of_node_ends_its_sessions_by_the_preload_when_it_has_lingered() {
     let (mut rig, mut worker) = node_rig(&["--affinity", "session"], |plan| plan.wait_ready = true);
-    assert!(!rig.dispatch.link(worker.worker).expect("a link").ends_sessions(), "without the preload it cannot");
+    assert!(!rig.dispatch.link_mut(worker.worker).expect("a link").ends_sessions(), "without the preload it cannot");
     worker.say(&mut rig, "{\"cmd\":\"NODE_HAFT\",\"act\":\"tags\"}\n\"ready\"\n");
     let (now, within, rest) = (rig.now, Duration::from_secs(25), Duration::from_secs(2));
-    let link = rig.dispatch.link(worker.worker).expect("a link");
+    let link = rig.dispatch.link_mut(worker.worker).expect("a link");
     assert_eq!((link.takes_sessions(), link.ends_sessions()), (true, true));
     link.linger(now + within, rest, now).expect("sent");
     assert_eq!(link.lingered(false, now + within - Duration::from_millis(1)), None);
@@ -54,12 +54,12 @@ fn a_worker_that_names_its_sessions_lingers_until_the_last_has_ended() {
     let named = |what: &str| format!("{{\"type\":\"sticky:{what}\",\"data\":\"a\"}}\n");
     worker.say(&mut rig, &named("connection"));
     let (now, within) = (rig.now, Duration::from_secs(25));
-    let link = rig.dispatch.link(worker.worker).expect("a link");
+    let link = rig.dispatch.link_mut(worker.worker).expect("a link");
     assert!(link.takes_sessions());
     link.linger(now + within, Duration::ZERO, now).expect("sent");
     assert_eq!(link.lingered(false, now), None);
     worker.say(&mut rig, &named("disconnection"));
-    let link = rig.dispatch.link(worker.worker).expect("a link");
+    let link = rig.dispatch.link_mut(worker.worker).expect("a link");
     // One that was sent to it is about to open a session.
     link.opening(now);
     assert_eq!(link.lingered(false, now), None);

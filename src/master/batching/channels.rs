@@ -10,9 +10,11 @@ use std::io;
 use crate::dispatch::link::Link;
 use crate::dispatch::{Dispatch, Listening};
 use crate::ids::WorkerId;
-use crate::master::{FIRST_GROUP_TOKEN, FIRST_WORKER_TOKEN};
+use crate::listen::kernel::FIRST_GROUP_TOKEN;
 use crate::sys::poller::{Interest, Poller, Ready, Set};
 
+/// Tokens from here on are workers, up to [`FIRST_GROUP_TOKEN`]; below are [`TOKEN`] and listeners.
+const FIRST_WORKER_TOKEN: u64 = (1 << 32) + 1;
 /// The token of the set of lazily polled channels.
 pub(in crate::master) const TOKEN: u64 = FIRST_WORKER_TOKEN - 1;
 /// Maximum number of channels that are read in one poll; the others are read in the next.

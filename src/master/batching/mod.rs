@@ -105,7 +105,7 @@ impl Master {
             let silent = !is_over && !more && self.service.dispatch.ledger.events() == before;
             if silent || is_over {
                 self.batching.busy &= !silent && self.service.dispatch.is_owed_words();
-                self.batching.busy |= now < self.batching.awake_until || self.awaits_closing;
+                self.batching.busy |= now < self.batching.awake_until || self.intake.awaits_closing();
                 self.service.send(now);
                 return self.perform();
             }
@@ -143,7 +143,7 @@ impl Master {
         let now = Instant::now();
         let mut pause = if events > 1 { timer::LONGEST } else { Duration::ZERO };
         if accepted > 0 {
-            self.batching.accepted(accepted, self.changes.config.busy_poll, now);
+            self.batching.accepted(accepted, self.reloads.config.busy_poll, now);
         }
         let dispatch = &self.service.dispatch;
         if dispatch.node.is_some() && (accepted > 0 || dispatch.held() > 0) {
@@ -188,17 +188,18 @@ impl Master {
         if ready.iter().any(|event| event.token != channels::TOKEN && worker_of(event).is_none()) {
             self.service.read_namers(now);
         }
-        self.settle_named(now);
+        self.intake.settle_named(&mut self.service, now);
         for event in ready.iter().filter(|event| event.token >= peeking::FIRST_TOKEN) {
-            self.peek(*event, now);
+            self.intake.peek(*event, &mut self.service, &self.poller, now);
         }
         for event in ready.iter().filter(|event| event.token < channels::TOKEN) {
-            if self.doors.is_open() {
-                self.accept(event.token)?;
+            if self.intake.doors.is_open() {
+                self.read_loads(now);
+                self.intake.accept(event.token, &mut self.service, &self.poller)?;
             }
         }
         for event in ready.iter().filter(|event| (FIRST_GROUP_TOKEN..peeking::FIRST_TOKEN).contains(&event.token)) {
-            self.rescue(event.token)?;
+            self.queues.rescue(event.token, &mut self.service, (&self.intake, &self.poller))?;
         }
         self.service.send(now);
         self.perform()?;
