@@ -174,10 +174,9 @@ impl Parameters<'_> {
     }
 }
 
-/// One line for the caller: as text, or as JSON if that is preferred.
+/// One line for the caller: as text, or as JSON for a client that names it.
 pub(super) fn say(status: StatusCode, asked: &HeaderMap, text: &str) -> Answer {
-    let accept = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut answered = if negotiate::prefers_json(accept) {
+    let mut answered = if negotiate::names(asked, "application/json") {
         let name = if status.is_success() { "message" } else { "error" };
         let json = serde_json::json!({ name: text });
         answer(status, "application/json", Bytes::from(format!("{json}\n")))

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::StatusCode;
-use http::header::{self, HeaderMap};
 
 use super::action;
 use super::answer::{Answer, answer, plain};
@@ -46,8 +46,7 @@ pub(super) fn answered(asked: &HeaderMap, result: Result<Vec<LogLine>, ControlEr
         Ok(lines) => lines,
         Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     };
-    let accept = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if negotiate::prefers_json(accept) {
+    if negotiate::names(asked, "application/json") {
         let json = serde_json::to_vec(&lines).unwrap_or_default();
         return answer(StatusCode::OK, "application/json", Bytes::from(json));
     }
@@ -89,7 +88,7 @@ mod tests {
         };
         let mut asked = HeaderMap::new();
         assert_eq!(body(&asked), "[w1] a\\u{1b}[2Jb\n");
-        asked.insert(header::ACCEPT, "application/json".parse().expect("a value"));
+        asked.insert(http::header::ACCEPT, "application/json".parse().expect("a value"));
         assert_eq!(body(&asked), r#"[{"number":7,"unix_ms":8,"slot":1,"text":"a\u001b[2Jb"}]"#);
     }
 }

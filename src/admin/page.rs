@@ -32,7 +32,7 @@ pub(super) fn page() -> Answer {
 
 /// Whether a request with these headers comes from a browser that shows a page.
 pub(super) fn is_for(headers: &HeaderMap) -> bool {
-    negotiate::prefers_html(headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()))
+    negotiate::names(headers, "text/html")
 }
 
 fn guarded(kind: &'static str, content: &'static [u8]) -> Answer {

@@ -127,8 +127,7 @@ pub(super) fn render(page: AdminPage, asked: &HeaderMap, now: Result<Snapshot, C
 }
 
 fn metrics_page(asked: &HeaderMap, now: Snapshot) -> Answer {
-    let accept = asked.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let format = Format::negotiate(accept);
+    let format = Format::asked_for(asked);
     let mut answer = match metrics::encode(now, format) {
         Ok(text) => answer(StatusCode::OK, format.content_type(), text.into()),
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

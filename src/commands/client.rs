@@ -198,7 +198,7 @@ impl Client {
             ListenAddr::Ip(addr) => addr.to_string(),
         };
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
-        request = request.header(header::ACCEPT, "application/json, text/plain;q=0.5");
+        request = request.header(header::ACCEPT, "application/json");
         if let Some(file) = &self.token_file {
             let wrong = |why: String| ClientError::Token { path: file.path().to_owned(), why };
             let token = file.text().map_err(|fault| wrong(fault.to_string()))?;

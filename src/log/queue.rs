@@ -51,6 +51,8 @@ pub struct OutputQueue {
     changed: Condvar,
     /// For threads that wait for room.
     room: Notify,
+    /// How long a reader may take nothing.
+    stalled_after: Duration,
 }
 
 #[derive(Debug)]
@@ -92,8 +94,8 @@ impl QueueState {
         self.queued.get(&source).copied().unwrap_or(0)
     }
 
-    fn has_stalled(&self, now: Instant) -> bool {
-        self.progress.is_some_and(|progress| now.saturating_duration_since(progress) >= STALLED_AFTER)
+    fn has_stalled(&self, after: Duration) -> bool {
+        self.progress.is_some_and(|progress| progress.elapsed() >= after)
     }
 
     fn drop_lines(&mut self, source: LogSource, bytes: &[u8]) {
@@ -120,7 +122,8 @@ impl OutputQueue {
             dropped: BTreeMap::new(),
             pauses: BTreeMap::new(),
         };
-        Self { target, state: Mutex::new(state), changed: Condvar::new(), room: Notify::const_new() }
+        let (changed, room) = (Condvar::new(), Notify::const_new());
+        Self { target, state: Mutex::new(state), changed, room, stalled_after: STALLED_AFTER }
     }
 
     /// Takes lines of haft's own. Never waits: without room they are dropped and counted.
@@ -141,11 +144,11 @@ impl OutputQueue {
             let room = self.room.notified();
             {
                 let state = self.lock();
-                if state.queued(Some(slot)) + bytes.len() <= SLOT_ROOM || state.has_stalled(Instant::now()) {
+                if state.queued(Some(slot)) + bytes.len() <= SLOT_ROOM || state.has_stalled(self.stalled_after) {
                     break;
                 }
             }
-            tokio::time::timeout(STALLED_AFTER / 2, room).await.ok();
+            tokio::time::timeout(self.stalled_after / 2, room).await.ok();
         }
         self.push_output(slot, bytes);
     }
@@ -343,16 +346,17 @@ mod tests {
     const SLOT: Slot = Slot(3);
 
     /// A queue before a pipe, which takes about 64 KiB until it is read.
-    fn queue() -> (&'static OutputQueue, File) {
+    fn queue(stalled_after: Duration) -> (&'static OutputQueue, File) {
         let (read, write) = nix::unistd::pipe().expect("pipe");
-        let queue: &'static OutputQueue = Box::leak(Box::new(OutputQueue::new(LogTarget::Stdout)));
+        let queue = OutputQueue { stalled_after, ..OutputQueue::new(LogTarget::Stdout) };
+        let queue: &'static OutputQueue = Box::leak(Box::new(queue));
         queue.lock().running = queue.start(Box::new(write));
         (queue, read.into())
     }
 
     #[test]
     fn a_source_that_floods_has_its_own_room_only_and_what_is_dropped_is_counted() {
-        let (queue, mut reader) = queue();
+        let (queue, mut reader) = queue(STALLED_AFTER);
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         (0..1000).for_each(|_| queue.push_output(SLOT, &line));
         queue.push_output(Slot(4), b"another worker's\n");
@@ -373,8 +377,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_waits_for_a_reader_that_is_slow_and_not_for_one_that_has_stalled() {
-        let (queue, mut reader) = queue();
+    async fn a_worker_waits_for_a_reader_that_is_slow() {
+        let (queue, mut reader) = queue(Duration::MAX);
         let piece = b"a line\n".repeat(1000);
         let slow = std::thread::spawn(move || {
             let mut buffer = vec![0; 70_000];
@@ -386,15 +390,20 @@ mod tests {
                 buffer.extend_from_slice(&part[..len]);
                 std::thread::yield_now();
             }
-            (buffer, reader)
+            buffer
         });
         for _ in 0..100 {
             queue.pass(SLOT, &piece).await;
         }
         queue.pass(SLOT, b"last\n").await;
-        let (read, _reader) = slow.join().expect("the reader");
+        let read = slow.join().expect("the reader");
         assert_eq!((read.len(), queue.dropped_of(SLOT)), (100 * piece.len() + 5, 0));
-        // Nothing reads from here on.
+    }
+
+    #[tokio::test]
+    async fn a_worker_does_not_wait_for_a_reader_that_has_stalled() {
+        let (queue, _reader) = queue(Duration::from_millis(100));
+        let piece = b"a line\n".repeat(1000);
         while queue.dropped_of(SLOT) < 10_000 {
             queue.pass(SLOT, &piece).await;
         }

@@ -115,7 +115,7 @@ async fn on_a_unix_socket_haft_s_own_user_changes_what_there_is_to_change() {
 }
 
 #[tokio::test]
-async fn an_answer_is_json_for_who_prefers_it() {
+async fn an_answer_is_json_for_a_client_that_names_it() {
     let server = Server::usual();
     for (path, status, json) in [
         ("/drain?slot=1", 200, serde_json::json!({ "message": "Drain { slot: 1 }" })),
