@@ -26,6 +26,8 @@ pub enum ControlRequest {
     Trace(Filter, oneshot::Sender<Result<Following, TooManyFollowers>>),
     /// The last lines of workers.
     Logs(LinesWanted, oneshot::Sender<Vec<LogLine>>),
+    /// Whether the tag of a session id was made with this haft's key.
+    Session(String, oneshot::Sender<bool>),
     /// To change something, asked by a caller that may. Answered at once, not when the change is complete, with one
     /// line for the operator.
     Change(Change, oneshot::Sender<Result<String, Denied>>),
@@ -121,6 +123,15 @@ impl Control {
     /// As [`Control::snapshot`].
     pub async fn logs(&self, wanted: LinesWanted) -> Result<Vec<LogLine>, ControlError> {
         self.ask(|reply| ControlRequest::Logs(wanted, reply)).await
+    }
+
+    /// Whether the tag of a session id was made with this haft's key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::snapshot`].
+    pub(super) async fn has_signed(&self, sid: &str) -> Result<bool, ControlError> {
+        self.ask(|reply| ControlRequest::Session(sid.to_owned(), reply)).await
     }
 
     /// Asks for a change, for a caller that has been found to be allowed to.

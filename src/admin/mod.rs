@@ -11,6 +11,7 @@
 //! | `/logs?slot=K&after=N` | the last lines that workers wrote, as text or JSON: only for callers that may change something |
 //! | `/` | a page for browsers, live; for others the list of paths |
 //! | `/events` | the status each second, as server-sent events |
+//! | `/session?sid=SID` | whether this haft has signed the tag of a session id, as JSON: for the same as `/logs` |
 //! | `/trace?slot=K&client=CIDR&one_in=N` | connections, as they are delivered or refused: for the same as `/logs` |
 //! | `/readyz` | 200 if a new connection would find a worker, else 503 and why |
 //!
@@ -42,6 +43,7 @@ mod pages;
 mod places;
 mod routing;
 mod server;
+mod session;
 mod snapshot;
 pub mod socket;
 mod token;

@@ -13,6 +13,7 @@ use super::logs;
 use super::metrics;
 use super::negotiate::Format;
 use super::page;
+use super::session;
 use super::snapshot::{SlotStatus, Snapshot};
 use super::trace;
 
@@ -38,6 +39,8 @@ pub(super) enum Wanted {
     Logs,
     /// What becomes of connections, if the asker may.
     Trace,
+    /// Whether a session is of this haft, if the caller may ask: the answer tells what a forger wants to know.
+    Session,
     /// The status, again and again.
     Events,
     /// The answer does not depend on the master.
@@ -78,7 +81,8 @@ pub(super) fn wanted(method: &Method, path: &str, headers: &HeaderMap, has_body:
     }
     let page = AdminPage::ALL.into_iter().find(|page| page.path() == path);
     let asset = page::asset(path);
-    if page.is_none() && asset.is_none() && !["/", logs::PATH, live::EVENTS, trace::PATH].contains(&path) {
+    if page.is_none() && asset.is_none() && !["/", logs::PATH, live::EVENTS, session::PATH, trace::PATH].contains(&path)
+    {
         let text = format!("There is nothing here. The paths are:\n\n{}", list());
         return Wanted::Already(plain(StatusCode::NOT_FOUND, text));
     }
@@ -95,6 +99,7 @@ pub(super) fn wanted(method: &Method, path: &str, headers: &HeaderMap, has_body:
         (None, Some(asset)) => Wanted::Already(asset),
         (None, None) if path == logs::PATH => Wanted::Logs,
         (None, None) if path == trace::PATH => Wanted::Trace,
+        (None, None) if path == session::PATH => Wanted::Session,
         (None, None) if path == live::EVENTS => Wanted::Events,
         (None, None) => {
             let mut answer = if page::is_for(headers) { page::page() } else { plain(StatusCode::OK, index()) };
@@ -189,6 +194,7 @@ fn list() -> String {
     let others = [
         (logs::USAGE, "the last lines that workers wrote, for callers that may change something"),
         (trace::USAGE, "connections as they are delivered or refused, for the same callers"),
+        (session::USAGE, "whether this haft has signed the tag of a session id, for the same callers"),
         (live::EVENTS, "the status each second, as server-sent events; a browser has a page of them at /"),
     ];
     pages.into_iter().chain(others).chain(actions).map(|(path, about)| format!("{path:24}{about}\n")).collect()

@@ -29,6 +29,7 @@ use super::live::{self, Streams};
 use super::logs;
 use super::pages::{self, Wanted};
 use super::places::{Places, Stage, StageReport};
+use super::session;
 use super::token::TokenFile;
 use super::trace;
 
@@ -252,45 +253,63 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progre
             pages::render(page, request.headers(), now)
         }
         Wanted::Change(action) => change(desk, action, &request, caller).await,
-        Wanted::Logs => lines(desk, &request, caller).await,
-        Wanted::Trace => trace(desk, &request, caller, progress).await,
+        Wanted::Logs => match admit(desk, &request, caller, logs::PATH).await {
+            Ok(()) => lines(desk, &request).await,
+            Err(refusal) => refusal,
+        },
+        Wanted::Trace => match admit(desk, &request, caller, trace::PATH).await {
+            Ok(()) => trace(desk, &request, progress).await,
+            Err(refusal) => refusal,
+        },
+        Wanted::Session => match admit(desk, &request, caller, session::PATH).await {
+            Ok(()) => session(desk, &request).await,
+            Err(refusal) => refusal,
+        },
         // Nothing would read the pieces of an answer to HEAD.
         Wanted::Events if request.method() == Method::HEAD => live::events_head(),
         Wanted::Events => live::events(&desk.control, desk.streams.begin(), progress.clone()),
     }
 }
 
-/// What becomes of connections, for callers that may know.
-async fn trace(desk: &Desk, request: &Request<Incoming>, caller: &Caller, progress: &StageReport) -> Answer {
+/// Lets pass what only those may see who may change something, too.
+async fn admit(desk: &Desk, request: &Request<Incoming>, caller: &Caller, what: &'static str) -> Result<(), Answer> {
+    let headers = request.headers();
+    desk.guard.admit(caller, request.uri(), headers).await.map_err(|refused| {
+        desk.control.audit.refused(caller, what, &refused, Instant::now());
+        refused.refusal.answer(headers)
+    })
+}
+
+/// What becomes of connections.
+async fn trace(desk: &Desk, request: &Request<Incoming>, progress: &StageReport) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
-    if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
-        desk.control.audit.refused(caller, trace::PATH, &refused, Instant::now());
-        return refused.refusal.answer(headers);
-    }
     let Some(filter) = trace::wanted(uri.query()) else { return trace::refuse_query(headers) };
     let following = in_time(desk, desk.control.trace(filter)).await;
     trace::answered(headers, following, desk.streams.begin(), progress.clone())
 }
 
-/// What workers wrote, for callers that may read it.
-async fn lines(desk: &Desk, request: &Request<Incoming>, caller: &Caller) -> Answer {
+/// What workers wrote.
+async fn lines(desk: &Desk, request: &Request<Incoming>) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
-    if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
-        desk.control.audit.refused(caller, logs::PATH, &refused, Instant::now());
-        return refused.refusal.answer(headers);
-    }
     match logs::wanted(uri.query()) {
         Some(wanted) => logs::answered(headers, in_time(desk, desk.control.logs(wanted)).await),
         None => logs::refuse_query(headers),
     }
 }
 
+/// Whether a session is of this haft.
+async fn session(desk: &Desk, request: &Request<Incoming>) -> Answer {
+    match session::wanted(request.uri().query()) {
+        Some(sid) => session::answered(in_time(desk, desk.control.has_signed(sid)).await),
+        None => session::refuse_query(request.headers()),
+    }
+}
+
 /// Changes something, for callers that may.
 async fn change(desk: &Desk, action: ControlAction, request: &Request<Incoming>, caller: &Caller) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
-    if let Err(refused) = desk.guard.admit(caller, uri, headers).await {
-        desk.control.audit.refused(caller, action.name(), &refused, Instant::now());
-        return refused.refusal.answer(headers);
+    if let Err(refusal) = admit(desk, request, caller, action.name()).await {
+        return refusal;
     }
     if !request.body().is_end_stream() {
         return pages::refuse_body();

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use self::explain::{Explanation, Question};
-use super::target::Target;
+use super::target::{RunningHaft, Target};
 use super::view::Status;
 use crate::config::Config;
 use crate::flags::{self, ParseOutcome};
@@ -35,7 +35,8 @@ use crate::peek::MAX_PEEKED;
 ///
 /// haft why --request FILE -c haft.yaml
 ///
-/// Sessions and values of requests are tagged and hashed with --tag-key: without it what depends on it is not known here.
+/// Sessions and values of requests are tagged and hashed with --tag-key: without it what depends on it is not known here,
+/// but for the sessions of a haft that runs, which is asked.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "haft why [ADDRESS] [--sid SID | --request FILE] [FLAGS]\n       haft why [--name NAME] [ADDRESS] [--sid SID | --request FILE]"
@@ -84,19 +85,22 @@ impl Why {
             true => Some(self.running()?),
             false => None,
         };
-        let config = match flags::parse_from(running.as_ref().map_or_else(|| self.flags(), now::flags)) {
+        let config = match flags::parse_from(
+            running.as_ref().map_or_else(|| self.flags(), |running| now::flags(&running.status)),
+        ) {
             ParseOutcome::Run(config) => config,
             exit => return Ok(exit),
         };
-        let text = answer(&config, Question { client, sid: self.sid, request }, running.as_ref())?;
+        let is_signed = |sid: &str| running.as_ref().and_then(|running| now::has_signed(&running.client, sid));
+        let question = Question { client, sid: self.sid, request };
+        let text = answer(&config, question, &is_signed, running.as_ref().map(|running| &running.status))?;
         super::print(text.as_bytes());
         Ok(ParseOutcome::Run(config))
     }
 
-    /// The status of the running haft.
-    fn running(&self) -> Result<Status, String> {
-        let found = self.target.find().map(|found| found.status);
-        found.map_err(|error| format!("{error}\nOr add flags, such as -w 4, for a haft that does not run"))
+    /// The haft that runs.
+    fn running(&self) -> Result<RunningHaft, String> {
+        self.target.find().map_err(|error| format!("{error}\nOr add flags, such as -w 4, for a haft that does not run"))
     }
 
     /// Everything behind the first flag of haft's is among the words, flags of our own too.
@@ -152,8 +156,13 @@ impl Why {
     }
 }
 
-fn answer(config: &Config, question: Question, running: Option<&Status>) -> Result<String, String> {
-    let explanation = Explanation::new(config, question)?;
+fn answer(
+    config: &Config,
+    question: Question,
+    is_signed: &dyn Fn(&str) -> Option<bool>,
+    running: Option<&Status>,
+) -> Result<String, String> {
+    let explanation = Explanation::new(config, question, is_signed)?;
     let now = running.map(|status| now::rows(status, &explanation.by)).unwrap_or_default();
     Ok(format!("{explanation}{now}"))
 }

@@ -11,7 +11,7 @@ use crate::admin::{Change, ControlRequest, Denied};
 use crate::config::{Config, MAX_WORKERS};
 use crate::listen::kernel::Kernel;
 use crate::pool::Event;
-use crate::route::Slot;
+use crate::route::{Reading, Slot, Tagger};
 
 impl Master {
     /// Answers a request from the admin listener.
@@ -27,6 +27,10 @@ impl Master {
                 drop(reply.send(self.service.dispatch.ledger.trace.follow(filter)));
             }
             ControlRequest::Logs(wanted, reply) => drop(reply.send(self.view().lines(wanted))),
+            ControlRequest::Session(sid, reply) => {
+                let tagger = Tagger::new(&self.reloads.tag_key);
+                reply.send(tagger.reading(sid.as_bytes()) != Reading::Untagged).ok();
+            }
             // The client already got 503; do not apply the change behind its back.
             ControlRequest::Change(_, reply) if reply.is_closed() => {}
             ControlRequest::Change(change, reply) => {

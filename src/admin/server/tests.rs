@@ -47,6 +47,7 @@ fn master(snapshot: Snapshot) -> Control {
                 ControlRequest::Change(change, reply) => drop(reply.send(changed(change))),
                 ControlRequest::Trace(filter, reply) => drop(reply.send(trace.follow(filter))),
                 ControlRequest::Logs(wanted, reply) => drop(reply.send(vec![line(wanted)])),
+                ControlRequest::Session(sid, reply) => drop(reply.send(sid == "ours")),
             }
         }
     });

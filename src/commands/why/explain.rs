@@ -1,5 +1,6 @@
 //! What a master with a configuration would do with a client.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::addr::EndAddr;
@@ -9,7 +10,7 @@ use crate::node::named::OwnerLookup;
 use crate::node::paths::Learnt;
 use crate::peek::{MAX_PEEKED, NoValue, NotHttp, Request, ValueRoom, proxy, request};
 use crate::pending::aim::{Aims, Found};
-use crate::route::{HostId, Key, MAX_RENDEZVOUS, Slot, Table, Tag, TagKey, Tagger};
+use crate::route::{HostId, Key, MAX_RENDEZVOUS, Reading, Slot, Table, Tag, TagKey, Tagger};
 
 /// A client.
 #[derive(Debug, Default)]
@@ -83,14 +84,18 @@ impl Explanation {
     /// # Errors
     ///
     /// When a master with this configuration would not decide in a way that can be computed here.
-    pub(super) fn new(config: &Config, question: Question) -> Result<Self, String> {
+    pub(super) fn new(
+        config: &Config,
+        question: Question,
+        is_signed: &dyn Fn(&str) -> Option<bool>,
+    ) -> Result<Self, String> {
         if config.dispatch == DispatchBy::Kernel && config.workers > MAX_RENDEZVOUS {
             return Err(format!(
                 "with --dispatch kernel and more than {MAX_RENDEZVOUS} workers the kernel has an order of its own"
             ));
         }
         let secret = config.sessions.tag_key.as_ref().map(|secret| secret.key.clone());
-        let key = secret.clone().unwrap_or_else(|| TagKey::of_text(""));
+        let checks = SessionChecks { secret: secret.as_ref(), is_signed };
         let mut it = Self {
             client: question.client.map(|ip| (ip, "")),
             affinity: config.affinity.to_string(),
@@ -102,20 +107,22 @@ impl Explanation {
         };
         let bytes = match (&question.sid, question.request) {
             (Some(sid), _) => {
-                it.session = Some(ParsedSession::of(sid, secret.as_ref()));
+                it.session = Some(checks.parse(sid));
                 let path = config.sessions.paths.first().map_or("/socket.io/", String::as_str);
                 Some(format!("GET {path}?sid={sid} HTTP/1.1\r\n\r\n").into_bytes())
             }
             (None, request) => request,
         };
-        let found = bytes.as_deref().and_then(|bytes| it.look(config, &key, secret.as_ref(), bytes));
+        let found = bytes.as_deref().and_then(|bytes| it.look(config, &checks, bytes));
         it.by = it.decide(config, found, secret.is_some());
         Ok(it)
     }
 
     /// Looks at the first bytes as a master would.
-    fn look(&mut self, config: &Config, key: &TagKey, secret: Option<&TagKey>, bytes: &[u8]) -> Option<Found> {
-        let bytes = self.without_proxy_header(config, bytes);
+    fn look(&mut self, config: &Config, checks: &SessionChecks<'_>, bytes: &[u8]) -> Option<Found> {
+        let (bytes, session) = checks.signed_here(self.without_proxy_header(config, bytes));
+        self.session = self.session.take().or(session.filter(|_| config.affinity.has_sessions()));
+        let bytes = &*bytes;
         let (looked, has_all) = match request::look(bytes, 0, true) {
             request::RequestParse::More => (request::look(bytes, 0, false), false),
             whole => (whole, true),
@@ -137,9 +144,9 @@ impl Explanation {
         }
         self.read_address(config, &request);
         if self.session.is_none() && config.affinity.has_sessions() {
-            self.session = request.sid().map(|sid| ParsedSession::of(sid, secret));
+            self.session = request.sid().map(|sid| checks.parse(sid));
         }
-        let found = Aims::new(config, key).find(&request, true, engine_s, |_| OwnerLookup::Unknown)?;
+        let found = Aims::new(config, &checks.key()).find(&request, true, engine_s, |_| OwnerLookup::Unknown)?;
         for (criterion, outcome) in config.affinity.criteria().iter().zip(found.outcomes()) {
             self.criteria.push((criterion.to_string(), fate(criterion, outcome.err(), &request)));
         }
@@ -253,12 +260,41 @@ fn name(kind: NotHttp) -> &'static str {
     }
 }
 
-impl ParsedSession {
-    fn of(sid: &str, secret: Option<&TagKey>) -> Self {
+/// How a session's tag is checked.
+struct SessionChecks<'a> {
+    /// The key, if it was given.
+    secret: Option<&'a TagKey>,
+    /// Whether a running haft, which has the key, has signed it.
+    is_signed: &'a dyn Fn(&str) -> Option<bool>,
+}
+
+impl SessionChecks<'_> {
+    /// The key, or one in the place of that which is not known.
+    fn key(&self) -> TagKey {
+        self.secret.cloned().unwrap_or_else(|| TagKey::of_text(""))
+    }
+
+    fn parse(&self, sid: &str) -> ParsedSession {
         let Some((base, host, tag)) = Tagger::claimed(sid.as_bytes()) else {
-            return Self { base: sid.to_owned(), tag: None, is_valid: None };
+            return ParsedSession { base: sid.to_owned(), tag: None, is_valid: None };
         };
-        let is_valid = secret.map(|key| Tagger::new(key).read(sid.as_bytes()).is_some());
-        Self { base: String::from_utf8_lossy(base).into_owned(), tag: Some((host, tag)), is_valid }
+        let is_valid = match self.secret {
+            Some(key) => Some(Tagger::new(key).reading(sid.as_bytes()) != Reading::Untagged),
+            None => (self.is_signed)(sid),
+        };
+        ParsedSession { base: String::from_utf8_lossy(base).into_owned(), tag: Some((host, tag)), is_valid }
+    }
+
+    /// The request, and its session if the running haft has signed it: then the request names it with a tag that is
+    /// signed with the key of this place.
+    fn signed_here<'b>(&self, bytes: &'b [u8]) -> (Cow<'b, [u8]>, Option<ParsedSession>) {
+        let same = (bytes.into(), None);
+        let request::RequestParse::Request(request) = request::look(bytes, 0, false) else { return same };
+        let Some(sid) = request.sid().filter(|_| self.secret.is_none()) else { return same };
+        let session = self.parse(sid);
+        let (Some((host, tag)), Some(true)) = (session.tag, session.is_valid) else { return same };
+        let signed = Tagger::new(&self.key()).on(host).append(&session.base, tag);
+        let text = String::from_utf8_lossy(bytes).replacen(sid, &signed, 1);
+        (text.into_bytes().into(), Some(session))
     }
 }

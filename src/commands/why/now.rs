@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use super::explain::By;
 use super::screen::row;
+use crate::commands::client::Client;
 use crate::commands::view::{SlotView, Status};
 use crate::log::escaped;
 
@@ -18,6 +19,16 @@ pub(super) fn flags(status: &Status) -> Vec<OsString> {
         flags.push("--dispatch=kernel".to_owned());
     }
     flags.into_iter().map(OsString::from).collect()
+}
+
+/// Whether the haft has signed the tag of a session; none if it does not say.
+pub(super) fn has_signed(client: &Client, sid: &str) -> Option<bool> {
+    // What the tag of any haft is made of; anything else has none.
+    if !sid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        return None;
+    }
+    let answer = client.get(&format!("/session?sid={sid}")).ok().filter(|answer| answer.status.is_success())?;
+    serde_json::from_str::<serde_json::Value>(&answer.body).ok()?.get("signed")?.as_bool()
 }
 
 /// What its slots are now, and which one the client goes to.

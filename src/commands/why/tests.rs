@@ -9,7 +9,7 @@ const KEY: &str = "--tag-key=a secret of some length";
 /// What is printed for a client, with haft's flags in words.
 fn screen(question: Question, flags: &[&str]) -> String {
     let ParseOutcome::Run(config) = flags::parse_from(["haft"].iter().chain(flags)) else { panic!("{flags:?}") };
-    answer(&config, question, None).expect("an answer")
+    answer(&config, question, &|_| None, None).expect("an answer")
 }
 
 fn of_address(ip: &str) -> Question {
@@ -171,7 +171,7 @@ fn of_a_running_haft_it_says_what_is_so_now() {
     .expect("a status");
     let ParseOutcome::Run(config) = flags::parse_from(now::flags(&status)) else { panic!("{:?}", now::flags(&status)) };
     assert_eq!((config.workers, config.affinity.to_string().as_str(), config.prefix.ipv6), (4, "session", 64));
-    let screen = |question| answer(&config, question, Some(&status)).expect("an answer");
+    let screen = |question| answer(&config, question, &|_| None, Some(&status)).expect("an answer");
     let text = screen(of_address("127.0.0.1"));
     let expected = "\
 order            3, 1, 2, 0
@@ -191,6 +191,30 @@ now              slot 1, pid 101, ready
     }
     let no_slot = Status { slots: vec![status.slots[3].clone()], ..status.clone() };
     let ParseOutcome::Run(config) = flags::parse_from(now::flags(&no_slot)) else { panic!("no configuration") };
-    let text = answer(&config, of_address("127.0.0.1"), Some(&no_slot)).expect("an answer");
+    let text = answer(&config, of_address("127.0.0.1"), &|_| None, Some(&no_slot)).expect("an answer");
     assert!(text.contains("now              no slot takes clients\n"), "{text}");
+}
+
+#[test]
+fn a_running_haft_says_whether_it_has_signed_a_session() {
+    let ParseOutcome::Run(config) = flags::parse_from(["haft", "-w4", "--affinity=session"]) else { panic!("flags") };
+    let ours =
+        Tagger::new(&TagKey::of_text("its own")).append("lgy5fjW0yVKcPbBnAAAC", Tag { slot: Slot(2), generation: 7 });
+    let is_signed = |sid: &str| Some(sid == ours);
+    let ask = |sid: &str, as_request: bool| {
+        let request = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let question = match as_request {
+            true => Question { request: Some(request.into_bytes()), ..Question::default() },
+            false => Question { sid: Some(sid.to_owned()), ..Question::default() },
+        };
+        answer(&config, question, &is_signed, None).expect("an answer")
+    };
+    for as_request in [false, true] {
+        let text = ask(&ours, as_request);
+        assert!(text.contains("  session        decides\n") && text.contains("  checksum       valid\n"), "{text}");
+        assert!(text.contains("session          lgy5fjW0yVKcPbBnAAAC\n"), "{text}");
+        assert!(text.contains("goes to          slot 2, to the worker of generation 7\n"), "{text}");
+        let forged = ask(&ours.replace('C', "D"), as_request);
+        assert!(forged.contains("  checksum       wrong") && !forged.contains("slot 2, to the worker"), "{forged}");
+    }
 }

@@ -80,8 +80,15 @@ async fn what_workers_wrote_is_for_those_who_may_change_something() {
     let reply = server.ask(&own("/logs?slot=1&after=7")).await;
     assert_eq!((reply.status, reply.body.as_str()), (200, "[w1] a line\n"));
     assert_eq!(server.ask(&own("/logs?slot=x")).await.status, 400);
+    for (sid, signed) in [("ours", true), ("forged", false)] {
+        let reply = server.ask(&own(&format!("/session?sid={sid}"))).await;
+        assert_eq!((reply.status, reply.body), (200, format!("{{\"signed\":{signed}}}\n")));
+    }
+    assert_eq!(server.ask(&own("/session")).await.status, 400);
     let remote = Remote::start("127.0.0.1:0", true);
-    assert_eq!(remote.ask(&get("/logs")).await.status, 403, "it names another host");
+    for path in ["/logs", "/session?sid=ours"] {
+        assert_eq!(remote.ask(&get(path)).await.status, 403, "it names another host");
+    }
     let asks = |lines: &str| format!("GET /logs HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", remote.addr);
     assert_eq!(remote.ask(&asks("")).await.status, 401);
     assert_eq!(remote.ask(&asks(&format!("{RIGHT}\r\n"))).await.status, 200);
