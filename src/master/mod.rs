@@ -6,18 +6,18 @@
 //!
 //! It has parts, each of which owns what it decides by:
 //!
-//! * [`intake`]: the listeners, the limits for clients, what waits for its first request, the budget of descriptors;
+//! * `intake`: the listeners, the limits for clients, what waits for its first request, the budget of descriptors;
 //! * `service`: queues, the choice of a worker, links and the pool of slots. It knows no process. What it decides comes
-//!   out as effects, which the loop carries out ([`Master::perform`]);
-//! * [`supervise`]: the workers' processes, the signals to them, what became of those that have ended;
-//! * [`queues`]: where the kernel assigns, its queues, and taking from those that no worker serves;
-//! * [`reload`]: the configuration that is in force, and the way to another one;
-//! * [`stopping`]: how far the master's life has come;
-//! * [`care`]: looks at workers' memory, health and load; [`finished`]: old ones that have nothing left to finish;
-//! * [`alarms`], [`report`], [`manager`]: what is seen from outside.
+//!   out as effects, which the loop carries out (`Master::perform`);
+//! * `supervise`: the workers' processes, the signals to them, what became of those that have ended;
+//! * `queues`: where the kernel assigns, its queues, and taking from those that no worker serves;
+//! * `reload`: the configuration that is in force, and the way to another one;
+//! * `stopping`: how far the master's life has come;
+//! * `care`: looks at workers' memory, health and load; `finished`: old ones that have nothing left to finish;
+//! * `alarms`, `report`, `manager`: what is seen from outside.
 //!
 //! A part takes what else it needs as arguments. `Master` itself stands in three files: here the loop and what it
-//! carries out, in [`operator`] what the operator asks for, in [`batching`] when connections are polled.
+//! carries out, in `operator` what the operator asks for, in `batching` when connections are polled.
 
 mod admin_pages;
 mod alarms;

@@ -1,8 +1,8 @@
 //! Reading the configuration again. A file system that stalls, a pipe that nothing writes to, or a file that takes long to
 //! parse costs a refused reload, not the service.
 
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::thread;
 use std::time::Duration;
 
 use crate::addr::PassedAddr;
@@ -21,12 +21,13 @@ const STALLED: &str =
 #[derive(Debug)]
 pub(super) struct Rereading {
     reread: Reread,
-    thread: Option<JoinHandle<()>>,
+    /// The outcome that was not waited for to its end.
+    late: Option<Receiver<Result<Config, String>>>,
 }
 
 impl Rereading {
     pub fn new(reread: Reread) -> Self {
-        Self { reread, thread: None }
+        Self { reread, late: None }
     }
 
     /// The configuration as it is now.
@@ -34,16 +35,18 @@ impl Rereading {
     /// # Errors
     /// It is wrong, or was not read in time. As long as that lasts, no other attempt is made.
     pub fn read(&mut self, passed: &[PassedAddr]) -> Result<Config, String> {
-        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if self.late.as_ref().is_some_and(|late| late.try_recv() == Err(TryRecvError::Empty)) {
             return Err(format!("{STALLED} (an earlier reload waits for it still)"));
         }
         let (sender, receiver) = mpsc::sync_channel(1);
         let (reread, passed) = (self.reread, passed.to_vec());
-        // Nothing is received after the time is over.
+        // It is received even if it is late.
         let read = move || _ = sender.send(reread(&passed));
         let thread = thread::Builder::new().name("haft-reread".to_owned()).spawn(read);
-        self.thread = Some(thread.map_err(|error| format!("the configuration cannot be read now: {error}"))?);
-        receiver.recv_timeout(MAX_WAIT).unwrap_or_else(|_| Err(STALLED.to_owned()))
+        thread.map_err(|error| format!("the configuration cannot be read now: {error}"))?;
+        let outcome = receiver.recv_timeout(MAX_WAIT);
+        self.late = (outcome == Err(RecvTimeoutError::Timeout)).then_some(receiver);
+        outcome.unwrap_or_else(|_| Err(STALLED.to_owned()))
     }
 }
 
@@ -73,13 +76,7 @@ mod tests {
     fn what_is_wrong_is_reported_each_time() {
         let mut rereading = Rereading::new(wrong);
         for _ in 0..2 {
-            let error = loop {
-                match rereading.read(&[]) {
-                    // The thread of the one before has sent its answer, and may not have ended.
-                    Err(error) if error.contains("an earlier reload") => thread::yield_now(),
-                    outcome => break outcome.err(),
-                }
-            };
+            let error = rereading.read(&[]).err();
             assert_eq!(error.as_deref(), Some("no file"));
         }
     }

@@ -13,7 +13,9 @@ const server = require('node:http').createServer((request, response) => {
   if (request.url === '/healthz') {
     if (is('mute')) return;
     if (is('sick')) response.statusCode = 503;
-    fs.writeFileSync(`${process.argv[2]}/seen`, `${request.socket.remoteAddress} ${request.headers['user-agent']}`);
+    const seen = `${process.argv[2]}/seen`, part = `${seen}-${process.env.NODE_APP_INSTANCE}`;
+    fs.writeFileSync(part, `${request.socket.remoteAddress} ${request.headers['user-agent']}`);
+    fs.renameSync(part, seen);
   }
   response.end(process.env.NODE_APP_INSTANCE);
 });
