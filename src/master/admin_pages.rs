@@ -187,7 +187,8 @@ mod tests {
     fn what_killed_masters_have_left_is_removed_and_nothing_else() {
         let folder = tempfile::tempdir().expect("folder");
         let place = place(folder.path());
-        fs::create_dir(&place.folder).expect("folder");
+        // Other tests set the umask to 0 for a moment.
+        DirBuilder::new().mode(0o700).create(&place.folder).expect("folder");
         let at = |name: &str| place.folder.join(name);
         drop(UnixListener::bind(at("gone-1.sock")).expect("stale"));
         drop(UnixListener::bind(at("api.sock")).expect("stale"));
@@ -204,7 +205,8 @@ mod tests {
     fn a_folder_that_others_may_write_to_is_not_used() {
         let folder = tempfile::tempdir().expect("folder");
         let place = place(folder.path());
-        fs::create_dir(&place.folder).expect("folder");
+        // Other tests set the umask to 0 for a moment.
+        DirBuilder::new().mode(0o700).create(&place.folder).expect("folder");
         fs::set_permissions(&place.folder, Permissions::from_mode(0o777)).expect("mode");
         let error = bind_in(&place, &InstanceName::of("api")).expect_err("not to be trusted");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
