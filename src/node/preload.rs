@@ -269,7 +269,7 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::unix::fs::{chown, symlink};
+    use std::os::unix::fs::{DirBuilderExt, chown, symlink};
     use std::process::Command;
 
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -357,7 +357,8 @@ mod tests {
         for name in ["plain", "with blanks", "quotes\"\"'", "back\\slash", "all \\ of\" them\\", "\u{e9}\u{65e5}"] {
             let place = tempfile::tempdir().expect("folder");
             let place = place.path().join(name);
-            fs::create_dir(&place).expect("folder");
+            // Other tests set the umask to 0 for a moment.
+            fs::DirBuilder::new().mode(0o700).create(&place).expect("folder");
             let mut preload = Preload::write_below(&place).expect("written");
             let inherited = "--title=\"a b\" --stack-trace-limit=7";
             let required = vec![preload.file().to_owned()];
