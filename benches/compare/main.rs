@@ -80,7 +80,7 @@ struct Settings {
     /// WebSockets to hold
     #[arg(long)]
     held: Option<usize>,
-    /// Only contenders whose keys contain one of these, or are what comes behind a =
+    /// Only rows whose key contains one of these words, or is exactly the word after an =
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where the results go

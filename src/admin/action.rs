@@ -174,6 +174,11 @@ impl Parameters<'_> {
     }
 }
 
+/// The answer to a wrong query of a page that is asked for so.
+pub(super) fn refuse_query(asked: &HeaderMap, usage: &str) -> Answer {
+    say(StatusCode::BAD_REQUEST, asked, &format!("the query is wrong: write GET {usage}"))
+}
+
 /// One line for the caller: as text, or as JSON for a client that names it.
 pub(super) fn say(status: StatusCode, asked: &HeaderMap, text: &str) -> Answer {
     let mut answered = if negotiate::names(asked, "application/json") {

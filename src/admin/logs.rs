@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::StatusCode;
 
-use super::action;
 use super::answer::{Answer, answer, plain};
 use super::change::ControlError;
 use super::control::{LinesWanted, LogLine};
@@ -33,11 +32,6 @@ pub(super) fn wanted(query: Option<&str>) -> Option<LinesWanted> {
         }
     }
     Some(wanted)
-}
-
-/// The answer to a wrong query.
-pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
-    action::say(StatusCode::BAD_REQUEST, asked, &format!("the query is wrong: write GET {USAGE}"))
 }
 
 /// The master's answer, for the request with these headers.

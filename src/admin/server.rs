@@ -271,7 +271,7 @@ async fn answer(desk: &Desk, request: Request<Incoming>, caller: &Caller, progre
     }
 }
 
-/// Lets pass what only those may see who may change something, too.
+/// Refuses a caller that may not change anything: what it asks for is only for callers that may.
 async fn admit(desk: &Desk, request: &Request<Incoming>, caller: &Caller, what: &'static str) -> Result<(), Answer> {
     let headers = request.headers();
     desk.guard.admit(caller, request.uri(), headers).await.map_err(|refused| {
@@ -283,7 +283,7 @@ async fn admit(desk: &Desk, request: &Request<Incoming>, caller: &Caller, what: 
 /// What becomes of connections.
 async fn trace(desk: &Desk, request: &Request<Incoming>, progress: &StageReport) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
-    let Some(filter) = trace::wanted(uri.query()) else { return trace::refuse_query(headers) };
+    let Some(filter) = trace::wanted(uri.query()) else { return action::refuse_query(headers, trace::USAGE) };
     let following = in_time(desk, desk.control.trace(filter)).await;
     trace::answered(headers, following, desk.streams.begin(), progress.clone())
 }
@@ -293,7 +293,7 @@ async fn lines(desk: &Desk, request: &Request<Incoming>) -> Answer {
     let (uri, headers) = (request.uri(), request.headers());
     match logs::wanted(uri.query()) {
         Some(wanted) => logs::answered(headers, in_time(desk, desk.control.logs(wanted)).await),
-        None => logs::refuse_query(headers),
+        None => action::refuse_query(headers, logs::USAGE),
     }
 }
 
@@ -301,7 +301,7 @@ async fn lines(desk: &Desk, request: &Request<Incoming>) -> Answer {
 async fn session(desk: &Desk, request: &Request<Incoming>) -> Answer {
     match session::wanted(request.uri().query()) {
         Some(sid) => session::answered(in_time(desk, desk.control.has_signed(sid)).await),
-        None => session::refuse_query(request.headers()),
+        None => action::refuse_query(request.headers(), session::USAGE),
     }
 }
 

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::HeaderMap;
 
-use super::action;
 use super::answer::{Answer, answer, plain};
 use super::change::ControlError;
 
@@ -18,11 +16,6 @@ const MAX_SID: usize = 256;
 /// The id that a query asks about; `None` if it is wrong.
 pub(super) fn wanted(query: Option<&str>) -> Option<&str> {
     query?.strip_prefix("sid=").filter(|sid| !sid.is_empty() && sid.len() <= MAX_SID && !sid.contains('&'))
-}
-
-/// The answer to a wrong query.
-pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
-    action::say(StatusCode::BAD_REQUEST, asked, &format!("the query is wrong: write GET {USAGE}"))
 }
 
 /// The master's answer.

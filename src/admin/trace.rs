@@ -79,11 +79,6 @@ pub(super) fn wanted(query: Option<&str>) -> Option<Filter> {
     Some(filter)
 }
 
-/// The answer to a wrong query.
-pub(super) fn refuse_query(asked: &HeaderMap) -> Answer {
-    action::say(StatusCode::BAD_REQUEST, asked, &format!("the query is wrong: write GET {USAGE}"))
-}
-
 /// What became of connections, as it comes.
 pub(super) fn answered(
     asked: &HeaderMap,

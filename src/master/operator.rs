@@ -4,8 +4,7 @@
 use std::time::Instant;
 
 use super::reload::Prepared;
-use super::stopping::Phase;
-use super::stopping::{Haste, Stop, Wish};
+use super::stopping::{Haste, Phase, Stop, Wish};
 use super::{Master, MasterError, care};
 use crate::admin::{Change, ControlRequest, Denied};
 use crate::config::{Config, MAX_WORKERS};

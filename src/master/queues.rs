@@ -16,7 +16,6 @@ use crate::listen::accept::{self, NO_DESCRIPTOR};
 use crate::listen::kernel::{Kernel, LOOK, MemberId};
 use crate::listen::listeners::Listeners;
 use crate::node::primary::Opened;
-
 use crate::process::guardian::Guardian;
 use crate::route::{Slot, Steering};
 use crate::sys::accept::waiting as queued;
